@@ -1,0 +1,298 @@
+"""The words of stylewatch: frozen data that its parts hand to each other.
+
+Standard library only (`annotated_types` carries the bounds that the YAML reader enforces).
+Nothing here touches a file, a clock or an array.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, Protocol
+
+from annotated_types import Ge, Gt, Le, MinLen
+
+STYLE_LAYERS: Mapping[str, float] = MappingProxyType(
+    {f"block{block}_conv1": 0.2 for block in range(1, 6)}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StyleSettings:
+    """The numbers of one style transfer: what the core needs, and nothing of files.
+
+    Every field is a key that a preset may set; the docstrings below are its documentation.
+    """
+
+    objective: Literal["balanced", "classic", "classic-scaled"] = "balanced"
+    """`balanced` measures each loss against the pair's own (the same look at every size);
+    `classic` is the sum form of the Keras example; `classic-scaled` keeps classic's balance at
+    sizes other than 400 rows."""
+    strength: Annotated[float, Ge(0)] = 10.0
+    """Weight of the style loss. With `balanced`: 1 subtle, 10 a painting that keeps the photo,
+    100 bold, 1000 nearly all painting."""
+    content_weight: Annotated[float, Ge(0)] = 1.0
+    """Weight of the content loss."""
+    tv_weight: Annotated[float, Ge(0)] = 0.0
+    """Weight of the total variation loss: smooths noise, and strokes with it."""
+    content_layers: Mapping[str, float] = field(
+        default_factory=lambda: MappingProxyType({"block4_conv2": 1.0})
+    )
+    """VGG19 layers whose features keep the photo, each with its weight."""
+    style_layers: Mapping[str, float] = field(default_factory=lambda: STYLE_LAYERS)
+    """VGG19 layers whose Gram matrices carry the style, each with its weight."""
+    pooling: Literal["max", "average"] = "max"
+    """How the network shrinks its features."""
+    max_side: Annotated[int, Ge(16)] | Literal["photo"] = 1024
+    """Longer side of the result in pixels, never larger than the photo; `photo`: its own size."""
+    coarsest_side: Annotated[int, Ge(16)] = 192
+    """The first, coarsest scale is no smaller than this; each next one is twice as large."""
+    evaluations: Annotated[tuple[Annotated[int, Gt(0)], ...], MinLen(1)] = (80, 40, 20)
+    """Loss evaluations per scale, coarsest first; the last number serves all finer scales."""
+    optimizer: Literal["lbfgs", "lbfgs-scipy", "adam"] = "lbfgs"
+    """`lbfgs` runs on the device; `lbfgs-scipy` is SciPy's L-BFGS-B, the reference."""
+    history: Annotated[int, Ge(1), Le(100)] = 10
+    """Correction pairs that L-BFGS remembers."""
+    tolerance: Annotated[float, Ge(0)] = 0.0
+    """Stop a scale early when the loss falls by less than this share over 10 evaluations."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the features; losses and the optimiser are always float32."""
+    init: Literal["content", "noise"] = "content"
+    """What the optimisation starts from."""
+    style_fit: Literal["aspect", "stretch"] = "aspect"
+    """How a style image meets the photo's size: keeping its shape, or stretched to the photo's."""
+    colour: Literal["style", "photo", "match"] = "style"
+    """`style`: the painting's colours; `photo`: only luminance is painted, the photo keeps its
+    colours; `match`: the style takes on the photo's colours before the run."""
+    features: Literal["auto", "vgg19", "builtin"] = "auto"
+    """`auto`: VGG19 where its weights can be had, else the built-in features, saying so."""
+    seed: Annotated[int, Ge(0)] = 0
+    """For `init: noise`; the same input and seed give the same bytes on one machine."""
+    time_budget: Annotated[float, Gt(0)] | None = None
+    """Seconds per photo; when they are spent the best image so far is the result."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StyleImage:
+    """One style image of a preset."""
+
+    image: Path
+    """Any image file, relative to the preset's file."""
+    weight: Annotated[float, Gt(0)] = 1.0
+    """Its share beside the preset's other style images."""
+    scale: Annotated[float, Gt(0), Le(8)] = 1.0
+    """Size of its strokes: 2 doubles them, 0.5 halves them."""
+    mask: Path | None = None
+    """Where to apply it: an image stretched over the photo, white = here, black = not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputSettings:
+    """How a result is written."""
+
+    format: Literal["same", "jpeg", "png", "webp", "tiff", "heic"] = "same"
+    """`same` keeps the photo's own format where it can be written, else JPEG."""
+    quality: Annotated[int, Ge(1), Le(100)] = 95
+    """For JPEG, WebP and HEIC."""
+    keep_gps: bool = True
+    """`false` drops the place where the photo was taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A named style, resolved: every inherited value filled in, every path absolute."""
+
+    name: str
+    description: str = ""
+    effect: str = "style-transfer"
+    style: tuple[StyleImage, ...] = ()
+    settings: StyleSettings = field(default_factory=StyleSettings)
+    output: OutputSettings = field(default_factory=OutputSettings)
+    digest: str = ""
+    """SHA-256 (hex) of everything above but name and description, style images by content."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings:
+    """What a worker's process needs to know of its machine; the same for all of its jobs."""
+
+    weights: str = "imagenet"
+    """`imagenet`, or the path of a VGG19 weights file in Keras's format."""
+    features: Literal["auto", "vgg19", "builtin"] = "auto"
+    """What a preset's `features: auto` means here."""
+    threads: int = 0
+    """CPU threads per worker; 0 = all cores."""
+    nice: int = 10
+    """Added to the worker's niceness."""
+    memory_limit: int = 0
+    """Bytes of address space beyond what is used at start; 0 = no limit."""
+    checkpoint_dir: Path | None = None
+    checkpoint_seconds: float = 30.0
+    max_pixels: int = 100_000_000
+    max_side: int = 30_000
+    max_bytes: int = 200_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which file this is, and in which state: equal identities mean untouched bytes."""
+
+    dev: int
+    ino: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, stat: os.stat_result) -> "Identity":
+        """The identity in one `os.stat` result."""
+        return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A file in a watched folder that has settled. `path` is relative to the folder's root."""
+
+    folder: str
+    root: Path
+    path: Path
+    identity: Identity
+
+    @property
+    def absolute(self) -> Path:
+        """Where the file lies."""
+        return self.root / self.path
+
+
+class JobState(StrEnum):
+    """Where a job stands; the console, `jobs` and the ledger use exactly these words."""
+
+    READY = "ready"
+    RUNNING = "running"
+    PUBLISHING = "publishing"
+    DONE = "done"
+    RETRY_WAIT = "retry-wait"
+    BLOCKED = "blocked"
+    QUARANTINED = "quarantined"
+    VANISHED = "vanished"
+    SUPERSEDED = "superseded"
+    HELD = "held"
+
+
+class FailureKind(StrEnum):
+    """Why a job failed, which decides whether and when it is tried again."""
+
+    BAD_INPUT = "bad-input"  # quarantined at once
+    CHANGED = "changed"  # the file settles again
+    TRANSIENT = "transient"  # I/O trouble: backoff, not counted
+    RESOURCE = "resource"  # disk full: the output pauses, not counted
+    PERMISSION = "permission"  # blocked, looked at again later
+    RENDER = "render"  # the effect failed: counted
+    CRASH = "crash"  # the process died: counted
+    TIMEOUT = "timeout"  # counted
+    LOST = "lost"  # the executor went away: not counted
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRequest:
+    """All that a worker needs for one job. Small and picklable: paths and numbers, no arrays."""
+
+    job_id: int
+    key: str
+    """Hex SHA-256 over the photo's bytes, the preset's digest and the engine's version."""
+    attempt: int
+    source: Path
+    identity: Identity
+    digest: str
+    """Hex SHA-256 of the photo's bytes as they were when the job was made."""
+    preset: Preset
+    target: Path
+    """The result's intended name without extension; the worker writes a temporary file beside it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """A finished, decoded-checked and fsynced temporary file, ready to be published."""
+
+    job_id: int
+    temporary: Path
+    extension: str
+    """Of the final name, with the dot: `.jpg`."""
+    sha256: str
+    width: int
+    height: int
+    seconds: float
+    evaluations: int
+    loss: float | None
+    facts: Mapping[str, str]
+    """Provenance as written into the file: features, precision, versions, losses."""
+    note: str = ""
+    """For people, when something differs from the plain case (time budget spent, fell back)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A job that gave no result."""
+
+    job_id: int
+    kind: FailureKind
+    reason: str
+    """Short stable word: `truncated`, `crash`, `disk-full`."""
+    message: str
+    """One line for people, with the remedy."""
+
+
+Outcome = Rendered | Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One loss evaluation, as told to a progress callback."""
+
+    scale: int
+    """1 … `scales`, coarsest first."""
+    scales: int
+    width: int
+    height: int
+    evaluation: int
+    """1 … `evaluations` within the scale."""
+    evaluations: int
+    loss: float
+    content: float
+    style: float
+    tv: float
+    fraction: float
+    """Share of the whole job that is done, by cost: 0 … 1."""
+    seconds: float
+    """Since the job started."""
+    eta_seconds: float
+
+
+class OnStep(Protocol):
+    """A progress callback; it may raise to stop the run."""
+
+    def __call__(self, step: Step, /) -> None:
+        """Take note of one evaluation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something the daemon did, for the console, the log and the metrics."""
+
+    kind: Literal[
+        "started", "watching", "found", "queued", "running", "progress", "done", "failed",
+        "retry", "blocked", "folder", "reload", "paused", "resumed", "warning", "stopping",
+    ]  # fmt: skip
+    message: str
+    folder: str = ""
+    path: str = ""
+    preset: str = ""
+    job_id: int = 0
+    step: Step | None = None
+    output: str = ""
+    seconds: float = 0.0
+    reason: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)

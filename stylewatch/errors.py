@@ -1,0 +1,216 @@
+"""Every error that stylewatch raises on purpose, as one tree.
+
+StylewatchError
+├── UsageError           the command line asks for something that makes no sense
+├── ConfigError          stylewatch.yaml: file, line, column, key
+│   └── PresetError      a preset's YAML or its style image
+├── InputError           this photo can't be used (never retried until the file changes)
+│   └── InputChangedError    the file changed while it was read: settle again
+├── OutputError          the result can't be written
+│   └── OutputFullError      no space: pause that output and go on by itself later
+├── WeightsError         the network's weights are missing or damaged
+├── RenderError          the effect gave no usable picture (NaN, black, unchanged)
+├── LockedError          another daemon holds this folder or this state
+├── NotRunningError      no daemon to talk to
+└── ExecutorError        what happened to a job's process
+    ├── WorkerDied       crash, out of memory, kill -9
+    ├── JobTimeout       ran past its wall-clock limit
+    └── EngineLost       the whole executor is gone (a Dask scheduler that went away)
+
+Each says in one line what is wrong, what was expected, what was received and what to do.
+"""
+
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+
+class ExitCode(IntEnum):
+    """What the process tells its caller; listed in the README."""
+
+    OK = 0
+    FAILED = 1  # at least one photo failed
+    USAGE = 2
+    CONFIG = 3
+    INPUT = 4
+    WEIGHTS = 5
+    OUTPUT = 6
+    LOCKED = 7
+    NOT_RUNNING = 8
+    INTERNAL = 70
+    INTERRUPTED = 130
+
+
+class StylewatchError(Exception):
+    """Base of the tree: one line for people, parts for programs.
+
+    `reason` is a short stable word (`truncated`, `unknown-preset`) for the ledger, for
+    `retry --reason` and for metrics.
+    """
+
+    exit_code = ExitCode.FAILED
+    reason = "failed"
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        expected: str = "",
+        received: str = "",
+        remedy: str = "",
+        reason: str = "",
+    ) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.expected = expected
+        self.received = received
+        self.remedy = remedy
+        if reason:
+            self.reason = reason
+
+    def __str__(self) -> str:
+        """The whole error in one line."""
+        line = self.problem
+        if self.expected:
+            line += f": expected {self.expected}"
+            line += f", received {self.received}" if self.received else ""
+        elif self.received:
+            line += f": received {self.received}"
+        return f"{line}. {self.remedy}" if self.remedy else line
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors travel from the worker's process with all their parts."""
+        return _rebuild, (type(self), self.__dict__.copy())
+
+
+def _rebuild(kind: type[StylewatchError], parts: dict[str, Any]) -> StylewatchError:
+    error = kind.__new__(kind)
+    Exception.__init__(error, parts["problem"])
+    error.__dict__.update(parts)
+    return error
+
+
+class UsageError(StylewatchError):
+    """The command line asks for something that makes no sense."""
+
+    exit_code = ExitCode.USAGE
+    reason = "usage"
+
+
+class ConfigError(StylewatchError):
+    """A YAML file says something that can't be done; tells where (1-based line and column)."""
+
+    exit_code = ExitCode.CONFIG
+    reason = "config"
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        file: Path | None = None,
+        line: int = 0,
+        column: int = 0,
+        key: str = "",
+        expected: str = "",
+        received: str = "",
+        remedy: str = "",
+        reason: str = "",
+    ) -> None:
+        super().__init__(
+            problem, expected=expected, received=received, remedy=remedy, reason=reason
+        )
+        self.file = file
+        self.line = line
+        self.column = column
+        self.key = key
+
+    def __str__(self) -> str:
+        """`file:line:column: key: problem: expected …, received …. remedy`."""
+        place = str(self.file) if self.file else ""
+        if self.line:
+            place += f":{self.line}:{self.column}"
+        parts = [part for part in (place, self.key) if part]
+        return ": ".join([*parts, super().__str__()])
+
+
+class PresetError(ConfigError):
+    """A preset's YAML or its style image is wrong."""
+
+    reason = "preset"
+
+
+class InputError(StylewatchError):
+    """This photo can't be used; retrying without a change would fail again."""
+
+    exit_code = ExitCode.INPUT
+    reason = "bad-input"
+
+
+class InputChangedError(InputError):
+    """The photo changed while it was being read; it has to settle again."""
+
+    reason = "changed"
+
+
+class OutputError(StylewatchError):
+    """The result can't be written where it belongs."""
+
+    exit_code = ExitCode.OUTPUT
+    reason = "output"
+
+
+class OutputFullError(OutputError):
+    """No space left (ENOSPC, EDQUOT) at the output."""
+
+    reason = "disk-full"
+
+
+class WeightsError(StylewatchError):
+    """The network's weights are missing, damaged or not VGG19's."""
+
+    exit_code = ExitCode.WEIGHTS
+    reason = "weights"
+
+
+class RenderError(StylewatchError):
+    """The effect ended without a usable picture: NaN, black, or unchanged."""
+
+    reason = "render"
+
+
+class LockedError(StylewatchError):
+    """Another daemon already holds this folder or this state directory."""
+
+    exit_code = ExitCode.LOCKED
+    reason = "locked"
+
+
+class NotRunningError(StylewatchError):
+    """There is no daemon to talk to."""
+
+    exit_code = ExitCode.NOT_RUNNING
+    reason = "not-running"
+
+
+class ExecutorError(StylewatchError):
+    """Something happened to the process that ran a job."""
+
+    reason = "executor"
+
+
+class WorkerDied(ExecutorError):  # noqa: N818  (an event, and the name every executor here uses)
+    """The worker's process ended in the middle of a job: crash, out of memory, kill -9."""
+
+    reason = "crash"
+
+
+class JobTimeout(ExecutorError):  # noqa: N818
+    """The job ran past its wall-clock limit and was killed."""
+
+    reason = "timeout"
+
+
+class EngineLost(ExecutorError):  # noqa: N818
+    """The whole executor is gone; its jobs go back to the queue and count no attempt."""
+
+    reason = "engine-lost"
