@@ -9,14 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, Literal, Protocol
 
 from annotated_types import Ge, Gt, Le, MinLen
-
-STYLE_LAYERS: Mapping[str, float] = MappingProxyType(
-    {f"block{block}_conv1": 0.2 for block in range(1, 6)}
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +32,11 @@ class StyleSettings:
     """Weight of the content loss."""
     tv_weight: Annotated[float, Ge(0)] = 0.0
     """Weight of the total variation loss: smooths noise, and strokes with it."""
-    content_layers: Mapping[str, float] = field(
-        default_factory=lambda: MappingProxyType({"block4_conv2": 1.0})
-    )
+    content_layers: Mapping[str, float] = field(default_factory=lambda: {"block4_conv2": 1.0})
     """VGG19 layers whose features keep the photo, each with its weight."""
-    style_layers: Mapping[str, float] = field(default_factory=lambda: STYLE_LAYERS)
+    style_layers: Mapping[str, float] = field(
+        default_factory=lambda: {f"block{block}_conv1": 0.2 for block in range(1, 6)}
+    )
     """VGG19 layers whose Gram matrices carry the style, each with its weight."""
     pooling: Literal["max", "average"] = "max"
     """How the network shrinks its features."""
@@ -210,7 +205,7 @@ class JobRequest:
     """Hex SHA-256 of the photo's bytes as they were when the job was made."""
     preset: Preset
     target: Path
-    """The result's intended name without extension; the worker writes a temporary file beside it."""
+    """The result's intended path without extension; the temporary file is written beside it."""
 
 
 @dataclass(frozen=True, kw_only=True)

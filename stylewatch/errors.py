@@ -140,7 +140,7 @@ class PresetError(ConfigError):
 
 
 class InputError(StylewatchError):
-    """This photo can't be used; retrying without a change would fail again."""
+    """The photo can't be used; retrying without a change would fail again."""
 
     exit_code = ExitCode.INPUT
     reason = "bad-input"
