@@ -161,6 +161,23 @@ class Photo:
         return self.root / self.path
 
 
+@dataclass(frozen=True, slots=True)
+class PhotoFacts:
+    """What a rule may ask of a photo, read from its header. Pixels as seen upright."""
+
+    width: int
+    height: int
+    camera: str = ""
+    format: str = ""
+
+    @property
+    def orientation(self) -> Literal["landscape", "portrait", "square"]:
+        """The shape of the upright picture."""
+        if self.width == self.height:
+            return "square"
+        return "landscape" if self.width > self.height else "portrait"
+
+
 class JobState(StrEnum):
     """Where a job stands; the console, `jobs` and the ledger use exactly these words."""
 
