@@ -1,0 +1,60 @@
+"""A long job's image so far, kept in a file, so that a killed process costs little.
+
+The file belongs to one job key: another photo, preset or engine version never resumes it.
+"""
+
+import os
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from stylewatch.transfer import Checkpoint
+
+
+class CheckpointFile:
+    """One job's checkpoint: `offer` keeps it now and then, `load` reads it, `clear` ends it."""
+
+    def __init__(
+        self, path: Path, every_seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._path = path
+        self._every = every_seconds
+        self._clock = clock
+        self._last = clock()
+
+    def load(self) -> Checkpoint | None:
+        """What was kept last, or None; a damaged file counts as none."""
+        try:
+            with np.load(self._path) as kept:
+                return Checkpoint(int(kept["scale"]), int(kept["evaluation"]), kept["rgb"])
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def offer(self, make: Callable[[], Checkpoint]) -> None:
+        """Keep `make()` if the last one is old enough; a full disk costs only the checkpoint."""
+        if self._clock() - self._last < self._every:
+            return
+        checkpoint = make()
+        temporary = self._path.with_suffix(".tmp")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as stream:
+                np.savez(
+                    stream,
+                    scale=checkpoint.scale,
+                    evaluation=checkpoint.evaluation,
+                    rgb=checkpoint.rgb,
+                )
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(self._path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+        self._last = self._clock()
+
+    def clear(self) -> None:
+        """The job is done: forget it."""
+        self._path.unlink(missing_ok=True)

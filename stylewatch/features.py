@@ -1,0 +1,233 @@
+"""Feature networks: VGG19 by layer name, and the built-in network that ships with the package.
+
+VGG19 is Simonyan and Zisserman's (arXiv:1409.1556), as Keras distributes it. Both networks are
+one list of convolutions and poolings, evaluated in `keras.ops` up to the deepest layer asked
+for, in float32 or bfloat16. Keras reads (and downloads) the weights; nothing else here touches
+a file. Knows nothing of losses or optimisation.
+"""
+
+import contextlib
+import hashlib
+import json
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any, Literal
+
+import keras
+import numpy as np
+from keras import ops
+
+from stylewatch.errors import WeightsError
+
+Tensor = Any
+
+CONVOLUTIONS = tuple(
+    f"block{block}_conv{conv}"
+    for block, convs in enumerate((2, 2, 4, 4, 4), start=1)
+    for conv in range(1, convs + 1)
+)
+"""VGG19's convolutions in order; a 2×2 pooling ends each block."""
+
+MEAN_BGR = np.array([103.939, 116.779, 123.68], dtype=np.float32)
+"""ImageNet's mean pixel, in the order that VGG19 was trained with."""
+
+_DOWNLOAD_SECONDS = 20.0
+_UNIT_GAIN = np.float32(0.1)
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """One 3×3 convolution with its ReLU, possibly factored into several kernels.
+
+    `kernels` are applied one after the other (all (kh, kw, in, out), "same" padding), then the
+    bias, then the ReLU. `lift` and `lift_bias` turn a narrow network's features into VGG19's
+    width where a loss looks at them.
+    """
+
+    name: str
+    kernels: tuple[Tensor, ...]
+    bias: Tensor
+    lift: Tensor | None = None
+    lift_bias: Tensor | None = None
+
+    def on_device(self, precision: str) -> "Convolution":
+        """The same with its arrays as the backend's tensors."""
+
+        def tensor(array: Tensor | None) -> Tensor | None:
+            return None if array is None else ops.convert_to_tensor(array, dtype=precision)
+
+        kernels = tuple(tensor(kernel) for kernel in self.kernels)
+        lifts = tensor(self.lift), tensor(self.lift_bias)
+        return Convolution(self.name, kernels, tensor(self.bias), *lifts)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureNetwork:
+    """VGG19's layers, or a stand-in with the same names, ready to be evaluated."""
+
+    name: str
+    """What people are told: `VGG19 (ImageNet)`, `built-in`."""
+    digest: str
+    """Hex SHA-256 of the weights."""
+    convolutions: tuple[Convolution, ...]
+
+    def extractor(
+        self,
+        layers: Iterable[str],
+        *,
+        precision: Literal["float32", "bfloat16"] = "float32",
+        pooling: Literal["max", "average"] = "max",
+    ) -> Callable[[Tensor], dict[str, Tensor]]:
+        """A function from images to features at `layers`, with its weights on the device.
+
+        It takes (1, H, W, 3), BGR minus `MEAN_BGR`, and gives (1, H/2^b, W/2^b, C) per layer, in
+        `precision`. Nothing beyond the deepest layer is computed.
+        """
+        wanted = set(layers)
+        deepest = max(CONVOLUTIONS.index(layer) for layer in wanted)
+        steps = [c.on_device(precision) for c in self.convolutions[: deepest + 1]]
+
+        def extract(image: Tensor) -> dict[str, Tensor]:
+            taps: dict[str, Tensor] = {}
+            x = ops.cast(image, precision)
+            block = "block1"
+            for step in steps:
+                if not step.name.startswith(block):
+                    block = step.name.partition("_")[0]
+                    x = _pool(x, pooling)
+                x = _convolve(x, step.kernels, step.bias)
+                if step.name in wanted:
+                    lifted = step.lift is not None
+                    taps[step.name] = _convolve(x, (step.lift,), step.lift_bias) if lifted else x
+            return taps
+
+        return extract
+
+
+def _convolve(x: Tensor, kernels: tuple[Tensor, ...], bias: Tensor) -> Tensor:
+    for kernel in kernels:
+        x = ops.conv(x, kernel, padding="same")
+    return ops.relu(x + bias)
+
+
+def _pool(x: Tensor, pooling: str) -> Tensor:
+    pool = ops.max_pool if pooling == "max" else ops.average_pool
+    return pool(x, 2, strides=2, padding="valid")
+
+
+def preprocess(rgb: np.ndarray) -> np.ndarray:
+    """(H, W, 3) RGB 0…255 to the network's input (1, H, W, 3); the argument is left alone."""
+    return np.asarray(rgb[..., ::-1] - MEAN_BGR, dtype=np.float32)[np.newaxis]
+
+
+def deprocess(image: np.ndarray) -> np.ndarray:
+    """The inverse of `preprocess`; values outside 0…255 stay, for the caller to clip."""
+    return np.asarray((image[0] + MEAN_BGR)[..., ::-1])
+
+
+def load_vgg19(weights: str = "imagenet") -> FeatureNetwork:
+    """VGG19 with Keras's ImageNet weights (`imagenet`) or those of a file in the same format.
+
+    Raises:
+        WeightsError: no network to download them, a missing file, or not VGG19's.
+    """
+    source: Any = weights
+    try:
+        with _network_timeout(_DOWNLOAD_SECONDS):
+            model = keras.applications.VGG19(include_top=False, weights=source)
+    except Exception as error:
+        raise _weights_error(weights, error) from error
+    convolutions = tuple(
+        Convolution(name, (kernel,), bias)
+        for name in CONVOLUTIONS
+        for kernel, bias in [model.get_layer(name).get_weights()]
+    )
+    name = "VGG19 (ImageNet)" if weights == "imagenet" else f"VGG19 ({weights})"
+    return FeatureNetwork(name, _digest(convolutions), convolutions)
+
+
+def _weights_error(weights: str, error: Exception) -> WeightsError:
+    if weights == "imagenet":
+        return WeightsError(
+            "The VGG19 weights could not be downloaded",
+            received=" ".join(str(error).split()),
+            remedy="Run `stylewatch weights fetch` once where there is a network, give the file "
+            "with `weights: PATH`, or use `features: builtin`, which needs no download",
+            reason="weights-missing",
+        )
+    return WeightsError(
+        f"The weights file {weights} can't be used",
+        expected="VGG19's weights without the top, in the format of Keras's own download",
+        received=" ".join(str(error).split()),
+        remedy="Run `stylewatch weights path` to see where Keras keeps its own copy",
+    )
+
+
+@contextlib.contextmanager
+def _network_timeout(seconds: float) -> Iterator[None]:
+    """Keras downloads without a time-out; a dead link must not hang a worker."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def load_builtin() -> FeatureNetwork:
+    """The network that ships with the package: VGG19's layers in a few megabytes.
+
+    Its numbers are derived from VGG19 (Simonyan and Zisserman, CC BY 4.0).
+    """
+    resource = files("stylewatch") / "data" / "builtin.npz"
+    with resource.open("rb") as stream, np.load(stream) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    meta = json.loads(str(arrays["meta"]))
+    convolutions = tuple(_unpack(name, arrays) for name in CONVOLUTIONS if f"{name}/bias" in arrays)
+    return FeatureNetwork(str(meta["name"]), _digest(convolutions), convolutions)
+
+
+def _unpack(name: str, arrays: Mapping[str, np.ndarray]) -> Convolution:
+    def array(key: str) -> np.ndarray | None:
+        stored = arrays.get(f"{name}/{key}")
+        if stored is None:
+            return None
+        scale = arrays.get(f"{name}/{key}:scale")
+        values = stored.astype(np.float32)
+        return values if scale is None else values * scale.astype(np.float32)
+
+    kernels = tuple(k for k in (array("kernel"), array("reduce"), array("expand")) if k is not None)
+    bias = array("bias")
+    assert bias is not None
+    return Convolution(name, kernels, bias, array("lift"), array("lift_bias"))
+
+
+def random_network(widths: tuple[int, ...] = (8, 8, 16, 16, 16), seed: int = 0) -> FeatureNetwork:
+    """A small seeded network with VGG19's topology, for tests: no weights, same behaviour."""
+    rng = np.random.default_rng(seed)
+    convolutions = []
+    channels = 3
+    for name in CONVOLUTIONS:
+        width = widths[int(name[5]) - 1]
+        scale = np.sqrt(2.0 / (9 * channels)) * (_UNIT_GAIN if channels == 3 else 1.0)
+        kernel = rng.normal(0.0, scale, (3, 3, channels, width)).astype(np.float32)
+        convolutions.append(Convolution(name, (kernel,), np.zeros(width, np.float32)))
+        channels = width
+    return FeatureNetwork("random filters", _digest(tuple(convolutions)), tuple(convolutions))
+
+
+def _digest(convolutions: tuple[Convolution, ...]) -> str:
+    sha = hashlib.sha256()
+    for convolution in convolutions:
+        for array in (*convolution.kernels, convolution.bias):
+            sha.update(np.ascontiguousarray(array).tobytes())
+    return sha.hexdigest()
+
+
+@lru_cache(maxsize=2)
+def load_network(features: Literal["vgg19", "builtin"], weights: str) -> FeatureNetwork:
+    """The network of that name, kept for the life of the process."""
+    return load_builtin() if features == "builtin" else load_vgg19(weights)

@@ -1,0 +1,368 @@
+"""Neural style transfer of one picture: coarse to fine, one optimisation per scale.
+
+Gatys, Ecker and Bethge, "Image Style Transfer Using Convolutional Neural Networks" (CVPR 2016);
+coarse to fine after Gatys et al., "Controlling Perceptual Factors" (CVPR 2017). Arrays in,
+arrays out: knows nothing of files, presets, processes or the console.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from stylewatch import backend
+from stylewatch.domain import OnStep, Step, StyleSettings
+from stylewatch.errors import RenderError
+from stylewatch.features import FeatureNetwork, deprocess, preprocess
+from stylewatch.images import fit_size, match_colours, photo_colours, resize, to_luminance
+from stylewatch.objective import Objective, Parts, Precision, Region, open_objective
+from stylewatch.optimizers import Iterate, minimize
+
+Tensor = Any
+OnCheckpoint = Callable[[Callable[[], "Checkpoint"]], None]
+"""Called after every evaluation with a function that makes the checkpoint, if it is wanted."""
+
+STRIDE = 16
+"""The network halves its features four times: sizes are padded to a multiple of this."""
+_STALL_WINDOW = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Style:
+    """A style image (H, W, 3) RGB 0…255, its share, its stroke size, and where it applies."""
+
+    rgb: np.ndarray
+    weight: float = 1.0
+    scale: float = 1.0
+    mask: np.ndarray | None = None
+    """(h, w) 0…1, stretched over the photo; None = everywhere."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One stage of the run, sizes in pixels."""
+
+    number: int
+    width: int
+    height: int
+    evaluations: int
+
+    @property
+    def cost(self) -> int:
+        """In pixels evaluated, which is what time goes with."""
+        return self.evaluations * self.width * self.height
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Where a run stands: enough to go on after the process was killed."""
+
+    scale: int
+    evaluation: int
+    rgb: np.ndarray
+    """The best image so far at that scale; float32, not clipped."""
+
+
+@dataclass(frozen=True, eq=False)
+class Painting:
+    """What a run gives."""
+
+    rgb: np.ndarray
+    """(H, W, 3) float32, 0…255."""
+    parts: Parts
+    evaluations: int
+    precision: Precision
+    complete: bool
+    """False where the time budget ended the run early."""
+
+
+def stylize(
+    content: np.ndarray,
+    styles: Sequence[Style],
+    settings: StyleSettings,
+    network: FeatureNetwork,
+    on_step: OnStep | None = None,
+    *,
+    resume: Checkpoint | None = None,
+    on_checkpoint: OnCheckpoint | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Painting:
+    """Paint `content` (H, W, 3; RGB 0…255) in the manner of `styles`.
+
+    The same arguments give the same bytes on one machine. `on_step` may raise to stop the run.
+
+    Raises:
+        RenderError: the loss is not a finite number.
+    """
+    photo, styles = _with_colours(content, styles, settings)
+    objective = _objective_for(settings, network)
+    scales = plan_scales(content.shape[1], content.shape[0], settings)
+    progress = _Progress(scales, settings, on_step, on_checkpoint, clock, resume)
+    image = resume.rgb if resume else None
+    for scale in scales[resume.scale - 1 if resume else 0 :]:
+        small = resize(photo, scale.width, scale.height)
+        start = _start(image, small, settings)
+        image = _paint_scale(scale, small, start, styles, settings, objective, progress)
+    assert image is not None
+    painted = np.clip(image, 0.0, 255.0)
+    if settings.colour == "photo":
+        painted = photo_colours(painted, resize(content, scales[-1].width, scales[-1].height))
+    return progress.finish(painted, objective.precision)
+
+
+def plan_scales(width: int, height: int, settings: StyleSettings) -> list[Scale]:
+    """The stages from coarse to fine: halvings of the final size, none below `coarsest_side`."""
+    limit = max(width, height) if settings.max_side == "photo" else settings.max_side
+    final = fit_size(width, height, limit)
+    halvings = max(0, int(math.log2(max(1.0, max(final) / settings.coarsest_side))))
+    budget = settings.evaluations
+    scales = []
+    for number in range(1, halvings + 2):
+        side = max(1, round(max(final) / 2 ** (halvings + 1 - number)))
+        width, height = fit_size(*final, side)
+        evaluations = budget[min(number, len(budget)) - 1]
+        scales.append(Scale(number, width, height, evaluations))
+    return scales
+
+
+def choose_precision(wanted: str) -> Precision:
+    """`auto` is bfloat16 where the hardware multiplies it faster than float32."""
+    if wanted == "auto":
+        return "bfloat16" if backend.device().fast_bfloat16 else "float32"
+    return "bfloat16" if wanted == "bfloat16" else "float32"
+
+
+def _paint_scale(
+    scale: Scale,
+    photo: np.ndarray,
+    start: np.ndarray,
+    styles: Sequence[Style],
+    settings: StyleSettings,
+    objective: Objective,
+    progress: "_Progress",
+) -> np.ndarray:
+    """The best image of one stage, (H, W, 3), not clipped."""
+    to_input = _padding(scale, settings)
+    regions = _regions(styles, scale, settings, to_input)
+    targets = objective.targets(_tensor(to_input(photo)), regions, settings)
+    progress.begin(scale)
+    evaluations = scale.evaluations - progress.evaluation
+    if evaluations <= 0 or progress.spent:
+        return start
+
+    def evaluate(image: Tensor) -> tuple[float, Tensor]:
+        parts, gradient = objective.evaluate(image, targets)
+        progress.parts = parts
+        return parts.loss, gradient
+
+    def on_iterate(iterate: Iterate) -> bool:
+        return progress.step(
+            iterate, lambda: _crop(deprocess(backend.to_numpy(iterate.best)), scale)
+        )
+
+    best = minimize(
+        evaluate,
+        _tensor(to_input(start)),
+        on_iterate,
+        optimizer=settings.optimizer,
+        evaluations=evaluations,
+        history=settings.history,
+    )
+    return _crop(deprocess(backend.to_numpy(best)), scale)
+
+
+def _objective_for(settings: StyleSettings, network: FeatureNetwork) -> Objective:
+    return open_objective(
+        network,
+        tuple(settings.content_layers),
+        tuple(settings.style_layers),
+        settings.pooling,
+        choose_precision(settings.precision),
+    )
+
+
+def _with_colours(
+    content: np.ndarray, styles: Sequence[Style], settings: StyleSettings
+) -> tuple[np.ndarray, list[Style]]:
+    """Photo and styles as the colour mode wants them (Gatys et al. 2017, section 5)."""
+    match settings.colour:
+        case "style":
+            return content, list(styles)
+        case "match":
+            return content, [replace(s, rgb=match_colours(s.rgb, content)) for s in styles]
+        case "photo":
+            grey = to_luminance(content)
+            matched = [match_colours(to_luminance(s.rgb), grey) for s in styles]
+            return grey, [replace(s, rgb=m) for s, m in zip(styles, matched, strict=True)]
+
+
+def _start(image: np.ndarray | None, photo: np.ndarray, settings: StyleSettings) -> np.ndarray:
+    """What a stage begins with: the stage before it, or the photo, or noise."""
+    if image is not None:
+        return resize(image, photo.shape[1], photo.shape[0])
+    if settings.init == "noise":
+        noise = np.random.default_rng(settings.seed).normal(127.5, 40.0, photo.shape)
+        return np.asarray(noise, dtype=np.float32)
+    return photo
+
+
+def _padding(scale: Scale, settings: StyleSettings) -> Callable[[np.ndarray], np.ndarray]:
+    """A function that reflects (H, W, …) out to what the network divides evenly.
+
+    Pooling drops the rows that are left over, and with them the style at the right and lower
+    edge. The classic objective stays as it was published: it pads only what is too small.
+    """
+
+    def padded(side: int) -> int:
+        if settings.objective == "balanced":
+            return -(-side // STRIDE) * STRIDE
+        return max(side, STRIDE)
+
+    below, right = padded(scale.height) - scale.height, padded(scale.width) - scale.width
+
+    def pad(array: np.ndarray) -> np.ndarray:
+        margins = ((0, below), (0, right)) + ((0, 0),) * (array.ndim - 2)
+        return np.pad(array, margins, mode="reflect")
+
+    return pad
+
+
+def _crop(rgb: np.ndarray, scale: Scale) -> np.ndarray:
+    return rgb[: scale.height, : scale.width]
+
+
+def _regions(
+    styles: Sequence[Style],
+    scale: Scale,
+    settings: StyleSettings,
+    pad: Callable[[np.ndarray], np.ndarray],
+) -> list[Region]:
+    """One region per mask, and one for what no mask covers."""
+
+    def network_input(style: Style) -> tuple[Tensor, float]:
+        return _tensor(_fit_style(style, scale, settings)), style.weight
+
+    free = [network_input(style) for style in styles if style.mask is None]
+    masked = [(style, _fit_mask(style.mask, scale)) for style in styles if style.mask is not None]
+    if not masked:
+        return [Region(free, None)]
+    regions = [Region([network_input(style)], pad(mask)) for style, mask in masked]
+    rest = 1.0 - np.max([mask for _, mask in masked], axis=0)
+    if free and rest.mean() > 1e-3:
+        regions.append(Region(free, pad(rest)))
+    return [region for region in regions if region.mask is not None and region.mask.any()]
+
+
+def _fit_mask(mask: np.ndarray, scale: Scale) -> np.ndarray:
+    grey = np.repeat(mask[..., np.newaxis], 3, axis=-1).astype(np.float32)
+    return np.clip(resize(grey, scale.width, scale.height)[..., 0], 0.0, 1.0)
+
+
+def _fit_style(style: Style, scale: Scale, settings: StyleSettings) -> np.ndarray:
+    """A style image at the size where its strokes suit this stage, never enlarged."""
+    height, width = style.rgb.shape[:2]
+    if settings.style_fit == "stretch":
+        return resize(style.rgb, max(scale.width, STRIDE), max(scale.height, STRIDE))
+    side = max(scale.width, scale.height) * style.scale
+    fitted = fit_size(width, height, max(STRIDE, round(side)))
+    return resize(style.rgb, max(fitted[0], STRIDE), max(fitted[1], STRIDE))
+
+
+def _tensor(rgb: np.ndarray) -> Tensor:
+    return ops.convert_to_tensor(preprocess(rgb))
+
+
+class _Progress:
+    """Tells of every evaluation, keeps the time, and decides when enough is enough."""
+
+    def __init__(
+        self,
+        scales: Sequence[Scale],
+        settings: StyleSettings,
+        on_step: OnStep | None,
+        on_checkpoint: OnCheckpoint | None,
+        clock: Callable[[], float],
+        resume: Checkpoint | None,
+    ) -> None:
+        self._scales = scales
+        self._settings = settings
+        self._on_step = on_step
+        self._on_checkpoint = on_checkpoint
+        self._clock = clock
+        self._resume = resume
+        self._started = clock()
+        self._total = sum(scale.cost for scale in scales)
+        self._before = self._cost_before(resume.scale, resume.evaluation) if resume else 0
+        self._scale = scales[0]
+        self._losses: list[float] = []
+        self._count = 0
+        self.evaluation = 0
+        self.parts = Parts(math.nan, math.nan, math.nan, math.nan)
+        self.spent = False
+
+    def begin(self, scale: Scale) -> None:
+        """A stage starts."""
+        resumed = self._resume is not None and self._resume.scale == scale.number
+        self.evaluation = self._resume.evaluation if self._resume and resumed else 0
+        self._scale = scale
+        self._losses = []
+
+    def step(self, iterate: Iterate, image: Callable[[], np.ndarray]) -> bool:
+        """Take note of one evaluation; returns whether to go on."""
+        self.evaluation += 1
+        self._count += 1
+        if not math.isfinite(iterate.best_loss):
+            raise RenderError(
+                "The loss is not a finite number",
+                received=str(iterate.loss),
+                remedy="The photo is tried again in float32",
+                reason="not-finite",
+            )
+        self._losses.append(iterate.best_loss)
+        if self._on_step:
+            self._on_step(self._told())
+        if self._on_checkpoint:
+            number, evaluation = self._scale.number, self.evaluation
+            self._on_checkpoint(lambda: Checkpoint(number, evaluation, image()))
+        budget = self._settings.time_budget
+        self.spent = budget is not None and self._clock() - self._started >= budget
+        return not (self.spent or self._stalled())
+
+    def finish(self, rgb: np.ndarray, precision: Precision) -> Painting:
+        """The result with what is known of its making."""
+        return Painting(rgb, self.parts, self._count, precision, complete=not self.spent)
+
+    def _stalled(self) -> bool:
+        if self._settings.tolerance == 0 or len(self._losses) <= _STALL_WINDOW:
+            return False
+        before, now = self._losses[-1 - _STALL_WINDOW], self._losses[-1]
+        return before - now < self._settings.tolerance * abs(before)
+
+    def _cost_before(self, number: int, evaluation: int) -> int:
+        whole = sum(scale.cost for scale in self._scales[: number - 1])
+        scale = self._scales[number - 1]
+        return whole + evaluation * scale.width * scale.height
+
+    def _told(self) -> Step:
+        scale, seconds = self._scale, self._clock() - self._started
+        cost = self._cost_before(scale.number, self.evaluation)
+        pace = seconds / max(1, cost - self._before)
+        return Step(
+            scale=scale.number,
+            scales=len(self._scales),
+            width=scale.width,
+            height=scale.height,
+            evaluation=self.evaluation,
+            evaluations=scale.evaluations,
+            loss=self.parts.loss,
+            content=self.parts.content,
+            style=self.parts.style,
+            tv=self.parts.tv,
+            fraction=min(1.0, cost / self._total),
+            seconds=seconds,
+            eta_seconds=pace * (self._total - cost),
+        )

@@ -1,0 +1,30 @@
+"""What the tests share: quiet TensorFlow, a small seeded network, optional real weights."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """A folder with `weights/` and `images/`, named by STYLEWATCH_TEST_ASSETS."""
+    folder = os.environ.get("STYLEWATCH_TEST_ASSETS")
+    if not folder:
+        pytest.skip("STYLEWATCH_TEST_ASSETS names no folder with weights/ and images/")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def vgg19_file(assets: Path) -> Path:
+    return next((assets / "weights").glob("vgg19*notop*.h5"))
+
+
+@pytest.fixture(scope="session")
+def network():
+    """VGG19's topology with few seeded filters: real code, small numbers."""
+    from stylewatch.features import random_network
+
+    return random_network()

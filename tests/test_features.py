@@ -1,0 +1,82 @@
+"""Feature networks: VGG19's shapes, exactness against Keras's own model, and bad weights."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from stylewatch import features
+from stylewatch.errors import WeightsError
+
+
+def picture(height=48, width=32, seed=0):
+    return np.random.default_rng(seed).uniform(0, 255, (height, width, 3)).astype(np.float32)
+
+
+def test_preprocessing_is_keras_s_own_and_leaves_its_argument_alone():
+    rgb = picture()
+    kept = rgb.copy()
+    expected = keras.applications.vgg19.preprocess_input(rgb.copy()[np.newaxis])
+    np.testing.assert_allclose(features.preprocess(rgb), expected, atol=1e-4)
+    np.testing.assert_array_equal(rgb, kept)
+
+
+def test_deprocessing_undoes_preprocessing():
+    rgb = picture()
+    np.testing.assert_allclose(features.deprocess(features.preprocess(rgb)), rgb, atol=1e-4)
+
+
+def test_layers_have_vgg19_s_strides_and_only_what_is_asked_for(network):
+    extract = network.extractor(["block1_conv1", "block3_conv1", "block5_conv2"])
+    taps = extract(ops.convert_to_tensor(features.preprocess(picture())))
+    assert {name: tuple(tap.shape[1:3]) for name, tap in taps.items()} == {
+        "block1_conv1": (48, 32),
+        "block3_conv1": (12, 8),
+        "block5_conv2": (3, 2),
+    }
+
+
+def test_features_equal_those_of_the_keras_model():
+    model = keras.applications.VGG19(include_top=False, weights=None)
+    convolutions = tuple(
+        features.Convolution(name, (kernel,), bias)
+        for name in features.CONVOLUTIONS
+        for kernel, bias in [model.get_layer(name).get_weights()]
+    )
+    network = features.FeatureNetwork("VGG19", "", convolutions)
+    layers = ["block1_conv1", "block4_conv2", "block5_conv2"]
+    image = features.preprocess(picture(32, 32))
+    ours = network.extractor(layers)(ops.convert_to_tensor(image))
+    theirs = keras.Model(model.input, [model.get_layer(name).output for name in layers])(image)
+    for name, expected in zip(layers, theirs, strict=True):
+        np.testing.assert_allclose(np.asarray(ours[name]), np.asarray(expected), rtol=1e-3, atol=1e-4)
+
+
+def test_a_missing_weights_file_is_one_clear_line(tmp_path):
+    with pytest.raises(WeightsError) as caught:
+        features.load_vgg19(str(tmp_path / "nowhere.h5"))
+    assert "nowhere.h5" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    path = tmp_path / "other.weights.h5"
+    path.write_bytes(b"not an HDF5 file")
+    with pytest.raises(WeightsError, match="VGG19's weights without the top"):
+        features.load_vgg19(str(path))
+
+
+def test_average_pooling_differs_from_max_pooling(network):
+    image = ops.convert_to_tensor(features.preprocess(picture()))
+    by_max, by_mean = (
+        np.asarray(network.extractor(["block2_conv1"], pooling=pooling)(image)["block2_conv1"])
+        for pooling in ("max", "average")
+    )
+    assert by_max.mean() > by_mean.mean()
+
+
+@pytest.mark.assets
+def test_real_weights_load(vgg19_file):
+    network = features.load_vgg19(str(vgg19_file))
+    assert len(network.convolutions) == 16
+    assert network.convolutions[0].kernels[0].shape == (3, 3, 3, 64)

@@ -1,0 +1,71 @@
+"""The losses against plain loops over the formulas, and their properties."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import ops
+
+from stylewatch import losses
+
+
+def features_of(seed: int, height: int, width: int, channels: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return np.maximum(rng.normal(0, 3, (1, height, width, channels)), 0).astype(np.float32)
+
+
+def gram_by_loops(features: np.ndarray) -> np.ndarray:
+    _, height, width, channels = features.shape
+    gram = np.zeros((channels, channels))
+    for row in range(height):
+        for column in range(width):
+            f = features[0, row, column].astype(np.float64)
+            gram += np.outer(f, f)
+    return gram / (height * width)
+
+
+@given(st.integers(0, 99), st.integers(1, 7), st.integers(1, 9), st.integers(1, 5))
+@settings(max_examples=15, deadline=None)
+def test_gram_matrix_is_the_mean_outer_product(seed, height, width, channels):
+    features = features_of(seed, height, width, channels)
+    gram = np.asarray(losses.gram_matrix(ops.convert_to_tensor(features)))
+    np.testing.assert_allclose(gram, gram_by_loops(features), rtol=1e-4, atol=1e-5)
+
+
+@given(st.integers(0, 99), st.integers(1, 12), st.integers(1, 12))
+@settings(max_examples=10, deadline=None)
+def test_gram_matrix_is_symmetric_and_positive(seed, height, width):
+    gram = np.asarray(losses.gram_matrix(ops.convert_to_tensor(features_of(seed, height, width, 4))))
+    np.testing.assert_allclose(gram, gram.T, rtol=1e-5, atol=1e-6)
+    assert np.linalg.eigvalsh(gram).min() > -1e-3
+
+
+def test_bfloat16_gram_is_summed_in_float32():
+    features = features_of(1, 64, 48, 8)
+    exact = gram_by_loops(features)
+    gram = losses.gram_matrix(ops.convert_to_tensor(features, dtype="bfloat16"))
+    assert str(gram.dtype).endswith("float32") or "float32" in str(gram.dtype)
+    np.testing.assert_allclose(np.asarray(gram), exact, rtol=4e-3)
+
+
+def test_the_same_texture_has_the_same_gram_at_every_size():
+    tile = features_of(2, 8, 8, 4)
+    tiled = np.tile(tile, (1, 3, 2, 1))
+    small, large = (np.asarray(losses.gram_matrix(ops.convert_to_tensor(f))) for f in (tile, tiled))
+    np.testing.assert_allclose(small, large, rtol=1e-4)
+
+
+def test_total_variation_of_a_flat_picture_is_zero_and_of_an_edge_is_not():
+    flat = np.full((1, 6, 5, 3), 41.0, np.float32)
+    edge = flat.copy()
+    edge[:, :, 3:] += 2.0
+    assert float(losses.total_variation_loss(ops.convert_to_tensor(flat))) == pytest.approx(0, abs=1e-6)
+    # five rows of one step of 2 in three channels: 15 · (2²)^1.25
+    expected = 15 * 4.0**1.25
+    assert float(losses.total_variation_loss(ops.convert_to_tensor(edge))) == pytest.approx(expected, rel=1e-4)
+
+
+def test_content_loss_is_the_mean_square():
+    a, b = features_of(3, 4, 4, 2), features_of(4, 4, 4, 2)
+    loss = losses.content_loss(ops.convert_to_tensor(a), ops.convert_to_tensor(b))
+    assert float(loss) == pytest.approx(float(np.mean((a - b) ** 2)), rel=1e-5)

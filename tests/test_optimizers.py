@@ -1,0 +1,112 @@
+"""The optimisers against SciPy, a textbook L-BFGS, and themselves."""
+
+import numpy as np
+import pytest
+from keras import ops
+from scipy.optimize import minimize as scipy_minimize
+from scipy.optimize import rosen, rosen_der
+
+from stylewatch.optimizers import minimize
+
+
+def quadratic(seed=0, size=40, condition=1e3):
+    """½ xᵀAx - bᵀx with a known minimum; returns (evaluate, minimum value)."""
+    rng = np.random.default_rng(seed)
+    basis, _ = np.linalg.qr(rng.normal(size=(size, size)))
+    a = basis @ np.diag(np.geomspace(1, condition, size)) @ basis.T
+    b = rng.normal(size=size)
+
+    def evaluate(x):
+        point = np.asarray(x, np.float64)
+        value = 0.5 * point @ a @ point - b @ point
+        return float(value), ops.convert_to_tensor((a @ point - b).astype(np.float32))
+
+    return evaluate, float(-0.5 * b @ np.linalg.solve(a, b))
+
+
+def losses_of(optimizer, evaluate, size, evaluations, history=10):
+    seen = []
+
+    def on_iterate(iterate):
+        seen.append(iterate)
+        return True
+
+    start = ops.zeros((size,), dtype="float32")
+    best = minimize(
+        evaluate, start, on_iterate, optimizer=optimizer, evaluations=evaluations, history=history
+    )
+    return best, seen
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "lbfgs-scipy"])
+def test_lbfgs_finds_the_minimum_of_an_ill_conditioned_quadratic(optimizer):
+    evaluate, minimum = quadratic()
+    _, seen = losses_of(optimizer, evaluate, 40, 150)
+    assert seen[-1].best_loss == pytest.approx(minimum, rel=1e-3)
+
+
+def test_lbfgs_needs_about_as_many_evaluations_as_scipy_on_rosenbrock():
+    def evaluate(x):
+        point = np.asarray(x, np.float64) / 100  # as wide as pixel values are
+        gradient = (rosen_der(point) / 100).astype(np.float32)
+        return float(rosen(point)), ops.convert_to_tensor(gradient)
+
+    _, ours = losses_of("lbfgs", evaluate, 10, 250)
+    reference = scipy_minimize(rosen, np.zeros(10), jac=rosen_der, method="L-BFGS-B")
+    needed = next(i for i, iterate in enumerate(ours, start=1) if iterate.best_loss < 1e-3)
+    assert reference.fun < 1e-3
+    assert needed <= 2 * reference.nfev
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "lbfgs-scipy", "adam"])
+def test_the_budget_of_evaluations_is_kept_and_the_best_is_returned(optimizer):
+    evaluate, _ = quadratic()
+    best, seen = losses_of(optimizer, evaluate, 40, 17)
+    assert len(seen) == 17
+    assert evaluate(best)[0] == pytest.approx(seen[-1].best_loss, rel=1e-4)
+    assert seen[-1].best_loss == pytest.approx(min(iterate.loss for iterate in seen), rel=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "lbfgs-scipy", "adam"])
+def test_the_caller_can_stop_after_any_evaluation(optimizer):
+    evaluate, _ = quadratic()
+    seen = []
+
+    def on_iterate(iterate):
+        seen.append(iterate)
+        return len(seen) < 5
+
+    minimize(evaluate, ops.zeros((40,)), on_iterate, optimizer=optimizer, evaluations=100)
+    assert len(seen) == 5
+
+
+def test_lbfgs_never_accepts_a_higher_loss_and_survives_nan():
+    evaluate, minimum = quadratic(condition=50.0)
+    calls = []
+
+    def sometimes_nan(x):
+        calls.append(x)
+        value, gradient = evaluate(x)
+        return (float("nan"), gradient) if len(calls) % 4 == 0 else (value, gradient)
+
+    _, seen = losses_of("lbfgs", sometimes_nan, 40, 120)
+    bests = [iterate.best_loss for iterate in seen]
+    assert bests == sorted(bests, reverse=True)
+    assert bests[-1] == pytest.approx(minimum, rel=1e-2)
+
+
+def test_the_first_step_moves_no_value_by_more_than_ten():
+    points = []
+
+    def evaluate(x):
+        points.append(np.asarray(x))
+        return float(np.sum(points[-1])), ops.convert_to_tensor(np.linspace(1, 1000, 40, dtype=np.float32))
+
+    minimize(evaluate, ops.zeros((40,)), lambda _: True, optimizer="lbfgs", evaluations=2)
+    assert np.abs(points[1]).max() == pytest.approx(10.0)
+
+
+def test_adam_falls():
+    evaluate, _ = quadratic(condition=3.0)
+    _, seen = losses_of("adam", evaluate, 40, 60)
+    assert seen[-1].best_loss < seen[0].loss
