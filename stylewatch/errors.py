@@ -102,6 +102,8 @@ class ConfigError(StylewatchError):
 
     exit_code = ExitCode.CONFIG
     reason = "config"
+    others: tuple["ConfigError", ...] = ()
+    """What else is wrong in the same file, in the file's order."""
 
     def __init__(
         self,
@@ -125,12 +127,13 @@ class ConfigError(StylewatchError):
         self.key = key
 
     def __str__(self) -> str:
-        """`file:line:column: key: problem: expected …, received …. remedy`."""
+        """`file:line:column: key: problem: expected …, received …. remedy (and N more)`."""
         place = str(self.file) if self.file else ""
         if self.line:
             place += f":{self.line}:{self.column}"
         parts = [part for part in (place, self.key) if part]
-        return ": ".join([*parts, super().__str__()])
+        line = ": ".join([*parts, super().__str__()])
+        return f"{line} (and {len(self.others)} more)" if self.others else line
 
 
 class PresetError(ConfigError):
