@@ -162,6 +162,29 @@ class Photo:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """A name seen in a watched folder, as it was at that moment; it may become a `Photo`."""
+
+    folder: str
+    root: Path
+    path: Path
+    """Relative to `root`."""
+    stat: os.stat_result
+    """Of the name itself: links are not followed."""
+    closed: bool = False
+    """An event said that its writer closed it, or that it was renamed into place."""
+    network: bool = False
+    """It lies on a network file system: others may write it unseen."""
+    ignored: str = ""
+    """Why it can never become a photo: `symlink`, `fifo`, `socket`, `device`."""
+
+    @property
+    def absolute(self) -> Path:
+        """Where the name lies."""
+        return self.root / self.path
+
+
+@dataclass(frozen=True, slots=True)
 class PhotoFacts:
     """What a rule may ask of a photo, read from its header. Pixels as seen upright."""
 
