@@ -49,7 +49,9 @@ def test_features_equal_those_of_the_keras_model():
     ours = network.extractor(layers)(ops.convert_to_tensor(image))
     theirs = keras.Model(model.input, [model.get_layer(name).output for name in layers])(image)
     for name, expected in zip(layers, theirs, strict=True):
-        np.testing.assert_allclose(np.asarray(ours[name]), np.asarray(expected), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(
+            np.asarray(ours[name]), np.asarray(expected), rtol=1e-3, atol=1e-4
+        )
 
 
 def test_a_missing_weights_file_is_one_clear_line(tmp_path):

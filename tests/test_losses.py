@@ -35,7 +35,9 @@ def test_gram_matrix_is_the_mean_outer_product(seed, height, width, channels):
 @given(st.integers(0, 99), st.integers(1, 12), st.integers(1, 12))
 @settings(max_examples=10, deadline=None)
 def test_gram_matrix_is_symmetric_and_positive(seed, height, width):
-    gram = np.asarray(losses.gram_matrix(ops.convert_to_tensor(features_of(seed, height, width, 4))))
+    gram = np.asarray(
+        losses.gram_matrix(ops.convert_to_tensor(features_of(seed, height, width, 4)))
+    )
     np.testing.assert_allclose(gram, gram.T, rtol=1e-5, atol=1e-6)
     assert np.linalg.eigvalsh(gram).min() > -1e-3
 
@@ -59,10 +61,14 @@ def test_total_variation_of_a_flat_picture_is_zero_and_of_an_edge_is_not():
     flat = np.full((1, 6, 5, 3), 41.0, np.float32)
     edge = flat.copy()
     edge[:, :, 3:] += 2.0
-    assert float(losses.total_variation_loss(ops.convert_to_tensor(flat))) == pytest.approx(0, abs=1e-6)
+    assert float(losses.total_variation_loss(ops.convert_to_tensor(flat))) == pytest.approx(
+        0, abs=1e-6
+    )
     # five rows of one step of 2 in three channels: 15 · (2²)^1.25
     expected = 15 * 4.0**1.25
-    assert float(losses.total_variation_loss(ops.convert_to_tensor(edge))) == pytest.approx(expected, rel=1e-4)
+    assert float(losses.total_variation_loss(ops.convert_to_tensor(edge))) == pytest.approx(
+        expected, rel=1e-4
+    )
 
 
 def test_content_loss_is_the_mean_square():

@@ -100,7 +100,9 @@ def test_the_first_step_moves_no_value_by_more_than_ten():
 
     def evaluate(x):
         points.append(np.asarray(x))
-        return float(np.sum(points[-1])), ops.convert_to_tensor(np.linspace(1, 1000, 40, dtype=np.float32))
+        return float(np.sum(points[-1])), ops.convert_to_tensor(
+            np.linspace(1, 1000, 40, dtype=np.float32)
+        )
 
     minimize(evaluate, ops.zeros((40,)), lambda _: True, optimizer="lbfgs", evaluations=2)
     assert np.abs(points[1]).max() == pytest.approx(10.0)

@@ -1,0 +1,149 @@
+"""Seconds per loss-and-gradient evaluation, by size and precision, beside three yardsticks.
+
+    python benchmarks/evaluation.py --weights imagenet [--sizes 256 512] [--repeat 5]
+
+Yardsticks, measured in the same run and in turn with ours: a bare TensorFlow graph of VGG19's
+layers (no Keras, no losses but the Gram matrices), the machine's matrix multiplication rate, and
+what the optimiser adds to an evaluation. Medians; compare ratios, not seconds, across machines.
+"""
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from stylewatch import backend, features
+from stylewatch.domain import StyleSettings
+from stylewatch.objective import Objective, Region
+from stylewatch.optimizers import minimize
+
+SETTINGS = StyleSettings(content_layers={"block5_conv2": 1.0}, tv_weight=1e-6)
+STYLE_LAYERS = tuple(SETTINGS.style_layers)
+FLOP_512 = 410e9
+"""Multiplications and additions of one evaluation through block5_conv2 at 512×512."""
+
+
+def median_seconds(calls: dict[str, Callable[[], Any]], repeat: int) -> dict[str, float]:
+    """Each call's median over `repeat` rounds; in turn, so that a slow minute hits all alike."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(repeat):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def our_evaluation(
+    network: features.FeatureNetwork, side: int, precision: Any
+) -> tuple[Callable[[Any], Any], Any]:
+    """`evaluate(image)` of the product's own objective, and an image."""
+    objective = Objective(network, ("block5_conv2",), STYLE_LAYERS, "max", precision)
+    rng = np.random.default_rng(0)
+    photo, style = (
+        ops.convert_to_tensor(features.preprocess(rng.uniform(0, 255, (side, side, 3))))
+        for _ in range(2)
+    )
+    targets = objective.targets(photo, [Region([(style, 1.0)], None)], SETTINGS)
+    return lambda image: objective.evaluate(image, targets), photo
+
+
+def bare_evaluation(network: features.FeatureNetwork, side: int, dtype: str) -> Callable[[], Any]:
+    """VGG19 written down in plain TensorFlow, with Gram matrices at the style layers."""
+    weights = [
+        (c.name, tf.constant(c.kernels[0], dtype), tf.constant(c.bias, dtype))
+        for c in network.convolutions[: features.CONVOLUTIONS.index("block5_conv2") + 1]
+    ]
+
+    @tf.function
+    def evaluate(x: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss, h, block = 0.0, tf.cast(x, dtype), "block1"
+            for name, kernel, bias in weights:
+                if not name.startswith(block):
+                    block, h = name[:6], tf.nn.max_pool2d(h, 2, 2, "VALID")
+                h = tf.nn.relu(tf.nn.conv2d(h, kernel, 1, "SAME") + bias)
+                if name in STYLE_LAYERS:
+                    flat = tf.reshape(h, (-1, h.shape[-1]))
+                    gram = tf.matmul(flat, flat, transpose_a=True)
+                    loss += 1e-9 * tf.reduce_mean(tf.square(tf.cast(gram, tf.float32)))
+            loss += tf.reduce_mean(tf.square(tf.cast(h, tf.float32)))
+        return loss, tape.gradient(loss, x)
+
+    x = tf.random.stateless_uniform((1, side, side, 3), (0, 0), -120, 120)
+    return lambda: evaluate(x)[0].numpy()
+
+
+def gemm_rate(dtype: str, repeat: int) -> float:
+    """Measured floating-point operations per second of a 2048³ product."""
+    a = tf.cast(tf.random.stateless_normal((2048, 2048), (0, 0)), dtype)
+    product = tf.function(lambda m: tf.reduce_sum(tf.cast(tf.matmul(m, m), tf.float32)))
+    seconds = median_seconds({"gemm": partial(product, a)}, repeat)["gemm"]
+    return 2 * 2048**3 / seconds
+
+
+def optimizer_overhead(evaluate: Callable[[Any], Any], image: Any, evaluations: int) -> float:
+    """What on-device L-BFGS adds to an evaluation, as a share of it, with a full history."""
+    inside = 0.0
+
+    def timed(x: Any) -> tuple[float, Any]:
+        nonlocal inside
+        started = time.perf_counter()
+        parts, gradient = evaluate(x)
+        backend.to_numpy(gradient[:, :1, :1])  # the gradient is there, too
+        inside += time.perf_counter() - started
+        return parts.loss, gradient
+
+    minimize(timed, image, lambda _: True, optimizer="lbfgs", evaluations=3)
+    inside = 0.0
+    started = time.perf_counter()
+    minimize(timed, image, lambda _: True, optimizer="lbfgs", evaluations=evaluations)
+    return (time.perf_counter() - started) / inside - 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", default="imagenet", help="imagenet or a file")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512])
+    parser.add_argument("--repeat", type=int, default=5)
+    options = parser.parse_args()
+    network = features.load_vgg19(options.weights)
+    rates = {p: gemm_rate(p, options.repeat) for p in ("float32", "bfloat16")}
+    print(f"device: {backend.device().name}")
+    for precision, rate in rates.items():
+        print(f"matrix multiplication, {precision}: {rate / 1e12:.2f} TFLOP/s")
+    print(
+        "| side | precision | s/evaluation | ÷ float32 | ÷ bare graph | of GEMM rate | L-BFGS adds |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for side in options.sizes:
+        made = {p: our_evaluation(network, side, p) for p in rates}
+        calls = {p: partial(*evaluation) for p, evaluation in made.items()}
+        bare = {f"bare {p}": bare_evaluation(network, side, p) for p in rates}
+        seconds = median_seconds({**calls, **bare}, options.repeat)
+        for precision, rate in rates.items():
+            share = FLOP_512 * (side / 512) ** 2 / seconds[precision] / rate
+            overhead = optimizer_overhead(*made[precision], evaluations=16)
+            print(
+                f"| {side} | {precision} | {seconds[precision]:.3f} "
+                f"| {seconds[precision] / seconds['float32']:.2f} "
+                f"| {seconds[precision] / seconds[f'bare {precision}']:.2f} "
+                f"| {share:.2f} | {overhead:.1%} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

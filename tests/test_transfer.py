@@ -1,0 +1,159 @@
+"""Style transfer end to end on small pictures: plan, progress, resume, budget, colours."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stylewatch.domain import StyleSettings
+from stylewatch.errors import RenderError
+from stylewatch.transfer import Style, plan_scales, stylize
+
+SMALL = StyleSettings(max_side=48, coarsest_side=24, evaluations=(6, 4))
+
+
+def picture(seed=0, height=40, width=56):
+    """Soft blobs: something with shapes, unlike white noise."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    rgb = np.zeros((height, width, 3), np.float32)
+    for channel in range(3):
+        for _ in range(4):
+            row, column = rng.uniform(0, height), rng.uniform(0, width)
+            rgb[..., channel] += 90 * np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / 120)
+    return np.clip(rgb, 0, 255)
+
+
+def noise(seed=1, height=32, width=32):
+    return np.random.default_rng(seed).uniform(0, 255, (height, width, 3)).astype(np.float32)
+
+
+def paint(network, settings=SMALL, **options):
+    return stylize(picture(), [Style(noise())], settings, network, **options)
+
+
+@given(
+    st.integers(1, 9000),
+    st.integers(1, 9000),
+    st.integers(16, 4096) | st.just("photo"),
+    st.integers(16, 512),
+)
+def test_scales_double_up_to_the_final_size_and_keep_the_shape(width, height, max_side, coarsest):
+    settings = StyleSettings(max_side=max_side, coarsest_side=coarsest)
+    scales = plan_scales(width, height, settings)
+    limit = max(width, height) if max_side == "photo" else min(max_side, max(width, height))
+    assert max(scales[-1].width, scales[-1].height) == limit
+    assert [scale.number for scale in scales] == list(range(1, len(scales) + 1))
+    for small, large in itertools.pairwise(scales):
+        assert max(small.width, small.height) * 2 == pytest.approx(
+            max(large.width, large.height), abs=1.5
+        )
+    if len(scales) > 1:
+        assert max(scales[0].width, scales[0].height) >= coarsest - 1
+
+
+def test_the_loss_falls_at_every_scale_and_the_result_has_the_planned_size(network):
+    steps = []
+    painting = paint(network, on_step=steps.append)
+    assert painting.rgb.shape == (34, 48, 3)
+    assert painting.rgb.min() >= 0
+    assert painting.rgb.max() <= 255
+    assert painting.complete
+    assert painting.evaluations == 10
+    for number in (1, 2):
+        losses = [step.loss for step in steps if step.scale == number]
+        assert min(losses) < losses[0]
+
+
+def test_progress_is_told_once_per_evaluation_and_ends_at_one(network):
+    steps = []
+    ticks = itertools.count()
+    paint(network, on_step=steps.append, clock=lambda: float(next(ticks)))
+    assert [(step.scale, step.evaluation) for step in steps] == [
+        *((1, n) for n in range(1, 7)),
+        *((2, n) for n in range(1, 5)),
+    ]
+    fractions = [step.fraction for step in steps]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == pytest.approx(1.0)
+    assert steps[-1].eta_seconds == pytest.approx(0.0)
+
+
+def test_the_same_input_gives_the_same_bytes(network):
+    settings = StyleSettings(max_side=32, coarsest_side=32, evaluations=(5,), init="noise", seed=3)
+    first, second = (paint(network, settings).rgb for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_a_run_resumed_from_its_checkpoint_comes_to_the_same_loss(network):
+    settings = StyleSettings(max_side=48, coarsest_side=24, evaluations=(12, 12))
+    kept = []
+    whole = paint(network, settings, on_checkpoint=lambda make: kept.append(make()))
+    middle = next(c for c in kept if c.scale == 2 and c.evaluation == 4)
+    steps = []
+    resumed = paint(network, settings, resume=middle, on_step=steps.append)
+    assert (steps[0].scale, steps[0].evaluation) == (2, 5)
+    assert resumed.parts.loss == pytest.approx(whole.parts.loss, rel=0.15)
+
+
+def test_a_spent_time_budget_gives_the_best_so_far_at_full_size(network):
+    ticks = itertools.count()
+    settings = StyleSettings(max_side=48, coarsest_side=24, evaluations=(50, 50), time_budget=5)
+    painting = paint(network, settings, clock=lambda: float(next(ticks)))
+    assert not painting.complete
+    assert painting.evaluations < 50
+    assert painting.rgb.shape == (34, 48, 3)
+
+
+def test_tolerance_ends_a_scale_that_has_stalled(network):
+    settings = StyleSettings(max_side=32, coarsest_side=32, evaluations=(400,), tolerance=0.2)
+    assert paint(network, settings).evaluations < 400
+
+
+def test_a_callback_that_raises_ends_the_run(network):
+    def stop(step):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        paint(network, on_step=stop)
+
+
+def test_a_loss_that_is_no_number_is_an_error(network):
+    broken = picture()
+    broken[3, 3] = np.nan
+    with pytest.raises(RenderError, match="not a finite number"):
+        stylize(broken, [Style(noise())], SMALL, network)
+
+
+def test_colour_photo_keeps_the_photo_s_hues(network):
+    photo = np.zeros((48, 48, 3), np.float32)
+    photo[..., 0] = np.linspace(60, 220, 48)[None]
+    settings = StyleSettings(max_side=48, coarsest_side=48, evaluations=(8,), colour="photo")
+    painted = stylize(photo, [Style(noise())], settings, network).rgb
+    assert painted[..., 0].mean() > 3 * painted[..., 2].mean()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (17, 3), (16, 400)])
+def test_odd_and_tiny_sizes_work(network, size):
+    photo = noise(5, *size)
+    settings = StyleSettings(max_side=64, coarsest_side=32, evaluations=(2,))
+    painting = stylize(photo, [Style(noise())], settings, network)
+    assert max(painting.rgb.shape[:2]) == min(64, max(size))
+
+
+def test_two_styles_with_masks_paint_two_halves(network):
+    left = np.zeros((8, 8), np.float32)
+    left[:, :4] = 1.0
+    red, blue = np.zeros((32, 32, 3), np.float32), np.zeros((32, 32, 3), np.float32)
+    red[..., 0] = 230
+    blue[..., 2] = 230
+    settings = StyleSettings(
+        max_side=64, coarsest_side=64, evaluations=(40,), strength=1000.0, content_weight=0.1
+    )
+    photo = np.full((64, 64, 3), 128, np.float32)
+    styles = [Style(red, mask=left), Style(blue, mask=1 - left)]
+    painted = stylize(photo, styles, settings, network).rgb
+    redness = painted[..., 0] - painted[..., 2]
+    assert redness[:, :24].mean() > redness[:, 40:].mean() + 10
