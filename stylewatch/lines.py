@@ -1,0 +1,164 @@
+"""Events as lines: for a log, a journal, a pipe or a terminal that can do no more.
+
+Knows how an event reads and how a file name is made safe to show. Knows nothing of the daemon that
+sends events, of rich, or of what the lines are about.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal, TextIO
+
+from stylewatch.domain import Event, Step
+
+LogFormat = Literal["text", "json"]
+
+LEVELS: Final[Mapping[str, str]] = {"failed": "error"} | dict.fromkeys(
+    ("retry", "blocked", "warning"), "warning"
+) | dict.fromkeys(("found", "progress"), "debug")  # fmt: skip
+"""How much a kind of event matters; what is not named here is `info`."""
+
+JOURNAL: Final[Mapping[str, int]] = {"error": 3, "warning": 4, "info": 6, "debug": 7}
+"""Syslog's numbers, which journald reads from a `<4>` before a line."""
+
+PROGRESS_SECONDS: Final = 30.0
+"""A log hears of a photo's progress at each new scale, and otherwise no more often than this."""
+
+
+def visible(text: object) -> str:
+    r"""The text on one line, safe to show: whatever a terminal could obey becomes `\x1b`, `\xff`.
+
+    File names hold any byte but `/` and NUL, so they may hold line ends, escape sequences, marks
+    that turn the reading direction, and bytes that are no UTF-8.
+    """
+    return "".join(
+        char if char.isprintable() or _is_space(char) else _escaped(char) for char in str(text)
+    )
+
+
+def _is_space(char: str) -> bool:
+    return char.isspace() and char > "\x9f" and char not in "\u2028\u2029"
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:  # how Python carries a byte that is no UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def short_path(path: str | Path) -> str:
+    """The path as people write it: `~` for the home folder; safe to show."""
+    text, home = str(path), str(Path.home())
+    if text == home or text.startswith(home + "/"):
+        text = "~" + text[len(home) :]
+    return visible(text)
+
+
+def duration(seconds: float) -> str:
+    """`8 s`, `3:07`, `2:05:00`, `3 days`: as short as it can be read."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24} days"
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def progress_text(step: Step) -> str:
+    """One evaluation in words."""
+    return (
+        f"scale {step.scale}/{step.scales}, {step.width}x{step.height}, "
+        f"evaluation {step.evaluation}/{step.evaluations}, loss {step.loss:.4g}, "
+        f"{duration(step.eta_seconds)} left"
+    )
+
+
+def event_text(event: Event) -> str:
+    """The event in one safe line."""
+    if event.kind == "progress" and event.step:
+        return visible(f"{event.path} → {event.preset}: {progress_text(event.step)}")
+    return visible(event.message)
+
+
+def event_dict(event: Event) -> dict[str, Any]:
+    """The event for programs: its kind, its message, and each further field that says something."""
+    fields = {key: _jsonable(value) for key, value in asdict(event).items() if value}
+    return {"event": fields.pop("kind"), **fields}
+
+
+def _jsonable(value: object) -> Any:
+    """Only what JSON knows; text as valid Unicode, for readers stricter than Python's."""
+    if isinstance(value, Mapping):
+        return {str(_jsonable(key)): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_jsonable(item) for item in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return os.fsencode(str(value)).decode("utf-8", "backslashreplace")
+
+
+class Lines:
+    """A sink for events that writes one line each."""
+
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        log_format: LogFormat = "text",
+        journal: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._stream = stream
+        self._json = log_format == "json"
+        self._journal = journal
+        self._clock = clock
+        self._told: dict[int, tuple[int, float]] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Write the event's line; a reader that went away is no reason to stop working."""
+        now = self._clock()
+        if event.kind == "progress" and not self._is_news(event, now):
+            return
+        if event.kind in {"done", "failed", "retry"}:
+            self._told.pop(event.job_id, None)
+        try:
+            self._stream.write(self._line(event, now) + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):  # closed pipe, closed file
+            return
+
+    def _line(self, event: Event, now: float) -> str:
+        level = LEVELS.get(event.kind, "info")
+        mark = f"<{JOURNAL[level]}>" if self._journal else ""
+        if self._json:
+            return mark + json.dumps({"time": _iso(now), "level": level, **event_dict(event)})
+        when = "" if self._journal else time.strftime("%H:%M:%S ", time.localtime(now))
+        return f"{mark}{when}{event.kind:<8} {event_text(event)}"
+
+    def _is_news(self, event: Event, now: float) -> bool:
+        scale = event.step.scale if event.step else 0
+        told_scale, told_at = self._told.get(event.job_id, (0, 0.0))
+        if scale == told_scale and now - told_at < PROGRESS_SECONDS:
+            return False
+        self._told[event.job_id] = (scale, now)
+        return True
+
+
+def _iso(now: float) -> str:
+    return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
+
+
+def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether the stream ends in systemd's journal (`JOURNAL_STREAM` names device and inode)."""
+    try:
+        stat = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # no descriptor behind it, or closed
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{stat.st_dev}:{stat.st_ino}"

@@ -1,0 +1,419 @@
+"""The console: what people and logs see, made from events alone."""
+
+import fcntl
+import io
+import json
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from stylewatch.board import KEPT_LOSSES, Board, JobRow
+from stylewatch.console import is_live, open_console
+from stylewatch.domain import Event, Step
+from stylewatch.lines import Lines, duration, event_dict, is_journal, visible
+from stylewatch.view import draw_board, sparkline
+
+HERE = Path(__file__).parent
+NASTY = "a\x1b[31m[red]b[/red]\n\udcff\u202e\r.jpg"
+
+
+def a_step(scale=1, evaluation=1, loss=2.0, fraction=0.5):
+    return Step(
+        scale=scale,
+        scales=3,
+        width=192,
+        height=128,
+        evaluation=evaluation,
+        evaluations=80,
+        loss=loss,
+        content=1.0,
+        style=1.0,
+        tv=0.0,
+        fraction=fraction,
+        seconds=3.0,
+        eta_seconds=12.0,
+    )
+
+
+def events():
+    """A story with every kind of event, three jobs, a failure and a blocked folder."""
+    yield Event(kind="started", message="3 workers", extra={"version": "0.1.0", "slots": 3})
+    yield Event(kind="watching", message="", folder="in", path="/photos/in")
+    yield Event(kind="watching", message="", folder="nas", path="/mnt/nas/" + "long/" * 30)
+    yield Event(kind="found", message=f"found {NASTY}", folder="in", path=NASTY)
+    for job in range(1, 8):
+        yield Event(kind="queued", message="", folder="in", path=f"{job}.jpg", job_id=job)
+    for job in range(1, 4):
+        yield Event(
+            kind="running", message="", folder="in", path=NASTY, preset="starry", job_id=job
+        )
+        yield Event(
+            kind="progress", message="", path=NASTY, preset="starry", job_id=job, step=a_step()
+        )
+    yield Event(
+        kind="done", message="done", folder="in", path="1.jpg", preset="starry", job_id=1,
+        output="/photos/out/1--starry.jpg", seconds=9.3, extra={"source": "/photos/in/1.jpg"},
+    )  # fmt: skip
+    yield Event(
+        kind="failed", message=f"{NASTY} is cut off. Copy it again", folder="in", path=NASTY,
+        job_id=2, reason="truncated",
+    )  # fmt: skip
+    yield Event(kind="retry", message="the worker died", folder="in", job_id=3, reason="crash")
+    yield Event(
+        kind="folder", message="/mnt/nas/out is read-only. Mount it writable", folder="nas",
+        reason="blocked",
+    )  # fmt: skip
+    yield Event(kind="reload", message="1 preset changed")
+    yield Event(kind="warning", message="polling")
+    yield Event(kind="paused", message="paused")
+    yield Event(kind="resumed", message="going on")
+    yield Event(kind="stopping", message="finishing")
+
+
+def a_board(now=1000.0):
+    board = Board()
+    for event in events():
+        board.apply(event, now)
+    return board
+
+
+def text_of(board, width=80, height=24, now=1010.0, pictures=None):
+    return "\n".join(line.plain for line in draw_board(board, width, height, now, pictures))
+
+
+class TestVisible:
+    def test_nothing_that_a_terminal_obeys_gets_through(self):
+        assert visible(NASTY) == r"a\x1b[31m[red]b[/red]\n\xff\u202e\r.jpg"
+
+    def test_names_in_any_language_stay_as_they_are(self):
+        for name in ("café.jpg", "写真 1.jpg", "Bildschirmfoto\u202f10.png", "🎨.png"):
+            assert visible(name) == name
+
+    @given(st.text() | st.binary().map(os.fsdecode))
+    def test_any_name_becomes_one_printable_line_of_valid_unicode(self, name):
+        shown = visible(name)
+        assert shown.encode("utf-8").decode() == shown
+        assert len(shown.splitlines()) <= 1
+        assert not re.search(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e]", shown)
+
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [(-1, "0 s"), (8.4, "8 s"), (187, "3:07"), (7500, "2:05:00"), (4 * 86400, "4 days")],
+    )
+    def test_durations_are_short(self, seconds, text):
+        assert duration(seconds) == text
+
+
+class TestLines:
+    def written(self, some_events, **options):
+        stream = io.StringIO()
+        sink = Lines(stream, clock=lambda: 0.5, **options)
+        for event in some_events:
+            sink(event)
+        return stream.getvalue().splitlines()
+
+    def test_one_safe_line_for_each_event(self):
+        told = [event for event in events() if event.kind != "progress"]
+        lines = self.written(told)
+        assert len(lines) == len(told)
+        assert not any("\x1b" in line for line in lines)
+        assert lines[-1].endswith("stopping finishing")
+
+    def test_progress_is_told_once_per_scale_and_every_half_minute(self):
+        now = 0.0
+        stream = io.StringIO()
+        sink = Lines(stream, clock=lambda: now)
+        for number in range(140):
+            now += 1.0
+            sink(Event(kind="progress", message="", path="a.jpg", preset="ink", job_id=1,
+                       step=a_step(scale=1 + number // 70, evaluation=number % 70 + 1)))  # fmt: skip
+        lines = stream.getvalue().splitlines()
+        assert len(lines) == 6
+        assert "a.jpg → ink: scale 1/3, 192x128, evaluation 1/80, loss 2, 12 s left" in lines[0]
+
+    def test_json_lines_are_valid_for_strict_readers_and_hold_every_field(self):
+        lines = self.written(events(), log_format="json")
+        read = [json.loads(line) for line in lines]
+        assert all(line.isascii() and "\\ud" not in line for line in lines)
+        done = next(entry for entry in read if entry["event"] == "done")
+        assert done["time"] == "1970-01-01T00:00:00.500+00:00"
+        assert done["output"] == "/photos/out/1--starry.jpg"
+        assert done["level"] == "info"
+        failed = next(entry for entry in read if entry["event"] == "failed")
+        assert (failed["level"], failed["reason"]) == ("error", "truncated")
+        assert "\\xff" in failed["path"]
+
+    def test_the_journal_gets_levels_and_no_times(self):
+        lines = self.written(events(), journal=True)
+        assert next(line for line in lines if "failed" in line).startswith("<3>failed")
+        assert next(line for line in lines if "retry" in line).startswith("<4>retry")
+        assert next(line for line in lines if "done" in line).startswith("<6>done")
+
+    def test_a_closed_stream_does_not_stop_the_work(self):
+        stream = io.StringIO()
+        stream.close()
+        Lines(stream)(Event(kind="done", message="x"))
+
+    def test_the_journal_is_known_by_device_and_inode(self, tmp_path):
+        with (tmp_path / "log").open("w") as stream:
+            stat = os.fstat(stream.fileno())
+            assert is_journal(stream, {"JOURNAL_STREAM": f"{stat.st_dev}:{stat.st_ino}"})
+            assert not is_journal(stream, {"JOURNAL_STREAM": "1:2"})
+            assert not is_journal(stream, {})
+        assert not is_journal(io.StringIO(), {"JOURNAL_STREAM": "1:2"})
+
+    @given(st.builds(Event, kind=st.just("done"), message=st.text(), path=st.text(),
+                     extra=st.dictionaries(st.text(), st.binary() | st.none() | st.floats())))  # fmt: skip
+    def test_any_event_can_be_told_to_programs(self, event):
+        json.dumps(event_dict(event)).encode("ascii")
+
+
+class TestBoard:
+    def test_counts_follow_the_events(self):
+        board = a_board()
+        assert (board.waiting, board.done, board.failed) == (7 - 3 + 1, 1, 1)
+        assert list(board.jobs) == []
+        assert board.folders["in"].problems == 1
+        assert board.folders["nas"].state == "blocked"
+        assert board.stopping
+        assert not board.paused
+
+    def test_a_folder_that_recovers_takes_its_problem_off_the_board(self):
+        board = a_board()
+        assert any(row.folder == "nas" for row in board.problems)
+        board.apply(Event(kind="folder", message="back", folder="nas"), 1.0)
+        assert not any(row.folder == "nas" for row in board.problems)
+        assert board.folders["nas"].state == "watching"
+
+    def test_the_daemons_own_count_beats_ours(self):
+        board = a_board()
+        board.apply(Event(kind="queued", message="", folder="in", extra={"waiting": 400}), 1.0)
+        assert board.waiting == 400
+
+    def test_attaching_in_the_middle_of_a_job_shows_it(self):
+        board = Board()
+        board.apply(
+            Event(kind="progress", message="", path="a.jpg", preset="ink", job_id=5, step=a_step()),
+            100.0,
+        )
+        assert [row.path for row in board.running()] == ["a.jpg"]
+        assert board.jobs[5].since == 97.0
+
+    def test_the_pace_and_the_end_of_the_queue_come_from_what_was_done(self):
+        board = Board()
+        assert board.queue_seconds(0.0) == 0.0
+        for number in range(20):
+            board.apply(Event(kind="queued", message="", folder="in", job_id=number), 0.0)
+        assert board.queue_seconds(0.0) is None
+        for number in range(10):
+            board.apply(Event(kind="running", message="", folder="in", job_id=number), 0.0)
+            board.apply(
+                Event(kind="done", message="", folder="in", job_id=number, seconds=10.0),
+                10.0 * number,
+            )
+        assert board.per_hour(100.0) == pytest.approx(360.0)
+        assert board.queue_seconds(100.0) == pytest.approx(100.0)
+
+    def test_memory_stays_small_over_any_number_of_events(self):
+        board = Board()
+        for number in range(2000):
+            for event in events():
+                board.apply(event, float(number))
+        assert len(board.results) + len(board.problems) < 100
+        row = JobRow(1, "a", "b", 0.0)
+        for number in range(10_000):
+            row.note_loss(float(number))
+        assert len(row.losses) < KEPT_LOSSES
+        assert row.losses[0] == 0.0
+        assert row.losses[-1] == 9999.0
+
+
+class TestView:
+    @pytest.mark.parametrize("size", [(80, 24), (200, 60), (20, 6), (40, 10), (139, 24), (140, 20)])
+    def test_every_size_is_filled_exactly(self, size):
+        width, height = size
+        lines = draw_board(a_board(), width, height, 1010.0)
+        assert len(lines) == height
+        assert all(line.cell_len <= width for line in lines)
+
+    def test_it_says_what_is_watched_done_and_wrong_and_what_to_do(self):
+        text = " ".join(text_of(a_board()).split())
+        for words in ("/photos/in", "5 waiting", "1 done", "1 failed", "blocked", "1--starry.jpg",
+                      "Mount it writable", "Copy it again", "stopping", "9 s", "#2 failed"):  # fmt: skip
+            assert words in text, words
+
+    def test_work_shows_scale_evaluation_loss_and_time_left(self):
+        board = Board()
+        board.apply(Event(kind="running", message="", path="a.jpg", preset="ink", job_id=1), 1.0)
+        assert "getting ready" in text_of(board)
+        for number in range(1, 30):
+            board.apply(
+                Event(kind="progress", message="", job_id=1, step=a_step(2, number, 3.0 / number)),
+                1.0,
+            )
+        text = text_of(board)
+        for words in ("a.jpg → ink", "50%", "scale 2/3", "29/80", "loss 0.103", "12 s left", "█"):
+            assert words in text, words
+        assert "192x128" in text_of(board, 100, 30)
+
+    def test_names_can_neither_style_nor_steer_the_terminal(self):
+        for width, height in ((80, 24), (200, 60)):
+            text = text_of(a_board(), width, height)
+            assert "\x1b" not in text
+            assert r"\x1b[31m[red]b[/red]" in text
+
+    def test_results_are_links(self):
+        board = a_board()
+        board.apply(
+            Event(kind="done", message="", job_id=9, output="/out/a b\udcff.jpg", seconds=1), 1.0
+        )
+        styles = [span.style for line in draw_board(board, 80, 24, 2.0) for span in line.spans]
+        links = [style.link for style in styles if getattr(style, "link", None)]
+        assert "file:///out/a%20b%FF.jpg" in links
+
+    def test_an_idle_view_says_what_to_do(self):
+        board = Board()
+        board.apply(Event(kind="watching", message="", folder="in", path="/photos/in"), 1.0)
+        assert "nothing to paint: drop a photo into /photos/in" in text_of(board)
+
+    def test_many_folders_do_not_push_the_rest_away(self):
+        board = a_board()
+        for number in range(50):
+            board.apply(Event(kind="watching", message="", folder=f"f{number}", path="/x"), 1.0)
+        text = text_of(board)
+        assert "more lines" in text
+        assert "── Done" in text
+
+    def test_pictures_appear_in_half_blocks_where_there_is_room(self):
+        picture = [[(255, 0, 0)] * 10 for _ in range(9)]
+        assert "▀" * 10 in text_of(a_board(), 200, 60, pictures=(picture, picture))
+        assert "▀" not in text_of(a_board(), 80, 24, pictures=(picture, picture))
+        assert "▀" not in text_of(a_board(), 200, 60, pictures=((), ()))
+
+    @given(st.lists(st.floats(0, 1e12), max_size=200), st.integers(2, 40))
+    def test_sparklines_fit(self, values, width):
+        assert cell_len(sparkline(values, width)) <= width
+
+    def test_a_falling_loss_falls(self):
+        assert sparkline([1000.0, 100.0, 10.0, 1.0], 10) == "█▆▃▁"
+
+
+LIVE = """
+import os, sys, time
+from stylewatch.console import open_console
+from test_console import events
+quits = []
+with open_console(on_quit=lambda: quits.append(1), chatter=sys.argv[1]) as console:
+    for event in events():
+        console(event)
+    os.write(2, b"chatter of a library\\n")
+    while not quits:
+        time.sleep(0.05)
+print("quit", flush=True)
+"""
+
+
+@pytest.fixture
+def terminal(tmp_path):
+    """A function that runs LIVE on a pseudo-terminal of 100x30 and gives process and descriptor."""
+    started = []
+
+    def start(**environ):
+        main, other = pty.openpty()
+        fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        env = {
+            "PATH": os.environ["PATH"],
+            "TERM": "xterm-256color",
+            "PYTHONPATH": f"{HERE.parent}:{HERE}",
+            **environ,
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-c", LIVE, str(tmp_path / "chatter")],
+            stdin=other, stdout=other, stderr=other, env=env,
+        )  # fmt: skip
+        before = termios.tcgetattr(main)
+        os.close(other)
+        started.append((process, main))
+        return process, main, before
+
+    yield start
+    for process, main in started:
+        process.kill()
+        process.wait()
+        os.close(main)
+
+
+def read_until(descriptor, needle, seconds=10.0):
+    seen, end = b"", time.monotonic() + seconds
+    while needle not in seen and time.monotonic() < end:
+        if select.select([descriptor], [], [], 0.1)[0]:
+            try:
+                seen += os.read(descriptor, 65536)
+            except OSError:  # the other end is closed
+                break
+    assert needle in seen, seen[-2000:]
+    return seen
+
+
+class TestLiveConsole:
+    def test_it_draws_once_stays_still_and_gives_the_terminal_back(self, terminal, tmp_path):
+        process, main, before = terminal()
+        seen = read_until(main, b"1--starry.jpg")
+        assert b"\x1b[?1049h" in seen
+        while select.select([main], [], [], 0.3)[0]:
+            seen += os.read(main, 65536)
+        assert b"\x1b[36m" in seen  # colours, where nobody said no
+        # Nothing happens: nothing is written, so nothing can flicker.
+        assert not select.select([main], [], [], 1.0)[0]
+        assert not termios.tcgetattr(main)[3] & termios.ECHO
+        os.write(main, b"q")
+        seen = read_until(main, b"quit")
+        assert b"\x1b[?1049l" in seen
+        assert b"\x1b[?25h" in seen
+        assert b"1 done, 1 failed" in seen
+        assert process.wait(5) == 0
+        assert termios.tcgetattr(main)[3] == before[3]
+        assert (tmp_path / "chatter").read_text() == "chatter of a library\n"
+
+    def test_no_colour_where_none_is_wanted(self, terminal):
+        _, main, _ = terminal(NO_COLOR="1")
+        seen = read_until(main, b"1--starry.jpg")
+        assert b"\x1b[?1049h" in seen
+        codes = {code for run in re.findall(rb"\x1b\[([0-9;]*)m", seen) for code in run.split(b";")}
+        assert not {code for code in codes if code[:1] in {b"3", b"4", b"9"} and len(code) > 1}
+
+    def test_a_resized_terminal_is_drawn_anew(self, terminal):
+        _, main, _ = terminal()
+        read_until(main, b"1--starry.jpg")
+        fcntl.ioctl(main, termios.TIOCSWINSZ, struct.pack("HHHH", 20, 70, 0, 0))
+        assert b"\x1b[2J" in read_until(main, b"\x1b[20;1H")
+
+    def test_a_dumb_terminal_gets_lines(self, terminal):
+        _, main, _ = terminal(TERM="dumb")
+        seen = read_until(main, b"stopping finishing")
+        assert b"\x1b" not in seen
+
+
+class TestOpenConsole:
+    def test_without_a_terminal_there_are_lines(self):
+        stream = io.StringIO()
+        with open_console(stream=stream, environ={"TERM": "xterm"}) as console:
+            console(Event(kind="done", message="a.jpg is painted"))
+        assert stream.getvalue().endswith("done     a.jpg is painted\n")
+
+    def test_a_closed_stream_is_not_live(self):
+        stream = io.StringIO()
+        stream.close()
+        assert not is_live(stream, {"TERM": "xterm"})
