@@ -5,6 +5,7 @@ differs is an argument. Knows nothing of scales, optimisers or files.
 """
 
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,6 +50,20 @@ class Parts:
     tv: float
 
 
+@dataclass(frozen=True, eq=False)
+class Description:
+    """What the losses need to know of a photo."""
+
+    features: dict[str, Any]
+    """Per content layer, in whatever form the objective compares them."""
+    energy: dict[str, Tensor]
+    """Mean square of each content layer's features."""
+    elements: dict[str, int]
+    """How many values each content layer has."""
+    grams: list[dict[str, Tensor]]
+    """Gram matrices per region and style layer."""
+
+
 class Objective:
     """Style transfer's loss for one network, set of layers and precision."""
 
@@ -61,11 +76,11 @@ class Objective:
         precision: Precision,
     ) -> None:
         self.precision = precision
-        self._content_layers = content_layers
-        self._style_layers = style_layers
+        self.content_layers = content_layers
+        self.style_layers = style_layers
         layers = {*content_layers, *style_layers}
-        self._extract = network.extractor(layers, precision=precision, pooling=pooling)
-        self._describe = backend.compiled(self._describe_image)
+        self.extract = network.extractor(layers, precision=precision, pooling=pooling)
+        self._features_and_grams = backend.compiled(self._describe_image)
         self._describe_style = backend.compiled(self._grams_of_image)
         self._evaluate = backend.value_and_gradient(self._loss)
         self._styles: OrderedDict[bytes, dict[str, Tensor]] = OrderedDict()
@@ -76,15 +91,15 @@ class Objective:
         `photo` is a network input. Each loss comes with a factor that makes it the chosen
         `settings.objective`: shares of the pair's own distance, or the classic sums.
         """
-        masks = [_layer_masks(region.mask, self._style_layers) for region in regions]
-        features, grams = self._describe(photo, masks)
+        masks = [_layer_masks(region.mask, self.style_layers) for region in regions]
+        described = self.describe(photo, masks)
         rows, columns = int(photo.shape[1]), int(photo.shape[2])
         content = {
-            layer: (features[layer], self._content_factor(features[layer], layer, settings))
-            for layer in self._content_layers
+            layer: (described.features[layer], _content_factor(described, layer, settings))
+            for layer in self.content_layers
         }
         style = []
-        for region, photo_grams in zip(regions, grams, strict=True):
+        for region, photo_grams in zip(regions, described.grams, strict=True):
             share = 1.0 if region.mask is None else float(region.mask.mean())
             wanted = self._blend(region.styles)
             style.append(
@@ -92,11 +107,11 @@ class Objective:
                     layer: (
                         wanted[layer],
                         share
-                        * self._style_factor(
+                        * _style_factor(
                             photo_grams[layer], wanted[layer], layer, (rows, columns), settings
                         ),
                     )
-                    for layer in self._style_layers
+                    for layer in self.style_layers
                 }
             )
         weights = _weights(settings, rows, columns)
@@ -107,8 +122,15 @@ class Objective:
         loss, parts, gradient = self._evaluate(image, targets)
         return Parts(float(loss), *(float(part) for part in parts)), gradient
 
+    def describe(self, photo: Tensor, masks: Sequence[dict[str, Tensor]]) -> Description:
+        """The photo's features and Gram matrices."""
+        features, grams = self._features_and_grams(photo, list(masks))
+        energy = {layer: losses.mean_square(tap) for layer, tap in features.items()}
+        elements = {layer: math.prod(tap.shape) for layer, tap in features.items()}
+        return Description(features, energy, elements, grams)
+
     def _loss(self, image: Tensor, targets: Targets) -> tuple[Tensor, tuple[Tensor, ...]]:
-        features = self._extract(image)
+        features = self.extract(image)
         content_weight, style_weight, tv_weight = targets["weights"]
         content = content_weight * sum(
             factor * losses.content_loss(features[layer], target)
@@ -130,16 +152,16 @@ class Objective:
     def _describe_image(
         self, image: Tensor, masks: list[dict[str, Tensor]]
     ) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
-        features = self._extract(image)
+        features = self.extract(image)
         grams = [
-            {layer: self._gram(features, layer, mask) for layer in self._style_layers}
+            {layer: self._gram(features, layer, mask) for layer in self.style_layers}
             for mask in masks
         ]
-        return {layer: features[layer] for layer in self._content_layers}, grams
+        return {layer: features[layer] for layer in self.content_layers}, grams
 
     def _grams_of_image(self, image: Tensor) -> dict[str, Tensor]:
-        features = self._extract(image)
-        return {layer: losses.gram_matrix(features[layer]) for layer in self._style_layers}
+        features = self.extract(image)
+        return {layer: losses.gram_matrix(features[layer]) for layer in self.style_layers}
 
     def _blend(self, styles: Sequence[tuple[Tensor, float]]) -> dict[str, Tensor]:
         """The mean of the styles' Grams by their shares.
@@ -149,7 +171,7 @@ class Objective:
         total = sum(weight for _, weight in styles)
         grams = [(self._style_grams(image), weight / total) for image, weight in styles]
         return {
-            layer: sum(gram[layer] * share for gram, share in grams) for layer in self._style_layers
+            layer: sum(gram[layer] * share for gram, share in grams) for layer in self.style_layers
         }
 
     def _style_grams(self, image: Tensor) -> dict[str, Tensor]:
@@ -161,33 +183,32 @@ class Objective:
         self._styles.move_to_end(key)
         return self._styles[key]
 
-    def _content_factor(self, features: Tensor, layer: str, settings: StyleSettings) -> Tensor:
-        weight = settings.content_layers[layer]
-        if settings.objective == "balanced":
-            return weight / ops.maximum(losses.mean_square(features), _TINY)
-        return ops.convert_to_tensor(weight * float(np.prod(features.shape)), dtype="float32")
 
-    def _style_factor(
-        self,
-        photo: Tensor,
-        wanted: Tensor,
-        layer: str,
-        size: tuple[int, int],
-        settings: StyleSettings,
-    ) -> Tensor:
-        weight = settings.style_layers[layer]
-        if settings.objective == "balanced":
-            distance = losses.style_loss(photo, wanted)
-            # a photo in the very style it is to be painted in must not divide by nothing
-            floor = 1e-4 * ops.sum(ops.square(wanted)) + _TINY
-            return weight / ops.maximum(distance, floor)
-        pixels = size[0] * size[1]
-        stride = 2 ** (int(layer[5]) - 1)
-        positions = (size[0] // stride) * (size[1] // stride)
-        # Σ(G−S)² / (4·channels²·size²) of the image's own 3 channels and size, G a plain sum
-        return ops.convert_to_tensor(
-            weight * positions**2 / (4.0 * 3.0**2 * float(pixels) ** 2), dtype="float32"
-        )
+def _content_factor(described: Description, layer: str, settings: StyleSettings) -> Tensor:
+    weight = settings.content_layers[layer]
+    if settings.objective == "balanced":
+        return weight / ops.maximum(described.energy[layer], _TINY)
+    return ops.convert_to_tensor(weight * float(described.elements[layer]), dtype="float32")
+
+
+def _style_factor(
+    photo: Tensor, wanted: Tensor, layer: str, size: tuple[int, int], settings: StyleSettings
+) -> Tensor:
+    weight = settings.style_layers[layer]
+    if settings.objective == "balanced":
+        # a photo in the very style it is to be painted in must not divide by nothing
+        floor = 1e-4 * ops.sum(ops.square(wanted)) + _TINY
+        return weight / ops.maximum(losses.style_loss(photo, wanted), floor)
+    # Σ(G−S)² / (4·channels²·size²) of the image's own 3 channels and size, G a plain sum
+    rows, columns = (side // stride_of(layer) for side in size)
+    pixels = float(size[0] * size[1])
+    factor = weight * (rows * columns) ** 2 / (4.0 * 3.0**2 * pixels**2)
+    return ops.convert_to_tensor(factor, dtype="float32")
+
+
+def stride_of(layer: str) -> int:
+    """How many pixels lie between a layer's features: each block ends by halving them."""
+    return 2 ** (int(layer[5]) - 1)
 
 
 def _weights(settings: StyleSettings, rows: int, columns: int) -> tuple[Tensor, ...]:
@@ -208,7 +229,7 @@ def _layer_masks(mask: np.ndarray | None, layers: Sequence[str]) -> dict[str, Te
         return {}
     masks = {}
     for layer in layers:
-        stride = 2 ** (int(layer[5]) - 1)
+        stride = stride_of(layer)
         height, width = (side // stride for side in mask.shape)
         cropped = mask[: height * stride, : width * stride]
         small = cropped.reshape(height, stride, width, stride).mean(axis=(1, 3))
