@@ -111,6 +111,28 @@ def device() -> Device:
     return Device(backend, "CPU", fast_bfloat16=False)
 
 
+def free_memory() -> int:
+    """Bytes that this process could still use on the device; 0 when nobody can tell."""
+    match keras.backend.backend():
+        case "jax":
+            import jax
+
+            stats = jax.devices()[0].memory_stats() or {}
+            if "bytes_limit" in stats:
+                return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
+        case "torch":
+            import torch
+
+            if torch.cuda.is_available():
+                return int(torch.cuda.mem_get_info()[0])
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0
+    available = next((line for line in lines if line.startswith("MemAvailable:")), "x 0")
+    return int(available.split()[1]) * 1024
+
+
 def use_threads(count: int) -> None:
     """Limit the CPU threads of this process; only before the first operation."""
     if count <= 0:

@@ -121,6 +121,9 @@ class EngineSettings:
     """CPU threads per worker; 0 = all cores."""
     nice: int = 10
     """Added to the worker's niceness."""
+    memory: int = 0
+    """Bytes that one evaluation may use before a photo is painted in tiles; 0 = half of what is
+    free when the job starts."""
     memory_limit: int = 0
     """Bytes of address space beyond what is used at start; 0 = no limit."""
     checkpoint_dir: Path | None = None

@@ -124,6 +124,7 @@ class StyleTransfer:
             context.on_step,
             resume=checkpoint.load() if checkpoint else None,
             on_checkpoint=checkpoint.offer if checkpoint else None,
+            memory=context.engine.memory,
         )
         _check_usable(painting.rgb)
         return painting

@@ -9,7 +9,6 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -236,15 +235,3 @@ def _layer_masks(mask: np.ndarray | None, layers: Sequence[str]) -> dict[str, Te
         root = np.sqrt(small / max(float(small.mean()), _TINY))
         masks[layer] = ops.convert_to_tensor(root[np.newaxis, ..., np.newaxis], dtype="float32")
     return masks
-
-
-@lru_cache(maxsize=8)
-def open_objective(
-    network: FeatureNetwork,
-    content_layers: tuple[str, ...],
-    style_layers: tuple[str, ...],
-    pooling: Literal["max", "average"],
-    precision: Precision,
-) -> Objective:
-    """The objective for these layers, kept with its graph and style targets between photos."""
-    return Objective(network, content_layers, style_layers, pooling, precision)

@@ -9,7 +9,8 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import lru_cache
+from typing import Any, Literal
 
 import numpy as np
 from keras import ops
@@ -19,8 +20,9 @@ from stylewatch.domain import OnStep, Step, StyleSettings
 from stylewatch.errors import RenderError
 from stylewatch.features import FeatureNetwork, deprocess, preprocess
 from stylewatch.images import fit_size, match_colours, photo_colours, resize, to_luminance
-from stylewatch.objective import Objective, Parts, Precision, Region, open_objective
+from stylewatch.objective import Objective, Parts, Precision, Region
 from stylewatch.optimizers import Iterate, minimize
+from stylewatch.tiles import TiledObjective, margin_of
 
 Tensor = Any
 OnCheckpoint = Callable[[Callable[[], "Checkpoint"]], None]
@@ -29,6 +31,10 @@ OnCheckpoint = Callable[[Callable[[], "Checkpoint"]], None]
 STRIDE = 16
 """The network halves its features four times: sizes are padded to a multiple of this."""
 _STALL_WINDOW = 10
+_BYTES_PER_PIXEL = {"float32": 2600, "bfloat16": 1400}
+"""Of one evaluation with VGG19 down to block5; measured, benchmarks/memory.py."""
+_SMALLEST_TILE = 256
+_ASSUMED_MEMORY = 2 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,29 +95,33 @@ def stylize(
     *,
     resume: Checkpoint | None = None,
     on_checkpoint: OnCheckpoint | None = None,
+    memory: int = 0,
     clock: Callable[[], float] = time.monotonic,
 ) -> Painting:
     """Paint `content` (H, W, 3; RGB 0…255) in the manner of `styles`.
 
     The same arguments give the same bytes on one machine. `on_step` may raise to stop the run.
+    What does not fit into `memory` bytes (0: half of what is free) is painted in tiles.
 
     Raises:
         RenderError: the loss is not a finite number.
     """
     photo, styles = _with_colours(content, styles, settings)
-    objective = _objective_for(settings, network)
     scales = plan_scales(content.shape[1], content.shape[0], settings)
     progress = _Progress(scales, settings, on_step, on_checkpoint, clock, resume)
+    memory = memory or backend.free_memory() // 2 or _ASSUMED_MEMORY
     image = resume.rgb if resume else None
     for scale in scales[resume.scale - 1 if resume else 0 :]:
         small = resize(photo, scale.width, scale.height)
         start = _start(image, small, settings)
-        image = _paint_scale(scale, small, start, styles, settings, objective, progress)
+        objective = _objective_for(scale, settings, network, memory)
+        history = _history_for(scale, settings, memory)
+        image = _paint_scale(scale, small, start, styles, settings, objective, history, progress)
     assert image is not None
     painted = np.clip(image, 0.0, 255.0)
     if settings.colour == "photo":
         painted = photo_colours(painted, resize(content, scales[-1].width, scales[-1].height))
-    return progress.finish(painted, objective.precision)
+    return progress.finish(painted, choose_precision(settings.precision))
 
 
 def plan_scales(width: int, height: int, settings: StyleSettings) -> list[Scale]:
@@ -143,6 +153,7 @@ def _paint_scale(
     styles: Sequence[Style],
     settings: StyleSettings,
     objective: Objective,
+    history: int,
     progress: "_Progress",
 ) -> np.ndarray:
     """The best image of one stage, (H, W, 3), not clipped."""
@@ -170,19 +181,43 @@ def _paint_scale(
         on_iterate,
         optimizer=settings.optimizer,
         evaluations=evaluations,
-        history=settings.history,
+        history=history,
     )
     return _crop(deprocess(backend.to_numpy(best)), scale)
 
 
-def _objective_for(settings: StyleSettings, network: FeatureNetwork) -> Objective:
-    return open_objective(
-        network,
-        tuple(settings.content_layers),
-        tuple(settings.style_layers),
-        settings.pooling,
-        choose_precision(settings.precision),
-    )
+@lru_cache(maxsize=8)
+def _open_objective(
+    network: FeatureNetwork,
+    content_layers: tuple[str, ...],
+    style_layers: tuple[str, ...],
+    pooling: Literal["max", "average"],
+    precision: Precision,
+    tile_side: int,
+) -> Objective:
+    """The objective for these layers, kept with its graph and style targets between photos."""
+    arguments = (network, content_layers, style_layers, pooling, precision)
+    return TiledObjective(*arguments, side=tile_side) if tile_side else Objective(*arguments)
+
+
+def _objective_for(
+    scale: Scale, settings: StyleSettings, network: FeatureNetwork, memory: int
+) -> Objective:
+    """The whole picture at once where it fits into `memory` bytes, else in tiles."""
+    content, style = tuple(settings.content_layers), tuple(settings.style_layers)
+    precision = choose_precision(settings.precision)
+    pixels = memory / _BYTES_PER_PIXEL[precision]
+    tile_side = 0
+    if scale.width * scale.height > pixels:
+        margin = margin_of([*content, *style])
+        tile_side = max(_SMALLEST_TILE, (int(pixels**0.5) - 2 * margin) // STRIDE * STRIDE)
+    return _open_objective(network, content, style, settings.pooling, precision, tile_side)
+
+
+def _history_for(scale: Scale, settings: StyleSettings, memory: int) -> int:
+    """As many of L-BFGS's pairs as `memory` bytes hold; two images each."""
+    images = memory / (12 * scale.width * scale.height)
+    return max(2, min(settings.history, int((images - 6) / 2)))
 
 
 def _with_colours(

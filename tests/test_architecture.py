@@ -25,14 +25,17 @@ MAY_IMPORT = {
     "features": {"errors"},
     "optimizers": {"backend"},
     "objective": {"backend", "losses", "features", "domain"},
-    "transfer": {"backend", "objective", "optimizers", "features", "images", "domain", "errors"},
+    "tiles": {"backend", "losses", "features", "objective"},
+    "transfer": {
+        *("backend", "objective", "tiles", "optimizers", "features", "images", "domain", "errors")
+    },
 }
 WORDS = {"errors", "domain", "failpoints"}
-CORE = {"backend", "images", "losses", "features", "optimizers", "objective", "transfer"}
+CORE = {"backend", "images", "losses", "features", "optimizers", "objective", "tiles", "transfer"}
 ONLY_PLACE = {
     "PIL": {"images", "console", "board", "preview"},
     "tensorflow": {"backend"},
-    "keras": {"backend", "features", "losses", "objective", "optimizers", "transfer"},
+    "keras": {"backend", "features", "losses", "objective", "optimizers", "tiles", "transfer"},
     "scipy": {"optimizers"},
     "yaml": {"presets", "config"},
     "watchdog": {"sources"},
