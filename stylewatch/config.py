@@ -1,0 +1,624 @@
+"""stylewatch.yaml: which folders are watched, what is made of their photos, and within what limits.
+
+Gives one frozen `Config`, or one line that says what is wrong and where. Knows nothing of jobs,
+processes or the network; what may come and go (a volume, a permission) is no error here but a
+problem that `check` lists.
+"""
+
+import json
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from fnmatch import fnmatchcase
+from functools import partial
+from itertools import combinations
+from pathlib import Path, PurePath
+from typing import Annotated, Any, Literal, NamedTuple
+
+from annotated_types import Ge, Gt, Le, MinLen
+from pydantic import AfterValidator, BeforeValidator, PlainValidator
+
+from stylewatch.domain import EngineSettings, PhotoFacts, Preset
+from stylewatch.errors import ConfigError, PresetError
+from stylewatch.presets import (
+    DEFAULT_BASE,
+    DEFAULT_EFFECT,
+    KeyPath,
+    Presets,
+    YamlFile,
+    absolute,
+    dotted,
+    json_schema,
+    load_yaml,
+    nearest,
+    raise_first,
+    user_presets_dir,
+    validate,
+)
+
+# --- words that YAML may write in more than one way -----------------------------------------------
+
+_SECONDS = {"ms": 0.001, "s": 1, "min": 60, "h": 3600, "d": 86400}
+_BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_BYTES |= {"KB": 10**3, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+def _quantity(value: object, units: Mapping[str, float], examples: str) -> object:
+    """A number with a unit, in the smallest unit; what isn't text is left to the type."""
+    if not isinstance(value, str):
+        return value
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", value)
+    if parts is None or parts[2] not in units:
+        raise ValueError(examples)
+    return float(parts[1]) * units[parts[2]]
+
+
+def _seconds(value: object) -> object:
+    return _quantity(value, _SECONDS, "seconds, or a duration such as 90s, 10min, 2h or 7d")
+
+
+def _bytes(value: object) -> object:
+    size = _quantity(value, _BYTES, "bytes, or a size such as 500MB, 4GB or 2GiB")
+    return round(size) if isinstance(value, str) and isinstance(size, float) else size
+
+
+def _names(value: object) -> tuple[str, ...]:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("a preset's name, or a list of names")
+    return tuple(dict.fromkeys(names))
+
+
+def _paths(value: object) -> tuple[Path, ...]:
+    paths = [value] if isinstance(value, str) else value
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise ValueError("a folder, or a list of folders")
+    return tuple(map(Path, paths))
+
+
+def _after(value: object) -> object:
+    if value in ("keep", "delete"):
+        return value
+    if isinstance(value, dict) and list(value) == ["move"] and isinstance(value["move"], str):
+        return Path(value["move"])
+    raise ValueError("keep, delete or {move: FOLDER}")
+
+
+def _workers(value: object) -> object:
+    count = value.get("local") if isinstance(value, dict) and len(value) == 1 else value
+    if isinstance(count, int) and not isinstance(count, bool) and count >= 1:
+        return count
+    if value == "local" or (isinstance(value, str) and re.fullmatch(r"tls://[^/\s]+:\d+", value)):
+        return value
+    raise ValueError("local, {local: NUMBER} or tls://HOST:PORT (nothing unencrypted)")
+
+
+def _pattern(value: str) -> str:
+    if value.startswith("/") or {"", ".", ".."} & set(value.removesuffix("/").split("/")):
+        raise ValueError("a pattern relative to the input, such as portraits/** or **/*.jpg")
+    return value
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=float | str)]
+Bytes = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=int | str)]
+Names = Annotated[tuple[str, ...], PlainValidator(_names, json_schema_input_type=str | list[str])]
+Paths = Annotated[tuple[Path, ...], PlainValidator(_paths, json_schema_input_type=str | list[str])]
+After = Annotated[
+    Literal["keep", "delete"] | Path,
+    PlainValidator(
+        _after, json_schema_input_type=Literal["keep", "delete"] | dict[Literal["move"], str]
+    ),
+]
+Workers = Annotated[
+    int | str,
+    PlainValidator(_workers, json_schema_input_type=str | int | dict[Literal["local"], int]),
+]
+
+# --- the data -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """Which presets a photo gets when everything said here holds for it."""
+
+    preset: Names
+    """One preset or several; `[]` leaves such photos alone."""
+    path: Annotated[str, AfterValidator(_pattern)] | None = None
+    """Glob on the path below the input; `**` stands for any folders: `portraits/**`."""
+    camera: str | None = None
+    """Glob on the camera's make and model, upper and lower case alike: `*X100*`."""
+    orientation: Literal["landscape", "portrait", "square"] | None = None
+    """The photo's shape as seen upright."""
+    min_side: Annotated[int, Ge(1)] | None = None
+    """The photo's longer side has at least so many pixels."""
+    max_side: Annotated[int, Ge(1)] | None = None
+    """The photo's longer side has at most so many pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder:
+    """One watched folder."""
+
+    input: Path
+    """Where photos are dropped."""
+    output: Path
+    """Where the results go; sub-folders are mirrored."""
+    name: str = ""
+    """What `status` and the ledger call it; the input's own name unless said otherwise."""
+    preset: Names = (DEFAULT_BASE,)
+    """For photos that no rule matches: one preset or several; `[]` leaves them alone."""
+    rules: tuple[Rule, ...] = ()
+    """The first that matches decides."""
+    subfolders: bool = True
+    """A photo in a sub-folder named after a preset gets that preset, whatever the rules say."""
+    after: After = "keep"
+    """What happens to a photo once its result is safe: keep, delete or {move: FOLDER}."""
+    quiet_seconds: Annotated[Seconds, Ge(0)] = 0.0
+    """This folder's own, for instance on a slow network drive; 0 means the general one."""
+    weight: Annotated[float, Gt(0)] = 1.0
+    """Its share of the work when several folders have photos waiting."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """When the daemon does things, and when it gives up."""
+
+    workers: Workers = "local"
+    """Who paints: `local` (one process here), {local: 4}, or a Dask scheduler's tls://HOST:PORT."""
+    quiet_seconds: Annotated[Seconds, Ge(0.1)] = 2.0
+    """A file is complete when it has not changed for so long."""
+    settle_max_seconds: Annotated[Seconds, Gt(0)] = 600.0
+    """A file that is still not whole so long after its last change is set aside."""
+    rescan_seconds: Annotated[Seconds, Ge(1)] = 30.0
+    """How often folders are looked through, besides being told of changes."""
+    job_timeout: Annotated[Seconds, Gt(0)] = 3600.0
+    """A photo that takes longer is stopped and tried again."""
+    max_attempts: Annotated[int, Ge(1)] = 3
+    """After so many failures a photo is set aside; `stylewatch retry` brings it back."""
+    grace_seconds: Annotated[Seconds, Ge(0)] = 20.0
+    """How long a running photo may go on after a request to stop."""
+    idle_release: Annotated[Seconds, Ge(0)] = 600.0
+    """Idle workers are ended after so long, which frees their memory; 0 keeps them."""
+    min_free: Annotated[Bytes, Ge(0)] = 500_000_000
+    """An output pauses while its disk has less space than this."""
+    retention_days: Annotated[int, Ge(1)] = 365
+    """How long the ledger remembers what is done with files that are gone."""
+    metrics_port: Annotated[int, Ge(1), Le(65535)] | None = None
+    """Port on this machine for Prometheus."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The largest photo that is opened at all."""
+
+    max_pixels: Annotated[int, Ge(1)] = EngineSettings.max_pixels
+    """Width times height."""
+    max_side: Annotated[int, Ge(1)] = EngineSettings.max_side
+    """Pixels of the longer side."""
+    max_bytes: Annotated[Bytes, Ge(1)] = EngineSettings.max_bytes
+    """Size of the file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigFile(Pace):
+    """stylewatch.yaml."""
+
+    folders: Annotated[tuple[Folder, ...], MinLen(1)]
+    """The folders to watch."""
+    presets: Paths = ()
+    """Folders with presets of one's own, besides ~/.config/stylewatch/presets."""
+    state_dir: Path | None = None
+    """Where the ledger lives; on a local disk. Otherwise ~/.local/state/stylewatch."""
+    weights: str = EngineSettings.weights
+    """`imagenet` (downloaded once), or the path of a VGG19 weights file in Keras's format."""
+    features: Literal["auto", "vgg19", "builtin"] = EngineSettings.features
+    """What a preset's `features: auto` means here."""
+    threads: Annotated[int, Ge(0)] = EngineSettings.threads
+    """CPU threads per worker; 0 = all cores."""
+    nice: Annotated[int, Ge(0), Le(19)] = EngineSettings.nice
+    """How far workers stand back behind other programs."""
+    memory: Annotated[Bytes, Ge(0)] = EngineSettings.memory_limit
+    """What a worker may use beyond what it has at its start; 0 = no limit."""
+    checkpoint_seconds: Annotated[Seconds, Gt(0)] = EngineSettings.checkpoint_seconds
+    """How often an unfinished painting is saved, so that a restart goes on from there."""
+    limits: Limits = field(default_factory=Limits)
+    """The largest photo that is opened at all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Pace):
+    """All that the daemon needs to know, checked: paths absolute, presets resolved."""
+
+    file: Path | None
+    """None when there is no file: `stylewatch watch IN OUT`."""
+    folders: tuple[Folder, ...]
+    presets: Mapping[str, Preset]
+    """Every preset that can be used, by name."""
+    preset_dirs: tuple[Path, ...]
+    """Where they came from, besides the shipped ones."""
+    engine: EngineSettings
+    state_dir: Path
+
+
+# --- from YAML to Config --------------------------------------------------------------------------
+
+
+def load_config(file: Path) -> Config:
+    """The config in `file`; a `ConfigError` tells what is wrong and where."""
+    source = load_yaml(file)
+    return _build(source, validate(ConfigFile, source), file.absolute().parent)
+
+
+def watch_config(
+    input_dir: Path, output: Path, presets: Sequence[str], /, **settings: Any
+) -> Config:
+    """`stylewatch watch IN OUT --preset NAME`; `settings` are further keys of stylewatch.yaml."""
+    folder = {"input": ".", "output": ".", "preset": list(presets)}
+    source = YamlFile(None, {"folders": [folder], **settings})
+    checked = validate(ConfigFile, source)
+    # a name on the command line is bytes and need not be UTF-8, as text in YAML must
+    watched = replace(checked.folders[0], input=input_dir, output=output)
+    try:
+        return _build(source, replace(checked, folders=(watched,)), Path.cwd())
+    except ConfigError as error:
+        error.key = error.key.removeprefix("folders[0].")  # no such list was written by anybody
+        raise
+
+
+def config_schema() -> dict[str, Any]:
+    """JSON Schema of stylewatch.yaml, for editors."""
+    return json_schema(ConfigFile)
+
+
+def default_state_dir() -> Path:
+    """Where the state lives unless the config says otherwise; systemd has its own word for it."""
+    systemd = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(systemd) if systemd else absolute(Path(base, "stylewatch"), Path.cwd())
+
+
+def _build(source: YamlFile, checked: ConfigFile, base: Path) -> Config:
+    folders = tuple(_placed(folder, checked.quiet_seconds, base) for folder in checked.folders)
+    own_dirs = [absolute(path, base) for path in checked.presets]
+    state_dir = absolute(checked.state_dir, base) if checked.state_dir else default_state_dir()
+    config = Config(
+        **{same.name: getattr(checked, same.name) for same in fields(Pace)},
+        file=source.path,
+        folders=folders,
+        preset_dirs=(*own_dirs, user_presets_dir()),
+        presets={},
+        engine=_engine(checked, base, state_dir),
+        state_dir=state_dir,
+    )
+    errors = [
+        *(source.error(("presets",), f"no such folder: {d}") for d in own_dirs if not d.is_dir()),
+        *_name_errors(source, folders),
+        *_overlap_errors(source, list(_places(config))),
+    ]
+    if errors:
+        raise_first(errors)
+    return replace(config, presets=_usable_presets(source, config))
+
+
+def _placed(folder: Folder, quiet_seconds: float, base: Path) -> Folder:
+    source = absolute(folder.input, base)
+    return replace(
+        folder,
+        input=source,
+        output=absolute(folder.output, base),
+        name=folder.name or os.path.basename(os.path.abspath(source)),  # noqa: PTH100, PTH119
+        after=absolute(folder.after, base) if isinstance(folder.after, Path) else folder.after,
+        quiet_seconds=folder.quiet_seconds or quiet_seconds,
+    )
+
+
+def _engine(checked: ConfigFile, base: Path, state_dir: Path) -> EngineSettings:
+    weights = checked.weights
+    return EngineSettings(
+        weights=weights if weights == "imagenet" else str(absolute(Path(weights), base)),
+        features=checked.features,
+        threads=checked.threads,
+        nice=checked.nice,
+        memory_limit=checked.memory,
+        checkpoint_dir=state_dir / "checkpoints",
+        checkpoint_seconds=checked.checkpoint_seconds,
+        max_pixels=checked.limits.max_pixels,
+        max_side=checked.limits.max_side,
+        max_bytes=checked.limits.max_bytes,
+    )
+
+
+def _name_errors(source: YamlFile, folders: Sequence[Folder]) -> Iterator[ConfigError]:
+    for number, folder in enumerate(folders):
+        if folder.name in [earlier.name for earlier in folders[:number]]:
+            problem = f"two folders are called {folder.name!r}"
+            remedy = "Give one of them another `name:`"
+            yield source.error(("folders", number, "name"), problem, remedy=remedy)
+
+
+def _usable_presets(source: YamlFile, config: Config) -> dict[str, Preset]:
+    """The presets there are; those that the config names must be without fault."""
+    there = Presets.load(config.preset_dirs)
+    usable: dict[str, Preset] = {}
+    broken: dict[str, PresetError] = {}
+    for name in there:
+        try:
+            preset = there[name]
+        except PresetError as error:
+            broken[name] = error
+        else:
+            if preset.style or preset.effect != DEFAULT_EFFECT:
+                usable[name] = preset
+    errors: list[ConfigError] = []
+    for keys, name in _named(config.folders):
+        if name in broken:
+            raise broken[name]
+        if name not in there:
+            problem, remedy = f"unknown preset {name!r}", nearest(name, there)
+            errors.append(source.error(keys, problem, remedy=remedy, reason="unknown-preset"))
+        elif name not in usable:
+            problem = f"preset {name!r} has no style image"
+            errors.append(source.error(keys, problem, remedy="Name another: " + ", ".join(usable)))
+    if errors:
+        raise_first(errors)
+    return usable
+
+
+def _named(folders: Sequence[Folder]) -> Iterator[tuple[KeyPath, str]]:
+    for number, folder in enumerate(folders):
+        yield from ((("folders", number, "preset"), name) for name in folder.preset)
+        for place, rule in enumerate(folder.rules):
+            keys: KeyPath = ("folders", number, "rules", place, "preset")
+            yield from ((keys, name) for name in rule.preset)
+
+
+# --- which folders may lie where ------------------------------------------------------------------
+
+
+class _Place(NamedTuple):
+    keys: KeyPath
+    what: str
+    path: Path
+    is_input: bool = False
+
+
+def _places(config: Config) -> Iterator[_Place]:
+    for number, folder in enumerate(config.folders):
+        keys: KeyPath = ("folders", number)
+        yield _Place((*keys, "input"), f"the input of {folder.name!r}", folder.input, True)
+        yield _Place((*keys, "output"), f"the output of {folder.name!r}", folder.output)
+        if isinstance(folder.after, Path):
+            what = f"the folder that photos of {folder.name!r} move to"
+            yield _Place((*keys, "after"), what, folder.after)
+    yield _Place(("state_dir",), "the state folder", config.state_dir)
+
+
+def _overlap_errors(source: YamlFile, places: Sequence[_Place]) -> Iterator[ConfigError]:
+    """Nothing may lie inside an input, nor an input inside anything: results would be inputs."""
+    lines = {place: _lineage(place.path) for place in places}
+    for one, other in combinations(places, 2):
+        if not (one.is_input or other.is_input):
+            continue
+        for inner, outer in ((other, one), (one, other)):
+            if lines[outer][0] in lines[inner]:
+                how = "is" if lines[outer][0] == lines[inner][0] else "lies inside"
+                problem = f"{inner.what} {how} {outer.what}"
+                remedy = "Choose a folder outside of it"
+                yield source.error(other.keys, problem, received=str(inner.path), remedy=remedy)
+                break
+
+
+def _lineage(path: Path) -> list[tuple[int | str, ...]]:
+    """The folder and all above it as the file system knows them: links and mounts see the same."""
+    real = Path(os.path.realpath(path))
+    aliases = [real, *(alias for alias in _mounted_as(real) if _identity(alias) == _identity(real))]
+    return [_identity(place) for alias in aliases for place in (alias, *alias.parents)]
+
+
+def _mounted_as(path: Path) -> Iterator[Path]:
+    """The same place by way of other mounts: /out may be a bind mount of /in/out (Linux)."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return
+    mounts = [
+        (words[2], Path(_plain(words[3])), Path(_plain(words[4])))
+        for words in map(str.split, lines)
+    ]
+    around = [mount for mount in mounts if path.is_relative_to(mount[2])]
+    if not around:
+        return
+    device, root, point = max(reversed(around), key=lambda mount: len(mount[2].parts))
+    inner = root / path.relative_to(point)
+    for other, root, point in mounts:
+        if other == device and inner.is_relative_to(root):
+            yield point / inner.relative_to(root)
+
+
+def _plain(word: str) -> str:
+    """The kernel writes spaces in names as octal numbers."""
+    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), word)
+
+
+def _identity(path: Path) -> tuple[int | str, ...]:
+    """(dev, ino), followed by the names of what does not exist yet."""
+    for place in (path, *path.parents):
+        try:
+            info = place.stat()
+        except OSError:
+            continue
+        return (info.st_dev, info.st_ino, *path.relative_to(place).parts)
+    return path.parts
+
+
+# --- what may come and go -------------------------------------------------------------------------
+
+
+def check(config: Config) -> list[ConfigError]:
+    """What keeps a valid config from working just now: folders, rights, weights, other presets."""
+    problem = partial(ConfigError, file=config.file)
+    problems: list[ConfigError] = []
+    for place in _places(config):
+        trouble = _reading_trouble(place.path) if place.is_input else _writing_trouble(place.path)
+        if trouble:
+            problems.append(
+                problem(f"{place.what} {trouble}", key=dotted(place.keys), received=str(place.path))
+            )
+    for number, folder in enumerate(config.folders):
+        if folder.after != "keep" and _writing_trouble(folder.input):
+            text = f"photos can't be taken out of {folder.input}"
+            problems.append(problem(text, key=f"folders[{number}].after"))
+    weights = config.engine.weights
+    if weights != "imagenet" and not os.access(weights, os.R_OK):
+        problems.append(problem("the weights file can't be read", key="weights", received=weights))
+    return problems + _preset_problems(config)
+
+
+def _preset_problems(config: Config) -> list[ConfigError]:
+    there, problems = Presets.load(config.preset_dirs), []
+    for name in there:
+        try:
+            _ = there[name]
+        except PresetError as error:
+            problems.append(error)
+    return list(problems)
+
+
+def _reading_trouble(path: Path) -> str:
+    if not path.is_dir():
+        return "is not a folder" if path.exists() else "does not exist"
+    return "" if os.access(path, os.R_OK | os.X_OK) else "can't be read"
+
+
+def _writing_trouble(path: Path) -> str:
+    """Why nothing can be written there; a folder that can be made is no trouble."""
+    there = next(place for place in (path, *path.parents) if os.path.lexists(place))
+    if not there.is_dir():
+        return "is not a folder" if there == path else f"can't be made: {there} is not a folder"
+    return "" if os.access(there, os.W_OK | os.X_OK) else "can't be written to"
+
+
+# --- which presets a photo gets -------------------------------------------------------------------
+
+
+def match(
+    folder: Folder,
+    path: PurePath,
+    facts: Callable[[], PhotoFacts],
+    presets: Mapping[str, Preset],
+) -> tuple[Preset, ...]:
+    """The presets for the photo at `path` below the folder's input; () leaves it alone.
+
+    `facts` is asked only when a rule needs to look into the photo.
+    """
+    if folder.subfolders and len(path.parts) > 1 and path.parts[0] in presets:
+        return (presets[path.parts[0]],)
+    rule = next((rule for rule in folder.rules if _holds(rule, path, facts)), folder)
+    return tuple(presets[name] for name in rule.preset if name in presets)
+
+
+def _holds(rule: Rule, path: PurePath, facts: Callable[[], PhotoFacts]) -> bool:
+    if rule.path is not None and not path_matches(path, rule.path):
+        return False
+    if not (rule.camera or rule.orientation or rule.min_side or rule.max_side):
+        return True
+    photo = facts()
+    side = max(photo.width, photo.height)
+    return (
+        (not rule.camera or fnmatchcase(photo.camera.casefold(), rule.camera.casefold()))
+        and (rule.orientation is None or photo.orientation == rule.orientation)
+        and (rule.min_side is None or side >= rule.min_side)
+        and (rule.max_side is None or side <= rule.max_side)
+    )
+
+
+def path_matches(path: PurePath, pattern: str) -> bool:
+    """Whether a glob matches a relative path: `*` within one name, `**` over any number of them."""
+    pattern = unicodedata.normalize("NFC", pattern)
+    wanted = (pattern + "**" if pattern.endswith("/") else pattern).split("/")
+    reached = _past_stars({0}, wanted)
+    for name in unicodedata.normalize("NFC", str(path)).split("/"):
+        steps = ((at, wanted[at]) for at in reached if at < len(wanted))
+        reached = _past_stars(
+            {at + (want != "**") for at, want in steps if want == "**" or fnmatchcase(name, want)},
+            wanted,
+        )
+    return len(wanted) in reached
+
+
+def _past_stars(reached: Iterable[int], wanted: Sequence[str]) -> set[int]:
+    """`**` may stand for nothing: whoever is before it is also behind it."""
+    past = set(reached)
+    for at in range(len(wanted)):
+        if at in past and wanted[at] == "**":
+            past.add(at + 1)
+    return past
+
+
+# --- the file that `init` writes ------------------------------------------------------------------
+
+_TEMPLATE = """\
+# What stylewatch does. `stylewatch config check` tells whether it can be used;
+# `stylewatch presets list` shows the presets. Paths are relative to this file, ~ is your home.
+# Lines that begin with # are remarks, and the keys in them show what holds without them.
+
+folders:
+  - input: {input}        # drop photos here, or into a sub-folder named after a preset
+    output: {output}      # results: sub/IMG_1.jpg becomes sub/IMG_1--{preset}.jpg
+    preset: {preset}      # when no rule matches; [a, b] makes two pictures of each photo
+    after: keep           # or delete, or {{move: FOLDER}}: the photo, once its result is safe
+    # name: in            # what `stylewatch status` calls this folder
+    # subfolders: true    # false: a sub-folder named after a preset means nothing special
+    # quiet_seconds: 2s   # this folder's own, for instance 10s on a network drive
+    # weight: 1           # its share of the work when several folders have photos waiting
+    # rules:              # the first that matches decides
+    #   - {{path: "portraits/**", preset: {preset}}}
+    #   - {{camera: "*X100*", orientation: portrait, preset: {preset}}}
+    #   - {{max_side: 600, preset: []}}    # leave thumbnails alone
+
+# workers: local           # {{local: 4}} for four processes, tls://host:8786 for a Dask cluster
+# presets: []              # folders with presets of your own, besides ~/.config/stylewatch/presets
+
+# The network that looks at pictures
+# weights: imagenet        # downloaded once; or the path of a VGG19 weights file
+# features: auto           # vgg19, or builtin, which needs no download
+# threads: 0               # CPU threads per worker; 0 = all cores
+# nice: 10                 # how far workers stand back behind other programs, 0 to 19
+# memory: 0                # what a worker may use beyond its start, such as 4GB; 0 = no limit
+# checkpoint_seconds: 30s  # how often an unfinished painting is saved
+# limits: {{max_pixels: 100000000, max_side: 30000, max_bytes: 200MB}}   # larger photos are refused
+
+# When things happen
+# quiet_seconds: 2s        # a file is complete when it has not changed for so long
+# settle_max_seconds: 10min  # still not whole so long after its last change: set aside
+# rescan_seconds: 30s      # how often folders are looked through
+# job_timeout: 1h          # a photo that takes longer is stopped and tried again
+# max_attempts: 3          # after so many failures a photo is set aside
+# grace_seconds: 20s       # how long a running photo may go on after a request to stop
+# idle_release: 10min      # idle workers give their memory back; 0 keeps them
+# min_free: 500MB          # outputs pause while their disk has less space than this
+
+# Keeping books
+# state_dir: {state_dir}   # on a local disk
+# retention_days: 365      # how long what was done is remembered
+# metrics_port: null       # a port such as 9464: figures for Prometheus on this machine
+"""
+
+
+def default_config_text(
+    input_dir: str = "~/Pictures/stylewatch/in",
+    output: str = "~/Pictures/stylewatch/out",
+    preset: str = DEFAULT_BASE,
+) -> str:
+    """A config with every key explained, for `stylewatch init`."""
+    state_dir = str(default_state_dir())
+    words = {"input": input_dir, "output": output, "preset": preset, "state_dir": state_dir}
+    return _TEMPLATE.format(**{key: _as_yaml(word) for key, word in words.items()})
+
+
+def _as_yaml(word: str) -> str:
+    plain = re.fullmatch(r"~?/[\w/. +-]*\w|[A-Za-z][\w./-]*", word)
+    meant = word.lower() not in {"null", "true", "false"}
+    return word if plain and meant else json.dumps(word, ensure_ascii=False)

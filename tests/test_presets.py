@@ -1,0 +1,606 @@
+"""Presets: what a YAML file may say, what it inherits, how errors read, when digests differ."""
+
+import json
+import os
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from stylewatch.domain import OutputSettings, Preset, StyleImage, StyleSettings
+from stylewatch.errors import PresetError
+from stylewatch.presets import (
+    LAYERS,
+    PresetFile,
+    Presets,
+    check,
+    digest,
+    load_yaml,
+    preset_schema,
+    shipped_presets_dir,
+    user_presets_dir,
+    validate,
+)
+
+quick = settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # each example writes its own file
+)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A presets folder with two pictures (only their bytes matter here)."""
+    (tmp_path / "waves.png").write_bytes(b"picture of waves")
+    (tmp_path / "night.png").write_bytes(b"picture of a night")
+    return tmp_path
+
+
+def load(folder: Path, name: str = "mine", **files: str) -> Preset:
+    for stem, text in files.items():
+        (folder / f"{stem}.yaml").write_text(text)
+    return Presets.load([folder], shipped=False)[name]
+
+
+# --- what a preset says ---------------------------------------------------------------------------
+
+
+def test_flat_keys_become_settings(folder):
+    preset = load(
+        folder, mine="description: Big waves\nstyle: waves.png\nstrength: 30\ncolour: photo"
+    )
+    assert preset.name == "mine"
+    assert preset.description == "Big waves"
+    assert preset.settings == StyleSettings(strength=30.0, colour="photo")
+    assert preset.style == (StyleImage(image=folder / "waves.png"),)
+
+
+@pytest.mark.parametrize(
+    "style", ["waves.png", "[waves.png]", "[{image: waves.png}]", "[{image: waves.png, weight: 1}]"]
+)
+def test_a_style_may_be_written_short_or_long(folder, style):
+    assert load(folder, mine=f"style: {style}").style == (StyleImage(image=folder / "waves.png"),)
+
+
+def test_names_and_mappings_mix_in_a_list_of_styles(folder):
+    text = "style: [waves.png, {image: night.png, weight: 2, scale: 0.5, mask: waves.png}]"
+    waves, night = folder / "waves.png", folder / "night.png"
+    assert load(folder, mine=text).style == (
+        StyleImage(image=waves),
+        StyleImage(image=night, weight=2.0, scale=0.5, mask=waves),
+    )
+
+
+def test_a_tilde_is_the_home_folder(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    assert load(folder, mine="style: ~/waves.png").style[0].image == folder / "waves.png"
+
+
+def test_words_are_those_of_yaml_1_2(folder):
+    """`no`, `1:30` and dates are text, `1e-3` is a number: nothing turns into a surprise."""
+    words = {"no": "no", "on": "on", "1:30": "1:30", "2024-01-01": "2024-01-01", "017": 17}
+    words |= {"1e-3": 0.001, "1_000": "1_000", "~": None, "true": True, "0x10": "0x10", ".5": 0.5}
+    (folder / "a.yaml").write_text("\n".join(f"- {word}" for word in words).join(["a:\n", ""]))
+    assert load_yaml(folder / "a.yaml").data == {"a": list(words.values())}
+
+
+def test_every_key_has_its_place(folder):
+    file = folder / "a.yaml"
+    file.write_text("a: 1\nb:\n  - x\n  - {c: 2,\n     d: 3}\n")
+    assert load_yaml(file).marks == {
+        (): (1, 1),
+        ("a",): (1, 1),
+        ("b",): (2, 1),
+        ("b", 0): (3, 5),
+        ("b", 1): (4, 5),
+        ("b", 1, "c"): (4, 6),
+        ("b", 1, "d"): (5, 6),
+    }
+
+
+# --- inheritance ----------------------------------------------------------------------------------
+
+
+def test_a_preset_fills_in_from_its_base_and_that_one_from_its_own(folder):
+    preset = load(
+        folder,
+        mine="base: middle\nstrength: 3",
+        middle="description: Middle\nbase: bottom\nstrength: 2\nseed: 2",
+        bottom="style: waves.png\nstrength: 1\nseed: 1\nhistory: 5\noutput: {format: png}",
+    )
+    assert preset.settings == StyleSettings(strength=3.0, seed=2, history=5)
+    assert preset.output == OutputSettings(format="png")
+    assert preset.style == (StyleImage(image=folder / "waves.png"),)
+    assert preset.description == ""
+
+
+def test_painting_is_the_base_of_presets_that_name_none(folder):
+    assert load(folder, mine="seed: 1", painting="strength: 7").settings.strength == 7.0
+
+
+def test_a_mapping_replaces_the_base_s_mapping(folder):
+    preset = load(
+        folder, mine="style_layers: {block1_conv2: 1}", painting="style_layers: {block5_conv1: 1}"
+    )
+    assert preset.settings.style_layers == {"block1_conv2": 1.0}
+
+
+def test_a_style_path_is_relative_to_the_file_that_says_it(folder):
+    (folder / "own").mkdir()
+    (folder / "painting.yaml").write_text("style: waves.png")
+    (folder / "own" / "mine.yaml").write_text("strength: 1")
+    presets = Presets.load([folder / "own", folder], shipped=False)
+    assert presets["mine"].style[0].image == folder / "waves.png"
+
+
+def test_a_base_s_missing_picture_does_not_matter_where_it_is_replaced(folder):
+    assert load(folder, mine="style: waves.png", painting="style: gone.png").style
+
+
+def test_one_s_own_preset_hides_the_shipped_one_and_may_build_on_it(folder):
+    own, shipped = folder / "own", folder / "shipped"
+    for place, text in ((own, "base: soft\nseed: 2"), (shipped, "strength: 4\nseed: 1")):
+        place.mkdir()
+        (place / "soft.yaml").write_text(text)
+    presets = Presets.load([own, shipped], shipped=False)
+    assert presets.origin("soft") == own / "soft.yaml"
+    assert presets["soft"].settings == StyleSettings(strength=4.0, seed=2)
+
+
+def test_the_same_folder_twice_is_one_folder(folder):
+    (folder / "link").symlink_to(folder)
+    (folder / "painting.yaml").write_text("base: painting")
+    with pytest.raises(PresetError, match="circle: painting -> painting"):
+        _ = Presets.load([folder, folder / "link"], shipped=False)["painting"]
+
+
+def test_a_folder_that_does_not_exist_holds_no_presets(folder):
+    assert list(Presets.load([folder / "none"], shipped=False)) == []
+
+
+def test_hidden_and_other_files_are_no_presets(folder):
+    for name in (".a.yaml", "b.yaml~", "c.txt", "d.yaml", "e.yml"):
+        (folder / name).write_text("seed: 1")
+    assert list(Presets.load([folder], shipped=False)) == ["d", "e"]
+
+
+def test_explain_tells_where_each_value_comes_from(folder):
+    load(folder, mine="seed: 2", painting="description: P\nstyle: waves.png\nstrength: 1\nseed: 1")
+    told = {row.key: row for row in Presets.load([folder], shipped=False).explain("mine")}
+    assert told["seed"][1:] == (2, "mine", folder / "mine.yaml")
+    assert told["strength"][1:] == (1.0, "painting", folder / "painting.yaml")
+    assert told["style"].preset == "painting"
+    assert told["history"][1:] == (10, "", None)
+    assert told["description"][1:] == ("", "", None)
+    assert set(told) == {field.name for field in fields(PresetFile)} - {"base"}
+
+
+def test_a_preset_file_edited_while_the_presets_are_loaded_is_seen_by_the_next_load(folder):
+    assert load(folder, mine="seed: 1").settings.seed == 1
+    assert load(folder, mine="seed: 2").settings.seed == 2
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+KNOWN = ", ".join(sorted(field.name for field in fields(PresetFile)))
+BROKEN = {
+    "typo": ("seed: 1\nstregth: 3", "2:1: stregth: unknown key. Did you mean 'strength'?"),
+    "no such key": ("zzz: 3", f"1:1: zzz: unknown key. Known: {KNOWN}"),
+    "wrong type": ("strength: bold", "1:1: strength: wrong type: expected a number, received 'bold'"),
+    "yes is no number": ("strength: true", "1:1: strength: wrong type: expected a number, received true"),
+    "nothing": ("strength:", "1:1: strength: wrong type: expected a number, received nothing"),
+    "not a list": ("evaluations: 80", "1:1: evaluations: wrong type: expected a list, received 80"),
+    "empty list": (
+        "evaluations: []",
+        "1:1: evaluations: out of range: expected at least 1 in the list, received an empty list",
+    ),
+    "zero in a list": (
+        "evaluations: [80, 0]",
+        "1:19: evaluations[1]: out of range: expected more than 0, received 0",
+    ),
+    "fraction": ("seed: 1.5", "1:1: seed: wrong type: expected a whole number, received 1.5"),
+    "negative": ("strength: -1", "1:1: strength: out of range: expected at least 0, received -1"),
+    "too much": ("history: 1000", "1:1: history: out of range: expected at most 100, received 1000"),
+    "either": (
+        "max_side: 8",
+        "1:1: max_side: out of range: expected at least 16 or 'photo', received 8",
+    ),
+    "not a choice": (
+        "output:\n  format: jpg",
+        ("2:3: output.format: wrong value: expected 'same', 'jpeg', 'png', 'webp', 'tiff' or 'heic', "
+        "received 'jpg'. Did you mean 'jpeg'?"),
+    ),
+    "yes or no": (
+        "output: {keep_gps: no}",
+        "1:10: output.keep_gps: wrong type: expected true or false, received 'no'",
+    ),
+    "infinite": ("strength: 1e999", "1:11: strength: '1e999' is not a finite number"),
+    "unknown base": ("base: strary", "1:1: base: unknown preset 'strary'. Did you mean 'starry'?"),
+    "own base": (
+        "base: mine",
+        ("1:1: base: the presets build on each other in a circle: mine -> mine. "
+        "Let one of them have another base"),
+    ),
+    "layer": (
+        "style_layers: {block1_cov1: 1}",
+        "1:16: style_layers.block1_cov1: not a layer of VGG19. Did you mean 'block1_conv1'?",
+    ),
+    "layer that VGG16 lacks too": (
+        "content_layers: {block1_conv3: 1}",
+        "1:18: content_layers.block1_conv3: not a layer of VGG19. Did you mean 'block5_conv3'?",
+    ),
+    "layer weight": (
+        "style_layers: {block1_conv1: -1}",
+        "1:16: style_layers.block1_conv1: out of range: expected at least 0, received -1",
+    ),
+    "no layer": ("style_layers: {}", "1:1: style_layers: out of range: expected at least 1 layer"),
+    "effect": (
+        "effect: style-tranfer",
+        "1:1: effect: unknown effect 'style-tranfer'. Did you mean 'style-transfer'?",
+    ),
+    "missing image": (
+        "seed: 1\nstyle: gone.png",
+        ("2:1: style: the style image can't be used: No such file or directory: "
+        "received '{folder}/gone.png'. A path is relative to the folder of the preset's file"),
+    ),
+    "missing image in a list": (
+        "style:\n  - waves.png\n  - gone.png",
+        ("3:5: style[1]: the style image can't be used: No such file or directory: "
+        "received '{folder}/gone.png'. A path is relative to the folder of the preset's file"),
+    ),
+    "missing mask": (
+        "style:\n  - image: waves.png\n    mask: gone.png",
+        ("3:5: style[0].mask: the mask can't be used: No such file or directory: "
+        "received '{folder}/gone.png'. A path is relative to the folder of the preset's file"),
+    ),
+    "a folder for an image": (
+        "style: ''",
+        ("1:1: style: the style image can't be used: not a regular file: "
+        "received '{folder}'. A path is relative to the folder of the preset's file"),
+    ),
+    "style of a wrong type": (
+        "style: 3",
+        ("1:1: style: wrong type: expected a file name, or a list of names and of "
+        "{image, weight, scale, mask}, received 3"),
+    ),
+    "style with a typo": (
+        "style: [{image: waves.png, weigth: 1}]",
+        "1:28: style[0].weigth: unknown key. Did you mean 'weight'?",
+    ),
+    "style without an image": ("style: [{weight: 1}]", "1:9: style[0].image: missing key"),
+    "duplicate key": (
+        "strength: 1\nseed: 2\nstrength: 3",
+        "3:1: strength: the key stands twice, first in line 1. Keep one of them",
+    ),
+    "tab": (
+        "output:\n\tquality: 3",
+        "2:1: a tab stands where YAML needs spaces. Indent with spaces",
+    ),
+    "not a mapping": (
+        "- a\n- b",
+        "1:1: wrong type: expected a mapping (key: value), received a list",
+    ),
+    "syntax": ("a: b: c", "1:5: not valid YAML: mapping values are not allowed here"),
+    "two documents": (
+        "seed: 1\n---\nseed: 2",
+        "2:1: not valid YAML: expected a single document in the stream but found another document",
+    ),
+    "python object": (
+        "seed: !!python/name:os.system ''",
+        "1:7: seed: the tag 'tag:yaml.org,2002:python/name:os.system' has no meaning here",
+    ),
+    "endless": (
+        "a: &a [*a]",
+        "1:1: too many values, or nested too deeply. Use fewer aliases (`*name`)",
+    ),
+    "bomb": (
+        "a: &a [0,0,0,0,0,0,0,0,0]\n"
+        + "".join(f"{y}: &{y} [*{x},*{x},*{x},*{x},*{x},*{x},*{x},*{x},*{x}]\n" for x, y in zip("abcde", "bcdef", strict=True)),
+        "1:1: too many values, or nested too deeply. Use fewer aliases (`*name`)",
+    ),
+    "control character": ('style: "\\0"', "1:8: style: a control character stands in the text"),
+    "several": (
+        "strength: -1\nseed: -1\nfoo: 1",
+        "1:1: strength: out of range: expected at least 0, received -1 (and 2 more)",
+    ),
+}  # fmt: skip
+NO_PLACE = {
+    "empty": (b"", "the file is empty: expected a mapping (key: value)"),
+    "only remarks": (b"# nothing\n", "the file is empty: expected a mapping (key: value)"),
+    "binary": (bytes(range(256)), "not a text file: expected YAML in UTF-8"),
+    "a picture": (b"\x89PNG\r\n\x1a\n", "not a text file: expected YAML in UTF-8"),
+    "zero bytes": (
+        b"a: \0\0",
+        "not a text file: expected YAML in UTF-8, received the character '\\x00'",
+    ),
+    "Latin-1": ("café: 1".encode("latin-1"), "not a text file: expected YAML in UTF-8"),
+    "UTF-16": ("seed: 1".encode("utf-16"), "not a text file: expected YAML in UTF-8"),
+    "too large": (b"#" * 300_000, "too large: expected at most 262144 bytes"),
+    "too deep": (b"a: " + b"[" * 500, "nested too deeply"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_an_error_is_one_line_with_place_and_remedy(folder, name):
+    text, line = BROKEN[name]
+    (folder / "starry.yaml").write_text("seed: 1")
+    with pytest.raises(PresetError) as caught:
+        load(folder, mine=text)
+    place = f"{folder}/mine.yaml:"
+    assert str(caught.value) == place + line.replace("{folder}", str(folder))
+
+
+@pytest.mark.parametrize("name", NO_PLACE)
+def test_a_file_that_is_no_yaml_is_one_line_too(folder, name):
+    content, line = NO_PLACE[name]
+    (folder / "mine.yaml").write_bytes(content)
+    with pytest.raises(PresetError) as caught:
+        load(folder)
+    assert str(caught.value) == f"{folder}/mine.yaml: {line}"
+
+
+def test_an_unknown_name_is_answered_with_the_nearest(folder):
+    with pytest.raises(PresetError) as caught:
+        load(folder, "stary", starry="seed: 1", ink="seed: 1")
+    assert str(caught.value) == "unknown preset 'stary'. Did you mean 'starry'?"
+    with pytest.raises(PresetError) as caught:
+        load(folder, "zzz")
+    assert str(caught.value) == "unknown preset 'zzz'. Known: ink, starry"
+
+
+def test_bases_that_form_a_circle_are_refused(folder):
+    with pytest.raises(PresetError) as caught:
+        load(folder, "a", a="base: b", b="seed: 1\nbase: c", c="base: a")
+    assert str(caught.value) == (
+        f"{folder}/c.yaml:1:1: base: the presets build on each other in a circle: a -> b -> c -> a. "
+        "Let one of them have another base"
+    )
+
+
+def test_a_preset_that_is_a_folder_or_a_pipe_does_not_hang(folder):
+    (folder / "a.yaml").mkdir()
+    os.mkfifo(folder / "b.yaml")
+    for name in "ab":
+        with pytest.raises(PresetError, match="not a regular file"):
+            load(folder, name)
+
+
+def test_a_style_image_that_is_a_pipe_does_not_hang(folder):
+    os.mkfifo(folder / "pipe.png")
+    with pytest.raises(PresetError, match="not a regular file"):
+        load(folder, mine="style: pipe.png")
+
+
+def test_check_lists_every_error_of_a_file(folder):
+    file = folder / "mine.yaml"
+    file.write_text("strength: -1\nseed: -1\nfoo: 1")
+    assert [(error.line, error.key) for error in check(file)] == [
+        (1, "strength"),
+        (2, "seed"),
+        (3, "foo"),
+    ]
+    file.write_text("style: [gone.png, waves.png, lost.png]")
+    assert [error.column for error in check(file)] == [9, 30]
+    file.write_text("style: waves.png")
+    assert check(file) == []
+    assert "No such file" in str(*check(folder / "none.yaml"))
+
+
+def test_an_error_in_a_base_names_the_base_s_file(folder):
+    with pytest.raises(PresetError, match=r"painting\.yaml:1:1: sed: unknown key"):
+        load(folder, mine="seed: 1", painting="sed: 1")
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+plain = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.sampled_from([f.name for f in fields(PresetFile)]) | st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
+)  # fmt: skip
+anything = (
+    st.binary(max_size=60)
+    | st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass"))
+    | st.text(alphabet="ab01 :-[]{},'\"\n\t#&*!|>%@`?\\~<=.e+", max_size=30).map(str.encode)
+    | plain.map(lambda data: yaml.safe_dump(data).encode())
+)
+
+
+@quick
+@given(content=anything)
+@example(content=b'a: "\\UFFFFFFFF"')
+@example(content=b"%YAML 9.9\n---\na: 1")
+@example(content=b"a: !!int x")
+@example(content=b"a: !!float .inf")
+@example(content=b"a: *b")
+@example(content=b'"\\uD800": 1')
+@example(content=b"strength: !!map [1]")
+@example(content=b"- " * 5000)
+def test_whatever_a_file_holds_is_a_preset_or_one_line(tmp_path, content):
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(content)
+    for error in check(file):
+        assert isinstance(error, PresetError)
+        assert len(str(error).splitlines()) == 1
+
+
+printable = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cf", "Z"]), min_size=1)
+values = st.none() | st.booleans() | st.integers(-(10**17), 10**17) | printable | st.floats(
+    allow_nan=False, allow_infinity=False
+)  # fmt: skip
+
+
+@quick
+@given(data=st.dictionaries(printable.filter(str.isprintable), values, min_size=1))
+def test_reading_gives_what_was_written_each_key_with_its_line(tmp_path, data):
+    lines = [
+        f"{json.dumps(key, ensure_ascii=False)}: {json.dumps(value, ensure_ascii=False)}"
+        for key, value in data.items()
+    ]
+    (tmp_path / "a.yaml").write_text("\n".join(lines))
+    read = load_yaml(tmp_path / "a.yaml")
+    assert read.data == data
+    assert [read.marks[key,] for key in data] == [(1 + n, 1) for n in range(len(data))]
+
+
+# --- the digest -----------------------------------------------------------------------------------
+
+names = st.sampled_from(LAYERS)
+weights = st.floats(0, 10, allow_subnormal=False).map(abs)
+CHOICES = {
+    "objective": st.sampled_from(["balanced", "classic", "classic-scaled"]),
+    "strength": weights,
+    "content_weight": weights,
+    "tv_weight": weights,
+    "content_layers": st.dictionaries(names, weights, min_size=1, max_size=3),
+    "style_layers": st.dictionaries(names, weights, min_size=1, max_size=3),
+    "pooling": st.sampled_from(["max", "average"]),
+    "max_side": st.integers(16, 9999) | st.just("photo"),
+    "coarsest_side": st.integers(16, 999),
+    "evaluations": st.lists(st.integers(1, 500), min_size=1, max_size=3).map(tuple),
+    "optimizer": st.sampled_from(["lbfgs", "lbfgs-scipy", "adam"]),
+    "history": st.integers(1, 100),
+    "tolerance": weights,
+    "precision": st.sampled_from(["auto", "float32", "bfloat16"]),
+    "init": st.sampled_from(["content", "noise"]),
+    "style_fit": st.sampled_from(["aspect", "stretch"]),
+    "colour": st.sampled_from(["style", "photo", "match"]),
+    "features": st.sampled_from(["auto", "vgg19", "builtin"]),
+    "seed": st.integers(0, 2**31),
+    "time_budget": st.none() | st.floats(0.1, 1000),
+    "description": st.text("abc ", max_size=5),
+    "output": st.fixed_dictionaries(
+        {},
+        optional={
+            "format": st.sampled_from(["same", "png"]),
+            "quality": st.integers(1, 100),
+            "keep_gps": st.booleans(),
+        },
+    ),
+}
+some = st.fixed_dictionaries({}, optional=CHOICES)
+
+
+def test_the_choices_below_cover_every_setting():
+    assert set(CHOICES) >= {field.name for field in fields(StyleSettings)}
+
+
+@quick
+@given(one=some, other=some)
+def test_the_digest_differs_exactly_when_something_that_matters_differs(tmp_path, one, other):
+    """However it was written: inherited, spelled out, a default left out or named."""
+    yamls = [json.dumps(each) for each in (one, other)]
+    first, second = (
+        load(tmp_path, name, **{name: text}) for name, text in zip("ab", yamls, strict=True)
+    )
+    differ = (first.settings, first.output) != (second.settings, second.output)
+    assert (first.digest != second.digest) == differ
+    inherited = load(tmp_path, "c", c="base: a\ndescription: another")
+    assert inherited.digest == first.digest
+
+
+@quick
+@given(said=some)
+def test_a_resolved_preset_written_out_and_read_again_is_the_same(tmp_path, said):
+    first = load(tmp_path, mine=json.dumps(said))
+    spelled = {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in asdict(first.settings).items()
+    }
+    text = yaml.safe_dump(
+        spelled | {"output": asdict(first.output), "description": first.description}
+    )
+    assert load(tmp_path, mine=text) == first
+
+
+def test_a_style_image_counts_by_its_content(folder):
+    (folder / "copy.png").write_bytes((folder / "waves.png").read_bytes())
+    digests = [
+        load(folder, mine=f"style: {style}").digest
+        for style in ("waves.png", "copy.png", "night.png", "[waves.png, night.png]")
+    ]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+
+
+@pytest.mark.parametrize("more", ["weight: 2", "scale: 2", "mask: night.png"])
+def test_what_is_said_of_a_style_image_counts(folder, more):
+    plain_one = load(folder, mine="style: [{image: waves.png}]").digest
+    assert load(folder, mine=f"style: [{{image: waves.png, {more}}}]").digest != plain_one
+
+
+def test_an_image_that_is_painted_over_gives_another_digest(folder):
+    before = load(folder, mine="style: waves.png").digest
+    (folder / "waves.png").write_bytes(b"other  of  waves")
+    assert load(folder, mine="style: waves.png").digest != before
+
+
+def test_an_image_is_hashed_once_as_long_as_it_stays_the_same(folder):
+    """Same identity, same hash, without a look at the bytes."""
+    import stylewatch.presets as module
+
+    load(folder, mine="style: waves.png")
+    before = module._hash_of.cache_info().misses
+    load(folder, mine="style: waves.png\nseed: 3")
+    assert module._hash_of.cache_info().misses == before
+
+
+def test_name_and_description_do_not_count(folder):
+    preset = load(folder, mine="style: waves.png")
+    assert digest(replace(preset, name="x", description="y")) == preset.digest
+    assert digest(replace(preset, effect="y")) != preset.digest
+
+
+# --- the schema, the folders, the shipped presets -------------------------------------------------
+
+
+def test_the_schema_describes_every_key():
+    schema = preset_schema()
+    assert set(schema["properties"]) == {field.name for field in fields(PresetFile)}
+    for shape in (schema, *schema["$defs"].values()):
+        assert shape["additionalProperties"] is False
+        for name, described in shape["properties"].items():
+            assert described.get("description") or "$ref" in described, name
+    assert schema["properties"]["strength"]["minimum"] == 0
+    assert {"type": "string"} in schema["properties"]["style"]["anyOf"]
+    json.dumps(schema)
+
+
+def test_one_s_own_presets_lie_in_the_config_home(monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/c")
+    assert user_presets_dir() == Path("/c/stylewatch/presets")
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.setenv("HOME", "/h")
+    assert user_presets_dir() == Path("/h/.config/stylewatch/presets")
+
+
+def test_validate_gives_plain_dicts_and_tuples(folder):
+    """Settings travel to another process."""
+    import pickle
+
+    preset = load(
+        folder, mine="style: waves.png\nstyle_layers: {block1_conv1: 1}\nevaluations: [1, 2]"
+    )
+    assert pickle.loads(pickle.dumps(preset)) == preset
+    assert type(preset.settings.style_layers) is dict
+    assert preset.settings.evaluations == (1, 2)
+    file = folder / "mine.yaml"
+    assert validate(PresetFile, replace(load_yaml(file), data={"seed": 1})).seed == 1
+
+
+def test_every_shipped_preset_loads():
+    files = sorted(shipped_presets_dir().glob("*.y*ml"))
+    presets = Presets.load()
+    assert [file.stem for file in files] == list(presets)
+    assert {"painting", "classic", "draft"} <= set(presets)
+    for file in files:
+        assert check(file) == [], file
+        preset = presets[file.stem]
+        assert preset.description, f"{file} has no description"
+        assert len(preset.digest) == 64
+        for style in preset.style:
+            assert style.image.is_relative_to(shipped_presets_dir()), "the wheel would lack it"
