@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from stylewatch.domain import StyleSettings
 from stylewatch.errors import RenderError
+from stylewatch.features import load_builtin
 from stylewatch.transfer import Style, plan_scales, stylize
 
 SMALL = StyleSettings(max_side=48, coarsest_side=24, evaluations=(6, 4))
@@ -143,17 +144,12 @@ def test_odd_and_tiny_sizes_work(network, size):
     assert max(painting.rgb.shape[:2]) == min(64, max(size))
 
 
-def test_two_styles_with_masks_paint_two_halves(network):
+def test_two_styles_with_masks_paint_two_halves():
     left = np.zeros((8, 8), np.float32)
     left[:, :4] = 1.0
-    red, blue = np.zeros((32, 32, 3), np.float32), np.zeros((32, 32, 3), np.float32)
-    red[..., 0] = 230
-    blue[..., 2] = 230
-    settings = StyleSettings(
-        max_side=64, coarsest_side=64, evaluations=(40,), strength=1000.0, content_weight=0.1
-    )
-    photo = np.full((64, 64, 3), 128, np.float32)
-    styles = [Style(red, mask=left), Style(blue, mask=1 - left)]
-    painted = stylize(photo, styles, settings, network).rgb
-    redness = painted[..., 0] - painted[..., 2]
-    assert redness[:, :24].mean() > redness[:, 40:].mean() + 10
+    settings = StyleSettings(max_side=64, coarsest_side=64, evaluations=(30,), content_weight=0.01)
+    photo = 90 + 0.3 * noise(9, 64, 64)
+    rough, smooth = noise(7, 64, 64), np.full((64, 64, 3), 128, np.float32)
+    styles = [Style(rough, mask=left), Style(smooth, mask=1 - left)]
+    painted = stylize(photo, styles, settings, load_builtin()).rgb
+    assert painted[:, :24].std() > 1.5 * painted[:, 40:].std()
