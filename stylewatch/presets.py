@@ -202,6 +202,7 @@ _TYPES = {
     "dict": "a mapping (key: value)",
     "dataclass": "a mapping (key: value)",
     "path": "a path",
+    "json": "text in UTF-8",
 }
 _BOUNDS = {
     "greater_than_equal": "at least {ge:g}",
