@@ -1,0 +1,214 @@
+"""What lies in a folder tree, found by listing it: nothing below the root is reached by a link.
+
+Remembers what each name was like, so that only new and changed ones are told. Knows nothing of
+events, watches or clocks.
+"""
+
+import os
+import re
+import stat as modes
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stylewatch.domain import Candidate
+
+TEMPORARY = re.compile(
+    r"(\.|~\$).*|.*(~|\.(tmp|part|partial|filepart|crdownload|download|tacitpart))",
+    re.IGNORECASE | re.DOTALL,
+)
+NETWORK = re.compile(r"nfs4?|cifs|smb3|smbfs|9p|virtiofs|vboxsf|ceph|afs|fuse\..*")
+SPECIAL = {
+    modes.S_IFLNK: "symlink",
+    modes.S_IFIFO: "fifo",
+    modes.S_IFSOCK: "socket",
+    modes.S_IFBLK: "device",
+    modes.S_IFCHR: "device",
+}
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a name says that it is hidden or not finished yet."""
+    return TEMPORARY.fullmatch(name) is not None
+
+
+def network_devices(mountinfo: str) -> frozenset[int]:
+    """The device numbers of network file systems: there, others write without an event."""
+    devices = set()
+    for line in mountinfo.splitlines():
+        mount, _, kind = line.partition(" - ")
+        if NETWORK.fullmatch(kind.partition(" ")[0]):
+            major, minor = mount.split()[2].split(":")
+            devices.add(os.makedev(int(major), int(minor)))
+    return frozenset(devices)
+
+
+def open_below(root: str | Path, relative: str | Path, flags: int = FILE) -> int:
+    """Open a name below a root, step by step: a link on the way or at its end is an OSError."""
+    here = os.open(root, FOLDER)
+    *folders, name = ["."] if str(relative) in {"", "."} else str(relative).split("/")
+    try:
+        for folder in folders:
+            inner = os.open(folder, FOLDER | os.O_NOFOLLOW, dir_fd=here)
+            os.close(here)
+            here = inner
+        return os.open(name, flags | os.O_NOFOLLOW, dir_fd=here)
+    finally:
+        os.close(here)
+
+
+@dataclass(slots=True)
+class _Folder:
+    inode: int
+    names: dict[str, int] = field(default_factory=dict)  # each with a hash of its identity
+
+
+class Listing:
+    """A tree as it was when last looked at. Folders are relative to the root, itself ""."""
+
+    def __init__(self, folder: str, root: Path, network: frozenset[int] = frozenset()) -> None:
+        self.folder = folder
+        self.root = root
+        self.network = network
+        self.unreadable: dict[str, str] = {}  # folder -> why
+        self.surprise = ""  # a file, new in a folder known before, met by the last full walk
+        self._folders: dict[str, _Folder] = {}
+
+    @property
+    def inodes(self) -> dict[str, int]:
+        """Every folder that could be listed."""
+        return {name: folder.inode for name, folder in self._folders.items()}
+
+    def look(self, files: Mapping[str, bool]) -> Iterator[Candidate]:
+        """The files of these names, each with whether its writer is known to be done."""
+        by_folder: dict[str, dict[str, bool]] = {}
+        for file, closed in files.items():
+            folder, name = os.path.split(file)
+            by_folder.setdefault(folder, {})[name] = closed
+        for folder, names in by_folder.items():
+            if not _is_hidden(folder):
+                yield from self._look(folder, names)
+
+    def walk(self, starts: Iterable[str], *, full: bool = False) -> Iterator[Candidate | None]:
+        """All new and changed names below; None for each other name, so that a walk can pause."""
+        visited: set[tuple[int, int]] = set()  # a folder mounted twice is listed once
+        listed: set[str] = set()
+        stack = [start for start in starts if not _is_hidden(start)]
+        self.surprise = "" if full else self.surprise
+        while stack:
+            folder = stack.pop()
+            yield from self._list(folder, visited, stack, full=full)
+            listed.add(folder)
+            yield None
+        if full:
+            for gone in (self._folders.keys() | self.unreadable.keys()) - listed:
+                self._forget(gone)
+
+    def forget(self, path: str) -> None:
+        """Tell of this file again when it is next looked at, changed or not."""
+        folder, name = os.path.split(path)
+        if folder in self._folders:
+            self._folders[folder].names.pop(name, None)
+
+    def _forget(self, folder: str) -> None:
+        self._folders.pop(folder, None)
+        self.unreadable.pop(folder, None)
+
+    def _look(self, folder: str, names: Mapping[str, bool]) -> Iterator[Candidate]:
+        try:
+            here = open_below(self.root, folder, FOLDER)
+        except OSError:
+            return  # gone or replaced: the next walk tells
+        try:
+            known = self._folders.setdefault(folder, _Folder(os.fstat(here).st_ino)).names
+            for name, closed in names.items():
+                try:
+                    stat = os.stat(name, dir_fd=here, follow_symlinks=False)
+                except OSError:
+                    continue  # gone again
+                if not modes.S_ISDIR(stat.st_mode) and not is_temporary(name):
+                    mark = _mark(stat)
+                    if closed or known.get(name) != mark:
+                        known[name] = mark
+                        yield self._candidate(folder, name, stat, closed=closed)
+        finally:
+            os.close(here)
+
+    def _list(
+        self, folder: str, visited: set[tuple[int, int]], stack: list[str], *, full: bool
+    ) -> Iterator[Candidate | None]:
+        try:
+            here = open_below(self.root, folder, FOLDER)
+        except (FileNotFoundError, NotADirectoryError):
+            self._forget(folder)
+            return
+        except OSError as error:
+            self.unreadable[folder] = error.strerror or str(error)
+            return
+        try:
+            stat = os.fstat(here)
+            if (stat.st_dev, stat.st_ino) in visited:
+                return
+            visited.add((stat.st_dev, stat.st_ino))
+            before = self._folders.get(folder)
+            listed = _Folder(stat.st_ino)
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    if is_temporary(entry.name):
+                        yield None
+                    elif entry.is_dir(follow_symlinks=False):
+                        stack.append(os.path.join(folder, entry.name))  # noqa: PTH118
+                        yield None
+                    else:
+                        yield self._compare(folder, entry, before, listed, full=full)
+        except OSError as error:
+            self.unreadable[folder] = error.strerror or str(error)
+        else:
+            self._folders[folder] = listed
+            self.unreadable.pop(folder, None)
+        finally:
+            os.close(here)
+
+    def _compare(
+        self,
+        folder: str,
+        entry: os.DirEntry[str],
+        before: _Folder | None,
+        listed: _Folder,
+        *,
+        full: bool,
+    ) -> Candidate | None:
+        try:
+            stat = entry.stat(follow_symlinks=False)
+        except OSError:
+            return None  # gone, or for the next walk
+        mark = listed.names[entry.name] = _mark(stat)
+        if before and before.names.get(entry.name) == mark:
+            return None
+        if full and before and entry.name not in before.names and stat.st_dev not in self.network:
+            self.surprise = os.path.join(folder, entry.name)  # noqa: PTH118
+        return self._candidate(folder, entry.name, stat)
+
+    def _candidate(
+        self, folder: str, name: str, stat: os.stat_result, *, closed: bool = False
+    ) -> Candidate:
+        return Candidate(
+            self.folder,
+            self.root,
+            Path(folder, name),
+            stat,
+            closed=closed,
+            network=stat.st_dev in self.network,
+            ignored=SPECIAL.get(modes.S_IFMT(stat.st_mode), ""),
+        )
+
+
+def _is_hidden(folder: str) -> bool:
+    return any(is_temporary(part) for part in folder.split("/") if part)
+
+
+def _mark(stat: os.stat_result) -> int:
+    """The identity as one number: thousands of them are remembered."""
+    return hash((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))

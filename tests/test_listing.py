@@ -1,0 +1,266 @@
+"""A listing tells every new and changed name once, and never leaves its root."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stylewatch.domain import Identity
+from stylewatch.listing import Listing, is_temporary, network_devices, open_below
+
+MOUNTS = r"""
+23 28 0:22 / /sys rw,relatime shared:7 - sysfs sysfs rw
+28 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+90 28 0:50 / /home/me/My\040Photos rw,relatime shared:2 - nfs4 nas:/photos rw,vers=4.2
+91 28 0:51 / /mnt/smb rw,relatime - smb3 //nas/photos rw
+92 28 0:52 / /home/me/cloud rw,nosuid - fuse.rclone remote: rw
+93 28 8:17 / /media/stick rw,nosuid - fuseblk /dev/sdb1 rw
+94 28 0:54 / /host rw - 9p host rw
+95 28 0:55 / /cifs rw - cifs //old/share rw
+""".strip()
+
+
+def tell(listing, **options):
+    return [found for found in listing.walk([""], full=True, **options) if found]
+
+
+def told(listing):
+    return sorted(str(found.path) for found in tell(listing))
+
+
+@pytest.fixture
+def listing(tmp_path):
+    return Listing("in", tmp_path)
+
+
+def test_names_that_say_they_are_not_finished():
+    for name in [
+        ".hidden", "._mac", "~$office.jpg", "photo.jpg.part", "x.TMP", "x.partial", "x.filepart",
+        "x.crdownload", "x.download", "x.tacitpart", "backup.jpg~", ".nfs0001", ".a\nb",
+    ]:  # fmt: skip
+        assert is_temporary(name), name
+    for name in ["a.jpg", "part.jpg", "~.jpg", "tmp", "x.part.jpg", "$~.jpg", "a.tmp.b", "\n.jpg"]:
+        assert not is_temporary(name), name
+
+
+def test_network_file_systems_are_known_by_their_device():
+    expected = {os.makedev(0, minor) for minor in (50, 51, 52, 54, 55)}
+    assert network_devices(MOUNTS) == expected
+
+
+def test_each_name_is_told_once_until_it_changes(listing, tmp_path):
+    (tmp_path / "sub").mkdir()
+    for name in ("a.jpg", "sub/b.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    (found, _) = sorted(tell(listing), key=lambda found: found.path)
+    assert (found.folder, found.root, found.path) == ("in", tmp_path, Path("a.jpg"))
+    assert Identity.of(found.stat) == Identity.of((tmp_path / "a.jpg").stat())
+    assert not found.closed
+    assert not found.ignored
+    assert told(listing) == []
+    (tmp_path / "sub/b.jpg").write_bytes(b"xy")
+    assert told(listing) == ["sub/b.jpg"]
+    listing.forget("a.jpg")
+    assert told(listing) == ["a.jpg"]
+
+
+def test_only_the_names_asked_for_are_looked_at(listing, tmp_path):
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    assert [str(found.path) for found in listing.look({"a.jpg": False})] == ["a.jpg"]
+    assert list(listing.look({"a.jpg": False})) == []
+    (closed,) = listing.look({"a.jpg": True})  # news of its writer, though unchanged
+    assert closed.closed
+    assert told(listing) == ["b.jpg"]
+    assert list(listing.look({"gone.jpg": True, "no/such.jpg": True, ".x": True})) == []
+
+
+def test_temporary_names_and_hidden_folders_are_passed_over(listing, tmp_path):
+    (tmp_path / ".cache").mkdir()
+    for name in ("a.jpg.part", ".b.jpg", ".cache/c.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    assert told(listing) == []
+    assert list(listing.look(dict.fromkeys(("a.jpg.part", ".b.jpg", ".cache/c.jpg"), True))) == []
+    assert [found for found in listing.walk([".cache"]) if found] == []
+
+
+def test_special_files_are_told_once_with_a_reason(listing, tmp_path):
+    (tmp_path / "real.jpg").write_bytes(b"x")
+    (tmp_path / "link.jpg").symlink_to("real.jpg")
+    os.mkfifo(tmp_path / "fifo.jpg")
+    os.mknod(tmp_path / "socket.jpg", stat.S_IFSOCK | 0o600)
+    reasons = {found.path.stem: found.ignored for found in tell(listing)}
+    assert reasons == {"real": "", "link": "symlink", "fifo": "fifo", "socket": "socket"}
+    assert told(listing) == []
+
+
+def test_links_to_folders_are_not_followed(listing, tmp_path):
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    (inner / "a.jpg").write_bytes(b"x")
+    (inner / "loop").symlink_to("..")
+    (inner / "self").symlink_to("self")
+    (tmp_path / "etc").symlink_to("/etc")
+    assert told(listing) == ["etc", "inner/a.jpg", "inner/loop", "inner/self"]
+    assert list(listing.look({"etc/passwd": True, "inner/loop/inner/a.jpg": True})) == []
+    assert [found for found in listing.walk(["etc"]) if found] == []
+
+
+def test_a_file_below_is_opened_step_by_step_and_never_through_a_link(tmp_path):
+    (tmp_path / "sub/deep").mkdir(parents=True)
+    (tmp_path / "sub/deep/a.jpg").write_bytes(b"x")
+    (tmp_path / "link").symlink_to("sub")
+    (tmp_path / "sub/link.jpg").symlink_to("deep/a.jpg")
+    descriptor = open_below(tmp_path, Path("sub/deep/a.jpg"))
+    assert os.read(descriptor, 9) == b"x"
+    os.close(descriptor)
+    before = os.listdir("/proc/self/fd")
+    for name in ("link/deep/a.jpg", "sub/link.jpg", "sub/none.jpg", "none/a.jpg"):
+        with pytest.raises(OSError):
+            open_below(tmp_path, name)
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_the_root_itself_may_be_reached_by_a_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/a.jpg").write_bytes(b"x")
+    (tmp_path / "root").symlink_to("real")
+    assert told(Listing("in", tmp_path / "root")) == ["a.jpg"]
+
+
+def test_names_are_bytes(listing, tmp_path):
+    names = [b"\xff\xfe.jpg", "e\u0301.jpg".encode(), "\u00e9.jpg".encode(), b"new\nline.jpg"]
+    names += [b"n" * 251 + b".jpg", "😀.jpg".encode(), b"A.jpg", b"a.jpg"]
+    for name in names:
+        (tmp_path / os.fsdecode(name)).write_bytes(b"x")
+    assert {os.fsencode(found.path) for found in tell(listing)} == set(names)
+
+
+def test_folders_that_are_gone_are_forgotten(listing, tmp_path):
+    (tmp_path / "sub/deep").mkdir(parents=True)
+    told(listing)
+    assert set(listing.inodes) == {"", "sub", "sub/deep"}
+    shutil.rmtree(tmp_path / "sub")
+    told(listing)
+    assert set(listing.inodes) == {""}
+
+
+def test_a_file_that_only_the_scan_found_is_a_surprise(listing, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    told(listing)
+    assert not listing.surprise  # all was new
+    (tmp_path / "b.jpg").write_bytes(b"x")
+    list(listing.look({"b.jpg": True}))
+    told(listing)
+    assert not listing.surprise  # an event had told of it
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/c.jpg").write_bytes(b"x")
+    told(listing)
+    assert not listing.surprise  # new with its folder
+    (tmp_path / "sub/d.jpg").write_bytes(b"x")
+    told(listing)
+    assert listing.surprise == "sub/d.jpg"
+
+
+def test_a_walk_can_pause_and_holds_few_descriptors(listing, tmp_path):
+    for number in range(50):
+        (tmp_path / f"{number}").mkdir()
+    walk = listing.walk([""], full=True)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(60):
+        next(walk)
+        assert len(os.listdir("/proc/self/fd")) <= before + 3
+    walk.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to act as another user")
+def test_a_folder_that_cannot_be_read_is_named(tmp_path):
+    check = (
+        "import os, pathlib, tempfile, shutil; from stylewatch.listing import Listing\n"
+        "os.setuid(65534)\n"
+        "root = pathlib.Path(tempfile.mkdtemp())\n"
+        "for name in ('locked', 'open'): (root / name).mkdir(); (root / name / 'a.jpg').touch()\n"
+        "(root / 'locked').chmod(0)\n"
+        "listing = Listing('in', root)\n"
+        "assert [str(f.path) for f in listing.walk([''], full=True) if f] == ['open/a.jpg']\n"
+        "assert listing.unreadable == {'locked': 'Permission denied'}\n"
+        "(root / 'locked').chmod(0o700)\n"
+        "assert [str(f.path) for f in listing.walk([''], full=True) if f] == ['locked/a.jpg']\n"
+        "assert listing.unreadable == {}\n"
+        "shutil.rmtree(root)"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True, timeout=30)
+
+
+def test_ten_thousand_files_cost_little_memory_and_time(listing, tmp_path):
+    for folder in range(20):
+        (tmp_path / f"{folder}").mkdir()
+        for number in range(500):
+            path = tmp_path / f"{folder}/IMG_20261123_{number:06}.jpg"
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
+    tracemalloc.start()
+    assert sum(1 for found in listing.walk([""], full=True) if found) == 10_000
+    memory, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert memory < 5e6
+    started = time.process_time()
+    assert told(listing) == []
+    assert time.process_time() - started < 0.15  # of the 30 s between two scans: 0.5 %
+
+
+NAMES = ["a.jpg", "b.jpg", "x/a.jpg", "x/b.jpg", "x/y/a.jpg", "z/a.jpg"]
+STEPS = st.one_of(
+    st.tuples(st.just("write"), st.sampled_from(NAMES)),
+    st.tuples(st.just("look"), st.sampled_from(NAMES)),
+    st.tuples(st.just("remove"), st.sampled_from(NAMES)),
+    st.tuples(st.just("rename"), st.sampled_from(NAMES), st.sampled_from(NAMES)),
+    st.tuples(st.just("move folder"), st.sampled_from(["x", "x/y", "z"]), st.sampled_from("zw")),
+    st.tuples(st.just("walk"), st.integers(0, 12)),
+)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(steps=st.lists(STEPS, max_size=25))
+def test_whatever_happens_meanwhile_each_file_s_last_state_is_told(tmp_path, steps):
+    """Files and folders come, change, move and go in the middle of walks that pause."""
+    root = tmp_path / "root"
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir()
+    listing, seen, walk = Listing("in", root), {}, iter(())
+    for number, (kind, *what) in enumerate(steps):
+        path = root / str(what[0])
+        if kind == "write":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"x" * number)
+        elif kind == "remove":
+            path.unlink(missing_ok=True)
+        elif kind == "rename" and path.exists() and (root / what[1]).parent.exists():
+            path.rename(root / what[1])
+        elif kind == "move folder" and path.exists() and not (root / what[1]).exists():
+            path.rename(root / what[1])
+        elif kind == "look":
+            found = listing.look({what[0]: False})
+            seen |= {str(each.path): Identity.of(each.stat) for each in found}
+        elif kind == "walk":
+            for _ in range(what[0]):
+                try:
+                    each = next(walk)
+                except StopIteration:
+                    walk = listing.walk([""], full=True)
+                    continue
+                seen |= {str(each.path): Identity.of(each.stat)} if each else {}
+    for each in [*walk, *listing.walk([""], full=True)]:
+        seen |= {str(each.path): Identity.of(each.stat)} if each else {}
+    for path in root.rglob("*.jpg"):
+        assert seen[str(path.relative_to(root))] == Identity.of(path.stat())

@@ -1,0 +1,386 @@
+"""A file is given out when it is complete, never earlier, and always decided in the end."""
+
+import fcntl
+import mmap
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stylewatch import settle
+from stylewatch.domain import Candidate, Identity, Photo
+from stylewatch.settle import Settler, Unsettled, has_writer
+
+END = b"END"
+
+
+def ends_well(stream):
+    """A picture format of the tests: complete when it ends with END; no check without HEAD."""
+    if stream.read(4) != b"HEAD":
+        return None
+    stream.seek(-3, os.SEEK_END)
+    return stream.read() == END
+
+
+def candidate(root: Path, name="a.jpg", *, closed=False, network=False, ignored="") -> Candidate:
+    return Candidate(
+        "in", root, Path(name), os.lstat(root / name),
+        closed=closed, network=network, ignored=ignored,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def settler():
+    return Settler(ends_well)
+
+
+def put(root: Path, data=b"HEAD" + END, name="a.jpg") -> Path:
+    (root / name).write_bytes(data)
+    return root / name
+
+
+def follow(settler: Settler, now: float, until: float):
+    """Look exactly when the settler wants it; everything given out, with its time."""
+    given_out = []
+    for _ in range(10_000):
+        now = settler.next_due(now)
+        if now > until:
+            break
+        given_out += [(now, result) for result in settler.settled(now)]
+    return given_out
+
+
+def test_an_untouched_file_settles_after_the_quiet_time(settler, tmp_path):
+    path = put(tmp_path)
+    settler.observe(candidate(tmp_path), 100.0)
+    assert settler.settled(101.99) == []
+    assert settler.next_due(101.99) == 102.0
+    (photo,) = settler.settled(102.0)
+    assert photo == Photo("in", tmp_path, Path("a.jpg"), Identity.of(path.stat()))
+    assert len(settler) == 0
+    assert settler.next_due(102.0) == float("inf")
+
+
+def test_a_close_event_shortens_the_wait_but_never_to_nothing(settler, tmp_path):
+    put(tmp_path)
+    settler.observe(candidate(tmp_path, closed=True), 100.0)
+    assert settler.settled(100.4) == []
+    assert len(settler.settled(100.5)) == 1
+
+
+def test_a_close_event_of_a_file_already_waiting_shortens_its_wait(settler, tmp_path):
+    put(tmp_path)
+    settler.observe(candidate(tmp_path), 100.0)
+    settler.observe(candidate(tmp_path, closed=True), 101.0)
+    assert settler.settled(101.4) == []
+    assert len(settler.settled(101.5)) == 1
+
+
+def test_a_late_close_event_never_makes_the_wait_longer(settler, tmp_path):
+    put(tmp_path)
+    settler.observe(candidate(tmp_path), 100.0)
+    settler.observe(candidate(tmp_path, closed=True), 101.9)
+    assert len(settler.settled(102.0)) == 1
+
+
+def test_each_change_starts_the_wait_anew(settler, tmp_path):
+    path = put(tmp_path)
+    settler.observe(candidate(tmp_path), 100.0)
+    path.write_bytes(b"HEAD more" + END)  # unseen by any event
+    assert settler.settled(102.0) == []
+    assert len(settler.settled(104.0)) == 1
+
+
+def test_a_change_that_is_observed_starts_the_wait_anew(settler, tmp_path):
+    path = put(tmp_path)
+    settler.observe(candidate(tmp_path), 100.0)
+    path.write_bytes(b"HEAD more" + END)
+    settler.observe(candidate(tmp_path), 101.5)
+    assert settler.settled(103.4) == []
+    assert len(settler.settled(103.5)) == 1
+
+
+def test_a_changed_time_stamp_alone_counts_as_a_change(settler, tmp_path):
+    path = put(tmp_path)
+    settler.observe(candidate(tmp_path), 100.0)
+    os.utime(path, ns=(1, 1))
+    assert settler.settled(102.0) == []
+
+
+def test_a_file_that_is_still_open_for_writing_waits(settler, tmp_path):
+    path = put(tmp_path)
+    with path.open("ab"):
+        settler.observe(candidate(tmp_path), 100.0)
+        assert follow(settler, 100.0, 400.0) == []
+    settler.observe(candidate(tmp_path, closed=True), 400.0)
+    assert [now for now, _ in follow(settler, 400.0, 401.0)] == [400.5]
+
+
+def test_a_file_that_is_only_mapped_for_writing_waits(settler, tmp_path):
+    path = put(tmp_path)
+    with path.open("r+b") as stream:
+        mapping = mmap.mmap(stream.fileno(), 0)
+    settler.observe(candidate(tmp_path), 100.0)
+    assert settler.settled(102.0) == []
+    mapping.close()
+    assert len(follow(settler, 102.0, 105.0)) == 1
+
+
+def test_readers_do_not_matter(settler, tmp_path):
+    with put(tmp_path).open("rb"):
+        settler.observe(candidate(tmp_path), 100.0)
+        assert len(settler.settled(102.0)) == 1
+
+
+def test_the_probe_leaves_no_lease_behind(tmp_path):
+    path = put(tmp_path)
+    with path.open("rb") as stream:
+        assert has_writer(stream.fileno()) is False
+        assert fcntl.fcntl(stream.fileno(), fcntl.F_GETLEASE) == fcntl.F_UNLCK
+
+
+def test_a_writer_that_comes_during_the_probe_does_not_kill_us(tmp_path):
+    """Without F_SETSIG the kernel's SIGIO ends the process within a fraction of a second."""
+    path = put(tmp_path)
+    write = f"import os\nwhile True: os.close(os.open({str(path)!r}, os.O_WRONLY))"
+    writer = subprocess.Popen([sys.executable, "-c", write])
+    probe = (
+        "import os, time; from stylewatch.settle import has_writer\n"
+        f"fd, end, seen = os.open({str(path)!r}, os.O_RDONLY), time.monotonic() + 1, set()\n"
+        "while time.monotonic() < end: seen.add(has_writer(fd))\n"
+        "assert seen == {True, False}, seen"
+    )
+    try:
+        subprocess.run([sys.executable, "-c", probe], timeout=30, check=True)
+    finally:
+        writer.kill()
+        writer.wait()
+
+
+def test_where_the_kernel_cannot_tell_the_wait_is_doubled(settler, tmp_path, monkeypatch):
+    monkeypatch.setattr(settle, "has_writer", lambda descriptor: None)
+    put(tmp_path)
+    settler.observe(candidate(tmp_path), 100.0)
+    assert [now for now, _ in follow(settler, 100.0, 200.0)] == [104.0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to act as another user")
+def test_the_kernel_does_not_tell_of_another_user_s_file():
+    with tempfile.NamedTemporaryFile() as file:
+        Path(file.name).chmod(0o644)
+        ask = (
+            "import os; from stylewatch.settle import has_writer; os.setuid(65534)\n"
+            f"assert has_writer(os.open({file.name!r}, os.O_RDONLY)) is None"
+        )
+        subprocess.run([sys.executable, "-c", ask], check=True, timeout=30)
+
+
+def test_on_a_network_folder_the_wait_is_long_and_no_lease_is_asked(settler, tmp_path, monkeypatch):
+    monkeypatch.setattr(settle, "has_writer", lambda descriptor: 1 / 0)
+    put(tmp_path)
+    settler.observe(candidate(tmp_path, closed=True, network=True), 100.0)
+    assert [now for now, _ in follow(settler, 100.0, 200.0)] == [110.0]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"), [(b"", "empty"), (b"HEAD and then", "truncated")], ids=["empty", "cut"]
+)
+def test_an_incomplete_file_is_told_once_and_comes_back_when_it_changes(
+    settler, tmp_path, data, reason
+):
+    path = put(tmp_path, data)
+    settler.observe(candidate(tmp_path), 100.0)
+    ((now, told),) = follow(settler, 100.0, 5000.0)
+    assert now == 700.0
+    assert told == Unsettled("in", tmp_path, Path("a.jpg"), Identity.of(path.stat()), reason)
+    settler.observe(candidate(tmp_path), 5000.0)  # a rescan: nothing new
+    assert follow(settler, 5000.0, 9000.0) == []
+    path.write_bytes(b"HEAD" + END)
+    settler.observe(candidate(tmp_path), 9000.0)
+    assert [type(result) for _, result in follow(settler, 9000.0, 9010.0)] == [Photo]
+
+
+def test_a_writer_that_never_closes_is_told_and_its_close_is_noticed_without_any_event(
+    settler, tmp_path
+):
+    path = put(tmp_path)
+    with path.open("ab"):
+        settler.observe(candidate(tmp_path), 100.0)
+        ((_, told),) = follow(settler, 100.0, 1000.0)
+        assert told.reason == "writer"
+    ((now, photo),) = follow(settler, 1000.0, 1100.0)
+    assert isinstance(photo, Photo)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_an_unreadable_file_is_told(settler, tmp_path):
+    put(tmp_path).chmod(0)
+    settler.observe(candidate(tmp_path), 100.0)
+    ((_, told),) = follow(settler, 100.0, 1000.0)
+    assert told.reason == "unreadable"
+
+
+def test_a_file_whose_reading_fails_is_told(tmp_path):
+    def broken_disk(stream):
+        raise OSError(5, "Input/output error")
+
+    settler = Settler(broken_disk)
+    put(tmp_path)
+    settler.observe(candidate(tmp_path), 100.0)
+    ((_, told),) = follow(settler, 100.0, 1000.0)
+    assert told.reason == "unreadable"
+
+
+def test_a_check_that_stumbles_leaves_the_word_to_the_decoder(tmp_path):
+    settler = Settler(lambda stream: 1 // 0)
+    put(tmp_path)
+    settler.observe(candidate(tmp_path), 100.0)
+    assert [type(result) for _, result in follow(settler, 100.0, 110.0)] == [Photo]
+
+
+def test_a_file_that_went_away_is_forgotten(settler, tmp_path):
+    path = put(tmp_path)
+    settler.observe(candidate(tmp_path), 100.0)
+    path.unlink()
+    assert settler.settled(102.0) == []
+    assert len(settler) == 0
+
+
+@pytest.mark.parametrize("kind", ["symlink", "folder", "fifo"])
+def test_what_takes_the_place_of_a_file_is_not_given_out(settler, tmp_path, kind):
+    path = put(tmp_path)
+    settler.observe(candidate(tmp_path), 100.0)
+    path.unlink()
+    if kind == "symlink":
+        path.symlink_to("/etc/passwd")
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    open_before = len(os.listdir("/proc/self/fd"))
+    assert follow(settler, 100.0, 2000.0) == []
+    assert len(settler) == 0
+    assert len(os.listdir("/proc/self/fd")) == open_before
+
+
+def test_a_folder_on_the_way_that_became_a_link_is_not_followed(settler, tmp_path):
+    (tmp_path / "sub").mkdir()
+    put(tmp_path, name="sub/a.jpg")
+    settler.observe(candidate(tmp_path, "sub/a.jpg"), 100.0)
+    (tmp_path / "sub").rename(tmp_path / "moved")
+    (tmp_path / "sub").symlink_to("moved")
+    assert follow(settler, 100.0, 2000.0) == []
+
+
+def test_other_kinds_of_names_are_passed_over(settler, tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    settler.observe(candidate(tmp_path, "pipe.jpg", ignored="fifo"), 100.0)
+    put(tmp_path)
+    settler.observe(candidate(tmp_path, ignored="whatever"), 100.0)
+    assert len(settler) == 0
+
+
+def test_a_forgotten_file_is_not_given_out(settler, tmp_path):
+    path = put(tmp_path)
+    settler.observe(candidate(tmp_path), 100.0)
+    settler.forget(path)
+    assert settler.settled(200.0) == []
+
+
+def test_names_are_bytes(settler, tmp_path):
+    names = [b"\xff\xfe.jpg", "e\u0301.jpg".encode(), b"new\nline.jpg", b"n" * 251 + b".jpg"]
+    for name in map(os.fsdecode, names):
+        put(tmp_path, name=name)
+        settler.observe(candidate(tmp_path, name), 100.0)
+    assert {os.fsencode(photo.path) for photo in settler.settled(102.0)} == set(names)
+
+
+def test_ten_thousand_files_settle_in_bounded_steps(settler, tmp_path):
+    for number in range(10_000):
+        os.close(os.open(tmp_path / f"{number}.jpg", os.O_CREAT | os.O_WRONLY))
+    (tmp_path / "0.jpg").write_bytes(b"x")
+    for number in range(10_000):
+        settler.observe(candidate(tmp_path, f"{number}.jpg"), 100.0)
+    started = time.perf_counter()
+    settler.settled(102.0)
+    assert time.perf_counter() - started < 1.0
+    assert settler.next_due(102.0) == 102.0  # there is more to do at once
+    while settler.next_due(102.0) == 102.0:
+        settler.settled(102.0)
+    assert len(settler) == 9_999
+
+
+OPERATIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["open", "write", "close", "finish", "replace", "event", "close event"]),
+        st.sampled_from([0.0, 0.1, 0.4, 0.6, 1.9, 2.1, 7.0, 100.0, 700.0]),
+    ),
+    max_size=12,
+)
+
+
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(operations=OPERATIONS, quiet=st.sampled_from([0.5, 2.0, 5.0]))
+def test_never_early_and_always_decided(tmp_path, operations, quiet):
+    """Any schedule of writes, closes and replacements, with or without events told of them."""
+    path = tmp_path / "a.jpg"
+    path.unlink(missing_ok=True)
+    settler = Settler(ends_well, quiet_seconds=quiet)
+    writer = path.open("wb")
+    complete, told, changed, now = False, 0, 0.0, 0.0
+    settler.observe(candidate(tmp_path), now)
+    for operation, pause in operations:
+        if operation == "open" and writer is None:
+            writer = path.open("ab")
+        elif operation == "write" and writer:
+            writer.write(b"HEAD, more")
+            writer.flush()
+            complete, told, changed = False, 0, now
+        elif operation == "finish" and writer:
+            writer.write(END if writer.tell() else b"HEAD" + END)
+            writer.flush()
+            complete, told, changed = True, 0, now
+        elif operation in ("close", "close event") and writer:
+            writer.close()
+            writer = None
+        elif operation == "replace" and writer is None:
+            (tmp_path / "b.tmp").write_bytes(b"HEAD" + END)
+            (tmp_path / "b.tmp").rename(path)
+            complete, told, changed = True, 0, now
+        if operation in ("event", "close event"):
+            settler.observe(candidate(tmp_path, closed=operation == "close event"), now)
+        for at, result in follow(settler, now, now + pause):
+            if isinstance(result, Photo):
+                assert writer is None
+                assert complete
+                assert at - changed >= min(0.5, quiet)
+                assert result.identity == Identity.of(path.stat())
+                told = 0
+            else:
+                assert at - changed >= 600
+                told = 1
+        now += pause
+    if writer:
+        writer.close()
+    settler.observe(candidate(tmp_path), now)
+    results = [result for _, result in follow(settler, now, now + 1300)]
+    identity = Identity.of(path.stat())
+    if complete:
+        assert results == [Photo("in", tmp_path, Path("a.jpg"), identity)]
+    else:
+        assert len(settler) == 1
+        assert all(isinstance(result, Unsettled) for result in results)
+        assert told + len(results) == 1
+
+
+def test_the_signal_of_a_broken_lease_is_one_that_does_nothing():
+    assert signal.getsignal(signal.SIGURG) == signal.SIG_DFL
