@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, TextIO
@@ -89,16 +89,18 @@ def event_text(event: Event) -> str:
 
 def event_dict(event: Event) -> dict[str, Any]:
     """The event for programs: its kind, its message, and each further field that says something."""
-    fields = {key: _jsonable(value) for key, value in asdict(event).items() if value}
+    fields = {key: value for key, value in jsonable(event).items() if value}
     return {"event": fields.pop("kind"), **fields}
 
 
-def _jsonable(value: object) -> Any:
+def jsonable(value: object) -> Any:
     """Only what JSON knows; text as valid Unicode, for readers stricter than Python's."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return jsonable(asdict(value))
     if isinstance(value, Mapping):
-        return {str(_jsonable(key)): _jsonable(item) for key, item in value.items()}
+        return {str(jsonable(key)): jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_jsonable(item) for item in value]
+        return [jsonable(item) for item in value]
     if value is None or isinstance(value, bool | int | float):
         return value
     return os.fsencode(str(value)).decode("utf-8", "backslashreplace")

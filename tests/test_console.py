@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from stylewatch.board import KEPT_LOSSES, Board, JobRow
-from stylewatch.console import is_live, open_console
+from stylewatch.console import open_console
 from stylewatch.domain import Event, Step
 from stylewatch.lines import Lines, duration, event_dict, is_journal, visible
+from stylewatch.terminal import is_live
 from stylewatch.view import draw_board, sparkline
 
 HERE = Path(__file__).parent

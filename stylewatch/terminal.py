@@ -1,0 +1,155 @@
+"""The terminal as the console uses it: its size, its screen, its keys, and stderr for itself.
+
+Knows nothing of events or of what is shown.
+"""
+
+import os
+import select
+import sys
+import termios
+import time
+import tty
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+from rich.segment import Segment, Segments
+from rich.text import Text
+
+ENTER, LEAVE = "\x1b[?1049h\x1b[?25l\x1b[2J", "\x1b[?25h\x1b[?1049l"
+BEGIN_FRAME, END_FRAME = "\x1b[?2026h", "\x1b[?2026l"  # terminals that can, show a frame at once
+
+
+_UNDO: list[Callable[[], None]] = []
+
+
+def restore_terminal() -> None:
+    """Undo at once what is still changed: for an end without a proper end."""
+    for undo in reversed(_UNDO.copy()):
+        with suppress(OSError, ValueError, termios.error):
+            undo()
+
+
+def is_live(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether the stream is a terminal that can show a view."""
+    try:
+        return stream.isatty() and environ.get("TERM", "dumb") not in {"", "dumb", "unknown"}
+    except ValueError:  # closed
+        return False
+
+
+class Screen:
+    """A terminal's whole screen, of which only what changed is written."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._console = Console(file=stream, force_terminal=True, highlight=False)
+        self._shown: list[list[Segment]] = []
+        self._size = (0, 0)
+
+    @property
+    def in_colour(self) -> bool:
+        """Whether pictures can be shown."""
+        return self._console.color_system in {"256", "truecolor"} and not self._console.no_color
+
+    def size(self) -> tuple[int, int]:
+        """Columns and rows, at least as many as a view needs to make sense."""
+        try:
+            columns, rows = os.get_terminal_size(self._stream.fileno())
+        except (OSError, ValueError):
+            columns, rows = 80, 24
+        return max(columns, 20), max(rows, 6)
+
+    def enter(self) -> None:
+        """Take the terminal's alternate screen."""
+        _UNDO.append(self.leave)
+        self._write(ENTER)
+
+    def leave(self) -> None:
+        """Give the terminal back as it was."""
+        _UNDO.remove(self.leave)
+        self._write(LEAVE)
+
+    def draw(self, lines: Sequence[Text]) -> None:
+        """Show the lines; a line that is already there costs nothing."""
+        size = self.size()
+        if size != self._size:
+            self._size, self._shown = size, []
+        options = self._console.options.update(width=size[0], no_wrap=True, overflow="crop")
+        wanted = [self._console.render_lines(line, options, pad=True)[0] for line in lines]
+        changed = [
+            f"\x1b[{row};1H{self._encoded(line)}"
+            for row, line in enumerate(wanted, start=1)
+            if self._shown[row - 1 : row] != [line]
+        ]
+        if changed:
+            clear = "" if self._shown else "\x1b[2J"
+            self._write(BEGIN_FRAME + clear + "".join(changed) + END_FRAME)
+        self._shown = wanted
+
+    def _encoded(self, line: list[Segment]) -> str:
+        with self._console.capture() as capture:
+            self._console.print(Segments(line), end="", soft_wrap=True)
+        return capture.get()
+
+    def _write(self, text: str) -> None:
+        with suppress(OSError, ValueError):  # the terminal went away: work goes on
+            self._stream.write(text)
+            self._stream.flush()
+
+
+@contextmanager
+def stderr_for_us(chatter: Path | None) -> Iterator[TextIO]:
+    """The terminal behind stderr; meanwhile whatever else writes there goes to the file `chatter`.
+
+    Libraries and crashing workers write to stderr as they like, which would tear the view.
+    """
+    sys.stderr.flush()
+    with os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace") as terminal:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW
+        target = os.open(chatter or os.devnull, flags, 0o600)
+        os.dup2(target, 2)
+        os.close(target)
+        try:
+            yield terminal
+        finally:
+            with suppress(OSError, ValueError):
+                sys.stderr.flush()
+            os.dup2(terminal.fileno(), 2)
+
+
+@contextmanager
+def single_keys() -> Iterator[int | None]:
+    """Standard input giving each key at once, without echo; None where it is no terminal."""
+    try:
+        keys = sys.stdin.fileno()
+        before = termios.tcgetattr(keys)
+    except (OSError, ValueError, AttributeError, termios.error):
+        yield None
+        return
+
+    def undo() -> None:
+        termios.tcsetattr(keys, termios.TCSANOW, before)
+
+    _UNDO.append(undo)
+    tty.setcbreak(keys, termios.TCSANOW)
+    try:
+        yield keys
+    finally:
+        _UNDO.remove(undo)
+        undo()
+
+
+def pressed(keys: int | None, seconds: float) -> str:
+    """The keys that are pressed within that time; returns at the first."""
+    if keys is None:
+        time.sleep(seconds)
+        return ""
+    try:
+        ready, _, _ = select.select([keys], [], [], seconds)
+        return os.read(keys, 64).decode("ascii", "ignore") if ready else ""
+    except OSError:  # the terminal went away
+        time.sleep(seconds)
+        return ""
