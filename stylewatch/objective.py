@@ -207,7 +207,7 @@ def _style_factor(
 
 def stride_of(layer: str) -> int:
     """How many pixels lie between a layer's features: each block ends by halving them."""
-    return 2 ** (int(layer[5]) - 1)
+    return 1 << (int(layer[5]) - 1)
 
 
 def _weights(settings: StyleSettings, rows: int, columns: int) -> tuple[Tensor, ...]:

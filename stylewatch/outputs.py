@@ -1,0 +1,285 @@
+"""Results on disk: written aside, made durable, and then given their name in one step.
+
+A result's name never shows partial bytes, never replaces a file that is not ours, and never
+lies outside its output folder. Knows nothing of pictures, presets or the ledger.
+"""
+
+import contextlib
+import ctypes
+import errno
+import hashlib
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+from stylewatch.domain import Identity
+from stylewatch.errors import OutputError, OutputFullError
+from stylewatch.failpoints import failpoint
+
+TEMPORARY = ".sw-tmp"
+"""Ends the names of files that are being written; they begin with a dot."""
+
+_LONGEST_NAME = 255  # bytes, on every file system in use
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
+_RENAME_NOREPLACE = 1
+_AT_FDCWD = -100
+
+
+def target_name(photo: Path, preset: str) -> Path:
+    """A result's relative path without extension: `sub/IMG_1.jpg` → `sub/IMG_1--starry`.
+
+    What would be longer than a file system allows is cut, and told apart by a hash.
+    """
+    room = _LONGEST_NAME - len(f"~999.tiff{TEMPORARY}..123456789")
+    name = os.fsencode(f"{photo.stem}--{preset}")
+    if len(name) > room:
+        mark = hashlib.sha256(name).hexdigest()[:12].encode()
+        ending = os.fsencode(f"--{preset}")[: room // 2]
+        name = name[: room - len(mark) - len(ending) - 1] + b"~" + mark + ending
+    return photo.parent / os.fsdecode(name)
+
+
+def place(output: Path, photo: Path, preset: str) -> Path:
+    """Where a photo's result belongs, its folder made; never outside `output`.
+
+    Raises:
+        OutputError: a link or `..` would lead out of the output folder, or it can't be made.
+    """
+    target = output / target_name(photo, preset)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        inside = target.parent.resolve().is_relative_to(output.resolve())
+    except (OSError, RuntimeError) as error:
+        raise _output_error(target.parent, error) from error
+    if photo.is_absolute() or ".." in photo.parts or not inside:
+        raise OutputError(
+            f"{target.parent} leads out of the output folder",
+            expected=f"a folder inside {output}",
+            received=str(target.parent.resolve()),
+            remedy="Remove the link",
+            reason="escape",
+        )
+    return target
+
+
+def write_temporary(data: bytes, target: Path, extension: str, job_id: int) -> Path:
+    """Write `data` durably beside its final place; nothing is left behind on failure.
+
+    Raises:
+        OutputFullError: no space.
+        OutputError: not writable.
+    """
+    temporary = target.with_name(f".{target.name}{extension}.{job_id}{TEMPORARY}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)  # left by an earlier attempt of the same job
+        with _removed_on_error(temporary):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(temporary, flags, 0o666)
+            failpoint("outputs.created")
+            with open(descriptor, "wb") as stream:  # noqa: PTH123  (a descriptor has no path)
+                stream.write(data)
+                stream.flush()
+                failpoint("outputs.written")
+                os.fsync(stream.fileno())
+        failpoint("outputs.synced")
+    except OSError as error:
+        raise _output_error(temporary, error) from error
+    return temporary
+
+
+def publish(
+    temporary: Path, target: Path, extension: str, ours: Callable[[str], bool] = lambda _: False
+) -> Path:
+    """Give a finished file its name in one step, never in place of a foreign file.
+
+    An existing file is replaced only when `ours` knows its SHA-256 as a result published
+    before; otherwise the next free `name~2`, `name~3` … is taken. Returns the final path.
+    """
+    try:
+        for final in _names(target, extension):
+            try:
+                _name_exclusively(temporary, final)
+            except FileExistsError:
+                if not ours(file_hash(final)):
+                    continue
+                temporary.replace(final)
+            break
+        failpoint("outputs.named")
+        temporary.unlink(missing_ok=True)
+        _sync_folder(final.parent)
+        failpoint("outputs.folder-synced")
+    except OSError as error:
+        raise _output_error(target, error) from error
+    return final
+
+
+def _names(target: Path, extension: str) -> Iterator[Path]:
+    """`name.jpg`, then `name~2.jpg`, `name~3.jpg` and so on."""
+    yield target.with_name(f"{target.name}{extension}")
+    for number in itertools.count(2):
+        yield target.with_name(f"{target.name}~{number}{extension}")
+
+
+def _name_exclusively(temporary: Path, final: Path) -> None:
+    """Link, or rename without replacing where links are not to be had (exFAT, some shares)."""
+    try:
+        os.link(temporary, final, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _rename_exclusively(temporary, final)
+
+
+def _rename_exclusively(temporary: Path, final: Path) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    old, new = os.fsencode(temporary), os.fsencode(final)
+    if libc.renameat2(_AT_FDCWD, old, _AT_FDCWD, new, _RENAME_NOREPLACE) == 0:
+        return
+    code = ctypes.get_errno()
+    if code not in {errno.EINVAL, errno.ENOSYS}:
+        raise OSError(code, os.strerror(code), str(final))
+    if final.exists() or final.is_symlink():  # the last resort leaves a moment in between
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(final))
+    temporary.rename(final)
+
+
+def find_published(temporary: Path, target: Path, extension: str, sha256: str) -> Path | None:
+    """Whether an interrupted `publish` had come to its end: the file under its name, or None."""
+    for final in _names(target, extension):
+        try:
+            if file_hash(final) != sha256:
+                continue
+        except OSError:
+            break
+        temporary.unlink(missing_ok=True)
+        _sync_folder(final.parent)
+        return final
+    return None
+
+
+def file_hash(path: Path) -> str:
+    """Hex SHA-256 of a regular file; links are not followed."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with open(os.open(path, flags), "rb") as stream:  # noqa: PTH123
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sweep(folder: Path, keep: Iterable[Path] = ()) -> int:
+    """Remove what killed workers left behind in an output folder; returns how many files."""
+    kept = set(keep)
+    swept = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            path = Path(root, name)
+            if name.startswith(".") and name.endswith(TEMPORARY) and path not in kept:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                    swept += 1
+    return swept
+
+
+def free_space(folder: Path) -> int:
+    """Bytes that may still be written there; of its nearest existing parent."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    usage = os.statvfs(folder)
+    return usage.f_bavail * usage.f_frsize
+
+
+def apply_after(
+    action: Literal["keep", "delete"] | Path, root: Path, photo: Path, identity: Identity
+) -> bool:
+    """Move or delete a photo whose result is durable, if it is still the same file.
+
+    `action` may be a folder to move to: sub-folders are mirrored, nothing is replaced there.
+    Returns whether something was done.
+    """
+    source = root / photo
+    if action == "keep" or not _unchanged(source, identity):
+        return False
+    if action == "delete":
+        source.unlink()
+    else:
+        _move(source, Path(action) / photo, identity)
+    failpoint("outputs.after")
+    _sync_folder(source.parent)
+    return True
+
+
+def _unchanged(path: Path, identity: Identity) -> bool:
+    try:
+        return Identity.of(path.lstat()) == identity
+    except OSError:
+        return False
+
+
+def _move(source: Path, wanted: Path, identity: Identity) -> None:
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    for goal in _names(wanted.with_suffix(""), wanted.suffix):
+        try:
+            _name_exclusively(source, goal)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            if goal.exists():
+                continue
+            _copy_durably(source, goal)
+            if not _unchanged(source, identity):
+                goal.unlink()
+                return
+        source.unlink(missing_ok=True)
+        _sync_folder(goal.parent)
+        return
+
+
+def _copy_durably(source: Path, goal: Path) -> None:
+    temporary = goal.with_name(f".{goal.name}{TEMPORARY}")
+    with _removed_on_error(temporary):
+        shutil.copy2(source, temporary, follow_symlinks=False)
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        if file_hash(temporary) != file_hash(source):
+            raise OSError(errno.EIO, "the copy differs from the photo", str(goal))
+        _rename_exclusively(temporary, goal)
+
+
+@contextlib.contextmanager
+def _removed_on_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # some network shares can't
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _output_error(path: Path, error: Exception) -> OutputError:
+    code = error.errno if isinstance(error, OSError) else None
+    why = os.strerror(code) if code else str(error)
+    if code in _FULL:
+        return OutputFullError(
+            f"No space left at {path.parent}", remedy="It goes on by itself when there is space"
+        )
+    return OutputError(
+        f"{path.parent} can't be written: {why}",
+        remedy="Check the folder and its permissions",
+        reason=errno.errorcode.get(code, "output").lower() if code else "output",
+    )
