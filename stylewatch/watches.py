@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import threading
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -130,6 +131,8 @@ class Watches(logging.Handler):
     def add(self, root: str, inbox: Inbox) -> ObservedWatch:
         """Watch a folder with all below it; OSError where that can't be."""
         if self._observer is None or not self._observer.is_alive():
+            # 7.1 warns when it meets a folder twice, as in any copied tree, with pages of text.
+            warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
             self._observer = InotifyObserver()
             self._observer.start()
         watch = self._observer.schedule(inbox, root, recursive=True, event_filter=EVENTS)
