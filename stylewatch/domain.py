@@ -4,6 +4,7 @@ Standard library only (`annotated_types` carries the bounds that the YAML reader
 Nothing here touches a file, a clock or an array.
 """
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -232,6 +233,16 @@ class FailureKind(StrEnum):
     TIMEOUT = "timeout"  # counted
     LOST = "lost"  # the executor went away: not counted
     CANCELLED = "cancelled"
+
+
+ENGINE_VERSION = "1"
+"""Part of every job key: results of another engine are other results."""
+
+
+def job_key(photo_digest: str, preset_digest: str) -> str:
+    """What makes two jobs the same picture: the photo's bytes, the preset, the engine (hex)."""
+    parts = f"{photo_digest}\n{preset_digest}\n{ENGINE_VERSION}"
+    return hashlib.sha256(parts.encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,27 +43,28 @@ def target_name(photo: Path, preset: str) -> Path:
     return photo.parent / os.fsdecode(name)
 
 
-def place(output: Path, photo: Path, preset: str) -> Path:
-    """Where a photo's result belongs, its folder made; never outside `output`.
+def prepare(output: Path, target: Path) -> None:
+    """Make the folder of a result; never outside `output`.
 
     Raises:
         OutputError: a link or `..` would lead out of the output folder, or it can't be made.
     """
-    target = output / target_name(photo, preset)
+    folder = target.parent
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        inside = target.parent.resolve().is_relative_to(output.resolve())
+        outside = not folder.resolve().is_relative_to(output.resolve())
+        if not outside:
+            folder.mkdir(parents=True, exist_ok=True)
+            outside = not folder.resolve().is_relative_to(output.resolve())
     except (OSError, RuntimeError) as error:
-        raise _output_error(target.parent, error) from error
-    if photo.is_absolute() or ".." in photo.parts or not inside:
+        raise _output_error(target, error) from error
+    if outside:
         raise OutputError(
-            f"{target.parent} leads out of the output folder",
+            f"{folder} leads out of the output folder",
             expected=f"a folder inside {output}",
-            received=str(target.parent.resolve()),
+            received=str(folder.resolve()),
             remedy="Remove the link",
             reason="escape",
         )
-    return target
 
 
 def write_temporary(data: bytes, target: Path, extension: str, job_id: int) -> Path:

@@ -1,0 +1,30 @@
+"""Whose turn it is: work is shared between folders by weight and cost, not by who came first.
+
+Start-time fair queuing: each folder has a clock that its jobs advance by cost / weight, and the
+folder whose clock is behind goes next. One photo in a quiet folder never waits for the thousand
+in another: with equal weights, at most one job of each other folder comes before it.
+"""
+
+from collections.abc import Iterable
+
+
+class FairShare:
+    """The folders' clocks."""
+
+    def __init__(self) -> None:
+        self._clocks: dict[str, float] = {}
+        self._now = 0.0
+
+    def pick(self, waiting: Iterable[str]) -> str | None:
+        """The folder to serve next; None when none is waiting."""
+        folders = list(waiting)
+        if not folders:
+            return None
+        for folder in folders:  # who was away does not save up
+            self._clocks[folder] = max(self._clocks.get(folder, 0.0), self._now)
+        return min(folders, key=lambda folder: (self._clocks[folder], folder))
+
+    def charge(self, folder: str, cost: float, weight: float = 1.0) -> None:
+        """A job of `cost` (expected seconds) starts in `folder`."""
+        self._now = max(self._now, self._clocks.get(folder, 0.0))
+        self._clocks[folder] = self._clocks.get(folder, 0.0) + max(cost, 1e-3) / weight

@@ -1,0 +1,69 @@
+"""One daemon per state directory and per watched folder; the kernel frees the locks on death."""
+
+import contextlib
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+from stylewatch.errors import LockedError
+
+
+class Locks:
+    """Exclusive advisory locks, held until `release`; nothing is left in the locked folders."""
+
+    def __init__(self) -> None:
+        self._held: dict[Path, int] = {}
+
+    def hold_state(self, state_dir: Path) -> None:
+        """Lock the state directory; the lock file tells who holds it.
+
+        Raises:
+            LockedError: another daemon has it.
+        """
+        state_dir.mkdir(parents=True, exist_ok=True)
+        path = state_dir / "lock"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(descriptor, 32).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise LockedError(
+                f"Another stylewatch{f' (process {holder})' if holder else ''} uses {state_dir}",
+                remedy="Stop it, or give this one its own state_dir",
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        self._held[path] = descriptor
+
+    def hold_folder(self, folder: Path) -> None:
+        """Lock a watched folder through its own descriptor; one that is missing stays unlocked.
+
+        Raises:
+            LockedError: another daemon watches it.
+        """
+        if folder in self._held:
+            return
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in {errno.EWOULDBLOCK, errno.EAGAIN}:
+                raise LockedError(
+                    f"Another stylewatch watches {folder}",
+                    remedy="Stop it, or take the folder out of one of the two configs",
+                ) from error
+            return  # a share without locks: the state directory's has to do
+        self._held[folder] = descriptor
+
+    def release(self) -> None:
+        """Let go of all."""
+        for descriptor in self._held.values():
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+        self._held.clear()

@@ -1,0 +1,346 @@
+"""The daemon on real files, real inotify and a real ledger; only the painting is quick."""
+
+import hashlib
+import os
+import threading
+import time
+from concurrent.futures import CancelledError, Future
+
+import pytest
+
+from stylewatch import outputs
+from stylewatch.config import watch_config
+from stylewatch.daemon import Daemon, Parts
+from stylewatch.domain import Failure, FailureKind, JobState, PhotoFacts, Rendered
+from stylewatch.errors import LockedError, UsageError, WorkerDied
+from stylewatch.ledger import LedgerReader
+
+PRESET = "painting"
+
+
+def copy_job(request, engine, *, report):
+    """An effect in no time: the result is the photo with its preset's name before it."""
+    data = request.preset.name.encode() + b":" + request.source.read_bytes()
+    temporary = outputs.write_temporary(data, request.target, ".jpg", request.job_id)
+    return Rendered(
+        job_id=request.job_id, temporary=temporary, extension=".jpg",
+        sha256=hashlib.sha256(data).hexdigest(), width=1, height=1, seconds=0.01, evaluations=1,
+        loss=None, facts={},
+    )  # fmt: skip
+
+
+class ThreadExecutor:
+    """Runs jobs in threads; `behave` may replace a job's function."""
+
+    slots = 1
+
+    def __init__(self, behave=None):
+        self.behave = behave or (lambda request: None)
+        self.ran = []
+
+    def submit(self, job_id, fn, request, engine, /, *, timeout=None):
+        self.ran.append((str(request.source.name), request.preset.name))
+        future = Future()
+
+        def work():
+            try:
+                replaced = self.behave(request)
+                future.set_result(replaced or fn(request, engine, report=lambda step: None))
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        return future
+
+    def cancel(self, job_id, /): ...
+    def release(self): ...
+    def close(self): ...
+
+
+class Rig:
+    """A daemon over tmp_path/in and tmp_path/out, ticked by hand."""
+
+    def __init__(self, tmp_path, behave=None, preset=PRESET, **settings):
+        self.root = tmp_path
+        self.input, self.output = tmp_path / "in", tmp_path / "out"
+        self.input.mkdir(exist_ok=True)
+        settings = {"quiet_seconds": 0.1, "min_free": 0, "grace_seconds": 1} | settings
+        self.settings = {"state_dir": str(tmp_path / "state")} | settings
+        self.preset = preset
+        self.executor = ThreadExecutor(behave)
+        self.events = []
+        self.daemon = None
+
+    def config(self):
+        return watch_config(self.input, self.output, [self.preset], **self.settings)
+
+    def start(self):
+        parts = Parts(
+            open_executor=lambda config, on_event: self.executor,
+            run_job=copy_job,
+            probe=lambda data: PhotoFacts(4, 3),
+            structural_end=lambda file: None,
+            read_facts=lambda data: {},
+        )
+        self.daemon = Daemon(self.config(), parts, self.events.append, load=self.config)
+        self.daemon.start(time.monotonic())
+        return self
+
+    def until(self, condition, seconds=15.0):
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, [e.message for e in self.events[-8:]]
+            due = self.daemon.tick(time.monotonic())
+            self.daemon._wake.wait(max(0.0, min(0.05, due - time.monotonic())))
+
+    def counts(self):
+        counts = self.daemon._ledger.counts()
+        return {str(state): n for folder in counts.values() for state, n in folder.items()}
+
+    def idle(self):
+        pending = {"ready", "running", "publishing", "retry-wait"}
+        return not pending & set(self.counts()) and not self.daemon._intake.settling()["in"]
+
+    def results(self):
+        found = (path for path in self.output.rglob("*") if path.is_file())
+        return sorted(str(p.relative_to(self.output)) for p in found if p.name[0] != ".")
+
+    def drop(self, name, data=b"photo"):
+        path = self.input / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return path
+
+
+@pytest.fixture
+def rig(tmp_path):
+    made = []
+
+    def make(*arguments, **settings):
+        made.append(Rig(tmp_path, *arguments, **settings).start())
+        return made[-1]
+
+    yield make
+    for each in made:
+        if each.daemon._locks._held:
+            each.daemon.stop()
+
+
+def test_photos_already_there_and_new_ones_become_results_and_stay(rig, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "old.jpg").write_bytes(b"old")
+    rig = rig()
+    rig.until(lambda: len(rig.results()) == 1)
+    rig.drop("sub/new.jpg")
+    rig.until(lambda: len(rig.results()) == 2)
+    assert rig.results() == ["old--painting.jpg", "sub/new--painting.jpg"]
+    assert (rig.input / "old.jpg").read_bytes() == b"old"
+    assert (rig.output / "old--painting.jpg").read_bytes() == b"painting:old"
+
+
+def test_a_sub_folder_named_after_a_preset_chooses_it(rig):
+    rig = rig()
+    rig.drop("draft/a.jpg")
+    rig.until(lambda: rig.results() == ["draft/a--draft.jpg"])
+
+
+def test_a_restart_does_nothing_twice(rig, tmp_path):
+    first = rig()
+    for number in range(5):
+        first.drop(f"{number}.jpg", b"%d" % number)
+    first.until(lambda: len(first.results()) == 5)
+    first.daemon.stop()
+    second = Rig(tmp_path).start()
+    second.until(lambda: second.daemon._intake.health(time.monotonic())[0].scan_age < 60)
+    for _ in range(5):
+        second.daemon.tick(time.monotonic())
+    assert second.executor.ran == []
+    second.daemon.stop()
+
+
+def test_the_same_bytes_under_another_name_are_copied_not_painted(rig):
+    rig = rig()
+    rig.drop("a.jpg", b"same")
+    rig.until(lambda: len(rig.results()) == 1)
+    rig.drop("b.jpg", b"same")
+    rig.until(lambda: len(rig.results()) == 2)
+    assert len(rig.executor.ran) == 1
+
+
+def test_a_changed_photo_replaces_its_own_result_and_nothing_else(rig):
+    rig = rig()
+    rig.output.mkdir()
+    (rig.output / "b--painting.jpg").write_bytes(b"somebody's own")
+    rig.drop("a.jpg", b"one")
+    rig.drop("b.jpg", b"two")
+    rig.until(lambda: len(rig.results()) == 3)
+    rig.drop("a.jpg", b"one, edited")
+    rig.until(lambda: (rig.output / "a--painting.jpg").read_bytes() == b"painting:one, edited")
+    assert rig.results() == ["a--painting.jpg", "b--painting.jpg", "b--painting~2.jpg"]
+    assert (rig.output / "b--painting.jpg").read_bytes() == b"somebody's own"
+
+
+def test_a_bad_photo_is_set_aside_with_its_reason_and_the_others_go_on(rig):
+    def behave(request):
+        if request.source.name == "bad.jpg":
+            return Failure(
+                job_id=request.job_id, kind=FailureKind.BAD_INPUT, reason="truncated", message="cut"
+            )
+        return None
+
+    rig = rig(behave)
+    rig.drop("bad.jpg")
+    rig.drop("good.jpg", b"good")
+    rig.until(lambda: rig.results() == ["good--painting.jpg"] and rig.idle())
+    assert rig.counts() == {"done": 1, "quarantined": 1}
+    assert [e.reason for e in rig.events if e.kind == "failed"] == ["truncated"]
+    assert rig.daemon.ask("retry", reason="truncated").done() is False
+    rig.until(lambda: len(rig.executor.ran) == 3)
+
+
+def test_a_crash_is_tried_again_and_a_second_one_sets_the_photo_aside(rig):
+    def behave(request):
+        raise WorkerDied("killed")
+
+    rig = rig(behave)
+    rig.daemon._ledger._rng = type("Rng", (), {"uniform": staticmethod(lambda a, b: 0.0)})()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"quarantined": 1})
+    assert len(rig.executor.ran) == 2
+    assert (rig.input / "a.jpg").exists()
+
+
+def test_a_photo_deleted_before_its_turn_is_no_failure(rig):
+    def behave(request):
+        request.source.unlink(missing_ok=True)
+        return Failure(
+            job_id=request.job_id, kind=FailureKind.CHANGED, reason="vanished", message="gone"
+        )
+
+    rig = rig(behave)
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"vanished": 1})
+
+
+def test_after_move_takes_the_photo_away_only_when_all_its_results_are_there(rig, tmp_path):
+    rig = rig()
+    rig.daemon.stop()
+    moved = tmp_path / "painted"
+    seen = []
+
+    def behave(request):
+        seen.append(request.source.exists())
+
+    again = Rig(tmp_path, behave)
+    config = again.config
+    from dataclasses import replace
+
+    def two_presets():
+        made = config()
+        folder = replace(made.folders[0], preset=("painting", "draft"), after=moved)
+        return replace(made, folders=(folder,))
+
+    again.config = two_presets
+    again.start()
+    again.drop("sub/a.jpg")
+    again.until((moved / "sub/a.jpg").exists)
+    assert seen == [True, True]
+    assert again.results() == ["sub/a--draft.jpg", "sub/a--painting.jpg"]
+    assert not (again.input / "sub/a.jpg").exists()
+    again.daemon.stop()
+
+
+def test_two_daemons_never_share_a_folder(rig, tmp_path):
+    rig = rig()
+    with pytest.raises(LockedError, match="uses"):
+        Rig(tmp_path).start()
+    other = Rig(tmp_path)
+    other.settings["state_dir"] = str(tmp_path / "other-state")
+    with pytest.raises(LockedError, match="watches"):
+        other.start()
+    other.daemon._locks.release()
+
+
+def test_pause_and_resume_and_unknown_commands(rig):
+    rig = rig()
+    rig.daemon.ask("pause")
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"ready": 1})
+    for _ in range(10):
+        rig.daemon.tick(time.monotonic())
+    assert rig.executor.ran == []
+    rig.daemon.ask("resume")
+    rig.until(lambda: len(rig.results()) == 1)
+    with pytest.raises(UsageError, match="Unknown command"):
+        rig.daemon.ask("dance").result(0)
+
+
+def test_reload_keys_queued_jobs_anew_and_a_broken_config_changes_nothing(rig, tmp_path):
+    from stylewatch.errors import ConfigError
+
+    rig = rig()
+    rig.daemon.ask("pause")
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"ready": 1})
+    rig.daemon._load = lambda: (_ for _ in ()).throw(ConfigError("broken"))
+    answer = rig.daemon.ask("reload")
+    rig.daemon.tick(time.monotonic())
+    assert isinstance(answer.exception(0), ConfigError)
+    rig.daemon._load = rig.config
+    rig.daemon.ask("reload")
+    rig.daemon.ask("resume")
+    rig.until(lambda: len(rig.results()) == 1)
+
+
+def test_one_photo_in_a_quiet_folder_does_not_wait_for_a_full_one(tmp_path):
+    from stylewatch.fairness import FairShare
+
+    share = FairShare()
+    order = []
+    waiting = {"busy": 1000, "quiet": 0}
+    for turn in range(20):
+        if turn == 10:
+            waiting["quiet"] = 1
+        folder = share.pick(name for name, n in waiting.items() if n)
+        order.append(folder)
+        waiting[folder] -= 1
+        share.charge(folder, 30.0)
+    assert "quiet" in order[10:12]
+
+
+def test_stop_waits_for_the_running_job_within_its_grace_then_puts_it_back(rig, tmp_path):
+    blocker = threading.Event()
+
+    def behave(request):
+        if not blocker.wait(5):
+            raise CancelledError
+
+    first = rig(behave)
+    first.drop("a.jpg")
+    first.until(lambda: first.executor.ran)
+    started = time.monotonic()
+    first.daemon.stop()
+    assert time.monotonic() - started < 4
+    blocker.set()
+    reader = LedgerReader(tmp_path / "state" / "ledger.db")
+    assert [job.state for job in reader.jobs()] == [JobState.READY]
+    reader.close()
+    second = Rig(tmp_path).start()
+    second.until(lambda: len(second.results()) == 1)
+    second.daemon.stop()
+
+
+def test_names_of_all_kinds_survive(rig):
+    rig = rig()
+    names = [
+        b"caf\xe9.jpg",
+        "写真 ❤.jpg".encode(),
+        b"new\nline.jpg",
+        b"x" * 250 + b".jpg",
+        b"[bold].jpg",
+    ]
+    for number, name in enumerate(names):
+        with open(os.path.join(os.fsencode(rig.input), name), "wb") as stream:
+            stream.write(b"%d" % number)
+    rig.until(lambda: len(rig.results()) == len(names) and rig.idle())
+    assert rig.counts() == {"done": len(names)}
