@@ -42,7 +42,7 @@ from stylewatch.errors import (
 )
 from stylewatch.fairness import FairShare
 from stylewatch.intake import Intake
-from stylewatch.ledger import Job, Ledger
+from stylewatch.ledger import PENDING, Job, Ledger
 from stylewatch.locks import Locks
 from stylewatch.publication import Publisher
 from stylewatch.watches import Watches
@@ -51,6 +51,7 @@ LONGEST_SLEEP = 5.0  # seconds between two ticks at most
 SPACE_SECONDS = 5.0  # how often free space is looked at
 FIRST_COST = 30.0  # seconds that a photo is thought to take before any was painted
 PRUNE_SECONDS = 86400.0
+HEALTH_SECONDS = 1.0
 
 
 class Executor(Protocol):
@@ -127,7 +128,8 @@ class Daemon:
         self._costs: dict[str, float] = {}
         self._locks = Locks()
         self._paused = self._stopping = False
-        self._last_busy = self._next_space = self._next_prune = -math.inf
+        self._last_busy = self._next_space = self._next_prune = self._next_health = -math.inf
+        self._told_health: dict[str, tuple[str, str, int, int]] = {}
         self.last_tick = -math.inf
         """When the last tick ended, for those who watch over the daemon."""
 
@@ -150,7 +152,9 @@ class Daemon:
         self._intake = self._open_intake()
         self._executor = self._parts.open_executor(self.config, self._on_progress)
         self._last_busy = now
-        self._tell("started", f"watching {len(self.config.folders)} folders")
+        count = len(self.config.folders)
+        message = f"watching {count} folder{'s' * (count != 1)}"
+        self._tell("started", message, extra={"slots": self._executor.slots})
 
     def tick(self, now: float) -> float:
         """One round of everything; returns when the next one is due."""
@@ -161,6 +165,7 @@ class Daemon:
         self._publish_again(now)
         self._check_space(now)
         self._start_jobs(now)
+        self._tell_health(now)
         self._rest(now)
         self.last_tick = now
         return self._next_due(now)
@@ -471,8 +476,9 @@ class Daemon:
         if job.state is not JobState.DONE:
             return
         message = f"{job.output} in {job.seconds:.1f} s" + (f" ({job.note})" if job.note else "")
-        self._tell("done", message, job, output=str(job.output), seconds=job.seconds)
         folder = next((f for f in self.config.folders if f.name == job.folder), None)
+        extra = {"note": job.note, "source": str(folder.input / job.path) if folder else ""}
+        self._tell("done", message, job, output=str(job.output), seconds=job.seconds, extra=extra)
         if folder is not None:
             try:
                 self._publisher.afterwards(job, folder.after, folder.input)
@@ -507,6 +513,28 @@ class Daemon:
             elif output in self._blocked and free >= self.config.min_free:
                 del self._blocked[output]
                 self._tell("resumed", f"{output}: there is space again")
+
+    def _tell_health(self, now: float) -> None:
+        """How each folder stands, when that has changed."""
+        if now < self._next_health:
+            return
+        self._next_health = now + HEALTH_SECONDS
+        counts = self._ledger.counts()
+        for health in self._intake.health(now):
+            jobs = counts.get(health.folder, {})
+            waiting = sum(jobs.get(state, 0) for state in PENDING if state is not JobState.RUNNING)
+            told = (health.state, health.detail, waiting, jobs.get(JobState.QUARANTINED, 0))
+            if self._told_health.get(health.folder) != told:
+                self._told_health[health.folder] = told
+                event = Event(
+                    kind="folder",
+                    message=health.detail,
+                    folder=health.folder,
+                    path=str(health.root),
+                    reason=health.state,
+                    extra={"waiting": waiting, "failed": told[3]},
+                )
+                self._tell_event(event)
 
     def _rest(self, now: float) -> None:
         """What is done in quiet moments."""
