@@ -13,14 +13,24 @@ from functools import cache
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import (
+    ExifTags,
+    Image,
+    ImageCms,
+    ImageOps,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
 from stylewatch.domain import PhotoFacts
 from stylewatch.errors import InputError
 
 Format = Literal["jpeg", "png", "webp", "tiff", "heic"]
 
-_DECODERS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "HEIF", "BMP", "GIF")
+_DECODERS = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"]
+_PLUGINS = (WebPImagePlugin, TiffImagePlugin)  # the others Pillow loads itself
 _FORMAT_OF: dict[str, Format] = {
     "JPEG": "jpeg", "MPO": "jpeg", "PNG": "png", "WEBP": "webp", "TIFF": "tiff", "HEIF": "heic",
 }  # fmt: skip
@@ -56,12 +66,14 @@ def _register_heif() -> None:
 def _open(data: bytes) -> Image.Image:
     if not data:
         raise InputError("The file is empty", reason="empty")
+    decoders = list(_DECODERS)
     if data[4:8] == b"ftyp":
         _register_heif()
+        decoders.append("HEIF")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(io.BytesIO(data), formats=_DECODERS)
+            return Image.open(io.BytesIO(data), formats=decoders)
     except Image.DecompressionBombError as error:
         raise InputError(
             "The picture is too large", received=str(error), reason="too-large"
@@ -92,12 +104,12 @@ def read_picture(data: bytes, *, max_pixels: int, max_side: int, max_bytes: int)
     image = _open(data)
     _check_size(image, max_pixels, max_side)
     original = image.format or ""
-    exif = image.info.get("exif") or (image.getexif().tobytes() or None)
     icc = image.info.get("icc_profile")
     mode = image.mode
     dpi = image.info.get("dpi")
     try:
         image.load()
+        exif = image.info.get("exif") or (image.getexif().tobytes() or None)
         upright = ImageOps.exif_transpose(image)
     except InputError:
         raise
@@ -196,8 +208,6 @@ def write_picture(
         case "heic":
             _register_heif()
             options |= {"quality": quality, "chroma": 444}
-        case "tiff":
-            options |= {"compression": "tiff_deflate"}
         case "png":
             options |= {"pnginfo": _png_text(facts)}
     stream = io.BytesIO()
@@ -224,7 +234,8 @@ def _exif(
         except Exception:  # noqa: BLE001  (damaged EXIF is no damaged photo)
             exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 1
-    exif[ExifTags.Base.ImageWidth], exif[ExifTags.Base.ImageLength] = size
+    for tag in (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength):
+        exif.pop(tag, None)  # the result's own header says it
     exif[_SOFTWARE] = "stylewatch"
     exif[_HISTORY] = json.dumps(dict(facts), ensure_ascii=True)
     inner = exif.get_ifd(ExifTags.IFD.Exif)

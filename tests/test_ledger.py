@@ -1,0 +1,244 @@
+"""The ledger: states, durability, recovery, damage; and what becomes of failures."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo, Rendered
+from stylewatch.errors import StylewatchError
+from stylewatch.ledger import NO_PRESET, Ledger, LedgerReader, Planned
+from stylewatch.retries import LONGEST_PAUSE, judge
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1_000_000.0
+
+    def __call__(self):
+        return self.now
+
+
+def photo(name="a.jpg", mtime=1, folder="in"):
+    return Photo(folder, Path("/in"), Path(name), Identity(1, hash(name) % 1000, 10, mtime, mtime))
+
+
+def planned(name="a", key="k1", preset="soft"):
+    return Planned(preset, key, Path(f"/out/{name}--{preset}"))
+
+
+def rendered(job_id, sha256="s", name="/out/.tmp"):
+    return Rendered(
+        job_id=job_id, temporary=Path(name), extension=".jpg", sha256=sha256, width=1, height=1,
+        seconds=2.0, evaluations=1, loss=0.5, facts={},
+    )  # fmt: skip
+
+
+def failure(job_id, kind, reason="x"):
+    return Failure(job_id=job_id, kind=kind, reason=reason, message="why")
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def ledger(tmp_path, clock):
+    made = Ledger(tmp_path / "ledger.db", clock=clock, rng=Random(1))
+    yield made
+    made.close()
+
+
+def test_adding_the_same_photo_twice_makes_one_job(ledger):
+    assert len(ledger.add(photo(), "d", "p", [planned()])) == 1
+    assert ledger.add(photo(), "d", "p", [planned()]) == []
+    assert ledger.counts() == {"in": {JobState.READY: 1}}
+
+
+def test_an_attempt_is_on_disk_before_the_job_starts(ledger, tmp_path):
+    ledger.add(photo(), "d", "p", [planned()])
+    job = ledger.claim("in")
+    reader = LedgerReader(tmp_path / "ledger.db")
+    assert reader.job(job.id).state is JobState.RUNNING
+    assert reader.job(job.id).attempts == 1
+    reader.close()
+    assert ledger.claim("in") is None
+
+
+def test_claims_are_first_in_first_out_within_a_folder(ledger):
+    for name in "abc":
+        ledger.add(photo(name), name, "p", [planned(name, name)])
+    assert [str(ledger.claim("in").path) for _ in range(3)] == ["a", "b", "c"]
+
+
+def test_changed_bytes_supersede_what_was_there(ledger):
+    [first] = ledger.add(photo(mtime=1), "d1", "p", [planned(key="k1")])
+    [second] = ledger.add(photo(mtime=2), "d2", "p", [planned(key="k2")])
+    assert ledger.job(first).state is JobState.SUPERSEDED
+    assert ledger.job(second).state is JobState.READY
+
+
+def test_a_touched_photo_with_the_same_bytes_is_not_done_again(ledger):
+    [job_id] = ledger.add(photo(mtime=1), "d", "p", [planned()])
+    ledger.claim("in")
+    ledger.publishing(job_id, rendered(job_id))
+    ledger.done(job_id, Path("/out/a--soft.jpg"))
+    assert ledger.add(photo(mtime=2), "d", "p", [planned()]) == []
+    assert ledger.job(job_id).state is JobState.DONE
+
+
+def test_a_touched_photo_that_was_set_aside_is_tried_again(ledger):
+    [job_id] = ledger.add(photo(mtime=1), "d", "p", [planned()])
+    ledger.claim("in")
+    ledger.fail(job_id, failure(job_id, FailureKind.BAD_INPUT, "truncated"))
+    assert ledger.add(photo(mtime=2), "d", "p", [planned()]) == [job_id]
+    assert ledger.job(job_id).state is JobState.READY
+
+
+def test_known_files_are_not_looked_at_again_until_they_change(ledger):
+    ledger.add(photo(mtime=1), "d", "plan", [planned()])
+    assert ledger.knows("in", Path("a.jpg"), photo(mtime=1).identity, "another plan")
+    assert not ledger.knows("in", Path("a.jpg"), photo(mtime=2).identity, "plan")
+    ledger.note_file("in", Path("b.jpg"), photo("b.jpg").identity, "plan", NO_PRESET)
+    assert ledger.knows("in", Path("b.jpg"), photo("b.jpg").identity, "plan")
+    assert not ledger.knows("in", Path("b.jpg"), photo("b.jpg").identity, "another plan")
+    assert ledger.notes() == [("in", Path("b.jpg"), NO_PRESET)]
+
+
+def test_three_failures_set_a_photo_aside_and_retry_brings_it_back(ledger, clock):
+    [job_id] = ledger.add(photo(), "d", "p", [planned()])
+    states = []
+    for _ in range(3):
+        clock.now += LONGEST_PAUSE
+        assert ledger.claim("in").id == job_id
+        states.append(ledger.fail(job_id, failure(job_id, FailureKind.RENDER, "not-finite")))
+    assert states == [JobState.RETRY_WAIT, JobState.RETRY_WAIT, JobState.QUARANTINED]
+    assert ledger.retry(reason="something else") == 0
+    assert ledger.retry(reason="not-finite") == 1
+    assert ledger.claim("in").id == job_id
+
+
+def test_a_pause_is_kept_and_a_clock_set_back_does_not_lengthen_it(ledger, clock):
+    [job_id] = ledger.add(photo(), "d", "p", [planned()])
+    ledger.claim("in")
+    ledger.fail(job_id, failure(job_id, FailureKind.TRANSIENT, "eio"))
+    assert ledger.claim("in") is None
+    assert clock.now < ledger.next_due() <= clock.now + 5.0
+    clock.now -= 86400
+    assert ledger.claim("in").id == job_id
+
+
+def test_a_full_disk_is_never_held_against_the_photo(ledger, clock):
+    [job_id] = ledger.add(photo(), "d", "p", [planned()])
+    for _ in range(20):
+        clock.now += 60
+        ledger.claim("in")
+        assert ledger.fail(job_id, failure(job_id, FailureKind.RESOURCE)) is JobState.BLOCKED
+
+
+def test_after_a_crash_what_ran_is_ready_and_what_was_being_published_is_told(ledger):
+    for name in ("a", "b"):
+        ledger.add(photo(name), name, "p", [planned(name, name)])
+    running, publishing = ledger.claim("in"), ledger.claim("in")
+    ledger.publishing(publishing.id, rendered(publishing.id))
+    assert [job.id for job in ledger.recover()] == [publishing.id]
+    assert ledger.job(running.id).state is JobState.READY
+
+
+def test_folders_taken_out_of_the_config_wait_until_they_are_back(ledger):
+    [job_id] = ledger.add(photo(), "d", "p", [planned()])
+    ledger.hold_others(["another"])
+    assert ledger.job(job_id).state is JobState.HELD
+    ledger.hold_others(["in"])
+    assert ledger.job(job_id).state is JobState.READY
+
+
+def test_the_same_picture_is_found_under_another_name(ledger):
+    [first] = ledger.add(photo("a"), "d", "p", [planned("a")])
+    [second] = ledger.add(photo("b"), "d", "p", [planned("b")])
+    ledger.claim("in")
+    assert ledger.same_result(ledger.job(second)) is None
+    ledger.publishing(first, rendered(first))
+    ledger.done(first, Path("/out/a--soft.jpg"))
+    assert ledger.same_result(ledger.job(second)).id == first
+
+
+def test_a_damaged_ledger_is_set_aside_and_rebuilt_from_the_results(tmp_path):
+    path = tmp_path / "ledger.db"
+    Ledger(path).close()
+    path.write_bytes(b"SQLite format 3\0" + os.urandom(5000))
+    ledger = Ledger(path)
+    assert ledger.set_aside == tmp_path / "ledger.db.damaged-1"
+    assert ledger.set_aside.exists()
+    ledger.rebuild([("k1", Path("/out/a--soft.jpg"), "sha")])
+    assert ledger.add(photo(), "d", "p", [planned(key="k1")]) == []
+    assert ledger.jobs()[0].state is JobState.DONE
+    assert ledger.jobs()[0].output == Path("/out/a--soft.jpg")
+    assert len(ledger.add(photo("b"), "d", "p", [planned("b", key="k1")])) == 1
+    ledger.close()
+
+
+def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path):
+    path = tmp_path / "ledger.db"
+    Ledger(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(StylewatchError, match="newer stylewatch"):
+        Ledger(path)
+
+
+def test_a_kill_between_two_transactions_loses_only_what_was_not_committed(tmp_path):
+    script = f"""
+import os, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_ledger import *
+ledger = Ledger(Path({str(tmp_path / "ledger.db")!r}))
+ledger.add(photo("kept"), "d", "p", [planned("kept", "k")])
+with ledger.transaction():
+    ledger.add(photo("lost"), "d", "p", [planned("lost", "l")])
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    died = subprocess.run([sys.executable, "-c", script], check=False)
+    assert died.returncode == -9
+    ledger = Ledger(tmp_path / "ledger.db")
+    assert [str(job.path) for job in ledger.jobs()] == ["kept"]
+    ledger.close()
+
+
+def test_ten_thousand_photos_are_in_the_ledger_within_seconds_and_asked_for_at_once(ledger):
+    started = time.monotonic()
+    for batch in range(40):
+        with ledger.transaction():
+            for number in range(250):
+                name = f"{batch}-{number}"
+                ledger.add(photo(name), name, "p", [planned(name, name)])
+    assert time.monotonic() - started < 15
+    started = time.monotonic()
+    assert ledger.counts() == {"in": {JobState.READY: 10_000}}
+    assert len(ledger.jobs(limit=50)) == 50
+    assert time.monotonic() - started < 0.1
+
+
+KINDS = st.sampled_from(list(FailureKind))
+
+
+@given(KINDS, st.integers(0, 50), st.integers(0, 50), st.integers(0, 500), st.integers(1, 9))
+def test_every_failure_has_a_verdict_with_a_bounded_pause(kind, failures, crashes, tries, most):
+    verdict = judge(
+        kind, failures=failures, crashes=crashes, tries=tries, max_attempts=most, rng=Random(0)
+    )
+    assert 0 <= verdict.pause <= 3600
+    if kind is FailureKind.BAD_INPUT:
+        assert verdict.state is JobState.QUARANTINED
+    if kind in {FailureKind.TRANSIENT, FailureKind.RESOURCE, FailureKind.LOST}:
+        assert verdict.state is not JobState.QUARANTINED
+        assert not verdict.counted

@@ -1,0 +1,187 @@
+"""Results on disk: whole or absent, never in place of another's file, never outside."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stylewatch import outputs
+from stylewatch.domain import Identity
+from stylewatch.errors import OutputError, OutputFullError
+
+
+def written(folder, data=b"picture", name="a--soft", job_id=1):
+    target = folder / name
+    return outputs.write_temporary(data, target, ".jpg", job_id), target
+
+
+def test_a_temporary_file_is_hidden_and_publishing_leaves_only_the_result(tmp_path):
+    temporary, target = written(tmp_path)
+    assert temporary.name.startswith(".")
+    assert temporary.name.endswith(outputs.TEMPORARY)
+    final = outputs.publish(temporary, target, ".jpg")
+    assert [path.name for path in tmp_path.iterdir()] == ["a--soft.jpg"]
+    assert final.read_bytes() == b"picture"
+
+
+def test_a_foreign_file_is_never_replaced(tmp_path):
+    (tmp_path / "a--soft.jpg").write_bytes(b"mine")
+    temporary, target = written(tmp_path)
+    assert outputs.publish(temporary, target, ".jpg").name == "a--soft~2.jpg"
+    assert (tmp_path / "a--soft.jpg").read_bytes() == b"mine"
+
+
+def test_our_own_earlier_result_is_replaced(tmp_path):
+    first, target = written(tmp_path, b"first")
+    outputs.publish(first, target, ".jpg")
+    known = {hashlib.sha256(b"first").hexdigest()}
+    second, _ = written(tmp_path, b"second")
+    assert outputs.publish(second, target, ".jpg", ours=known.__contains__).name == "a--soft.jpg"
+    assert (tmp_path / "a--soft.jpg").read_bytes() == b"second"
+
+
+def test_without_links_a_rename_that_does_not_replace_is_used(tmp_path, monkeypatch):
+    def no_links(*_, **__):
+        raise OSError(95, "not supported")
+
+    monkeypatch.setattr(os, "link", no_links)
+    (tmp_path / "a--soft.jpg").write_bytes(b"mine")
+    temporary, target = written(tmp_path)
+    assert outputs.publish(temporary, target, ".jpg").name == "a--soft~2.jpg"
+    assert not temporary.exists()
+
+
+@pytest.mark.parametrize("point", ["created", "written", "synced", "named", "folder-synced"])
+def test_a_kill_at_any_step_leaves_the_name_whole_or_absent(tmp_path, point):
+    script = (
+        "import sys; from pathlib import Path; from stylewatch import outputs\n"
+        "target = Path(sys.argv[1]) / 'a--soft'\n"
+        "temporary = outputs.write_temporary(b'x' * 100_000, target, '.jpg', 1)\n"
+        "outputs.publish(temporary, target, '.jpg')\n"
+    )
+    env = {**os.environ, "STYLEWATCH_FAILPOINT": f"outputs.{point}"}
+    died = subprocess.run([sys.executable, "-c", script, str(tmp_path)], env=env, check=False)
+    assert died.returncode == -9
+    final = tmp_path / "a--soft.jpg"
+    if final.exists():
+        assert final.read_bytes() == b"x" * 100_000
+    # the same again, as after a restart, comes to the one result
+    digest = hashlib.sha256(b"x" * 100_000).hexdigest()
+    temporary = tmp_path / f".a--soft.jpg.1{outputs.TEMPORARY}"
+    if outputs.find_published(temporary, tmp_path / "a--soft", ".jpg", digest) is None:
+        again, target = written(tmp_path, b"x" * 100_000)
+        outputs.publish(again, target, ".jpg")
+    assert [path.name for path in tmp_path.iterdir()] == ["a--soft.jpg"]
+
+
+def test_sweeping_removes_only_what_is_ours_and_not_kept(tmp_path):
+    kept, _ = written(tmp_path, name="kept--soft")
+    swept, _ = written(tmp_path / "sub", name="swept--soft")
+    (tmp_path / "notes.sw-tmp.txt").write_text("a person's")
+    assert outputs.sweep(tmp_path, keep=[kept]) == 1
+    assert kept.exists()
+    assert not swept.exists()
+    assert (tmp_path / "notes.sw-tmp.txt").exists()
+
+
+def test_a_link_out_of_the_output_folder_is_refused(tmp_path):
+    output, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    output.mkdir()
+    elsewhere.mkdir()
+    (output / "sub").symlink_to(elsewhere)
+    with pytest.raises(OutputError, match="leads out of the output folder"):
+        outputs.prepare(output, output / "sub" / "deep" / "a--soft")
+    assert list(elsewhere.iterdir()) == []
+
+
+@given(st.lists(st.sampled_from(["..", "a", ".", "x y", "ü", "-"]), min_size=1, max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_no_path_leads_out_of_the_output_folder(tmp_path_factory, parts):
+    output = tmp_path_factory.mktemp("case") / "out"
+    target = output / outputs.target_name(Path(*parts, "photo.jpg"), "soft")
+    try:
+        outputs.prepare(output, target)
+    except OutputError:
+        return
+    assert target.parent.resolve().is_relative_to(output.resolve())
+
+
+@given(st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1, max_size=300))
+def test_result_names_fit_and_differ_when_photos_do(stem):
+    stem = stem.encode()[:240].decode(errors="ignore") or "x"
+    if stem in {".", ".."}:
+        return
+    name = outputs.target_name(Path(f"{stem}.jpg"), "soft").name
+    other = outputs.target_name(Path(f"{stem}!.jpg"), "soft").name
+    assert len(os.fsencode(f".{name}.tiff.123456789{outputs.TEMPORARY}")) <= 255
+    assert name != other
+    assert unicodedata.normalize("NFC", name) is not None
+
+
+def test_an_unwritable_output_is_one_clear_line(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(OutputError) as caught:
+        written(tmp_path / "file" / "sub")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small tmpfs")
+def test_a_full_disk_leaves_nothing_behind(tmp_path):
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)], check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        with pytest.raises(OutputFullError):
+            written(tmp_path, b"x" * 1_000_000)
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def photo_in(folder, name="sub/a.jpg", data=b"photo"):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return Path(name), Identity.of(path.lstat())
+
+
+def test_after_move_mirrors_sub_folders_and_replaces_nothing(tmp_path):
+    photo, identity = photo_in(tmp_path / "in")
+    (tmp_path / "done/sub").mkdir(parents=True)
+    (tmp_path / "done/sub/a.jpg").write_bytes(b"other")
+    assert outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
+    assert (tmp_path / "done/sub/a~2.jpg").read_bytes() == b"photo"
+    assert (tmp_path / "done/sub/a.jpg").read_bytes() == b"other"
+    assert not (tmp_path / "in" / photo).exists()
+
+
+@pytest.mark.parametrize("action", ["delete", Path("done")])
+def test_a_photo_that_has_changed_since_is_not_touched(tmp_path, action):
+    photo, identity = photo_in(tmp_path / "in")
+    (tmp_path / "in" / photo).write_bytes(b"a newer version")
+    action = action if action == "delete" else tmp_path / action
+    assert not outputs.apply_after(action, tmp_path / "in", photo, identity)
+    assert (tmp_path / "in" / photo).read_bytes() == b"a newer version"
+
+
+def test_moving_to_another_file_system_is_a_verified_copy(tmp_path, monkeypatch):
+    photo, identity = photo_in(tmp_path / "in")
+    real = os.link
+
+    def other_device(source, *rest, **options):
+        if str(source).endswith("a.jpg"):
+            raise OSError(18, "cross-device")
+        return real(source, *rest, **options)
+
+    monkeypatch.setattr(os, "link", other_device)
+    assert outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
+    assert (tmp_path / "done" / photo).read_bytes() == b"photo"
+    assert [p.name for p in (tmp_path / "done/sub").iterdir()] == ["a.jpg"]
