@@ -281,7 +281,10 @@ def probe(data: bytes) -> PhotoFacts:
     """What rules ask of a photo, from its header alone."""
     image = _open(data)
     width, height = image.size
-    exif = image.getexif()
+    try:
+        exif = image.getexif()
+    except Exception:  # noqa: BLE001  (a PNG's may lie behind its pixels, which are not here)
+        exif = Image.Exif()
     if exif.get(ExifTags.Base.Orientation, 1) >= 5 and image.format != "HEIF":
         width, height = height, width
     make, model = (

@@ -33,15 +33,15 @@ MAY_IMPORT = {
 WORDS = {"errors", "domain", "failpoints"}
 CORE = {"backend", "images", "losses", "features", "optimizers", "objective", "tiles", "transfer"}
 ONLY_PLACE = {
-    "PIL": {"images", "console", "board", "preview"},
+    "PIL": {"images", "preview"},
     "tensorflow": {"backend"},
     "keras": {"backend", "features", "losses", "objective", "optimizers", "tiles", "transfer"},
     "scipy": {"optimizers"},
     "yaml": {"presets", "config"},
-    "watchdog": {"sources"},
+    "watchdog": {"watches"},
     "sqlite3": {"ledger", "schema"},
-    "pebble": {"executors"},
-    "distributed": {"executors"},
+    "pebble": {"executors", "child"},
+    "distributed": {"cluster"},
     "typer": {"cli"},
 }
 

@@ -1,0 +1,197 @@
+"""One job, whole: photo in, published-ready result out; and every failure with its class."""
+
+import hashlib
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stylewatch.checkpoints import CheckpointFile
+from stylewatch.domain import (
+    EngineSettings,
+    Failure,
+    FailureKind,
+    Identity,
+    JobRequest,
+    OutputSettings,
+    Preset,
+    Rendered,
+    StyleImage,
+    StyleSettings,
+)
+from stylewatch.effect import choose_network, open_effect
+from stylewatch.errors import PresetError, WeightsError
+from stylewatch.images import read_facts
+from stylewatch.transfer import Checkpoint
+from stylewatch.worker import run_job
+
+QUICK = StyleSettings(max_side=48, coarsest_side=48, evaluations=(3,), features="builtin")
+
+
+def picture_file(path, seed=0, size=(64, 48), form="JPEG", **options):
+    rng = np.random.default_rng(seed)
+    noise = Image.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8), "RGB")
+    noise.resize(size, Image.Resampling.BICUBIC).save(path, form, **options)
+    return path
+
+
+@pytest.fixture
+def preset(tmp_path):
+    style = picture_file(tmp_path / "style.png", 1, form="PNG")
+    return Preset(name="soft", style=(StyleImage(image=style),), settings=QUICK, digest="d")
+
+
+def request_for(photo: Path, preset, target=None):
+    data = photo.read_bytes()
+    return JobRequest(
+        job_id=7, key="k" * 64, attempt=1, source=photo,
+        identity=Identity.of(photo.stat()), digest=hashlib.sha256(data).hexdigest(),
+        preset=preset, target=target or photo.parent / "out" / "a--soft",
+    )  # fmt: skip
+
+
+def run(request, engine=None, steps=None):
+    report = steps.append if steps is not None else (lambda step: None)
+    return run_job(request, engine or EngineSettings(), report=report)
+
+
+def test_a_job_gives_a_complete_result_under_a_temporary_name(tmp_path, preset):
+    photo = picture_file(tmp_path / "a.jpg")
+    steps = []
+    outcome = run(request_for(photo, preset), steps=steps)
+    assert isinstance(outcome, Rendered)
+    data = outcome.temporary.read_bytes()
+    assert hashlib.sha256(data).hexdigest() == outcome.sha256
+    assert outcome.extension == ".jpg"
+    assert (outcome.width, outcome.height) == (48, 36)
+    assert len(steps) == outcome.evaluations == 3
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.size == (48, 36)
+    facts = read_facts(data)
+    assert facts["job_key"] == "k" * 64
+    assert facts["features"] == "built-in"
+    assert facts["preset"] == "soft"
+
+
+def test_the_output_format_is_the_preset_s_choice_and_the_photo_s_by_default(tmp_path, preset):
+    from dataclasses import replace
+
+    photo = picture_file(tmp_path / "a.png", form="PNG")
+    assert run(request_for(photo, preset)).extension == ".png"
+    webp = replace(preset, output=OutputSettings(format="webp"))
+    assert run(request_for(photo, webp)).extension == ".webp"
+
+
+def test_a_photo_that_changed_after_it_was_queued_settles_again(tmp_path, preset):
+    photo = picture_file(tmp_path / "a.jpg")
+    request = request_for(photo, preset)
+    picture_file(photo, 5)
+    outcome = run(request)
+    assert isinstance(outcome, Failure)
+    assert outcome.kind is FailureKind.CHANGED
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "reason"),
+    [
+        (lambda p: p.write_text("I am no picture"), FailureKind.BAD_INPUT, "not-an-image"),
+        (lambda p: p.write_bytes(b""), FailureKind.BAD_INPUT, "empty"),
+        (
+            lambda p: p.write_bytes(picture_file(p).read_bytes()[:900]),
+            FailureKind.BAD_INPUT,
+            "truncated",
+        ),
+    ],
+    ids=["text", "empty", "truncated"],
+)
+def test_bad_photos_are_the_photo_s_fault_and_are_left_alone(tmp_path, preset, make, kind, reason):
+    photo = tmp_path / "a.jpg"
+    make(photo)
+    before = photo.read_bytes()
+    outcome = run(request_for(photo, preset))
+    assert (outcome.kind, outcome.reason) == (kind, reason)
+    assert "\n" not in outcome.message
+    assert photo.read_bytes() == before
+    assert not list(tmp_path.glob("out/.*"))
+
+
+def test_a_photo_that_is_gone_or_a_link_is_told_apart(tmp_path, preset):
+    photo = picture_file(tmp_path / "a.jpg")
+    request = request_for(photo, preset)
+    photo.unlink()
+    assert run(request).reason == "vanished"
+    photo.symlink_to(picture_file(tmp_path / "b.jpg"))
+    assert run(request).kind is FailureKind.BAD_INPUT
+
+
+def test_a_missing_style_image_is_the_preset_s_fault(tmp_path, preset):
+    photo = picture_file(tmp_path / "a.jpg")
+    preset.style[0].image.unlink()
+    outcome = run(request_for(photo, preset))
+    assert outcome.kind is FailureKind.RENDER
+    assert outcome.reason == "style-image"
+    assert "style.png" in outcome.message
+
+
+def test_an_unknown_effect_names_those_that_are_there():
+    with pytest.raises(PresetError, match="style-transfer"):
+        open_effect("style-transfre")
+
+
+def test_named_weights_never_fall_back(tmp_path):
+    engine = EngineSettings(weights=str(tmp_path / "nowhere.h5"))
+    with pytest.raises(WeightsError):
+        choose_network(StyleSettings(), engine)
+    with pytest.raises(WeightsError):
+        choose_network(StyleSettings(features="vgg19"), engine)
+    network, note = choose_network(StyleSettings(features="builtin"), engine)
+    assert (network.name, note) == ("built-in", "")
+
+
+def test_a_killed_job_goes_on_from_its_checkpoint(tmp_path, preset):
+    from dataclasses import replace
+
+    photo = picture_file(tmp_path / "a.jpg")
+    settings = replace(QUICK, evaluations=(10,))
+    request = request_for(photo, replace(preset, settings=settings))
+    engine = EngineSettings(checkpoint_dir=tmp_path / "checkpoints", checkpoint_seconds=0.0)
+
+    class Killed(BaseException): ...
+
+    def die_at_six(step):
+        if step.evaluation == 6:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_job(request, engine, report=die_at_six)
+    steps = []
+    assert isinstance(run(request, engine, steps), Rendered)
+    assert [step.evaluation for step in steps] == [6, 7, 8, 9, 10]
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_a_damaged_checkpoint_counts_as_none(tmp_path):
+    path = tmp_path / "k.npz"
+    path.write_bytes(os.urandom(100))
+    assert CheckpointFile(path, 0.0).load() is None
+    kept = CheckpointFile(path, 0.0)
+    kept.offer(lambda: Checkpoint(1, 4, np.zeros((2, 2, 3), np.float32)))
+    assert kept.load().evaluation == 4
+
+
+def test_checkpoints_are_kept_no_more_often_than_asked(tmp_path):
+    times = iter([0.0, 10.0, 31.0, 31.0])
+    made = []
+
+    def make():
+        made.append(1)
+        return Checkpoint(1, 1, np.zeros((1, 1, 3), np.float32))
+
+    kept = CheckpointFile(tmp_path / "k.npz", 30.0, clock=lambda: next(times))
+    kept.offer(make)
+    assert not made
+    kept.offer(make)
+    assert made
