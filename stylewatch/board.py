@@ -5,7 +5,7 @@ Pure: `apply(event, now)` is the only way in. Knows nothing of terminals, thread
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from stylewatch.domain import Event, Step
@@ -27,7 +27,6 @@ class FolderRow:
     note: str = ""
     waiting: int = 0
     problems: int = 0
-    done: int = 0
 
 
 @dataclass
@@ -98,13 +97,13 @@ class Board:
         return sum(row.waiting for row in self.folders.values())
 
     def apply(self, event: Event, now: float) -> None:  # noqa: C901  (a table of the kinds)
-        """Take note of one event."""
+        """Take note of one event; `extra["at"]` says that it is an old one, and of when."""
+        now = float(event.extra.get("at", now))
         match event.kind:
-            case "started":
-                self.title = str(event.extra.get("version", self.title))
+            case "started" | "watching" | "folder":
                 self.slots = int(event.extra.get("slots", self.slots))
-            case "watching" | "folder":
-                self._note_folder(event, now)
+                if event.folder:
+                    self._note_folder(event, now)
             case "queued":
                 self.folder(event.folder).waiting += 1
             case "running":
@@ -115,14 +114,19 @@ class Board:
                 self._finish(event, now)
             case "failed" | "retry" | "blocked" | "warning":
                 self._note_problem(event, now)
-            case "paused" | "resumed":
-                self.paused = event.kind == "paused"
+            case "paused":
+                self.paused = True
+            case "resumed":
+                self.paused = False
+                self._keep(lambda row: row.kind != "blocked" or bool(row.job_id or row.folder))
             case "stopping":
                 self.stopping = True
         if event.kind in _HEADLINES:
             self.headline = event.message
-        if "waiting" in event.extra:  # the daemon's own count beats ours
-            self.folder(event.folder).waiting = int(event.extra["waiting"])
+        if "waiting" in event.extra:  # the daemon's own counts beat ours
+            row = self.folder(event.folder)
+            row.waiting = int(event.extra["waiting"])
+            row.problems = int(event.extra.get("failed", row.problems))
 
     def apply_all(self, events: Iterable[Event], now: float) -> None:
         """Take note of several."""
@@ -163,12 +167,14 @@ class Board:
         row.path = event.path or row.path
         row.state = event.reason or "watching"
         row.note = event.message if row.state != "watching" else ""
-        others = [problem for problem in self.problems if problem.folder != row.name]
-        self.problems = deque(others, maxlen=KEPT_PROBLEMS)
+        self._keep(lambda problem: problem.folder != row.name)
         if row.note:
             self.problems.appendleft(
                 ProblemRow(at=now, kind=row.state, message=row.note, folder=row.name)
             )
+
+    def _keep(self, wanted: Callable[[ProblemRow], bool]) -> None:
+        self.problems = deque(filter(wanted, self.problems), maxlen=KEPT_PROBLEMS)
 
     def _begin(self, event: Event, now: float) -> None:
         row = self.folder(event.folder)
@@ -190,9 +196,9 @@ class Board:
 
     def _finish(self, event: Event, now: float) -> None:
         self.jobs.pop(event.job_id, None)
-        self.done += 1
-        self.folder(event.folder).done += 1
-        self._finished.append(now)
+        if "at" not in event.extra:
+            self.done += 1
+            self._finished.append(now)
         self.results.appendleft(
             ResultRow(
                 at=now,
@@ -208,11 +214,11 @@ class Board:
     def _note_problem(self, event: Event, now: float) -> None:
         self.jobs.pop(event.job_id, None)
         row = self.folder(event.folder) if event.folder else None
-        if event.kind == "failed":
+        if event.kind == "failed" and "at" not in event.extra:
             self.failed += 1
-        if row and event.kind == "failed":
-            row.problems += 1
-        if row and event.kind == "retry":
+            if row:
+                row.problems += 1
+        if row and event.kind == "retry" and "at" not in event.extra:
             row.waiting += 1
         self.problems.appendleft(
             ProblemRow(

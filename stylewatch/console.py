@@ -7,11 +7,10 @@ read.
 
 import os
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TextIO
@@ -38,21 +37,31 @@ IDLE_SECONDS: Final = 5.0
 """How often a view in which nothing happens is drawn again, for its clocks."""
 
 
+@contextmanager
 def open_console(
     *,
     log_format: LogFormat = "text",
-    stream: TextIO | None = None,
+    title: str = "",
     on_quit: Callable[[], None] = lambda: None,
     on_pause: Callable[[bool], None] = lambda _paused: None,
     chatter: Path | None = None,
     thumbnail: Thumbnail | None = None,
     environ: Mapping[str, str] = os.environ,
-) -> AbstractContextManager[Sink]:
-    """The right sink for where we run: a live view on a terminal, otherwise one line per event."""
-    stream = stream or sys.stderr
-    if log_format == "text" and is_live(stream, environ):
-        return LiveConsole(on_quit=on_quit, on_pause=on_pause, chatter=chatter, thumbnail=thumbnail)
-    return nullcontext(Lines(stream, log_format=log_format, journal=is_journal(stream, environ)))
+) -> Iterator[Sink]:
+    """The right sink for where we run: a live view on a terminal, otherwise one line per event.
+
+    Meanwhile stderr is ours alone; what libraries write there goes to the file `chatter`.
+    """
+    with stderr_for_us(chatter) as stream:
+        if log_format == "json" or not is_live(stream, environ):
+            yield Lines(stream, log_format=log_format, journal=is_journal(stream, environ))
+            return
+        live = LiveConsole(stream, on_quit=on_quit, on_pause=on_pause, thumbnail=thumbnail)
+        live.board.title = title
+        with live:
+            yield live
+        for line in farewell(live.board):
+            print(line, file=stream)
 
 
 class LiveConsole:
@@ -60,36 +69,33 @@ class LiveConsole:
 
     def __init__(
         self,
+        terminal: TextIO,
         *,
         on_quit: Callable[[], None],
         on_pause: Callable[[bool], None],
-        chatter: Path | None = None,
         thumbnail: Thumbnail | None = None,
     ) -> None:
         self.board = Board()
+        self._terminal = terminal
         self._on_key: dict[str, Callable[[], None]] = {
             "q": on_quit,
             "p": lambda: on_pause(not self.board.paused),
         }
-        self._chatter = chatter
         self._thumbnail = thumbnail
         self._pictures: tuple[tuple[ResultRow, int, int], Pictures | None] | None = None
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="console", daemon=True)
-        self._terminal: TextIO | None = None
-        self._stack = ExitStack()
 
     def __call__(self, event: Event) -> None:
         """Take an event, from any thread; it shows within a frame."""
         if self._thread.is_alive():
             self._events.put(event)
-        elif self._terminal is not None:  # the view broke down, the work did not
+        else:  # the view broke down, the work did not
             Lines(self._terminal)(event)
 
     def __enter__(self) -> Self:
-        """Take the terminal; until exit, whatever else is written to stderr goes to a file."""
-        self._terminal = self._stack.enter_context(stderr_for_us(self._chatter))
+        """Take the terminal's screen."""
         self._thread.start()
         return self
 
@@ -99,16 +105,12 @@ class LiveConsole:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Give the terminal back and say in a few lines how it went."""
+        """Give the screen back."""
         self._ended.set()
         self._thread.join(timeout=2.0)
-        self._stack.close()
         self._take_events()
-        for line in farewell(self.board):
-            print(line, file=sys.stderr)  # noqa: T201
 
     def _run(self) -> None:
-        assert self._terminal is not None
         screen = Screen(self._terminal)
         screen.enter()
         try:
@@ -188,10 +190,10 @@ def open_bars(
     environ: Mapping[str, str] = os.environ,
 ) -> Iterator[Sink]:
     """A sink for a command that paints and ends: a bar per picture, or lines without a terminal."""
-    if log_format == "json" or not is_live(sys.stderr, environ):
-        yield Lines(sys.stderr, log_format=log_format)
-        return
     with stderr_for_us(chatter) as stream:
+        if log_format == "json" or not is_live(stream, environ):
+            yield Lines(stream, log_format=log_format)
+            return
         columns = (
             TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
             BarColumn(bar_width=24),

@@ -107,7 +107,7 @@ def jsonable(value: object) -> Any:
 
 
 class Lines:
-    """A sink for events that writes one line each."""
+    """A sink for events that writes one line each, of those that have something to say."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class Lines:
     def __call__(self, event: Event) -> None:
         """Write the event's line; a reader that went away is no reason to stop working."""
         now = self._clock()
-        if event.kind == "progress" and not self._is_news(event, now):
+        if not (self._is_news(event, now) if event.kind == "progress" else event.message):
             return
         if event.kind in {"done", "failed", "retry"}:
             self._told.pop(event.job_id, None)

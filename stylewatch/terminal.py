@@ -1,10 +1,11 @@
-"""The terminal as the console uses it: its size, its screen, its keys, and stderr for itself.
+"""The terminal as we use it: its size, its screen, its keys, its signals, stderr for ourselves.
 
 Knows nothing of events or of what is shown.
 """
 
 import os
 import select
+import signal
 import sys
 import termios
 import time
@@ -12,7 +13,7 @@ import tty
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Final, TextIO
 
 from rich.console import Console
 from rich.segment import Segment, Segments
@@ -22,6 +23,8 @@ ENTER, LEAVE = "\x1b[?1049h\x1b[?25l\x1b[2J", "\x1b[?25h\x1b[?1049l"
 BEGIN_FRAME, END_FRAME = "\x1b[?2026h", "\x1b[?2026l"  # terminals that can, show a frame at once
 
 
+CHATTER_BYTES: Final = 1_000_000
+
 _UNDO: list[Callable[[], None]] = []
 
 
@@ -30,6 +33,31 @@ def restore_terminal() -> None:
     for undo in reversed(_UNDO.copy()):
         with suppress(OSError, ValueError, termios.error):
             undo()
+
+
+@contextmanager
+def on_signals(
+    first: Callable[[], None], hang_up: Callable[[], None] | None = None
+) -> Iterator[None]:
+    """Within it the first SIGINT or SIGTERM calls `first`, and a second one ends us at once."""
+    asked: list[int] = []
+
+    def end(number: int, _frame: object) -> None:
+        asked.append(number)
+        if len(asked) > 1:
+            restore_terminal()
+            os._exit(128 + number)
+        first()
+
+    handlers: dict[int, Callable[[int, object], None]] = {signal.SIGINT: end, signal.SIGTERM: end}
+    if hang_up is not None:
+        handlers[signal.SIGHUP] = lambda _number, _frame: hang_up()
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def is_live(stream: TextIO, environ: Mapping[str, str]) -> bool:
@@ -108,8 +136,7 @@ def stderr_for_us(chatter: Path | None) -> Iterator[TextIO]:
     """
     sys.stderr.flush()
     with os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace") as terminal:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW
-        target = os.open(chatter or os.devnull, flags, 0o600)
+        target = _open_chatter(chatter)
         os.dup2(target, 2)
         os.close(target)
         try:
@@ -118,6 +145,18 @@ def stderr_for_us(chatter: Path | None) -> Iterator[TextIO]:
             with suppress(OSError, ValueError):
                 sys.stderr.flush()
             os.dup2(terminal.fileno(), 2)
+
+
+def _open_chatter(chatter: Path | None) -> int:
+    """A descriptor for what others say; bounded, and nowhere if there is no place for it."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+    try:
+        descriptor = os.open(chatter or os.devnull, flags, 0o600)
+    except OSError:
+        return os.open(os.devnull, flags)
+    if chatter and os.fstat(descriptor).st_size > CHATTER_BYTES:
+        os.ftruncate(descriptor, 0)
+    return descriptor
 
 
 @contextmanager

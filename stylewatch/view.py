@@ -30,7 +30,12 @@ Pictures = tuple[Pixels, Pixels]
 WIDE: Final = 140
 """From this many columns on, results and problems stand beside the folders."""
 SPARKS: Final = "▁▂▃▄▅▆▇█"
-STATES: Final = {"watching": ("●", "green"), "paused": ("◌", "yellow"), "blocked": ("▲", "red")}
+STATES: Final = {
+    "watching": ("●", "green"),
+    "scanning": ("●", "green"),
+    "paused": ("◌", "yellow"),
+    "blocked": ("▲", "red"),
+}
 _RULER: Final = Console(file=io.StringIO())  # rich wants one to wrap text
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from stylewatch.board import KEPT_LOSSES, Board, JobRow
-from stylewatch.console import open_console
+from stylewatch.console import open_bars, open_console
 from stylewatch.domain import Event, Step
 from stylewatch.lines import Lines, duration, event_dict, is_journal, visible
 from stylewatch.terminal import is_live
@@ -50,7 +50,7 @@ def a_step(scale=1, evaluation=1, loss=2.0, fraction=0.5):
 
 def events():
     """A story with every kind of event, three jobs, a failure and a blocked folder."""
-    yield Event(kind="started", message="3 workers", extra={"version": "0.1.0", "slots": 3})
+    yield Event(kind="started", message="3 workers", extra={"slots": 3})
     yield Event(kind="watching", message="", folder="in", path="/photos/in")
     yield Event(kind="watching", message="", folder="nas", path="/mnt/nas/" + "long/" * 30)
     yield Event(kind="found", message=f"found {NASTY}", folder="in", path=NASTY)
@@ -126,7 +126,7 @@ class TestLines:
         return stream.getvalue().splitlines()
 
     def test_one_safe_line_for_each_event(self):
-        told = [event for event in events() if event.kind != "progress"]
+        told = [event for event in events() if event.kind != "progress" and event.message]
         lines = self.written(told)
         assert len(lines) == len(told)
         assert not any("\x1b" in line for line in lines)
@@ -197,6 +197,19 @@ class TestBoard:
         board.apply(Event(kind="folder", message="back", folder="nas"), 1.0)
         assert not any(row.folder == "nas" for row in board.problems)
         assert board.folders["nas"].state == "watching"
+
+    def test_an_output_that_has_space_again_takes_its_problem_off_the_board(self):
+        board = Board()
+        board.apply(Event(kind="blocked", message="/out: only 3 MB free"), 1.0)
+        assert len(board.problems) == 1
+        board.apply(Event(kind="resumed", message="/out: there is space again"), 2.0)
+        assert not board.problems
+
+    def test_old_events_fill_the_lists_but_not_the_counts(self):
+        board = Board()
+        board.apply(Event(kind="done", message="", output="/out/a.jpg", extra={"at": 5.0}), 100.0)
+        assert [row.at for row in board.results] == [5.0]
+        assert board.done == 0
 
     def test_the_daemons_own_count_beats_ours(self):
         board = a_board()
@@ -313,7 +326,7 @@ class TestView:
 
 LIVE = """
 import os, sys, time
-from stylewatch.console import open_console
+from stylewatch.console import open_bars, open_console
 from test_console import events
 quits = []
 with open_console(on_quit=lambda: quits.append(1), chatter=sys.argv[1]) as console:
@@ -408,11 +421,20 @@ class TestLiveConsole:
 
 
 class TestOpenConsole:
-    def test_without_a_terminal_there_are_lines(self):
-        stream = io.StringIO()
-        with open_console(stream=stream, environ={"TERM": "xterm"}) as console:
+    def test_without_a_terminal_there_are_lines_and_chatter_stays_out(self, tmp_path, capfd):
+        with open_console(chatter=tmp_path / "chatter") as console:
+            os.write(2, b"chatter of a library\n")
             console(Event(kind="done", message="a.jpg is painted"))
-        assert stream.getvalue().endswith("done     a.jpg is painted\n")
+        os.write(2, b"after\n")
+        lines = capfd.readouterr().err.splitlines()
+        assert lines[0].endswith("done     a.jpg is painted")
+        assert lines[1:] == ["after"]
+        assert (tmp_path / "chatter").read_text() == "chatter of a library\n"
+
+    def test_bars_become_lines_too(self, capfd):
+        with open_bars(log_format="json") as console:
+            console(Event(kind="done", message="a.jpg is painted"))
+        assert json.loads(capfd.readouterr().err)["message"] == "a.jpg is painted"
 
     def test_a_closed_stream_is_not_live(self):
         stream = io.StringIO()

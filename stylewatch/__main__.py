@@ -1,0 +1,7 @@
+"""`python -m stylewatch`."""
+
+import sys
+
+from stylewatch.cli import main
+
+sys.exit(main())
