@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -650,3 +650,64 @@ def _report_errors(errors: Sequence[ConfigError], fine: str, *, as_json: bool) -
             typer.echo(fine, err=True)
     if errors:
         raise typer.Exit(ExitCode.CONFIG)
+
+
+@_command(weights_app, "path")
+def weights_path() -> None:
+    """Print where Keras keeps its copy of VGG19's weights; exit code 5 when it is not there."""
+    from stylewatch.doctor import keras_weights
+
+    file = keras_weights()
+    _say_path(file)
+    if not file.is_file():
+        raise WeightsError("the weights are not there", remedy="`stylewatch weights fetch`")
+
+
+@_command(weights_app, "fetch")
+def weights_fetch() -> None:
+    """Download VGG19's weights (80 MB) once, ahead of the first photo.
+
+    Keras keeps them in ~/.keras/models and checks their hash. Behind a proxy, set https_proxy;
+    without a network, copy the file there, or name it with `weights: PATH`.
+    """
+    from stylewatch.doctor import keras_weights
+    from stylewatch.terminal import stderr_for_us
+
+    with stderr_for_us(_chatter()), redirect_stdout(sys.stderr):
+        from stylewatch.features import load_vgg19
+
+        load_vgg19()
+    _say_path(keras_weights())
+
+
+@_command(app, panel=SET_UP)
+def doctor(
+    *,
+    config: ConfigPath = None,
+    as_json: Json = False,
+) -> None:
+    """Look at everything that stylewatch needs, and say what is wrong and what to do.
+
+    Python, config, presets, folders and their permissions, inotify limits, network file systems,
+    disk space, ledger, weights, TensorFlow and what it runs on, speed, service. Each line is ok,
+    a warning (!) or a problem (✗); the exit code is 1 when there is a problem.
+    """
+    from stylewatch.doctor import examine
+    from stylewatch.lines import jsonable, visible
+
+    try:
+        file: Path | None = _config_file(config)
+    except ConfigError:
+        file = None
+    findings = []
+    for finding in examine(file):
+        findings.append(finding)
+        if not as_json:
+            mark = {"ok": "✓", "warning": "!", "problem": "✗"}[finding.state]
+            typer.echo(f"{mark} {finding.check:<10}  {visible(finding.message)}")
+            if finding.remedy:
+                typer.echo(f"{'':<14}→ {visible(finding.remedy)}")
+    if as_json:
+        _answer([jsonable(finding) for finding in findings], "", as_json=True)
+    if any(finding.state == "problem" for finding in findings):
+        raise typer.Exit(ExitCode.FAILED)

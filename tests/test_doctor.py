@@ -1,0 +1,286 @@
+"""The doctor: each break of a set-up is named, with its remedy, and none hides another."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from stylewatch import cli, doctor
+from stylewatch.domain import EngineSettings
+from stylewatch.ledger import Ledger
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("KERAS_HOME", str(home / ".keras"))
+    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "STATE_DIRECTORY"):
+        monkeypatch.delenv(name, raising=False)
+    return home
+
+
+@pytest.fixture
+def set_up(tmp_path):
+    """A set-up that is well: a function that writes its config and gives the config's path."""
+    presets = tmp_path / "presets"
+    presets.mkdir()
+    Image.new("RGB", (32, 32), "red").save(presets / "red.png")
+    (presets / "red.yaml").write_text("style: red.png\n")
+    for name in ("in", "out"):
+        (tmp_path / name).mkdir()
+
+    def write(folder="{input: in, output: out, preset: red}", **more):
+        lines = [f"folders: [{folder}]", "presets: presets", "state_dir: state", "min_free: 1kB"]
+        lines += [f"{key}: {value}" for key, value in ({"features": "builtin"} | more).items()]
+        file = tmp_path / "stylewatch.yaml"
+        file.write_text("\n".join(lines) + "\n")
+        return file
+
+    return write
+
+
+@pytest.fixture
+def examine(monkeypatch):
+    """The findings without the engine's, which takes seconds, by check."""
+    monkeypatch.setattr(doctor, "_engine", lambda *_: iter(()))
+
+    def run(file):
+        found = {}
+        for finding in doctor.examine(file):
+            found.setdefault(finding.check, []).append(finding)
+        return found
+
+    return run
+
+
+def worst(findings):
+    return max(findings, key=lambda one: ("ok", "warning", "problem").index(one.state))
+
+
+def test_a_set_up_that_is_well_has_no_problem(examine, set_up):
+    found = examine(set_up())
+    assert {
+        "python",
+        "config",
+        "presets",
+        "folders",
+        "watches",
+        "disk",
+        "ledger",
+        "weights",
+    } <= set(found)
+    assert not [one for group in found.values() for one in group if one.state == "problem"]
+
+
+def no_config(file, tmp_path):
+    file.unlink()
+
+
+def wrong_key(file, tmp_path):
+    file.write_text("foldrs: []\n")
+
+
+def broken_preset(file, tmp_path):
+    (tmp_path / "presets/bad.yaml").write_text("strenght: 3\n")
+
+
+def no_style_image(file, tmp_path):
+    (tmp_path / "presets/red.png").unlink()
+
+
+def no_input(file, tmp_path):
+    (tmp_path / "in").rmdir()
+
+
+def input_is_a_file(file, tmp_path):
+    (tmp_path / "in").rmdir()
+    (tmp_path / "in").touch()
+
+
+def output_is_a_file(file, tmp_path):
+    (tmp_path / "out").rmdir()
+    (tmp_path / "out").touch()
+
+
+def no_weights(file, tmp_path):
+    file.write_text(file.read_text().replace("features: builtin", "weights: none.h5"))
+
+
+def damaged_weights(file, tmp_path):
+    file.write_text(file.read_text().replace("builtin", "vgg19"))
+    copy = doctor.keras_weights()
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(b"half a download")
+
+
+def no_download(file, tmp_path):
+    file.write_text(file.read_text().replace("builtin", "vgg19"))
+
+
+def full_disk(file, tmp_path):
+    file.write_text(file.read_text().replace("1kB", "9000TB"))
+
+
+def damaged_ledger(file, tmp_path):
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/ledger.db").write_bytes(b"SQLite format 3\0" + b"\xff" * 4096)
+
+
+@pytest.mark.parametrize(
+    ("damage", "check", "message", "remedy"),
+    [
+        (wrong_key, "config", "foldrs: unknown key", "Did you mean 'folders'"),
+        (broken_preset, "presets", "bad.yaml:1:1: strenght", "Did you mean 'strength'"),
+        (no_style_image, "config", "red.png", "relative to"),
+        (no_input, "folders", "does not exist", "mkdir -p"),
+        (input_is_a_file, "folders", "is not a folder", "Move that file"),
+        (output_is_a_file, "folders", "is not a folder", "Move that file"),
+        (no_weights, "weights", "none.h5", "weights:"),
+        (damaged_weights, "weights", "checksum", "rm "),
+        (no_download, "weights", "does not exist", "weights fetch"),
+        (full_disk, "disk", "GB free", "min_free"),
+        (damaged_ledger, "ledger", "can't be read", "sets it aside"),
+    ],
+)
+def test_each_break_is_named_with_its_remedy(
+    examine, set_up, tmp_path, damage, check, message, remedy
+):
+    file = set_up()
+    damage(file, tmp_path)
+    found = [one for one in examine(file)[check] if message in one.message]
+    assert {one.state for one in found} == {"problem"}
+    assert remedy in found[0].remedy
+
+
+def test_breaks_do_not_hide_each_other(examine, set_up, tmp_path):
+    file = set_up()
+    for damage in (broken_preset, no_input, no_weights, damaged_ledger, full_disk):
+        damage(file, tmp_path)
+    found = examine(file)
+    for check in ("presets", "folders", "weights", "ledger", "disk"):
+        assert worst(found[check]).state == "problem", check
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write anything")
+def test_closed_folders_are_named(examine, set_up, tmp_path):
+    (tmp_path / "in").chmod(0o000)
+    (tmp_path / "out").chmod(0o555)
+    messages = " ".join(one.message for one in examine(set_up())["folders"])
+    assert "can't be read" in messages
+    assert "can't be written" in messages
+
+
+def test_an_output_that_only_pretends_to_be_writable_is_found(monkeypatch, tmp_path):
+    def full(*_, **__):
+        raise OSError(122, "Disk quota exceeded")
+
+    monkeypatch.setattr(doctor.tempfile, "NamedTemporaryFile", full)
+    [finding] = doctor._write_trial(tmp_path)
+    assert (finding.state, "Disk quota exceeded" in finding.message) == ("problem", True)
+
+
+def test_without_a_config_there_is_a_hint(examine):
+    [finding] = examine(None)["config"]
+    assert finding.state == "warning"
+    assert "stylewatch init" in finding.remedy
+
+
+def test_too_low_a_watch_limit_comes_with_the_command(examine, set_up, tmp_path, monkeypatch):
+    for number in range(5):
+        (tmp_path / f"in/{number}").mkdir()
+    monkeypatch.setattr(doctor, "watch_limit", lambda: 4)
+    finding = worst(examine(set_up())["watches"])
+    assert finding.state == "problem"
+    assert "6 folders" in finding.message
+    assert "sysctl fs.inotify.max_user_watches=" in finding.remedy
+
+
+def test_a_network_file_system_is_named(examine, set_up, tmp_path, monkeypatch):
+    device = tmp_path.stat().st_dev
+    monkeypatch.setattr(doctor, "network_devices", lambda _: frozenset({device}))
+    found = examine(set_up())["network"]
+    assert {one.state for one in found} == {"warning", "problem"}
+    assert any("state_dir" in one.remedy for one in found)
+
+
+def test_set_aside_photos_are_told_of(examine, set_up, tmp_path):
+    Ledger(tmp_path / "state/ledger.db").close()
+    assert worst(examine(set_up())["ledger"]).state == "ok"
+
+
+def test_a_check_that_breaks_down_is_a_finding_itself(examine, set_up, monkeypatch):
+    def broken(_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(doctor, "network_devices", broken)
+    found = examine(set_up())
+    assert "a bug" in found["network"][0].message
+    assert "weights" in found
+
+
+class TestEngine:
+    def failure(self, monkeypatch, code, stderr=b"", stdout=b""):
+        done = subprocess.CompletedProcess([], code, stdout, stderr)
+        monkeypatch.setattr(doctor.subprocess, "run", lambda *_, **__: done)
+        return list(doctor._engine(EngineSettings(), 0.1))
+
+    def test_a_crash_is_one_line(self, monkeypatch):
+        [finding] = self.failure(monkeypatch, -4)
+        assert (finding.check, finding.state) == ("tensorflow", "problem")
+        assert "processor" in finding.message
+        [finding] = self.failure(monkeypatch, -11)
+        assert "SIGSEGV" in finding.message
+
+    def test_a_missing_library_comes_with_the_command(self, monkeypatch):
+        [finding] = self.failure(
+            monkeypatch, 1, b"Traceback\nModuleNotFoundError: No module named 'x'\n"
+        )
+        assert "No module named 'x'" in finding.message
+        assert "pip install" in finding.remedy
+
+    def test_a_failure_after_the_import_belongs_to_the_speed(self, monkeypatch):
+        told = b'{"backend": "tensorflow", "keras": "3", "version": "2"}\n'
+        told += b'{"device": "CPU", "fast_bfloat16": false}\n'
+        findings = self.failure(monkeypatch, 1, b"WeightsError: none\n", told)
+        assert [(one.check, one.state) for one in findings] == [
+            ("tensorflow", "ok"), ("device", "ok"), ("speed", "problem"),
+        ]  # fmt: skip
+
+    def test_a_slow_machine_gets_a_hint(self):
+        words = {"precision": "float32", "features": "VGG19", "evaluations_per_photo": 100.0}
+        slow, quick = (
+            list(doctor._engine_findings(words | {"evaluations_per_second": rate}))
+            for rate in (0.1, 50.0)
+        )
+        assert slow[0].state == "warning"
+        assert "about 4 photos/h" in slow[0].message
+        assert quick[0].state == "ok"
+
+
+@pytest.mark.skipif(shutil.which("true") is None, reason="never")
+def test_the_command_tells_json_and_ends_with_1_on_a_problem(
+    examine, set_up, tmp_path, capfd, monkeypatch
+):
+    file = set_up()
+    assert cli.main(["doctor", "--config", str(file), "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert all(set(one) == {"check", "state", "message", "remedy"} for one in found)
+    no_input(file, tmp_path)
+    assert cli.main(["doctor", "--config", str(file)]) == 1
+    out = capfd.readouterr().out
+    assert "✗ folders" in out
+    assert "→ mkdir -p" in out
+
+
+def test_the_real_engine_is_probed(set_up):
+    found = {one.check: one for one in doctor._engine(EngineSettings(features="builtin"), 0.2)}
+    assert found["tensorflow"].state == "ok"
+    assert found["device"].state == "ok"
+    assert "photos/h" in found["speed"].message
+    assert Path(doctor.__file__).is_file()
