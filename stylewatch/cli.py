@@ -108,6 +108,12 @@ def _command(
     return register
 
 
+class _Asked:
+    """What stood before the command's name."""
+
+    log_format: Literal["text", "json"] = "text"
+
+
 # --- the frame ------------------------------------------------------------------------------------
 
 
@@ -198,13 +204,9 @@ def stylewatch(
       70 internal       130 interrupted
     """
     del version
-    os.environ["STYLEWATCH_LOG_FORMAT"] = log_format
+    _Asked.log_format = log_format
     if no_colour:
         os.environ["NO_COLOR"] = "1"
-
-
-def _log_format() -> Any:
-    return os.environ.get("STYLEWATCH_LOG_FORMAT", "text")
 
 
 def _chatter() -> Path:
@@ -337,7 +339,10 @@ def _paint(tasks: Sequence[Any], engine: Any, *, as_json: bool) -> None:
     from stylewatch.terminal import on_signals
 
     errors: list[StylewatchError] = []
-    with on_signals(_interrupt), open_bars(log_format=_log_format(), chatter=_chatter()) as console:
+    with (
+        on_signals(_interrupt),
+        open_bars(log_format=_Asked.log_format, chatter=_chatter()) as console,
+    ):
         painted = []
         for result in paint_all(tasks, engine, console):
             if isinstance(result, StylewatchError):
@@ -488,7 +493,7 @@ def _config_file(named: Path | None) -> Path:
 def _serve(load: Callable[[], Any]) -> None:
     from stylewatch.serve import serve
 
-    serve(load, title=__version__, log_format=_log_format())
+    serve(load, title=__version__, log_format=_Asked.log_format)
 
 
 @contextmanager

@@ -1,0 +1,426 @@
+"""The command line: what is asked, what is answered where, and every exit code."""
+
+import io
+import json
+import os
+import re
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from stylewatch import cli
+from stylewatch.errors import ExitCode, StylewatchError
+
+HERE = Path(__file__).parent
+NASTY = os.fsdecode(b"a\x1b[31m\xff.jpg")
+
+
+def a_picture(file, size=(40, 30), colour=(200, 120, 40)):
+    """A small picture that is not all of one colour."""
+    image = Image.new("RGB", size, colour)
+    image.paste((20, 60, 160), (0, 0, size[0] // 2, size[1] // 2))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG" if file.suffix == ".jpg" else "PNG")
+    file.write_bytes(buffer.getvalue())
+    return file
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A home of its own with one small, quick preset, and a folder to be in."""
+    home = tmp_path / "home"
+    presets = home / ".config/stylewatch/presets"
+    a_picture(presets / "dots.png", (48, 48))
+    presets.joinpath("quick.yaml").write_text(
+        "description: Small and quick\nstyle: dots.png\nfeatures: builtin\nmax_side: 32\n"
+        "coarsest_side: 32\nevaluations: [2]\nprecision: float32\n"
+    )
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "STATE_DIRECTORY", "JOURNAL_STREAM"):
+        monkeypatch.delenv(name, raising=False)
+    return home
+
+
+@pytest.fixture
+def stylewatch(capfd):
+    """A function that runs the command line here and gives (code, stdout, stderr)."""
+
+    def run(*arguments):
+        capfd.readouterr()
+        code = cli.main([str(argument) for argument in arguments])
+        return (code, *capfd.readouterr())
+
+    return run
+
+
+def a_bomb():
+    """A PNG that says it has 60 000 x 60 000 pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header
+    return data + struct.pack(">I", zlib.crc32(header)) + struct.pack(">I", 0) + b"IDAT" + bytes(4)
+
+
+def one_line(text):
+    lines = text.splitlines()
+    assert len(lines) == 1, text
+    assert lines[0].startswith("stylewatch: ")
+    return lines[0]
+
+
+COMMANDS = [
+    "demo", "apply", "watch", "run", "init", "console", "status", "jobs", "retry", "pause",
+    "resume", "cancel", "presets list", "presets show", "presets check", "presets preview",
+    "config check", "config schema", "doctor", "weights fetch", "weights path",
+    "service install", "service uninstall", "service status",
+]  # fmt: skip
+
+
+class TestHelp:
+    def test_help_names_every_command_and_every_exit_code(self):
+        text = CliRunner().invoke(cli.app, ["--help"]).output
+        for command in COMMANDS:
+            assert re.search(rf"^│ {command.split()[0]} ", text, re.MULTILINE), command
+        for code in ExitCode:
+            assert re.search(rf"\b{code.value} ", text), code
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_every_command_explains_itself_within_80_columns(self, command):
+        result = CliRunner().invoke(
+            cli.app, [*command.split(), "--help"], env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"}
+        )
+        assert result.exit_code == 0
+        assert f"Usage: stylewatch {command}" in result.output
+        assert all(len(line) <= 80 for line in result.output.splitlines())
+
+    @pytest.mark.parametrize(
+        ("command", "options"),
+        [
+            ("apply", "--preset --style --output --max-side --weights --features"),
+            ("apply", "--precision --optimizer --set --json"),
+            ("demo", "--preset --output --weights --features --json"),
+            ("watch", "--preset --weights --features"),
+            ("run", "--config"),
+            ("init", "--preset"),
+            ("status", "--json"),
+            ("jobs", "--failed --done --json"),
+            ("retry", "--all --reason"),
+            ("presets list", "--json"),
+            ("presets preview", "--side --output"),
+            ("config schema", "--preset"),
+            ("doctor", "--json --config"),
+            ("service install", "--user"),
+        ],
+    )  # fmt: skip
+    def test_every_documented_option_is_in_the_help(self, command, options):
+        text = CliRunner().invoke(cli.app, [*command.split(), "--help"]).output
+        for option in options.split():
+            assert option in text, option
+
+    def test_no_command_is_missing_from_these_tests(self):
+        def names(app, prefix=""):
+            for one in app.registered_commands:
+                yield prefix + (one.name or one.callback.__name__)
+            for group in app.registered_groups:
+                yield from names(group.typer_instance, f"{prefix}{group.name} ")
+
+        assert sorted(names(cli.app)) == sorted(COMMANDS)
+
+    def test_help_comes_at_once_and_loads_nothing_heavy(self):
+        code = (
+            "import sys; sys.argv = ['stylewatch', '--help']\n"
+            "from stylewatch import cli; cli.main()\n"
+            "heavy = {'tensorflow', 'keras', 'scipy', 'numpy', 'PIL', 'pydantic', 'watchdog'}\n"
+            "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+        )
+        times = []
+        for _ in range(3):
+            started = time.monotonic()
+            subprocess.run(
+                [sys.executable, "-c", code], check=True, capture_output=True, cwd=HERE.parent
+            )
+            times.append(time.monotonic() - started)
+        assert min(times) < 0.5
+
+    def test_the_version(self, stylewatch):
+        code, out, _ = stylewatch("--version")
+        assert (code, out) == (0, "stylewatch 0.1.0\n")
+
+
+class TestWrongUse:
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["aply"], "Did you mean 'apply'"),
+            (["apply"], "Missing argument 'PHOTO'"),
+            (["apply", "a.jpg", "--prset", "x"], "--preset"),
+            (["apply", "a.jpg"], "--preset NAME or --style IMAGE"),
+            (["apply", "a.jpg", "-p", "quick", "--set", "strength"], "KEY=VALUE"),
+            (["apply", "a.jpg", "-s", "none.png"], "no such style image"),
+            (["apply", "a.jpg", "b.jpg", "-p", "quick", "-o", "c.png"], "one picture"),
+            (["watch", "nowhere", "out"], "no such folder"),
+            (["--log-format", "xml", "status"], "text"),
+            (["presets", "preview", "quick", "--side", "5"], "64"),
+        ],
+    )
+    def test_one_line_says_what_is_wrong_and_the_code_is_2(self, stylewatch, arguments, words):
+        code, out, err = stylewatch(*arguments)
+        assert (code, out) == (2, "")
+        assert words in one_line(err)
+
+    def test_an_unknown_preset_suggests_the_nearest(self, stylewatch):
+        code, _, err = stylewatch("apply", "a.jpg", "-p", "quikc")
+        assert code == 3
+        assert "Did you mean 'quick'" in one_line(err)
+
+    def test_an_unknown_key_suggests_the_nearest(self, stylewatch):
+        code, _, err = stylewatch("apply", "a.jpg", "-p", "quick", "--set", "strenght=3")
+        assert code == 3
+        assert "Did you mean 'strength'" in one_line(err)
+
+    def test_a_value_of_the_wrong_type_is_refused(self, stylewatch):
+        code, _, err = stylewatch("apply", "a.jpg", "-p", "quick", "--max-side", "huge")
+        assert code == 3
+        assert "max_side" in one_line(err)
+
+    def test_a_weights_file_that_is_not_there(self, stylewatch):
+        code, _, err = stylewatch("apply", "a.jpg", "-p", "quick", "--weights", "none.h5")
+        assert code == 5
+        assert "none.h5" in one_line(err)
+
+
+class TestErrors:
+    def test_an_unexpected_error_is_one_line_that_says_where_the_traceback_is(
+        self, stylewatch, monkeypatch, home
+    ):
+        def broken(**_):
+            raise RuntimeError("a bug\nwith \x1b[31mcolours")
+
+        monkeypatch.setattr(cli, "_presets", broken)
+        code, _, err = stylewatch("presets", "list")
+        assert code == 70
+        line = one_line(err)
+        assert "RuntimeError: a bug" in line
+        assert "\x1b" not in line
+        file = home / ".local/state/stylewatch/last-traceback.txt"
+        assert str(file) in line
+        assert "Traceback" in file.read_text()
+
+    def test_an_interrupt_is_130(self, stylewatch, monkeypatch):
+        def interrupted(**_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(cli, "_presets", interrupted)
+        assert stylewatch("presets", "list")[0] == 130
+
+    def test_every_error_has_a_documented_code(self):
+        def kinds(kind):
+            yield kind
+            for below in kind.__subclasses__():
+                yield from kinds(below)
+
+        assert all(isinstance(kind.exit_code, ExitCode) for kind in kinds(StylewatchError))
+
+
+class TestPresets:
+    def test_list(self, stylewatch):
+        code, out, err = stylewatch("presets", "list")
+        assert (code, err) == (0, "")
+        assert re.search(r"^quick +Small and quick$", out, re.MULTILINE)
+        data = json.loads(stylewatch("presets", "list", "--json")[1])
+        assert {"name": "quick", "description": "Small and quick", "has_style": True} in data
+
+    def test_show_says_where_each_value_comes_from(self, stylewatch, home):
+        code, out, _ = stylewatch("presets", "show", "quick")
+        assert code == 0
+        assert "quick.yaml" in out.splitlines()[0]
+        assert "max_side: 32   # quick" in out
+        assert "seed: 0\n" in out
+        data = json.loads(stylewatch("presets", "show", "quick", "--json")[1])
+        assert data["max_side"]["value"] == 32
+        assert data["max_side"]["preset"] == "quick"
+
+    def test_check_names_every_fault_with_its_place(self, stylewatch, home):
+        file = home / "bad.yaml"
+        file.write_text("style: none.png\nstrenght: 3\nmax_side: -1\n")
+        code, _, err = stylewatch("presets", "check", file)
+        assert code == 3
+        assert f"{file}:2:1: strenght: unknown key" in err
+        assert f"{file}:3:" in err
+        found = json.loads(stylewatch("presets", "check", file, "--json")[1])
+        assert {one["key"] for one in found} >= {"strenght", "max_side"}
+        assert stylewatch("presets", "check")[0] == 0
+
+    def test_a_broken_preset_does_not_hide_the_others(self, stylewatch, home):
+        (home / ".config/stylewatch/presets/bad.yaml").write_text("strenght: 3\n")
+        _, out, _ = stylewatch("presets", "list")
+        assert "quick" in out
+        assert re.search(r"^bad +broken: .*strenght", out, re.MULTILINE)
+
+
+class TestConfig:
+    def test_init_writes_a_config_that_holds_and_the_folders(self, stylewatch, tmp_path):
+        place = tmp_path / "new"
+        code, out, err = stylewatch("init", place, "--preset", "quick")
+        assert code == 0
+        assert out == f"{place}/stylewatch.yaml\n"
+        assert "drop photos into" in err
+        assert (place / "in/quick").is_dir()
+        assert (place / "out").is_dir()
+        assert stylewatch("config", "check", place / "stylewatch.yaml")[0] == 0
+
+    def test_init_never_overwrites_a_config(self, stylewatch, tmp_path):
+        stylewatch("init", tmp_path, "--preset", "quick")
+        file = tmp_path / "stylewatch.yaml"
+        file.write_text(file.read_text() + "# mine\n")
+        (tmp_path / "in/quick").rmdir()
+        code, _, err = stylewatch("init", tmp_path)
+        assert code == 0
+        assert "kept" in err
+        assert file.read_text().endswith("# mine\n")
+        assert (tmp_path / "in/quick").is_dir()
+
+    def test_init_without_a_folder_writes_where_run_looks(self, stylewatch, home):
+        assert stylewatch("init", "--preset", "quick")[0] == 0
+        assert (home / ".config/stylewatch/stylewatch.yaml").is_file()
+        assert (home / "Pictures/stylewatch/in/quick").is_dir()
+        assert stylewatch("config", "check")[0] == 0
+
+    def test_check_names_line_column_and_key(self, stylewatch, tmp_path):
+        file = tmp_path / "stylewatch.yaml"
+        file.write_text("folders:\n  - input: in\n    output: in/out\n    presett: quick\n")
+        code, _, err = stylewatch("config", "check", file)
+        assert code == 3
+        assert "stylewatch.yaml:4:5: folders[0].presett: unknown key. Did you mean 'preset'?" in err
+
+    def test_check_tells_what_keeps_it_from_working_now(self, stylewatch, tmp_path):
+        file = tmp_path / "stylewatch.yaml"
+        file.write_text("folders: [{input: gone, output: out, preset: quick}]\n")
+        code, _, err = stylewatch("config", "check", file)
+        assert code == 3
+        assert "does not exist" in err
+
+    def test_without_a_config_run_says_how_to_get_one(self, stylewatch):
+        code, _, err = stylewatch("run")
+        assert code == 3
+        assert "stylewatch init" in one_line(err)
+
+    def test_output_inside_input_is_refused(self, stylewatch, tmp_path):
+        (tmp_path / "in").mkdir()
+        code, _, err = stylewatch("watch", tmp_path / "in", tmp_path / "in/out", "-p", "quick")
+        assert code == 3
+        assert "inside" in one_line(err)
+
+    def test_the_schemas_are_json(self, stylewatch):
+        for arguments in (["config", "schema"], ["config", "schema", "--preset"]):
+            code, out, _ = stylewatch(*arguments)
+            assert code == 0
+            assert json.loads(out)["properties"]
+
+
+class TestApply:
+    def test_it_paints_and_tells_paths_on_stdout_alone(self, stylewatch, tmp_path):
+        photo = a_picture(tmp_path / "photos/sea.jpg")
+        code, out, err = stylewatch("apply", photo, "-p", "quick", "-o", "painted")
+        assert code == 0
+        assert out == "painted/quick.jpg\n".replace("quick", "sea--quick")
+        assert "painted with built-in" in err
+        with Image.open("painted/sea--quick.jpg") as result:
+            assert result.size == (32, 24)
+
+    def test_several_photos_and_styles_and_nothing_overwritten(self, stylewatch, tmp_path, home):
+        photos = [a_picture(tmp_path / f"{name}.png") for name in "ab"]
+        style = a_picture(tmp_path / "art.png")
+        preset = ("-p", "quick")
+        for _ in range(2):
+            code, out, _ = stylewatch("apply", *photos, *preset, "--style", style, "-o", "o")
+            assert code == 0
+        assert out.split() == ["o/a--quick-art~2.png", "o/b--quick-art~2.png"]
+        assert len(list(Path("o").iterdir())) == 4
+
+    def test_one_bad_photo_fails_alone(self, stylewatch, tmp_path):
+        good = a_picture(tmp_path / "good.jpg")
+        bad = tmp_path / "bad.jpg"
+        bad.write_bytes(good.read_bytes()[:200])
+        code, out, err = stylewatch("apply", bad, good, "nowhere.jpg", "-p", "quick", "-o", "o")
+        assert code == 1
+        assert out == "o/good--quick.jpg\n"
+        failed = [line for line in err.splitlines() if " failed " in line]
+        assert len(failed) == 2
+        assert "nowhere.jpg" in failed[1]
+
+    @pytest.mark.parametrize(
+        ("name", "content", "words"),
+        [
+            ("empty.jpg", b"", "empty"),
+            ("text.jpg", b"hello", "not an image"),
+            ("bomb.png", a_bomb(), "too"),
+        ],
+    )
+    def test_when_all_fail_for_one_reason_the_code_is_that_ones(
+        self, stylewatch, tmp_path, name, content, words
+    ):
+        photo = tmp_path / name
+        photo.write_bytes(content)
+        code, out, err = stylewatch("apply", photo, "-p", "quick")
+        assert (code, out) == (4, "")
+        [line] = [line for line in err.splitlines() if " failed " in line]
+        assert words in line.lower()
+        assert name in line
+
+    def test_an_output_that_cannot_be_written_is_6(self, stylewatch, tmp_path):
+        photo = a_picture(tmp_path / "a.jpg")
+        Path("o").write_text("a file")
+        assert stylewatch("apply", photo, "-p", "quick", "-o", "o/sub")[0] == 6
+        Path("b.png").write_text("foreign")
+        code, _, err = stylewatch("apply", photo, "-p", "quick", "-o", "b.png")
+        assert code == 6
+        assert "not overwritten" in err
+        assert Path("b.png").read_text() == "foreign"
+
+    def test_one_result_takes_the_name_and_format_it_is_given(self, stylewatch, tmp_path):
+        photo = a_picture(tmp_path / "a.jpg")
+        code, out, _ = stylewatch("apply", photo, "-p", "quick", "-o", "x/b.webp")
+        assert (code, out) == (0, "x/b.webp\n")
+        with Image.open("x/b.webp") as result:
+            assert result.format == "WEBP"
+
+    def test_json_tells_figures(self, stylewatch, tmp_path):
+        photo = a_picture(tmp_path / "a.jpg")
+        code, out, err = stylewatch(
+            *("--log-format", "json", "apply", photo, "-p", "quick", "--json"),
+            *("--set", "evaluations=[3]", "--set", "output.quality=80", "--max-side", "24"),
+        )
+        assert code == 0
+        [told] = json.loads(out)
+        assert told["output"] == "a--quick.jpg"
+        assert (told["evaluations"], told["width"]) == (3, 24)
+        assert told["loss"] > 0
+        kinds = [json.loads(line)["event"] for line in err.splitlines() if line.startswith("{")]
+        assert kinds[0] == "running"
+        assert kinds[-1] == "done"
+
+    def test_a_name_that_is_no_utf8_and_steers_terminals(self, tmp_path, capfdbinary):
+        a_picture(tmp_path / "a.jpg").rename(tmp_path / NASTY)
+        assert cli.main(["apply", str(tmp_path / NASTY), "-p", "quick", "-o", "o"]) == 0
+        out, err = capfdbinary.readouterr()
+        assert b"\x1b" not in err
+        assert rb"\x1b[31m\xff" in err
+        assert os.path.exists(out.removesuffix(b"\n"))  # byte for byte: `xargs` finds it
+
+    def test_preview_is_small(self, stylewatch, tmp_path):
+        photo = a_picture(tmp_path / "a.jpg", (400, 300))
+        code, out, _ = stylewatch("presets", "preview", "quick", photo, "--side", "64")
+        assert (code, out) == (0, "a--quick-preview.jpg\n")
+        with Image.open("a--quick-preview.jpg") as result:
+            assert result.size == (64, 48)
