@@ -219,8 +219,11 @@ class ConfigFile(Pace):
     """CPU threads per worker; 0 = all cores."""
     nice: Annotated[int, Ge(0), Le(19)] = EngineSettings.nice
     """How far workers stand back behind other programs."""
-    memory: Annotated[Bytes, Ge(0)] = EngineSettings.memory_limit
-    """What a worker may use beyond what it has at its start; 0 = no limit."""
+    memory: Annotated[Bytes, Ge(0)] = EngineSettings.memory
+    """What painting may take at once; larger photos are painted in tiles. 0 = half of what is
+    free."""
+    memory_limit: Annotated[Bytes, Ge(0)] = EngineSettings.memory_limit
+    """A worker that uses so much beyond what it had at its start fails; 0 = no limit."""
     checkpoint_seconds: Annotated[Seconds, Gt(0)] = EngineSettings.checkpoint_seconds
     """How often an unfinished painting is saved, so that a restart goes on from there."""
     limits: Limits = field(default_factory=Limits)
@@ -321,7 +324,8 @@ def _engine(checked: ConfigFile, base: Path, state_dir: Path) -> EngineSettings:
         features=checked.features,
         threads=checked.threads,
         nice=checked.nice,
-        memory_limit=checked.memory,
+        memory=checked.memory,
+        memory_limit=checked.memory_limit,
         checkpoint_dir=state_dir / "checkpoints",
         checkpoint_seconds=checked.checkpoint_seconds,
         max_pixels=checked.limits.max_pixels,
@@ -586,7 +590,7 @@ folders:
 # features: auto           # vgg19, or builtin, which needs no download
 # threads: 0               # CPU threads per worker; 0 = all cores
 # nice: 10                 # how far workers stand back behind other programs, 0 to 19
-# memory: 0                # what a worker may use beyond its start, such as 4GB; 0 = no limit
+# memory: 0                # such as 4GB: larger photos are painted in tiles; 0 = half of what is free
 # checkpoint_seconds: 30s  # how often an unfinished painting is saved
 # limits: {{max_pixels: 100000000, max_side: 30000, max_bytes: 200MB}}   # larger photos are refused
 
