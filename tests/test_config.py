@@ -100,6 +100,7 @@ features: builtin
 threads: 3
 nice: 19
 memory: 4GiB
+memory_limit: 6GB
 checkpoint_seconds: 1min
 limits: {max_pixels: 1000000, max_side: 2000, max_bytes: 20MB}
 quiet_seconds: 500ms
@@ -137,7 +138,8 @@ metrics_port: 9464
         features="builtin",
         threads=3,
         nice=19,
-        memory_limit=4 * 2**30,
+        memory=4 * 2**30,
+        memory_limit=6 * 10**9,
         checkpoint_dir=home / "state" / "checkpoints",
         checkpoint_seconds=60.0,
         max_pixels=1_000_000,
