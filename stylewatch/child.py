@@ -1,0 +1,136 @@
+"""Inside a worker's process: its limits, its lifeline, and the answer and progress of a job.
+
+Runs before anything heavy is imported, so that the limits hold for it. What a job does is not
+known here.
+"""
+
+import contextlib
+import ctypes
+import os
+import pickle
+import resource
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from stylewatch.domain import EngineSettings
+from stylewatch.errors import ExecutorError, StylewatchError
+
+PR_SET_PDEATHSIG = 1
+MESSAGE_LIMIT = 4096  # bytes that a pipe takes whole or not at all
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
+
+_progress: Connection | None = None
+
+
+def boot(
+    progress: Connection, lifeline: Connection, engine: EngineSettings, log: Path | None
+) -> None:
+    """Make this process a worker of its parent, and of no one else."""
+    global _progress  # noqa: PLW0603  (there is one worker in a process)
+    _progress = progress
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ends at once, whatever C code runs
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal's signals are the daemon's business
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _die_with_the_parent(lifeline)
+    _redirect_output(log)
+    set_environment(engine)
+    with contextlib.suppress(PermissionError):
+        os.nice(engine.nice)
+    _limit_memory(engine.memory_limit)
+
+
+def set_environment(engine: EngineSettings) -> None:
+    """What libraries read when they are imported: how many threads, how much chatter."""
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    if engine.threads:
+        os.environ.update(dict.fromkeys(THREADS, str(engine.threads)))
+
+
+def run(serial: int, task: bytes) -> bytes:
+    """One job in this process, its progress through the pipe."""
+
+    def send(message: bytes) -> None:
+        assert _progress is not None
+        with contextlib.suppress(OSError):  # a full pipe, or nobody reads: never wait for that
+            _progress.send_bytes(message)
+
+    return perform(serial, task, send)
+
+
+def perform(serial: int, task: bytes, send: Callable[[bytes], None]) -> bytes:
+    """Call what is pickled in `task`; the answer can be read whatever was returned or raised."""
+
+    def tell(kind: str, info: Any) -> None:
+        message = pickle.dumps((serial, kind, info))
+        if len(message) < MESSAGE_LIMIT:
+            send(message)
+
+    tell("started", os.getpid())
+    try:
+        call, args = pickle.loads(task)  # noqa: S301  (from our own daemon)
+        return _readable((True, call(*args, report=lambda info: tell("progress", info))))
+    except BaseException as error:  # noqa: BLE001  (a job that exits must not take us along)
+        if not isinstance(error, StylewatchError):
+            traceback.print_exc()
+        return _readable_error(error)
+
+
+def read_answer(answer: bytes) -> Any:
+    """What `perform` answered: the result, or its error is raised."""
+    try:
+        well, content = pickle.loads(answer)  # noqa: S301  (from our own worker)
+    except Exception as error:
+        raise ExecutorError("a job's answer can't be read", received=repr(error)) from error
+    if well:
+        return content
+    raise content
+
+
+def _readable(answer: tuple[bool, Any]) -> bytes:
+    """Pickled, and proved to come back: some errors can be pickled but not read again."""
+    data = pickle.dumps(answer)
+    pickle.loads(data)  # noqa: S301
+    return data
+
+
+def _readable_error(error: BaseException) -> bytes:
+    with contextlib.suppress(Exception):
+        if isinstance(error, Exception):
+            return _readable((False, error))
+    told = f"{type(error).__name__}: {error}"
+    return _readable((False, ExecutorError("a job failed", received=told, reason="render")))
+
+
+def _die_with_the_parent(lifeline: Connection) -> None:
+    """By the kernel's signal, and by a pipe: the signal is of the thread that started us."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    def wait() -> None:
+        with contextlib.suppress(EOFError, OSError):
+            lifeline.recv_bytes()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="lifeline", daemon=True).start()
+
+
+def _redirect_output(log: Path | None) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    sink = os.open(log or os.devnull, flags, mode=0o644)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(sink, stream.fileno())
+    os.close(sink)
+
+
+def _limit_memory(extra: int) -> None:
+    if extra:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        limit = pages * resource.getpagesize() + extra
+        limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))

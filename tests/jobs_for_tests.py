@@ -1,0 +1,99 @@
+"""Jobs that the executors' tests run in other processes; importable there by this name."""
+
+import ctypes
+import os
+import resource
+import signal
+import time
+
+
+class Unreadable(Exception):
+    """Can be pickled, and fails when it is read again."""
+
+    def __init__(self, one, two):
+        super().__init__(one)
+
+
+class Poison:
+    def __reduce__(self):
+        return int, ("not a number",)
+
+
+def add(one, two, *, report):
+    return one + two
+
+
+def count(number, *, report):
+    for each in range(number):
+        report(each)
+    return number
+
+
+def raise_it(error, *, report):
+    raise error
+
+
+def raise_unreadable(*, report):
+    raise Unreadable("one", "two")
+
+
+def give_unreadable(*, report):
+    return Poison()
+
+
+def give_unpicklable(*, report):
+    return lambda: None
+
+
+def leave(*, report):
+    raise SystemExit(3)
+
+
+def die(number, *, report):
+    os.kill(os.getpid(), number)
+    time.sleep(60)
+
+
+def sleep(seconds, *, report):
+    report("asleep")
+    time.sleep(seconds)
+    return "awake"
+
+
+def hold_the_gil(seconds, *, report):
+    report("holding")
+    ctypes.PyDLL(None).sleep(seconds)  # no other thread of this process runs meanwhile
+
+
+def stop_yourself(*, report):
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def pid(*, report):
+    return os.getpid()
+
+
+def report_much(size, number, *, report):
+    for _ in range(number):
+        report(b"x" * size)
+    return number
+
+
+def talk(*, report):
+    print("printed by the job", flush=True)
+    os.write(2, b"written by the job's libraries\n")
+
+
+def take_memory(size, *, report):
+    return len(bytearray(size))
+
+
+def about_yourself(*, report):
+    return {
+        "nice": os.nice(0),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "tensorflow threads": os.environ.get("TF_NUM_INTRAOP_THREADS"),
+        "chatter": os.environ.get("TF_CPP_MIN_LOG_LEVEL"),
+        "memory": resource.getrlimit(resource.RLIMIT_AS)[0],
+        "interrupt": signal.getsignal(signal.SIGINT) == signal.SIG_IGN,
+    }

@@ -1,0 +1,510 @@
+"""A job's crash, hang or cancel costs that job and no more, here and on a Dask cluster."""
+
+import contextlib
+import importlib.util
+import os
+import queue
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import CancelledError
+from dataclasses import replace
+from pathlib import Path
+
+import jobs_for_tests as jobs
+import psutil
+import pytest
+
+from stylewatch import jobtable
+from stylewatch.domain import EngineSettings
+from stylewatch.errors import (
+    ConfigError,
+    EngineLost,
+    InputError,
+    JobTimeout,
+    WorkerDied,
+)
+from stylewatch.executors import LocalExecutor, open_executor
+
+ENGINE = EngineSettings(nice=1)
+PATIENCE = 60  # seconds; nothing here takes that long on an idle machine
+
+needs_dask = pytest.mark.skipif(
+    importlib.util.find_spec("distributed") is None, reason="distributed is not installed"
+)
+BOTH = ["local", pytest.param("dask", marks=needs_dask)]
+BOTH_BUT_DASK_IS_SLOW = ["local", pytest.param("dask", marks=[needs_dask, pytest.mark.slow])]
+
+
+@pytest.fixture(autouse=True)
+def _workers_need_not_load_pytest(monkeypatch):
+    """They would load the program that was started, which here is pytest."""
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
+
+
+class Heard(queue.SimpleQueue):
+    """The events of an executor."""
+
+    def __call__(self, job_id, kind, info):
+        self.put((job_id, kind, info))
+
+    def next(self, kind="progress"):
+        while (event := self.get(timeout=PATIENCE))[1] != kind:
+            pass
+        return event
+
+
+@pytest.fixture
+def heard():
+    return Heard()
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory):
+    """A real Dask scheduler and worker, each in a process of its own, over loopback."""
+    here = tmp_path_factory.mktemp("dask")
+    with Cluster(here) as cluster:
+        yield cluster
+
+
+class Cluster:
+    def __init__(self, here: Path, *tls) -> None:
+        self.address_file = here / "scheduler.json"
+        self.here = here
+        self.tls = tls
+        paths = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+        self.environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(paths),
+            "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0",
+        }
+        self.processes = []
+
+    def __enter__(self):
+        self.start("scheduler", "--port", "0", "--scheduler-file", str(self.address_file))
+        until = time.monotonic() + PATIENCE
+        while not self.address_file.exists() or not self.address_file.read_text():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        self.address = self.address_file.read_text().split('"address": "')[1].split('"')[0]
+        self.start("worker", self.address, "--nthreads", "1", "--nworkers", "1")
+        return self
+
+    def start(self, what, *arguments):
+        command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *arguments, *self.tls]
+        command += ["--host", "127.0.0.1", "--no-dashboard"]
+        log = (self.here / f"{what}.log").open("w")
+        self.processes.append(
+            subprocess.Popen(
+                command, env=self.environment, cwd=self.here, stdout=log, stderr=subprocess.STDOUT
+            )
+        )
+        log.close()
+
+    def __exit__(self, *_):
+        for process in reversed(self.processes):
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+            process.kill()
+            process.wait()
+
+
+def with_slots(executor):
+    until = time.monotonic() + PATIENCE
+    while not executor.slots:
+        assert time.monotonic() < until, executor.trouble
+        time.sleep(0.05)
+    return executor
+
+
+@pytest.fixture
+def executor(request, heard):
+    kind = getattr(request, "param", "local")
+    workers = request.getfixturevalue("scheduler").address if kind == "dask" else kind
+    with contextlib.closing(open_executor(workers, ENGINE, heard)) as opened:
+        yield with_slots(opened)
+
+
+def result(future):
+    return future.result(timeout=PATIENCE)
+
+
+def error(future):
+    return future.exception(timeout=PATIENCE)
+
+
+def is_gone(pid):
+    until = time.monotonic() + PATIENCE
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+class TestContract:
+    """What every executor keeps."""
+
+    @pytest.mark.parametrize("executor", BOTH, indirect=True)
+    def test_a_job_runs_elsewhere_and_tells_its_progress(self, executor, heard):
+        assert executor.slots == 1
+        assert executor.trouble == ""
+        assert result(executor.submit(7, jobs.count, 3)) == 3
+        events = [heard.get(timeout=PATIENCE) for _ in range(4)]
+        assert events[0][:2] == (7, "started")
+        assert events[0][2] != os.getpid()
+        assert events[1:] == [(7, "progress", number) for number in range(3)]
+
+    @pytest.mark.parametrize("executor", BOTH, indirect=True)
+    def test_an_error_arrives_with_all_its_parts(self, executor):
+        raised = InputError("bad photo", expected="JPEG", received="text", reason="not-an-image")
+        arrived = error(executor.submit(1, jobs.raise_it, raised))
+        assert type(arrived) is InputError
+        assert str(arrived) == str(raised)
+        assert arrived.reason == "not-an-image"
+        arrived = error(executor.submit(2, jobs.raise_it, ValueError("a bug")))
+        assert type(arrived) is ValueError
+        assert result(executor.submit(3, jobs.add, 1, 2)) == 3
+
+    @pytest.mark.parametrize("executor", BOTH, indirect=True)
+    @pytest.mark.parametrize(
+        "job", [jobs.raise_unreadable, jobs.give_unreadable, jobs.give_unpicklable, jobs.leave]
+    )
+    def test_an_answer_that_cannot_travel_is_an_error_of_that_job(self, executor, job):
+        assert isinstance(error(executor.submit(1, job)), Exception)
+        assert result(executor.submit(2, jobs.add, 1, 2)) == 3
+
+    @pytest.mark.parametrize("executor", BOTH_BUT_DASK_IS_SLOW, indirect=True)
+    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+    def test_a_job_that_dies_costs_only_itself(self, executor, number):
+        assert isinstance(error(executor.submit(1, jobs.die, number)), WorkerDied)
+        assert result(executor.submit(2, jobs.add, 1, 2)) == 3
+
+    @pytest.mark.parametrize("executor", BOTH_BUT_DASK_IS_SLOW, indirect=True)
+    def test_twenty_crashes_in_a_row_are_twenty_failed_jobs(self, executor):
+        for number in range(20):
+            crash = executor.submit(number, jobs.die, signal.SIGKILL)
+            assert isinstance(error(crash), WorkerDied), number
+        assert result(executor.submit(99, jobs.add, 1, 2)) == 3
+
+    @pytest.mark.parametrize("executor", BOTH_BUT_DASK_IS_SLOW, indirect=True)
+    @pytest.mark.parametrize("job", [jobs.sleep, jobs.hold_the_gil])
+    def test_a_job_that_takes_too_long_is_killed(self, executor, job):
+        pid = result(executor.submit(1, jobs.pid))
+        arrived = error(executor.submit(2, job, 300, timeout=0.5))
+        assert isinstance(arrived, JobTimeout)
+        assert "0.5 s" in str(arrived)
+        assert is_gone(pid)
+        assert result(executor.submit(3, jobs.add, 1, 2)) == 3
+
+    @pytest.mark.parametrize("executor", BOTH_BUT_DASK_IS_SLOW, indirect=True)
+    def test_a_running_job_can_be_cancelled(self, executor, heard):
+        future = executor.submit(1, jobs.sleep, 300)
+        _, _, pid = heard.next("started")
+        executor.cancel(1)
+        assert isinstance(error(future), CancelledError)
+        assert is_gone(pid)
+        assert result(executor.submit(2, jobs.add, 1, 2)) == 3
+
+    @pytest.mark.parametrize("executor", BOTH, indirect=True)
+    def test_cancelling_what_does_not_run_does_nothing(self, executor):
+        future = executor.submit(1, jobs.add, 1, 2)
+        assert result(future) == 3
+        executor.cancel(1)
+        executor.cancel(99)
+        assert result(executor.submit(2, jobs.add, 1, 2)) == 3
+
+    @pytest.mark.parametrize("executor", BOTH_BUT_DASK_IS_SLOW, indirect=True)
+    def test_closing_ends_what_runs_and_no_attempt_is_to_be_counted(self, executor, heard):
+        future = executor.submit(1, jobs.sleep, 300)
+        _, _, pid = heard.next("started")
+        executor.close()
+        assert isinstance(error(future), EngineLost)
+        assert is_gone(pid)
+        assert isinstance(error(executor.submit(2, jobs.add, 1, 2)), EngineLost)
+
+
+class TestLocal:
+    """Processes of this machine."""
+
+    def test_one_process_serves_many_jobs_and_is_there_only_when_needed(self, executor):
+        first = result(executor.submit(1, jobs.pid))
+        assert result(executor.submit(2, jobs.pid)) == first
+        executor.release()
+        assert is_gone(first)
+        assert result(executor.submit(3, jobs.pid)) != first
+
+    def test_an_idle_worker_that_was_killed_is_replaced(self, executor):
+        for number in range(3):
+            pid = result(executor.submit(number, jobs.pid))
+            os.kill(pid, signal.SIGKILL)
+            time.sleep(0.1 * number)  # found dead at once, or later
+        assert result(executor.submit(9, jobs.add, 1, 2)) == 3
+
+    def test_several_workers_work_at_once_and_fail_alone(self, heard):
+        with contextlib.closing(open_executor(2, ENGINE, heard)) as executor:
+            assert executor.slots == 2
+            long = executor.submit(1, jobs.sleep, 300)
+            assert heard.next()[0] == 1
+            assert isinstance(error(executor.submit(2, jobs.die, signal.SIGKILL)), WorkerDied)
+            assert result(executor.submit(3, jobs.add, 1, 2)) == 3
+            assert not long.done()
+            executor.cancel(1)
+            assert isinstance(error(long), CancelledError)
+
+    def test_a_place_is_free_before_the_future_tells(self, executor):
+        again = []
+        future = executor.submit(1, jobs.add, 1, 2)
+        future.add_done_callback(lambda _: again.append(executor.submit(2, jobs.add, 2, 3)))
+        result(future)
+        while not again:
+            time.sleep(0.01)
+        assert result(again[0]) == 5
+
+    @pytest.mark.slow
+    def test_a_stopped_process_is_killed_by_force(self, executor):
+        assert isinstance(error(executor.submit(1, jobs.stop_yourself, timeout=1.0)), JobTimeout)
+        assert result(executor.submit(2, jobs.add, 1, 2)) == 3
+
+    def test_a_worker_is_nice_quiet_limited_and_deaf_to_interrupts(self, heard):
+        settings = replace(ENGINE, nice=3, threads=2, memory_limit=1 << 30)
+        before = os.nice(0)
+        with contextlib.closing(LocalExecutor(settings, heard)) as executor:
+            facts = result(executor.submit(1, jobs.about_yourself))
+            assert (1 << 30) < facts.pop("memory") < (8 << 30)
+            assert facts == {
+                "nice": min(before + 3, 19),
+                "threads": "2",
+                "tensorflow threads": "2",
+                "chatter": "3",
+                "interrupt": True,
+            }
+            assert result(executor.submit(2, jobs.take_memory, 100 << 20)) == 100 << 20
+            assert isinstance(error(executor.submit(3, jobs.take_memory, 2 << 30)), MemoryError)
+            assert result(executor.submit(4, jobs.add, 1, 2)) == 3
+
+    def test_what_a_job_writes_goes_to_the_log(self, heard, tmp_path, capfd):
+        log = tmp_path / "worker.log"
+        with contextlib.closing(LocalExecutor(ENGINE, heard, log=log)) as executor:
+            result(executor.submit(1, jobs.talk))
+            error(executor.submit(2, jobs.raise_it, ValueError("a bug in an effect")))
+        text = log.read_text()
+        assert "printed by the job" in text
+        assert "written by the job's libraries" in text
+        assert "ValueError: a bug in an effect" in text
+        assert capfd.readouterr() == ("", "")
+
+    def test_progress_that_nobody_reads_or_that_is_too_large_does_not_stop_a_job(self, heard):
+        with contextlib.closing(LocalExecutor(ENGINE, lambda *_: time.sleep(0.5))) as executor:
+            assert result(executor.submit(1, jobs.report_much, 1000, 2000)) == 2000
+            assert result(executor.submit(2, jobs.report_much, 100_000, 3)) == 3
+
+    def test_an_error_in_the_event_callback_is_harmless(self):
+        with contextlib.closing(LocalExecutor(ENGINE, lambda *_: 1 / 0)) as executor:
+            assert result(executor.submit(1, jobs.count, 3)) == 3
+            assert result(executor.submit(2, jobs.count, 3)) == 3
+
+    def test_a_worker_that_cannot_start_is_nobody_s_fault_and_is_tried_again_later(
+        self, heard, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(jobtable, "REST_SECONDS", 0.5)
+        log = tmp_path / "missing" / "worker.log"
+        with contextlib.closing(LocalExecutor(ENGINE, heard, log=log)) as executor:
+            assert isinstance(error(executor.submit(1, jobs.add, 1, 2)), EngineLost)
+            assert executor.slots == 0  # no busy loop of failing starts
+            assert "no worker process could be started" in executor.trouble
+            log.parent.mkdir()
+            with_slots(executor)
+            assert executor.trouble == ""
+            assert result(executor.submit(1, jobs.add, 1, 2)) == 3
+
+    def test_closing_gives_back_processes_and_descriptors(self, heard):
+        def held():
+            children = psutil.Process().children()
+            workers = [each for each in children if "resource_tracker" not in str(each.cmdline())]
+            return len(workers), len(os.listdir("/proc/self/fd"))
+
+        for _ in range(2):  # the first one starts what Python keeps for good
+            before = held()
+            executor = LocalExecutor(ENGINE, heard, workers=2)
+            result(executor.submit(1, jobs.add, 1, 2))
+            executor.close()
+            after = held()
+        assert after == before
+
+
+PARENT = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import jobs_for_tests as jobs
+from stylewatch.domain import EngineSettings
+from stylewatch.executors import LocalExecutor
+import signal
+signal.signal(signal.SIGINT, lambda *_: print("interrupted", flush=True))
+
+def tell(job_id, kind, info):
+    if kind == "started":
+        print(info, flush=True)
+
+if __name__ == "__main__":
+    executor = LocalExecutor(EngineSettings(nice=0), tell)
+    future = executor.submit(1, getattr(jobs, sys.argv[2]), int(sys.argv[3]))
+    print(future.result(), flush=True)
+    if sys.argv[4:] == ["wait"]:
+        time.sleep(60)
+    executor.close()
+"""
+
+
+class Parent:
+    """A daemon of its own, with one job."""
+
+    def __init__(self, tmp_path, *arguments):
+        script = tmp_path / "parent.py"
+        script.write_text(PARENT)
+        command = [sys.executable, script, Path(__file__).parent, *map(str, arguments)]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+
+    def __enter__(self):
+        return self
+
+    def read(self):
+        return self.process.stdout.readline().strip()
+
+    def __exit__(self, *_):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.process.stdout.close()
+
+
+@pytest.mark.parametrize(
+    ("job", "seconds", "mode"),
+    [("sleep", 300, ""), ("hold_the_gil", 300, ""), ("sleep", 0, "wait")],
+)
+def test_a_worker_dies_with_its_daemon_whatever_it_does(tmp_path, job, seconds, mode):
+    with Parent(tmp_path, job, seconds, mode) as parent:
+        pid = int(parent.read())
+        if mode:
+            assert parent.read() == "awake"  # now it is idle
+        parent.process.kill()
+        assert is_gone(pid)
+
+
+def test_an_interrupt_at_the_keyboard_reaches_only_the_daemon(tmp_path):
+    with Parent(tmp_path, "sleep", 1) as parent:
+        int(parent.read())
+        os.killpg(parent.process.pid, signal.SIGINT)
+        assert parent.read() == "interrupted"
+        assert parent.read() == "awake"
+        assert parent.process.wait(PATIENCE) == 0
+
+
+def test_an_interrupt_while_a_worker_starts_does_not_reach_it(tmp_path):
+    with Parent(tmp_path, "sleep", 0) as parent:
+        until = time.monotonic() + PATIENCE
+        while len(children := psutil.Process(parent.process.pid).children()) < 2:
+            assert time.monotonic() < until
+        for child in children:  # the worker, still starting, and Python's resource tracker
+            child.send_signal(signal.SIGINT)
+        int(parent.read())
+        assert parent.read() == "awake"
+
+
+class TestDask:
+    """What only a cluster has."""
+
+    @pytest.mark.parametrize(
+        "address", ["tcp://10.0.0.1:8786", "tcp://scheduler:8786", "10.0.0.1:8786", "ws://x:1"]
+    )
+    def test_an_address_without_encryption_is_refused_unless_it_is_this_machine(
+        self, heard, address
+    ):
+        with pytest.raises(ConfigError, match="TLS") as caught:
+            open_executor(address, ENGINE, heard)
+        assert caught.value.key == "workers"
+        assert address in str(caught.value)
+
+    def test_without_the_extra_the_message_says_how_to_get_it(self, heard, monkeypatch):
+        monkeypatch.setitem(sys.modules, "distributed", None)
+        with pytest.raises(ConfigError, match=r"pip install 'stylewatch\[dask\]'"):
+            open_executor("tls://scheduler:8786", ENGINE, heard)
+
+    @needs_dask
+    def test_missing_tls_files_are_named(self, heard, monkeypatch, tmp_path):
+        with pytest.raises(ConfigError, match="DASK_DISTRIBUTED__COMM__TLS__CA_FILE"):
+            open_executor("tls://scheduler:8786", ENGINE, heard)
+
+    @needs_dask
+    def test_a_scheduler_that_is_not_there_means_no_slots_and_lost_jobs(self, heard, monkeypatch):
+        monkeypatch.setattr("stylewatch.cluster.ANSWER_SECONDS", 0.2)
+        address = "tcp://127.0.0.1:9"
+        with contextlib.closing(open_executor(address, ENGINE, heard)) as executor:
+            assert executor.slots == 0
+            assert isinstance(error(executor.submit(1, jobs.add, 1, 2)), EngineLost)
+            until = time.monotonic() + PATIENCE
+            while f"no Dask scheduler answers at {address}" not in executor.trouble:
+                assert time.monotonic() < until
+                time.sleep(0.05)
+
+    @needs_dask
+    @pytest.mark.slow
+    def test_a_lost_scheduler_costs_no_attempt_and_is_found_again(self, heard, tmp_path):
+        with Cluster(tmp_path) as cluster:
+            port = cluster.address.rpartition(":")[2]
+            with contextlib.closing(open_executor(cluster.address, ENGINE, heard)) as executor:
+                with_slots(executor)
+                future = executor.submit(1, jobs.sleep, 300)
+                heard.next("started")
+                heard.next()
+                cluster.processes[0].kill()
+                assert isinstance(error(future), EngineLost)
+                cluster.start("scheduler", "--port", port)
+                cluster.start("worker", cluster.address, "--nthreads", "1", "--nworkers", "1")
+                time.sleep(jobtable.REST_SECONDS)
+                with_slots(executor)
+                assert result(executor.submit(2, jobs.count, 1)) == 1
+                assert heard.next() == (2, "progress", 0)
+
+    @needs_dask
+    @pytest.mark.slow
+    def test_two_workers_work_at_once(self, heard, tmp_path):
+        with Cluster(tmp_path) as cluster:
+            cluster.start("worker", cluster.address, "--nthreads", "1", "--nworkers", "1")
+            with contextlib.closing(open_executor(cluster.address, ENGINE, heard)) as executor:
+                until = time.monotonic() + PATIENCE
+                while executor.slots < 2:
+                    assert time.monotonic() < until
+                    time.sleep(0.1)
+                for number in range(5):
+                    both = [executor.submit(number, jobs.sleep, 1) for _ in range(2)]
+                    [result(future) for future in both]
+                    pids = {heard.next("started")[2] for _ in range(2)}
+                    assert len(pids) == 2
+
+    @needs_dask
+    @pytest.mark.slow
+    def test_with_tls_only_who_has_a_certificate_is_served(self, heard, tmp_path, monkeypatch):
+        files = [str(tmp_path / name) for name in ("cert.pem", "cert.pem", "key.pem")]
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost",
+             "-keyout", files[2], "-out", files[1], "-days", "1"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        options = ["--tls-ca-file", files[0], "--tls-cert", files[1], "--tls-key", files[2]]
+        names = ("CA_FILE", "CLIENT__CERT", "CLIENT__KEY")
+        with Cluster(tmp_path, *options, "--protocol", "tls") as cluster:
+            assert cluster.address.startswith("tls://")
+            import dask
+
+            settings = dict(zip(("ca-file", "client.cert", "client.key"), files, strict=True))
+            with dask.config.set({f"distributed.comm.tls.{k}": v for k, v in settings.items()}):
+                with contextlib.closing(open_executor(cluster.address, ENGINE, heard)) as executor:
+                    assert result(with_slots(executor).submit(1, jobs.add, 1, 2)) == 3
+            plain = cluster.address.replace("tls://", "tcp://")
+            with contextlib.closing(open_executor(plain, ENGINE, heard)) as executor:
+                time.sleep(3)
+                assert executor.slots == 0
+        assert names
