@@ -1,0 +1,42 @@
+"""The core on Keras's other backends, where they are installed: the same losses as TensorFlow's."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import json
+import numpy as np
+from stylewatch.domain import StyleSettings
+from stylewatch.features import random_network
+from stylewatch.transfer import Style, stylize
+rng = np.random.default_rng(0)
+photo, style = (rng.uniform(0, 255, (40, 56, 3)).astype(np.float32) for _ in range(2))
+settings = StyleSettings(max_side=48, coarsest_side=24, evaluations=(6, 4), precision="float32")
+losses = []
+result = stylize(photo, [Style(style)], settings, random_network(), lambda s: losses.append(s.loss))
+print(json.dumps([losses, float(result.rgb.mean())]))
+"""
+
+
+def losses_on(backend):
+    env = {**os.environ, "KERAS_BACKEND": backend}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=env, capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_another_backend_paints_the_same(backend):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    (ours, mean), (theirs, their_mean) = losses_on("tensorflow"), losses_on(backend)
+    assert len(ours) == len(theirs) == 10
+    assert theirs[0] == pytest.approx(ours[0], rel=1e-3)
+    assert theirs[-1] == pytest.approx(ours[-1], rel=0.05)
+    assert their_mean == pytest.approx(mean, rel=0.02)
