@@ -135,6 +135,7 @@ def load_vgg19(weights: str = "imagenet") -> FeatureNetwork:
         WeightsError: no network to download them, a missing file, or not VGG19's.
     """
     source: Any = weights
+    keras.config.disable_interactive_logging()  # its download bar would tear ours
     try:
         with _network_timeout(_DOWNLOAD_SECONDS):
             model = keras.applications.VGG19(include_top=False, weights=source)
