@@ -1,0 +1,57 @@
+"""Draw the style images of the shipped presets: `draw_styles.py [FOLDER] [--only NAME]`."""
+
+import argparse
+import zlib
+from pathlib import Path
+
+import numpy as np
+import paint
+from PIL import Image
+from styles import (
+    cathedral,
+    ink,
+    meadow,
+    mosaic,
+    nocturne,
+    pastel,
+    pointillist,
+    watercolour,
+    woodcut,
+)
+
+OVERSAMPLE = 1.5
+LIMIT = 400_000  # bytes a file
+STYLES = {
+    "cathedral": cathedral.draw,
+    "ink": ink.draw,
+    "meadow": meadow.draw,
+    "mosaic": mosaic.draw,
+    "nocturne": nocturne.draw,
+    "pastel": pastel.draw,
+    "pointillist": pointillist.draw,
+    "watercolour": watercolour.draw,
+    "woodcut": woodcut.draw,
+}
+
+
+def draw(name: str, size: int = 1024) -> Image.Image:
+    """The style image of that name; equal calls give equal pixels."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    return paint.reduce(STYLES[name](rng, round(size * OVERSAMPLE)), size)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    presets = Path(__file__).parents[1] / "presets"
+    parser.add_argument("folder", nargs="?", type=Path, default=presets)
+    parser.add_argument("--only", choices=STYLES, help="draw this one only")
+    parser.add_argument("--size", type=int, default=1024, help="longer side in pixels")
+    options = parser.parse_args()
+    for name in [options.only] if options.only else STYLES:
+        file = options.folder / f"{name}.jpg"
+        paint.save(draw(name, options.size), file, LIMIT)
+        print(f"{file}: {file.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
