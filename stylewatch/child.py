@@ -25,6 +25,9 @@ PR_SET_PDEATHSIG = 1
 MESSAGE_LIMIT = 4096  # bytes that a pipe takes whole or not at all
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
+JobName = tuple[int, int]
+"""The daemon's number of a job, and the executor's own of this run of it."""
+
 _progress: Connection | None = None
 
 
@@ -52,7 +55,7 @@ def set_environment(engine: EngineSettings) -> None:
         os.environ.update(dict.fromkeys(THREADS, str(engine.threads)))
 
 
-def run(serial: int, task: bytes) -> bytes:
+def run(name: JobName, task: bytes) -> bytes:
     """One job in this process, its progress through the pipe."""
 
     def send(message: bytes) -> None:
@@ -60,14 +63,14 @@ def run(serial: int, task: bytes) -> bytes:
         with contextlib.suppress(OSError):  # a full pipe, or nobody reads: never wait for that
             _progress.send_bytes(message)
 
-    return perform(serial, task, send)
+    return perform(name, task, send)
 
 
-def perform(serial: int, task: bytes, send: Callable[[bytes], None]) -> bytes:
+def perform(name: JobName, task: bytes, send: Callable[[bytes], None]) -> bytes:
     """Call what is pickled in `task`; the answer can be read whatever was returned or raised."""
 
     def tell(kind: str, info: Any) -> None:
-        message = pickle.dumps((serial, kind, info))
+        message = pickle.dumps((name, kind, info))
         if len(message) < MESSAGE_LIMIT:
             send(message)
 

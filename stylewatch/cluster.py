@@ -15,7 +15,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from stylewatch.child import perform, set_environment
+from stylewatch.child import JobName, perform, set_environment
 from stylewatch.domain import EngineSettings
 from stylewatch.errors import ConfigError, EngineLost, WorkerDied
 from stylewatch.jobtable import Job, JobTable, OnEvent
@@ -99,7 +99,7 @@ class DaskExecutor(JobTable):
         job.place = self._client.submit(
             run_on_dask,
             self._topic,
-            job.serial,
+            job.name,
             task,
             self._engine,
             key=f"{self._topic}-{job.serial}",
@@ -131,13 +131,13 @@ class DaskExecutor(JobTable):
                 self._client.restart_workers(workers, timeout=ANSWER_SECONDS, raise_for_error=False)
 
 
-def run_on_dask(topic: str, serial: int, task: bytes, engine: EngineSettings) -> bytes:
+def run_on_dask(topic: str, name: JobName, task: bytes, engine: EngineSettings) -> bytes:
     """One job in a Dask worker's process, its progress as events of a topic."""
     from distributed import get_worker  # noqa: PLC0415
 
     set_environment(engine)
     worker = get_worker()
-    return perform(serial, task, lambda message: worker.log_event(topic, message))
+    return perform(name, task, lambda message: worker.log_event(topic, message))
 
 
 def _ours(error: Exception) -> WorkerDied | EngineLost:

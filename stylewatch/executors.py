@@ -21,6 +21,8 @@ from stylewatch.domain import EngineSettings
 from stylewatch.errors import EngineLost, WorkerDied
 from stylewatch.jobtable import Executor, Job, JobTable, OnEvent
 
+NEWS_SECONDS = 0.5  # what a dead process has told is read by then
+
 
 def open_executor(
     workers: int | str, engine: EngineSettings, on_event: OnEvent, *, log: Path | None = None
@@ -80,7 +82,7 @@ class LocalExecutor(JobTable):
             pool = self._idle.pop() if self._idle else None
         try:
             job.place = pool or self._new_pool()
-            answer = job.place.schedule(run, (job.serial, task))
+            answer = job.place.schedule(run, (job.name, task))
         except (BrokenExecutor, RuntimeError, OSError) as error:
             self._lose(job, task, error, was_idle=pool is not None)
         else:
@@ -105,11 +107,15 @@ class LocalExecutor(JobTable):
             self._lose(job, task, error, was_idle=was_idle)
 
     def _lose(self, job: Job, task: bytes, error: BaseException, *, was_idle: bool) -> None:
-        """The pool is broken, and the job was not begun."""
+        """The pool is broken, and as it says before the job began; that may not be so."""
         if job.place:
             self._in_background(_stop, job.place)
             job.place = None
-        if was_idle:  # its worker died while nobody looked: another one will do
+        if job.doomed:
+            return
+        if job.started.wait(NEWS_SECONDS):
+            self._finish(job, error=WorkerDied("the job's process died as soon as it began"))
+        elif was_idle:  # its worker died while nobody looked: another one will do
             self._launch(job, task)
         else:
             lost = EngineLost("no worker process could be started", received=repr(error))

@@ -14,7 +14,7 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from stylewatch.child import read_answer
+from stylewatch.child import JobName, read_answer
 from stylewatch.errors import EngineLost, ExecutorError, JobTimeout
 
 KILL_SECONDS = 12.0  # a process that no kill ends is given up then
@@ -22,7 +22,10 @@ CLOSE_SECONDS = 4.0  # how long closing waits for the killed: a daemon must end 
 REST_SECONDS = 5.0  # without slots after the engine was lost: it heals by itself, but not at once
 
 OnEvent = Callable[[int, str, Any], None]
-"""`(job_id, "started", pid)` and `(job_id, "progress", info)`, from other threads."""
+"""`(job_id, "started", pid)` and `(job_id, "progress", info)`, from other threads.
+
+The last ones may come after the job's future has ended.
+"""
 
 
 class Executor(Protocol):
@@ -64,7 +67,13 @@ class Job:
     out: Future[Any] = field(default_factory=Future)
     place: Any = None  # what its engine knows it by
     timer: threading.Timer | None = None
+    started: threading.Event = field(default_factory=threading.Event)
     doomed: bool = False  # is being killed: whatever it still answers comes too late
+
+    @property
+    def name(self) -> JobName:
+        """What its process calls it."""
+        return self.job_id, self.serial
 
 
 class JobTable(ABC):
@@ -203,11 +212,12 @@ class JobTable(ABC):
             self._finish(job, result)
 
     def _hear(self, message: bytes) -> None:
-        """A message of a worker; those of jobs that have ended are dropped."""
+        """A message of a worker; the last ones may come after the job's end."""
         with contextlib.suppress(Exception):  # only news: nothing depends on it
-            serial, kind, info = pickle.loads(message)  # noqa: S301  (from our own worker)
-            if job := self._jobs.get(serial):
-                self._on_event(job.job_id, kind, info)
+            (job_id, serial), kind, info = pickle.loads(message)  # noqa: S301  (our own worker's)
+            if kind == "started" and serial in self._jobs:
+                self._jobs[serial].started.set()
+            self._on_event(job_id, kind, info)
 
     def _in_background(self, target: Callable[..., None], *args: Any) -> None:
         thread = threading.Thread(target=target, args=args, daemon=True)

@@ -334,22 +334,25 @@ class TestLocal:
 
 
 PARENT = """
-import sys, time
+import os, sys, time
 sys.path.insert(0, sys.argv[1])
 import jobs_for_tests as jobs
 from stylewatch.domain import EngineSettings
 from stylewatch.executors import LocalExecutor
 import signal
-signal.signal(signal.SIGINT, lambda *_: print("interrupted", flush=True))
+signal.signal(signal.SIGINT, lambda *_: say("interrupted"))
+
+def say(what):
+    os.write(1, f"{what}\\n".encode())  # whole, though two threads talk
 
 def tell(job_id, kind, info):
     if kind == "started":
-        print(info, flush=True)
+        say(info)
 
 if __name__ == "__main__":
     executor = LocalExecutor(EngineSettings(nice=0), tell)
     future = executor.submit(1, getattr(jobs, sys.argv[2]), int(sys.argv[3]))
-    print(future.result(), flush=True)
+    say(future.result())
     if sys.argv[4:] == ["wait"]:
         time.sleep(60)
     executor.close()
@@ -386,11 +389,10 @@ class Parent:
 )
 def test_a_worker_dies_with_its_daemon_whatever_it_does(tmp_path, job, seconds, mode):
     with Parent(tmp_path, job, seconds, mode) as parent:
-        pid = int(parent.read())
-        if mode:
-            assert parent.read() == "awake"  # now it is idle
+        told = {parent.read() for _ in range(2 if mode else 1)}  # in any order
+        told -= {"awake"}  # in this mode it is idle now
         parent.process.kill()
-        assert is_gone(pid)
+        assert is_gone(int(told.pop()))
 
 
 def test_an_interrupt_at_the_keyboard_reaches_only_the_daemon(tmp_path):
@@ -409,8 +411,7 @@ def test_an_interrupt_while_a_worker_starts_does_not_reach_it(tmp_path):
             assert time.monotonic() < until
         for child in children:  # the worker, still starting, and Python's resource tracker
             child.send_signal(signal.SIGINT)
-        int(parent.read())
-        assert parent.read() == "awake"
+        assert "awake" in {parent.read(), parent.read()}
 
 
 class TestDask:
