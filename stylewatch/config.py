@@ -177,7 +177,7 @@ class Pace:
     """A photo that takes longer is stopped and tried again."""
     max_attempts: Annotated[int, Ge(1)] = 3
     """After so many failures a photo is set aside; `stylewatch retry` brings it back."""
-    grace_seconds: Annotated[Seconds, Ge(0)] = 20.0
+    grace_seconds: Annotated[Seconds, Ge(0)] = 5.0
     """How long a running photo may go on after a request to stop."""
     idle_release: Annotated[Seconds, Ge(0)] = 600.0
     """Idle workers are ended after so long, which frees their memory; 0 keeps them."""
@@ -601,7 +601,7 @@ folders:
 # rescan_seconds: 30s      # how often folders are looked through
 # job_timeout: 1h          # a photo that takes longer is stopped and tried again
 # max_attempts: 3          # after so many failures a photo is set aside
-# grace_seconds: 20s       # how long a running photo may go on after a request to stop
+# grace_seconds: 5s        # how long a running photo may go on after a request to stop
 # idle_release: 10min      # idle workers give their memory back; 0 keeps them
 # min_free: 500MB          # outputs pause while their disk has less space than this
 
