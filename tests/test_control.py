@@ -1,0 +1,493 @@
+"""The control socket: real sockets, real users, a stand-in only for the daemon behind it."""
+
+import contextlib
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stylewatch import control, remote
+from stylewatch.board import Board
+from stylewatch.control import ControlServer, Recent
+from stylewatch.domain import Event, JobState, Step
+from stylewatch.errors import (
+    ConfigError,
+    ExitCode,
+    LockedError,
+    NotRunningError,
+    StylewatchError,
+    UsageError,
+)
+from stylewatch.lines import event_dict
+from stylewatch.remote import Client, ask, find_state_dir
+from stylewatch.wire import SOCKET, dial, event_of, line_of
+
+STEP = Step(
+    scale=1, scales=3, width=64, height=48, evaluation=5, evaluations=80, loss=0.5, content=0.25,
+    style=0.25, tv=0.0, fraction=0.1, seconds=2.0, eta_seconds=18.0,
+)  # fmt: skip
+
+
+def event(kind, **more):
+    return Event(kind=kind, message=more.pop("message", kind), **more)
+
+
+class Daemon:
+    """Answers at once what it was told to answer."""
+
+    def __init__(self):
+        self.asked = []
+        self.answers = {}
+
+    def ask(self, command, **arguments):
+        self.asked.append((command, arguments))
+        answer, future = self.answers.get(command), Future()
+        if isinstance(answer, Future):
+            return answer
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)
+        return future
+
+
+@pytest.fixture
+def daemon():
+    return Daemon()
+
+
+@pytest.fixture
+def server(daemon, tmp_path):
+    with ControlServer(tmp_path, daemon.ask, {"version": "1.2", "config": "/c.yaml"}) as made:
+        yield made
+
+
+@pytest.fixture
+def raw(server, tmp_path):
+    """A program of its own, in the protocol's own words."""
+    with dial(tmp_path / SOCKET, 5.0) as connection, connection.makefile("rwb", 0) as line:
+        yield line
+
+
+def test_who_connects_is_told_who_answers(raw):
+    assert json.loads(raw.readline()) == {
+        "stylewatch": 1, "pid": os.getpid(), "version": "1.2", "config": "/c.yaml",
+    }  # fmt: skip
+
+
+def test_a_command_is_handed_on_and_its_answer_comes_back(server, daemon, tmp_path):
+    daemon.answers = {
+        "status": {"paused": False, "counts": {"in": {JobState.READY: 2}}},
+        "retry": 3,
+    }
+    with Client(tmp_path) as client:
+        assert client.about["version"] == "1.2"
+        assert client.ask("status") == {"paused": False, "counts": {"in": {"ready": 2}}}
+        assert client.ask("retry", job_id=7, reason="crash") == 3
+        assert client.ask("retry", job_id=None) == 3
+    assert ask(tmp_path, "pause") is None
+    assert daemon.asked == [
+        ("status", {}), ("retry", {"job_id": 7, "reason": "crash"}), ("retry", {}), ("pause", {}),
+    ]  # fmt: skip
+
+
+def test_the_daemon_s_no_comes_back_as_it_was_said(server, daemon, tmp_path):
+    daemon.answers = {
+        "cancel": UsageError("Job 5 is not running", remedy="See `stylewatch jobs`"),
+        "reload": ConfigError("no such key", file=Path("/c.yaml"), line=3, column=1, key="foldres"),
+        "status": ValueError("a bug"),
+    }
+    with pytest.raises(StylewatchError, match="Job 5 is not running. See") as told:
+        ask(tmp_path, "cancel", job_id=5)
+    assert (told.value.exit_code, told.value.reason) == (ExitCode.USAGE, "usage")
+    with pytest.raises(StylewatchError, match=r"/c.yaml:3:1: foldres: no such key") as told:
+        ask(tmp_path, "reload")
+    assert told.value.exit_code == ExitCode.CONFIG
+    with pytest.raises(StylewatchError, match="ValueError: a bug"):
+        ask(tmp_path, "status")
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        (b"no json", "not a line of JSON"),
+        (b"\xff\xfe", "not a line of JSON"),
+        (b"", "not a line of JSON"),
+        (b"[" * 60_000, "not a line of JSON"),
+        (b"3", "not a request"),
+        (b"{}", "unknown command"),
+        (b'{"do": ["status"]}', "unknown command"),
+        (b'{"do": "explode"}', "unknown command"),
+        (b'{"do": "ask"}', "unknown command"),
+        (b'{"do": "cancel"}', "missing argument: cancel"),
+        (b'{"do": "cancel", "with": {"job_id": "5"}}', "wrong job_id: cancel"),
+        (b'{"do": "cancel", "with": {"job_id": true}}', "wrong job_id: cancel"),
+        (b'{"do": "cancel", "with": {"job_id": 1.5}}', "wrong job_id: cancel"),
+        (b'{"do": "pause", "with": {"self": 1}}', "wrong arguments: pause"),
+        (b'{"do": "pause", "with": 7}', "wrong arguments: pause"),
+    ],
+)
+def test_what_can_t_be_asked_never_reaches_the_daemon(raw, daemon, request_, said):
+    raw.readline()
+    raw.write(request_ + b"\n")
+    answer = json.loads(raw.readline())
+    assert answer["ok"] is False
+    assert answer["error"]["problem"] == said
+    assert answer["error"]["exit_code"] == ExitCode.USAGE
+    assert daemon.asked == []
+    raw.write(b'{"id": "x", "do": "pause"}\n')
+    assert json.loads(raw.readline()) == {"id": "x", "ok": True, "answer": None}
+
+
+def test_answers_carry_the_request_s_id_and_need_not_wait_for_each_other(raw, daemon):
+    daemon.answers["reload"] = slow = Future()
+    raw.readline()
+    raw.write(b'{"id": 1, "do": "reload"}\n{"id": 2, "do": "pause"}\n')
+    assert json.loads(raw.readline())["id"] == 2
+    slow.set_result(None)
+    assert json.loads(raw.readline())["id"] == 1
+
+
+def test_requests_may_come_in_pieces(raw):
+    raw.readline()
+    for piece in (b'{"do": "pa', b'use"', b'}\n{"do": "resume"}\n'):
+        raw.write(piece)
+        time.sleep(0.02)
+    assert [json.loads(raw.readline())["ok"] for _ in range(2)] == [True, True]
+
+
+def test_a_line_without_end_is_not_collected_for_ever(raw):
+    raw.readline()
+    with contextlib.suppress(OSError):
+        for _ in range(200):
+            raw.write(b"x" * 65536)
+    with contextlib.suppress(ConnectionError):
+        assert raw.readline() == b""
+
+
+# --- events ---------------------------------------------------------------------------------------
+
+
+def listening(client, number):
+    """So many events, and that they came in time."""
+    found = []
+    for each in client.events():
+        found.append(each)
+        if len(found) == number:
+            return found
+    raise AssertionError(found)
+
+
+def test_whoever_listens_hears_each_event_as_it_was(server, tmp_path):
+    sent = [
+        event("queued", folder="in", path="sub/é\n.jpg"),
+        event("progress", message="", job_id=4, path="a.jpg", preset="ink", step=STEP),
+        event("done", job_id=4, output="/out/a.jpg", seconds=1.5, extra={"note": "", "n": 0}),
+    ]
+    with Client(tmp_path) as one, Client(tmp_path) as two:
+        streams = [one.events(), two.events()]
+        heard = [[], []]
+        for each in streams:
+            threading.Timer(0.2, server, [event("stopping")]).start()
+            assert next(each).kind == "stopping"
+        assert next(streams[0]).kind == "stopping"
+        for each in sent:
+            server(each)
+        for stream, into in zip(streams, heard, strict=True):
+            into += [next(stream) for _ in sent]
+    assert heard == [sent, sent]
+
+
+def test_a_newcomer_is_told_how_things_stand(server, tmp_path):
+    for each in (
+        event("watching", message="in → out", folder="in", path="/in"),
+        event("started", extra={"slots": 2}),
+        event("done", job_id=1, folder="in", output="/out/1.jpg", seconds=9.0),
+        event("running", job_id=2, folder="in", path="2.jpg", preset="ink"),
+        event("failed", job_id=2, folder="in", message="2.jpg: truncated"),
+        event("running", job_id=3, folder="in", path="3.jpg", preset="ink"),
+        event("progress", job_id=3, path="3.jpg", preset="ink", step=STEP),
+        event(
+            "folder", message="", folder="in", path="/in", reason="watching", extra={"waiting": 7}
+        ),
+        event("paused"),
+    ):
+        server(each)
+    board = Board()
+    with Client(tmp_path) as client:
+        for each in listening(client, 7):
+            assert abs(each.extra["at"] - time.time()) < 60
+            board.apply(each, time.time())
+    assert [row.path for row in board.running()] == ["3.jpg"]
+    assert board.jobs[3].step == STEP
+    assert [row.output for row in board.results] == ["/out/1.jpg"]
+    assert [row.message for row in board.problems] == ["2.jpg: truncated"]
+    assert (board.waiting, board.slots, board.paused) == (7, 2, True)
+    assert board.folders["in"].path == "/in"
+
+
+@given(
+    st.lists(
+        st.builds(
+            Event,
+            kind=st.sampled_from(["running", "progress", "done", "failed", "retry", "folder",
+                                  "watching", "paused", "resumed", "started", "queued"]),
+            message=st.just("m"),
+            folder=st.sampled_from("ab"),
+            job_id=st.integers(1, 5),
+            step=st.just(STEP),
+        )
+    )
+)  # fmt: skip
+def test_what_a_newcomer_is_told_agrees_with_what_everyone_saw(events):
+    recent, all_along, newcomer = Recent(), Board(), Board()
+    for number, each in enumerate(events):
+        if each.kind != "progress" or each.job_id in all_along.jobs:
+            recent.note(each, float(number))
+            all_along.apply(each, float(number))
+    newcomer.apply_all(recent.replay(), 1000.0)
+    assert newcomer.jobs.keys() == all_along.jobs.keys()
+    assert newcomer.paused == all_along.paused
+    assert len(newcomer.results) == len(all_along.results)
+
+
+def test_the_memory_of_a_daemon_that_never_ends_stays_small():
+    recent = Recent()
+    for number in range(5000):
+        recent.note(event("running", job_id=number), 0.0)
+        recent.note(event("progress", job_id=number, step=STEP), 0.0)
+        recent.note(event("done", job_id=number), 0.0)
+    assert len(recent.replay()) == control.KEPT_EVENTS
+
+
+def test_a_client_that_does_not_read_is_dropped_and_holds_nobody_up(server, daemon, tmp_path):
+    big = event("warning", message="x" * 50_000)
+    with dial(tmp_path / SOCKET, 5.0) as lazy, Client(tmp_path) as busy:
+        lazy.sendall(b'{"do": "events"}\n')
+        heard = busy.events()
+        threading.Timer(0.1, server, [event("paused")]).start()
+        assert next(heard).kind == "paused"
+        for _ in range(60):
+            started = time.perf_counter()
+            server(big)
+            assert time.perf_counter() - started < 0.1
+            assert next(heard).message == big.message
+        got = sum(map(len, iter(lambda: lazy.recv(65536), b"")))  # ends, for it hung up
+        assert got < 2_000_000
+    assert ask(tmp_path, "pause") is None
+
+
+def test_listening_ends_with_the_daemon(daemon, tmp_path):
+    with ControlServer(tmp_path, daemon.ask, {}) as server:
+        client = Client(tmp_path)
+        heard = client.events()
+        threading.Timer(0.1, server, [event("stopping")]).start()
+        assert next(heard).kind == "stopping"
+    assert list(heard) == []
+    client.close()
+
+
+def test_listening_ends_when_another_thread_hangs_up(server, tmp_path):
+    client = Client(tmp_path)
+    timer = threading.Timer(0.2, client.close)
+    timer.start()
+    assert list(client.events()) == []
+    timer.join()
+
+
+# --- who is let in, and where it lies -------------------------------------------------------------
+
+
+def test_the_socket_is_ours_alone_and_goes_with_us(daemon, tmp_path):
+    with ControlServer(tmp_path / "new", daemon.ask, {}):
+        path = tmp_path / "new" / SOCKET
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert [each.name for each in path.parent.iterdir()] == [SOCKET]
+    assert not path.exists()
+
+
+STRANGER = """
+import os, sys
+from pathlib import Path
+from stylewatch.errors import NotRunningError
+from stylewatch.remote import ask
+os.setgroups([])
+os.setuid(65534)
+try:
+    ask(Path(sys.argv[1]), "pause")
+except NotRunningError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize("mode", [0o600, 0o666])
+def test_another_user_is_refused_even_if_the_file_let_him_in(daemon, mode):
+    with tempfile.TemporaryDirectory() as folder, ControlServer(Path(folder), daemon.ask, {}):
+        Path(folder).chmod(0o711)
+        Path(folder, SOCKET).chmod(mode)
+        command = [sys.executable, "-c", STRANGER, folder]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "belongs to another user" in result.stdout, result.stderr
+    assert daemon.asked == []
+
+
+def test_what_a_dead_daemon_left_is_replaced(daemon, tmp_path):
+    dead = socket.socket(socket.AF_UNIX)
+    dead.bind(str(tmp_path / SOCKET))
+    dead.close()
+    with pytest.raises(NotRunningError):
+        ask(tmp_path, "pause")
+    with ControlServer(tmp_path, daemon.ask, {}):
+        assert ask(tmp_path, "pause") is None
+
+
+def test_a_second_daemon_takes_nothing_from_the_first(server, daemon, tmp_path):
+    with pytest.raises(LockedError), ControlServer(tmp_path, daemon.ask, {}):
+        pass
+    assert ask(tmp_path, "pause") is None
+
+
+def test_a_successor_s_socket_is_left_alone(daemon, tmp_path):
+    first = ControlServer(tmp_path, daemon.ask, {}).__enter__()
+    (tmp_path / SOCKET).unlink()
+    with ControlServer(tmp_path, daemon.ask, {}):
+        first.__exit__(None, None, None)
+        assert ask(tmp_path, "pause") is None
+
+
+def test_a_path_longer_than_a_socket_s_address_works(daemon, tmp_path):
+    deep = tmp_path.joinpath(*["a folder with a long name"] * 8)
+    with ControlServer(deep, daemon.ask, {}):
+        assert ask(deep, "pause") is None
+    assert not list(deep.iterdir())
+
+
+def test_more_clients_than_there_is_room_for_are_told_so(server, tmp_path):
+    with contextlib.ExitStack() as stack:
+        for _ in range(control.MAX_CLIENTS):
+            stack.enter_context(Client(tmp_path))
+        with pytest.raises(NotRunningError, match="32 others"):
+            Client(tmp_path)
+    deadline = time.monotonic() + 5
+    while True:  # those who hung up make room
+        with contextlib.suppress(NotRunningError):
+            assert ask(tmp_path, "pause") is None
+            break
+        assert time.monotonic() < deadline
+
+
+# --- nobody there ---------------------------------------------------------------------------------
+
+
+def test_no_daemon_is_said_in_clear_words(tmp_path):
+    with pytest.raises(NotRunningError) as told:
+        ask(tmp_path, "status")
+    assert str(told.value) == (
+        f"no stylewatch daemon for {tmp_path}. `stylewatch run` starts one; "
+        "`stylewatch service status` tells of the service"
+    )
+    assert told.value.exit_code == ExitCode.NOT_RUNNING
+
+
+def answered_by(path, data):
+    """Something that listens there and says only this."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+
+    def serve():
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(data)
+            connection.recv(100)
+            if data:
+                connection.recv(100)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return listener
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (line_of({"stylewatch": 2}), "another version"),
+        (b"HTTP/1.1 400 Bad Request\r\n", "it hung up"),
+        (b"", "does not answer"),
+    ],
+)
+def test_who_answers_in_another_way_is_no_daemon_of_ours(tmp_path, data, why):
+    with answered_by(tmp_path / SOCKET, data), pytest.raises(NotRunningError, match=why):
+        Client(tmp_path, timeout=0.2)
+
+
+def test_a_daemon_that_hangs_is_not_waited_for_for_ever(server, daemon, tmp_path):
+    daemon.answers["status"] = Future()
+    with (
+        Client(tmp_path, timeout=0.2) as client,
+        pytest.raises(NotRunningError, match="not answer"),
+    ):
+        client.ask("status")
+
+
+def test_a_daemon_that_ends_meanwhile_is_noticed(daemon, tmp_path):
+    daemon.answers["status"] = Future()
+    with ControlServer(tmp_path, daemon.ask, {}) as server, Client(tmp_path) as client:
+        threading.Timer(0.2, daemon.answers["status"].cancel).start()
+        with pytest.raises(StylewatchError, match="stopping") as told:
+            client.ask("status")
+        assert told.value.exit_code == ExitCode.NOT_RUNNING
+        daemon.answers["status"] = Future()
+        threading.Timer(0.2, server.__exit__, [None, None, None]).start()
+        with pytest.raises(NotRunningError, match="ended before it answered"):
+            client.ask("status")
+        with pytest.raises(NotRunningError):
+            client.ask("status")
+
+
+def test_the_system_s_service_is_found_when_it_runs_with_this_config(daemon, tmp_path, monkeypatch):
+    monkeypatch.setattr(remote, "SYSTEM_STATE", tmp_path / "system")
+    mine, config = tmp_path / "mine", Path("/etc/stylewatch.yaml")
+    assert find_state_dir(mine, config) == mine
+    with ControlServer(tmp_path / "system", daemon.ask, {"config": str(config)}):
+        assert find_state_dir(mine, config) == tmp_path / "system"
+        assert find_state_dir(mine, None) == tmp_path / "system"
+        assert find_state_dir(mine, Path("/etc/other.yaml")) == mine
+        with ControlServer(mine, daemon.ask, {"config": str(config)}):
+            assert find_state_dir(mine, config) == mine
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@given(
+    st.builds(
+        Event,
+        kind=st.sampled_from(["running", "progress", "done", "failed"]),
+        message=texts, folder=texts, path=texts, output=texts, reason=texts,
+        job_id=st.integers(0), seconds=st.floats(0, 1e9), step=st.sampled_from([None, STEP]),
+        extra=st.dictionaries(texts, st.one_of(texts, st.integers(), st.booleans())),
+    )
+)  # fmt: skip
+def test_an_event_is_one_line_and_comes_back_as_it_was(told):
+    line = line_of(event_dict(told))
+    assert line.count(b"\n") == 1
+    assert event_of(json.loads(line)) == told
+
+
+def test_what_a_newer_daemon_adds_is_passed_over():
+    words = {"event": "done", "message": "m", "mood": "good"}
+    assert event_of(words) == event("done", message="m")

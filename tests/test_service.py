@@ -1,0 +1,389 @@
+"""What systemd is told, over a real datagram socket; the unit, as systemd's own checks see it."""
+
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stylewatch.domain import Event
+from stylewatch.errors import StylewatchError, UsageError
+from stylewatch.notify import Notifier, notify, watchdog_interval
+from stylewatch.service import (
+    install,
+    render_unit,
+    service_status,
+    shipped_unit,
+    uninstall,
+    unit_path,
+)
+
+
+class Listener:
+    """systemd's end of the notify socket."""
+
+    def __init__(self, address):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self.socket.settimeout(10)
+        self.socket.bind(address)
+        name = "@" + address[1:] if address.startswith("\0") else address
+        self.environ = {"NOTIFY_SOCKET": name}
+
+    def hear(self):
+        """The next message's lines, and who sent it."""
+        data, ancillary, _, _ = self.socket.recvmsg(4096, socket.CMSG_SPACE(12))
+        pid, _, _ = struct.unpack("3i", ancillary[0][2])
+        return data.decode().split("\n"), pid
+
+    def lines(self):
+        return self.hear()[0]
+
+    def silent(self):
+        self.socket.setblocking(False)
+        try:
+            self.socket.recv(4096)
+        except BlockingIOError:
+            return True
+        finally:
+            self.socket.settimeout(10)
+        return False
+
+
+@pytest.fixture(params=["path", "abstract"])
+def listener(request, tmp_path):
+    name = f"\0stylewatch-{os.getpid()}" if request.param == "abstract" else str(tmp_path / "n")
+    made = Listener(name)
+    yield made
+    made.socket.close()
+
+
+def event(kind, **more):
+    return Event(kind=kind, message=more.pop("message", kind), **more)
+
+
+def test_a_message_arrives_whole_and_in_utf_8(listener):
+    assert notify("READY=1", "STATUS=写真 café", environ=listener.environ)
+    assert listener.lines() == ["READY=1", "STATUS=写真 café"]
+
+
+@pytest.mark.parametrize("address", ["", "relative", "/nowhere/at/all", "vsock:2:1234", "@gone"])
+def test_nobody_to_tell_is_no_trouble(address):
+    assert not notify("READY=1", environ={"NOTIFY_SOCKET": address})
+
+
+def test_the_watchdog_s_interval_is_ours_only_when_it_names_us():
+    ours = str(os.getpid())
+    assert watchdog_interval({"WATCHDOG_USEC": "6000000"}) == 6.0
+    assert watchdog_interval({"WATCHDOG_USEC": "6000000", "WATCHDOG_PID": ours}) == 6.0
+    assert watchdog_interval({"WATCHDOG_USEC": "6000000", "WATCHDOG_PID": "1"}) is None
+    for nothing in ({}, {"WATCHDOG_USEC": "soon"}, {"WATCHDOG_USEC": "0"}):
+        assert watchdog_interval(nothing) is None
+
+
+def test_the_daemon_s_events_become_systemd_s_words(listener):
+    notifier = Notifier(environ=listener.environ)
+    notifier(event("watching", message="in → out"))
+    notifier(event("started", message="watching 1 folder"))
+    assert listener.lines() == ["READY=1", "STATUS=watching 1 folder"]
+    notifier(event("running", path="a.jpg", preset="ink", job_id=1))
+    assert listener.lines() == ["STATUS=painting a.jpg → ink"]
+    notifier(event("running", path="b.jpg", preset="ink", job_id=2))
+    assert listener.lines() == ["STATUS=painting a.jpg → ink, b.jpg → ink"]
+    notifier(event("done", job_id=1))
+    assert listener.lines() == ["STATUS=painting b.jpg → ink"]
+    notifier(event("failed", job_id=2))
+    assert listener.lines() == ["STATUS=watching 1 folder"]
+    notifier(event("progress", job_id=2))
+    notifier(event("done", job_id=2))
+    notifier(event("stopping"))
+    assert listener.lines() == ["STOPPING=1", "STATUS=stopping"]
+
+
+def test_a_file_s_name_cannot_speak_to_systemd(listener):
+    notifier = Notifier(environ=listener.environ)
+    notifier(event("running", path="a\nWATCHDOG=1\n\udcff\x1b.jpg", preset="ink"))
+    assert listener.lines() == [r"STATUS=painting a\nWATCHDOG=1\n\xff\x1b.jpg → ink"]
+
+
+def test_a_reload_says_when_it_began_and_that_it_ended(listener):
+    notifier = Notifier(environ=listener.environ)
+    before = time.monotonic_ns() // 1000
+    notifier.reloading()
+    first, second = listener.lines()
+    assert first == "RELOADING=1"
+    assert before <= int(second.removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
+    notifier.ready()
+    assert listener.lines() == ["READY=1"]
+
+
+def test_the_watchdog_is_fed_in_time_but_only_while_alive(listener):
+    alive = [True]
+    environ = listener.environ | {"WATCHDOG_USEC": "9000000"}
+    notifier = Notifier(lambda: alive[0], environ=environ)
+    for now in range(100, 110):
+        notifier.beat(float(now))
+    assert [listener.lines() for _ in range(4)] == [["WATCHDOG=1"]] * 4  # at 100, 103, 106, 109
+    alive[0] = False
+    notifier.beat(200.0)
+    assert listener.silent()
+
+
+def test_a_feeding_that_was_lost_is_made_up_for(tmp_path):
+    environ = {"NOTIFY_SOCKET": str(tmp_path / "n"), "WATCHDOG_USEC": "9000000"}
+    notifier = Notifier(environ=environ)
+    notifier.beat(1.0)
+    listener = Listener(str(tmp_path / "n"))
+    notifier.beat(1.1)
+    assert listener.lines() == ["WATCHDOG=1"]
+    listener.socket.close()
+
+
+DAEMON = textwrap.dedent("""
+    import signal, threading, time
+    from stylewatch.domain import Event
+    from stylewatch.notify import Notifier
+    notifier, stop = Notifier(), threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    notifier(Event(kind="started", message="watching"))
+    while not stop.wait(0.02):
+        notifier.beat(time.monotonic())
+    notifier(Event(kind="stopping", message=""))
+""")
+
+
+def test_a_daemon_s_life_as_systemd_hears_it(listener):
+    """READY, the watchdog fed again and again, STOPPING on SIGTERM: all from the main process."""
+    environ = os.environ | listener.environ | {"WATCHDOG_USEC": "300000"}
+    daemon = subprocess.Popen([sys.executable, "-c", DAEMON], env=environ)
+    try:
+        heard = [listener.hear() for _ in range(5)]
+        daemon.send_signal(signal.SIGTERM)
+        while heard[-1][0][0] != "STOPPING=1":
+            heard.append(listener.hear())
+        assert daemon.wait(10) == 0
+    finally:
+        daemon.kill()
+        daemon.wait()
+    assert heard[0][0] == ["READY=1", "STATUS=watching"]
+    assert {tuple(lines) for lines, _ in heard[1:-1]} == {("WATCHDOG=1",)}
+    assert {pid for _, pid in heard} == {daemon.pid}
+
+
+# --- the unit -------------------------------------------------------------------------------------
+
+needs_analyze = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"
+)
+
+
+def rendered(tmp_path, *, user=False, folders=()):
+    text = render_unit(
+        shipped_unit(user=user).read_text(encoding="utf-8"),
+        command=["/bin/true", "run", "--config", str(tmp_path / "a b.yaml")],
+        account="" if user else "painter",
+        writable=folders,
+    )
+    file = tmp_path / "stylewatch.service"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def analyze(*arguments, **environ):
+    command = ["systemd-analyze", *map(str, arguments)]
+    return subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=60, env=os.environ | environ
+    )
+
+
+@needs_analyze
+@pytest.mark.parametrize("user", [False, True])
+def test_systemd_finds_nothing_to_say_about_the_unit(tmp_path, user):
+    folders = [tmp_path / name for name in ("Fotos und Bilder", '50% "off"', "käse$HOME\\", "写真")]
+    file = rendered(tmp_path, user=user, folders=folders)
+    scope = ["--user"] if user else []
+    result = analyze(*scope, "verify", "--man=no", file, XDG_RUNTIME_DIR=str(tmp_path))
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@needs_analyze
+def test_the_check_itself_can_fail(tmp_path):
+    file = rendered(tmp_path)
+    file.write_text(file.read_text() + "\n[Service]\nNoSuchKey=1\n")
+    assert "NoSuchKey" in analyze("verify", "--man=no", file).stderr
+
+
+@needs_analyze
+def test_the_system_s_unit_is_hardened(tmp_path):
+    result = analyze("security", "--offline=true", "--threshold=30", rendered(tmp_path))
+    assert result.returncode == 0, result.stdout
+
+
+def test_the_unit_is_filled_in(tmp_path):
+    text = rendered(
+        tmp_path, folders=[Path("/b/in"), Path("/b"), Path("/a"), Path("/bc")]
+    ).read_text()
+    assert f'\nExecStart="/bin/true" "run" "--config" "{tmp_path}/a b.yaml"\n' in text
+    assert "\nUser=painter\n" in text
+    assert '\nReadWritePaths="-/a" "-/b" "-/bc"\n' in text
+    assert "\nKillMode=mixed\n" in text
+
+
+def test_a_user_s_unit_has_no_account_and_no_paths(tmp_path):
+    text = rendered(tmp_path, user=True, folders=[Path("/a")]).read_text()
+    assert "\nUser=" not in text
+    assert "\nReadWritePaths=" not in text
+    assert "\nExecStart=" in text
+
+
+def test_without_folders_and_account_the_example_s_are_gone():
+    template = shipped_unit(user=False).read_text(encoding="utf-8")
+    text = render_unit(template, command=["/x"])
+    assert "/srv/" not in text
+    assert "\nUser=" not in text
+
+
+@pytest.mark.parametrize("name", ["a\nExecStart=/bin/sh", "a\tb", "a\udcff"])
+def test_a_name_that_systemd_cannot_be_told_is_refused(name):
+    with pytest.raises(UsageError, match="Rename"):
+        render_unit("ReadWritePaths=x", command=["x"], writable=[Path("/", name)])
+
+
+def as_systemd_reads(line):
+    """The words of a line after systemd's rules for quotes, specifiers and `$`."""
+    words, word, escaped, inside = [], "", False, False
+    for char in line:
+        if escaped:
+            word, escaped = word + char, False
+        elif char == "\\":
+            escaped = True
+        elif char == '"':
+            inside = not inside
+            if not inside:
+                words.append(word)
+                word = ""
+        elif inside:
+            word += char
+    assert not inside
+    assert not escaped
+    for word in words:  # each doubled, and so standing for itself
+        assert "%" not in word.replace("%%", "")
+        assert "$" not in word.replace("$$", "")
+    return [word.replace("%%", "%").replace("$$", "$") for word in words]
+
+
+names = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1)
+
+
+@given(st.lists(names, min_size=1))
+def test_systemd_reads_back_every_word_as_it_was(words):
+    line = render_unit("ExecStart=x", command=words).rstrip("\n").removeprefix("ExecStart=")
+    assert as_systemd_reads(line) == words
+
+
+# --- install, uninstall, status -------------------------------------------------------------------
+
+SYSTEMCTL = """#!/bin/sh
+echo "$@" >> "$CALLS"
+case "$*" in
+  *Version*) echo Version=252 ;;
+  *ActiveState*)
+    printf 'ActiveState=active\\nUnitFileState=enabled\\nStatusText=painting a=b.jpg\\n'
+    printf 'Result=success\\nMainPID=42\\nNRestarts=3\\n' ;;
+  *"$REFUSE"*) echo "Job for stylewatch.service failed." >&2; exit 1 ;;
+esac
+"""
+
+
+@pytest.fixture
+def systemctl(tmp_path, monkeypatch):
+    """A systemctl that notes how it is called, and refuses what `REFUSE` names."""
+    program = tmp_path / "bin" / "systemctl"
+    program.parent.mkdir()
+    program.write_text(SYSTEMCTL)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
+    monkeypatch.setenv("REFUSE", "nothing")
+    return lambda: [
+        line.removeprefix("--user --no-ask-password --no-pager ")
+        for line in (tmp_path / "calls").read_text().splitlines()
+        if "Version" not in line
+    ]
+
+
+def test_install_puts_the_unit_in_place_and_starts_it(systemctl, tmp_path):
+    said = install(user=True, config=tmp_path / "my.yaml", writable=[], command=["/x/stylewatch"])
+    unit = tmp_path / "config/systemd/user/stylewatch.service"
+    assert unit_path(user=True) == unit
+    assert f'ExecStart="/x/stylewatch" "run" "--config" "{tmp_path}/my.yaml"' in unit.read_text()
+    assert list(unit.parent.iterdir()) == [unit]
+    assert systemctl() == [
+        "daemon-reload", "enable stylewatch.service", "restart stylewatch.service",
+    ]  # fmt: skip
+    assert said[0] == f"wrote {unit}"
+
+
+def test_a_second_install_replaces_the_first(systemctl, tmp_path):
+    install(user=True, config=tmp_path / "one.yaml", writable=[], start=False)
+    install(user=True, config=tmp_path / "two.yaml", writable=[], start=False)
+    assert "two.yaml" in unit_path(user=True).read_text()
+    assert not any("restart" in call for call in systemctl())
+
+
+def test_what_systemd_refuses_is_told_with_where_to_look(systemctl, tmp_path, monkeypatch):
+    monkeypatch.setenv("REFUSE", "restart")
+    with pytest.raises(StylewatchError, match="restart .* failed: Job for .* `journalctl --user"):
+        install(user=True, config=tmp_path / "my.yaml", writable=[])
+
+
+def test_uninstall_leaves_nothing(systemctl, tmp_path):
+    install(user=True, config=tmp_path / "my.yaml", writable=[], start=False)
+    uninstall(user=True)
+    assert not unit_path(user=True).exists()
+    assert systemctl()[-2:] == ["disable --now stylewatch.service", "daemon-reload"]
+    with pytest.raises(UsageError, match="not installed"):
+        uninstall(user=True)
+
+
+def test_status_is_what_systemd_says(systemctl, tmp_path):
+    install(user=True, config=tmp_path / "my.yaml", writable=[], start=False)
+    status = service_status(user=True)
+    assert (status.systemd, status.enabled, status.state) == (True, True, "active")
+    assert (status.text, status.pid, status.restarts) == ("painting a=b.jpg", 42, 3)
+    assert status.unit == unit_path(user=True)
+
+
+def test_without_systemd_each_says_so_and_what_to_do_instead(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    with pytest.raises(UsageError, match="no systemctl.*run `stylewatch run` under"):
+        install(user=True, config=tmp_path / "my.yaml", writable=[])
+    assert not unit_path(user=True).exists()
+    status = service_status(user=True)
+    assert not status.systemd
+    assert status.unit is None
+    assert status.text == "there is no systemctl"
+
+
+def test_an_account_that_does_not_exist_is_named(systemctl, tmp_path):
+    with pytest.raises(UsageError, match="nobody-of-that-name"):
+        install(user=False, config=tmp_path / "c.yaml", writable=[], account="nobody-of-that-name")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_place_that_is_not_ours_is_told_with_the_remedy(systemctl, tmp_path):
+    from stylewatch.errors import OutputError
+
+    with pytest.raises(OutputError, match="sudo"):
+        install(user=False, config=tmp_path / "c.yaml", writable=[])
