@@ -420,9 +420,7 @@ class Daemon:
         except EngineLost as error:
             self._ledger.put_back(job.id)
             self._tell("warning", f"workers lost: {error}", reason=error.reason)
-            self._executor.close()
-            self._executor = self._parts.open_executor(self.config, self._on_progress)
-            return
+            return  # executors heal by themselves
         except CancelledError:
             if self._stopping:
                 self._ledger.put_back(job.id)
