@@ -14,7 +14,7 @@ KEPT_RESULTS = 50
 KEPT_PROBLEMS = 20
 KEPT_LOSSES = 64
 RECENT_SECONDS = 3600.0
-_HEADLINES = frozenset({"started", "reload", "paused", "resumed", "stopping"})
+_HEADLINES = frozenset({"started", "reload"})
 
 
 @dataclass
@@ -179,6 +179,7 @@ class Board:
     def _begin(self, event: Event, now: float) -> None:
         row = self.folder(event.folder)
         row.waiting = max(0, row.waiting - 1)
+        self._keep(lambda problem: problem.job_id != event.job_id)  # it has another chance
         self.jobs[event.job_id] = JobRow(event.job_id, event.path, event.preset, now)
 
     def _note_step(self, event: Event, now: float) -> None:

@@ -9,6 +9,7 @@ import inspect
 import json
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -19,9 +20,11 @@ from typing import Annotated, Any, Literal, TypeVar
 import typer
 
 from stylewatch import __version__
+from stylewatch.domain import JobState
 from stylewatch.errors import (
     ConfigError,
     ExitCode,
+    NotRunningError,
     OutputError,
     PresetError,
     StylewatchError,
@@ -106,6 +109,15 @@ def _command(
         return function
 
     return register
+
+
+StateDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--state", metavar="DIR",
+        help="The daemon's state directory, where it is not the config's or the usual one.",
+    ),
+]  # fmt: skip
 
 
 class _Asked:
@@ -384,12 +396,14 @@ def watch(
     preset: PresetNames = None,
     weights: Weights = "",
     features: Features = None,
+    state: StateDir = None,
 ) -> None:
     """Watch one folder, without a config, until q or Ctrl-C.
 
     Photos that are in IN already and those that arrive are painted into OUT, sub-folders
     mirrored. A photo in a sub-folder named after a preset is painted in that one. What was
-    painted is remembered: a new start does nothing twice.
+    painted is remembered: a new start does nothing twice. To watch several folders at once, use a
+    config and `run`, or give each its own --state.
 
     Examples:
       stylewatch watch ~/Pictures/in ~/Pictures/out --preset nocturne
@@ -403,6 +417,8 @@ def watch(
     if weights:
         engine = _engine(weights)
         settings |= {"weights": engine.weights, "features": features or engine.features}
+    if state is not None:
+        settings["state_dir"] = str(state.expanduser().absolute())
     names = preset or [DEFAULT_PRESET]
     _serve(lambda: watch_config(input_dir, output, names, **settings))
 
@@ -493,7 +509,7 @@ def _config_file(named: Path | None) -> Path:
 def _serve(load: Callable[[], Any]) -> None:
     from stylewatch.serve import serve
 
-    serve(load, title=__version__, log_format=_Asked.log_format)
+    serve(load, version=__version__, log_format=_Asked.log_format)
 
 
 @contextmanager
@@ -716,3 +732,248 @@ def doctor(
         _answer([jsonable(finding) for finding in findings], "", as_json=True)
     if any(finding.state == "problem" for finding in findings):
         raise typer.Exit(ExitCode.FAILED)
+
+
+# --- look and steer -------------------------------------------------------------------------------
+
+
+@_command(app, panel=STEER)
+def console(*, config: ConfigPath = None, state: StateDir = None) -> None:
+    """Show the live view of a running daemon, also of one that systemd started.
+
+    q leaves the view and the daemon running; p pauses and resumes the daemon. Without a terminal
+    it writes one line per event, or JSON with --log-format json.
+    """
+    from stylewatch.console import open_console
+    from stylewatch.remote import Client, ask
+    from stylewatch.serve import thumbnail
+    from stylewatch.terminal import on_signals
+
+    folder = _state_dir(config, state)
+    left = threading.Event()
+
+    def pause(wanted: bool) -> None:
+        with suppress(StylewatchError):
+            ask(folder, "pause" if wanted else "resume")
+
+    with Client(folder) as client:
+
+        def leave() -> None:
+            left.set()
+            client.close()
+
+        with (
+            open_console(
+                log_format=_Asked.log_format,
+                title=str(client.about.get("version", "")),
+                attached=True,
+                on_quit=leave,
+                on_pause=pause,
+                thumbnail=thumbnail,
+            ) as view,
+            on_signals(leave),
+        ):
+            for event in client.events():
+                view(event)
+    if not left.is_set():
+        raise NotRunningError("the daemon has ended", remedy="`stylewatch run` starts one")
+
+
+@_command(app, panel=STEER)
+def status(*, config: ConfigPath = None, state: StateDir = None, as_json: Json = False) -> None:
+    """Say what the daemon does: folders, pictures in work, queue.
+
+    The exit code is 8 when no daemon runs; what the ledger knows is told all the same.
+
+    Examples:
+      stylewatch status
+      stylewatch status --json | jq .folders
+    """
+    from stylewatch.overview import look, overview_text
+
+    found = look(_state_dir(config, state))
+    _answer(found, overview_text(found), as_json=as_json)
+    if not found["running"]:
+        raise NotRunningError(found["problem"])
+
+
+@_command(app, panel=STEER)
+def jobs(
+    *,
+    failed: Annotated[bool, typer.Option("--failed", help="Those that need a look.")] = False,
+    done: Annotated[bool, typer.Option("--done", help="Those that are painted.")] = False,
+    waiting: Annotated[bool, typer.Option("--waiting", help="Those that are to do.")] = False,
+    running: Annotated[bool, typer.Option("--running", help="Those in work.")] = False,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="How many at most.")] = 50,
+    config: ConfigPath = None,
+    state: StateDir = None,
+    as_json: Json = False,
+) -> None:
+    """List jobs, the latest change first: a job is one photo in one style.
+
+    Works without a daemon too. `--failed` also names files that never became a job, and why.
+
+    Examples:
+      stylewatch jobs --failed
+      stylewatch jobs --done --limit 5 --json
+    """
+    from stylewatch.overview import FAILED, WAITING, jobs_text, list_jobs
+
+    states = [
+        *(FAILED if failed else ()),
+        *((JobState.DONE,) if done else ()),
+        *(WAITING if waiting else ()),
+        *((JobState.RUNNING, JobState.PUBLISHING) if running else ()),
+    ]
+    found = list_jobs(_state_dir(config, state), states, limit, notes=failed)
+    _answer(found, jobs_text(found), as_json=as_json)
+
+
+JobId = Annotated[int, typer.Argument(metavar="ID", help="The job's number, as `jobs` tells it.")]
+
+
+@_command(app, panel=STEER)
+def retry(
+    job_id: Annotated[
+        int | None, typer.Argument(metavar="ID", help="The job's number, as `jobs` tells it.")
+    ] = None,
+    *,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Everything that was set aside.")
+    ] = False,
+    reason: Annotated[
+        str, typer.Option(metavar="R", help="What was set aside for this reason, as crash.")
+    ] = "",
+    config: ConfigPath = None,
+    state: StateDir = None,
+) -> None:
+    """Paint again what was set aside: one job, all of them, or those with one reason.
+
+    A photo that is copied anew needs no retry: its change brings it back by itself.
+
+    Examples:
+      stylewatch retry 12
+      stylewatch retry --reason disk-full
+    """
+    if (job_id is not None) + everything + bool(reason) != 1:
+        raise UsageError("what to retry?", expected="ID, --all or --reason R")
+    count = _ask(config, state, "retry", job_id=job_id, reason=reason)
+    typer.echo(f"{count} job{'s' * (count != 1)} in the queue again", err=True)
+
+
+@_command(app, panel=STEER)
+def pause(*, config: ConfigPath = None, state: StateDir = None) -> None:
+    """Start no new pictures; those in work are finished, new photos are still noticed."""
+    _ask(config, state, "pause")
+
+
+@_command(app, panel=STEER)
+def resume(*, config: ConfigPath = None, state: StateDir = None) -> None:
+    """Go on after a pause."""
+    _ask(config, state, "resume")
+
+
+@_command(app, panel=STEER)
+def cancel(job_id: JobId, *, config: ConfigPath = None, state: StateDir = None) -> None:
+    """End the work at one picture and set it aside, until `retry`."""
+    _ask(config, state, "cancel", job_id=job_id)
+
+
+def _ask(config: Path | None, state: Path | None, command: str, **arguments: Any) -> Any:
+    from stylewatch.remote import ask
+
+    given = {name: value for name, value in arguments.items() if value not in (None, "")}
+    return ask(_state_dir(config, state), command, **given)
+
+
+def _state_dir(config: Path | None, state: Path | None) -> Path:
+    """Where the daemon has its state: as named, as the config says, or where it usually is."""
+    from stylewatch.config import default_state_dir, load_config
+    from stylewatch.remote import find_state_dir
+
+    if state is not None:
+        return state.expanduser().absolute()
+    try:
+        file = _config_file(config)
+        return find_state_dir(load_config(file).state_dir, file)
+    except ConfigError:  # none, or broken while the daemon goes on with what it has read
+        if config is not None:
+            raise
+        return find_state_dir(default_state_dir(), None)
+
+
+# --- the service ----------------------------------------------------------------------------------
+
+User = Annotated[
+    bool, typer.Option("--user", help="A service of your own, without root, from your login on.")
+]
+
+
+@_command(service_app, "install")
+def service_install(
+    *,
+    user: User = False,
+    config: ConfigPath = None,
+    account: Annotated[
+        str, typer.Option(metavar="NAME", help="Whom it runs as; otherwise who used sudo.")
+    ] = "",
+    no_start: Annotated[bool, typer.Option("--no-start", help="Do not start it now.")] = False,
+) -> None:
+    """Write the unit for this config, enable it and start it.
+
+    It may write to the folders of the config and to nothing else. After a change of the folders
+    in the config, install it again.
+
+    Examples:
+      stylewatch service install --user
+      sudo stylewatch service install --config /etc/stylewatch.yaml --account anna
+    """
+    from stylewatch.config import load_config
+    from stylewatch.service import install
+
+    file = _config_file(config)
+    lines = install(
+        user=user,
+        config=file,
+        writable=_written_to(load_config(file)),
+        account=account,
+        start=not no_start,
+    )
+    typer.echo("\n".join(lines), err=True)
+
+
+def _written_to(config: Any) -> list[Path]:
+    """The folders that the daemon writes to."""
+    from stylewatch.config import default_state_dir
+
+    folders = [folder.output for folder in config.folders]
+    for folder in config.folders:
+        folders += [folder.input] if folder.after != "keep" else []
+        folders += [folder.after] if isinstance(folder.after, Path) else []
+    return folders + ([config.state_dir] if config.state_dir != default_state_dir() else [])
+
+
+@_command(service_app, "uninstall")
+def service_uninstall(*, user: User = False) -> None:
+    """Stop and disable the service and remove its unit; photos, results and ledger stay."""
+    from stylewatch.service import uninstall
+
+    typer.echo("\n".join(uninstall(user=user)), err=True)
+
+
+@_command(service_app, "status")
+def service_status(*, user: User = False, as_json: Json = False) -> None:
+    """Say how the service stands; exit code 8 when it does not run."""
+    from stylewatch.lines import jsonable, visible
+    from stylewatch.service import service_status
+
+    found = service_status(user=user)
+    running = found.state in {"active", "activating", "reloading"}
+    words = [found.state or "unknown", "enabled" if found.enabled else "not enabled"]
+    words += [f"process {found.pid}"] if found.pid else []
+    words += [f"{found.restarts} restarts"] if found.restarts else []
+    words += [found.result] if found.state == "failed" else []
+    lines = [", ".join(words), f"unit: {found.unit or 'not installed'}", found.text]
+    _answer(jsonable(found), "\n".join(visible(line) for line in lines if line), as_json=as_json)
+    if not running:
+        raise typer.Exit(ExitCode.NOT_RUNNING)

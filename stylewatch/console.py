@@ -42,6 +42,7 @@ def open_console(
     *,
     log_format: LogFormat = "text",
     title: str = "",
+    attached: bool = False,
     on_quit: Callable[[], None] = lambda: None,
     on_pause: Callable[[bool], None] = lambda _paused: None,
     chatter: Path | None = None,
@@ -51,6 +52,7 @@ def open_console(
     """The right sink for where we run: a live view on a terminal, otherwise one line per event.
 
     Meanwhile stderr is ours alone; what libraries write there goes to the file `chatter`.
+    `attached` to a daemon that goes on, the view ends without a word.
     """
     with stderr_for_us(chatter) as stream:
         if log_format == "json" or not is_live(stream, environ):
@@ -60,7 +62,7 @@ def open_console(
         live.board.title = title
         with live:
             yield live
-        for line in farewell(live.board):
+        for line in () if attached else farewell(live.board):
             print(line, file=stream)
 
 
@@ -177,8 +179,8 @@ def farewell(board: Board) -> list[str]:
         words.append(f"{board.waiting + len(board.jobs)} left for the next start")
     problems = [row for row in board.problems if row.kind == "failed"][:5]
     return [
-        *(visible(row.message) for row in reversed(problems)),
-        f"stylewatch: {', '.join(words)}",
+        *(f"{visible(row.message)}\n" for row in reversed(problems)),
+        f"stylewatch: {', '.join(words)}\n",
     ]
 
 

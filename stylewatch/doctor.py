@@ -27,6 +27,7 @@ from stylewatch.ledger import LedgerReader
 from stylewatch.lines import short_path
 from stylewatch.listing import network_devices
 from stylewatch.presets import Presets, user_presets_dir
+from stylewatch.service import UNIT, service_status
 from stylewatch.watches import watch_limit
 
 State = Literal["ok", "warning", "problem"]
@@ -374,7 +375,20 @@ def _usual_settings() -> StyleSettings:
 
 
 def _service() -> Iterator[Finding]:
-    yield from ()
+    found = [(scope, service_status(user=scope == "--user")) for scope in ("", "--user")]
+    installed = [(scope, status) for scope, status in found if status.unit]
+    for scope, status in installed:
+        words = " ".join(["the service", *([scope] if scope else [])])
+        text = f"{words} is {status.state or 'unknown'}: {status.text or status.result}"
+        if status.state in {"active", "reloading"} and status.enabled:
+            yield ok("service", text)
+        elif status.state in {"active", "reloading", "activating"}:
+            yield warning("service", f"{text}, not enabled", f"systemctl {scope} enable {UNIT}")
+        else:
+            remedy = f"`journalctl {scope} -u stylewatch -e` tells why"
+            yield problem("service", text, remedy)
+    if not installed:
+        yield ok("service", "not installed; `stylewatch service install --user` would")
 
 
 def _engine_failure(words: dict[str, Any], code: int, stderr: str) -> Finding:

@@ -3,22 +3,30 @@
 What `watch` and `run` do. Knows nothing of the command line.
 """
 
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stylewatch.config import Config
-from stylewatch.console import open_console
+from stylewatch.config import Config, Folder
+from stylewatch.console import LiveConsole, open_console
+from stylewatch.control import ControlServer
 from stylewatch.daemon import Daemon, Parts
 from stylewatch.domain import EngineSettings, Event, JobRequest, Outcome, Step
 from stylewatch.executors import open_executor
 from stylewatch.images import probe, read_facts, structural_end
 from stylewatch.lines import LogFormat
 from stylewatch.locks import Locks
+from stylewatch.metrics import Metrics, MetricsServer
+from stylewatch.notify import Notifier
 from stylewatch.terminal import on_signals
 
+LOOK_SECONDS = 2.0  # how often the config's files are looked at
+STATUS_SECONDS = 5.0  # for the daemon to answer whoever reads the metrics
 CHATTER = "chatter.log"
 """In the state directory: what libraries and workers said."""
 
@@ -32,7 +40,7 @@ def run_in_worker(
     return run_job(request, engine, report=report)
 
 
-def serve(load: Callable[[], Config], *, title: str = "", log_format: LogFormat = "text") -> None:
+def serve(load: Callable[[], Config], *, version: str, log_format: LogFormat = "text") -> None:
     """Run the daemon until a signal, `q` or a command ends it.
 
     Raises:
@@ -47,32 +55,88 @@ def serve(load: Callable[[], Config], *, title: str = "", log_format: LogFormat 
             sink(event)
 
     daemon = Daemon(config, _parts(), tell, load=load)
+    notifier = Notifier()
+    metrics = Metrics(lambda: daemon.ask("status").result(STATUS_SECONDS))
+    on_change = _OnChange(daemon)
     stop = threading.Event()
 
     def end() -> None:
         stop.set()
         daemon.wake()
 
+    def reload() -> None:
+        notifier.reloading()
+        daemon.ask("reload").add_done_callback(lambda _: notifier.ready())
+
+    def after_tick(now: float) -> None:
+        notifier.beat(now)
+        on_change.look(now)
+
+    port = config.metrics_port
+    about = {"version": version, "config": config.file and str(config.file.absolute())}
     with (
         open_console(
             log_format=log_format,
-            title=title,
+            title=version,
             on_quit=end,
-            on_pause=lambda wanted: _ask(daemon, "pause" if wanted else "resume"),
+            on_pause=lambda wanted: _pause(daemon, wanted=wanted),
             chatter=config.state_dir / CHATTER,
-            thumbnail=_thumbnail,
+            thumbnail=thumbnail,
         ) as console,
-        on_signals(end, hang_up=lambda: _ask(daemon, "reload")),
+        ControlServer(config.state_dir, daemon.ask, about) as control,
+        MetricsServer(port, metrics.text) if port else nullcontext(),
+        # A terminal that is closed ends us; a service without one is asked to reload.
+        on_signals(end, hang_up=end if isinstance(console, LiveConsole) else reload),
         ThreadPoolExecutor(1, thread_name_prefix="daemon") as pool,
     ):
-        sinks.append(console)
+        sinks += [console, control, notifier, *([metrics] if port else [])]
         for folder in config.folders:
-            message = f"{folder.input} → {folder.output}"
-            tell(
-                Event(kind="watching", message=message, folder=folder.name, path=str(folder.input))
-            )
+            tell(_watching(folder))
         # The main thread stays free for signals, whose handlers may then use the daemon's locks.
-        pool.submit(daemon.run, stop).result()
+        pool.submit(daemon.run, stop, after_tick).result()
+
+
+def _watching(folder: Folder) -> Event:
+    message = f"{folder.input} → {folder.output}"
+    return Event(kind="watching", message=message, folder=folder.name, path=str(folder.input))
+
+
+def _pause(daemon: Daemon, *, wanted: bool) -> None:
+    daemon.ask("pause" if wanted else "resume")  # what comes of it is told as an event
+
+
+@dataclass
+class _OnChange:
+    """Has the config read again when its file or a preset's has changed and then rested."""
+
+    daemon: Daemon
+    _next: float = -math.inf
+    _read: dict[Path, tuple[int, int, int]] | None = None
+    _seen: dict[Path, tuple[int, int, int]] | None = None
+
+    def look(self, now: float) -> None:
+        """In the daemon's thread, after each of its ticks."""
+        config = self.daemon.config
+        if now < self._next or config.file is None:
+            return
+        self._next = now + LOOK_SECONDS
+        presets = (file for folder in config.preset_dirs for file in folder.glob("*.y*ml"))
+        seen = {file: _state_of(file) for file in (config.file, *presets)}
+        if self._read is None:
+            self._read = seen
+        elif seen not in (self._read, self._seen):
+            self._seen = seen  # somebody is at it: one more look
+        elif seen != self._read:
+            self._read = seen
+            self.daemon.ask("reload")
+
+
+def _state_of(file: Path) -> tuple[int, int, int]:
+    try:
+        stat = file.stat()
+    except OSError:
+        return (0, 0, 0)
+    return (stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
 def _refuse_a_second(config: Config) -> None:
@@ -98,11 +162,8 @@ def _parts() -> Parts:
     )
 
 
-def _ask(daemon: Daemon, command: str) -> None:
-    daemon.ask(command)  # what comes of it is told as an event
-
-
-def _thumbnail(file: Path, width: int, height: int) -> Any:
+def thumbnail(file: Path, width: int, height: int) -> Any:
+    """For the console's pictures; what opens them is loaded when the first is shown."""
     from stylewatch.preview import thumbnail  # noqa: PLC0415
 
     return thumbnail(file, width, height)

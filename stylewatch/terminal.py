@@ -52,7 +52,11 @@ def on_signals(
     handlers: dict[int, Callable[[int, object], None]] = {signal.SIGINT: end, signal.SIGTERM: end}
     if hang_up is not None:
         handlers[signal.SIGHUP] = lambda _number, _frame: hang_up()
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    before = {
+        number: signal.signal(number, handler)
+        for number, handler in handlers.items()
+        if signal.getsignal(number) != signal.SIG_IGN  # nohup, a job in the background
+    }
     try:
         yield
     finally:
@@ -135,16 +139,20 @@ def stderr_for_us(chatter: Path | None) -> Iterator[TextIO]:
     Libraries and crashing workers write to stderr as they like, which would tear the view.
     """
     sys.stderr.flush()
-    with os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace") as terminal:
-        target = _open_chatter(chatter)
-        os.dup2(target, 2)
-        os.close(target)
-        try:
-            yield terminal
-        finally:
-            with suppress(OSError, ValueError):
-                sys.stderr.flush()
-            os.dup2(terminal.fileno(), 2)
+    kept = os.dup(2)
+    terminal = os.fdopen(kept, "w", encoding="utf-8", errors="replace", closefd=False)
+    target = _open_chatter(chatter)
+    os.dup2(target, 2)
+    os.close(target)
+    try:
+        yield terminal
+    finally:
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
+        os.dup2(kept, 2)
+        with suppress(OSError):  # the terminal may be gone: that is no reason to fail
+            terminal.close()
+        os.close(kept)
 
 
 def _open_chatter(chatter: Path | None) -> int:

@@ -92,8 +92,9 @@ def _fitted(lines: list[Text], count: int) -> list[Text]:
 def _header(board: Board, width: int) -> Text:
     counts = f"{board.waiting} waiting · {board.done} done"
     right = Text(counts)
-    if board.failed:
-        right.append(f" · {board.failed} failed", "bold red")
+    failed = sum(row.problems for row in board.folders.values())
+    if failed:
+        right.append(f" · {failed} failed", "bold red")
     state = "stopping" if board.stopping else "paused" if board.paused else ""
     left = Text.assemble(("stylewatch ", "bold"), (visible(board.title), "dim"))
     if state:
