@@ -22,7 +22,7 @@ from rich.text import Text
 
 from stylewatch.board import Board, ResultRow
 from stylewatch.domain import Event
-from stylewatch.lines import Lines, LogFormat, duration, is_journal, visible
+from stylewatch.lines import Lines, LogFormat, is_journal, time_left, visible
 from stylewatch.terminal import Screen, is_live, pressed, single_keys, stderr_for_us
 from stylewatch.view import Pictures, Pixels, draw_board, picture_room
 
@@ -62,8 +62,9 @@ def open_console(
         live.board.title = title
         with live:
             yield live
-        for line in () if attached else farewell(live.board):
-            print(line, file=stream)
+        with suppress(OSError):  # the terminal was closed
+            stream.writelines(() if attached else farewell(live.board))
+            stream.flush()
 
 
 class LiveConsole:
@@ -221,7 +222,7 @@ class _Bars:
             step = event.step
             figures = (
                 f"scale {step.scale}/{step.scales}  {step.evaluation}/{step.evaluations}"
-                f"  loss {step.loss:.3g}  {duration(step.eta_seconds)} left"
+                f"  loss {step.loss:.3g}  {time_left(step)}"
             )
             task = self._tasks[event.job_id]
             self._progress.update(task, completed=step.fraction, figures=figures)

@@ -71,13 +71,23 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def time_left(step: Step) -> str:
+    """`12 s left`; nothing while the pace is not known yet, as the first evaluations are slow."""
+    if step.scale == 1 and step.evaluation <= 3:
+        return ""
+    return f"{duration(step.eta_seconds)} left"
+
+
 def progress_text(step: Step) -> str:
     """One evaluation in words."""
-    return (
-        f"scale {step.scale}/{step.scales}, {step.width}x{step.height}, "
-        f"evaluation {step.evaluation}/{step.evaluations}, loss {step.loss:.4g}, "
-        f"{duration(step.eta_seconds)} left"
-    )
+    words = [
+        f"scale {step.scale}/{step.scales}",
+        f"{step.width}x{step.height}",
+        f"evaluation {step.evaluation}/{step.evaluations}",
+        f"loss {step.loss:.4g}",
+        time_left(step),
+    ]
+    return ", ".join(filter(None, words))
 
 
 def event_text(event: Event) -> str:

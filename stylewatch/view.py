@@ -20,7 +20,7 @@ from rich.text import Text
 
 from stylewatch.board import Board, FolderRow, JobRow, ProblemRow, ResultRow
 from stylewatch.domain import Step
-from stylewatch.lines import duration, short_path, visible
+from stylewatch.lines import duration, short_path, time_left, visible
 
 Pixels = Sequence[Sequence[tuple[int, int, int]]]
 """Rows of RGB pixels."""
@@ -169,7 +169,7 @@ def _work(board: Board, width: int, room: int, now: float) -> list[Text]:
 
 def _job(row: JobRow, width: int, now: float) -> list[Text]:
     step = row.step
-    right = Text(f"{duration(step.eta_seconds)} left" if step else duration(now - row.since))
+    right = Text((step and time_left(step)) or duration(now - row.since))
     left = Text.assemble("  ", (_tail(visible(row.path), width // 2), "bold"))
     left.append(f" → {visible(row.preset)}", "magenta")
     first = _justified(left, right, width)

@@ -18,6 +18,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from stylewatch import cli
+from stylewatch.config import load_config
 from stylewatch.errors import ExitCode, StylewatchError
 
 HERE = Path(__file__).parent
@@ -454,6 +455,37 @@ class TestWithoutADaemon:
         code, _, err = stylewatch("retry", *arguments)
         assert code == 2
         assert "--reason" in one_line(err)
+
+
+class TestService:
+    @pytest.fixture(autouse=True)
+    def no_systemd(self, monkeypatch):
+        """Nothing is really installed, whatever this machine has."""
+        monkeypatch.setenv("PATH", "/nowhere")
+
+    def test_without_systemd_it_says_so(self, stylewatch, tmp_path):
+        stylewatch("init", tmp_path, "--preset", "quick")
+        file = tmp_path / "stylewatch.yaml"
+        code, _, err = stylewatch("service", "install", "--user", "--config", file)
+        assert code == 2
+        assert "there is no systemctl" in one_line(err)
+
+    def test_nothing_installed_is_no_service(self, stylewatch):
+        code, out, _ = stylewatch("service", "status", "--user")
+        assert code == 8
+        assert "not installed" in out
+        assert json.loads(stylewatch("service", "status", "--user", "--json")[1])["unit"] is None
+        assert stylewatch("service", "uninstall", "--user")[0] == 2
+
+    def test_it_may_write_to_its_folders_alone(self, tmp_path, home):
+        file = tmp_path / "stylewatch.yaml"
+        file.write_text(
+            "folders:\n"
+            "  - {input: a, output: b, preset: quick}\n"
+            "  - {input: c, output: d, preset: quick, after: {move: e}}\n"
+        )
+        folders = cli._written_to(load_config(file))
+        assert {folder.name for folder in folders} == set("bdce")
 
 
 class Daemon:

@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 NASTY = "a\x1b[31m[red]b[/red]\n\udcff\u202e\r.jpg"
 
 
-def a_step(scale=1, evaluation=1, loss=2.0, fraction=0.5):
+def a_step(scale=1, evaluation=5, loss=2.0, fraction=0.5):
     return Step(
         scale=scale,
         scales=3,
@@ -142,7 +142,8 @@ class TestLines:
                        step=a_step(scale=1 + number // 70, evaluation=number % 70 + 1)))  # fmt: skip
         lines = stream.getvalue().splitlines()
         assert len(lines) == 6
-        assert "a.jpg → ink: scale 1/3, 192x128, evaluation 1/80, loss 2, 12 s left" in lines[0]
+        assert "a.jpg → ink: scale 1/3, 192x128, evaluation 1/80, loss 2" in lines[0]
+        assert "evaluation 31/80, loss 2, 12 s left" in lines[1]
 
     def test_json_lines_are_valid_for_strict_readers_and_hold_every_field(self):
         lines = self.written(events(), log_format="json")
@@ -333,9 +334,10 @@ with open_console(on_quit=lambda: quits.append(1), chatter=sys.argv[1]) as conso
     for event in events():
         console(event)
     os.write(2, b"chatter of a library\\n")
-    while not quits:
+    while not quits and not os.path.exists(sys.argv[1] + ".end"):
         time.sleep(0.05)
-print("quit", flush=True)
+if quits:
+    print("quit", flush=True)
 """
 
 
@@ -413,6 +415,15 @@ class TestLiveConsole:
         read_until(main, b"1--starry.jpg")
         fcntl.ioctl(main, termios.TIOCSWINSZ, struct.pack("HHHH", 20, 70, 0, 0))
         assert b"\x1b[2J" in read_until(main, b"\x1b[20;1H")
+
+    def test_a_terminal_that_is_closed_is_no_error(self, terminal, tmp_path):
+        process, main, _ = terminal()
+        read_until(main, b"1--starry.jpg")
+        other = os.open("/dev/null", os.O_RDONLY)
+        os.dup2(other, main)
+        os.close(other)
+        (tmp_path / "chatter.end").touch()
+        assert process.wait(5) == 0
 
     def test_a_dumb_terminal_gets_lines(self, terminal):
         _, main, _ = terminal(TERM="dumb")

@@ -1,0 +1,86 @@
+"""Around the daemon: who may run it, and when it reads its config again."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from stylewatch.config import watch_config
+from stylewatch.errors import LockedError
+from stylewatch.locks import Locks
+from stylewatch.serve import _OnChange, _refuse_a_second
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    (tmp_path / "config/stylewatch/presets").mkdir(parents=True)
+    (tmp_path / "in").mkdir()
+    file = tmp_path / "stylewatch.yaml"
+    file.write_text("1")
+    config = watch_config(
+        tmp_path / "in", tmp_path / "out", ["painting"], state_dir=str(tmp_path / "state")
+    )
+    return replace(config, file=file)
+
+
+def touch(file: Path, text: str) -> None:
+    file.write_text(text)
+    os.utime(file, ns=(1, len(text)))
+
+
+class TestOnChange:
+    @pytest.fixture
+    def watcher(self, config):
+        asked = []
+        daemon = SimpleNamespace(config=config, ask=asked.append)
+        now = 0.0
+        on_change = _OnChange(daemon)
+
+        def look():
+            nonlocal now
+            now += 10.0
+            on_change.look(now)
+            return len(asked)
+
+        look()
+        return look
+
+    def test_nothing_changed_nothing_read(self, watcher):
+        assert [watcher() for _ in range(3)] == [0, 0, 0]
+
+    def test_a_change_is_read_once_and_when_it_has_rested(self, watcher, config):
+        touch(config.file, "22")
+        assert watcher() == 0  # somebody may still be writing
+        touch(config.file, "333")
+        assert watcher() == 0
+        assert [watcher() for _ in range(3)] == [1, 1, 1]
+
+    def test_a_new_a_changed_and_a_removed_preset_count(self, watcher, config):
+        preset = config.preset_dirs[-1] / "mine.yaml"
+        touch(preset, "1")
+        assert [watcher(), watcher()] == [0, 1]
+        touch(preset, "22")
+        assert [watcher(), watcher()] == [1, 2]
+        preset.unlink()
+        assert [watcher(), watcher()] == [2, 3]
+
+    def test_without_a_file_there_is_nothing_to_read(self, config):
+        daemon = SimpleNamespace(config=replace(config, file=None), ask=pytest.fail)
+        _OnChange(daemon).look(1.0)
+
+
+def test_a_second_daemon_is_refused_before_the_screen_is_taken(config):
+    _refuse_a_second(config)
+    locks = Locks()
+    locks.hold_state(config.state_dir)
+    with pytest.raises(LockedError, match=str(os.getpid())):
+        _refuse_a_second(config)
+    locks.release()
+    _refuse_a_second(config)
+    locks.hold_folder(config.folders[0].input)
+    with pytest.raises(LockedError, match="watches"):
+        _refuse_a_second(config)
+    locks.release()
