@@ -175,9 +175,9 @@ def _job(row: JobRow, width: int, now: float) -> list[Text]:
     first = _justified(left, right, width)
     if step is None:
         return [first, Text("    getting ready", "dim")]
-    sparks = sparkline(row.losses, 10 if width < 100 else 24)
     second = Text.assemble("    ", _bar(step.fraction, width // 3), f" {step.fraction:>4.0%}  ")
     second.append(_figures(step, width), "dim")
+    sparks = sparkline(row.losses, min(24, width - second.cell_len - 3))
     return [first, second.append("  ").append(sparks, "cyan")]
 
 
@@ -196,7 +196,7 @@ def _bar(fraction: float, width: int) -> Text:
 
 def sparkline(values: Sequence[float], width: int) -> str:
     """The course of the values in at most `width` characters, on a logarithmic scale."""
-    if len(values) < 2:
+    if len(values) < 2 or width < 2:
         return ""
     if len(values) > width:
         values = [values[i * (len(values) - 1) // (width - 1)] for i in range(width)]

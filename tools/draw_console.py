@@ -1,0 +1,87 @@
+"""Draws docs/console.svg: the live view with three jobs, a failure and a blocked folder."""
+
+import io
+import re
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from stylewatch.board import Board
+from stylewatch.domain import Event, Step
+from stylewatch.view import draw_board
+
+WIDTH, HEIGHT = 100, 26
+TARGET = Path(__file__).parent.parent / "docs" / "console.svg"
+NOON = time.mktime((2026, 6, 21, 12, 0, 0, 0, 0, -1))
+
+
+def story():
+    """Seconds after noon, and what happened then."""
+    yield 0, Event(kind="started", message="watching 2 folders", extra={"slots": 3})
+    for name, waiting, failed in (("in", 12, 1), ("nas", 3, 0)):
+        place = f"/home/anna/Pictures/{name}"
+        extra = {"waiting": waiting, "failed": failed}
+        yield 0, Event(kind="folder", message="", folder=name, path=place, extra=extra)
+    for number, (photo, preset, seconds) in enumerate(
+        [("lake", "nocturne", 21.0), ("lake", "woodcut", 19.0), ("harbour", "ink", 23.0)]
+    ):
+        output = f"/home/anna/Pictures/out/2026/{photo}--{preset}.jpg"
+        about = {"path": f"2026/{photo}.jpg", "preset": preset, "job_id": number + 1}
+        yield (
+            20 * (number + 1),
+            Event(kind="done", message="", folder="out", output=output, seconds=seconds, **about),
+        )
+    yield 61, Event(
+        kind="failed", folder="out", job_id=4, reason="truncated",
+        message="2026/IMG_0417.jpg: the file ends before its picture does. Copy it again; the new "
+        "copy is painted by itself",
+    )  # fmt: skip
+    yield 62, Event(
+        kind="folder", folder="nas", path="/mnt/nas/photos", reason="blocked",
+        message="/mnt/nas/paintings: only 12 MB free; it goes on when there is space",
+        extra={"waiting": 3, "failed": 0},
+    )  # fmt: skip
+    for job, (photo, preset, scale, evaluation) in enumerate(
+        [("beach", "watercolour", 3, 6), ("old-town", "mosaic", 2, 11), ("cat", "pastel", 1, 27)],
+        start=5,
+    ):
+        about = {"path": f"2026/{photo}.jpg", "preset": preset, "job_id": job, "folder": "in"}
+        yield 60 + job, Event(kind="running", message="", **about)
+        for number in range(1, evaluation + 1):
+            yield 60 + job, Event(kind="progress", message="", step=a_step(scale, number), **about)
+    yield 62, Event(kind="folder", message="", folder="in", extra={"waiting": 12, "failed": 1},
+                    path="/home/anna/Pictures/in")  # fmt: skip
+
+
+def a_step(scale: int, number: int) -> Step:
+    evaluations = (40, 20, 10)
+    done = sum(n * 4**at for at, n in enumerate(evaluations[: scale - 1])) + number * 4 ** (
+        scale - 1
+    )
+    fraction = done / sum(n * 4**at for at, n in enumerate(evaluations))
+    return Step(
+        scale=scale, scales=3, width=256 * 2 ** (scale - 1), height=192 * 2 ** (scale - 1),
+        evaluation=number, evaluations=evaluations[scale - 1], loss=11 / number**0.7, content=0.5,
+        style=0.1, tv=0.0, fraction=fraction, seconds=9.0,
+        eta_seconds=22 * (1 - fraction),
+    )  # fmt: skip
+
+
+def main() -> None:
+    board = Board()
+    board.title = "0.1.0"
+    for seconds, event in story():
+        board.apply(event, NOON + seconds)
+    board.folders.pop("out", None)
+    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
+    for line in draw_board(board, WIDTH, HEIGHT, NOON + 70):
+        line.spans = [span for span in line.spans if not getattr(span.style, "link", None)]
+        console.print(line)
+    svg = console.export_svg(title="stylewatch run", unique_id="console")
+    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # nothing is fetched
+    TARGET.write_text(svg, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
