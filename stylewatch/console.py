@@ -24,7 +24,7 @@ from stylewatch.board import Board, ResultRow
 from stylewatch.domain import Event
 from stylewatch.lines import Lines, LogFormat, is_journal, time_left, visible
 from stylewatch.terminal import Screen, is_live, pressed, single_keys, stderr_for_us
-from stylewatch.view import Pictures, Pixels, draw_board, picture_room
+from stylewatch.view import Pixels, draw_board, draw_pictures, picture_room
 
 Thumbnail = Callable[[Path, int, int], Pixels]
 """(file, width, height) -> pixels, no larger than that. Handed in: a picture is opened only when
@@ -85,7 +85,7 @@ class LiveConsole:
             "p": lambda: on_pause(not self.board.paused),
         }
         self._thumbnail = thumbnail
-        self._pictures: tuple[tuple[ResultRow, int, int], Pictures | None] | None = None
+        self._pictures: tuple[tuple[ResultRow, int, int], list[Text]] | None = None
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="console", daemon=True)
@@ -142,10 +142,10 @@ class LiveConsole:
                 taken = True
         return taken
 
-    def _latest_pictures(self, screen: Screen) -> Pictures | None:
-        """The newest result beside its photo, read once; None where it can't be shown."""
+    def _latest_pictures(self, screen: Screen) -> list[Text]:
+        """The newest result beside its photo, read once; nothing where it can't be shown."""
         if self._thumbnail is None or not screen.in_colour or not self.board.results:
-            return None
+            return []
         row = self.board.results[0]
         key = (row, *picture_room(*screen.size()))
         if self._pictures is None or self._pictures[0] != key:
@@ -153,18 +153,16 @@ class LiveConsole:
         return self._pictures[1]
 
 
-def _read_pictures(
-    thumbnail: Thumbnail, row: ResultRow, columns: int, rows: int
-) -> Pictures | None:
+def _read_pictures(thumbnail: Thumbnail, row: ResultRow, columns: int, rows: int) -> list[Text]:
     if rows < 4:
-        return None
+        return []
     try:
         photo, painting = (
             thumbnail(Path(path), columns, rows * 2) for path in (row.source, row.output)
         )
     except Exception:  # noqa: BLE001  (moved or deleted by now: the view goes on without)
-        return None
-    return photo, painting
+        return []
+    return draw_pictures(photo, painting)
 
 
 def _nothing() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from rich.console import Console
-from rich.segment import Segment, Segments
+from rich.segment import Segments
 from rich.text import Text
 
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l\x1b[2J", "\x1b[?25h\x1b[?1049l"
@@ -78,7 +78,7 @@ class Screen:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._console = Console(file=stream, force_terminal=True, highlight=False)
-        self._shown: list[list[Segment]] = []
+        self._shown: list[Text] = []
         self._size = (0, 0)
 
     @property
@@ -109,21 +109,22 @@ class Screen:
         size = self.size()
         if size != self._size:
             self._size, self._shown = size, []
-        options = self._console.options.update(width=size[0], no_wrap=True, overflow="crop")
-        wanted = [self._console.render_lines(line, options, pad=True)[0] for line in lines]
         changed = [
             f"\x1b[{row};1H{self._encoded(line)}"
-            for row, line in enumerate(wanted, start=1)
+            for row, line in enumerate(lines, start=1)
             if self._shown[row - 1 : row] != [line]
         ]
         if changed:
             clear = "" if self._shown else "\x1b[2J"
             self._write(BEGIN_FRAME + clear + "".join(changed) + END_FRAME)
-        self._shown = wanted
+        self._shown = list(lines)
 
-    def _encoded(self, line: list[Segment]) -> str:
+    def _encoded(self, line: Text) -> str:
+        width = self._size[0]
+        options = self._console.options.update(width=width, no_wrap=True, overflow="crop")
+        segments = self._console.render_lines(line, options, pad=True)[0]
         with self._console.capture() as capture:
-            self._console.print(Segments(line), end="", soft_wrap=True)
+            self._console.print(Segments(segments), end="", soft_wrap=True)
         return capture.get()
 
     def _write(self, text: str) -> None:

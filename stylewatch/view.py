@@ -24,8 +24,6 @@ from stylewatch.lines import duration, short_path, time_left, visible
 
 Pixels = Sequence[Sequence[tuple[int, int, int]]]
 """Rows of RGB pixels."""
-Pictures = tuple[Pixels, Pixels]
-"""The photo and the painting made of it."""
 
 WIDE: Final = 140
 """From this many columns on, results and problems stand beside the folders."""
@@ -40,7 +38,7 @@ _RULER: Final = Console(file=io.StringIO())  # rich wants one to wrap text
 
 
 def draw_board(
-    board: Board, width: int, height: int, now: float, pictures: Pictures | None = None
+    board: Board, width: int, height: int, now: float, pictures: Sequence[Text] = ()
 ) -> list[Text]:
     """The whole view: exactly `height` lines, none wider than `width` cells."""
     room = height - 2
@@ -63,13 +61,13 @@ def _below(board: Board, width: int, room: int, now: float) -> list[Text]:
 
 
 def _beside(
-    board: Board, width: int, room: int, now: float, pictures: Pictures | None
+    board: Board, width: int, room: int, now: float, pictures: Sequence[Text]
 ) -> list[Text]:
     """Two columns for wide terminals, with the latest pictures where there is room."""
     half = (width - 2) // 2
     left = [*_folders(board, half, room // 4), *_work(board, half, room // 3, now)]
-    if pictures:
-        left += draw_pictures(pictures, half, room - len(left))
+    if pictures and len(left) + 2 + len(pictures) <= room:
+        left += [Text(), _rule("Latest", half), *pictures]
     upper = room // 2 if board.problems else room
     right = [*_fitted(_results(board, half, upper), upper), *_problems(board, half, room - upper)]
     lines = []
@@ -282,16 +280,11 @@ def _link(path: str, style: str) -> Style:
     return plain + Style(link=Path(path).as_uri())
 
 
-def draw_pictures(pictures: Pictures, width: int, room: int) -> list[Text]:
+def draw_pictures(photo: Pixels, painting: Pixels) -> list[Text]:
     """The photo and its painting side by side in half blocks, two pixels in each cell."""
-    photo, painting = pictures
-    rows = max((len(photo) + 1) // 2, (len(painting) + 1) // 2)
     columns = max((len(row) for row in photo), default=0)
-    if not rows or rows + 2 > room:
-        return []
-    lines = [Text(), _rule("Latest", width)]
-    blocks = zip_longest(_half_blocks(photo), _half_blocks(painting))
-    for one, other in blocks:
+    lines = []
+    for one, other in zip_longest(_half_blocks(photo), _half_blocks(painting)):
         left = one or Text()
         left.pad_right(columns - left.cell_len)
         lines.append(Text.assemble("  ", left, "   ", other or Text()))

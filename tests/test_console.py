@@ -24,7 +24,7 @@ from stylewatch.console import open_bars, open_console
 from stylewatch.domain import Event, Step
 from stylewatch.lines import Lines, duration, event_dict, is_journal, visible
 from stylewatch.terminal import is_live
-from stylewatch.view import draw_board, sparkline
+from stylewatch.view import draw_board, draw_pictures, sparkline
 
 HERE = Path(__file__).parent
 NASTY = "a\x1b[31m[red]b[/red]\n\udcff\u202e\r.jpg"
@@ -90,7 +90,7 @@ def a_board(now=1000.0):
     return board
 
 
-def text_of(board, width=80, height=24, now=1010.0, pictures=None):
+def text_of(board, width=80, height=24, now=1010.0, pictures=()):
     return "\n".join(line.plain for line in draw_board(board, width, height, now, pictures))
 
 
@@ -313,9 +313,12 @@ class TestView:
 
     def test_pictures_appear_in_half_blocks_where_there_is_room(self):
         picture = [[(255, 0, 0)] * 10 for _ in range(9)]
-        assert "▀" * 10 in text_of(a_board(), 200, 60, pictures=(picture, picture))
-        assert "▀" not in text_of(a_board(), 80, 24, pictures=(picture, picture))
-        assert "▀" not in text_of(a_board(), 200, 60, pictures=((), ()))
+        lines = draw_pictures(picture, picture)
+        assert len(lines) == 5
+        assert "▀" * 10 in text_of(a_board(), 200, 60, pictures=lines)
+        assert "▀" not in text_of(a_board(), 80, 24, pictures=lines)
+        assert "▀" not in text_of(a_board(), 200, 12, pictures=lines)
+        assert draw_pictures((), ()) == []
 
     @given(st.lists(st.floats(0, 1e12), max_size=200), st.integers(2, 40))
     def test_sparklines_fit(self, values, width):
