@@ -6,7 +6,8 @@ What `watch` and `run` do. Knows nothing of the command line.
 import math
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from stylewatch.notify import Notifier
 from stylewatch.terminal import on_signals
 
 LOOK_SECONDS = 2.0  # how often the config's files are looked at
+SIGNAL_SECONDS = 0.5  # the longest a signal waits for its handler
 STATUS_SECONDS = 5.0  # for the daemon to answer whoever reads the metrics
 CHATTER = "chatter.log"
 """In the state directory: what libraries and workers said."""
@@ -93,7 +95,18 @@ def serve(load: Callable[[], Config], *, version: str, log_format: LogFormat = "
         for folder in config.folders:
             tell(_watching(folder))
         # The main thread stays free for signals, whose handlers may then use the daemon's locks.
-        pool.submit(daemon.run, stop, after_tick).result()
+        _wait(pool.submit(daemon.run, stop, after_tick))
+
+
+def _wait(daemon: "Future[None]") -> None:
+    """Until the daemon ends; never without a time-out.
+
+    A signal that comes in the instant before an endless wait begins would be handled only when
+    that wait is over.
+    """
+    while not daemon.done():
+        futures.wait([daemon], timeout=SIGNAL_SECONDS)
+    daemon.result()
 
 
 def _watching(folder: Folder) -> Event:

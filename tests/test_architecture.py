@@ -32,10 +32,10 @@ ROWS = {
     # what people, services and other programs see
     "faces": {
         *("lines", "board", "view", "terminal", "preview", "console", "wire", "control"),
-        *("service", "metrics"),
+        *("service", "metrics", "notify"),
     },
     # puts the parts together
-    "root": {"serve", "paint", "remote", "doctor", "cli"},
+    "root": {"serve", "paint", "remote", "overview", "doctor", "cli"},
 }
 MAY_SEE = {
     "words": {"words"},
