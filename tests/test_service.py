@@ -7,7 +7,6 @@ import socket
 import struct
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 from stylewatch.domain import Event
 from stylewatch.errors import StylewatchError, UsageError
 from stylewatch.notify import Notifier, notify, watchdog_interval
+from stylewatch.remote import ask
 from stylewatch.service import (
     install,
     render_unit,
@@ -148,35 +148,37 @@ def test_a_feeding_that_was_lost_is_made_up_for(tmp_path):
     listener.socket.close()
 
 
-DAEMON = textwrap.dedent("""
-    import signal, threading, time
-    from stylewatch.domain import Event
-    from stylewatch.notify import Notifier
-    notifier, stop = Notifier(), threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    notifier(Event(kind="started", message="watching"))
-    while not stop.wait(0.02):
-        notifier.beat(time.monotonic())
-    notifier(Event(kind="stopping", message=""))
-""")
-
-
-def test_a_daemon_s_life_as_systemd_hears_it(listener):
-    """READY, the watchdog fed again and again, STOPPING on SIGTERM: all from the main process."""
-    environ = os.environ | listener.environ | {"WATCHDOG_USEC": "300000"}
-    daemon = subprocess.Popen([sys.executable, "-c", DAEMON], env=environ)
+def test_a_daemon_s_life_as_systemd_hears_it(listener, tmp_path):
+    """READY, the watchdog fed again and again, a reload, STOPPING: all from the main process."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    config = tmp_path / "stylewatch.yaml"
+    config.write_text("folders: [{input: in, output: out}]\nstate_dir: state\n")
+    command = [sys.executable, "-m", "stylewatch", "run", "--config", str(config)]
+    environ = os.environ | listener.environ | {"WATCHDOG_USEC": "300000", "TERM": "dumb"}
+    daemon = subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL)
     try:
-        heard = [listener.hear() for _ in range(5)]
+        ready = listener.hear()
+        fed = []
+        while len(fed) < 3:
+            time.sleep(0.1)
+            assert ask(tmp_path / "state", "status")["paused"] is False
+            fed.append(listener.hear())
+        daemon.send_signal(signal.SIGHUP)
+        reloaded = [listener.hear() for _ in range(4)]
         daemon.send_signal(signal.SIGTERM)
+        heard = [*fed, *reloaded]
         while heard[-1][0][0] != "STOPPING=1":
             heard.append(listener.hear())
-        assert daemon.wait(10) == 0
+        assert daemon.wait(30) == 0
     finally:
         daemon.kill()
         daemon.wait()
-    assert heard[0][0] == ["READY=1", "STATUS=watching"]
-    assert {tuple(lines) for lines, _ in heard[1:-1]} == {("WATCHDOG=1",)}
-    assert {pid for _, pid in heard} == {daemon.pid}
+    assert ready[0] == ["READY=1", "STATUS=watching 1 folder"]
+    assert {tuple(lines) for lines, _ in fed} == {("WATCHDOG=1",)}
+    words = [lines[0] for lines, _ in reloaded]
+    assert words.index("RELOADING=1") < words.index("READY=1")
+    assert {pid for _, pid in [ready, *heard]} == {daemon.pid}
 
 
 # --- the unit -------------------------------------------------------------------------------------
