@@ -311,10 +311,15 @@ def _placed(folder: Folder, quiet_seconds: float, base: Path) -> Folder:
         folder,
         input=source,
         output=absolute(folder.output, base),
-        name=folder.name or os.path.basename(os.path.abspath(source)),  # noqa: PTH100, PTH119
+        name=folder.name or _label(os.path.basename(os.path.abspath(source))),  # noqa: PTH100, PTH119
         after=absolute(folder.after, base) if isinstance(folder.after, Path) else folder.after,
         quiet_seconds=folder.quiet_seconds or quiet_seconds,
     )
+
+
+def _label(name: str) -> str:
+    """A file's name as text: it is bytes, and need not be UTF-8."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def _engine(checked: ConfigFile, base: Path, state_dir: Path) -> EngineSettings:

@@ -7,14 +7,14 @@ handed in. Knows nothing of terminals, sockets and systemd.
 
 import contextlib
 import math
+import os
 import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 from stylewatch import outputs
 from stylewatch.config import Config, Folder
@@ -27,53 +27,32 @@ from stylewatch.domain import (
     Outcome,
     PhotoFacts,
     Rendered,
-    Step,
     job_key,
 )
 from stylewatch.errors import (
-    ConfigError,
-    EngineLost,
-    JobTimeout,
+    LedgerError,
     OutputError,
     OutputFullError,
     StylewatchError,
     UsageError,
-    WorkerDied,
 )
 from stylewatch.fairness import FairShare
+from stylewatch.flight import Executor, Running, outcome_of
 from stylewatch.intake import Intake
 from stylewatch.ledger import PENDING, Job, Ledger
 from stylewatch.locks import Locks
-from stylewatch.publication import Publisher
+from stylewatch.mailbox import Mailbox
+from stylewatch.publication import Publisher, find_results
+from stylewatch.retries import RESOURCE_PAUSE
+from stylewatch.space import Space
 from stylewatch.watches import Watches
 
 LONGEST_SLEEP = 5.0  # seconds between two ticks at most
-SPACE_SECONDS = 5.0  # how often free space is looked at
+LOOK_SECONDS = 5.0  # how often free space is looked at, and photos whose results are done
+LEDGER_SECONDS = 5.0  # between two attempts to go on with a ledger that could not be written
 FIRST_COST = 30.0  # seconds that a photo is thought to take before any was painted
 PRUNE_SECONDS = 86400.0
 HEALTH_SECONDS = 1.0
-
-
-class Executor(Protocol):
-    """What runs jobs; see `stylewatch.executors`."""
-
-    @property
-    def slots(self) -> int:
-        """How many jobs run at once."""
-
-    def submit(
-        self, job_id: int, fn: Callable[..., Any], /, *args: Any, timeout: float | None = None
-    ) -> "Future[Any]":
-        """Start a job; `fn(*args, report=…)` runs elsewhere."""
-
-    def cancel(self, job_id: int, /) -> None:
-        """Kill a running job."""
-
-    def release(self) -> None:
-        """Give idle memory back."""
-
-    def close(self) -> None:
-        """End all processes."""
 
 
 OpenExecutor = Callable[[Config, Callable[[int, str, Any], None]], Executor]
@@ -88,15 +67,6 @@ class Parts:
     probe: Callable[[bytes], PhotoFacts]
     structural_end: Callable[[BinaryIO], bool | None]
     read_facts: Callable[[bytes], dict[str, str]]
-
-
-@dataclass(eq=False)
-class _Running:
-    job: Job
-    folder: Folder
-    started: float
-    future: "Future[Outcome]"
-    step: Step | None = None
 
 
 class Daemon:
@@ -117,18 +87,30 @@ class Daemon:
         self._load = load
         self._clock = clock
         self._wake = threading.Event()
-        self._commands: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = (
-            queue.SimpleQueue()
-        )
-        self._finished: queue.SimpleQueue[_Running] = queue.SimpleQueue()
-        self._running: dict[int, _Running] = {}
+        commands: dict[str, Callable[..., Any]] = {
+            "pause": self._pause,
+            "resume": self._resume,
+            "cancel": self._cancel,
+            "retry": self._retry,
+            "reload": self._reload,
+            "status": self._status,
+        }
+        self._mailbox = Mailbox(commands, self._wake.set)
+        self._finished: queue.SimpleQueue[Running] = queue.SimpleQueue()
+        self._running: dict[int, Running] = {}
         self._unpublished: dict[int, float] = {}  # job id → when to try again
-        self._blocked: dict[Path, str] = {}  # outputs that wait for space
+        self._unmoved: set[int] = set()  # jobs whose photo could not be moved or deleted
+        self._space = Space()
         self._fair = FairShare()
         self._costs: dict[str, float] = {}
         self._locks = Locks()
         self._paused = self._stopping = False
-        self._last_busy = self._next_space = self._next_prune = self._next_health = -math.inf
+        self._other_engine = False  # the config has another one than the executor
+        self._trouble = ""
+        self._counts: dict[str, dict[JobState, int]] = {}
+        self._counted = -1  # the ledger's changes when that was so
+        self._last_busy = self._next_look = self._next_prune = self._next_health = -math.inf
+        self._close: Callable[[], None] = lambda: None
         self._told_health: dict[str, tuple[str, str, int, int]] = {}
         self.last_tick = -math.inf
         """When the last tick ended, for those who watch over the daemon."""
@@ -141,72 +123,116 @@ class Daemon:
         Raises:
             LockedError: another daemon runs.
         """
-        self._locks.hold_state(self.config.state_dir)
-        self._lock_folders()
-        self._ledger = Ledger(
-            self.config.state_dir / "ledger.db", max_attempts=self.config.max_attempts
-        )
-        self._publisher = Publisher(self._ledger)
-        self._recover(now)
-        self._watches = Watches(self._wake.set)
-        self._intake = self._open_intake()
-        self._executor = self._parts.open_executor(self.config, self._on_progress)
+        self._stopping = False
+        with contextlib.ExitStack() as opened:
+            opened.callback(self._locks.release)
+            self._locks.hold_state(self.config.state_dir)
+            self._lock_folders(self.config)
+            ledger = self._ledger = Ledger(
+                self.config.state_dir / "ledger.db", max_attempts=self.config.max_attempts
+            )
+            opened.callback(ledger.close)
+            self._publisher = Publisher(ledger)
+            self._recover(now)
+            self._watches = Watches(self._wake.set)
+            opened.callback(self._watches.close)
+            self._intake = self._open_intake()
+            opened.callback(lambda: self._intake.close())  # noqa: PLW0108  (a reload opens another)
+            opened.callback(self._put_back_rest)
+            self._executor = self._parts.open_executor(self.config, self._on_progress)
+            opened.callback(lambda: self._executor.close())  # noqa: PLW0108
+            self._close = opened.pop_all().close
         self._last_busy = now
         count = len(self.config.folders)
-        message = f"watching {count} folder{'s' * (count != 1)}"
-        self._tell("started", message, extra={"slots": self._executor.slots})
+        self._tell("started", f"watching {count} folder{'s' * (count != 1)}")
 
     def tick(self, now: float) -> float:
-        """One round of everything; returns when the next one is due."""
+        """One round of everything; returns when the next one is due.
+
+        Raises:
+            LedgerError: nothing can be written down; `run` goes on when it can.
+        """
         self._wake.clear()
-        self._obey()
+        self._mailbox.obey()
         self._intake.tick(now)
         self._collect(now)
         self._publish_again(now)
-        self._check_space(now)
+        self._look_around(now)
         self._start_jobs(now)
-        self._tell_health(now)
         self._rest(now)
+        self._tell_health(now)
         self.last_tick = now
         return self._next_due(now)
 
     def run(self, stop: threading.Event, after_tick: Callable[[float], None] | None = None) -> None:
-        """Tick until `stop` is set, then stop in order."""
+        """Tick until `stop` is set, then stop in order.
+
+        Nothing goes on that can't be written down: when the ledger fails (its disk is full), all
+        is dropped, and recovered as after a crash as soon as it can be written again.
+        """
         self.start(self._clock())
+        failed = False
         try:
             while not stop.is_set():
-                due = self.tick(self._clock())
+                try:
+                    if failed:
+                        self.start(self._clock())
+                    due = self.tick(self._clock())
+                    if failed:
+                        self._tell("resumed", "the ledger can be written again")
+                    failed = False
+                except LedgerError as error:
+                    if not failed:
+                        self._tell("blocked", f"{error}; it goes on by itself", reason=error.reason)
+                    failed = True
+                    self._end()
+                    self._wake.clear()
+                    due = self._clock() + LEDGER_SECONDS
                 if after_tick:
                     after_tick(self._clock())
                 self._wake.wait(max(0.0, min(due - self._clock(), LONGEST_SLEEP)))
         finally:
-            self.stop(stop)
+            self.stop()
 
     def wake(self) -> None:
         """Tick now; safe from any thread and from signal handlers."""
         self._wake.set()
 
-    def stop(self, _: threading.Event | None = None) -> None:
-        """End within the grace time: running jobs may finish, then they are put back."""
+    def stop(self) -> None:
+        """End within the grace time: running jobs may finish, the others are put back."""
         self._stopping = True
         self._tell("stopping", "stopping")
         until = self._clock() + self.config.grace_seconds
-        while self._running and self._clock() < until:
-            self._wake.wait(min(0.2, max(0.01, until - self._clock())))
-            self._wake.clear()
-            self._obey()
+        try:
+            while self._running and self._clock() < until:
+                self._wake.wait(min(0.2, max(0.01, until - self._clock())))
+                self._wake.clear()
+                self._mailbox.obey()
+                self._collect(self._clock())
+        except LedgerError as error:
+            self._tell("warning", f"{error}; the next start recovers", reason=error.reason)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """Kill what runs and let go of everything; can be done twice."""
+        close, self._close = self._close, lambda: None
+        close()
+
+    def _put_back_rest(self) -> None:
+        """What has just ended is recorded, the rest is ready again, nothing counted."""
+        try:
+            self._stopping = True
             self._collect(self._clock())
-        for job_id in list(self._running):
-            self._executor.cancel(job_id)
-        self._executor.close()
-        self._collect(self._clock())
-        for running in list(self._running.values()):
-            self._ledger.put_back(running.job.id)
-        self._running.clear()
-        self._intake.close()
-        self._watches.close()
-        self._ledger.close()
-        self._locks.release()
+            for job_id in list(self._running):
+                job = self._ledger.job(job_id)
+                if job is not None and job.state is JobState.RUNNING:
+                    self._ledger.put_back(job_id)
+        except LedgerError:
+            pass  # it is left as after a crash: the next start recovers
+        finally:
+            self._running.clear()
+            self._unpublished.clear()
 
     # --- commands from other threads --------------------------------------------------------
 
@@ -215,32 +241,7 @@ class Daemon:
 
         `pause`, `resume`, `cancel(job_id)`, `retry(job_id, reason)`, `reload`, `status`.
         """
-        commands: dict[str, Callable[..., Any]] = {
-            "pause": self._pause,
-            "resume": self._resume,
-            "cancel": self._cancel,
-            "retry": self._retry,
-            "reload": self._reload,
-            "status": self._status,
-        }
-        answer: Future[Any] = Future()
-        if command not in commands:
-            answer.set_exception(
-                UsageError(f"Unknown command '{command}'", expected=", ".join(commands))
-            )
-            return answer
-        self._commands.put((lambda: commands[command](**arguments), answer))
-        self._wake.set()
-        return answer
-
-    def _obey(self) -> None:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                command, answer = self._commands.get_nowait()
-                try:
-                    answer.set_result(command())
-                except StylewatchError as error:
-                    answer.set_exception(error)
+        return self._mailbox.ask(command, **arguments)
 
     def _pause(self) -> None:
         self._paused = True
@@ -263,20 +264,19 @@ class Daemon:
         if self._load is None:
             return
         try:
-            config = self._load()
-        except ConfigError as error:
-            self._tell("warning", f"the old config goes on: {error}", reason="config")
+            config = replace(self._load(), state_dir=self.config.state_dir)  # the ledger stays
+            self._lock_folders(config)
+        except StylewatchError as error:
+            self._locks.keep_folders(folder.input for folder in self.config.folders)
+            self._tell("warning", f"the old config goes on: {error}", reason=error.reason)
             raise
-        config = replace(config, state_dir=self.config.state_dir)  # the ledger stays where it is
-        reopen = (config.engine, config.workers) != (self.config.engine, self.config.workers)
-        self.config = config
+        old, self.config = self.config, config
+        self._other_engine |= (config.engine, config.workers) != (old.engine, old.workers)
+        self._locks.keep_folders(folder.input for folder in config.folders)
+        self._ledger.max_attempts = config.max_attempts
+        self._take_up_folders()
         self._intake.close()
-        self._lock_folders()
         self._intake = self._open_intake()
-        self._ledger.hold_others(folder.name for folder in config.folders)
-        if reopen and not self._running:
-            self._executor.close()
-            self._executor = self._parts.open_executor(config, self._on_progress)
         self._tell("reload", f"config read again: {len(config.folders)} folders")
 
     def _status(self) -> dict[str, Any]:
@@ -289,7 +289,8 @@ class Daemon:
                 {"job": running.job, "step": running.step, "seconds": now - running.started}
                 for running in self._running.values()
             ],
-            "blocked": {str(path): why for path, why in self._blocked.items()},
+            "blocked": {str(path): "disk-full" for path in self._space.paused},
+            "trouble": self._executor.trouble,
             "counts": self._ledger.counts(),
             "pace": self._ledger.pace(),
         }
@@ -300,28 +301,28 @@ class Daemon:
         """Take up what a crash or a stop left; see the ledger's own rules."""
         if self._ledger.set_aside:
             self._tell("warning", f"the ledger was damaged; it lies in {self._ledger.set_aside}")
+        places = {folder.output for folder in self.config.folders}
         if self._ledger.fresh:
-            found = self._ledger.rebuild(self._results())
-            if found > 0:
+            found = self._ledger.rebuild(find_results(places, self._parts.read_facts))
+            if found:
                 self._tell("warning", f"{found} results found that belong to no ledger: kept")
-        for job in self._ledger.recover():
+        begun = self._ledger.recover()
+        self._take_up_folders()
+        for job in begun:
             self._complete(job.id, now)
         pending = {job.temporary for job in self._ledger.jobs([JobState.PUBLISHING], limit=-1)}
-        for output in {folder.output for folder in self.config.folders}:
+        for output in places:
             outputs.sweep(output, keep=[path for path in pending if path])
-        self._ledger.hold_others(folder.name for folder in self.config.folders)
 
-    def _results(self) -> list[tuple[str, Path, str]]:
-        """Job key, path and hash of every result in the output folders."""
-        found = []
-        for output in {folder.output for folder in self.config.folders}:
-            for path in output.rglob("*--*"):
-                with contextlib.suppress(OSError):
-                    if path.is_file() and not path.name.startswith("."):
-                        key = self._parts.read_facts(path.read_bytes()).get("job_key")
-                        if key:
-                            found.append((key, path, outputs.file_hash(path)))
-        return found
+    def _take_up_folders(self) -> None:
+        """Jobs of folders that the config does not have wait; those of returned ones go on."""
+        for folder in self.config.folders:
+            inode = None
+            with contextlib.suppress(OSError):
+                stat = folder.input.stat()
+                inode = stat.st_dev, stat.st_ino
+            self._ledger.tell_apart(folder.name, folder.input, inode)
+        self._ledger.hold_others(folder.name for folder in self.config.folders)
 
     def _open_intake(self) -> Intake:
         return Intake(
@@ -333,18 +334,23 @@ class Daemon:
             on_event=self._tell_event,
         )
 
-    def _lock_folders(self) -> None:
-        for folder in self.config.folders:
+    def _lock_folders(self, config: Config) -> None:
+        for folder in config.folders:
             self._locks.hold_folder(folder.input)
+
+    def _folder(self, job: Job) -> Folder | None:
+        return next((each for each in self.config.folders if each.name == job.folder), None)
 
     def _start_jobs(self, now: float) -> None:
         """Fill the free slots, folder by folder in fairness."""
-        while not self._paused and len(self._running) < self._executor.slots:
-            folders = {
-                folder.name: folder
-                for folder in self.config.folders
-                if folder.output not in self._blocked
-            }
+        if self._other_engine and not self._running:
+            self._executor.close()
+            self._executor = self._parts.open_executor(self.config, self._on_progress)
+            self._other_engine = False
+        idle = self._paused or self._other_engine
+        while not idle and len(self._running) < self._executor.slots:
+            full = self._space.paused
+            folders = {each.name: each for each in self.config.folders if each.output not in full}
             name = self._fair.pick(self._ledger.waiting(folders))
             if name is None:
                 return
@@ -359,16 +365,16 @@ class Daemon:
             self._ledger.hold(job.id, "preset")
             return
         key = job_key(job.digest, preset.digest)
-        if key != job.key:  # the preset has changed since
-            if not self._ledger.rekey(job.id, key):
-                self._ledger.supersede(job.id)
+        target = folder.output / outputs.target_name(job.path, preset.name)
+        if (key, target) != (job.key, job.target):  # the config has changed since
+            if not self._ledger.rekey(job, key, target):
                 return
-            job = replace(job, key=key)
+            job = replace(job, key=key, target=target)
         try:
             outputs.prepare(folder.output, job.target)
             copied = self._publisher.copy_same(job)
         except OutputError as error:
-            self._fail(job, _output_failure(job.id, error))
+            self._fail(job, _output_failure(job.id, error), now)
             return
         if copied:
             self._publish(copied, now)
@@ -388,11 +394,11 @@ class Daemon:
             job.id, self._parts.run_job, request, self.config.engine,
             timeout=self.config.job_timeout,
         )  # fmt: skip
-        running = self._running[job.id] = _Running(job, folder, now, future)
+        running = self._running[job.id] = Running(job, folder, now, future)
         self._tell("running", f"{job.path} → {job.preset}", job)
         future.add_done_callback(lambda _: self._has_finished(running))
 
-    def _has_finished(self, running: _Running) -> None:
+    def _has_finished(self, running: Running) -> None:
         """On the executor's thread."""
         self._finished.put(running)
         self._wake.set()
@@ -409,36 +415,20 @@ class Daemon:
         with contextlib.suppress(queue.Empty):
             while True:
                 running = self._finished.get_nowait()
-                if self._running.pop(running.job.id, None) is not None:
+                if self._running.get(running.job.id) is running:
                     self._last_busy = now
-                    self._record(running, now)
+                    self._record(running.job, outcome_of(running), now)
+                    del self._running[running.job.id]
 
-    def _record(self, running: _Running, now: float) -> None:
-        job = running.job
-        try:
-            outcome = running.future.result()
-        except EngineLost as error:
-            self._ledger.put_back(job.id)
-            self._tell("warning", f"workers lost: {error}", reason=error.reason)
-            return  # executors heal by themselves
-        except CancelledError:
-            if self._stopping:
-                self._ledger.put_back(job.id)
-                return
-            outcome = _failure(job.id, FailureKind.CANCELLED, "cancelled", "cancelled")
-        except WorkerDied as error:
-            outcome = _failure(job.id, FailureKind.CRASH, error.reason, str(error))
-        except JobTimeout as error:
-            outcome = _failure(job.id, FailureKind.TIMEOUT, error.reason, str(error))
-        except Exception as error:  # noqa: BLE001  (a bug in an effect costs one job, no more)
-            message = f"{type(error).__name__}: {error}"
-            outcome = _failure(job.id, FailureKind.RENDER, "error", message)
+    def _record(self, job: Job, outcome: Outcome, now: float) -> None:
         if isinstance(outcome, Rendered):
             before = self._costs.get(job.preset, outcome.seconds)
             self._costs[job.preset] = 0.7 * before + 0.3 * outcome.seconds
             self._publish(outcome, now)
+        elif outcome.kind is FailureKind.CANCELLED and self._stopping:
+            self._ledger.put_back(job.id)
         else:
-            self._fail(job, outcome)
+            self._fail(job, outcome, now)
 
     def _publish(self, rendered: Rendered, now: float) -> None:
         try:
@@ -450,76 +440,85 @@ class Daemon:
 
     def _complete(self, job_id: int, now: float) -> None:
         job = self._ledger.job(job_id)
-        if job is None or job.state is not JobState.PUBLISHING:
-            return
         try:
-            job = self._publisher.complete(job)
+            if job is not None and job.state is JobState.PUBLISHING:
+                self._published(self._publisher.complete(job))
         except OutputError as error:
             self._publish_later(job_id, error, now)
         else:
-            self._published(job)
+            self._unpublished.pop(job_id, None)
 
     def _publish_later(self, job_id: int, error: OutputError, now: float) -> None:
         """The picture is finished and safe; only its name is missing."""
-        self._unpublished[job_id] = now + SPACE_SECONDS
-        self._tell("blocked", str(error), self._ledger.job(job_id), reason=error.reason)
+        if job_id not in self._unpublished:
+            self._tell("blocked", str(error), self._ledger.job(job_id), reason=error.reason)
+        self._unpublished[job_id] = now + LOOK_SECONDS
 
     def _publish_again(self, now: float) -> None:
         for job_id, due in list(self._unpublished.items()):
             if now >= due:
-                del self._unpublished[job_id]
                 self._complete(job_id, now)
 
     def _published(self, job: Job) -> None:
         if job.state is not JobState.DONE:
             return
         message = f"{job.output} in {job.seconds:.1f} s" + (f" ({job.note})" if job.note else "")
-        folder = next((f for f in self.config.folders if f.name == job.folder), None)
-        extra = {"note": job.note, "source": str(folder.input / job.path) if folder else ""}
-        self._tell("done", message, job, output=str(job.output), seconds=job.seconds, extra=extra)
-        if folder is not None:
-            try:
-                self._publisher.afterwards(job, folder.after, folder.input)
-            except OutputError as error:
-                self._tell("warning", str(error), job, reason=error.reason)
+        self._tell("done", message, job, output=str(job.output), seconds=job.seconds)
+        self._attend(job)
 
-    def _fail(self, job: Job, failure: Failure) -> None:
+    def _attend(self, job: Job) -> None:
+        """Move or delete a photo whose results are all there, as the config wants it."""
+        folder = self._folder(job)
+        if folder is None or job.id in self._unmoved:
+            return
+        try:
+            self._publisher.afterwards(job, folder.after, folder.input)
+        except OutputError as error:
+            self._unmoved.add(job.id)
+            self._tell("warning", str(error), job, reason=error.reason)
+
+    def _fail(self, job: Job, failure: Failure, now: float) -> None:
         state = self._ledger.fail(job.id, failure)
         if failure.kind is FailureKind.CHANGED:
             self._intake.again(job.folder, job.path)
             if failure.reason == "vanished":
                 self._ledger.vanished(job.id)
             return
+        folder = self._folder(job)
+        if failure.kind is FailureKind.RESOURCE and folder is not None:
+            self._space.pause(folder.output, now + RESOURCE_PAUSE)
         kinds = {JobState.RETRY_WAIT: "retry", JobState.BLOCKED: "blocked"}
-        message = f"{job.path}: {failure.message}"
-        self._tell(kinds.get(state, "failed"), message, job, reason=failure.reason)
+        kind = "warning" if failure.kind is FailureKind.LOST else kinds.get(state, "failed")
+        self._tell(kind, f"{job.path}: {failure.message}", job, reason=failure.reason)
 
-    def _check_space(self, now: float) -> None:
-        """Pause outputs whose disk runs full, and take them up again by themselves."""
-        if now < self._next_space:
+    def _look_around(self, now: float) -> None:
+        """Free space; and photos that still have to be moved: a crash came between, or a copy."""
+        if now < self._next_look:
             return
-        self._next_space = now + SPACE_SECONDS
-        for output in {folder.output for folder in self.config.folders}:
-            try:
-                free = outputs.free_space(output)
-            except OSError:
-                continue
-            if free < self.config.min_free and output not in self._blocked:
-                self._blocked[output] = "disk-full"
-                message = f"{output}: only {free / 1e6:.0f} MB free; it goes on when there is space"
-                self._tell("blocked", message, reason="disk-full")
-            elif output in self._blocked and free >= self.config.min_free:
-                del self._blocked[output]
-                self._tell("resumed", f"{output}: there is space again")
+        self._next_look = now + LOOK_SECONDS
+        places = {folder.output for folder in self.config.folders}
+        for kind, message in self._space.look(places, self.config.min_free, now):
+            self._tell(kind, message, reason="disk-full")
+        for job in self._ledger.unattended():
+            folder = self._folder(job)
+            if job.output is not None and os.path.lexists(job.output):
+                self._attend(job)
+            elif folder is not None and folder.output.is_dir():
+                self._ledger.put_back(job.id)  # its result was taken away before: once more
 
     def _tell_health(self, now: float) -> None:
         """How each folder stands, when that has changed."""
         if now < self._next_health:
             return
         self._next_health = now + HEALTH_SECONDS
-        counts = self._ledger.counts()
+        if self._executor.trouble != self._trouble:
+            self._trouble = self._executor.trouble
+            message = self._trouble or "there are workers again"
+            self._tell("warning" if self._trouble else "resumed", message, reason="engine-lost")
+        if self._counted != self._ledger.changes:
+            self._counted, self._counts = self._ledger.changes, self._ledger.counts()
         for health in self._intake.health(now):
-            jobs = counts.get(health.folder, {})
+            jobs = self._counts.get(health.folder, {})
             waiting = sum(jobs.get(state, 0) for state in PENDING if state is not JobState.RUNNING)
             told = (health.state, health.detail, waiting, jobs.get(JobState.QUARANTINED, 0))
             if self._told_health.get(health.folder) != told:
@@ -562,11 +561,7 @@ class Daemon:
         self._tell_event(Event(kind=kind, message=message, reason=reason, **about, **more))
 
 
-def _failure(job_id: int, kind: FailureKind, reason: str, message: str) -> Failure:
-    return Failure(job_id=job_id, kind=kind, reason=reason, message=message)
-
-
 def _output_failure(job_id: int, error: OutputError) -> Failure:
     full = isinstance(error, OutputFullError)
     kind = FailureKind.RESOURCE if full else FailureKind.PERMISSION
-    return _failure(job_id, kind, error.reason, str(error))
+    return Failure(job_id=job_id, kind=kind, reason=error.reason, message=str(error))

@@ -12,6 +12,7 @@ StylewatchError
 ├── RenderError          the effect gave no usable picture (NaN, black, unchanged)
 ├── LockedError          another daemon holds this folder or this state
 ├── NotRunningError      no daemon to talk to
+├── LedgerError          the ledger can't be read or written: the daemon waits and recovers
 └── ExecutorError        what happened to a job's process
     ├── WorkerDied       crash, out of memory, kill -9
     ├── JobTimeout       ran past its wall-clock limit
@@ -193,6 +194,12 @@ class NotRunningError(StylewatchError):
 
     exit_code = ExitCode.NOT_RUNNING
     reason = "not-running"
+
+
+class LedgerError(StylewatchError):
+    """The ledger can't be read or written now (a full disk, permissions, a newer version)."""
+
+    reason = "ledger"
 
 
 class ExecutorError(StylewatchError):

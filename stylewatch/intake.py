@@ -26,6 +26,7 @@ from stylewatch.watches import Watches
 
 HEADER_BYTES = 1 << 20  # what rules may need of a photo lies within
 TURN_SECONDS = 0.25  # hashing stops for the rest of a tick after so long
+AGAIN_SECONDS = 60.0  # until a photo that could not be read for a moment is looked at again
 
 _UNSETTLED = {
     "empty": "it stays empty",
@@ -55,6 +56,7 @@ class Intake:
         self._folders: Mapping[str, Folder] = {folder.name: folder for folder in config.folders}
         self._plans = {folder.name: _plan_of(folder, config) for folder in config.folders}
         self._complete: deque[Photo] = deque()
+        self._unread: deque[tuple[float, Photo]] = deque()  # when to look again
         self._sources = {
             folder.name: FolderSource(
                 folder.name, folder.input, watches, rescan_seconds=config.rescan_seconds
@@ -81,7 +83,10 @@ class Intake:
                     self._give_up(settled)
                 else:
                     self._complete.append(settled)
-        self._add_jobs()
+        self._add_jobs(now)
+        while self._unread and self._unread[0][0] <= now:
+            _, photo = self._unread.popleft()
+            self.again(photo.folder, photo.path)
 
     def next_due(self, now: float) -> float:
         """When `tick` has something to do."""
@@ -90,6 +95,7 @@ class Intake:
         return min(
             *(source.next_due(now) for source in self._sources.values()),
             *(settler.next_due(now) for settler in self._settlers.values()),
+            *(due for due, _ in [*self._unread][:1]),
             now + 60.0,
         )
 
@@ -133,7 +139,7 @@ class Intake:
         message = f"not complete: {_UNSETTLED[unsettled.reason]}"
         self._tell("failed", unsettled, message, unsettled.reason)
 
-    def _add_jobs(self) -> None:
+    def _add_jobs(self, now: float) -> None:
         """Complete photos become jobs; in one transaction, and not for longer than a moment."""
         if not self._complete:
             return
@@ -144,7 +150,7 @@ class Intake:
                 try:
                     self._add(photo)
                 except (OSError, StylewatchError) as error:
-                    self._cannot_add(photo, error)
+                    self._cannot_add(photo, error, now)
 
     def _add(self, photo: Photo) -> None:
         folder, plan = self._folders[photo.folder], self._plans[photo.folder]
@@ -171,11 +177,12 @@ class Intake:
             names = ", ".join(preset.name for preset in presets)
             self._tell("queued", photo, f"queued for {names}")
 
-    def _cannot_add(self, photo: Photo, error: Exception) -> None:
-        """Gone, replaced or suddenly not to be read: its next change brings it back."""
+    def _cannot_add(self, photo: Photo, error: Exception, now: float) -> None:
+        """Gone or replaced: its next change brings it back. Unreadable: it is looked at again."""
         if isinstance(error, FileNotFoundError):
             self._ledger.forget_file(photo.folder, photo.path)
             return
+        self._unread.append((now + AGAIN_SECONDS, photo))
         self._ledger.note_file(photo.folder, photo.path, photo.identity, "", "unreadable")
         self._tell("failed", photo, str(error), getattr(error, "reason", "io"))
 

@@ -16,46 +16,18 @@ from random import Random
 from typing import Any
 
 from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo, Rendered
-from stylewatch.errors import StylewatchError
+from stylewatch.errors import LedgerError
 from stylewatch.failpoints import failpoint
-from stylewatch.retries import LONGEST_PAUSE, PERMISSION_PAUSE, judge
-
-VERSION = 1
-
-_SCHEMA = """
-CREATE TABLE files (
-    folder TEXT NOT NULL, path BLOB NOT NULL,
-    dev INTEGER NOT NULL, ino INTEGER NOT NULL, size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
-    plan TEXT NOT NULL,
-    note TEXT NOT NULL, seen REAL NOT NULL,
-    PRIMARY KEY (folder, path)
-) WITHOUT ROWID;
-CREATE TABLE jobs (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    folder TEXT NOT NULL, path BLOB NOT NULL, preset TEXT NOT NULL,
-    key TEXT NOT NULL, digest TEXT NOT NULL, target BLOB NOT NULL,
-    dev INTEGER NOT NULL, ino INTEGER NOT NULL, size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
-    state TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '', message TEXT NOT NULL DEFAULT '',
-    attempts INTEGER NOT NULL DEFAULT 0, failures INTEGER NOT NULL DEFAULT 0,
-    crashes INTEGER NOT NULL DEFAULT 0, tries INTEGER NOT NULL DEFAULT 0,
-    not_before REAL NOT NULL DEFAULT 0, created REAL NOT NULL, changed REAL NOT NULL,
-    temporary BLOB, extension TEXT NOT NULL DEFAULT '', sha256 TEXT NOT NULL DEFAULT '',
-    output BLOB, seconds REAL NOT NULL DEFAULT 0, loss REAL, note TEXT NOT NULL DEFAULT '',
-    after_done INTEGER NOT NULL DEFAULT 0,
-    UNIQUE (folder, path, preset, key)
-);
-CREATE INDEX jobs_by_state ON jobs (state, folder, id);
-CREATE INDEX jobs_by_key ON jobs (key, state);
-CREATE INDEX jobs_by_change ON jobs (changed);
-CREATE TABLE results (
-    key TEXT NOT NULL, output BLOB NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (key, output)
-) WITHOUT ROWID;
-"""
+from stylewatch.retries import after_interruption, judge, kind_of
+from stylewatch.schema import open_ledger
 
 NO_PRESET = "no-preset"
 """The note of a file that no rule and no folder gave a preset."""
+PASSING_NOTES = {"writer", "unreadable"}
+"""Notes that may become untrue without a change of the file itself."""
+
+_INTERRUPTED = "interrupted"
+_REBUILT = 0x5354594C  # the file's application_id once `rebuild` is through
 
 PENDING = (
     JobState.READY, JobState.RUNNING, JobState.PUBLISHING, JobState.RETRY_WAIT, JobState.BLOCKED,
@@ -111,6 +83,11 @@ def _raw(path: Path) -> bytes:
     return os.fsencode(path)
 
 
+def _text(text: str) -> str:
+    """As SQLite can keep it: names in messages may be bytes that are no text."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def _job(row: sqlite3.Row) -> Job:
     values: dict[str, Any] = {
         name: row[name]
@@ -135,10 +112,19 @@ _IDENTITY = ("dev", "ino", "size", "mtime_ns", "ctime_ns")
 
 
 class LedgerReader:
-    """What anybody may ask while a daemon runs, or none does; never writes."""
+    """What anybody may ask while a daemon runs, or none does; never writes.
+
+    Raises:
+        LedgerError: there is no ledger, or it can't be read.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)
+        try:
+            self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)
+        except sqlite3.Error as error:
+            remedy = "The first `stylewatch watch` or `stylewatch run` makes it"
+            problem = f"The ledger {path} can't be opened: {error}"
+            raise LedgerError(problem, remedy=remedy) from error
         self._db.row_factory = sqlite3.Row
 
     def close(self) -> None:
@@ -148,43 +134,59 @@ class LedgerReader:
     def counts(self) -> dict[str, dict[JobState, int]]:
         """Jobs by folder and state."""
         counts: dict[str, dict[JobState, int]] = {}
-        for row in self._db.execute(
-            "SELECT folder, state, COUNT(*) AS n FROM jobs GROUP BY state, folder"
-        ):
+        query = "SELECT folder, state, COUNT(*) AS n FROM jobs GROUP BY state, folder"
+        for row in self._ask(query):
             counts.setdefault(row["folder"], {})[JobState(row["state"])] = row["n"]
         return counts
 
     def jobs(self, states: Iterable[JobState] = (), limit: int = 100) -> list[Job]:
         """Jobs in these states (all when empty), the latest change first."""
-        wanted = [str(state) for state in states]
-        where = f"WHERE state IN ({','.join('?' * len(wanted))})" if wanted else ""
-        query = f"SELECT * FROM jobs {where} ORDER BY changed DESC, id DESC LIMIT ?"
-        return [_job(row) for row in self._db.execute(query, (*wanted, limit))]
+        query = "SELECT * FROM jobs WHERE state = ? ORDER BY changed DESC, id DESC LIMIT ?"
+        rows = [row for state in states or JobState for row in self._ask(query, state, limit)]
+        rows.sort(key=lambda row: (row["changed"], row["id"]), reverse=True)
+        return [_job(row) for row in (rows if limit < 0 else rows[:limit])]
 
     def job(self, job_id: int) -> Job | None:
         """One job, or None."""
-        row = self._db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        row = self._one("SELECT * FROM jobs WHERE id = ?", job_id)
         return _job(row) if row else None
 
     def notes(self, limit: int = 100) -> list[tuple[str, Path, str]]:
         """Files that have no job, the latest first: (folder, relative path, why)."""
-        rows = self._db.execute(
-            "SELECT folder, path, note FROM files WHERE note != '' ORDER BY seen DESC LIMIT ?",
-            (limit,),
-        )
+        query = "SELECT folder, path, note FROM files WHERE note != '' ORDER BY seen DESC LIMIT ?"
+        rows = self._ask(query, limit)
         return [(row["folder"], Path(os.fsdecode(row["path"])), row["note"]) for row in rows]
 
     def pace(self, recent: int = 20) -> float:
-        """Seconds per photo, over the last ones done; 0 when there is none."""
+        """Seconds per photo, over the last ones done that were not copied; 0 without any."""
         query = (
-            "SELECT AVG(seconds) FROM (SELECT seconds FROM jobs WHERE state = ? AND seconds > 0"
-            " ORDER BY changed DESC LIMIT ?)"
+            "SELECT AVG(nullif(seconds, 0)) FROM"
+            " (SELECT seconds FROM jobs WHERE state = ? ORDER BY changed DESC, id DESC LIMIT ?)"
         )
-        return float(self._db.execute(query, (JobState.DONE, recent)).fetchone()[0] or 0.0)
+        row = self._one(query, JobState.DONE, recent)
+        return float(row[0] or 0.0) if row else 0.0
+
+    def _ask(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise _ledger_error(error) from error
+
+    def _one(self, query: str, *values: Any) -> sqlite3.Row | None:
+        return next(iter(self._ask(query, *values)), None)
+
+
+def _ledger_error(error: sqlite3.Error) -> LedgerError:
+    remedy = "Check the state folder's disk and permissions"
+    return LedgerError(f"The ledger can't be read or written: {error}", remedy=remedy)
 
 
 class Ledger(LedgerReader):
-    """The writer's side."""
+    """The writer's side.
+
+    Raises:
+        LedgerError: nothing was changed then, and all can be tried again.
+    """
 
     def __init__(
         self,
@@ -194,54 +196,17 @@ class Ledger(LedgerReader):
         rng: Random | None = None,
         max_attempts: int = 3,
     ) -> None:
-        self._path = path
         self._clock = clock
         self._rng = rng or Random()  # noqa: S311  (jitter, no secret)
-        self._max_attempts = max_attempts
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.fresh = not path.exists()
-        """There was no ledger: results on disk are all that is known of the past."""
-        self.set_aside: Path | None = None
-        """Where a damaged ledger was moved to."""
-        try:
-            self._open()
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
-                raise StylewatchError(f"The ledger {path} can't be opened: {error}") from error
-            self._replace_damaged()
+        self.max_attempts = max_attempts
+        self._db, self.set_aside = open_ledger(path)
+        """`set_aside`: where a damaged ledger was moved to."""
 
-    def _open(self) -> None:
-        self._db = sqlite3.connect(self._path, isolation_level=None, timeout=30.0)
-        self._db.row_factory = sqlite3.Row
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        if self._db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("quick_check")
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version > VERSION:
-            raise StylewatchError(
-                f"The ledger {self._path} belongs to a newer stylewatch",
-                expected=f"version {VERSION} or older",
-                received=str(version),
-                remedy="Upgrade stylewatch, or give another state_dir",
-            )
-        if version < VERSION:
-            with self.transaction():
-                for statement in _SCHEMA.split(";"):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version = {VERSION}")
-
-    def _replace_damaged(self) -> None:
-        with contextlib.suppress(sqlite3.Error):
-            self._db.close()
-        number = 1
-        while (aside := self._path.with_name(f"{self._path.name}.damaged-{number}")).exists():
-            number += 1
-        self._path.rename(aside)
-        for ending in ("-wal", "-shm"):
-            self._path.with_name(self._path.name + ending).unlink(missing_ok=True)
-        self.fresh, self.set_aside = True, aside
-        self._open()
+    @property
+    def fresh(self) -> bool:
+        """It was never told which results exist: they are all that is known of the past."""
+        row = self._one("PRAGMA application_id")
+        return row is None or row[0] != _REBUILT
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -249,25 +214,63 @@ class Ledger(LedgerReader):
         if self._db.in_transaction:
             yield
             return
-        self._db.execute("BEGIN IMMEDIATE")
         try:
+            self._db.execute("BEGIN IMMEDIATE")
             yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
+            failpoint("ledger.before-commit")
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            with contextlib.suppress(sqlite3.Error):  # what failed may have done it already
+                self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise _ledger_error(error) from error
             raise
-        failpoint("ledger.before-commit")
-        self._db.execute("COMMIT")
         failpoint("ledger.committed")
+
+    @property
+    def changes(self) -> int:
+        """Another number whenever something was written."""
+        return self._db.total_changes
+
+    # --- folders ----------------------------------------------------------------------------
+
+    def tell_apart(self, name: str, source: Path, inode: tuple[int, int] | None) -> None:
+        """A folder is its place, its name a label: what was written down follows the place.
+
+        `inode` is the folder's device and inode, None while it is missing.
+        """
+        raw, (dev, ino) = _raw(source), inode or (None, None)
+        with self.transaction():
+            known = self._one(
+                "SELECT name FROM folders WHERE input = ? OR (dev = ? AND ino = ?)"
+                " ORDER BY input != ?",
+                *(raw, dev, ino, raw),
+            )
+            if known is None or known["name"] != name:
+                other = self._one("SELECT input FROM folders WHERE name = ?", name)
+                if other:
+                    place = _text(os.fsdecode(other["input"]))
+                    self._rename_folder(name, f"{name} ({place})")
+                if known:
+                    self._rename_folder(known["name"], name)
+            self._db.execute(
+                "INSERT OR REPLACE INTO folders VALUES (?,?,?,?)", (name, raw, dev, ino)
+            )
+
+    def _rename_folder(self, name: str, new: str) -> None:
+        self._db.execute("UPDATE OR REPLACE folders SET name = ? WHERE name = ?", (new, name))
+        for table in ("jobs", "files"):
+            query = f"UPDATE OR REPLACE {table} SET folder = ? WHERE folder = ?"
+            self._db.execute(query, (new, name))
 
     # --- photos -----------------------------------------------------------------------------
 
     def knows(self, folder: str, path: Path, identity: Identity, plan: str) -> bool:
         """Whether this very file was dealt with; one without a preset only under the same plan."""
-        row = self._db.execute(
-            "SELECT * FROM files WHERE folder = ? AND path = ?", (folder, _raw(path))
-        ).fetchone()
+        row = self._one("SELECT * FROM files WHERE folder = ? AND path = ?", folder, _raw(path))
         return (
             row is not None
+            and row["note"] not in PASSING_NOTES
             and (row["note"] != NO_PRESET or row["plan"] == plan)
             and Identity(*(row[name] for name in _IDENTITY)) == identity
         )
@@ -279,7 +282,7 @@ class Ledger(LedgerReader):
         with self.transaction():
             self._db.execute(
                 "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?)",
-                (folder, _raw(path), *astuple(identity), plan, note, self._clock()),
+                (folder, _raw(path), *astuple(identity), plan, _text(note), self._clock()),
             )
 
     def forget_file(self, folder: str, path: Path) -> None:
@@ -309,36 +312,39 @@ class Ledger(LedgerReader):
             f" WHERE folder = ? AND path = ? AND preset = ? AND key != ? AND state IN ({marks})",
             (JobState.SUPERSEDED, now, *place, wanted.key, *_SUPERSEDABLE),
         )
-        row = self._db.execute(
+        row = self._one(
             "SELECT * FROM jobs WHERE folder = ? AND path = ? AND preset = ? AND key = ?",
-            (*place, wanted.key),
-        ).fetchone()
+            *(*place, wanted.key),
+        )
         if row is not None:
             return self._renew(_job(row), photo.identity, wanted.target)
         found = self._found(wanted)
         state = JobState.DONE if found else JobState.READY
         cursor = self._db.execute(
             "INSERT INTO jobs (folder, path, preset, key, digest, target, dev, ino, size,"
-            " mtime_ns, ctime_ns, state, created, changed, output, sha256, after_done)"
-            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            " mtime_ns, ctime_ns, state, created, changed, output, sha256)"
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
                 *(*place, wanted.key, digest, _raw(wanted.target), *astuple(photo.identity)),
                 *(state, now, now),
-                *((found["output"], found["sha256"], 1) if found else (None, "", 0)),
+                *((found["output"], found["sha256"]) if found else (None, "")),
             ),
         )
         return 0 if found else int(cursor.lastrowid or 0)
 
     def _renew(self, job: Job, identity: Identity, target: Path) -> int:
-        """The same photo again, as a file of another identity: only what is not done is to do."""
-        rearmed = job.state not in {*PENDING, JobState.DONE}
+        """The same photo as another file: to do is what is not done, and what comes after."""
+        rearmed = job.state not in {
+            *(JobState.READY, JobState.RUNNING, JobState.PUBLISHING, JobState.DONE)
+        }
         state = JobState.READY if rearmed else job.state
         self._db.execute(
             "UPDATE jobs SET dev=?, ino=?, size=?, mtime_ns=?, ctime_ns=?, target=?, state=?,"
-            " changed=?, failures=failures*?, crashes=crashes*?, tries=0 WHERE id=?",
+            " changed=?, failures=failures*?, crashes=crashes*?, not_before=not_before*?, tries=0,"
+            " after_done=0 WHERE id=?",
             (
                 *(*astuple(identity), _raw(target), state),
-                *(self._clock() if rearmed else job.changed, not rearmed, not rearmed, job.id),
+                *(self._clock() if rearmed else job.changed, *(not rearmed,) * 3, job.id),
             ),
         )
         return job.id if rearmed else 0
@@ -346,20 +352,20 @@ class Ledger(LedgerReader):
     def _found(self, wanted: Planned) -> sqlite3.Row | None:
         """A result on disk, from before this ledger, that is this very job's."""
         stem = _raw(wanted.target)
-        for row in self._db.execute("SELECT * FROM results WHERE key = ?", (wanted.key,)):
+        for row in self._ask("SELECT * FROM results WHERE key = ?", wanted.key):
             rest = bytes(row["output"])[len(stem) :]
             if bytes(row["output"]).startswith(stem) and rest[:1] in {b".", b"~"}:
-                return row  # type: ignore[no-any-return]
+                return row
         return None
 
     def rebuild(self, results: Iterable[tuple[str, Path, str]]) -> int:
         """Learn what exists from the results themselves: (job key, path, SHA-256) each."""
         with self.transaction():
-            cursor = self._db.executemany(
-                "INSERT OR REPLACE INTO results VALUES (?,?,?)",
-                ((key, _raw(path), sha256) for key, path, sha256 in results),
-            )
-        return cursor.rowcount
+            rows = ((key, _raw(path), sha256) for key, path, sha256 in results)
+            self._db.executemany("INSERT OR REPLACE INTO results VALUES (?,?,?)", rows)
+            self._db.execute(f"PRAGMA application_id = {_REBUILT}")
+            found = self._one("SELECT COUNT(*) FROM results")
+        return int(found[0]) if found else 0
 
     # --- jobs -------------------------------------------------------------------------------
 
@@ -374,74 +380,93 @@ class Ledger(LedgerReader):
             if row is None:
                 return None
             self._db.execute(
-                "UPDATE jobs SET state=?, attempts=attempts+1, changed=?, reason='', message=''"
-                " WHERE id=?",
+                "UPDATE jobs SET state=?, attempts=attempts+1, changed=? WHERE id=?",
                 (JobState.RUNNING, self._clock(), row["id"]),
             )
         return self.job(row["id"])
 
     def _next(self, folder: str) -> sqlite3.Row | None:
-        """First in, first out; a clock that was set back does not make a pause longer."""
+        """First in, first out; a clock that was set back ends all pauses."""
         now = self._clock()
-        horizon = now + max(LONGEST_PAUSE, PERMISSION_PAUSE)
-        row: sqlite3.Row | None = None
-        for state in _CLAIMABLE:
-            found = self._db.execute(
-                "SELECT id, not_before FROM jobs WHERE state = ? AND folder = ?"
-                " AND (not_before <= ? OR not_before > ?) ORDER BY id LIMIT 1",
-                (state, folder, now, horizon),
-            ).fetchone()
-            if found is not None and (row is None or found["id"] < row["id"]):
-                row = found
-        return row
+        query = (
+            "SELECT id FROM jobs WHERE state = ? AND folder = ?"
+            " AND (not_before <= ? OR changed > ?) ORDER BY id LIMIT 1"
+        )
+        found = [self._one(query, state, folder, now, now) for state in _CLAIMABLE]
+        return min((row for row in found if row), key=lambda row: int(row["id"]), default=None)
 
     def next_due(self) -> float | None:
         """Wall-clock time when the next pause ends; None when nothing waits for one."""
-        query = "SELECT MIN(not_before) FROM jobs WHERE state IN (?, ?)"
-        due = self._db.execute(query, (JobState.RETRY_WAIT, JobState.BLOCKED)).fetchone()[0]
-        return None if due is None else float(due)
+        query = "SELECT MIN(not_before) FROM jobs WHERE state IN (?, ?) AND not_before > ?"
+        row = self._one(query, JobState.RETRY_WAIT, JobState.BLOCKED, self._clock())
+        return None if row is None or row[0] is None else float(row[0])
 
     def same_result(self, job: Job) -> Job | None:
         """A job that is done and has the very same picture as its result."""
-        row = self._db.execute(
+        row = self._one(
             "SELECT * FROM jobs WHERE key = ? AND state = ? AND id != ? AND output IS NOT NULL"
             " ORDER BY id LIMIT 1",
-            (job.key, JobState.DONE, job.id),
-        ).fetchone()
+            *(job.key, JobState.DONE, job.id),
+        )
         return _job(row) if row else None
 
     def publishing(self, job_id: int, rendered: Rendered) -> None:
         """The result is complete under its temporary name; from here on it will be published."""
-        self._set(
-            job_id,
-            JobState.PUBLISHING,
-            temporary=_raw(rendered.temporary),
-            extension=rendered.extension,
-            sha256=rendered.sha256,
-            seconds=rendered.seconds,
-            loss=rendered.loss,
-            note=rendered.note,
-        )
+        with self.transaction():
+            self._db.execute(  # what it may replace is remembered as ours
+                "INSERT OR REPLACE INTO results SELECT key, output, sha256 FROM jobs"
+                " WHERE id = ? AND output IS NOT NULL",
+                (job_id,),
+            )
+            self._set(
+                job_id,
+                JobState.PUBLISHING,
+                temporary=_raw(rendered.temporary),
+                extension=rendered.extension,
+                sha256=rendered.sha256,
+                seconds=rendered.seconds,
+                loss=rendered.loss,
+                note=_text(rendered.note),
+            )
 
     def done(self, job_id: int, output: Path) -> None:
         """The result is durable under its name."""
         self._set(job_id, JobState.DONE, output=_raw(output), temporary=None, reason="", message="")
 
-    def after_done(self, job_id: int) -> None:
+    def unattended(self, job_id: int | None = None) -> list[Job]:
+        """What is done while the photo itself still waits for what comes after; or whether one is.
+
+        Only photos of which nothing else is to do: no other preset waits for them or has failed.
+        """
+        query = (
+            "SELECT * FROM jobs AS job WHERE state = 'done' AND after_done = 0"
+            " AND id = ifnull(?, id) AND NOT EXISTS ("
+            "SELECT 1 FROM jobs AS other WHERE other.folder = job.folder"
+            " AND other.path = job.path AND other.digest = job.digest"
+            f" AND other.state NOT IN ({','.join('?' * len(_NOTHING_TO_DO))}))"
+        )
+        return [_job(row) for row in self._ask(query, job_id, *_NOTHING_TO_DO)]
+
+    def after_done(self, job: Job) -> None:
         """What was to be done with the photo itself is done."""
         with self.transaction():
-            self._db.execute("UPDATE jobs SET after_done = 1 WHERE id = ?", (job_id,))
+            self._db.execute(
+                "UPDATE jobs SET after_done = 1"
+                " WHERE folder = ? AND path = ? AND digest = ? AND state = ?",
+                (job.folder, _raw(job.path), job.digest, JobState.DONE),
+            )
 
     def fail(self, job_id: int, failure: Failure) -> JobState:
         """Write a failure down; returns what becomes of the job."""
-        row = self._db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
-        again = row["tries"] if row["reason"] in {"", failure.reason} else 0
+        row = self._one("SELECT * FROM jobs WHERE id = ?", job_id)
+        assert row is not None
+        again = row["tries"] if row["reason"] == failure.reason else 0
         verdict = judge(
-            failure.kind,
+            kind_of(failure),
             failures=row["failures"],
             crashes=row["crashes"],
             tries=again,
-            max_attempts=self._max_attempts,
+            max_attempts=self.max_attempts,
             rng=self._rng,
         )
         crashed = failure.kind in {FailureKind.CRASH, FailureKind.TIMEOUT}
@@ -449,14 +474,17 @@ class Ledger(LedgerReader):
             job_id,
             verdict.state,
             reason=failure.reason,
-            message=failure.message,
+            message=_text(failure.message),
             failures=row["failures"] + verdict.counted,
             crashes=row["crashes"] + crashed,
             tries=again + 1,
-            not_before=self._clock() + verdict.pause if verdict.pause else 0,
+            not_before=self._after(verdict.pause),
             temporary=None,
         )
         return verdict.state
+
+    def _after(self, pause: float) -> float:
+        return self._clock() + pause if pause else 0.0
 
     def put_back(self, job_id: int) -> None:
         """Not done and not its fault: ready again, nothing counted."""
@@ -468,18 +496,19 @@ class Ledger(LedgerReader):
 
     def published(self, job: Job, sha256: str) -> bool:
         """Whether that SHA-256 is a result published earlier for the same photo and preset."""
-        row = self._db.execute(
-            "SELECT 1 FROM jobs WHERE folder=? AND path=? AND preset=? AND sha256=?",
-            (job.folder, _raw(job.path), job.preset, sha256),
-        ).fetchone()
+        row = self._one(
+            "SELECT 1 FROM jobs LEFT JOIN results USING (key)"
+            " WHERE folder=? AND path=? AND preset=? AND ? IN (jobs.sha256, results.sha256)",
+            *(job.folder, _raw(job.path), job.preset, sha256),
+        )
         return row is not None
 
     def overtaken(self, job: Job) -> bool:
         """Whether the photo has changed since and has a newer job for the same preset."""
-        row = self._db.execute(
+        row = self._one(
             "SELECT 1 FROM jobs WHERE folder=? AND path=? AND preset=? AND id>? AND state != ?",
-            (job.folder, _raw(job.path), job.preset, job.id, JobState.SUPERSEDED),
-        ).fetchone()
+            *(job.folder, _raw(job.path), job.preset, job.id, JobState.SUPERSEDED),
+        )
         return row is not None
 
     def supersede(self, job_id: int) -> None:
@@ -490,23 +519,22 @@ class Ledger(LedgerReader):
         """It waits until what it needs is back in the config."""
         self._set(job_id, JobState.HELD, reason=reason)
 
-    def rekey(self, job_id: int, key: str) -> bool:
-        """The job's preset has changed; False when the ledger has that very job already."""
+    def rekey(self, job: Job, key: str, target: Path) -> bool:
+        """Its preset or its output has changed; False when that very job is there already."""
+        place = (job.folder, _raw(job.path), job.preset, key)
+        where = "folder = ? AND path = ? AND preset = ? AND key = ?"
         with self.transaction():
-            try:
-                self._db.execute("UPDATE jobs SET key = ? WHERE id = ?", (key, job_id))
-            except sqlite3.IntegrityError:
-                return False
-        return True
-
-    def siblings_pending(self, job: Job) -> bool:
-        """Whether other presets still need the same photo."""
-        marks = ",".join("?" * len(PENDING))
-        row = self._db.execute(
-            f"SELECT 1 FROM jobs WHERE folder=? AND path=? AND id!=? AND state IN ({marks})",
-            (job.folder, _raw(job.path), job.id, *PENDING),
-        ).fetchone()
-        return row is not None
+            other = self._one(f"SELECT id FROM jobs WHERE {where} AND id != ?", *place, job.id)
+            if other is None:
+                columns = (key, _raw(target), job.id)
+                self._db.execute("UPDATE jobs SET key = ?, target = ? WHERE id = ?", columns)
+                return True
+            self.supersede(job.id)
+            self._db.execute(  # it is the one to do now, should it have been given up for this
+                "UPDATE jobs SET state = ? WHERE id = ? AND state = ?",
+                (JobState.READY, other["id"], JobState.SUPERSEDED),
+            )
+        return False
 
     def retry(self, *, job_id: int | None = None, reason: str = "") -> int:
         """Ready again what was set aside: one job, those with a reason, or all; how many."""
@@ -526,12 +554,19 @@ class Ledger(LedgerReader):
         return cursor.rowcount
 
     def recover(self) -> list[Job]:
-        """After a start: what ran is ready again; returns what was being published."""
+        """After a start: what ran is to do again; returns what was being published."""
         with self.transaction():
-            self._db.execute(
-                "UPDATE jobs SET state = ?, changed = ? WHERE state = ?",
-                (JobState.READY, self._clock(), JobState.RUNNING),
-            )
+            for row in self._ask("SELECT * FROM jobs WHERE state = ?", JobState.RUNNING):
+                times = 1 + (row["tries"] if row["reason"] == _INTERRUPTED else 0)
+                verdict = after_interruption(times, self._rng)
+                self._set(
+                    row["id"],
+                    verdict.state,
+                    reason=_INTERRUPTED,
+                    message=f"stylewatch itself ended in the middle of it, {times} times in a row",
+                    tries=times,
+                    not_before=self._after(verdict.pause),
+                )
         return self.jobs([JobState.PUBLISHING], limit=-1)
 
     def hold_others(self, folders: Iterable[str]) -> None:
@@ -554,12 +589,13 @@ class Ledger(LedgerReader):
 
     def prune(self, days: float) -> int:
         """Forget jobs of photos that are gone, and what was superseded, after so many days."""
-        before = self._clock() - days * 86400
+        old = "changed < ? AND state IN (?, ?)"
+        values = (self._clock() - days * 86400, JobState.SUPERSEDED, JobState.VANISHED)
         with self.transaction():
-            cursor = self._db.execute(
-                "DELETE FROM jobs WHERE changed < ? AND state IN (?, ?)",
-                (before, JobState.SUPERSEDED, JobState.VANISHED),
+            self._db.execute(
+                f"DELETE FROM results WHERE key IN (SELECT key FROM jobs WHERE {old})", values
             )
+            cursor = self._db.execute(f"DELETE FROM jobs WHERE {old}", values)
         return cursor.rowcount
 
     def _set(self, job_id: int, state: JobState, **columns: Any) -> None:
@@ -574,6 +610,9 @@ class Ledger(LedgerReader):
 _SUPERSEDABLE = (
     *(str(state) for state in PENDING if state is not JobState.RUNNING),
     JobState.QUARANTINED, JobState.HELD, JobState.DONE,
+)  # fmt: skip
+_NOTHING_TO_DO = (
+    str(JobState.DONE), str(JobState.SUPERSEDED), str(JobState.VANISHED),
 )  # fmt: skip
 _RETRYABLE = (
     JobState.QUARANTINED, JobState.BLOCKED, JobState.RETRY_WAIT, JobState.HELD, JobState.VANISHED,

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from stylewatch.errors import LockedError
@@ -14,6 +15,7 @@ class Locks:
 
     def __init__(self) -> None:
         self._held: dict[Path, int] = {}
+        self._state = Path()
 
     def hold_state(self, state_dir: Path) -> None:
         """Lock the state directory; the lock file tells who holds it.
@@ -35,7 +37,7 @@ class Locks:
             ) from error
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
-        self._held[path] = descriptor
+        self._held[path], self._state = descriptor, path
 
     def hold_folder(self, folder: Path) -> None:
         """Lock a watched folder through its own descriptor; one that is missing stays unlocked.
@@ -60,6 +62,11 @@ class Locks:
                 ) from error
             return  # a share without locks: the state directory's has to do
         self._held[folder] = descriptor
+
+    def keep_folders(self, folders: Iterable[Path]) -> None:
+        """Let go of all other folders."""
+        for folder in set(self._held) - {*folders, self._state}:
+            os.close(self._held.pop(folder))
 
     def release(self) -> None:
         """Let go of all."""

@@ -4,12 +4,15 @@ Every step can be repeated after a crash, and no order of crashes publishes twic
 photo whose result is not durable. Knows nothing of watching and rendering.
 """
 
+import contextlib
+import errno
 import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
 from stylewatch import outputs
-from stylewatch.domain import JobState, Rendered
+from stylewatch.domain import Rendered
 from stylewatch.errors import OutputError
 from stylewatch.failpoints import failpoint
 from stylewatch.ledger import Job, Ledger
@@ -31,7 +34,8 @@ class Publisher:
         """
         job = self._job(rendered.job_id)
         if self._ledger.overtaken(job):
-            rendered.temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # swept at the next start
+                rendered.temporary.unlink()
             self._ledger.supersede(job.id)
             return self._job(job.id)
         self._ledger.publishing(job.id, rendered)
@@ -39,7 +43,18 @@ class Publisher:
         return self.complete(self._job(job.id))
 
     def complete(self, job: Job) -> Job:
-        """Finish what the journal says was begun; a result that was lost is rendered again."""
+        """Finish what the journal says was begun; a result that was lost is rendered again.
+
+        Raises:
+            OutputError: it can't be named now; the job stays `publishing`.
+        """
+        try:
+            return self._complete(job)
+        except OSError as error:  # of reading and tidying; what `outputs` writes, it translates
+            reason = errno.errorcode.get(error.errno or 0, "output").lower()
+            raise OutputError(f"{job.target.parent}: {error.strerror}", reason=reason) from error
+
+    def _complete(self, job: Job) -> Job:
         temporary = job.temporary or job.target
         final = outputs.find_published(temporary, job.target, job.extension, job.sha256)
         if final is None and not _is_whole(temporary, job.sha256):
@@ -84,8 +99,12 @@ class Publisher:
         )
 
     def afterwards(self, job: Job, action: After, root: Path) -> None:
-        """Move or delete the photo once all of its results are durable."""
-        if job.state is not JobState.DONE or self._ledger.siblings_pending(job):
+        """Move or delete the photo once all of its results are durable.
+
+        Raises:
+            OutputError: it can't be moved or deleted now.
+        """
+        if not self._ledger.unattended(job.id):
             return
         try:
             outputs.apply_after(action, root, job.path, job.identity)
@@ -95,7 +114,7 @@ class Publisher:
                 remedy="Check the permissions of the input folder",
                 reason="after",
             ) from error
-        self._ledger.after_done(job.id)
+        self._ledger.after_done(job)
 
     def _job(self, job_id: int) -> Job:
         job = self._ledger.job(job_id)
@@ -108,3 +127,15 @@ def _is_whole(temporary: Path, sha256: str) -> bool:
         return outputs.file_hash(temporary) == sha256
     except OSError:
         return False
+
+
+def find_results(
+    folders: Iterable[Path], read_facts: Callable[[bytes], Mapping[str, str]]
+) -> Iterator[tuple[str, Path, str]]:
+    """Job key, path and SHA-256 of every result in these folders, as told by the files alone."""
+    for folder in folders:
+        for path in folder.rglob("*--*"):
+            if not path.name.startswith("."):
+                with contextlib.suppress(Exception):  # any strange file may lie there
+                    sha256 = outputs.file_hash(path)
+                    yield read_facts(path.read_bytes())["job_key"], path, sha256

@@ -6,7 +6,7 @@ A pure function of the failure and of what came before. Knows nothing of clocks 
 from dataclasses import dataclass
 from random import Random
 
-from stylewatch.domain import FailureKind, JobState
+from stylewatch.domain import Failure, FailureKind, JobState
 
 FIRST_PAUSE = 5.0  # seconds; doubled with every further failure
 LONGEST_PAUSE = 900.0
@@ -14,8 +14,15 @@ RESOURCE_PAUSE = 30.0  # a full disk is looked at so often
 PERMISSION_PAUSE = 3600.0
 PERMISSION_TRIES = 3
 MOST_CRASHES = 2
+HARMLESS_INTERRUPTIONS = 2  # in a row: somebody restarted us
+MOST_INTERRUPTIONS = 10
 
 _COUNTED = {FailureKind.RENDER, FailureKind.CRASH, FailureKind.TIMEOUT}
+_PASSING = {
+    *("eio", "estale", "ebusy", "etimedout", "eagain", "enoent", "enodev", "enxio", "enotconn"),
+    *("ehostdown", "enetdown", "econnreset", "emfile", "enfile", "enomem"),
+}
+"""Reasons that have nothing to do with rights, whatever could not be written because of them."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,25 @@ class Verdict:
     """Seconds until it may be tried again."""
     counted: bool = False
     """Whether the failure is held against the photo."""
+
+
+def kind_of(failure: Failure) -> FailureKind:
+    """Its kind; an output that is out of order for a while is no lack of permission."""
+    if failure.kind is FailureKind.PERMISSION and failure.reason in _PASSING:
+        return FailureKind.TRANSIENT
+    return failure.kind
+
+
+def after_interruption(times: int, rng: Random) -> Verdict:
+    """The verdict when the daemon itself ended in the middle of a job, `times` times in a row.
+
+    Nothing is counted, but a photo that may be what ends it must not keep it from the others.
+    """
+    if times <= HARMLESS_INTERRUPTIONS:
+        return Verdict(JobState.READY)
+    if times < MOST_INTERRUPTIONS:
+        return Verdict(JobState.RETRY_WAIT, _backoff(times - HARMLESS_INTERRUPTIONS, rng))
+    return Verdict(JobState.QUARANTINED)
 
 
 def judge(
@@ -62,4 +88,4 @@ def judge(
 
 
 def _backoff(before: int, rng: Random) -> float:
-    return rng.uniform(0.5, 1.0) * min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(before, 20))
+    return rng.uniform(0.0, 1.0) * min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(before, 20))

@@ -97,3 +97,21 @@ def about_yourself(*, report):
         "memory": resource.getrlimit(resource.RLIMIT_AS)[0],
         "interrupt": signal.getsignal(signal.SIGINT) == signal.SIG_IGN,
     }
+
+
+def copy_or_crash(request, engine, *, report):
+    """The effect of the daemon's tests in a real worker: the photo itself, or a dead process."""
+    import hashlib
+
+    from stylewatch.domain import Rendered
+    from stylewatch.outputs import write_temporary
+
+    if request.source.name == "crash.jpg":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    data = request.source.read_bytes()
+    temporary = write_temporary(data, request.target, ".jpg", request.job_id)
+    return Rendered(
+        job_id=request.job_id, temporary=temporary, extension=".jpg",
+        sha256=hashlib.sha256(data).hexdigest(), width=1, height=1, seconds=0.1, evaluations=1,
+        loss=None, facts={},
+    )  # fmt: skip

@@ -23,12 +23,13 @@ ROWS = {
     # each between us and one thing outside: YAML, inotify, SQLite, the disk, processes
     "edges": {
         *("presets", "config", "listing", "watches", "sources", "settle", "retries", "ledger"),
-        *("outputs", "locks", "fairness", "jobtable", "child", "cluster", "executors"),
+        *("schema", "outputs", "space", "locks", "fairness"),
+        *("jobtable", "child", "cluster", "executors"),
     },
     # one job, in its own process
     "job": {"checkpoints", "effect", "worker"},
     # from folder to result
-    "host": {"intake", "publication", "daemon"},
+    "host": {"intake", "flight", "mailbox", "publication", "daemon"},
     # what people, services and other programs see
     "faces": {
         *("lines", "board", "view", "terminal", "preview", "console", "wire", "control"),

@@ -18,9 +18,9 @@ from stylewatch.ledger import LedgerReader
 PRESET = "painting"
 
 
-def copy_job(request, engine, *, report):
+def copy_job(request, engine, *, report, suffix=b""):
     """An effect in no time: the result is the photo with its preset's name before it."""
-    data = request.preset.name.encode() + b":" + request.source.read_bytes()
+    data = request.preset.name.encode() + b":" + request.source.read_bytes() + suffix
     temporary = outputs.write_temporary(data, request.target, ".jpg", request.job_id)
     return Rendered(
         job_id=request.job_id, temporary=temporary, extension=".jpg",
@@ -33,9 +33,11 @@ class ThreadExecutor:
     """Runs jobs in threads; `behave` may replace a job's function."""
 
     slots = 1
+    trouble = ""
 
     def __init__(self, behave=None):
         self.behave = behave or (lambda request: None)
+        self.suffix = b""
         self.ran = []
 
     def submit(self, job_id, fn, request, engine, /, *, timeout=None):
@@ -45,7 +47,10 @@ class ThreadExecutor:
         def work():
             try:
                 replaced = self.behave(request)
-                future.set_result(replaced or fn(request, engine, report=lambda step: None))
+                extra = {"suffix": self.suffix} if self.suffix else {}
+                future.set_result(
+                    replaced or fn(request, engine, report=lambda step: None, **extra)
+                )
             except BaseException as error:
                 future.set_exception(error)
 
@@ -70,20 +75,25 @@ class Rig:
         self.executor = ThreadExecutor(behave)
         self.events = []
         self.daemon = None
+        self.run_job, self.open_executor = copy_job, None
+        self.read_facts = lambda data: {}
 
     def config(self):
         return watch_config(self.input, self.output, [self.preset], **self.settings)
 
-    def start(self):
+    def build(self):
         parts = Parts(
-            open_executor=lambda config, on_event: self.executor,
-            run_job=copy_job,
+            open_executor=self.open_executor or (lambda config, on_event: self.executor),
+            run_job=self.run_job,
             probe=lambda data: PhotoFacts(4, 3),
             structural_end=lambda file: None,
-            read_facts=lambda data: {},
+            read_facts=self.read_facts,
         )
         self.daemon = Daemon(self.config(), parts, self.events.append, load=self.config)
-        self.daemon.start(time.monotonic())
+        return self
+
+    def start(self):
+        self.build().daemon.start(time.monotonic())
         return self
 
     def until(self, condition, seconds=15.0):

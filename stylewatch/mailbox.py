@@ -1,0 +1,56 @@
+"""Commands for the daemon from other threads: put in anywhere, done in its own thread.
+
+Knows nothing of what the commands do.
+"""
+
+import contextlib
+import queue
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from stylewatch.errors import LedgerError, StylewatchError, UsageError
+
+
+class Mailbox:
+    """Commands by name, each answered by a future; `wake` is called when one comes in."""
+
+    def __init__(
+        self, commands: Mapping[str, Callable[..., Any]], wake: Callable[[], None]
+    ) -> None:
+        self._commands = commands
+        self._wake = wake
+        self._letters: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = (
+            queue.SimpleQueue()
+        )
+
+    def ask(self, command: str, **arguments: Any) -> "Future[Any]":
+        """Have a command done; safe from any thread."""
+        answer: Future[Any] = Future()
+        wanted = self._commands.get(command)
+        if wanted is None:
+            expected = ", ".join(self._commands)
+            answer.set_exception(UsageError(f"Unknown command '{command}'", expected=expected))
+        else:
+            self._letters.put((lambda: wanted(**arguments), answer))
+            self._wake()
+        return answer
+
+    def obey(self) -> None:
+        """Do all that was asked for.
+
+        Raises:
+            LedgerError: as a command has met with it; whoever asked is told too.
+        """
+        with contextlib.suppress(queue.Empty):
+            while True:
+                command, answer = self._letters.get_nowait()
+                if not answer.set_running_or_notify_cancel():
+                    continue
+                try:
+                    answer.set_result(command())
+                except LedgerError as error:
+                    answer.set_exception(error)
+                    raise
+                except (StylewatchError, TypeError) as error:  # arguments come from outside
+                    answer.set_exception(error)

@@ -1,0 +1,122 @@
+"""The ledger's file: opened durably, brought to the present version, set aside when damaged.
+
+Knows nothing of what is written into it.
+"""
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+from stylewatch.errors import LedgerError
+
+_VERSIONS = (
+    """
+CREATE TABLE files (
+    folder TEXT NOT NULL, path BLOB NOT NULL,
+    dev INTEGER NOT NULL, ino INTEGER NOT NULL, size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+    plan TEXT NOT NULL,
+    note TEXT NOT NULL, seen REAL NOT NULL,
+    PRIMARY KEY (folder, path)
+) WITHOUT ROWID;
+CREATE TABLE jobs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    folder TEXT NOT NULL, path BLOB NOT NULL, preset TEXT NOT NULL,
+    key TEXT NOT NULL, digest TEXT NOT NULL, target BLOB NOT NULL,
+    dev INTEGER NOT NULL, ino INTEGER NOT NULL, size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+    state TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '', message TEXT NOT NULL DEFAULT '',
+    attempts INTEGER NOT NULL DEFAULT 0, failures INTEGER NOT NULL DEFAULT 0,
+    crashes INTEGER NOT NULL DEFAULT 0, tries INTEGER NOT NULL DEFAULT 0,
+    not_before REAL NOT NULL DEFAULT 0, created REAL NOT NULL, changed REAL NOT NULL,
+    temporary BLOB, extension TEXT NOT NULL DEFAULT '', sha256 TEXT NOT NULL DEFAULT '',
+    output BLOB, seconds REAL NOT NULL DEFAULT 0, loss REAL, note TEXT NOT NULL DEFAULT '',
+    after_done INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (folder, path, preset, key)
+);
+CREATE INDEX jobs_by_state ON jobs (state, folder, id);
+CREATE INDEX jobs_by_key ON jobs (key, state);
+CREATE INDEX jobs_by_change ON jobs (changed);
+CREATE TABLE results (
+    key TEXT NOT NULL, output BLOB NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (key, output)
+) WITHOUT ROWID;
+""",
+    """
+CREATE TABLE folders (
+    name TEXT PRIMARY KEY, input BLOB NOT NULL, dev INTEGER, ino INTEGER
+) WITHOUT ROWID;
+CREATE INDEX jobs_by_recency ON jobs (state, changed, id);
+CREATE INDEX jobs_unattended ON jobs (folder) WHERE state = 'done' AND after_done = 0;
+""",
+)
+"""What makes each version out of the one before it."""
+
+
+def open_ledger(path: Path) -> tuple[sqlite3.Connection, Path | None]:
+    """The ledger at `path`, made if need be, and where a damaged one was moved to.
+
+    Raises:
+        LedgerError: it can't be opened, or belongs to a newer stylewatch.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return _opened(path), None
+        except sqlite3.OperationalError:
+            raise  # the disk, the rights or another process, not the ledger's content
+        except sqlite3.DatabaseError:
+            aside = _set_aside(path)
+            return _opened(path), aside
+    except (sqlite3.Error, OSError) as error:
+        remedy = "Check the state folder's disk and permissions"
+        raise LedgerError(f"The ledger {path} can't be opened: {error}", remedy=remedy) from error
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None, timeout=30.0)
+    try:
+        db.row_factory = sqlite3.Row
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        _check(db)
+        _migrate(db, path)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _check(db: sqlite3.Connection) -> None:
+    found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise sqlite3.DatabaseError(found)
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(_VERSIONS):
+        raise LedgerError(
+            f"The ledger {path} belongs to a newer stylewatch",
+            expected=f"version {len(_VERSIONS)} or older",
+            received=str(version),
+            remedy="Upgrade stylewatch, or give another state_dir",
+        )
+    if version == len(_VERSIONS):
+        return
+    db.execute("BEGIN IMMEDIATE")
+    for statement in ";".join(_VERSIONS[version:]).split(";"):
+        db.execute(statement)
+    db.execute(f"PRAGMA user_version = {len(_VERSIONS)}")
+    db.execute("COMMIT")
+
+
+def _set_aside(path: Path) -> Path:
+    """Out of the way with its log, which may hold the last of what was written."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    path.rename(aside)
+    for ending in ("-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + ending).rename(aside.with_name(aside.name + ending))
+    return aside

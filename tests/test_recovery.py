@@ -1,0 +1,637 @@
+"""Crashes, full disks and changed configs: what was begun is finished, once, by itself."""
+
+import errno
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import jobs_for_tests as jobs
+import pytest
+from test_daemon import Rig, ThreadExecutor
+from test_ledger import Clock, failure, photo, planned, rendered
+
+from stylewatch import daemon as daemon_module
+from stylewatch import intake
+from stylewatch.domain import EngineSettings, Failure, FailureKind, JobState
+from stylewatch.errors import EngineLost, LedgerError, LockedError
+from stylewatch.executors import LocalExecutor
+from stylewatch.ledger import Ledger, LedgerReader
+
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def _look_around_often(monkeypatch):
+    monkeypatch.setattr(daemon_module, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(daemon_module, "LEDGER_SECONDS", 0.2)
+    monkeypatch.setattr(intake, "AGAIN_SECONDS", 0.3)
+
+
+@pytest.fixture
+def rigs(tmp_path):
+    made = []
+
+    def make(behave=None, base=tmp_path, start=True, **settings):
+        made.append(Rig(base, behave, **settings))
+        return made[-1].start() if start else made[-1]
+
+    yield make
+    for rig in made:
+        if rig.daemon and rig.daemon._locks._held:
+            rig.daemon.stop()
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    made = Ledger(tmp_path / "ledger.db", clock=Clock(), rng=Random(1))
+    yield made
+    made.close()
+
+
+def with_folder(rig, **changes):
+    """Its folder is another one, for the next start or reload."""
+    plain = rig.config
+
+    def changed():
+        config = plain()
+        return replace(config, folders=(replace(config.folders[0], **changes),))
+
+    rig.config = changed
+    if rig.daemon:
+        rig.daemon._load = changed
+
+
+def ends_with(kind, reason="x", message="why"):
+    return lambda request: Failure(job_id=request.job_id, kind=kind, reason=reason, message=message)
+
+
+# --- crashes -------------------------------------------------------------------------------------
+
+
+def kill_at(tmp_path, points):
+    """Two programs at a time: they mostly wait."""
+    programs = [
+        subprocess.Popen(
+            [sys.executable, TESTS / "killed_daemon.py", tmp_path / f"run{number}", *points[number::2]],
+            stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(TESTS.parent)},
+        )
+        for number in range(2)
+    ]  # fmt: skip
+    for program in programs:
+        output, _ = program.communicate(timeout=100)
+        yield from map(json.loads, output.splitlines())
+
+
+def nothing_lost_torn_or_twice(case):
+    return (
+        case["ended"] == 0
+        and {
+            "jobs": [["a.jpg", "done"], ["b.jpg", "done"], ["sub/c.jpg", "done"]],
+            "results": {
+                "a--painting.jpg": "painting:one",
+                "b--painting.jpg": "painting:one",
+                "sub/c--painting.jpg": "painting:two",
+            },
+            "moved": {"a.jpg": "one", "b.jpg": "one", "sub/c.jpg": "two"},
+            "left": {},
+        }.items()
+        <= case.items()
+    )
+
+
+STEPS = [
+    *("outputs.created", "outputs.written", "outputs.synced", "outputs.named"),
+    *("outputs.folder-synced", "outputs.after", "publication.journalled"),
+    *("publication.published", "publication.done"),
+]
+
+
+def test_a_kill_between_any_two_steps_of_a_job_changes_only_when_it_is_done(tmp_path):
+    cases = list(kill_at(tmp_path, [f"{step}:1" for step in STEPS] + ["ledger.committed:4"]))
+    assert [case["point"] for case in cases if not case["killed"]] == []
+    assert [case for case in cases if not nothing_lost_torn_or_twice(case)] == []
+    assert len(cases) == len(STEPS) + 1
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_time_that_any_step_is_passed_changes_only_when_it_is_done(tmp_path):
+    commits = ("ledger.before-commit", "ledger.committed")
+    points = [f"{step}:{number}" for step in STEPS for number in (1, 2, 3)]
+    points += [f"{step}:{number}" for step in commits for number in range(1, 23)]
+    cases = list(kill_at(tmp_path, points))
+    assert len([case for case in cases if case["killed"]]) > 60
+    assert [case for case in cases if not nothing_lost_torn_or_twice(case)] == []
+
+
+def test_a_photo_that_takes_the_daemon_along_stands_back_and_is_set_aside_in_the_end(ledger):
+    ledger.add(photo("bad"), "d", "p", [planned("bad", "k1")])
+    ledger.add(photo("good"), "d", "p", [planned("good", "k2")])
+    claimed, deaths = [], 0
+    while ledger.job(1).state is not JobState.QUARANTINED:
+        job = ledger.claim("in")
+        if job is None:
+            ledger._clock.now += 1000
+            continue
+        claimed.append(str(job.path))
+        if job.id == 1:
+            deaths += 1
+            ledger.recover()
+            ledger._clock.now += 1 if deaths < 5 else 1000
+        else:
+            ledger.publishing(job.id, rendered(job.id))
+            ledger.done(job.id, Path("/out/good"))
+            ledger._clock.now += 1000
+    assert claimed[:4] == ["bad", "bad", "bad", "good"]
+    assert deaths == 10
+    assert ledger.job(1).reason == "interrupted"
+    assert ledger.retry(reason="interrupted") == 1
+
+
+def test_a_stop_in_order_is_no_interruption(ledger):
+    ledger.add(photo(), "d", "p", [planned()])
+    for _ in range(20):
+        ledger.put_back(ledger.claim("in").id)
+    assert ledger.job(1).state is JobState.READY
+
+
+def test_a_photo_painted_before_a_crash_is_moved_after_it(rigs, tmp_path):
+    rig = rigs()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    rig.daemon.stop()
+    with sqlite3.connect(tmp_path / "state" / "ledger.db") as db:
+        db.execute("UPDATE jobs SET after_done = 0")  # as a kill right after `done` leaves it
+    db.close()
+    again = rigs(start=False)
+    with_folder(again, after=tmp_path / "moved")
+    again.start()
+    again.until((tmp_path / "moved" / "a.jpg").exists)
+    assert again.executor.ran == []
+
+
+def test_a_job_of_a_lost_executor_counts_no_attempt_and_costs_no_other_job(rigs):
+    opened, healed = [], threading.Event()
+
+    def behave(request):
+        if not healed.is_set():
+            time.sleep(0.1)
+            raise EngineLost("gone")
+
+    rig = rigs(behave, start=False)
+    rig.executor.slots = 2
+    rig.start()
+    parts = rig.daemon._parts
+    rig.daemon._parts = replace(parts, open_executor=lambda *_: opened.append(1))
+    rig.drop("a.jpg", b"a")
+    rig.drop("b.jpg", b"b")
+    rig.until(lambda: len(rig.executor.ran) >= 6)
+    healed.set()
+    rig.until(lambda: rig.counts() == {"done": 2})
+    assert not opened  # it heals by itself
+
+
+def test_what_an_executor_lacks_is_told_once(rigs):
+    rig = rigs()
+    rig.executor.trouble = "no scheduler answers"
+    rig.until(lambda: any(e.message == "no scheduler answers" for e in rig.events))
+    rig.executor.trouble = ""
+    rig.until(lambda: rig.events[-1].kind == "resumed")
+    assert len([e for e in rig.events if e.reason == "engine-lost"]) == 2
+
+
+# --- the ledger ----------------------------------------------------------------------------------
+
+
+def test_a_full_disk_under_the_ledger_only_delays(rigs, monkeypatch):
+    starts, real = [], daemon_module.Ledger
+
+    def small_disk(*arguments, **settings):
+        ledger = real(*arguments, **settings)
+        starts.append(1)
+        if len(starts) == 1:
+            [pages] = ledger._db.execute("PRAGMA page_count").fetchone()
+            ledger._db.execute(f"PRAGMA max_page_count = {pages}")  # SQLite's own SQLITE_FULL
+        return ledger
+
+    monkeypatch.setattr(daemon_module, "Ledger", small_disk)
+    rig, stop = rigs(start=False).build(), threading.Event()
+    for number in range(15):
+        rig.drop(f"{number}{'x' * 200}.jpg", b"%d" % number)
+    thread = threading.Thread(target=rig.daemon.run, args=(stop,))
+    thread.start()
+    deadline = time.monotonic() + 20
+    while len(rig.results()) < 15 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    stop.set()
+    rig.daemon.wake()
+    thread.join()
+    assert len([name for name in rig.results() if "--painting" in name]) == 15
+    assert len(starts) > 1
+    kinds = [event.kind for event in rig.events if event.kind in {"blocked", "resumed"}]
+    assert kinds == ["blocked", "resumed"]
+
+
+def test_a_commit_that_fails_leaves_nothing_half_done(ledger):
+    [pages] = ledger._db.execute("PRAGMA page_count").fetchone()
+    ledger._db.execute(f"PRAGMA max_page_count = {pages}")
+    names = [f"{number}{'x' * 200}" for number in range(100)]
+    with pytest.raises(LedgerError, match="full"):
+        [ledger.add(photo(name), "d", "p", [planned(name, name)]) for name in names]
+    assert not ledger._db.in_transaction
+    ledger._db.execute("PRAGMA max_page_count = 100000")
+    assert ledger.add(photo("again"), "d", "p", [planned("again", "k")])
+
+
+def test_a_rebuild_that_was_interrupted_is_begun_anew(tmp_path):
+    path = tmp_path / "ledger.db"
+    path.touch()  # an empty file is as fresh as none
+    for _ in range(2):
+        ledger = Ledger(path)
+        assert ledger.fresh
+        ledger.close()
+    ledger = Ledger(path)
+    ledger.rebuild([])
+    ledger.close()
+    ledger = Ledger(path)
+    assert not ledger.fresh
+    ledger.close()
+
+
+def test_a_lost_ledger_is_learnt_again_from_results_whatever_else_lies_there(rigs, tmp_path):
+    rig = rigs()
+    for number in range(3):
+        rig.drop(f"{number}.jpg", b"%d" % number)
+    rig.until(lambda: rig.counts() == {"done": 3})
+    reader = LedgerReader(tmp_path / "state" / "ledger.db")
+    keys = {job.output.read_bytes(): job.key for job in reader.jobs()}
+    reader.close()
+    rig.daemon.stop()
+    (rig.output / "strange--thing.jpg").write_bytes(os.urandom(3000))
+    (tmp_path / "state" / "ledger.db").write_bytes(os.urandom(4096))
+    again = rigs(start=False)
+    again.read_facts = lambda data: {"job_key": keys[data]}
+    again.start()
+    again.until(lambda: again.counts() == {"done": 3})
+    again.until(again.idle)
+    assert again.executor.ran == []
+    assert len(again.results()) == 4
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_damage_of_any_kind_is_set_aside_or_harmless_never_the_end(tmp_path, seed):
+    path, rng = tmp_path / "ledger.db", Random(seed)
+    ledger = Ledger(path)
+    with ledger.transaction():
+        for number in range(200):
+            ledger.add(photo(f"{number}"), "d", "p", [planned(f"{number}", f"{number}")])
+    ledger.close()
+    data = bytearray(path.read_bytes())
+    if seed % 3 == 0:
+        del data[rng.randrange(len(data)) :]
+    for _ in range(20 if seed % 3 == 1 else 2000):
+        if data:
+            data[rng.randrange(len(data))] = rng.randrange(256)
+    path.write_bytes(data)
+    again = Ledger(path)
+    assert again.set_aside is None or again.set_aside.read_bytes() == data
+    assert again.set_aside is not None or len(again.jobs(limit=-1)) <= 200
+    again.close()
+
+
+def test_what_is_asked_of_a_big_ledger_is_answered_at_once(ledger, tmp_path):
+    with ledger.transaction():
+        ledger.add(photo("first"), "d", "p", [planned("first", "first")])
+        ledger._db.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)"
+            " INSERT INTO jobs (folder, path, preset, key, digest, target, dev, ino, size,"
+            " mtime_ns, ctime_ns, state, created, changed, seconds)"
+            " SELECT 'in', CAST(i AS BLOB), 'soft', 'k' || i, 'd', CAST(i AS BLOB), 1, i, 1, 1, 1,"
+            " iif(i % 1000, 'done', 'quarantined'), i, i, 2.0 FROM n"
+        )
+    reader = LedgerReader(tmp_path / "ledger.db")
+    questions = (
+        reader.counts, reader.jobs, reader.pace, reader.notes,
+        lambda: reader.jobs([JobState.DONE]), lambda: reader.jobs([JobState.QUARANTINED]),
+    )  # fmt: skip
+    for question in questions:
+        spent = []
+        for _ in range(3):
+            started = time.perf_counter()
+            assert question() is not None
+            spent.append(time.perf_counter() - started)
+        assert min(spent) < 0.1, question
+    assert [job.changed for job in reader.jobs([JobState.QUARANTINED], 2)] == [100_000, 99_000]
+    reader.close()
+
+
+def test_a_ledger_of_the_first_version_is_brought_up_to_date(tmp_path):
+    from stylewatch import schema
+
+    path = tmp_path / "ledger.db"
+    with sqlite3.connect(path) as db:
+        db.executescript(schema._VERSIONS[0])
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+    ledger = Ledger(path)
+    ledger.tell_apart("in", Path("/in"), None)
+    assert ledger.add(photo(), "d", "p", [planned()])
+    ledger.close()
+
+
+def test_no_ledger_is_one_plain_error(tmp_path):
+    with pytest.raises(LedgerError, match="can't be opened"):
+        LedgerReader(tmp_path / "ledger.db")
+
+
+def test_messages_with_names_that_are_no_text_can_be_written_down(ledger):
+    ledger.add(photo(), "d", "p", [planned()])
+    name = os.fsdecode(b"caf\xe9.jpg")
+    told = Failure(job_id=1, kind=FailureKind.BAD_INPUT, reason="x", message=f"{name} is cut")
+    ledger.fail(ledger.claim("in").id, told)
+    assert ledger.job(1).message == "caf\\udce9.jpg is cut"
+
+
+# --- failures ------------------------------------------------------------------------------------
+
+
+def test_failures_of_one_kind_do_not_count_for_another(ledger):
+    ledger.add(photo(), "d", "p", [planned()])
+    for kind, reason, state in [
+        *[(FailureKind.RESOURCE, "disk-full", JobState.BLOCKED)] * 5,
+        *[(FailureKind.PERMISSION, "eacces", JobState.BLOCKED)] * 2,
+        (FailureKind.PERMISSION, "eacces", JobState.QUARANTINED),
+    ]:
+        ledger._clock.now += 5000
+        assert ledger.fail(ledger.claim("in").id, failure(1, kind, reason)) is state
+
+
+def test_an_output_that_is_out_of_order_for_a_while_is_no_lack_of_permission(ledger):
+    ledger.add(photo(), "d", "p", [planned()])
+    for _ in range(20):
+        ledger._clock.now += 5000
+        ledger.claim("in")
+        state = ledger.fail(1, failure(1, FailureKind.PERMISSION, "eio"))
+        assert state is JobState.RETRY_WAIT
+
+
+def test_a_photo_whose_permissions_were_mended_is_tried_at_once(ledger):
+    ledger.add(photo(mtime=1), "d", "p", [planned()])
+    ledger.claim("in")
+    ledger.fail(1, failure(1, FailureKind.PERMISSION, "eacces"))
+    assert ledger.claim("in") is None
+    ledger.add(photo(mtime=2), "d", "p", [planned()])
+    assert ledger.claim("in").id == 1
+
+
+def test_a_full_output_is_paused_as_a_whole_and_goes_on_by_itself(rigs, monkeypatch):
+    monkeypatch.setattr(daemon_module, "RESOURCE_PAUSE", 1.0)
+    full = [True]
+
+    def behave(request):
+        return ends_with(FailureKind.RESOURCE, "disk-full")(request) if full else None
+
+    rig = rigs(behave)
+    monkeypatch.setattr("stylewatch.retries.RESOURCE_PAUSE", 1.0)
+    for number in range(5):
+        rig.drop(f"{number}.jpg", b"%d" % number)
+    rig.until(lambda: rig.counts() == {"ready": 4, "blocked": 1})
+    for _ in range(5):
+        rig.daemon.tick(time.monotonic())
+    assert len(rig.executor.ran) == 1
+    full.clear()
+    rig.until(lambda: rig.counts() == {"done": 5})
+
+
+def test_a_photo_that_could_not_be_read_for_a_moment_is_read_later(rigs, monkeypatch):
+    real, failed = intake._unchanged, []
+
+    def flaky(photo):
+        if not failed:
+            failed.append(1)
+            raise OSError(errno.EIO, "Input/output error")
+        return real(photo)
+
+    monkeypatch.setattr(intake, "_unchanged", flaky)
+    rig = rigs()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.results() == ["a--painting.jpg"])
+
+
+def test_a_file_that_was_being_written_at_the_last_stop_is_taken_up_when_it_is_whole(rigs):
+    rig = rigs(settle_max_seconds=0.2)
+    with (rig.input / "a.jpg").open("wb") as stream:
+        stream.write(b"whole")
+        stream.flush()
+        rig.until(lambda: any(e.reason == "writer" for e in rig.events))
+        rig.daemon.stop()
+    again = rigs()
+    again.until(lambda: again.results() == ["a--painting.jpg"])
+
+
+def test_a_photo_stays_while_one_of_its_presets_has_failed(rigs):
+    def behave(request):
+        if request.preset.name == "draft" and broken:
+            return ends_with(FailureKind.BAD_INPUT)(request)
+        return None
+
+    broken = [True]
+    rig = rigs(behave, start=False)
+    with_folder(rig, preset=("draft", "painting"), after="delete")
+    rig.start()
+    path = rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1, "quarantined": 1})
+    rig.until(lambda: time.monotonic() > rig.daemon._next_look - 0.1)
+    assert path.exists()
+    broken.clear()
+    rig.daemon.ask("retry")
+    rig.until(lambda: not path.exists())
+    assert rig.results() == ["a--draft.jpg", "a--painting.jpg"]
+
+
+# --- the same photo again ------------------------------------------------------------------------
+
+
+def test_a_photo_that_comes_again_goes_where_the_first_went(rigs, tmp_path):
+    rig = rigs(start=False)
+    with_folder(rig, after=tmp_path / "moved")
+    rig.start()
+    for _ in range(2):
+        path = rig.drop("a.jpg", b"same")
+        rig.until(lambda path=path: not path.exists())
+    assert len(rig.executor.ran) == 1
+
+
+def test_a_photo_that_comes_again_is_painted_again_when_its_result_is_gone(rigs):
+    rig = rigs(start=False)
+    with_folder(rig, after="delete")
+    rig.start()
+    path = rig.drop("a.jpg")
+    rig.until(lambda: not path.exists())
+    (rig.output / "a--painting.jpg").unlink()
+    path = rig.drop("a.jpg")
+    rig.until(lambda: not path.exists())
+    assert rig.results() == ["a--painting.jpg"]
+
+
+def test_bytes_that_come_back_replace_their_own_result(rigs):
+    def behave(request):
+        return (
+            ends_with(FailureKind.BAD_INPUT)(request)
+            if b"bad" in request.source.read_bytes()
+            else None
+        )
+
+    rig = rigs(behave)
+    rig.drop("a.jpg", b"good")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    rig.drop("a.jpg", b"bad!")
+    rig.until(lambda: "quarantined" in rig.counts())
+    first = (rig.output / "a--painting.jpg").read_bytes()
+    rig.executor.suffix = b", painted anew"  # no two runs write the same bytes
+    rig.drop("a.jpg", b"good")
+    rig.until(lambda: (rig.output / "a--painting.jpg").read_bytes() != first)
+    assert rig.results() == ["a--painting.jpg"]
+
+
+# --- folders and configs -------------------------------------------------------------------------
+
+
+def test_two_folders_of_one_name_are_two_folders(rigs, tmp_path):
+    ran = []
+    for name in ("one", "two", "one"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        rig = rigs(base=tmp_path / name, state_dir=str(tmp_path / "state"), start=False)
+        rig.drop("a.jpg", b"the same photo") if not (rig.input / "a.jpg").exists() else None
+        rig.start()
+        rig.until(lambda rig=rig: rig.results() == ["a--painting.jpg"] and rig.idle())
+        rig.daemon.stop()
+        ran.append(len(rig.executor.ran))
+    assert ran == [1, 0, 0]  # the second is a copy of the first, the third is known
+
+
+def test_a_folder_keeps_its_past_when_it_is_moved_or_called_otherwise(ledger):
+    ledger.tell_apart("in", Path("/one"), (1, 10))
+    ledger.add(photo(), "d", "p", [planned()])
+    for name, path, inode in [
+        ("in", "/moved", (1, 10)),
+        ("photos", "/moved", (1, 10)),
+        ("photos", "/moved", (2, 77)),  # another disk, mounted at the same place
+        ("photos", "/moved", None),
+    ]:
+        ledger.tell_apart(name, Path(path), inode)
+        assert list(ledger.counts()) == [name]
+    ledger.tell_apart("photos", Path("/another"), (1, 11))
+    assert list(ledger.counts()) == ["photos (/moved)"]
+    ledger.tell_apart("photos", Path("/moved"), None)
+    assert list(ledger.counts()) == ["photos"]
+
+
+def test_a_folder_whose_name_is_no_text_is_watched_like_any_other(rigs, tmp_path):
+    rig = rigs(start=False)
+    rig.input = tmp_path / os.fsdecode(b"caf\xe9")
+    rig.input.mkdir()
+    rig.start()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.results() == ["a--painting.jpg"])
+
+
+def test_queued_photos_follow_an_output_that_was_moved(rigs, tmp_path):
+    rig = rigs()
+    rig.daemon.ask("pause")
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"ready": 1})
+    with_folder(rig, output=tmp_path / "elsewhere")
+    rig.daemon.ask("reload")
+    rig.daemon.ask("resume")
+    rig.until((tmp_path / "elsewhere" / "a--painting.jpg").exists)
+
+
+def test_a_preset_that_changes_and_changes_back_leaves_its_photo_to_be_painted(ledger):
+    ledger.add(photo(mtime=1), "d", "p", [planned(key="old")])
+    ledger.add(photo(mtime=2), "d", "p", [planned(key="new")])
+    assert not ledger.rekey(ledger.claim("in"), "old", Path("/out/a--soft"))
+    assert ledger.claim("in").key == "old"
+
+
+def test_a_config_whose_folder_another_daemon_has_changes_nothing(rigs, tmp_path):
+    (tmp_path / "other").mkdir()
+    other, rig = rigs(base=tmp_path / "other"), rigs()
+    before = rig.daemon.config
+    with_folder(rig, input=other.input)
+    answer = rig.daemon.ask("reload")
+    rig.daemon.tick(time.monotonic())
+    assert isinstance(answer.exception(0), LockedError)
+    assert rig.daemon.config is before
+    assert any(event.message.startswith("the old config goes on") for event in rig.events)
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.results() == ["a--painting.jpg"])
+
+
+def test_a_folder_taken_out_of_the_config_is_free_for_another_daemon(rigs, tmp_path):
+    rig = rigs()
+    (tmp_path / "new").mkdir()
+    with_folder(rig, input=tmp_path / "new")
+    rig.daemon.ask("reload").cancel()  # whoever asked may have gone
+    rig.daemon.ask("reload")
+    rig.daemon.tick(time.monotonic())
+    other = rigs(state_dir=str(tmp_path / "other"))
+    assert other.daemon._locks._held
+
+
+def test_another_engine_is_taken_up_once_what_runs_has_ended(rigs):
+    go, opened = threading.Event(), []
+    rig = rigs(lambda request: go.wait(5) and None)
+    parts, plain = rig.daemon._parts, rig.config
+    rig.daemon._parts = replace(
+        parts, open_executor=lambda config, tell: opened.append(config.engine) or ThreadExecutor()
+    )
+    rig.drop("a.jpg", b"a")
+    rig.until(lambda: rig.executor.ran)
+    rig.daemon._load = lambda: replace(plain(), engine=EngineSettings(threads=3))
+    rig.daemon.ask("reload")
+    rig.drop("b.jpg", b"b")
+    rig.until(lambda: rig.counts() == {"running": 1, "ready": 1})
+    assert not opened
+    go.set()
+    rig.until(lambda: rig.counts() == {"done": 2})
+    assert [engine.threads for engine in opened] == [3]
+
+
+def test_a_command_with_wrong_arguments_is_answered_and_harms_nobody(rigs):
+    rig = rigs()
+    answer = rig.daemon.ask("cancel")
+    rig.daemon.tick(time.monotonic())
+    assert isinstance(answer.exception(0), TypeError)
+
+
+def test_a_pause_that_is_over_does_not_keep_a_daemon_with_full_hands_busy(ledger):
+    ledger.add(photo(), "d", "p", [planned()])
+    ledger.claim("in")
+    ledger.fail(1, failure(1, FailureKind.TRANSIENT, "eio"))
+    assert ledger.next_due() > ledger._clock.now
+    ledger._clock.now += 60
+    assert ledger.next_due() is None
+
+
+# --- with real workers ---------------------------------------------------------------------------
+
+
+def test_photos_are_painted_in_processes_of_their_own_and_a_crash_costs_one(rigs, monkeypatch):
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
+    rig = rigs(start=False)
+    rig.open_executor = lambda config, tell: LocalExecutor(config.engine, tell, workers=2)
+    rig.run_job, rig.settings["max_attempts"] = jobs.copy_or_crash, 1
+    rig.start()
+    for name in ("a.jpg", "crash.jpg", "sub/b.jpg"):
+        rig.drop(name, name.encode())
+    rig.until(lambda: rig.counts() == {"done": 2, "quarantined": 1}, 60)
+    [crashed] = rig.daemon._ledger.jobs([JobState.QUARANTINED])
+    assert (str(crashed.path), crashed.reason, crashed.attempts) == ("crash.jpg", "crash", 1)
+    assert (rig.output / "sub/b--painting.jpg").read_bytes() == b"sub/b.jpg"
