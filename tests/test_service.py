@@ -230,6 +230,13 @@ def test_the_system_s_unit_is_hardened(tmp_path):
     assert result.returncode == 0, result.stdout
 
 
+@pytest.mark.parametrize("user", [False, True])
+def test_nothing_in_the_unit_hides_a_gpu_or_keeps_kernels_from_being_compiled(user):
+    keys = {line.partition("=")[0] for line in shipped_unit(user=user).read_text().splitlines()}
+    devices = {"PrivateDevices", "DevicePolicy", "DeviceAllow", "ProtectClock", "PrivateUsers"}
+    assert not keys & {*devices, "MemoryDenyWriteExecute", "ProcSubset"}
+
+
 def test_the_unit_is_filled_in(tmp_path):
     text = rendered(
         tmp_path, folders=[Path("/b/in"), Path("/b"), Path("/a"), Path("/bc")]
