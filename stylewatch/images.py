@@ -217,7 +217,7 @@ def write_picture(
 
 @cache
 def _srgb_profile() -> bytes:
-    return bytes(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())  # type: ignore[no-untyped-call]
+    return bytes(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
 
 
 _HISTORY = 0x9213  # EXIF "ImageHistory": what was done to the picture
