@@ -133,24 +133,6 @@ def free_memory() -> int:
     return int(available.split()[1]) * 1024
 
 
-def use_threads(count: int) -> None:
-    """Limit the CPU threads of this process; only before the first operation."""
-    if count <= 0:
-        return
-    match keras.backend.backend():
-        case "tensorflow":
-            import tensorflow as tf
-
-            tf.config.threading.set_intra_op_parallelism_threads(count)
-            tf.config.threading.set_inter_op_parallelism_threads(1)
-        case "torch":
-            import torch
-
-            torch.set_num_threads(count)
-        case _:  # JAX reads XLA_FLAGS at import alone
-            pass
-
-
 def _gpu_name(backend: str) -> str:
     match backend:
         case "tensorflow":

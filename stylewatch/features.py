@@ -35,7 +35,6 @@ MEAN_BGR = np.array([103.939, 116.779, 123.68], dtype=np.float32)
 """ImageNet's mean pixel, in the order that VGG19 was trained with."""
 
 _DOWNLOAD_SECONDS = 20.0
-_UNIT_GAIN = np.float32(0.1)
 
 
 @dataclass(frozen=True)
@@ -204,20 +203,6 @@ def _unpack(name: str, arrays: Mapping[str, np.ndarray]) -> Convolution:
     bias = array("bias")
     assert bias is not None
     return Convolution(name, kernels, bias, array("lift"), array("lift_bias"))
-
-
-def random_network(widths: tuple[int, ...] = (8, 8, 16, 16, 16), seed: int = 0) -> FeatureNetwork:
-    """A small seeded network with VGG19's topology, for tests: no weights, same behaviour."""
-    rng = np.random.default_rng(seed)
-    convolutions = []
-    channels = 3
-    for name in CONVOLUTIONS:
-        width = widths[int(name[5]) - 1]
-        scale = np.sqrt(2.0 / (9 * channels)) * (_UNIT_GAIN if channels == 3 else 1.0)
-        kernel = rng.normal(0.0, scale, (3, 3, channels, width)).astype(np.float32)
-        convolutions.append(Convolution(name, (kernel,), np.zeros(width, np.float32)))
-        channels = width
-    return FeatureNetwork("random filters", _digest(tuple(convolutions)), tuple(convolutions))
 
 
 def _digest(convolutions: tuple[Convolution, ...]) -> str:

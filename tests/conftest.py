@@ -25,6 +25,6 @@ def vgg19_file(assets: Path) -> Path:
 @pytest.fixture(scope="session")
 def network():
     """VGG19's topology with few seeded filters: real code, small numbers."""
-    from stylewatch.features import random_network
+    from small_network import small_network
 
-    return random_network()
+    return small_network()

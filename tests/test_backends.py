@@ -12,19 +12,19 @@ SCRIPT = """
 import json
 import numpy as np
 from stylewatch.domain import StyleSettings
-from stylewatch.features import random_network
+from small_network import small_network
 from stylewatch.transfer import Style, stylize
 rng = np.random.default_rng(0)
 photo, style = (rng.uniform(0, 255, (40, 56, 3)).astype(np.float32) for _ in range(2))
 settings = StyleSettings(max_side=48, coarsest_side=24, evaluations=(6, 4), precision="float32")
 losses = []
-result = stylize(photo, [Style(style)], settings, random_network(), lambda s: losses.append(s.loss))
+result = stylize(photo, [Style(style)], settings, small_network(), lambda s: losses.append(s.loss))
 print(json.dumps([losses, float(result.rgb.mean())]))
 """
 
 
 def losses_on(backend):
-    env = {**os.environ, "KERAS_BACKEND": backend}
+    env = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": os.path.dirname(__file__)}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], env=env, capture_output=True, text=True, check=True
     )
