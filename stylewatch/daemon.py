@@ -483,6 +483,7 @@ class Daemon:
             self._intake.again(job.folder, job.path)
             if failure.reason == "vanished":
                 self._ledger.vanished(job.id)
+            self._tell("retry", f"{job.path}: {failure.message}", job, reason=failure.reason)
             return
         folder = self._folder(job)
         if failure.kind is FailureKind.RESOURCE and folder is not None:

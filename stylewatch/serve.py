@@ -5,11 +5,13 @@ What `watch` and `run` do. Knows nothing of the command line.
 
 import math
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from stylewatch.notify import Notifier
 from stylewatch.terminal import on_signals
 
 LOOK_SECONDS = 2.0  # how often the config's files are looked at
-SIGNAL_SECONDS = 0.5  # the longest a signal waits for its handler
+SIGNAL_SECONDS = 0.2  # the longest a signal waits to be obeyed
 STATUS_SECONDS = 5.0  # for the daemon to answer whoever reads the metrics
 CHATTER = "chatter.log"
 """In the state directory: what libraries and workers said."""
@@ -61,6 +63,7 @@ def serve(load: Callable[[], Config], *, version: str, log_format: LogFormat = "
     metrics = Metrics(lambda: daemon.ask("status").result(STATUS_SECONDS))
     on_change = _OnChange(daemon)
     stop = threading.Event()
+    asked: deque[Callable[[], None]] = deque()
 
     def end() -> None:
         stop.set()
@@ -87,25 +90,30 @@ def serve(load: Callable[[], Config], *, version: str, log_format: LogFormat = "
         ) as console,
         ControlServer(config.state_dir, daemon.ask, about) as control,
         MetricsServer(port, metrics.text) if port else nullcontext(),
+        # Handlers only leave word: they may interrupt a holder of any lock.
         # A terminal that is closed ends us; a service without one is asked to reload.
-        on_signals(end, hang_up=end if isinstance(console, LiveConsole) else reload),
+        on_signals(
+            partial(asked.append, end),
+            hang_up=partial(asked.append, end if isinstance(console, LiveConsole) else reload),
+        ),
         ThreadPoolExecutor(1, thread_name_prefix="daemon") as pool,
     ):
         sinks += [console, control, notifier, *([metrics] if port else [])]
         for folder in config.folders:
             tell(_watching(folder))
-        # The main thread stays free for signals, whose handlers may then use the daemon's locks.
-        _wait(pool.submit(daemon.run, stop, after_tick))
+        _wait(pool.submit(daemon.run, stop, after_tick), asked)
 
 
-def _wait(daemon: "Future[None]") -> None:
-    """Until the daemon ends; never without a time-out.
+def _wait(daemon: "Future[None]", asked: deque[Callable[[], None]]) -> None:
+    """Until the daemon ends, doing what signals ask for; never without a time-out.
 
     A signal that comes in the instant before an endless wait begins would be handled only when
     that wait is over.
     """
     while not daemon.done():
         futures.wait([daemon], timeout=SIGNAL_SECONDS)
+        while asked:
+            asked.popleft()()
     daemon.result()
 
 
