@@ -1,108 +1,70 @@
-"""A birch wood in autumn: chalk over dark, toothed paper."""
+"""An autumn valley: chalk over dark, toothed paper."""
 
 import numpy as np
 import paint as p
+
+TREES = ("6a2a5a", "c8423a", "f0802a", "ffb83a", "ffe27a")
+GROVES = (  # middle x and foot of a grove, its width, its trees, its tones from shade to light
+    (520, 405, 330, 26, ("3f3a8a", "7a5aa8", "c8709a", "f0a07a", "ffd89a")),
+    (150, 490, 150, 18, TREES),
+    (880, 500, 160, 20, ("4a2a6a", "a83a5a", "e85a3a", "ff9a3a", "ffd85a")),
+    (60, 640, 120, 12, ("2a3a6a", "2f6a6a", "6a9a4a", "d8b83a", "ffe88a")),
+    (960, 680, 130, 12, TREES),
+)
 
 
 def draw(rng, size):
     shape = p.shape_of(size, 1.25)
     x, y = p.plane(shape)
-    unit, ground = size / 1024, 520
-    leaf = p.fbm(rng, shape, 3.5, 5)
-    glow = np.exp(-(((x - 560) / 260) ** 2) - ((y - 330) / 210) ** 2)
+    unit, ground = size / 1024, 430
+    mottle = p.fbm(rng, shape, 3.5, 5)
     image = p.gradient(
-        0.38 + 0.16 * leaf + 0.42 * glow,
-        "3a2f6a",
-        "6a4f9a",
-        "b0609a",
-        "f08a5a",
-        "ffc05a",
-        "ffe89a",
-        "fff8d8",
+        y / 430 + 0.12 * mottle, "2f7fb8", "5fb0c8", "a8d8d0", "fff0c8", "ffc890", "f08a8a"
     )
-    for n in range(46):
-        far = n < 26
-        cx = rng.uniform(0, 1024)
-        wide = rng.uniform(2.5, 5) if far else rng.uniform(5, 9)
-        stem = np.abs(x - cx - 6 * np.sin(y / 110 + n) - rng.normal(0, 0.04) * (y - 400)) < wide
-        tones = ("5a4a8a", "8a6aa8", "c89ab0") if far else ("4a3a6a", "a88fb0", "f0d0b8")
-        image = p.mix(
-            image,
-            p.gradient(0.5 + (x - cx) / wide * 0.4 + 0.1 * leaf, *tones[:: 1 if cx < 560 else -1]),
-            0.8 * stem * (y < ground + 30),
-        )
-    clumps = [
-        (rng.uniform(-20, 1044), abs(rng.normal(0, 150)) - 10, r := rng.uniform(20, 58), r * 0.7)
-        for _ in range(95)
-    ]
-    which, lit = p.lumps(rng, shape, clumps, 0.5)
+    billow = p.fbm(rng, shape, 2.2, 5, stretch=(2, 1))
+    shade = billow - p.warp(billow, -16 * unit, -22 * unit)
+    cloud = p.smooth(0.2, 0.8, billow + 0.25) * p.smooth(380, 250, y)
+    tones = p.gradient(0.5 - 0.9 * shade, "8a7ac0", "d89ab8", "ffd0a8", "fff8e0")
+    image = p.mix(image, tones, 0.9 * cloud)
+    angle = -0.55 + 0.4 * p.fbm(rng, shape, 2, 2)
+    hills = (
+        (0.43, 0.05, "4a4a9a", "7a6ab8", "a888c8"),
+        (0.50, 0.04, "5a3a8a", "a85a9a", "e88a8a"),
+        (0.58, 0.04, "7a3a6a", "d8603a", "ffb04a"),
+        (0.70, 0.04, "3a4a6a", "6a8a4a", "e8c84a"),
+    )
+    lines = []
+    for level, height, *tones in hills:
+        line = p.ridge(rng, shape, level, height, 1.4, 4)
+        fall = y - line[None] / unit
+        bands = np.sin(fall / 11 + 1.6 * p.fbm(rng, shape, 3, 3)) + 0.8 * p.fbm(rng, shape, 8, 4)
+        hill = p.gradient(0.5 + 0.26 * bands, *tones)
+        image = p.mix(image, hill, fall > 0)
+        slope = np.broadcast_to(np.arctan(np.gradient(line)), shape)
+        angle = np.where(fall > 0, slope + 0.25 * p.fbm(rng, shape, 4, 2), angle)
+        lines.append(line)
+    middle = 560 + 120 * np.sin((y - 520) / 70) * p.smooth(500, 700, y)
+    wide = 10 + 0.5 * (y - 505).clip(0)
+    brook = p.smooth(1.05, 0.9, np.abs(x - middle) / wide) * (y > 505)
+    ripple = np.sin(y / 8 + 3 * p.fbm(rng, shape, 4, 4, stretch=(2, 0.8))) + mottle
     image = p.mix(
         image,
-        p.gradient(
-            0.5 + 0.35 * lit + 0.12 * leaf, "7a2f4a", "c84f2f", "f0852a", "ffb83a", "ffe070"
-        ),
-        0.9 * (which >= 0),
-    )
-    floor = p.below(p.ridge(rng, shape, 0.62, 0.008, 2, 4), shape, 3)
-    litter = p.gradient(
-        0.45
-        + 0.2 * p.fbm(rng, shape, 6, 5, stretch=(2.6, 1))
-        + 0.3 * np.exp(-(((x - 560) / 240) ** 2)) * p.smooth(820, 480, y),
-        "3f2a5a",
-        "7a3a5a",
-        "c8502f",
-        "f0902f",
-        "ffd05a",
-        "fff0b0",
-    )
-    image = p.mix(image, litter, floor)
-    bend = 540 + 120 * np.sin((y - 520) / 95) * p.smooth(520, 700, y)
-    wide = 4 + 0.62 * (y - ground).clip(0)
-    brook = p.smooth(1.05, 0.9, np.abs(x - bend) / wide.clip(1)) * (y > ground)
-    mirror = np.sin(y / 5 + 1.5 * p.fbm(rng, shape, 5, 3, stretch=(2, 0.6)))
-    image = p.mix(
-        image,
-        p.gradient(
-            0.5 + 0.28 * mirror + 0.35 * np.exp(-(((x - bend) / wide.clip(1)) ** 2) * 3),
-            "1f3f8a",
-            "2f7fc0",
-            "5fb0d0",
-            "ffd89a",
-            "fff4d0",
-        ),
+        p.gradient(0.5 + 0.2 * ripple, "2a5a9a", "4fa0c0", "a8d8d0", "ffd8a8", "f0986a"),
         brook,
     )
-    angle = p.blend_angles(
-        -0.75 + 0.35 * p.fbm(rng, shape, 3, 2), 0.08 * leaf, np.maximum(brook, 0.75 * floor)
-    )
-    trunks = np.zeros(shape)
-    for cx, wide, foot, lean in (
-        (120, 27, 735, 0.02),
-        (212, 17, 660, -0.04),
-        (345, 13, 600, 0.03),
-        (735, 15, 615, -0.03),
-        (845, 24, 700, 0.035),
-        (955, 31, 770, -0.02),
-        (290, 9, 570, 0.0),
-        (675, 8, 565, 0.02),
-        (40, 15, 640, 0.03),
-    ):
-        across = (x - cx - lean * (foot - y) - 6 * np.sin(y / 140 + cx)) / (
-            wide * (1 + 0.12 * p.smooth(foot - 60, foot, y)) * (0.75 + 0.25 * y / foot)
-        )
-        stem = (np.abs(across) < 1) & (y < foot)
-        bark = 0.5 + (0.42 if cx < 560 else -0.42) * across + 0.12 * p.fbm(rng, shape, 9, 4)
-        image = np.where(
-            stem[..., None],
-            p.gradient(bark, "4f4a8a", "a090c0", "e8d0d0", "fff4e0", "fff8ea"),
-            image,
-        )
-        scars = (p.fbm(rng, shape, 26, 4, stretch=(2.6, 0.7)) > 0.95) | (np.abs(across) > 0.9)
-        image = np.where(
-            (stem & scars)[..., None], p.gradient(bark, "1f1838", "3a2a4a", "5a3a4a"), image
-        )
-        angle = np.where(stem, np.where(scars, 0.1, np.pi / 2 + 0.1 * leaf), angle)
-        trunks = np.maximum(trunks, stem)
+    angle = p.blend_angles(angle, 0.06 * mottle, brook)
+    leafy = np.zeros(shape)
+    for cx, foot, breadth, count, tones in GROVES:
+        tall = 0.36 * (foot - 330) + 34
+        trees = [
+            (cx + rng.normal(0, 0.5 * breadth), foot - 0.5 * tall + rng.normal(0, 8), r * 0.8, r)
+            for r in tall * rng.uniform(0.35, 0.7, count)
+        ]
+        which, lit = p.lumps(rng, shape, sorted(trees, key=lambda tree: tree[1]), 0.35)
+        crown = p.gradient(0.5 + 0.48 * lit + 0.08 * mottle, *tones)
+        image = p.mix(image, crown, which >= 0)
+        angle = np.where(which >= 0, 0.9 + 0.9 * p.fbm(rng, shape, 12, 2), angle)
+        leafy = np.maximum(leafy, which >= 0)
 
     paper = p.gradient(0.5 + 0.2 * p.fbm(rng, shape, 120, 4, 0.8), "2a2038", "3a2a40", "4f3a48")
     canvas = p.Canvas(rng, shape, p.mix(paper, p.blur(image, 7 * unit), 0.68))
@@ -147,7 +109,7 @@ def draw(rng, size):
         jitter=loose,
         **chalk,
     )
-    busy = p.smooth(0.1, 0.8, np.maximum(trunks * 0.8, (which >= 0) * 0.5))
+    busy = p.smooth(0.1, 0.8, np.maximum(0.6 * leafy, 0.45 * brook))
     canvas.strokes(
         image,
         angle,
@@ -161,28 +123,17 @@ def draw(rng, size):
         jitter=loose,
         **chalk,
     )
-    falling = np.broadcast_to(p.colour("ffb02f"), image.shape)
-    air = (1 - trunks * 0.7) * (0.18 + 0.6 * floor * (1 - brook))
-    canvas.strokes(
-        falling,
-        3 * leaf,
-        spacing=12,
-        width=7,
-        length=8,
-        where=air,
-        toothy=0.3,
-        jitter={"lightness": 0.07, "hue": 0.45, "chroma": 0.2},
-        **chalk,
-    )
-    canvas.strokes(
-        falling * 0 + p.colour("e8452f"),
-        3 * leaf,
-        spacing=16,
-        width=6,
-        length=7,
-        where=air,
-        toothy=0.3,
-        jitter={"lightness": 0.06, "hue": 0.3},
-        **chalk,
-    )
+    near = p.smooth(ground + 60, 700, y) * (1 - brook)
+    for colour, spacing, share in (("ffb02f", 15, 0.5), ("e8452f", 18, 0.45), ("8fb0e8", 20, 0.4)):
+        canvas.strokes(
+            np.broadcast_to(p.colour(colour), image.shape),
+            3 * mottle,
+            spacing=spacing,
+            width=6.5,
+            length=9,
+            where=share * near,
+            toothy=0.3,
+            jitter={"lightness": 0.07, "hue": 0.35, "chroma": 0.2},
+            **chalk,
+        )
     return p.relief(canvas.rgb, 0.22 * canvas.tooth + canvas.height, 0.1)
