@@ -1,0 +1,191 @@
+"""How well, and how fast, the built-in features stand in for VGG19.
+
+    python benchmarks/builtin.py quality --weights FILE --photos DIR --paintings DIR --out DIR
+    python benchmarks/builtin.py speed --weights FILE
+
+`quality` paints every photo in the manner of every painting with both networks, equal numbers of
+evaluations, and measures both results with the whole VGG19 objective in float32. VGG19's results
+are kept in `--out`, so that a later run with other built-in weights only paints its own half.
+"""
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import numpy as np
+from keras import ops
+from PIL import Image
+
+from stylewatch.domain import StyleSettings
+from stylewatch.features import FeatureNetwork, load_builtin, load_vgg19, preprocess
+from stylewatch.images import fit_size, resize
+from stylewatch.objective import Objective, Region
+from stylewatch.transfer import STRIDE, Style, plan_scales, stylize
+
+SETTINGS = StyleSettings(max_side=384, evaluations=(80, 40))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("quality", "speed"))
+    parser.add_argument("--weights", default="imagenet", help="VGG19's: imagenet or a file")
+    parser.add_argument("--photos", type=Path)
+    parser.add_argument("--paintings", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("build/builtin"))
+    parser.add_argument("--pairs", type=int, default=0, help="only so many, spread evenly")
+    parser.add_argument("--side", type=int, default=512, help="of the square that is timed")
+    args = parser.parse_args()
+    networks = {"builtin": load_builtin(), "vgg19": load_vgg19(args.weights)}
+    if args.what == "speed":
+        speed(networks, args.side)
+    else:
+        quality(networks, args)
+
+
+# -- quality -------------------------------------------------------------------------------------
+
+
+def quality(networks: dict[str, FeatureNetwork], args: argparse.Namespace) -> None:
+    args.out.mkdir(parents=True, exist_ok=True)
+    photos, paintings = (sorted(p.glob("*.jpg")) for p in (args.photos, args.paintings))
+    pairs = [(a, b) for a in photos for b in paintings]
+    if args.pairs:  # diagonals first, so that few pairs still show every picture
+        pairs = [
+            (a, paintings[(i + shift) % len(paintings)])
+            for shift in range(len(paintings))
+            for i, a in enumerate(photos)
+        ][: args.pairs]
+    rows = []
+    for photo_file, painting_file in pairs:
+        name = f"{photo_file.stem}--{painting_file.stem}"
+        photo, painting = _read(photo_file), _read(painting_file)
+        results = {}
+        for which, network in networks.items():
+            digest = network.digest[:12]
+            stored = args.out / f"{name}--{which}-{digest}.npy"
+            if stored.exists():
+                results[which] = np.load(stored).astype(np.float32)
+            else:
+                painted = stylize(photo, [Style(painting)], SETTINGS, network).rgb
+                np.save(stored, painted.astype(np.float16))
+                results[which] = painted.astype(np.float16).astype(np.float32)
+        row = _compare(networks["vgg19"], photo, painting, results)
+        rows.append({"pair": name, **row})
+        print(json.dumps(rows[-1]), flush=True)
+        _sheet(photo, painting, results).save(args.out / f"{name}.png")
+    _summary(rows)
+
+
+def _read(file: Path) -> np.ndarray:
+    with Image.open(file) as image:
+        rgb = image.convert("RGB")
+        rgb.thumbnail((1024, 1024), Image.Resampling.LANCZOS)
+        return np.asarray(rgb, dtype=np.float32)
+
+
+def _compare(
+    vgg19: FeatureNetwork, photo: np.ndarray, painting: np.ndarray, results: dict[str, np.ndarray]
+) -> dict[str, float]:
+    scale = plan_scales(photo.shape[1], photo.shape[0], SETTINGS)[-1]
+    small = resize(photo, scale.width, scale.height)
+    style = resize(painting, *fit_size(painting.shape[1], painting.shape[0], max(small.shape)))
+    objective = Objective(
+        vgg19, tuple(SETTINGS.content_layers), tuple(SETTINGS.style_layers), "max", "float32"
+    )
+    region = Region([(ops.convert_to_tensor(preprocess(style)), 1.0)], None)
+    targets = objective.targets(_input(small), [region], SETTINGS)
+    losses = {
+        which: objective.evaluate(_input(rgb), targets)[0]
+        for which, rgb in {"photo": small, **results}.items()
+    }
+    reductions = {w: float(np.log(losses["photo"].style / losses[w].style)) for w in results}
+    means = {which: _lab(rgb.mean(axis=(0, 1))) for which, rgb in results.items()}
+    return {
+        **{f"style_{w}": round(losses[w].style, 4) for w in losses},
+        **{f"content_{w}": round(losses[w].content, 4) for w in results},
+        "share": round(reductions["builtin"] / reductions["vgg19"], 4),
+        "delta_e": round(float(np.linalg.norm(means["builtin"] - means["vgg19"])), 2),
+    }
+
+
+def _input(rgb: np.ndarray) -> Any:
+    height, width = rgb.shape[:2]
+    padded = np.pad(rgb, ((0, -height % STRIDE), (0, -width % STRIDE), (0, 0)), mode="reflect")
+    return ops.convert_to_tensor(preprocess(padded))
+
+
+def _lab(rgb: np.ndarray) -> np.ndarray:
+    """CIE L*a*b* (D65) of one sRGB colour 0…255."""
+    linear = np.where(rgb <= 10.31475, rgb / 255 / 12.92, ((rgb / 255 + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array(
+        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    )
+    x, y, z = np.cbrt(np.maximum(to_xyz @ linear / [0.9505, 1.0, 1.089], 0.008856))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def _sheet(photo: np.ndarray, painting: np.ndarray, results: dict[str, np.ndarray]) -> Image.Image:
+    """Photo, painting, built-in, VGG19, side by side."""
+    height = 288
+    tiles = []
+    for rgb in (photo, painting, results["builtin"], results["vgg19"]):
+        width = round(rgb.shape[1] * height / rgb.shape[0])
+        image = Image.fromarray(np.clip(rgb, 0, 255).astype(np.uint8))
+        tiles.append(np.asarray(image.resize((width, height), Image.Resampling.LANCZOS)))
+    return Image.fromarray(np.concatenate(tiles, axis=1))
+
+
+def _summary(rows: list[dict]) -> None:
+    shares = np.array([row["share"] for row in rows])
+    colours = np.array([row["delta_e"] for row in rows])
+    print(
+        f"{len(rows)} pairs: share of VGG19's fall in log style loss: mean {shares.mean():.3f}, "
+        f"median {np.median(shares):.3f}, least {shares.min():.3f}, {np.sum(shares >= 0.8)} reach "
+        f"0.8; colour: mean {colours.mean():.1f}, most {colours.max():.1f} dE, "
+        f"{np.sum(colours <= 5)} within 5"
+    )
+
+
+# -- speed ---------------------------------------------------------------------------------------
+
+
+def speed(networks: dict[str, FeatureNetwork], side: int, rounds: int = 5) -> None:
+    """Best of `rounds` evaluations (loss and gradient), the networks in turn in one run."""
+    rng = np.random.default_rng(0)
+    image, style = (
+        ops.convert_to_tensor(rng.normal(0, 50, (1, side, side, 3)).astype(np.float32))
+        for _ in range(2)
+    )
+    best: dict[tuple[str, str], float] = {}
+    runs = {}
+    for precision in ("float32", "bfloat16"):
+        for which, network in networks.items():
+            objective = Objective(
+                network,
+                tuple(SETTINGS.content_layers),
+                tuple(SETTINGS.style_layers),
+                "max",
+                precision,
+            )
+            targets = objective.targets(image, [Region([(style, 1.0)], None)], SETTINGS)
+            objective.evaluate(image, targets)
+            runs[precision, which] = (objective, targets)
+    for _ in range(rounds):
+        for key, (objective, targets) in runs.items():
+            started = time.perf_counter()
+            ops.convert_to_numpy(objective.evaluate(style, targets)[1])
+            best[key] = min(best.get(key, np.inf), time.perf_counter() - started)
+    for precision in ("float32", "bfloat16"):
+        ours, full = best[precision, "builtin"], best[precision, "vgg19"]
+        print(
+            f"{side} px, {precision}: VGG19 {full:.3f} s, built-in {ours:.3f} s an evaluation, "
+            f"{full / ours:.2f} times faster"
+        )
+
+
+if __name__ == "__main__":
+    main()
