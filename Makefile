@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: demo test lint unit faults service-test bench lock clean
+.PHONY: demo test lint unit service-test lock clean
 
 demo: .venv/installed
 	$(BIN)/stylewatch demo
@@ -19,9 +19,6 @@ lint: .venv/installed
 
 unit: .venv/installed
 	$(BIN)/pytest
-
-faults: .venv/installed
-	$(BIN)/python -m tests.faults
 
 service-test: .venv/installed
 	$(BIN)/pytest -m slow tests/service

@@ -6,7 +6,6 @@ decoders only, and only after the header has passed the limits.
 
 import io
 import json
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +29,7 @@ from stylewatch.errors import InputError
 Format = Literal["jpeg", "png", "webp", "tiff", "heic"]
 
 _DECODERS = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"]
+Image.MAX_IMAGE_PIXELS = None  # `_check_size` has limits of its own, before anything is decoded
 _PLUGINS = (WebPImagePlugin, TiffImagePlugin)  # the others Pillow loads itself
 _FORMAT_OF: dict[str, Format] = {
     "JPEG": "jpeg", "MPO": "jpeg", "PNG": "png", "WEBP": "webp", "TIFF": "tiff", "HEIF": "heic",
@@ -71,13 +71,7 @@ def _open(data: bytes) -> Image.Image:
         _register_heif()
         decoders.append("HEIF")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(io.BytesIO(data), formats=decoders)
-    except Image.DecompressionBombError as error:
-        raise InputError(
-            "The picture is too large", received=str(error), reason="too-large"
-        ) from error
+        return Image.open(io.BytesIO(data), formats=decoders)
     except UnidentifiedImageError as error:
         raise InputError(
             "This is not an image",
