@@ -266,12 +266,12 @@ def test_nothing_was_lost_and_nothing_made_twice(service):
 def test_the_network_paints_behind_all_the_walls(service):
     """TensorFlow, as hardened as the unit has it."""
     preset = "base: draft\nmax_side: 64\ncoarsest_side: 64\nevaluations: [3]\n"
-    preset += "style: [/work/style.png]\n"
+    preset += "style: [/shipped/style.png]\n"
     picture = io.BytesIO()
     Image.linear_gradient("L").rotate(45).convert("RGB").save(picture, "PNG")
     style = service.machine.root / "srv/photos/presets/style.png"
     style.write_bytes(picture.getvalue())
-    preset = preset.replace("/work/", f"{PHOTOS}/presets/")
+    preset = preset.replace("/shipped/", f"{PHOTOS}/presets/")
     service.machine.write(f"{PHOTOS}/presets/tiny.yaml", preset)
     service.machine.run("systemctl", "reload", "stylewatch")
     service.machine.run("install", "-d", "-o", "painter", f"{PHOTOS}/in/tiny")
