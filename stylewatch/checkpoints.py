@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stylewatch.transfer import Checkpoint
+from stylewatch.domain import Checkpoint
 
 
 class CheckpointFile:

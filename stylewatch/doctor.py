@@ -319,7 +319,7 @@ from stylewatch.backend import device
 found = device()
 tell(device=found.name, fast_bfloat16=found.fast_bfloat16)
 import pickle
-from stylewatch.effect import probe_speed
+from stylewatch.styletransfer import probe_speed
 from stylewatch.transfer import plan_scales
 engine, seconds, settings = pickle.loads(bytes.fromhex(sys.argv[1]))
 cost = sum(scale.cost for scale in plan_scales(1024, 768, settings))

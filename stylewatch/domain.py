@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from annotated_types import Ge, Gt, Le, MinLen
+
+if TYPE_CHECKING:  # words load fast: only its name is used
+    import numpy as np
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -318,6 +321,16 @@ class Step:
     seconds: float
     """Since the job started."""
     eta_seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Where a run stands: enough to go on after the process was killed."""
+
+    scale: int
+    evaluation: int
+    rgb: "np.ndarray"
+    """The best image so far at that scale, (H, W, 3); float32, not clipped."""
 
 
 class OnStep(Protocol):

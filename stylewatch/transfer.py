@@ -16,7 +16,7 @@ import numpy as np
 from keras import ops
 
 from stylewatch import backend
-from stylewatch.domain import OnStep, Step, StyleSettings
+from stylewatch.domain import Checkpoint, OnStep, Step, StyleSettings
 from stylewatch.errors import RenderError
 from stylewatch.features import FeatureNetwork, deprocess, preprocess
 from stylewatch.images import fit_size, match_colours, photo_colours, resize, to_luminance
@@ -25,7 +25,7 @@ from stylewatch.optimizers import Iterate, minimize
 from stylewatch.tiles import TiledObjective, margin_of
 
 Tensor = Any
-OnCheckpoint = Callable[[Callable[[], "Checkpoint"]], None]
+OnCheckpoint = Callable[[Callable[[], Checkpoint]], None]
 """Called after every evaluation with a function that makes the checkpoint, if it is wanted."""
 
 STRIDE = 16
@@ -61,16 +61,6 @@ class Scale:
     def cost(self) -> int:
         """In pixels evaluated, which is what time goes with."""
         return self.evaluations * self.width * self.height
-
-
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """Where a run stands: enough to go on after the process was killed."""
-
-    scale: int
-    evaluation: int
-    rgb: np.ndarray
-    """The best image so far at that scale; float32, not clipped."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ ROWS = {
         *("jobtable", "child", "cluster", "executors"),
     },
     # one job, in its own process
-    "job": {"checkpoints", "effect", "worker"},
+    "job": {"checkpoints", "effect", "styletransfer", "worker"},
     # from folder to result
     "host": {"intake", "flight", "mailbox", "publication", "daemon"},
     # what people, services and other programs see
@@ -161,6 +161,17 @@ def test_the_daemon_and_the_command_line_start_without_the_network_s_libraries()
     check = (
         "import sys, stylewatch.cli, stylewatch.daemon;"
         "print(sorted({'tensorflow', 'keras', 'scipy', 'numpy', 'PIL'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", check], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_a_worker_with_another_effect_starts_without_tensorflow():
+    check = (
+        "import sys, stylewatch.worker;"
+        "print(sorted({'tensorflow', 'keras', 'scipy'} & set(sys.modules)))"
     )
     result = subprocess.run(
         [sys.executable, "-c", check], capture_output=True, text=True, check=True

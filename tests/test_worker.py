@@ -11,6 +11,7 @@ from PIL import Image
 
 from stylewatch.checkpoints import CheckpointFile
 from stylewatch.domain import (
+    Checkpoint,
     EngineSettings,
     Failure,
     FailureKind,
@@ -22,10 +23,10 @@ from stylewatch.domain import (
     StyleImage,
     StyleSettings,
 )
-from stylewatch.effect import choose_network, open_effect
+from stylewatch.effect import open_effect
 from stylewatch.errors import PresetError, WeightsError
 from stylewatch.images import read_facts
-from stylewatch.transfer import Checkpoint
+from stylewatch.styletransfer import choose_network
 from stylewatch.worker import run_job
 
 QUICK = StyleSettings(max_side=48, coarsest_side=48, evaluations=(3,), features="builtin")
