@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # words load fast: only its name is used
 
 @dataclass(frozen=True, kw_only=True)
 class StyleSettings:
-    """The numbers of one style transfer: what the core needs, and nothing of files.
+    """The numbers of one style transfer: what the core needs. It reads no file that is named here.
 
     Every field is a key that a preset may set; the docstrings below are its documentation.
     """
@@ -58,8 +58,9 @@ class StyleSettings:
     """Stop a scale early when the loss falls by less than this share over 10 evaluations."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the features; losses and the optimiser are always float32."""
-    init: Literal["content", "noise"] = "content"
-    """What the optimisation starts from."""
+    init: Literal["content", "noise"] | Path = "content"
+    """What the optimisation starts from: the photo, noise, or an image file, which is stretched
+    over the photo; relative to the preset's file."""
     style_fit: Literal["aspect", "stretch"] = "aspect"
     """How a style image meets the photo's size: keeping its shape, or stretched to the photo's."""
     colour: Literal["style", "photo", "match"] = "style"

@@ -430,7 +430,7 @@ class Presets:
             settings=StyleSettings(**{key: values[key] for key in SETTINGS if key in values}),
             output=values.get("output", OutputSettings()),
         )
-        _check_images(preset.style, next((x for x in chain if "style" in x.values), chain[0]))
+        _check_images(preset, chain)
         return replace(preset, digest=digest(preset))
 
     def origin(self, name: str) -> Path:
@@ -528,7 +528,9 @@ def digest(preset: Preset) -> str:
         for style in preset.style
     ]
     parts: dict[str, Any] = {"effect": preset.effect, "style": style}
-    parts |= {"settings": asdict(preset.settings), "output": asdict(preset.output)}
+    init = preset.settings.init
+    settings = asdict(preset.settings) | {"init": _hash(init) if isinstance(init, Path) else init}
+    parts |= {"settings": settings, "output": asdict(preset.output)}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -567,6 +569,8 @@ def _read_layer(file: Path) -> _Layer:
         raise_first(errors)
     if "style" in values:
         values["style"] = tuple(_placed(style, file.parent) for style in checked.style)
+    if isinstance(checked.init, Path):
+        values["init"] = absolute(checked.init, file.parent)
     return _Layer(source, file, values)
 
 
@@ -611,25 +615,33 @@ def _effect_errors(source: YamlFile, values: Mapping[str, Any]) -> Iterator[Conf
             yield source.error(("effect",), f"unknown effect {effect!r}", remedy=remedy)
 
 
-def _check_images(styles: Iterable[StyleImage], layer: _Layer) -> None:
+def _check_images(preset: Preset, chain: Sequence[_Layer]) -> None:
+    images: list[tuple[KeyPath, object]] = [(("init",), preset.settings.init)]
+    for number, style in enumerate(preset.style):
+        images += [
+            (("style", number, "image"), style.image),
+            (("style", number, "mask"), style.mask),
+        ]
     errors = []
-    for number, style in enumerate(styles):
-        for key, path in (("image", style.image), ("mask", style.mask)):
-            try:
-                _ = path and _hash(path)
-            except OSError as error:
-                errors.append(_image_error(layer.source, number, key, error))
+    for keys, path in images:
+        try:
+            _ = isinstance(path, Path) and _hash(path)
+        except OSError as error:
+            owner = next((layer for layer in chain if keys[0] in layer.values), chain[0])
+            errors.append(_image_error(owner.source, keys, error))
     if errors:
         raise_first(errors)
 
 
-def _image_error(source: YamlFile, number: int, key: str, error: OSError) -> ConfigError:
-    written: tuple[KeyPath, ...] = (("style", number, key), ("style", number), ("style",))
-    keys = next((keys for keys in written if keys in source.marks), ("style",))
-    problem = f"the {'style image' if key == 'image' else 'mask'} can't be used: {error.strerror}"
+def _image_error(source: YamlFile, keys: KeyPath, error: OSError) -> ConfigError:
+    what = {"image": "style image", "mask": "mask", "init": "image to start from"}[str(keys[-1])]
+    written = next((keys[:n] for n in (3, 2, 1) if keys[:n] in source.marks), keys[:1])
+    problem = f"the {what} can't be used: {error.strerror}"
     remedy = "A path is relative to the folder of the preset's file"
+    if keys == ("init",):
+        remedy += "; without an image: content or noise"
     received = repr(str(error.filename))
-    return source.error(keys, problem, received=received, remedy=remedy, reason="style-image")
+    return source.error(written, problem, received=received, remedy=remedy, reason="style-image")
 
 
 def _cycle(chain: list[_Layer], again: Path) -> ConfigError:

@@ -66,6 +66,7 @@ class StyleTransfer:
             settings,
             network,
             context.on_step,
+            start=read_start(settings, context.engine),
             resume=checkpoint.load() if checkpoint else None,
             on_checkpoint=checkpoint.offer if checkpoint else None,
             memory=context.engine.memory,
@@ -104,14 +105,21 @@ def read_style(style: StyleImage, engine: EngineSettings) -> Style:
     return Style(_read(style.image, engine), style.weight, style.scale, mask)
 
 
-def _read(path: Path, engine: EngineSettings) -> np.ndarray:
+def read_start(settings: StyleSettings, engine: EngineSettings) -> np.ndarray | None:
+    """The image that the optimisation starts from, if the preset names one."""
+    if not isinstance(settings.init, Path):
+        return None
+    return _read(settings.init, engine, key="init")
+
+
+def _read(path: Path, engine: EngineSettings, key: str = "style") -> np.ndarray:
     limits = {"max_pixels": engine.max_pixels, "max_side": engine.max_side}
     try:
         return read_picture(path.read_bytes(), max_bytes=engine.max_bytes, **limits).rgb
     except (OSError, StylewatchError) as error:
         raise PresetError(
-            f"The style image {path} can't be read",
-            key="style",
+            f"The preset's image {path} can't be read",
+            key=key,
             received=str(error),
             remedy="Put the image back or correct the preset",
             reason="style-image",

@@ -83,6 +83,7 @@ def stylize(
     network: FeatureNetwork,
     on_step: OnStep | None = None,
     *,
+    start: np.ndarray | None = None,
     resume: Checkpoint | None = None,
     on_checkpoint: OnCheckpoint | None = None,
     memory: int = 0,
@@ -90,23 +91,26 @@ def stylize(
 ) -> Painting:
     """Paint `content` (H, W, 3; RGB 0…255) in the manner of `styles`.
 
-    The same arguments give the same bytes on one machine. `on_step` may raise to stop the run.
-    What does not fit into `memory` bytes (0: half of what is free) is painted in tiles.
+    The same arguments give the same bytes on one machine. `start` is the image that
+    `settings.init` names, if it names one. `on_step` may raise to stop the run. What does not fit
+    into `memory` bytes (0: half of what is free) is painted in tiles.
 
     Raises:
         RenderError: the loss is not a finite number.
     """
     photo, styles = _with_colours(content, styles, settings)
+    if start is not None and settings.colour == "photo":
+        start = to_luminance(start)
     scales = plan_scales(content.shape[1], content.shape[0], settings)
     progress = _Progress(scales, settings, on_step, on_checkpoint, clock, resume)
     memory = memory or backend.free_memory() // 2 or _ASSUMED_MEMORY
-    image = resume.rgb if resume else None
+    image = resume.rgb if resume else start
     for scale in scales[resume.scale - 1 if resume else 0 :]:
         small = resize(photo, scale.width, scale.height)
-        start = _start(image, small, settings)
+        begin = _start(image, small, settings)
         objective = _objective_for(scale, settings, network, memory)
         history = _history_for(scale, settings, memory)
-        image = _paint_scale(scale, small, start, styles, settings, objective, history, progress)
+        image = _paint_scale(scale, small, begin, styles, settings, objective, history, progress)
     assert image is not None
     painted = np.clip(image, 0.0, 255.0)
     if settings.colour == "photo":
@@ -226,7 +230,7 @@ def _with_colours(
 
 
 def _start(image: np.ndarray | None, photo: np.ndarray, settings: StyleSettings) -> np.ndarray:
-    """What a stage begins with: the stage before it, or the photo, or noise."""
+    """What a stage begins with: the one before it, or the image chosen, the photo, or noise."""
     if image is not None:
         return resize(image, photo.shape[1], photo.shape[0])
     if settings.init == "noise":

@@ -137,6 +137,17 @@ def test_a_style_path_is_relative_to_the_file_that_says_it(folder):
     assert presets["mine"].style[0].image == folder / "waves.png"
 
 
+def test_an_image_to_start_from_counts_by_its_content_and_lies_beside_its_preset(folder):
+    (folder / "copy.png").write_bytes((folder / "waves.png").read_bytes())
+    inits = ("waves.png", "copy.png", "night.png", "content", "noise")
+    presets = [load(folder, mine=f"init: {init}") for init in inits]
+    assert presets[0].settings.init == folder / "waves.png"
+    assert presets[3].settings.init == "content"
+    assert presets[0].digest == presets[1].digest
+    assert len({preset.digest for preset in presets}) == 4
+    assert load(folder, mine="base: other", other="init: waves.png").settings.init.is_absolute()
+
+
 def test_a_base_s_missing_picture_does_not_matter_where_it_is_replaced(folder):
     assert load(folder, mine="style: waves.png", painting="style: gone.png").style
 
@@ -256,6 +267,12 @@ BROKEN = {
         "style:\n  - image: waves.png\n    mask: gone.png",
         ("3:5: style[0].mask: the mask can't be used: No such file or directory: "
         "received '{folder}/gone.png'. A path is relative to the folder of the preset's file"),
+    ),
+    "missing image to start from": (
+        "seed: 1\ninit: nosie",
+        ("2:1: init: the image to start from can't be used: No such file or directory: "
+        "received '{folder}/nosie'. A path is relative to the folder of the preset's file; "
+        "without an image: content or noise"),
     ),
     "a folder for an image": (
         "style: ''",

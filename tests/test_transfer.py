@@ -88,6 +88,25 @@ def test_the_same_input_gives_the_same_bytes(network):
     np.testing.assert_array_equal(first, second)
 
 
+def test_a_run_starts_from_the_image_it_is_given_stretched_over_the_photo(network):
+    """The very first loss tells: a start equal to the photo is `content`, another is not."""
+
+    def first_loss(**options):
+        steps = []
+        settings = StyleSettings(max_side=56, coarsest_side=56, evaluations=(1,))
+        paint(network, settings, on_step=steps.append, **options)
+        return steps[0].content
+
+    assert first_loss() == first_loss(start=picture()) == pytest.approx(0.0)
+    assert first_loss(start=picture(seed=9, height=20, width=20)) > 0.01
+
+
+@pytest.mark.parametrize("colour", ["style", "photo", "match"])
+def test_an_image_to_start_from_suits_every_colour_mode(network, colour):
+    settings = StyleSettings(max_side=48, coarsest_side=24, evaluations=(2,), colour=colour)
+    assert paint(network, settings, start=noise(2, 8, 90)).rgb.shape == (34, 48, 3)
+
+
 def test_a_run_resumed_from_its_checkpoint_comes_to_the_same_loss(network):
     settings = StyleSettings(max_side=48, coarsest_side=24, evaluations=(12, 12))
     kept = []

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,8 +79,6 @@ def test_a_job_gives_a_complete_result_under_a_temporary_name(tmp_path, preset):
 
 
 def test_the_output_format_is_the_preset_s_choice_and_the_photo_s_by_default(tmp_path, preset):
-    from dataclasses import replace
-
     photo = picture_file(tmp_path / "a.png", form="PNG")
     assert run(request_for(photo, preset)).extension == ".png"
     webp = replace(preset, output=OutputSettings(format="webp"))
@@ -137,6 +136,19 @@ def test_a_missing_style_image_is_the_preset_s_fault(tmp_path, preset):
     assert "style.png" in outcome.message
 
 
+def test_a_preset_s_own_image_is_where_a_run_starts(tmp_path, preset):
+    photo = picture_file(tmp_path / "a.jpg")
+    start = picture_file(tmp_path / "start.png", 5, size=(20, 20), form="PNG")
+    from_image = replace(preset, settings=replace(QUICK, init=start, evaluations=(1,)))
+    from_photo = replace(preset, settings=replace(QUICK, evaluations=(1,)))
+    losses = [run(request_for(photo, each)).loss for each in (from_image, from_photo)]
+    assert losses[0] != losses[1]
+    start.write_bytes(b"no picture")
+    outcome = run(request_for(photo, from_image))
+    assert (outcome.kind, outcome.reason) == (FailureKind.RENDER, "style-image")
+    assert "start.png" in outcome.message
+
+
 def test_an_unknown_effect_names_those_that_are_there():
     with pytest.raises(PresetError, match="style-transfer"):
         open_effect("style-transfre")
@@ -153,8 +165,6 @@ def test_named_weights_never_fall_back(tmp_path):
 
 
 def test_a_killed_job_goes_on_from_its_checkpoint(tmp_path, preset):
-    from dataclasses import replace
-
     photo = picture_file(tmp_path / "a.jpg")
     settings = replace(QUICK, evaluations=(10,))
     request = request_for(photo, replace(preset, settings=settings))
