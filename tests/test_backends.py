@@ -40,3 +40,24 @@ def test_another_backend_paints_the_same(backend):
     assert theirs[0] == pytest.approx(ours[0], rel=1e-3)
     assert theirs[-1] == pytest.approx(ours[-1], rel=0.05)
     assert their_mean == pytest.approx(mean, rel=0.02)
+
+
+@pytest.mark.parametrize("instructions", ["AVX512_CORE", "AVX2"])
+def test_a_cpu_that_only_says_it_has_bfloat16_paints_in_float32(instructions):
+    """oneDNN is kept from the real instructions: it emulates them, or refuses the convolution."""
+    from stylewatch import backend
+
+    if not backend._cpu_flags() & {"amx_bf16", "avx512_bf16"}:
+        pytest.skip("this CPU does not even say so")
+    env = {**os.environ, "KERAS_BACKEND": "tensorflow", "ONEDNN_MAX_CPU_ISA": instructions}
+    script = "from stylewatch.transfer import choose_precision; print(choose_precision('auto'))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["float32"]
+
+
+def test_the_precision_is_the_same_each_time_it_is_chosen():
+    from stylewatch import backend
+
+    assert len({backend._bfloat16_gains() for _ in range(5)}) == 1
