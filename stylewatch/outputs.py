@@ -220,24 +220,34 @@ def _unchanged(path: Path, identity: Identity) -> bool:
 
 
 def _move(source: Path, wanted: Path, identity: Identity) -> None:
+    """Under a new name first, then away from the old one; what a crash left half done is ended."""
     wanted.parent.mkdir(parents=True, exist_ok=True)
     for goal in _names(wanted.with_suffix(""), wanted.suffix):
         try:
             _name_exclusively(source, goal)
-        except FileExistsError:
-            continue
         except OSError as error:
-            if error.errno != errno.EXDEV:
+            if error.errno not in {errno.EEXIST, errno.EXDEV}:
                 raise
-            if goal.exists():
-                continue
-            _copy_durably(source, goal)
-            if not _unchanged(source, identity):
-                goal.unlink()
-                return
-        source.unlink(missing_ok=True)
+            if os.path.lexists(goal):
+                if not _same_bytes(source, goal):
+                    continue
+            else:
+                _copy_durably(source, goal)
+                if not _unchanged(source, identity):
+                    goal.unlink()
+                    return
+        failpoint("outputs.moved")
         _sync_folder(goal.parent)
+        source.unlink(missing_ok=True)
         return
+
+
+def _same_bytes(one: Path, other: Path) -> bool:
+    """Whether both are regular files with the same content, or the same file."""
+    try:
+        return file_hash(one) == file_hash(other)
+    except OSError:
+        return False
 
 
 def _copy_durably(source: Path, goal: Path) -> None:
