@@ -1,11 +1,12 @@
 # make demo: see a photo become a painting.  make test: every check.
+# make faults: every fault injected for real (root, a quarter of an hour).  make service-test: under systemd.
 # Needs python3 (3.11 or newer), make and a package index; uv is used where it is installed.
 
 PYTHON ?= python3
 BIN := .venv/bin
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: demo test lint unit service-test lock clean
+.PHONY: demo test lint unit service-test faults lock clean
 
 demo: .venv/installed
 	$(BIN)/stylewatch demo
@@ -22,6 +23,13 @@ unit: .venv/installed
 
 service-test: .venv/installed
 	$(BIN)/pytest -m slow tests/service
+
+SEED ?= 1
+
+faults: .venv/installed
+	$(BIN)/python -m tests.faults --seed $(SEED) --readme
+	$(BIN)/python -m tests.faults --seed $(SEED) --quick --peers
+	$(BIN)/python -m tests.faults.figures
 
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --group dev --extra dask -o requirements.lock pyproject.toml

@@ -107,7 +107,9 @@ class FolderSource:
         detail, unreadable = self._detail, self._listing.unreadable
         if unreadable and not detail:
             first = min(unreadable)
-            detail = f"{len(unreadable)} folders can't be read, as {first}: {unreadable[first]}"
+            count = len(unreadable)
+            folders = "1 folder" if count == 1 else f"{count} folders"
+            detail = f"{folders} can't be read, as {first or '.'}: {unreadable[first]}"
         return FolderHealth(
             folder=self.folder,
             root=self.root,

@@ -262,6 +262,14 @@ class Lab:
             self.blame("wedged", f"it ended with {life.code()}: {life.log.read_text()[-300:]}")
         return time.monotonic() - began
 
+    def command(self, *words: str) -> str:
+        """What `stylewatch …` says to this daemon."""
+        command = [sys.executable, "-m", "stylewatch", *words, "--config", str(self.config)]
+        environment = os.environ | self._environment("")
+        return subprocess.run(
+            command, env=environment, check=True, capture_output=True, text=True
+        ).stdout
+
     # --- photos ---------------------------------------------------------------------------------
 
     def photo(self, name: str, form: str = "png", **how: object) -> bytes:

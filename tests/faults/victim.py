@@ -10,8 +10,7 @@ from pathlib import Path
 
 import stylewatch.cli
 import stylewatch.serve
-from stylewatch import daemon, failpoints, intake, retries
-from tests.faults import peers
+from stylewatch import daemon, failpoints, intake, retries, settle
 
 PLUGIN = Path(__file__).parent / "plugin"
 ROOT = Path(__file__).parents[2]
@@ -33,10 +32,13 @@ def live(kind: str, config: str, log: str, environment: dict[str, str]) -> None:
 
         sabotage.install()
     if kind != "stylewatch":
+        from tests.faults import peers
+
         getattr(peers, kind)(*config.split("\n"))
         return
     daemon.LOOK_SECONDS = daemon.LEDGER_SECONDS = 1.0  # shorter waits, the same steps
     daemon.RESOURCE_PAUSE = retries.RESOURCE_PAUSE = intake.AGAIN_SECONDS = 2.0
+    settle.LAST_PATIENCE = 3.0
     retries.FIRST_PAUSE, retries.LONGEST_PAUSE, retries.PERMISSION_PAUSE = 0.5, 2.0, 2.0
     sys.argv = ["stylewatch", "run", "--config", config]
     code = stylewatch.cli.main()

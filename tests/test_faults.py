@@ -1,0 +1,35 @@
+"""The short selection of the fault harness, and that it can fail; all of it: `make faults`."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def harness(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "tests.faults", *arguments],
+        check=False, cwd=ROOT, capture_output=True, text=True, timeout=110,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        "F1,F2,F3,F6,F10,F14,F15,F19",  # how files arrive
+        "F7,F8,F9,F21,F25",  # processes that die
+        "F4,F13,F17,F18,F20,F22,F23,F24",  # the world around
+    ],
+)
+def test_nothing_is_lost_torn_early_doubled_or_wedged(faults):
+    run = harness("--quick", "--only", faults)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_other_programs_ways_fail_where_they_are_known_to():
+    run = harness("--quick", "--peers", "--only", "F6")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "parsing F6" in run.stderr
