@@ -53,7 +53,8 @@ class StyleSettings:
     optimizer: Literal["lbfgs", "lbfgs-scipy", "adam"] = "lbfgs"
     """`lbfgs` runs on the device; `lbfgs-scipy` is SciPy's L-BFGS-B, the reference."""
     history: Annotated[int, Ge(1), Le(100)] = 10
-    """Correction pairs that L-BFGS remembers."""
+    """Correction pairs that L-BFGS remembers; fewer, at least 2, where they would need more than
+    the engine's `memory`: a pair is two images in float32."""
     tolerance: Annotated[float, Ge(0)] = 0.0
     """Stop a scale early when the loss falls by less than this share over 10 evaluations."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -128,6 +128,10 @@ class Objective:
         elements = {layer: math.prod(tap.shape) for layer, tap in features.items()}
         return Description(features, energy, elements, grams)
 
+    def grams_of_style(self, image: Tensor) -> dict[str, Tensor]:
+        """A style image's Gram matrices."""
+        return self._describe_style(image)  # type: ignore[no-any-return]
+
     def _loss(self, image: Tensor, targets: Targets) -> tuple[Tensor, tuple[Tensor, ...]]:
         features = self.extract(image)
         content_weight, style_weight, tv_weight = targets["weights"]
@@ -174,9 +178,10 @@ class Objective:
         }
 
     def _style_grams(self, image: Tensor) -> dict[str, Tensor]:
-        key = hashlib.blake2b(backend.to_numpy(image).tobytes(), digest_size=16).digest()
+        pixels = np.ascontiguousarray(backend.to_numpy(image))
+        key = hashlib.blake2b(pixels.data, digest_size=16).digest()
         if key not in self._styles:
-            self._styles[key] = self._describe_style(image)
+            self._styles[key] = self.grams_of_style(image)
             if len(self._styles) > _CACHED_STYLES:
                 self._styles.popitem(last=False)
         self._styles.move_to_end(key)

@@ -112,6 +112,10 @@ class TiledObjective(Objective):
         means = {layer: energy[layer] / max(1, elements[layer]) for layer in energy}
         return Description(features, means, elements, self._grams(photo, tiles, masks))
 
+    def grams_of_style(self, image: Tensor) -> dict[str, Tensor]:
+        """A style image's Gram matrices; it may be as large as the photo."""
+        return self._grams(image, self._tiles(image), [{}])[0]
+
     def evaluate(self, image: Tensor, targets: Targets) -> tuple[Parts, Tensor]:
         """The loss at `image` (1, H, W, 3) and its gradient, in two passes over the tiles."""
         tiles = self._tiles(image)

@@ -34,6 +34,8 @@ _STALL_WINDOW = 10
 _BYTES_PER_PIXEL = {"float32": 2600, "bfloat16": 1400}
 """Of one evaluation with VGG19 down to block5; measured, benchmarks/memory.py."""
 _SMALLEST_TILE = 256
+_TILE_STEP = 128
+"""Few sizes of tiles: each has its graphs, which serve the next photo too."""
 _ASSUMED_MEMORY = 2 << 30
 
 
@@ -154,9 +156,8 @@ def _paint_scale(
     to_input = _padding(scale, settings)
     regions = _regions(styles, scale, settings, to_input)
     targets = objective.targets(_tensor(to_input(photo)), regions, settings)
-    progress.begin(scale)
-    evaluations = scale.evaluations - progress.evaluation
-    if evaluations <= 0 or progress.spent:
+    progress.begin(scale, history)
+    if progress.spent:
         return start
 
     def evaluate(image: Tensor) -> tuple[float, Tensor]:
@@ -174,7 +175,7 @@ def _paint_scale(
         _tensor(to_input(start)),
         on_iterate,
         optimizer=settings.optimizer,
-        evaluations=evaluations,
+        evaluations=scale.evaluations - progress.evaluation,
         history=history,
     )
     return _crop(deprocess(backend.to_numpy(best)), scale)
@@ -204,7 +205,8 @@ def _objective_for(
     tile_side = 0
     if scale.width * scale.height > pixels:
         margin = margin_of([*content, *style])
-        tile_side = max(_SMALLEST_TILE, (int(pixels**0.5) - 2 * margin) // STRIDE * STRIDE)
+        side = int(pixels**0.5) - 2 * margin
+        tile_side = max(_SMALLEST_TILE, side // _TILE_STEP * _TILE_STEP)
     return _open_objective(network, content, style, settings.pooling, precision, tile_side)
 
 
@@ -325,18 +327,24 @@ class _Progress:
         self._resume = resume
         self._started = clock()
         self._total = sum(scale.cost for scale in scales)
-        self._before = self._cost_before(resume.scale, resume.evaluation) if resume else 0
+        self._before = 0
         self._scale = scales[0]
         self._losses: list[float] = []
         self._count = 0
         self.evaluation = 0
-        self.parts = Parts(math.nan, math.nan, math.nan, math.nan)
+        self.parts = self._best = Parts(math.nan, math.nan, math.nan, math.nan)
         self.spent = False
 
-    def begin(self, scale: Scale) -> None:
-        """A stage starts."""
-        resumed = self._resume is not None and self._resume.scale == scale.number
-        self.evaluation = self._resume.evaluation if self._resume and resumed else 0
+    def begin(self, scale: Scale, history: int) -> None:
+        """A stage starts, or goes on where the process was killed.
+
+        The image is as it was, but what L-BFGS knew of the loss around it is not: for as many
+        evaluations as it remembers it learns that again, or the result would be a worse one.
+        """
+        self.evaluation = 0
+        if self._resume is not None and self._resume.scale == scale.number:
+            self.evaluation = max(0, self._resume.evaluation - history)
+            self._before = self._cost_before(scale.number, self.evaluation)
         self._scale = scale
         self._losses = []
 
@@ -352,6 +360,8 @@ class _Progress:
                 reason="not-finite",
             )
         self._losses.append(iterate.best_loss)
+        if iterate.loss == iterate.best_loss:
+            self._best = self.parts
         if self._on_step:
             self._on_step(self._told())
         if self._on_checkpoint:
@@ -363,7 +373,7 @@ class _Progress:
 
     def finish(self, rgb: np.ndarray, precision: Precision) -> Painting:
         """The result with what is known of its making."""
-        return Painting(rgb, self.parts, self._count, precision, complete=not self.spent)
+        return Painting(rgb, self._best, self._count, precision, complete=not self.spent)
 
     def _stalled(self) -> bool:
         if self._settings.tolerance == 0 or len(self._losses) <= _STALL_WINDOW:

@@ -124,6 +124,29 @@ def test_blended_styles_are_the_weighted_mean_of_their_gram_matrices(network):
     np.testing.assert_allclose(np.asarray(blend["style"][0][layer][0]), expected, rtol=1e-4)
 
 
+def test_style_targets_are_kept_for_the_next_photo_but_not_for_ever(network):
+    """A daemon meets any number of styles and sizes: the oldest targets make room."""
+    settings = StyleSettings()
+    objective = objective_of(network, settings)
+    described = []
+    objective.grams_of_style = lambda image: (
+        described.append(1)
+        or {layer: np.zeros((1, 1), np.float32) for layer in settings.style_layers}
+    )
+
+    def use(seed):
+        objective.targets(picture(0), [Region([(picture(seed, 16, 16), 1.0)], None)], settings)
+
+    use(1)
+    use(1)
+    assert len(described) == 1
+    for seed in range(2, 40):
+        use(seed)
+        use(1)
+    assert len(described) == 39
+    assert len(objective._styles) == 32
+
+
 def test_a_photo_that_is_its_own_style_stays_finite(network):
     settings = StyleSettings()
     objective = objective_of(network, settings)

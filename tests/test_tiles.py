@@ -49,7 +49,7 @@ def test_the_tiled_gradient_equals_the_untiled_one(network, options, masked, siz
     if masked:
         mask = np.zeros(size, np.float32)
         mask[:, : size[1] // 3] = 1.0
-    regions = [Region([(picture(1, 64, 80), 1.0)], mask)]
+    regions = [Region([(picture(1, 130, 170), 1.0)], mask)]  # larger than a tile, too
     image = picture(2, *size)
     results = []
     for objective in (whole, tiled):

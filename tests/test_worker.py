@@ -166,7 +166,7 @@ def test_named_weights_never_fall_back(tmp_path):
 
 def test_a_killed_job_goes_on_from_its_checkpoint(tmp_path, preset):
     photo = picture_file(tmp_path / "a.jpg")
-    settings = replace(QUICK, evaluations=(10,))
+    settings = replace(QUICK, evaluations=(10,), history=2)
     request = request_for(photo, replace(preset, settings=settings))
     engine = EngineSettings(checkpoint_dir=tmp_path / "checkpoints", checkpoint_seconds=0.0)
 
@@ -180,7 +180,7 @@ def test_a_killed_job_goes_on_from_its_checkpoint(tmp_path, preset):
         run_job(request, engine, report=die_at_six)
     steps = []
     assert isinstance(run(request, engine, steps), Rendered)
-    assert [step.evaluation for step in steps] == [6, 7, 8, 9, 10]
+    assert [step.evaluation for step in steps] == [4, 5, 6, 7, 8, 9, 10]
     assert not list((tmp_path / "checkpoints").iterdir())
 
 
