@@ -4,6 +4,7 @@
 
 Without a photo the demo's is enlarged to the size, with grain, so that there is detail at every
 scale. The job is the worker's own: it reads the file, paints, writes the result and opens it again.
+When it was killed, the same command goes on.
 """
 
 import argparse
@@ -62,17 +63,20 @@ def main() -> None:
     settings = replace(preset.settings, max_side="photo", features=options.features)
     if options.evaluations:
         settings = replace(settings, evaluations=(options.evaluations,))
+    digest = hashlib.sha256(photo.read_bytes()).hexdigest()
     request = JobRequest(
         job_id=1,
-        key="0" * 64,
+        key=digest,
         attempt=1,
         source=photo,
         identity=Identity.of(photo.stat()),
-        digest=hashlib.sha256(photo.read_bytes()).hexdigest(),
+        digest=digest,
         preset=replace(preset, settings=settings),
         target=options.out / f"{photo.stem}--{preset.name}",
     )
-    engine = EngineSettings(weights=options.weights, memory=options.memory * 10**6)
+    engine = EngineSettings(
+        weights=options.weights, memory=options.memory * 10**6, checkpoint_dir=options.out
+    )
     started = time.monotonic()
 
     def report(step: Step) -> None:

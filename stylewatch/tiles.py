@@ -89,7 +89,7 @@ class TiledObjective(Objective):
 
     def __init__(self, *arguments: Any, side: int) -> None:
         super().__init__(*arguments)
-        self._side = side
+        self.side = side
         self._tile_grams = backend.compiled(self._grams_of_tile)
         self._tile_gradient = backend.value_and_gradient(self._loss_of_tile)
         self._smoothness = backend.value_and_gradient(_weighted_tv)
@@ -138,7 +138,7 @@ class TiledObjective(Objective):
 
     def _tiles(self, image: Tensor) -> list[Tile]:
         margin = margin_of([*self.content_layers, *self.style_layers])
-        return plan_tiles(int(image.shape[1]), int(image.shape[2]), self._side, margin)
+        return plan_tiles(int(image.shape[1]), int(image.shape[2]), self.side, margin)
 
     def _grams(
         self, image: Tensor, tiles: Sequence[Tile], masks: Sequence[dict[str, Tensor]]

@@ -31,7 +31,7 @@ OnCheckpoint = Callable[[Callable[[], Checkpoint]], None]
 STRIDE = 16
 """The network halves its features four times: sizes are padded to a multiple of this."""
 _STALL_WINDOW = 10
-_BYTES_PER_PIXEL = {"float32": 2600, "bfloat16": 1400}
+BYTES_PER_PIXEL = {"float32": 2600, "bfloat16": 1400}
 """Of one evaluation with VGG19 down to block5; measured, benchmarks/memory.py."""
 _SMALLEST_TILE = 256
 _TILE_STEP = 128
@@ -108,11 +108,9 @@ def stylize(
     memory = memory or backend.free_memory() // 2 or _ASSUMED_MEMORY
     image = resume.rgb if resume else start
     for scale in scales[resume.scale - 1 if resume else 0 :]:
-        small = resize(photo, scale.width, scale.height)
-        begin = _start(image, small, settings)
         objective = _objective_for(scale, settings, network, memory)
         history = _history_for(scale, settings, memory)
-        image = _paint_scale(scale, small, begin, styles, settings, objective, history, progress)
+        image = _paint_scale(scale, photo, image, styles, settings, objective, history, progress)
     assert image is not None
     painted = np.clip(image, 0.0, 255.0)
     if settings.colour == "photo":
@@ -145,20 +143,24 @@ def choose_precision(wanted: str) -> Precision:
 def _paint_scale(
     scale: Scale,
     photo: np.ndarray,
-    start: np.ndarray,
+    before: np.ndarray | None,
     styles: Sequence[Style],
     settings: StyleSettings,
     objective: Objective,
     history: int,
     progress: "_Progress",
 ) -> np.ndarray:
-    """The best image of one stage, (H, W, 3), not clipped."""
+    """The best image of one stage, (H, W, 3), not clipped; `before` is the last stage's."""
     to_input = _padding(scale, settings)
     regions = _regions(styles, scale, settings, to_input)
-    targets = objective.targets(_tensor(to_input(photo)), regions, settings)
+    small = resize(photo, scale.width, scale.height)
+    start = _start(before, small, settings)
     progress.begin(scale, history)
     if progress.spent:
         return start
+    targets = objective.targets(_tensor(to_input(small)), regions, settings)
+    image = _tensor(to_input(start))
+    del small, start, before, regions  # of a huge photo the optimiser needs their memory
 
     def evaluate(image: Tensor) -> tuple[float, Tensor]:
         parts, gradient = objective.evaluate(image, targets)
@@ -172,7 +174,7 @@ def _paint_scale(
 
     best = minimize(
         evaluate,
-        _tensor(to_input(start)),
+        image,
         on_iterate,
         optimizer=settings.optimizer,
         evaluations=scale.evaluations - progress.evaluation,
@@ -201,7 +203,7 @@ def _objective_for(
     """The whole picture at once where it fits into `memory` bytes, else in tiles."""
     content, style = tuple(settings.content_layers), tuple(settings.style_layers)
     precision = choose_precision(settings.precision)
-    pixels = memory / _BYTES_PER_PIXEL[precision]
+    pixels = memory / BYTES_PER_PIXEL[precision]
     tile_side = 0
     if scale.width * scale.height > pixels:
         margin = margin_of([*content, *style])

@@ -1,0 +1,100 @@
+"""Peak memory of one evaluation by megapixels: float32 and bfloat16, whole and in tiles.
+
+    python benchmarks/memory.py [--weights imagenet] [--megapixels 0.25 1 2 4 8] [--tiles 1000]
+
+Each figure comes from a process of its own: the resident set's peak, and what the targets and two
+evaluations added to it. Without `--weights` the built-in features are measured. A whole picture
+that would need most of the free memory is left out.
+"""
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def measure(weights: str, megapixels: float, precision: Any, budget: int) -> None:
+    """In a process of its own: print the peak before and after, and the tile's side."""
+    import numpy as np
+    from keras import ops
+
+    from stylewatch import features, transfer
+    from stylewatch.domain import StyleSettings
+    from stylewatch.objective import Region
+
+    network = features.load_vgg19(weights) if weights else features.load_builtin()
+    side = round((megapixels * 1e6) ** 0.5 / 16) * 16
+    settings = StyleSettings(precision=precision)
+    scale = transfer.Scale(1, side, side, 2)
+    rng = np.random.default_rng(0)
+    photo = ops.convert_to_tensor(rng.random((1, side, side, 3), dtype=np.float32) * 240 - 120)
+    style = photo[:, :256, :256]
+    memory = budget * 10**6 or sys.maxsize
+    objective = transfer._objective_for(scale, settings, network, memory)  # noqa: SLF001
+    before = peak_bytes()
+    targets = objective.targets(photo, [Region([(style, 1.0)], None)], settings)
+    for _ in range(2):
+        objective.evaluate(photo, targets)
+    print(side, before, peak_bytes(), getattr(objective, "side", 0))
+
+
+def in_its_own_process(*arguments: str) -> list[int]:
+    command = [sys.executable, __file__, "--measure", *arguments]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return [int(word) for word in done.stdout.split()]
+
+
+def free_bytes() -> int:
+    lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", default="", help="imagenet or a file; none: built-in features")
+    parser.add_argument("--megapixels", type=float, nargs="+", default=[0.25, 1, 2, 4, 8])
+    parser.add_argument(
+        "--tiles", type=int, default=1000, help="megabytes of one tile's evaluation"
+    )
+    parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        weights, megapixels, precision, budget = options.measure
+        measure(weights, float(megapixels), precision, int(budget))
+        return
+    from stylewatch.transfer import BYTES_PER_PIXEL
+
+    print("| megapixels | precision | tiles | peak RSS, GB | of it, evaluation | bytes a pixel |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for megapixels in options.megapixels:
+        for precision, bytes_per_pixel in BYTES_PER_PIXEL.items():
+            for budget in (0, options.tiles):
+                if budget and megapixels * 1e6 * bytes_per_pixel <= budget * 1e6:
+                    continue
+                if budget == 0 and megapixels * 1e6 * bytes_per_pixel > 0.7 * free_bytes():
+                    print(
+                        f"| {megapixels:g} | {precision} | whole | too much for this machine | | |"
+                    )
+                    continue
+                side, before, peak, tile = in_its_own_process(
+                    options.weights, str(megapixels), precision, str(budget)
+                )
+                added = peak - before
+                print(
+                    f"| {megapixels:g} | {precision} | {tile or 'whole'} | {peak / 1e9:.2f} "
+                    f"| {added / 1e9:.2f} | {added / side**2:.0f} |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
