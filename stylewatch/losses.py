@@ -20,17 +20,21 @@ def gram_matrix(features: Tensor) -> Tensor:
     Eq. 3 of the paper, divided by the number of positions so that it means the same at every
     size. Products of bfloat16 features are summed in float32 over a few strips of the picture:
     a single product would be rounded to bfloat16 as a whole.
+
+    Its gradient is right for losses that treat (i, j) and (j, i) alike, as all here do: then both
+    factors of FᵀF have the same gradient, and one product instead of two gives it.
     """
     _, height, width, channels = ops.shape(features)
     flat = ops.reshape(features, (-1, channels))
     if features.dtype == "float32":
-        total = ops.matmul(ops.transpose(flat), flat)
+        total = ops.matmul(ops.transpose(ops.stop_gradient(flat)), flat)
     else:
         positions = height * width
         padding = -positions % _CHUNKS
         strips = ops.reshape(ops.pad(flat, ((0, padding), (0, 0))), (_CHUNKS, -1, channels))
-        products = ops.matmul(ops.transpose(strips, (0, 2, 1)), strips)
+        products = ops.matmul(ops.transpose(ops.stop_gradient(strips), (0, 2, 1)), strips)
         total = ops.sum(ops.cast(products, "float32"), axis=0)
+    total = 2.0 * total - ops.stop_gradient(total)  # the value once, the gradient twice
     return total / ops.cast(height * width, "float32")
 
 
