@@ -225,7 +225,7 @@ def _quarantined(lab: Lab) -> set[str]:
     return {str(job.path) for job in lab.jobs() if job.state == "quarantined"}
 
 
-@fault("F21", "SIGTERM and SIGINT at random times, photos being painted", times=200, quick=6)
+@fault("F21", "SIGTERM and SIGINT at random times, photos being painted", times=201, quick=6)
 def terminations(bench: Bench, times: int) -> Tally:
     def one(each: int) -> Tally:
         with bench.lab(f"lab{each}", quiet_seconds=0.1) as lab:
