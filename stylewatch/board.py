@@ -118,6 +118,7 @@ class Board:
                 self.paused = True
             case "resumed":
                 self.paused = False
+            case "recovered":
                 self._keep(lambda row: row.kind != "blocked" or bool(row.job_id or row.folder))
             case "stopping":
                 self.stopping = True

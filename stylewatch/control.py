@@ -91,6 +91,9 @@ class Recent:
                 self._folders[event.folder] = old
             case "paused" | "resumed":
                 self._paused = [old] if event.kind == "paused" else []
+            case "recovered":
+                rest = [each for each in self._ended if each.kind != "blocked" or each.job_id]
+                self._ended = deque(rest, maxlen=KEPT_EVENTS)
             case "running":
                 self._running[event.job_id] = [old]
             case "progress" if event.job_id in self._running:

@@ -179,7 +179,7 @@ class Daemon:
                         self.start(self._clock())
                     due = self.tick(self._clock())
                     if failed:
-                        self._tell("resumed", "the ledger can be written again")
+                        self._tell("recovered", "the ledger can be written again")
                     failed = False
                 except LedgerError as error:
                     if not failed:
@@ -515,7 +515,7 @@ class Daemon:
         if self._executor.trouble != self._trouble:
             self._trouble = self._executor.trouble
             message = self._trouble or "there are workers again"
-            self._tell("warning" if self._trouble else "resumed", message, reason="engine-lost")
+            self._tell("warning" if self._trouble else "recovered", message, reason="engine-lost")
         if self._counted != self._ledger.changes:
             self._counted, self._counts = self._ledger.changes, self._ledger.counts()
         for health in self._intake.health(now):

@@ -348,7 +348,8 @@ class Event:
 
     kind: Literal[
         "started", "watching", "found", "queued", "running", "progress", "done", "failed",
-        "retry", "blocked", "folder", "reload", "paused", "resumed", "warning", "stopping",
+        "retry", "blocked", "recovered", "folder", "reload", "paused", "resumed", "warning",
+        "stopping",
     ]  # fmt: skip
     message: str
     folder: str = ""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stylewatch.domain import JobState
-from stylewatch.errors import NotRunningError
+from stylewatch.errors import LedgerError, NotRunningError
 from stylewatch.ledger import NO_PRESET, Job, LedgerReader
 from stylewatch.lines import duration, jsonable, short_path, visible
 from stylewatch.remote import Client
@@ -182,8 +182,14 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 def _read(state_dir: Path, question: Any) -> Any:
     """What the ledger answers; None where there is none yet."""
     file = state_dir / "ledger.db"
-    if not file.exists():
-        return None
+    try:
+        if not file.exists():
+            return None
+    except OSError as error:
+        raise LedgerError(
+            f"{state_dir} can't be read: {error.strerror}",
+            remedy="Ask as the user that the daemon runs as",
+        ) from error
     reader = LedgerReader(file)
     try:
         return question(reader)

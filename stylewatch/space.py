@@ -29,7 +29,7 @@ class Space:
 
     def look(
         self, outputs: Iterable[Path], min_free: int, now: float
-    ) -> Iterator[tuple[Literal["blocked", "resumed"], str]]:
+    ) -> Iterator[tuple[Literal["blocked", "recovered"], str]]:
         """Compare what is free with the low-water mark; gives what has changed."""
         for output in outputs:
             try:
@@ -43,4 +43,4 @@ class Space:
                     yield "blocked", f"{output}: only {free / 1e6:.0f} MB free; {rest}"
             elif now >= self._paused[output] and free >= ROOM * min_free:
                 del self._paused[output]
-                yield "resumed", f"{output}: there is space again"
+                yield "recovered", f"{output}: there is space again"

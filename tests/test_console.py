@@ -203,7 +203,7 @@ class TestBoard:
         board = Board()
         board.apply(Event(kind="blocked", message="/out: only 3 MB free"), 1.0)
         assert len(board.problems) == 1
-        board.apply(Event(kind="resumed", message="/out: there is space again"), 2.0)
+        board.apply(Event(kind="recovered", message="/out: there is space again"), 2.0)
         assert not board.problems
 
     def test_old_events_fill_the_lists_but_not_the_counts(self):

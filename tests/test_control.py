@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 from stylewatch import control, remote
 from stylewatch.board import Board
+from stylewatch import overview
 from stylewatch.control import ControlServer, Recent
 from stylewatch.domain import Event, JobState, Step
-from stylewatch.errors import (
+from stylewatch.errors import LedgerError, (
     ConfigError,
     ExitCode,
     LockedError,
@@ -242,7 +243,7 @@ def test_a_newcomer_is_told_how_things_stand(server, tmp_path):
         st.builds(
             Event,
             kind=st.sampled_from(["running", "progress", "done", "failed", "retry", "folder",
-                                  "watching", "paused", "resumed", "started", "queued"]),
+                                  "watching", "paused", "resumed", "recovered", "started", "queued"]),
             message=st.just("m"),
             folder=st.sampled_from("ab"),
             job_id=st.integers(1, 5),
@@ -491,3 +492,17 @@ def test_an_event_is_one_line_and_comes_back_as_it_was(told):
 def test_what_a_newer_daemon_adds_is_passed_over():
     words = {"event": "done", "message": "m", "mood": "good"}
     assert event_of(words) == event("done", message="m")
+
+
+def test_a_newcomer_hears_nothing_of_a_trouble_that_is_over():
+    recent, newcomer = Recent(), Board()
+    recent.note(Event(kind="blocked", message="/out: only 3 MB free"), 1.0)
+    recent.note(Event(kind="blocked", message="a.jpg: no permission", job_id=7), 2.0)
+    recent.note(Event(kind="recovered", message="/out: there is space again"), 3.0)
+    newcomer.apply_all(recent.replay(), 4.0)
+    assert [row.message for row in newcomer.problems] == ["a.jpg: no permission"]
+
+
+def test_a_state_folder_that_cannot_be_looked_into_is_one_clear_error():
+    with pytest.raises(LedgerError, match="can't be read"):
+        overview._read(Path("/", "x" * 300), lambda reader: reader)

@@ -202,7 +202,7 @@ def test_what_an_executor_lacks_is_told_once(rigs):
     rig.executor.trouble = "no scheduler answers"
     rig.until(lambda: any(e.message == "no scheduler answers" for e in rig.events))
     rig.executor.trouble = ""
-    rig.until(lambda: rig.events[-1].kind == "resumed")
+    rig.until(lambda: rig.events[-1].kind == "recovered")
     assert len([e for e in rig.events if e.reason == "engine-lost"]) == 2
 
 
@@ -234,8 +234,8 @@ def test_a_full_disk_under_the_ledger_only_delays(rigs, monkeypatch):
     thread.join()
     assert len([name for name in rig.results() if "--painting" in name]) == 15
     assert len(starts) > 1
-    kinds = [event.kind for event in rig.events if event.kind in {"blocked", "resumed"}]
-    assert kinds == ["blocked", "resumed"]
+    kinds = [event.kind for event in rig.events if event.kind in {"blocked", "recovered"}]
+    assert kinds == ["blocked", "recovered"]
 
 
 def test_a_commit_that_fails_leaves_nothing_half_done(ledger):
