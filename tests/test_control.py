@@ -17,14 +17,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stylewatch import control, remote
+from stylewatch import control, overview, remote
 from stylewatch.board import Board
-from stylewatch import overview
 from stylewatch.control import ControlServer, Recent
 from stylewatch.domain import Event, JobState, Step
-from stylewatch.errors import LedgerError, (
+from stylewatch.errors import (
     ConfigError,
     ExitCode,
+    LedgerError,
     LockedError,
     NotRunningError,
     StylewatchError,
