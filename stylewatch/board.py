@@ -102,6 +102,7 @@ class Board:
         match event.kind:
             case "started" | "watching" | "folder":
                 self.slots = int(event.extra.get("slots", self.slots))
+                self.done = int(event.extra.get("done", self.done))
                 if event.folder:
                     self._note_folder(event, now)
             case "queued":

@@ -80,6 +80,7 @@ class Recent:
         self._folders: dict[str, Event] = {}
         self._running: dict[int, list[Event]] = {}
         self._ended: deque[Event] = deque(maxlen=KEPT_EVENTS)
+        self._done = 0
 
     def note(self, event: Event, now: float) -> None:
         """Remember the event if it still matters later."""
@@ -101,12 +102,14 @@ class Recent:
             case "done" | "failed" | "retry" | "blocked" | "warning":
                 self._running.pop(event.job_id, None)
                 self._ended.append(old)
+                self._done += event.kind == "done"
 
     def replay(self) -> list[Event]:
         """In an order in which they can be told."""
         running = [event for events in self._running.values() for event in events]
         # Folders come last: their counts of waiting photos are right whatever was told before.
-        return [*self._started, *self._paused, *self._ended, *running, *self._folders.values()]
+        started = [replace(e, extra={**e.extra, "done": self._done}) for e in self._started]
+        return [*started, *self._paused, *self._ended, *running, *self._folders.values()]
 
 
 # --- the socket -----------------------------------------------------------------------------------

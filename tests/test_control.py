@@ -494,6 +494,15 @@ def test_what_a_newer_daemon_adds_is_passed_over():
     assert event_of(words) == event("done", message="m")
 
 
+def test_a_newcomer_is_told_how_many_photos_are_done():
+    recent, newcomer = Recent(), Board()
+    recent.note(Event(kind="started", message="watching 1 folder"), 1.0)
+    for number in range(70):  # more than are remembered one by one
+        recent.note(Event(kind="done", message="", job_id=number, output=f"/{number}"), 2.0)
+    newcomer.apply_all(recent.replay(), 3.0)
+    assert newcomer.done == 70
+
+
 def test_a_newcomer_hears_nothing_of_a_trouble_that_is_over():
     recent, newcomer = Recent(), Board()
     recent.note(Event(kind="blocked", message="/out: only 3 MB free"), 1.0)
