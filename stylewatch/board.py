@@ -96,7 +96,7 @@ class Board:
         """Photos in the queue, those in work not counted."""
         return sum(row.waiting for row in self.folders.values())
 
-    def apply(self, event: Event, now: float) -> None:  # noqa: C901  (a table of the kinds)
+    def apply(self, event: Event, now: float) -> None:  # noqa: C901, PLR0912  (a table of the kinds)
         """Take note of one event; `extra["at"]` says that it is an old one, and of when."""
         now = float(event.extra.get("at", now))
         match event.kind:
