@@ -64,7 +64,8 @@ COLUMNS = ("injected", "lost", "torn", "early", "duplicated", "wedged")
 def open_forkserver() -> None:
     """Once, before the first daemon."""
     os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"  # what is killed cleans nothing up
-    os.environ["PYTHONPATH"] = os.pathsep.join(map(str, (PLUGIN, ROOT)))
+    others = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(PLUGIN), str(ROOT), *filter(None, others)])
     DEATH.set_forkserver_preload(["tests.faults.victim"])
 
 
