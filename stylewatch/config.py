@@ -183,8 +183,8 @@ class Pace:
     """Idle workers are ended after so long, which frees their memory; 0 keeps them."""
     min_free: Annotated[Bytes, Ge(0)] = 500_000_000
     """An output pauses while its disk has less space than this."""
-    retention_days: Annotated[int, Ge(1)] = 365
-    """How long the ledger remembers what is done with files that are gone."""
+    retention_days: Annotated[float, Gt(0)] = 365
+    """How long the ledger keeps each job and its result, and remembers files that are gone."""
     metrics_port: Annotated[int, Ge(1), Le(65535)] | None = None
     """Port on this machine for Prometheus."""
 

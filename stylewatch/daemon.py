@@ -11,7 +11,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
@@ -43,6 +43,7 @@ from stylewatch.ledger import PENDING, Job, Ledger
 from stylewatch.locks import Locks
 from stylewatch.mailbox import Mailbox
 from stylewatch.publication import Publisher, find_results
+from stylewatch.retention import tidy
 from stylewatch.retries import RESOURCE_PAUSE
 from stylewatch.space import Space
 from stylewatch.watches import Watches
@@ -51,7 +52,7 @@ LONGEST_SLEEP = 5.0  # seconds between two ticks at most
 LOOK_SECONDS = 5.0  # how often free space is looked at, and photos whose results are done
 LEDGER_SECONDS = 5.0  # between two attempts to go on with a ledger that could not be written
 FIRST_COST = 30.0  # seconds that a photo is thought to take before any was painted
-PRUNE_SECONDS = 86400.0
+TIDY_SECONDS = 86400.0  # how often the ledger is tidied, more often where it remembers less
 HEALTH_SECONDS = 1.0
 
 
@@ -80,12 +81,13 @@ class Daemon:
         *,
         load: Callable[[], Config] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.config = config
         self._parts = parts
         self._tell_event = on_event
         self._load = load
-        self._clock = clock
+        self._clock, self._wall_clock = clock, wall_clock
         self._wake = threading.Event()
         commands: dict[str, Callable[..., Any]] = {
             "pause": self._pause,
@@ -109,7 +111,8 @@ class Daemon:
         self._trouble = ""
         self._counts: dict[str, dict[JobState, int]] = {}
         self._counted = -1  # the ledger's changes when that was so
-        self._last_busy = self._next_look = self._next_prune = self._next_health = -math.inf
+        self._last_busy = self._next_look = self._next_tidy = self._next_health = -math.inf
+        self._tidying: Iterator[None] | None = None
         self._close: Callable[[], None] = lambda: None
         self._told_health: dict[str, tuple[str, str, int, int]] = {}
         self.last_tick = -math.inf
@@ -129,9 +132,12 @@ class Daemon:
             self._locks.hold_state(self.config.state_dir)
             self._lock_folders(self.config)
             ledger = self._ledger = Ledger(
-                self.config.state_dir / "ledger.db", max_attempts=self.config.max_attempts
+                self.config.state_dir / "ledger.db",
+                clock=self._wall_clock,
+                max_attempts=self.config.max_attempts,
             )
             opened.callback(ledger.close)
+            self._tidying = None
             self._publisher = Publisher(ledger)
             self._recover(now)
             self._watches = Watches(self._wake.set)
@@ -541,15 +547,18 @@ class Daemon:
         elif 0 < self.config.idle_release <= now - self._last_busy:
             self._executor.release()
             self._last_busy = math.inf
-        if now >= self._next_prune:
-            self._next_prune = now + PRUNE_SECONDS
-            self._ledger.prune(self.config.retention_days)
+        if self._tidying is None and now >= self._next_tidy:
+            days = self.config.retention_days
+            self._next_tidy = now + min(TIDY_SECONDS, days * TIDY_SECONDS / 4)
+            self._tidying = tidy(self._ledger, days)
+        if self._tidying is not None and next(self._tidying, "through"):
+            self._tidying = None
 
     def _next_due(self, now: float) -> float:
         due = min(self._intake.next_due(now), now + LONGEST_SLEEP)
         pause_ends = self._ledger.next_due()
         if pause_ends is not None:
-            due = min(due, now + max(0.1, pause_ends - time.time()))
+            due = min(due, now + max(0.1, pause_ends - self._wall_clock()))
         return min([due, *self._unpublished.values()])
 
     def _tell(

@@ -135,14 +135,14 @@ class LedgerReader:
         """Jobs by folder and state."""
         counts: dict[str, dict[JobState, int]] = {}
         query = "SELECT folder, state, COUNT(*) AS n FROM jobs GROUP BY state, folder"
-        for row in self._ask(query):
+        for row in self.ask(query):
             counts.setdefault(row["folder"], {})[JobState(row["state"])] = row["n"]
         return counts
 
     def jobs(self, states: Iterable[JobState] = (), limit: int = 100) -> list[Job]:
         """Jobs in these states (all when empty), the latest change first."""
         query = "SELECT * FROM jobs WHERE state = ? ORDER BY changed DESC, id DESC LIMIT ?"
-        rows = [row for state in states or JobState for row in self._ask(query, state, limit)]
+        rows = [row for state in states or JobState for row in self.ask(query, state, limit)]
         rows.sort(key=lambda row: (row["changed"], row["id"]), reverse=True)
         return [_job(row) for row in (rows if limit < 0 else rows[:limit])]
 
@@ -154,7 +154,7 @@ class LedgerReader:
     def notes(self, limit: int = 100) -> list[tuple[str, Path, str]]:
         """Files that have no job, the latest first: (folder, relative path, why)."""
         query = "SELECT folder, path, note FROM files WHERE note != '' ORDER BY seen DESC LIMIT ?"
-        rows = self._ask(query, limit)
+        rows = self.ask(query, limit)
         return [(row["folder"], Path(os.fsdecode(row["path"])), row["note"]) for row in rows]
 
     def pace(self, recent: int = 20) -> float:
@@ -166,14 +166,15 @@ class LedgerReader:
         row = self._one(query, JobState.DONE, recent)
         return float(row[0] or 0.0) if row else 0.0
 
-    def _ask(self, query: str, *values: Any) -> list[sqlite3.Row]:
+    def ask(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        """All rows that answer."""
         try:
             return self._db.execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise _ledger_error(error) from error
 
     def _one(self, query: str, *values: Any) -> sqlite3.Row | None:
-        return next(iter(self._ask(query, *values)), None)
+        return next(iter(self.ask(query, *values)), None)
 
 
 def _ledger_error(error: sqlite3.Error) -> LedgerError:
@@ -232,7 +233,37 @@ class Ledger(LedgerReader):
         """Another number whenever something was written."""
         return self._db.total_changes
 
+    @property
+    def now(self) -> float:
+        """The wall-clock time that it writes down."""
+        return self._clock()
+
+    def change(self, query: str, *values: Any) -> int:
+        """Change rows, alone or within a transaction; how many."""
+        with self.transaction():
+            return self._db.execute(query, values).rowcount
+
+    def shrink(self, pages: int) -> bool:
+        """Give so many unused pages of the file back; whether there are more."""
+        before, _, after = (
+            self._one("PRAGMA freelist_count"),
+            self.ask(f"PRAGMA incremental_vacuum({int(pages)})"),
+            self._one("PRAGMA freelist_count"),
+        )
+        return before is not None and after is not None and 0 < after[0] < before[0]
+
     # --- folders ----------------------------------------------------------------------------
+
+    def folders(self) -> list[tuple[str, Path, tuple[int, int] | None]]:
+        """Every folder that it was ever told of: name, place, and device and inode if known."""
+        return [
+            (
+                row["name"],
+                Path(os.fsdecode(row["input"])),
+                None if row["dev"] is None else (row["dev"], row["ino"]),
+            )
+            for row in self.ask("SELECT * FROM folders")
+        ]
 
     def tell_apart(self, name: str, source: Path, inode: tuple[int, int] | None) -> None:
         """A folder is its place, its name a label: what was written down follows the place.
@@ -259,7 +290,7 @@ class Ledger(LedgerReader):
 
     def _rename_folder(self, name: str, new: str) -> None:
         self._db.execute("UPDATE OR REPLACE folders SET name = ? WHERE name = ?", (new, name))
-        for table in ("jobs", "files"):
+        for table in ("jobs", "files", "painted"):
             query = f"UPDATE OR REPLACE {table} SET folder = ? WHERE folder = ?"
             self._db.execute(query, (new, name))
 
@@ -281,7 +312,7 @@ class Ledger(LedgerReader):
         """Remember a file in its present state; `note` says why it has no job, if it has none."""
         with self.transaction():
             self._db.execute(
-                "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?)",
+                "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?,0)",
                 (folder, _raw(path), *astuple(identity), plan, _text(note), self._clock()),
             )
 
@@ -318,7 +349,7 @@ class Ledger(LedgerReader):
         )
         if row is not None:
             return self._renew(_job(row), photo.identity, wanted.target)
-        found = self._found(wanted)
+        found = self._painted(place, wanted) or self._found(wanted)
         state = JobState.DONE if found else JobState.READY
         cursor = self._db.execute(
             "INSERT INTO jobs (folder, path, preset, key, digest, target, dev, ino, size,"
@@ -349,10 +380,19 @@ class Ledger(LedgerReader):
         )
         return job.id if rearmed else 0
 
+    def _painted(self, place: tuple[str, bytes, str], wanted: Planned) -> sqlite3.Row | None:
+        """What is left of this very job, done long ago, unless it was painted otherwise since."""
+        where = "folder = ? AND path = ? AND preset = ?"
+        return self._one(
+            f"SELECT * FROM painted WHERE {where} AND key = ? AND NOT EXISTS"
+            f" (SELECT 1 FROM jobs WHERE {where} AND sha256 != '')",
+            *(*place, wanted.key, *place),
+        )
+
     def _found(self, wanted: Planned) -> sqlite3.Row | None:
         """A result on disk, from before this ledger, that is this very job's."""
         stem = _raw(wanted.target)
-        for row in self._ask("SELECT * FROM results WHERE key = ?", wanted.key):
+        for row in self.ask("SELECT * FROM results WHERE key = ?", wanted.key):
             rest = bytes(row["output"])[len(stem) :]
             if bytes(row["output"]).startswith(stem) and rest[:1] in {b".", b"~"}:
                 return row
@@ -445,7 +485,7 @@ class Ledger(LedgerReader):
             " AND other.path = job.path AND other.digest = job.digest"
             f" AND other.state NOT IN ({','.join('?' * len(_NOTHING_TO_DO))}))"
         )
-        return [_job(row) for row in self._ask(query, job_id, *_NOTHING_TO_DO)]
+        return [_job(row) for row in self.ask(query, job_id, *_NOTHING_TO_DO)]
 
     def after_done(self, job: Job) -> None:
         """What was to be done with the photo itself is done."""
@@ -498,8 +538,10 @@ class Ledger(LedgerReader):
         """Whether that SHA-256 is a result published earlier for the same photo and preset."""
         row = self._one(
             "SELECT 1 FROM jobs LEFT JOIN results USING (key)"
-            " WHERE folder=? AND path=? AND preset=? AND ? IN (jobs.sha256, results.sha256)",
-            *(job.folder, _raw(job.path), job.preset, sha256),
+            " WHERE folder=? AND path=? AND preset=? AND ? IN (jobs.sha256, results.sha256)"
+            " UNION ALL"
+            " SELECT 1 FROM painted WHERE folder=? AND path=? AND preset=? AND sha256=?",
+            *(job.folder, _raw(job.path), job.preset, sha256) * 2,
         )
         return row is not None
 
@@ -556,7 +598,7 @@ class Ledger(LedgerReader):
     def recover(self) -> list[Job]:
         """After a start: what ran is to do again; returns what was being published."""
         with self.transaction():
-            for row in self._ask("SELECT * FROM jobs WHERE state = ?", JobState.RUNNING):
+            for row in self.ask("SELECT * FROM jobs WHERE state = ?", JobState.RUNNING):
                 times = 1 + (row["tries"] if row["reason"] == _INTERRUPTED else 0)
                 verdict = after_interruption(times, self._rng)
                 self._set(
@@ -586,17 +628,6 @@ class Ledger(LedgerReader):
                 f" WHERE state=? AND reason IN ('folder', 'preset') AND folder IN ({marks})",
                 (JobState.READY, now, JobState.HELD, *kept),
             )
-
-    def prune(self, days: float) -> int:
-        """Forget jobs of photos that are gone, and what was superseded, after so many days."""
-        old = "changed < ? AND state IN (?, ?)"
-        values = (self._clock() - days * 86400, JobState.SUPERSEDED, JobState.VANISHED)
-        with self.transaction():
-            self._db.execute(
-                f"DELETE FROM results WHERE key IN (SELECT key FROM jobs WHERE {old})", values
-            )
-            cursor = self._db.execute(f"DELETE FROM jobs WHERE {old}", values)
-        return cursor.rowcount
 
     def _set(self, job_id: int, state: JobState, **columns: Any) -> None:
         names = ", ".join(f"{name} = ?" for name in ("state", "changed", *columns))

@@ -48,6 +48,15 @@ CREATE TABLE folders (
 CREATE INDEX jobs_by_recency ON jobs (state, changed, id);
 CREATE INDEX jobs_unattended ON jobs (folder) WHERE state = 'done' AND after_done = 0;
 """,
+    """
+ALTER TABLE files ADD COLUMN gone REAL NOT NULL DEFAULT 0;
+CREATE INDEX files_gone ON files (gone) WHERE gone > 0;
+CREATE INDEX files_noted ON files (seen) WHERE note != '';
+CREATE TABLE painted (
+    folder TEXT NOT NULL, path BLOB NOT NULL, preset TEXT NOT NULL, key TEXT NOT NULL,
+    sha256 TEXT NOT NULL, output BLOB, PRIMARY KEY (folder, path, preset)
+) WITHOUT ROWID;
+""",
 )
 """What makes each version out of the one before it."""
 
@@ -76,6 +85,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None, timeout=30.0)
     try:
         db.row_factory = sqlite3.Row
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file only
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         _check(db)

@@ -29,7 +29,7 @@ ROWS = {
     # one job, in its own process
     "job": {"checkpoints", "effect", "styletransfer", "worker"},
     # from folder to result
-    "host": {"intake", "flight", "mailbox", "publication", "daemon"},
+    "host": {"intake", "flight", "mailbox", "publication", "retention", "daemon"},
     # what people, services and other programs see
     "faces": {
         *("lines", "board", "view", "terminal", "preview", "console", "wire", "control"),

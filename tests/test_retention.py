@@ -1,0 +1,118 @@
+"""What is forgotten and what never: a photo that lies in its folder is not painted again."""
+
+import os
+import time
+
+import pytest
+
+from stylewatch.retention import tidy
+from tests.test_daemon import Rig
+
+YEAR = 365 * 86400.0
+
+
+class Later(Rig):
+    """A rig whose wall clock can be set on."""
+
+    def build(self):
+        self.ahead = 0.0
+        super().build()
+        self.daemon._wall_clock = lambda: time.time() + self.ahead
+        return self
+
+    def tidied(self, ahead, days=30):
+        self.ahead = ahead
+        for _ in tidy(self.daemon._ledger, days):
+            pass
+        return self
+
+    def rows(self):
+        ask = self.daemon._ledger.ask
+        tables = ("jobs", "painted", "files")
+        return tuple(ask(f"SELECT COUNT(*) FROM {name}")[0][0] for name in tables)
+
+
+@pytest.fixture
+def rig(tmp_path):
+    rig = Later(tmp_path, rescan_seconds=1).start()
+    yield rig
+    rig.daemon.stop()
+
+
+def paint(rig, *names):
+    for name in names:
+        rig.drop(name, name.encode())
+    rig.until(lambda: len(rig.results()) == len(names) and rig.idle())
+    rig.daemon._look_around(1e9)  # what comes after a photo is done
+
+
+def test_an_old_painting_in_use_is_kept_as_a_proof_and_not_painted_again_when_touched(rig):
+    paint(rig, "a.jpg", "b.jpg")
+    rig.tidied(29 * 86400)
+    assert rig.rows() == (2, 0, 2)
+    rig.tidied(31 * 86400)
+    assert rig.rows() == (0, 2, 2)
+    os.utime(rig.input / "a.jpg", (1, 1))
+    rig.until(lambda: rig.rows()[0] == 1)
+    rig.until(rig.idle)
+    assert len(rig.executor.ran) == 2
+    assert rig.counts() == {"done": 1}
+
+
+def test_a_photo_edited_after_that_still_replaces_its_own_result(rig):
+    paint(rig, "a.jpg")
+    rig.tidied(YEAR)
+    rig.drop("a.jpg", b"edited")
+    rig.until(lambda: (rig.output / "a--painting.jpg").read_bytes() == b"painting:edited")
+    assert rig.results() == ["a--painting.jpg"]
+    rig.drop("a.jpg", b"a.jpg")  # and back: the old proof does not count any more
+    rig.until(lambda: (rig.output / "a--painting.jpg").read_bytes() == b"painting:a.jpg")
+    assert len(rig.executor.ran) == 3
+
+
+def test_a_photo_is_forgotten_when_it_has_been_gone_for_so_long_and_not_before(rig):
+    paint(rig, "a.jpg", "b.jpg")
+    (rig.input / "a.jpg").unlink()
+    rig.tidied(0).tidied(29 * 86400)
+    assert rig.rows() == (2, 0, 2)
+    rig.tidied(31 * 86400)
+    assert rig.rows() == (0, 1, 1)
+
+
+def test_a_photo_that_came_back_meanwhile_is_kept(rig):
+    paint(rig, "a.jpg")
+    aside = rig.root / "aside"
+    (rig.input / "a.jpg").rename(aside)
+    rig.tidied(0)
+    aside.rename(rig.input / "a.jpg")
+    rig.tidied(YEAR)
+    assert rig.rows()[2] == 1
+
+
+def test_a_disk_that_is_away_for_a_year_loses_nothing(rig):
+    paint(rig, "a.jpg")
+    aside = rig.root / "aside"
+    rig.input.rename(aside)
+    rig.input.mkdir()  # the empty folder where it is mounted
+    rig.tidied(0).tidied(YEAR)
+    assert rig.rows()[2] == 1
+    rig.input.rmdir()
+    aside.rename(rig.input)
+    rig.tidied(YEAR)
+    assert rig.rows()[2] == 1
+
+
+def test_the_file_gets_smaller_again(rig):
+    ledger = rig.daemon._ledger
+    with ledger.transaction():
+        for number in range(3000):
+            ledger.change(
+                "INSERT INTO jobs (folder, path, preset, key, digest, target, dev, ino, size, mtime_ns,"
+                " ctime_ns, state, created, changed) VALUES"
+                " ('in', ?, 'p', ?, 'd', x'00', 1, 1, 1, 1, 1, 'vanished', 1, 1)",
+                b"%d" % number,
+                f"{number:064}",
+            )
+    pages = ledger.ask("PRAGMA page_count")[0][0]
+    rig.tidied(0)
+    assert ledger.ask("PRAGMA page_count")[0][0] < pages / 2
