@@ -22,19 +22,15 @@ from pydantic import AfterValidator, BeforeValidator, PlainValidator
 
 from stylewatch.domain import EngineSettings, PhotoFacts, Preset
 from stylewatch.errors import ConfigError, PresetError
-from stylewatch.presets import (
-    DEFAULT_BASE,
-    DEFAULT_EFFECT,
+from stylewatch.presets import DEFAULT_BASE, DEFAULT_EFFECT, Presets, absolute, user_presets_dir
+from stylewatch.yamlfile import (
     KeyPath,
-    Presets,
     YamlFile,
-    absolute,
     dotted,
     json_schema,
     load_yaml,
     nearest,
     raise_first,
-    user_presets_dir,
     validate,
 )
 

@@ -40,7 +40,8 @@ from stylewatch.errors import (
     WeightsError,
 )
 from stylewatch.lines import jsonable
-from stylewatch.presets import PresetFile, Presets, YamlFile, digest, validate
+from stylewatch.presets import PresetFile, Presets, digest
+from stylewatch.yamlfile import YamlFile, validate
 
 FORMATS: Final = {
     ".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp", ".tif": "tiff",

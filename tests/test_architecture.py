@@ -22,14 +22,14 @@ ROWS = {
     },
     # each between us and one thing outside: YAML, inotify, SQLite, the disk, processes
     "edges": {
-        *("presets", "config", "listing", "watches", "sources", "settle", "retries", "ledger"),
-        *("schema", "outputs", "space", "locks", "fairness"),
+        *("yamlfile", "presets", "config", "listing", "watches", "sources", "settle"),
+        *("retries", "ledger", "schema", "outputs", "space", "locks", "fairness"),
         *("jobtable", "child", "cluster", "executors"),
     },
     # one job, in its own process
     "job": {"checkpoints", "effect", "styletransfer", "worker"},
     # from folder to result
-    "host": {"intake", "flight", "mailbox", "publication", "retention", "daemon"},
+    "host": {"intake", "flight", "mailbox", "publication", "pulse", "retention", "daemon"},
     # what people, services and other programs see
     "faces": {
         *("lines", "board", "view", "terminal", "preview", "console", "wire", "control"),
@@ -53,7 +53,7 @@ ONLY_PLACE = {
     "tensorflow": {"backend"},
     "keras": {"backend", "features", "losses", "objective", "optimizers", "tiles", "transfer"},
     "scipy": {"optimizers"},
-    "yaml": {"presets", "config"},
+    "yaml": {"yamlfile"},
     "watchdog": {"watches"},
     "sqlite3": {"ledger", "schema"},
     "pebble": {"executors", "child"},

@@ -18,12 +18,11 @@ from stylewatch.presets import (
     Presets,
     check,
     digest,
-    load_yaml,
     preset_schema,
     shipped_presets_dir,
     user_presets_dir,
-    validate,
 )
+from stylewatch.yamlfile import load_yaml, validate
 
 quick = settings(
     max_examples=100,

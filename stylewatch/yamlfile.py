@@ -1,0 +1,321 @@
+"""YAML files that people write: read with the place of every key, checked against dataclasses.
+
+Whatever is wrong is told with file, line, column and key. Knows nothing of presets and configs.
+"""
+
+import difflib
+import json
+import math
+import re
+import stat
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from stylewatch.errors import ConfigError
+
+T = TypeVar("T")
+KeyPath = tuple[str | int, ...]
+
+# --- reading ---------------------------------------------------------------------------------------
+
+MAX_BYTES, MAX_NODES, MAX_DEPTH = 256 * 1024, 20_000, 16
+_CONTROL = re.compile(r"[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_TAG = "tag:yaml.org,2002:"
+_SCALARS: dict[str, Callable[[str], Any]] = {
+    f"{_TAG}str": str,
+    f"{_TAG}null": lambda _: None,
+    f"{_TAG}bool": lambda text: text.lower() == "true",
+    f"{_TAG}int": int,
+    f"{_TAG}float": float,
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's core words only: `no`, `on`, `1:30` and `2024-01-01` are text.
+
+    Not libyaml's loader: that one overflows the C stack on deep nesting, and our files are small.
+    """
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (yaml's own name and type)
+
+
+for _word, _pattern, _first in (
+    ("null", r"(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("bool", r"(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
+    ("int", r"[-+]?[0-9]{1,18}$", list("-+0123456789")),
+    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", list("-+.0123456789")),
+):
+    _Loader.add_implicit_resolver(_TAG + _word, re.compile(_pattern), _first)
+
+
+@dataclass(frozen=True)
+class YamlFile:
+    """A file's plain data, with the place (1-based line and column) of every key in it."""
+
+    path: Path | None
+    data: dict[str, Any]
+    marks: dict[KeyPath, tuple[int, int]] = field(default_factory=dict)
+    kind: type[ConfigError] = ConfigError
+
+    def error(self, keys: KeyPath, problem: str, **parts: str) -> ConfigError:
+        """An error about the value at `keys`, or about the closest thing the file holds."""
+        known = max((n for n in range(len(keys) + 1) if keys[:n] in self.marks), default=0)
+        line, column = self.marks.get(keys[:known], (0, 0))
+        key = dotted(keys)
+        return self.kind(problem, file=self.path, line=line, column=column, key=key, **parts)
+
+
+def dotted(keys: KeyPath) -> str:
+    """A key as errors show it: `folders[0].rules[2].preset`."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part:.60}" for part in keys)
+    return "".join(parts).removeprefix(".")
+
+
+def load_yaml(path: Path, kind: type[ConfigError] = ConfigError) -> YamlFile:
+    """Read one YAML mapping; whatever is wrong with it is raised as `kind`."""
+    text = _read_text(path, kind)
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        raise _syntax_error(error, text, path, kind) from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise kind(f"not valid YAML: {error}".replace("\n", " "), file=path) from None
+    except RecursionError:
+        raise kind("nested too deeply", file=path) from None
+    if node is None:
+        raise kind("the file is empty", file=path, expected="a mapping (key: value)")
+    composed = _Composition(YamlFile(path, {}, kind=kind))
+    data = composed.plain(node, ())
+    if not isinstance(data, dict):
+        raise composed.file.error((), "wrong type", expected=_TYPES["dict"], received=shown(data))
+    return replace(composed.file, data=data)
+
+
+def _read_text(path: Path, kind: type[ConfigError]) -> str:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise kind("not a regular file", file=path)
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+        text = raw.decode("utf-8-sig")
+    except OSError as error:
+        raise kind(f"can't be read: {error.strerror}", file=path) from None
+    except UnicodeDecodeError:
+        raise kind("not a text file", file=path, expected="YAML in UTF-8") from None
+    if len(raw) > MAX_BYTES:
+        raise kind("too large", file=path, expected=f"at most {MAX_BYTES} bytes")
+    if control := _CONTROL.search(text):
+        received = f"the character {control[0]!a}"
+        raise kind("not a text file", file=path, expected="YAML in UTF-8", received=received)
+    return text
+
+
+def _syntax_error(
+    error: yaml.MarkedYAMLError, text: str, path: Path, kind: type[ConfigError]
+) -> ConfigError:
+    mark = error.problem_mark or yaml.Mark(str(path), 0, 0, 0, None, 0)
+    problem, remedy = f"not valid YAML: {error.context or ''} {error.problem}", ""
+    if text[mark.index : mark.index + 1] == "\t":
+        problem, remedy = "a tab stands where YAML needs spaces", "Indent with spaces"
+    problem = " ".join(problem.split())
+    return kind(problem, file=path, line=mark.line + 1, column=mark.column + 1, remedy=remedy)
+
+
+@dataclass
+class _Composition:
+    """Turns YAML's nodes into plain data, noting places; aliases can't make it grow for ever."""
+
+    file: YamlFile
+    nodes: int = 0
+
+    def plain(self, node: yaml.Node, keys: KeyPath) -> Any:
+        self.file.marks.setdefault(keys, _place(node))
+        self.nodes += 1
+        if self.nodes > MAX_NODES or len(keys) > MAX_DEPTH:
+            problem = "too many values, or nested too deeply"
+            raise self.file.error((), problem, remedy="Use fewer aliases (`*name`)")
+        if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
+            return self._mapping(node, keys)
+        if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
+            return [self.plain(item, (*keys, n)) for n, item in enumerate(node.value)]
+        return self._scalar(node, keys)
+
+    def _mapping(self, node: yaml.MappingNode, keys: KeyPath) -> dict[str, Any]:
+        plain: dict[str, Any] = {}
+        for name, value in node.value:
+            line, column = _place(name)
+            if not isinstance(name, yaml.ScalarNode) or not name.value.isprintable():
+                raise self._error(name, keys, "a key must be plain text on one line")
+            key = (*keys, name.value)
+            if key in self.file.marks:
+                first = self.file.marks[key][0]
+                self.file.marks[key] = (line, column)
+                problem = f"the key stands twice, first in line {first}"
+                raise self.file.error(key, problem, remedy="Keep one of them")
+            self.file.marks[key] = (line, column)
+            plain[name.value] = self.plain(value, key)
+        return plain
+
+    def _scalar(self, node: yaml.Node, keys: KeyPath) -> Any:
+        if not isinstance(node, yaml.ScalarNode) or node.tag not in _SCALARS:
+            raise self._error(node, keys, f"the tag {shown(node.tag)} has no meaning here")
+        try:
+            value = _SCALARS[node.tag](node.value)
+        except ValueError:
+            value = math.nan
+        if isinstance(value, float) and not math.isfinite(value):
+            raise self._error(node, keys, f"{shown(node.value)} is not a finite number")
+        if isinstance(value, str) and _CONTROL.search(value):
+            raise self._error(node, keys, "a control character stands in the text")
+        return value
+
+    def _error(self, node: yaml.Node, keys: KeyPath, problem: str) -> ConfigError:
+        self.file.marks[keys] = _place(node)
+        return self.file.error(keys, problem)
+
+
+def _place(node: yaml.Node) -> tuple[int, int]:
+    return node.start_mark.line + 1, node.start_mark.column + 1
+
+
+# --- checking --------------------------------------------------------------------------------------
+
+_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "string": "text",
+    "bool": "true or false",
+    "tuple": "a list",
+    "list": "a list",
+    "dict": "a mapping (key: value)",
+    "dataclass": "a mapping (key: value)",
+    "path": "a path",
+    "json": "text in UTF-8",
+}
+_BOUNDS = {
+    "greater_than_equal": "at least {ge:g}",
+    "greater_than": "more than {gt:g}",
+    "less_than_equal": "at most {le:g}",
+    "less_than": "less than {lt:g}",
+    "too_short": "at least {min_length} in the list",
+}
+
+
+@cache
+def _adapter(kind: type, *, described: bool = False) -> TypeAdapter[Any]:
+    # The tuple carries the strictness to a plain dataclass, which can't have any of its own.
+    strict = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=described)
+    return TypeAdapter(tuple[kind], config=strict)  # type: ignore[valid-type]
+
+
+def validate(kind: type[T], file: YamlFile) -> T:
+    """The file's data as that dataclass; the first error is raised and carries the others."""
+    try:
+        checked: T = _adapter(kind).validate_json(json.dumps([file.data], default=str))[0]  # type: ignore[arg-type]
+    except ValidationError as invalid:
+        found: dict[KeyPath, list[Any]] = {}
+        for error in invalid.errors(include_url=False):
+            # a list whose items are wrong is reported as too short as well
+            if error["type"] != "too_short" or not error["input"]:
+                found.setdefault(_keys_of(error, file.data), []).append(error)
+        raise_first([_translate(kind, file, keys, errors) for keys, errors in found.items()])
+    return checked
+
+
+def raise_first(errors: Sequence[ConfigError]) -> NoReturn:
+    """Raise the first of a file's errors, in the file's order, with the others attached."""
+    first, *others = sorted(errors, key=lambda error: (error.line, error.column))
+    first.others = tuple(others)
+    raise first from None
+
+
+def _keys_of(error: Any, data: Any) -> KeyPath:
+    """Where pydantic's error lies in the file: its path without the names of union members."""
+    keys: KeyPath = error["loc"][1:]
+    held = next((n for n in range(len(keys)) if not _holds(data, keys[: n + 1])), len(keys))
+    return keys[: held + (error["type"] == "missing")]
+
+
+def _holds(data: Any, keys: KeyPath) -> bool:
+    for key in keys:
+        try:
+            data = data[key]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return True
+
+
+def _translate(kind: type, file: YamlFile, keys: KeyPath, errors: Sequence[Any]) -> ConfigError:
+    """One line out of what pydantic says of one value (a union says several things)."""
+    what, received = errors[0]["type"], shown(errors[0]["input"])
+    if what == "unexpected_keyword_argument":
+        return file.error(keys, "unknown key", remedy=nearest(keys[-1], _keys_beside(kind, keys)))
+    if what == "missing":
+        return file.error(keys, "missing key")
+    expected = " or ".join(dict.fromkeys(_expected(error) for error in errors))
+    problem = "out of range" if what in _BOUNDS else "wrong value"
+    if what.endswith("_type") or what == "int_from_float":
+        problem = "wrong type"
+    options = [word for error in errors for word in re.findall(r"'([^']*)'", _expected(error))]
+    near = difflib.get_close_matches(str(errors[0]["input"]), options, 1)
+    remedy = f"Did you mean {near[0]!r}?" if near else ""
+    return file.error(keys, problem, expected=expected, received=received, remedy=remedy)
+
+
+def _expected(error: Any) -> str:
+    what, context = error["type"], error.get("ctx", {})
+    if what in _BOUNDS:
+        return _BOUNDS[what].format(**context)
+    if what in ("literal_error", "value_error"):
+        return str(context.get("expected") or context["error"])
+    return _TYPES.get(what.rpartition("_")[0], str(error["msg"]))
+
+
+def _keys_beside(kind: type, keys: KeyPath) -> list[str]:
+    for part in keys[:-1]:
+        if isinstance(part, str):
+            kind = _dataclass_in(get_type_hints(kind)[part]) or kind
+    return [known.name for known in fields(kind)]
+
+
+def _dataclass_in(hint: Any) -> type | None:
+    if is_dataclass(hint):
+        return hint if isinstance(hint, type) else None
+    return next(filter(None, map(_dataclass_in, get_args(hint))), None)
+
+
+def nearest(word: object, known: Iterable[str]) -> str:
+    """The remedy for an unknown name: the nearest known one, else all of them."""
+    names = sorted(known)
+    near = difflib.get_close_matches(str(word), names, 1)
+    return f"Did you mean {near[0]!r}?" if near else "Known: " + (", ".join(names) or "none")
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it: short, on one line."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= 60 else value[:59] + "…")
+    if isinstance(value, list | dict):
+        kind = "list" if isinstance(value, list) else "mapping"
+        return f"a {kind}" if value else f"an empty {kind}"
+    if value is None:
+        return "nothing"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def json_schema(kind: type) -> dict[str, Any]:
+    """JSON Schema of a dataclass, described by the docstrings of its fields."""
+    schema = _adapter(kind, described=True).json_schema()
+    shape = schema["$defs"].pop(kind.__name__)
+    for base in kind.__mro__[1:-1]:
+        inherited = json_schema(base)
+        schema["$defs"] = inherited["$defs"] | schema["$defs"]
+        for name, described in inherited["properties"].items():
+            shape["properties"][name] = described | shape["properties"][name]
+    return {"$defs": schema["$defs"], **shape}
