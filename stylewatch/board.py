@@ -38,6 +38,8 @@ class JobRow:
     preset: str
     since: float
     step: Step | None = None
+    memory: int = 0
+    """Bytes of RAM that its worker holds; 0 where that is not known."""
     losses: list[float] = field(default_factory=list)
 
     def note_loss(self, loss: float) -> None:
@@ -195,6 +197,7 @@ class Board:
         if row.step and row.step.scale != event.step.scale:
             row.losses.clear()  # another size has another loss
         row.step = event.step
+        row.memory = int(event.extra.get("memory", 0))
         row.note_loss(event.step.loss)
 
     def _finish(self, event: Event, now: float) -> None:

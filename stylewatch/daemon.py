@@ -43,6 +43,7 @@ from stylewatch.ledger import PENDING, Job, Ledger
 from stylewatch.locks import Locks
 from stylewatch.mailbox import Mailbox
 from stylewatch.publication import Publisher, find_results
+from stylewatch.pulse import Pulse
 from stylewatch.retention import tidy
 from stylewatch.retries import RESOURCE_PAUSE
 from stylewatch.space import Space
@@ -54,6 +55,7 @@ LEDGER_SECONDS = 5.0  # between two attempts to go on with a ledger that could n
 FIRST_COST = 30.0  # seconds that a photo is thought to take before any was painted
 TIDY_SECONDS = 86400.0  # how often the ledger is tidied, more often where it remembers less
 HEALTH_SECONDS = 1.0
+OVERDUE_SECONDS = 30.0  # a job that goes on for so long after its time-out can't be ended
 
 
 OpenExecutor = Callable[[Config, Callable[[int, str, Any], None]], Executor]
@@ -106,6 +108,8 @@ class Daemon:
         self._fair = FairShare()
         self._costs: dict[str, float] = {}
         self._locks = Locks()
+        self._pulse = Pulse()
+        self._lost: list[str] = []
         self._paused = self._stopping = False
         self._other_engine = False  # the config has another one than the executor
         self._trouble = ""
@@ -167,6 +171,7 @@ class Daemon:
         self._start_jobs(now)
         self._rest(now)
         self._tell_health(now)
+        self._feel_pulse(now)
         self.last_tick = now
         return self._next_due(now)
 
@@ -191,6 +196,8 @@ class Daemon:
                     if not failed:
                         self._tell("blocked", f"{error}; it goes on by itself", reason=error.reason)
                     failed = True
+                    self._pulse.forget()
+                    self._lost = []
                     self._end()
                     self._wake.clear()
                     due = self._clock() + LEDGER_SECONDS
@@ -203,6 +210,11 @@ class Daemon:
     def wake(self) -> None:
         """Tick now; safe from any thread and from signal handlers."""
         self._wake.set()
+
+    @property
+    def lost(self) -> list[str]:
+        """What stands still and has not healed itself: a reason to start the daemon anew."""
+        return list(self._lost)
 
     def stop(self) -> None:
         """End within the grace time: running jobs may finish, the others are put back."""
@@ -292,11 +304,17 @@ class Daemon:
             "folders": self._intake.health(now),
             "settling": self._intake.settling(),
             "running": [
-                {"job": running.job, "step": running.step, "seconds": now - running.started}
+                {
+                    "job": running.job,
+                    "step": running.step,
+                    "seconds": now - running.started,
+                    "memory": running.memory,
+                }
                 for running in self._running.values()
             ],
             "blocked": {str(path): "disk-full" for path in self._space.paused},
             "trouble": self._executor.trouble,
+            "lost": self._lost,
             "counts": self._ledger.counts(),
             "pace": self._ledger.pace(),
         }
@@ -396,13 +414,13 @@ class Daemon:
             target=job.target,
         )
         self._fair.charge(folder.name, self._costs.get(preset.name, FIRST_COST), folder.weight)
-        future = self._executor.submit(
+        running = self._running[job.id] = Running(job, folder, now)  # before its first news
+        running.future = self._executor.submit(
             job.id, self._parts.run_job, request, self.config.engine,
             timeout=self.config.job_timeout,
         )  # fmt: skip
-        running = self._running[job.id] = Running(job, folder, now, future)
         self._tell("running", f"{job.path} → {job.preset}", job)
-        future.add_done_callback(lambda _: self._has_finished(running))
+        running.future.add_done_callback(lambda _: self._has_finished(running))
 
     def _has_finished(self, running: Running) -> None:
         """On the executor's thread."""
@@ -412,9 +430,11 @@ class Daemon:
     def _on_progress(self, job_id: int, kind: str, info: Any) -> None:
         """On the executor's thread."""
         running = self._running.get(job_id)
+        if running is not None and kind == "started" and self._workers_are_here:
+            running.pid = info
         if running is not None and kind == "progress":
             running.step = info
-            self._tell("progress", "", running.job, step=info)
+            self._tell("progress", "", running.job, step=info, extra={"memory": running.memory})
 
     def _collect(self, now: float) -> None:
         """Record what has finished."""
@@ -539,6 +559,24 @@ class Daemon:
                     extra={"waiting": waiting, "failed": told[3]},
                 )
                 self._tell_event(event)
+
+    @property
+    def _workers_are_here(self) -> bool:
+        return isinstance(self.config.workers, int) or self.config.workers == "local"
+
+    def _feel_pulse(self, now: float) -> None:
+        """Whether the scans, inotify's threads and the workers are alive, told when one is lost."""
+        signs = self._intake.signs(now)
+        for running in self._running.values():
+            overdue = now - running.started > self.config.job_timeout + OVERDUE_SECONDS
+            signs[f"the worker of job {running.job.id}"] = running.alive and not overdue
+        if self._workers_are_here:
+            signs["the workers"] = not self._executor.trouble  # a cluster's are not ours to heal
+        self._pulse.feel(signs, now)
+        before, self._lost = self._lost, self._pulse.lost(now)
+        for name in self._lost:
+            if name not in before:
+                self._tell("warning", f"{name}: dead, and not healed by itself", reason="dead")
 
     def _rest(self, now: float) -> None:
         """What is done in quiet moments."""

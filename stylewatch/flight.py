@@ -1,11 +1,14 @@
-"""Jobs in flight: what runs them, and what became of them.
+"""Jobs in flight: what runs them, whether it lives, and what became of them.
 
 Knows nothing of the ledger, and nothing of what happens to a result.
 """
 
+import contextlib
+import os
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from stylewatch.config import Folder
@@ -47,8 +50,28 @@ class Running:
     job: Job
     folder: Folder
     started: float
-    future: "Future[Outcome]"
+    future: "Future[Outcome]" = field(default_factory=Future)
     step: Step | None = None
+    pid: int = 0
+    """Of the process on this machine that runs it; 0 while that is not known."""
+
+    @property
+    def memory(self) -> int:
+        """Bytes that its process holds in RAM; 0 where that can't be told."""
+        fields = _proc(self.pid, "statm").split()
+        return int(fields[1]) * os.sysconf("SC_PAGESIZE") if len(fields) > 1 else 0
+
+    @property
+    def alive(self) -> bool:
+        """Its process is there, and has not ended without anybody taking note."""
+        state = _proc(self.pid, "stat").rpartition(")")[2].split()
+        return not self.pid or (bool(state) and state[0] not in "ZX")
+
+
+def _proc(pid: int, file: str) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/{file}").read_text(encoding="utf-8", errors="replace")
+    return ""
 
 
 def outcome_of(running: Running) -> Outcome:

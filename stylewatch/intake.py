@@ -109,6 +109,12 @@ class Intake:
         """How well each folder is looked after."""
         return [source.health(now) for source in self._sources.values()]
 
+    def signs(self, now: float) -> dict[str, bool]:
+        """Whether each part that looks after the folders still does."""
+        return {
+            name: well for each in self._sources.values() for name, well in each.signs(now).items()
+        }
+
     def settling(self) -> dict[str, int]:
         """How many files of each folder are on their way."""
         return {name: len(settler) for name, settler in self._settlers.items()}

@@ -71,6 +71,11 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def size(count: float) -> str:
+    """`640 MB`, `2.1 GB`: bytes as people say them."""
+    return f"{count / 1e9:.1f} GB" if count >= 999.5e6 else f"{count / 1e6:.0f} MB"
+
+
 def time_left(step: Step) -> str:
     """`12 s left`; nothing while the pace is not known yet, as the first evaluations are slow."""
     if step.scale == 1 and step.evaluation <= 3:

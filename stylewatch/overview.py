@@ -11,7 +11,7 @@ from typing import Any, Final
 from stylewatch.domain import JobState
 from stylewatch.errors import LedgerError, NotRunningError
 from stylewatch.ledger import NO_PRESET, Job, LedgerReader
-from stylewatch.lines import duration, jsonable, short_path, visible
+from stylewatch.lines import duration, jsonable, short_path, size, visible
 from stylewatch.remote import Client
 
 WAITING: Final = (JobState.READY, JobState.RETRY_WAIT, JobState.BLOCKED)
@@ -48,6 +48,7 @@ def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str,
             "photo": one["job"]["path"],
             "preset": one["job"]["preset"],
             "seconds": one["seconds"],
+            "memory": one.get("memory", 0),
             "step": one["step"],
         }
         for one in told["running"]
@@ -61,6 +62,7 @@ def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str,
         "folders": folders,
         "painting": painting,
         "blocked": told["blocked"],
+        "lost": told.get("lost", []),
         "seconds_per_photo": told["pace"],
         "queue_seconds": told["pace"] * sum(folder["waiting"] for folder in folders),
     }
@@ -108,9 +110,10 @@ def overview_text(found: Mapping[str, Any]) -> str:
 
 def _step_text(one: Mapping[str, Any]) -> str:
     step = one["step"]
+    memory = f", {size(one['memory'])}" if one.get("memory") else ""
     if not step:
-        return f"for {duration(one['seconds'])}"
-    return f"{step['fraction']:.0%}, {duration(step['eta_seconds'])} left"
+        return f"for {duration(one['seconds'])}{memory}"
+    return f"{step['fraction']:.0%}, {duration(step['eta_seconds'])} left{memory}"
 
 
 # --- jobs -----------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ SLICE = 4000  # names looked at per drain
 ROOT_SECONDS = 2.0  # how often the root itself is looked at
 PATIENCE = 2.0  # an event that is this late is lost
 REGISTER_SECONDS = 1.0  # a new folder that is not watched by then never will be
+LATE_SECONDS = 15.0  # a scan that has not gone on for so long hangs
 RETRY_SECONDS = 600.0  # until a folder that had to be scanned is watched again
 
 FolderState = Literal["watching", "scanning", "missing", "unreadable"]
@@ -69,6 +70,7 @@ class FolderSource:
         self._scan: Iterator[Candidate | None] | None = None  # the full one among them
         self._scan_now = False
         self._next_scan = self._last_scan = -math.inf
+        self._stirred = -math.inf  # when a scan last went on
         self._wonder = False  # a file that this scan finds new should have been heard of
         self._suspect = ""  # such a file …
         self._proof_at = math.inf  # … and when it is proof that events get lost
@@ -118,6 +120,19 @@ class FolderSource:
             watches=self._watched if self._watch else 0,
             scan_age=now - self._last_scan,
         )
+
+    def signs(self, now: float) -> dict[str, bool]:
+        """Whether what has to move here does: the threads that bring events, and the scans.
+
+        A folder that is away needs neither.
+        """
+        if self._root_key is None:
+            return {}
+        scans = self._stirred if self._scan else self._next_scan
+        return {
+            f"events of {self.root}": self._watch is None or self._watches.alive(self._watch),
+            f"scans of {self.root}": now < scans + LATE_SECONDS,
+        }
 
     def again(self, path: Path) -> None:
         """Hand out this file (relative to the root) once more, changed or not."""
@@ -225,6 +240,7 @@ class FolderSource:
 
     def _go_on(self, now: float) -> Iterator[Candidate]:
         """A slice of the walks at hand."""
+        self._stirred = now
         for _ in range(SLICE):
             if not self._walks:
                 break

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from stylewatch.board import Board, FolderRow, JobRow, ProblemRow, ResultRow
 from stylewatch.domain import Step
-from stylewatch.lines import duration, short_path, time_left, visible
+from stylewatch.lines import duration, short_path, size, time_left, visible
 
 Pixels = Sequence[Sequence[tuple[int, int, int]]]
 """Rows of RGB pixels."""
@@ -168,6 +168,8 @@ def _work(board: Board, width: int, room: int, now: float) -> list[Text]:
 def _job(row: JobRow, width: int, now: float) -> list[Text]:
     step = row.step
     right = Text((step and time_left(step)) or duration(now - row.since))
+    if row.memory:
+        right = Text.assemble((size(row.memory), "dim"), " · ", right)
     left = Text.assemble("  ", (_tail(visible(row.path), width // 2), "bold"))
     left.append(f" → {visible(row.preset)}", "magenta")
     first = _justified(left, right, width)
@@ -180,9 +182,9 @@ def _job(row: JobRow, width: int, now: float) -> list[Text]:
 
 
 def _figures(step: Step, width: int) -> str:
-    size = f" {step.width}x{step.height}" if width >= 90 else ""
+    sides = f" {step.width}x{step.height}" if width >= 90 else ""
     return (
-        f"scale {step.scale}/{step.scales}{size}  {step.evaluation:>3}/{step.evaluations}"
+        f"scale {step.scale}/{step.scales}{sides}  {step.evaluation:>3}/{step.evaluations}"
         f"  loss {step.loss:<8.3g}"
     )
 

@@ -1,0 +1,175 @@
+"""The service's watchdog is fed only while everything that must move moves, or heals itself."""
+
+import os
+import signal
+import subprocess
+import time
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from stylewatch.notify import Notifier
+from stylewatch.pulse import PATIENCE, Pulse
+from tests.test_daemon import Rig
+from tests.test_service import Listener
+
+
+def test_only_what_does_not_heal_itself_in_its_time_is_lost():
+    pulse = Pulse(patience=10.0)
+    pulse.feel({"scan": True, "events": False}, 100.0)
+    assert pulse.lost(105.0) == []
+    pulse.feel({"scan": False, "events": True}, 105.0)
+    assert pulse.lost(114.9) == []
+    assert pulse.lost(115.0) == ["scan"]
+    pulse.feel({"scan": False, "events": False}, 116.0)
+    assert pulse.lost(120.0) == ["scan"]
+    pulse.feel({"events": True}, 121.0)
+    assert pulse.lost(1000.0) == []
+    pulse.feel({"events": False}, 130.0)
+    pulse.forget()
+    assert pulse.lost(1000.0) == []
+
+
+class Watched:
+    """A daemon with a clock of its own, and the systemd that listens to it."""
+
+    def __init__(self, tmp_path, open_executor=None):
+        self.listener = Listener(str(tmp_path / "notify"))
+        environ = self.listener.environ | {"WATCHDOG_USEC": "3000000"}
+        self.rig = Rig(tmp_path)
+        self.rig.open_executor = open_executor
+        self.rig.start()
+        self.daemon = self.rig.daemon
+        self.notifier = Notifier(lambda: not self.daemon.lost, environ=environ)
+        self.now = time.monotonic()
+
+    def fed(self, seconds, step=1.0):
+        """How often the watchdog is fed in so many seconds."""
+        heard = 0
+        for _ in range(int(seconds / step)):
+            self.now += step
+            self.daemon.tick(self.now)
+            self.notifier.beat(self.now)
+            heard += not self.listener.silent()  # which takes the message
+        return heard
+
+    def quiet(self):
+        """Not fed any more after the patience is over."""
+        self.fed(PATIENCE + 60)
+        return self.fed(10) == 0
+
+
+@pytest.fixture
+def watched(tmp_path):
+    made = Watched(tmp_path)
+    yield made
+    made.daemon.stop()
+    made.listener.socket.close()
+
+
+def emitters(daemon):
+    return list(daemon._watches._observer.emitters)
+
+
+def test_it_is_fed_while_all_is_well(watched):
+    assert watched.fed(100) >= 99
+
+
+def test_a_dead_emitter_heals_itself_and_nothing_is_started_anew(watched):
+    watched.fed(1)
+    dead = emitters(watched.daemon)
+    for emitter in dead:
+        emitter.stop()
+        emitter.join()
+    assert watched.fed(PATIENCE + 30) >= PATIENCE + 29
+    assert all(emitter.is_alive() for emitter in emitters(watched.daemon))
+    assert not set(emitters(watched.daemon)) & set(dead)
+
+
+def test_emitters_that_stay_dead_starve_it_and_it_is_said_once(watched, monkeypatch):
+    watched.fed(1)
+    source = watched.daemon._intake._sources["in"]
+    monkeypatch.setattr(source, "_look_at_root", lambda now: None)  # the healing itself is broken
+    for emitter in emitters(watched.daemon):
+        emitter.stop()
+        emitter.join()
+    assert watched.fed(PATIENCE / 2) > 0
+    assert watched.quiet()
+    told = [event.message for event in watched.rig.events if event.reason == "dead"]
+    assert told == [f"events of {watched.rig.input}: dead, and not healed by itself"]
+
+
+def test_a_scan_that_hangs_starves_it(watched, monkeypatch):
+    watched.fed(1)
+    source = watched.daemon._intake._sources["in"]
+    monkeypatch.setattr(source, "drain", lambda now: [])
+    assert watched.quiet()
+
+
+def test_a_folder_that_is_away_does_not(watched):
+    watched.fed(1)
+    watched.rig.input.rename(watched.rig.root / "elsewhere")
+    assert watched.fed(PATIENCE + 30) >= PATIENCE + 29
+
+
+class Silent:
+    """An executor whose job never ends; its process is a real one."""
+
+    slots, trouble = 1, ""
+
+    def __init__(self, on_event):
+        self.tell = on_event
+        self.process = subprocess.Popen(["sleep", "1000"])
+
+    def submit(self, job_id, fn, /, *args, timeout=None):
+        self.tell(job_id, "started", self.process.pid)
+        return Future()
+
+    def cancel(self, job_id, /): ...
+    def release(self): ...
+    def close(self): ...
+
+
+@pytest.fixture
+def busy(tmp_path):
+    """One whose worker is at work."""
+    opened = []
+    made = Watched(tmp_path, lambda config, tell: opened.append(Silent(tell)) or opened[-1])
+    made.rig.drop("a.jpg")
+    made.rig.until(lambda: made.daemon._running)
+    made.now = time.monotonic()
+    yield made, opened[0]
+    opened[0].process.kill()
+    opened[0].process.wait()
+    made.daemon.stop()
+    made.listener.socket.close()
+
+
+def test_a_worker_at_work_is_alive_and_its_memory_is_known(busy):
+    made, executor = busy
+    assert made.fed(PATIENCE + 30) >= PATIENCE + 29
+    (told,) = made.daemon._status()["running"]
+    pages = int(Path(f"/proc/{executor.process.pid}/statm").read_text().split()[1])
+    assert told["memory"] == pages * os.sysconf("SC_PAGESIZE") > 0
+
+
+def test_a_worker_that_is_dead_without_anybody_taking_note_starves_it(busy):
+    made, executor = busy
+    executor.process.send_signal(signal.SIGKILL)
+    executor.process.wait()
+    assert made.quiet()
+
+
+def test_a_job_that_no_time_out_ends_starves_it(busy):
+    made, _ = busy
+    made.now += 3600.0
+    assert made.quiet()
+
+
+def test_workers_that_cannot_be_started_starve_it(busy):
+    made, executor = busy
+    executor.trouble = "no worker process could be started"
+    assert made.quiet()
+    executor.trouble = ""
+    assert made.fed(20) >= 19
