@@ -49,7 +49,8 @@ def story():
         about = {"path": f"2026/{photo}.jpg", "preset": preset, "job_id": job, "folder": "in"}
         yield 60 + job, Event(kind="running", message="", **about)
         for number in range(1, evaluation + 1):
-            yield 60 + job, Event(kind="progress", message="", step=a_step(scale, number), **about)
+            step, extra = a_step(scale, number), {"memory": 620e6 + 210e6 * scale}
+            yield 60 + job, Event(kind="progress", message="", step=step, extra=extra, **about)
     yield 62, Event(kind="folder", message="", folder="in", extra={"waiting": 12, "failed": 1},
                     path="/home/anna/Pictures/in")  # fmt: skip
 
