@@ -8,21 +8,21 @@ problem that `check` lists.
 import json
 import os
 import re
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from fnmatch import fnmatchcase
 from functools import partial
 from itertools import combinations
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, NamedTuple
 
 from annotated_types import Ge, Gt, Le, MinLen
-from pydantic import AfterValidator, BeforeValidator, PlainValidator
 
 from stylewatch.domain import EngineSettings, PhotoFacts, Preset
 from stylewatch.errors import ConfigError, PresetError
+from stylewatch.notations import After, Bytes, Names, Paths, Seconds, Workers
+from stylewatch.places import lineage
 from stylewatch.presets import DEFAULT_BASE, DEFAULT_EFFECT, Presets, absolute, user_presets_dir
+from stylewatch.rules import Rule
 from stylewatch.yamlfile import (
     KeyPath,
     YamlFile,
@@ -34,103 +34,7 @@ from stylewatch.yamlfile import (
     validate,
 )
 
-# --- words that YAML may write in more than one way -----------------------------------------------
-
-_SECONDS = {"ms": 0.001, "s": 1, "min": 60, "h": 3600, "d": 86400}
-_BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_BYTES |= {"KB": 10**3, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-
-
-def _quantity(value: object, units: Mapping[str, float], examples: str) -> object:
-    """A number with a unit, in the smallest unit; what isn't text is left to the type."""
-    if not isinstance(value, str):
-        return value
-    parts = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", value)
-    if parts is None or parts[2] not in units:
-        raise ValueError(examples)
-    return float(parts[1]) * units[parts[2]]
-
-
-def _seconds(value: object) -> object:
-    return _quantity(value, _SECONDS, "seconds, or a duration such as 90s, 10min, 2h or 7d")
-
-
-def _bytes(value: object) -> object:
-    size = _quantity(value, _BYTES, "bytes, or a size such as 500MB, 4GB or 2GiB")
-    return round(size) if isinstance(value, str) and isinstance(size, float) else size
-
-
-def _names(value: object) -> tuple[str, ...]:
-    names = [value] if isinstance(value, str) else value
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError("a preset's name, or a list of names")
-    return tuple(dict.fromkeys(names))
-
-
-def _paths(value: object) -> tuple[Path, ...]:
-    paths = [value] if isinstance(value, str) else value
-    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-        raise ValueError("a folder, or a list of folders")
-    return tuple(map(Path, paths))
-
-
-def _after(value: object) -> object:
-    if value in ("keep", "delete"):
-        return value
-    if isinstance(value, dict) and list(value) == ["move"] and isinstance(value["move"], str):
-        return Path(value["move"])
-    raise ValueError("keep, delete or {move: FOLDER}")
-
-
-def _workers(value: object) -> object:
-    count = value.get("local") if isinstance(value, dict) and len(value) == 1 else value
-    if isinstance(count, int) and not isinstance(count, bool) and count >= 1:
-        return count
-    if value == "local" or (isinstance(value, str) and re.fullmatch(r"tls://[^/\s]+:\d+", value)):
-        return value
-    raise ValueError("local, {local: NUMBER} or tls://HOST:PORT (nothing unencrypted)")
-
-
-def _pattern(value: str) -> str:
-    if value.startswith("/") or {"", ".", ".."} & set(value.removesuffix("/").split("/")):
-        raise ValueError("a pattern relative to the input, such as portraits/** or **/*.jpg")
-    return value
-
-
-Seconds = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=float | str)]
-Bytes = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=int | str)]
-Names = Annotated[tuple[str, ...], PlainValidator(_names, json_schema_input_type=str | list[str])]
-Paths = Annotated[tuple[Path, ...], PlainValidator(_paths, json_schema_input_type=str | list[str])]
-After = Annotated[
-    Literal["keep", "delete"] | Path,
-    PlainValidator(
-        _after, json_schema_input_type=Literal["keep", "delete"] | dict[Literal["move"], str]
-    ),
-]
-Workers = Annotated[
-    int | str,
-    PlainValidator(_workers, json_schema_input_type=str | int | dict[Literal["local"], int]),
-]
-
 # --- the data -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """Which presets a photo gets when everything said here holds for it."""
-
-    preset: Names
-    """One preset or several; `[]` leaves such photos alone."""
-    path: Annotated[str, AfterValidator(_pattern)] | None = None
-    """Glob on the path below the input; `**` stands for any folders: `portraits/**`."""
-    camera: str | None = None
-    """Glob on the camera's make and model, upper and lower case alike: `*X100*`."""
-    orientation: Literal["landscape", "portrait", "square"] | None = None
-    """The photo's shape as seen upright."""
-    min_side: Annotated[int, Ge(1)] | None = None
-    """The photo's longer side has at least so many pixels."""
-    max_side: Annotated[int, Ge(1)] | None = None
-    """The photo's longer side has at most so many pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -402,7 +306,7 @@ def _places(config: Config) -> Iterator[_Place]:
 
 def _overlap_errors(source: YamlFile, places: Sequence[_Place]) -> Iterator[ConfigError]:
     """Nothing may lie inside an input, nor an input inside anything: results would be inputs."""
-    lines = {place: _lineage(place.path) for place in places}
+    lines = {place: lineage(place.path) for place in places}
     for one, other in combinations(places, 2):
         if not (one.is_input or other.is_input):
             continue
@@ -413,49 +317,6 @@ def _overlap_errors(source: YamlFile, places: Sequence[_Place]) -> Iterator[Conf
                 remedy = "Choose a folder outside of it"
                 yield source.error(other.keys, problem, received=str(inner.path), remedy=remedy)
                 break
-
-
-def _lineage(path: Path) -> list[tuple[int | str, ...]]:
-    """The folder and all above it as the file system knows them: links and mounts see the same."""
-    real = Path(os.path.realpath(path))
-    aliases = [real, *(alias for alias in _mounted_as(real) if _identity(alias) == _identity(real))]
-    return [_identity(place) for alias in aliases for place in (alias, *alias.parents)]
-
-
-def _mounted_as(path: Path) -> Iterator[Path]:
-    """The same place by way of other mounts: /out may be a bind mount of /in/out (Linux)."""
-    try:
-        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
-    except OSError:
-        return
-    mounts = [
-        (words[2], Path(_plain(words[3])), Path(_plain(words[4])))
-        for words in map(str.split, lines)
-    ]
-    around = [mount for mount in mounts if path.is_relative_to(mount[2])]
-    if not around:
-        return
-    device, root, point = max(reversed(around), key=lambda mount: len(mount[2].parts))
-    inner = root / path.relative_to(point)
-    for other, root, point in mounts:
-        if other == device and inner.is_relative_to(root):
-            yield point / inner.relative_to(root)
-
-
-def _plain(word: str) -> str:
-    """The kernel writes spaces in names as octal numbers."""
-    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), word)
-
-
-def _identity(path: Path) -> tuple[int | str, ...]:
-    """(dev, ino), followed by the names of what does not exist yet."""
-    for place in (path, *path.parents):
-        try:
-            info = place.stat()
-        except OSError:
-            continue
-        return (info.st_dev, info.st_ino, *path.relative_to(place).parts)
-    return path.parts
 
 
 # --- what may come and go -------------------------------------------------------------------------
@@ -520,46 +381,8 @@ def match(
     """
     if folder.subfolders and len(path.parts) > 1 and path.parts[0] in presets:
         return (presets[path.parts[0]],)
-    rule = next((rule for rule in folder.rules if _holds(rule, path, facts)), folder)
+    rule = next((rule for rule in folder.rules if rule.holds(path, facts)), folder)
     return tuple(presets[name] for name in rule.preset if name in presets)
-
-
-def _holds(rule: Rule, path: PurePath, facts: Callable[[], PhotoFacts]) -> bool:
-    if rule.path is not None and not path_matches(path, rule.path):
-        return False
-    if not (rule.camera or rule.orientation or rule.min_side or rule.max_side):
-        return True
-    photo = facts()
-    side = max(photo.width, photo.height)
-    return (
-        (not rule.camera or fnmatchcase(photo.camera.casefold(), rule.camera.casefold()))
-        and (rule.orientation is None or photo.orientation == rule.orientation)
-        and (rule.min_side is None or side >= rule.min_side)
-        and (rule.max_side is None or side <= rule.max_side)
-    )
-
-
-def path_matches(path: PurePath, pattern: str) -> bool:
-    """Whether a glob matches a relative path: `*` within one name, `**` over any number of them."""
-    pattern = unicodedata.normalize("NFC", pattern)
-    wanted = (pattern + "**" if pattern.endswith("/") else pattern).split("/")
-    reached = _past_stars({0}, wanted)
-    for name in unicodedata.normalize("NFC", str(path)).split("/"):
-        steps = ((at, wanted[at]) for at in reached if at < len(wanted))
-        reached = _past_stars(
-            {at + (want != "**") for at, want in steps if want == "**" or fnmatchcase(name, want)},
-            wanted,
-        )
-    return len(wanted) in reached
-
-
-def _past_stars(reached: Iterable[int], wanted: Sequence[str]) -> set[int]:
-    """`**` may stand for nothing: whoever is before it is also behind it."""
-    past = set(reached)
-    for at in range(len(wanted)):
-        if at in past and wanted[at] == "**":
-            past.add(at + 1)
-    return past
 
 
 # --- the file that `init` writes ------------------------------------------------------------------

@@ -22,7 +22,7 @@ from stylewatch.errors import ConfigError
 T = TypeVar("T")
 KeyPath = tuple[str | int, ...]
 
-# --- reading ---------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 MAX_BYTES, MAX_NODES, MAX_DEPTH = 256 * 1024, 20_000, 16
 _CONTROL = re.compile(r"[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -184,7 +184,7 @@ def _place(node: yaml.Node) -> tuple[int, int]:
     return node.start_mark.line + 1, node.start_mark.column + 1
 
 
-# --- checking --------------------------------------------------------------------------------------
+# --- checking -------------------------------------------------------------------------------------
 
 _TYPES = {
     "int": "a whole number",

@@ -22,8 +22,9 @@ ROWS = {
     },
     # each between us and one thing outside: YAML, inotify, SQLite, the disk, processes
     "edges": {
-        *("yamlfile", "presets", "config", "listing", "watches", "sources", "settle"),
-        *("retries", "ledger", "schema", "outputs", "space", "locks", "fairness"),
+        *("yamlfile", "notations", "places", "rules", "presets", "config"),
+        *("listing", "watches", "sources", "settle", "retries", "ledger", "schema"),
+        *("outputs", "space", "locks", "fairness"),
         *("jobtable", "child", "cluster", "executors"),
     },
     # one job, in its own process

@@ -16,18 +16,17 @@ from stylewatch.config import (
     Config,
     ConfigFile,
     Folder,
-    Rule,
     check,
     config_schema,
     default_config_text,
     default_state_dir,
     load_config,
     match,
-    path_matches,
     watch_config,
 )
 from stylewatch.domain import EngineSettings, PhotoFacts, Preset, StyleImage
 from stylewatch.errors import ConfigError, ExitCode, PresetError
+from stylewatch.rules import Rule, path_matches
 
 quick = settings(
     max_examples=100,

@@ -1,0 +1,81 @@
+"""What people may write for one value in more than one way: 90s, 4GB, one name or several.
+
+Types for dataclasses that are read from YAML. Knows nothing of what the values are for.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, PlainValidator
+
+_SECONDS = {"ms": 0.001, "s": 1, "min": 60, "h": 3600, "d": 86400}
+_BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_BYTES |= {"KB": 10**3, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+def _quantity(value: object, units: Mapping[str, float], examples: str) -> object:
+    """A number with a unit, in the smallest unit; what isn't text is left to the type."""
+    if not isinstance(value, str):
+        return value
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", value)
+    if parts is None or parts[2] not in units:
+        raise ValueError(examples)
+    return float(parts[1]) * units[parts[2]]
+
+
+def _seconds(value: object) -> object:
+    return _quantity(value, _SECONDS, "seconds, or a duration such as 90s, 10min, 2h or 7d")
+
+
+def _bytes(value: object) -> object:
+    size = _quantity(value, _BYTES, "bytes, or a size such as 500MB, 4GB or 2GiB")
+    return round(size) if isinstance(value, str) and isinstance(size, float) else size
+
+
+def _names(value: object) -> tuple[str, ...]:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("a preset's name, or a list of names")
+    return tuple(dict.fromkeys(names))
+
+
+def _paths(value: object) -> tuple[Path, ...]:
+    paths = [value] if isinstance(value, str) else value
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise ValueError("a folder, or a list of folders")
+    return tuple(map(Path, paths))
+
+
+def _after(value: object) -> object:
+    if value in ("keep", "delete"):
+        return value
+    if isinstance(value, dict) and list(value) == ["move"] and isinstance(value["move"], str):
+        return Path(value["move"])
+    raise ValueError("keep, delete or {move: FOLDER}")
+
+
+def _workers(value: object) -> object:
+    count = value.get("local") if isinstance(value, dict) and len(value) == 1 else value
+    if isinstance(count, int) and not isinstance(count, bool) and count >= 1:
+        return count
+    if value == "local" or (isinstance(value, str) and re.fullmatch(r"tls://[^/\s]+:\d+", value)):
+        return value
+    raise ValueError("local, {local: NUMBER} or tls://HOST:PORT (nothing unencrypted)")
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=float | str)]
+Bytes = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=int | str)]
+Names = Annotated[tuple[str, ...], PlainValidator(_names, json_schema_input_type=str | list[str])]
+Paths = Annotated[tuple[Path, ...], PlainValidator(_paths, json_schema_input_type=str | list[str])]
+After = Annotated[
+    Literal["keep", "delete"] | Path,
+    PlainValidator(
+        _after, json_schema_input_type=Literal["keep", "delete"] | dict[Literal["move"], str]
+    ),
+]
+Workers = Annotated[
+    int | str,
+    PlainValidator(_workers, json_schema_input_type=str | int | dict[Literal["local"], int]),
+]

@@ -1,0 +1,55 @@
+"""Whether one folder lies inside another, as the file system knows it.
+
+By whatever way: links, bind mounts, and names that do not exist yet. Knows nothing of configs.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+Lineage = list[tuple[int | str, ...]]
+"""Identities of a folder (first) and of all that it lies in."""
+
+
+def lineage(path: Path) -> Lineage:
+    """The folder and all above it as the file system knows them: links and mounts see the same."""
+    real = Path(os.path.realpath(path))
+    aliases = [real, *(alias for alias in _mounted_as(real) if _identity(alias) == _identity(real))]
+    return [_identity(place) for alias in aliases for place in (alias, *alias.parents)]
+
+
+def _mounted_as(path: Path) -> Iterator[Path]:
+    """The same place by way of other mounts: /out may be a bind mount of /in/out (Linux)."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return
+    mounts = [
+        (words[2], Path(_plain(words[3])), Path(_plain(words[4])))
+        for words in map(str.split, lines)
+    ]
+    around = [mount for mount in mounts if path.is_relative_to(mount[2])]
+    if not around:
+        return
+    device, root, point = max(reversed(around), key=lambda mount: len(mount[2].parts))
+    inner = root / path.relative_to(point)
+    for other, root, point in mounts:
+        if other == device and inner.is_relative_to(root):
+            yield point / inner.relative_to(root)
+
+
+def _plain(word: str) -> str:
+    """The kernel writes spaces in names as octal numbers."""
+    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), word)
+
+
+def _identity(path: Path) -> tuple[int | str, ...]:
+    """(dev, ino), followed by the names of what does not exist yet."""
+    for place in (path, *path.parents):
+        try:
+            info = place.stat()
+        except OSError:
+            continue
+        return (info.st_dev, info.st_ino, *path.relative_to(place).parts)
+    return path.parts
