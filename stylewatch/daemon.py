@@ -154,7 +154,8 @@ class Daemon:
             self._close = opened.pop_all().close
         self._last_busy = now
         count = len(self.config.folders)
-        self._tell("started", f"watching {count} folder{'s' * (count != 1)}")
+        slots = {"slots": self._executor.slots}
+        self._tell("started", f"watching {count} folder{'s' * (count != 1)}", extra=slots)
 
     def tick(self, now: float) -> float:
         """One round of everything; returns when the next one is due.

@@ -106,7 +106,8 @@ def _alone(name: str, examine_one: Callable[[], Iterable[Finding]]) -> Iterator[
     try:
         yield from examine_one()
     except Exception as error:  # noqa: BLE001  (a doctor that dies of a disease is no doctor)
-        yield problem(name, f"could not be examined: {type(error).__name__}: {error}")
+        text = f"could not be examined: {type(error).__name__}: {error}"
+        yield problem(name, text, "Install stylewatch again; if that does not help, report this")
 
 
 def _python() -> Iterator[Finding]:
@@ -407,5 +408,6 @@ def _engine_failure(words: dict[str, Any], code: int, stderr: str) -> Finding:
     elif "ModuleNotFoundError" in last or "ImportError" in last:
         text, remedy = f"it can't be imported: {last}", "pip install --force-reinstall stylewatch"
     else:
-        text, remedy = last or f"it ended with code {code}", ""
+        text = last or f"it ended with code {code}"
+        remedy = "Install stylewatch again; if that does not help, report this"
     return problem(stage, text, remedy)

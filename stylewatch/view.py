@@ -162,7 +162,11 @@ def _work(board: Board, width: int, room: int, now: float) -> list[Text]:
             idle += f": drop a photo into {places[0]}"
         lines += [Text(f"  {idle}", "dim"), Text()]
     room = max(3, room)
-    return _shortened(_fitted(lines, min(room, 1 + 2 * board.slots)), room) if room else []
+    return (
+        _shortened(_fitted(lines, min(room, 1 + 2 * max(board.slots, len(board.jobs)))), room)
+        if room
+        else []
+    )
 
 
 def _job(row: JobRow, width: int, now: float) -> list[Text]:

@@ -454,3 +454,11 @@ class TestOpenConsole:
         stream = io.StringIO()
         stream.close()
         assert not is_live(stream, {"TERM": "xterm"})
+
+
+def test_every_photo_in_work_is_seen_even_when_nobody_said_how_many_there_may_be():
+    board = Board()
+    for number in (1, 2, 3):
+        board.apply(Event(kind="running", message="", path=f"{number}.jpg", job_id=number), 1.0)
+    text = "\n".join(line.plain for line in draw_board(board, 80, 24, 2.0))
+    assert all(f"{number}.jpg" in text for number in (1, 2, 3))
