@@ -65,7 +65,7 @@ class Day:
         self.inputs = {"passing": folder / "passing", "staying": folder / "staying"}
         for each in self.inputs.values():
             each.mkdir(parents=True)
-        self.now, self.dropped, self.slowest = 0.0, 0, 0.0
+        self.now, self.dropped, self.slowest, self.dearest = 0.0, 0, 0.0, 0.0
         self.idle = 5.0 if jobs > 10_000 else 60.0  # seconds between two ticks with nothing to do
         self.executor, self.seen = AtOnce(), []
         self.ledger = folder / "state" / "ledger.db"
@@ -101,9 +101,10 @@ class Day:
 
     def tick(self, seconds: float = 0.0) -> None:
         self.now += seconds
-        started = time.perf_counter()
+        started, spent = time.perf_counter(), time.thread_time()
         self.daemon.tick(self.now)
         self.slowest = max(self.slowest, time.perf_counter() - started)
+        self.dearest = max(self.dearest, time.thread_time() - spent)
 
     def drop(self, count: int) -> None:
         for _ in range(count):
@@ -178,6 +179,7 @@ class Day:
             "rows": rows,
             "milliseconds": spent,
             "slowest_tick_seconds": round(self.slowest, 3),
+            "dearest_tick_processor_seconds": round(self.dearest, 3),
             "painted_again": self.again(),
         }  # fmt: skip
 
