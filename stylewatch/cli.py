@@ -463,8 +463,9 @@ def init(
       stylewatch init
       stylewatch init ~/paintings --preset ink
     """
-    from stylewatch.config import default_config_text, load_config
+    from stylewatch.config import load_config
     from stylewatch.lines import short_path
+    from stylewatch.starter import default_config_text
 
     file = (folder / CONFIG_NAME) if folder else _user_config()
     places = ("in", "out") if folder else ("~/Pictures/stylewatch/in", "~/Pictures/stylewatch/out")

@@ -5,9 +5,7 @@ processes or the network; what may come and go (a volume, a permission) is no er
 problem that `check` lists.
 """
 
-import json
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -18,7 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from annotated_types import Ge, Gt, Le, MinLen
 
 from stylewatch.domain import EngineSettings, PhotoFacts, Preset
-from stylewatch.errors import ConfigError, PresetError
+from stylewatch.errors import ConfigError
 from stylewatch.notations import After, Bytes, Names, Paths, Seconds, Workers
 from stylewatch.places import lineage
 from stylewatch.presets import DEFAULT_BASE, DEFAULT_EFFECT, Presets, absolute, user_presets_dir
@@ -250,16 +248,12 @@ def _name_errors(source: YamlFile, folders: Sequence[Folder]) -> Iterator[Config
 def _usable_presets(source: YamlFile, config: Config) -> dict[str, Preset]:
     """The presets there are; those that the config names must be without fault."""
     there = Presets.load(config.preset_dirs)
-    usable: dict[str, Preset] = {}
-    broken: dict[str, PresetError] = {}
-    for name in there:
-        try:
-            preset = there[name]
-        except PresetError as error:
-            broken[name] = error
-        else:
-            if preset.style or preset.effect != DEFAULT_EFFECT:
-                usable[name] = preset
+    sound, broken = there.sorted_out()
+    usable = {
+        name: preset
+        for name, preset in sound.items()
+        if preset.style or preset.effect != DEFAULT_EFFECT
+    }
     errors: list[ConfigError] = []
     for keys, name in _named(config.folders):
         if name in broken:
@@ -339,17 +333,7 @@ def check(config: Config) -> list[ConfigError]:
     weights = config.engine.weights
     if weights != "imagenet" and not os.access(weights, os.R_OK):
         problems.append(problem("the weights file can't be read", key="weights", received=weights))
-    return problems + _preset_problems(config)
-
-
-def _preset_problems(config: Config) -> list[ConfigError]:
-    there, problems = Presets.load(config.preset_dirs), []
-    for name in there:
-        try:
-            _ = there[name]
-        except PresetError as error:
-            problems.append(error)
-    return list(problems)
+    return problems + list(Presets.load(config.preset_dirs).sorted_out()[1].values())
 
 
 def _reading_trouble(path: Path) -> str:
@@ -383,71 +367,3 @@ def match(
         return (presets[path.parts[0]],)
     rule = next((rule for rule in folder.rules if rule.holds(path, facts)), folder)
     return tuple(presets[name] for name in rule.preset if name in presets)
-
-
-# --- the file that `init` writes ------------------------------------------------------------------
-
-_TEMPLATE = """\
-# What stylewatch does. `stylewatch config check` tells whether it can be used;
-# `stylewatch presets list` shows the presets. Paths are relative to this file, ~ is your home.
-# Lines that begin with # are remarks, and the keys in them show what holds without them.
-
-folders:
-  - input: {input}        # drop photos here, or into a sub-folder named after a preset
-    output: {output}      # results: sub/IMG_1.jpg becomes sub/IMG_1--{preset}.jpg
-    preset: {preset}      # when no rule matches; [a, b] makes two pictures of each photo
-    after: keep           # or delete, or {{move: FOLDER}}: the photo, once its result is safe
-    # name: in            # what `stylewatch status` calls this folder
-    # subfolders: true    # false: a sub-folder named after a preset means nothing special
-    # quiet_seconds: 2s   # this folder's own, for instance 10s on a network drive
-    # weight: 1           # its share of the work when several folders have photos waiting
-    # rules:              # the first that matches decides
-    #   - {{path: "portraits/**", preset: {preset}}}
-    #   - {{camera: "*X100*", orientation: portrait, preset: {preset}}}
-    #   - {{max_side: 600, preset: []}}    # leave thumbnails alone
-
-# workers: local           # {{local: 4}} for four processes, tls://host:8786 for a Dask cluster
-# presets: []              # folders with presets of your own, besides ~/.config/stylewatch/presets
-
-# The network that looks at pictures
-# weights: imagenet        # downloaded once; or the path of a VGG19 weights file
-# features: auto           # vgg19, or builtin, which needs no download
-# threads: 0               # CPU threads per worker; 0 = all cores
-# nice: 10                 # how far workers stand back behind other programs, 0 to 19
-# memory: 0                # such as 4GB: beyond it, photos are painted in tiles; 0 = half of free
-# memory_limit: 0          # a worker that uses so much more than at its start fails; 0 = none
-# checkpoint_seconds: 30s  # how often an unfinished painting is saved
-# limits: {{max_pixels: 100000000, max_side: 30000, max_bytes: 200MB}}   # larger photos are refused
-
-# When things happen
-# quiet_seconds: 2s        # a file is complete when it has not changed for so long
-# settle_max_seconds: 10min  # still not whole so long after its last change: set aside
-# rescan_seconds: 30s      # how often folders are looked through
-# job_timeout: 1h          # a photo that takes longer is stopped and tried again
-# max_attempts: 3          # after so many failures a photo is set aside
-# grace_seconds: 5s        # how long a running photo may go on after a request to stop
-# idle_release: 10min      # idle workers give their memory back; 0 keeps them
-# min_free: 500MB          # outputs pause while their disk has less space than this
-
-# Keeping books
-# state_dir: {state_dir}   # on a local disk
-# retention_days: 365      # how long what was done is remembered
-# metrics_port: null       # a port such as 9464: figures for Prometheus on this machine
-"""
-
-
-def default_config_text(
-    input_dir: str = "~/Pictures/stylewatch/in",
-    output: str = "~/Pictures/stylewatch/out",
-    preset: str = DEFAULT_BASE,
-) -> str:
-    """A config with every key explained, for `stylewatch init`."""
-    state_dir = str(default_state_dir())
-    words = {"input": input_dir, "output": output, "preset": preset, "state_dir": state_dir}
-    return _TEMPLATE.format(**{key: _as_yaml(word) for key, word in words.items()})
-
-
-def _as_yaml(word: str) -> str:
-    plain = re.fullmatch(r"~?/[\w/. +-]*\w|[A-Za-z][\w./-]*", word)
-    meant = word.lower() not in {"null", "true", "false"}
-    return word if plain and meant else json.dumps(word, ensure_ascii=False)

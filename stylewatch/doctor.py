@@ -134,13 +134,9 @@ def _config(file: Path | None) -> tuple[Config | None, list[Finding]]:
 
 def _presets(config: Config | None) -> Iterator[Finding]:
     presets = Presets.load(config.preset_dirs if config else [user_presets_dir()])
-    broken = 0
-    for name in presets:
-        try:
-            presets[name]
-        except PresetError as error:
-            broken += 1
-            yield from trouble("presets", error, "Correct it, or delete it")
+    _, broken = presets.sorted_out()
+    for error in broken.values():
+        yield from trouble("presets", error, "Correct it, or delete it")
     if not len(presets):
         yield problem("presets", "there is none", "Install stylewatch again")
     elif not broken:

@@ -132,6 +132,17 @@ class Presets:
         _check_images(preset, chain)
         return replace(preset, digest=digest(preset))
 
+    def sorted_out(self) -> tuple[dict[str, Preset], dict[str, PresetError]]:
+        """Those that can be used, and what is wrong with the others."""
+        sound: dict[str, Preset] = {}
+        broken: dict[str, PresetError] = {}
+        for name in self:
+            try:
+                sound[name] = self[name]
+            except PresetError as error:
+                broken[name] = error
+        return sound, broken
+
     def origin(self, name: str) -> Path:
         """The preset's file."""
         if name not in self._files:

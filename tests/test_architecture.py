@@ -22,7 +22,7 @@ ROWS = {
     },
     # each between us and one thing outside: YAML, inotify, SQLite, the disk, processes
     "edges": {
-        *("yamlfile", "notations", "places", "rules", "presets", "config"),
+        *("yamlfile", "notations", "places", "rules", "presets", "config", "starter"),
         *("listing", "watches", "sources", "settle", "retries", "ledger", "schema"),
         *("outputs", "space", "locks", "fairness"),
         *("jobtable", "child", "cluster", "executors"),

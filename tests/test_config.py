@@ -18,7 +18,6 @@ from stylewatch.config import (
     Folder,
     check,
     config_schema,
-    default_config_text,
     default_state_dir,
     load_config,
     match,
@@ -27,6 +26,7 @@ from stylewatch.config import (
 from stylewatch.domain import EngineSettings, PhotoFacts, Preset, StyleImage
 from stylewatch.errors import ConfigError, ExitCode, PresetError
 from stylewatch.rules import Rule, path_matches
+from stylewatch.starter import default_config_text
 
 quick = settings(
     max_examples=100,
