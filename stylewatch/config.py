@@ -32,6 +32,8 @@ from stylewatch.yamlfile import (
     validate,
 )
 
+CONFIG_NAME = "stylewatch.yaml"
+
 # --- the data -------------------------------------------------------------------------------------
 
 
@@ -142,6 +144,14 @@ class Config(Pace):
     engine: EngineSettings
     state_dir: Path
 
+    def written(self) -> list[Path]:
+        """The folders that the daemon writes to, besides the usual state directory."""
+        folders = [folder.output for folder in self.folders]
+        for folder in self.folders:
+            folders += [folder.input] if folder.after != "keep" else []
+            folders += [folder.after] if isinstance(folder.after, Path) else []
+        return folders + ([self.state_dir] if self.state_dir != default_state_dir() else [])
+
 
 # --- from YAML to Config --------------------------------------------------------------------------
 
@@ -178,6 +188,25 @@ def default_state_dir() -> Path:
     systemd = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     return Path(systemd) if systemd else absolute(Path(base, "stylewatch"), Path.cwd())
+
+
+def user_config() -> Path:
+    """Where one's own config lies: `~/.config/stylewatch/stylewatch.yaml`."""
+    return user_presets_dir().with_name(CONFIG_NAME)
+
+
+def find_config(named: Path | None) -> Path:
+    """The config to use: as named, the one here, or the user's."""
+    if named is not None:
+        return named
+    for file in (Path(CONFIG_NAME), user_config()):
+        if file.exists():
+            return file
+    raise ConfigError(
+        "there is no config",
+        expected=f"./{CONFIG_NAME} or {user_config()}",
+        remedy="`stylewatch init` writes one; `stylewatch watch IN OUT` needs none",
+    )
 
 
 def _build(source: YamlFile, checked: ConfigFile, base: Path) -> Config:

@@ -158,6 +158,19 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
     return values
 
 
+def engine_for(weights: str) -> EngineSettings:
+    """The engine's settings; only unnamed weights may fall back to the built-in features."""
+    if not weights:
+        return EngineSettings()
+    if weights != "imagenet" and not Path(weights).is_file():
+        raise WeightsError(
+            "no such weights file",
+            received=weights,
+            remedy="Name a VGG19 file in Keras's format, or leave --weights out",
+        )
+    return EngineSettings(weights=weights, features="vgg19")
+
+
 def plan(photos: Sequence[Path], presets: Sequence[Preset], output: Path) -> list[Task]:
     """What to paint and where to; `output` is a folder, or the one result's own name."""
     suffix = output.suffix.lower()

@@ -225,6 +225,11 @@ def user_presets_dir() -> Path:
     return absolute(Path(config, "stylewatch", "presets"), Path.cwd())
 
 
+def known_presets() -> Presets:
+    """One's own presets and the shipped ones."""
+    return Presets.load([user_presets_dir()])
+
+
 def absolute(path: Path, folder: Path) -> Path:
     """A path as written in a file that lies in `folder`."""
     return folder.absolute() / os.path.expanduser(path)  # noqa: PTH111  (pathlib's raises)

@@ -1,9 +1,13 @@
-"""The config that `stylewatch init` writes: every key is in it, explained."""
+"""What `stylewatch init` makes: a config with every key in it, explained, and its folders."""
 
 import json
 import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from stylewatch.config import default_state_dir
+from stylewatch.config import Folder, default_state_dir
+from stylewatch.errors import OutputError
 from stylewatch.presets import DEFAULT_BASE
 
 _TEMPLATE = """\
@@ -53,6 +57,34 @@ folders:
 # retention_days: 365      # how long what was done is remembered
 # metrics_port: null       # a port such as 9464: figures for Prometheus on this machine
 """
+
+
+def write_config(file: Path, text: str) -> bool:
+    """Write the config, unless there is one already; whether it was written."""
+    with _making(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with file.open("x", encoding="utf-8") as stream:
+                stream.write(text)
+        except FileExistsError:
+            return False
+    return True
+
+
+def make_folders(folder: Folder, presets: Iterable[str]) -> None:
+    """Make the output and the input, with a sub-folder per preset where such mean something."""
+    names = presets if folder.subfolders else ()
+    for place in (folder.output, folder.input, *(folder.input / name for name in names)):
+        with _making(place):
+            place.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _making(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path} can't be made: {error.strerror}") from error
 
 
 def default_config_text(

@@ -37,7 +37,11 @@ ROWS = {
         *("service", "metrics", "notify"),
     },
     # puts the parts together
-    "root": {"serve", "paint", "remote", "overview", "doctor", "cli"},
+    "root": {
+        *("serve", "paint", "remote", "overview", "doctor", "cli", "options", "answers"),
+        *("commands_paint", "commands_watch", "commands_presets", "commands_setup"),
+        "commands_steer",
+    },
 }
 MAY_SEE = {
     "words": {"words"},
@@ -59,7 +63,10 @@ ONLY_PLACE = {
     "sqlite3": {"ledger", "schema"},
     "pebble": {"executors", "child"},
     "distributed": {"cluster"},
-    "typer": {"cli"},
+    "typer": {
+        *("cli", "options", "answers", "commands_paint", "commands_watch", "commands_presets"),
+        *("commands_setup", "commands_steer"),
+    },
 }
 
 

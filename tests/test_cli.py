@@ -136,7 +136,8 @@ class TestHelp:
             for one in app.registered_commands:
                 yield prefix + (one.name or one.callback.__name__)
             for group in app.registered_groups:
-                yield from names(group.typer_instance, f"{prefix}{group.name} ")
+                named = f"{prefix}{group.name} " if isinstance(group.name, str) else prefix
+                yield from names(group.typer_instance, named)
 
         assert sorted(names(cli.app)) == sorted(COMMANDS)
 
@@ -209,7 +210,7 @@ class TestErrors:
         def broken(**_):
             raise RuntimeError("a bug\nwith \x1b[31mcolours")
 
-        monkeypatch.setattr(cli, "_presets", broken)
+        monkeypatch.setattr("stylewatch.presets.known_presets", broken)
         code, _, err = stylewatch("presets", "list")
         assert code == 70
         line = one_line(err)
@@ -223,7 +224,7 @@ class TestErrors:
         def interrupted(**_):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(cli, "_presets", interrupted)
+        monkeypatch.setattr("stylewatch.presets.known_presets", interrupted)
         assert stylewatch("presets", "list")[0] == 130
 
     def test_every_error_has_a_documented_code(self):
@@ -484,7 +485,7 @@ class TestService:
             "  - {input: a, output: b, preset: quick}\n"
             "  - {input: c, output: d, preset: quick, after: {move: e}}\n"
         )
-        folders = cli._written_to(load_config(file))
+        folders = load_config(file).written()
         assert {folder.name for folder in folders} == set("bdce")
 
 

@@ -1,0 +1,81 @@
+"""What commands take: options that several have in common, and how a command gets its help."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import typer
+
+TRY, WATCH, STEER, SET_UP = "Try it", "Watch folders", "Look and steer", "Set up and check"
+ENGINE = "How it is painted"
+DEFAULT_PRESET = "nocturne"
+
+Json = Annotated[bool, typer.Option("--json", help="Give the result as JSON on stdout.")]
+PresetNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--preset", "-p", metavar="NAME",
+        help="A preset's name, or the path of a preset's YAML file. Several give several pictures.",
+    ),
+]  # fmt: skip
+Styles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--style", "-s", metavar="IMAGE",
+        help="Paint in the style of this image, with the numbers of the preset.",
+    ),
+]  # fmt: skip
+Output = Annotated[
+    Path,
+    typer.Option("--output", "-o", metavar="OUT", help="Where results go; made when missing."),
+]
+Weights = Annotated[
+    str,
+    typer.Option(
+        metavar="imagenet|PATH", rich_help_panel=ENGINE,
+        help="VGG19's weights: Keras's download, or a file in its format. Without this option the "
+        "built-in features take over where they can't be had.",
+    ),
+]  # fmt: skip
+Features = Annotated[
+    Literal["auto", "vgg19", "builtin"] | None,
+    typer.Option(rich_help_panel=ENGINE, help="Which network looks at the pictures."),
+]
+ConfigPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", metavar="FILE",
+        help="The config. Otherwise ./stylewatch.yaml, else ~/.config/stylewatch/stylewatch.yaml.",
+    ),
+]  # fmt: skip
+StateDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--state", metavar="DIR",
+        help="The daemon's state directory, where it is not the config's or the usual one.",
+    ),
+]  # fmt: skip
+
+
+class Asked:
+    """What stood before the command's name."""
+
+    log_format: Literal["text", "json"] = "text"
+
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def command(
+    where: typer.Typer, name: str | None = None, panel: str | None = None
+) -> Callable[[Command], Command]:
+    """A command whose help is its docstring, in paragraphs that fit any terminal's width."""
+
+    def register(function: Command) -> Command:
+        paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+        flowing = [one if "\n  " in one else " ".join(one.split()) for one in paragraphs]
+        where.command(name, help="\n\n".join(flowing), rich_help_panel=panel)(function)
+        return function
+
+    return register
