@@ -1,0 +1,480 @@
+"""How much sooner than a plain PyTorch loop: the same objective, and a finished picture.
+
+    pip install torch
+    python benchmarks/peer.py --weights FILE --photos DIR --paintings DIR --out DIR \
+        [--pairs 6] [--float32 2] [--long 1]
+
+The peer is our own re-implementation of what neural-style programs run: PyTorch, float32, NCHW,
+`torch.optim.LBFGS` with 100 correction pairs, content relu4_2 × 5, style relu1_1 … relu5_1 × 100
+(Gram / (C·H·W), means), total variation × 1e-3, 512 px, from the photo. Ours runs the very same
+objective with the product's network, Gram matrices and L-BFGS (history 30), in bfloat16, and in
+float32 for the first pairs; and the preset `painting` as it ships. For the first `--long` pairs the
+peer goes on to 1000 evaluations.
+
+Each side is a process of its own; they take turns (slices.py), and each counts only the time that
+it ran, and its processor seconds. What comes once per process (reading weights, tracing graphs,
+the style's Gram matrices) is nobody's time. All losses are taken by one referee in float32 at the
+images as they are, not clipped. A line of JSON per finished pair goes to `--out`; what is finished
+is not run again.
+"""
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import numpy as np
+from slices import Stops, running, take_turns
+
+SIDE = 512
+EVALUATIONS, LONG = 500, 1000
+OURS = 600
+"""Evaluations of ours at most; each of them is looked at, so fewer only cost less time."""
+CONTENT, CONTENT_WEIGHT = "block4_conv2", 5.0
+STYLE, STYLE_WEIGHT = tuple(f"block{block}_conv1" for block in range(1, 6)), 100.0
+TV_WEIGHT = 1e-3
+EVERY = 5
+"""Evaluations between two images that are kept for the referee."""
+
+Image = np.ndarray
+"""(1, H, W, 3) float32, BGR minus the mean: what the network is given."""
+Row = dict[str, Any]
+
+
+# -- what a side writes down -----------------------------------------------------------------------
+
+
+class Recorder:
+    """Notes when which evaluation was done, and keeps images on the way."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lines: list[tuple[int, float, float, float]] = []
+        self.evaluation = 0
+        self._note(0, float("nan"))
+
+    def evaluated(self, loss: float, image: Callable[[], Image]) -> None:
+        """One more evaluation is done."""
+        self.evaluation += 1
+        self._note(self.evaluation, loss)
+        if self.evaluation % EVERY == 0:
+            np.save(self._folder / f"{self.evaluation:04}.npy", image())
+
+    def finish(self, image: Image) -> None:
+        """The run is over, and this is its picture."""
+        self._note(self.evaluation + 1, float("nan"))
+        np.save(self._folder / "result.npy", image)
+        np.save(self._folder / "lines.npy", np.array(self._lines))
+
+    def _note(self, evaluation: int, loss: float) -> None:
+        self._lines.append((evaluation, time.monotonic(), time.process_time(), loss))
+
+
+class Record:
+    """What a side has written down, by the time that it ran."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        lines = np.load(folder / "lines.npy")
+        stops = json.loads((folder / "stops.json").read_text(encoding="utf-8"))
+        _, self._begin, self._cpu, _ = lines[0]
+        self._lines, self._stops = lines[1:], stops
+        self.evaluations = len(self._lines) - 1
+
+    def spent(self, evaluation: int) -> tuple[float, float]:
+        """Running and processor seconds until this evaluation was done."""
+        _, end, cpu, _ = self._lines[evaluation - 1]
+        return running(self._begin, end, self._stops), float(cpu - self._cpu)
+
+    def kept(self) -> list[int]:
+        """The evaluations whose images are there."""
+        return list(range(EVERY, self.evaluations + 1, EVERY))
+
+    def image(self, evaluation: int) -> Image:
+        """The best image after so many evaluations (the peer: the one it was at)."""
+        return np.load(self.folder / f"{evaluation:04}.npy")
+
+    def result(self) -> Image:
+        """The picture at the end."""
+        return np.load(self.folder / "result.npy")
+
+
+# -- the peer --------------------------------------------------------------------------------------
+
+
+def run_peer(args: argparse.Namespace) -> None:
+    """The PyTorch loop; its process knows nothing of ours, not even TensorFlow."""
+    import torch
+    import torch.nn.functional as F
+
+    arrays = np.load(args.pair / "weights.npz")
+    layers = [
+        (name, torch.from_numpy(arrays[name]), torch.from_numpy(arrays[f"{name}/bias"]))
+        for name in arrays.files
+        if "/" not in name
+    ]
+
+    def taps(x: Any) -> dict[str, Any]:
+        found, block = {}, "1"
+        for name, kernel, bias in layers:
+            if name[5] != block:
+                x, block = F.max_pool2d(x, 2), name[5]
+            x = F.relu(F.conv2d(x, kernel, bias, padding=1))
+            found[name] = x
+        return found
+
+    def gram(x: Any) -> Any:
+        flat = x.reshape(x.shape[1], -1)
+        return flat @ flat.T / flat.numel()
+
+    def tensor(name: str) -> Any:
+        return torch.from_numpy(np.load(args.pair / name)).permute(0, 3, 1, 2).contiguous()
+
+    def image_now() -> Image:
+        return image.detach().permute(0, 2, 3, 1).numpy().copy()
+
+    with torch.no_grad():
+        content = taps(tensor("photo.npy"))[CONTENT]
+        painted = taps(tensor("painting.npy"))
+        styles = {name: gram(painted[name]) for name in STYLE}
+    image = tensor("photo.npy").requires_grad_(True)
+    optimizer = torch.optim.LBFGS(
+        [image], max_iter=args.evaluations, tolerance_change=-1, tolerance_grad=-1, history_size=100
+    )
+    recorder = Recorder(args.record)
+
+    def closure() -> Any:
+        optimizer.zero_grad()
+        found = taps(image)
+        loss = CONTENT_WEIGHT * F.mse_loss(found[CONTENT], content)
+        for name, wanted in styles.items():
+            loss = loss + STYLE_WEIGHT * F.mse_loss(gram(found[name]), wanted)
+        across = (image[..., 1:] - image[..., :-1]).abs().sum()
+        down = (image[..., 1:, :] - image[..., :-1, :]).abs().sum()
+        loss = loss + TV_WEIGHT * (across + down)
+        loss.backward()
+        if recorder.evaluation == 0:
+            np.save(args.record / "gradient.npy", image.grad.permute(0, 2, 3, 1).numpy())
+        recorder.evaluated(loss.item(), image_now)
+        return loss
+
+    optimizer.step(closure)
+    recorder.finish(image_now())
+
+
+# -- ours ------------------------------------------------------------------------------------------
+
+
+def same_objective(weights: str, photo: Image, painting: Image, precision: Any) -> Any:
+    """`evaluate(image) -> loss, gradient` of the peer's objective, by the product's own parts."""
+    from keras import ops
+
+    from stylewatch import backend, losses
+    from stylewatch.features import load_network
+
+    extract = load_network("vgg19", weights).extractor({CONTENT, *STYLE}, precision=precision)
+    painted = extract(ops.convert_to_tensor(painting))
+    targets = {
+        "content": extract(ops.convert_to_tensor(photo))[CONTENT],
+        "style": {name: losses.gram_matrix(painted[name]) for name in STYLE},
+    }
+
+    def loss(image: Any, targets: Any) -> tuple[Any, tuple[Any, ...]]:
+        features = extract(image)
+        total = CONTENT_WEIGHT * losses.content_loss(features[CONTENT], targets["content"])
+        for name in STYLE:
+            gram = losses.gram_matrix(features[name])
+            share = STYLE_WEIGHT / float(gram.shape[0]) ** 4  # a mean of squares of Gram / C
+            total = total + share * losses.style_loss(gram, targets["style"][name])
+        across = ops.sum(ops.abs(image[:, :, 1:] - image[:, :, :-1]))
+        down = ops.sum(ops.abs(image[:, 1:] - image[:, :-1]))
+        return total + TV_WEIGHT * (across + down), ()
+
+    evaluate = backend.value_and_gradient(loss)
+
+    def call(image: Any) -> tuple[float, Any]:
+        value, _, gradient = evaluate(ops.convert_to_tensor(image), targets)
+        return float(value), gradient
+
+    return call
+
+
+def run_ours(args: argparse.Namespace) -> None:
+    """The product's L-BFGS on the same objective."""
+    from keras import ops
+
+    from stylewatch.backend import to_numpy
+    from stylewatch.optimizers import Iterate, minimize
+
+    photo, painting = np.load(args.pair / "photo.npy"), np.load(args.pair / "painting.npy")
+    evaluate = same_objective(args.weights, photo, painting, args.side)
+    evaluate(photo)  # traces the graph
+    recorder = Recorder(args.record)
+
+    def on_iterate(iterate: Iterate) -> bool:
+        recorder.evaluated(iterate.loss, lambda: to_numpy(iterate.best))
+        return True
+
+    best = minimize(
+        evaluate,
+        ops.convert_to_tensor(photo),
+        on_iterate,
+        optimizer="lbfgs",
+        evaluations=args.evaluations,
+        history=30,
+    )
+    recorder.finish(to_numpy(best))
+
+
+def run_painting(args: argparse.Namespace) -> None:
+    """The preset `painting` as it ships, at the same size, in a process that painted before."""
+    from dataclasses import replace
+
+    from stylewatch.features import deprocess, load_network, preprocess
+    from stylewatch.presets import Presets
+    from stylewatch.transfer import Style, stylize
+
+    settings = replace(Presets.load()["painting"].settings, max_side=SIDE)
+    photo, painting = (deprocess(np.load(args.pair / f"{n}.npy")) for n in ("photo", "painting"))
+    network = load_network("vgg19", args.weights)
+    warm = replace(settings, evaluations=(3,))
+    stylize(photo[::-1], [Style(painting[::-1])], warm, network)  # another photo, another style
+    recorder = Recorder(args.record)
+    result = stylize(
+        photo, [Style(painting)], settings, network,
+        lambda step: recorder.evaluated(step.loss, lambda: np.zeros(0)),
+    )  # fmt: skip
+    recorder.finish(preprocess(result.rgb))
+
+
+# -- a pair ----------------------------------------------------------------------------------------
+
+
+def compare(args: argparse.Namespace, photo: Path, painting: Path, budgets: dict[str, int]) -> Row:
+    """One pair: run what is not there yet, then let the referee look."""
+    folder: Path = args.out / f"{photo.stem}--{painting.stem}"
+    folder.mkdir(exist_ok=True)
+    prepare(args.weights, photo, painting, folder)
+    records = run(args, folder, budgets)
+    referee = same_objective(
+        args.weights, np.load(folder / "photo.npy"), np.load(folder / "painting.npy"), "float32"
+    )
+    row: Row = {"pair": folder.name, "agreement": agreement(referee, folder)}
+    peer = records.pop("peer")
+    seconds, cpu = peer.spent(EVALUATIONS)
+    goal = referee(peer.image(EVALUATIONS))[0]
+    row |= {"goal": goal, "peer": seconds, "peer_cpu": cpu}
+    pictures = {"peer 500": peer.image(EVALUATIONS)}
+    if peer.evaluations >= LONG:
+        row["peer_long"], row["peer_long_cpu"] = peer.spent(LONG)
+        pictures["peer 1000"] = peer.image(LONG)
+    painted = records.pop("painting")
+    row["painting"], row["painting_cpu"] = painted.spent(painted.evaluations + 1)
+    pictures["painting"] = painted.result()
+    for side, record in records.items():
+        row |= {f"{side}{key}": value for key, value in reached(record, referee, goal).items()}
+    row["layers"] = layer_losses(args.weights, folder, pictures)
+    row["gemm"] = gemm_rates()
+    sheet(folder, pictures)
+    return row
+
+
+def prepare(weights: str, photo: Path, painting: Path, folder: Path) -> None:
+    """Both images and the weights as the sides read them."""
+    from stylewatch.features import load_network, preprocess
+
+    for name, file in (("photo", photo), ("painting", painting)):
+        np.save(folder / f"{name}.npy", preprocess(read(file)))
+    arrays = {}
+    for layer in load_network("vgg19", weights).convolutions:
+        kernel = np.asarray(layer.kernels[0])
+        arrays[layer.name] = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
+        arrays[f"{layer.name}/bias"] = np.asarray(layer.bias)
+        if layer.name == STYLE[-1]:
+            break
+    np.savez(folder / "weights.npz", **arrays)
+
+
+def read(file: Path) -> np.ndarray:
+    """(H, W, 3) float32 RGB 0…255, longer side `SIDE`, both sides multiples of 16."""
+    from PIL import Image as Pillow
+
+    with Pillow.open(file) as image:
+        scale = SIDE / max(image.size)
+        width, height = (max(16, round(side * scale / 16) * 16) for side in image.size)
+        small = image.convert("RGB").resize((width, height), Pillow.Resampling.LANCZOS)
+        return np.asarray(small, np.float32)
+
+
+def run(args: argparse.Namespace, folder: Path, budgets: dict[str, int]) -> dict[str, Record]:
+    """Every side's record; those that are not there are made, in turns."""
+    folders = {side: folder / f"{side}-{budget}" for side, budget in budgets.items()}
+    missing = [side for side, record in folders.items() if not (record / "stops.json").exists()]
+    commands = {}
+    for side in missing:
+        folders[side].mkdir(exist_ok=True)
+        commands[side] = [
+            sys.executable, __file__, "--weights", args.weights, "--side", side,
+            "--pair", str(folder), "--record", str(folders[side]),
+            "--evaluations", str(budgets[side]),
+        ]  # fmt: skip
+
+    def finished(side: str, stops: Stops) -> None:
+        (folders[side] / "stops.json").write_text(json.dumps(stops), encoding="utf-8")
+
+    take_turns(commands, finished)
+    return {side: Record(record) for side, record in folders.items()}
+
+
+def agreement(referee: Any, folder: Path) -> float:
+    """Relative difference of PyTorch's and our float32 gradient at the photo."""
+    theirs = np.load(next(folder.glob("peer-*/gradient.npy")))
+    ours = np.asarray(referee(np.load(folder / "photo.npy"))[1])
+    difference = float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
+    if difference > 2e-3:
+        raise SystemExit(f"the two sides do not run the same objective: {difference:.1e}")
+    return difference
+
+
+def reached(record: Record, referee: Any, goal: float) -> Row:
+    """When a side of ours was first seen at the goal or below, by halving: its best only falls."""
+    kept, low = record.kept(), 0
+    high = len(kept)
+    while low < high:
+        middle = (low + high) // 2
+        if referee(record.image(kept[middle]))[0] <= goal:
+            high = middle
+        else:
+            low = middle + 1
+    evaluation = kept[high] if high < len(kept) else None
+    seconds, cpu = record.spent(evaluation or record.evaluations)
+    return {"": seconds, "_cpu": cpu, "_evaluations": evaluation, "_of": record.evaluations}
+
+
+def layer_losses(weights: str, folder: Path, pictures: dict[str, Image]) -> dict[str, Any]:
+    """Style loss per layer and content loss of the clipped pictures, as shares.
+
+    Style of the photo's own distance to the painting, content of the features' mean square.
+    """
+    from keras import ops
+
+    from stylewatch import losses
+    from stylewatch.features import deprocess, load_network, preprocess
+
+    extract = load_network("vgg19", weights).extractor({CONTENT, *STYLE})
+
+    def described(image: Image) -> tuple[Any, dict[str, Any]]:
+        clipped = preprocess(np.clip(deprocess(image), 0, 255))
+        taps = extract(ops.convert_to_tensor(clipped))
+        return taps[CONTENT], {name: losses.gram_matrix(taps[name]) for name in STYLE}
+
+    features, start = described(np.load(folder / "photo.npy"))
+    _, wanted = described(np.load(folder / "painting.npy"))
+    shares = {}
+    for picture, image in pictures.items():
+        content, grams = described(image)
+        shares[picture] = {
+            name: float(losses.style_loss(grams[name], wanted[name]))
+            / float(losses.style_loss(start[name], wanted[name]))
+            for name in STYLE
+        } | {
+            "content": float(losses.content_loss(content, features))
+            / float(losses.mean_square(features))
+        }
+    return shares
+
+
+def gemm_rates() -> dict[str, float]:
+    """TFLOP/s of a 2048³ product on this machine, now."""
+    from evaluation import gemm_rate
+
+    return {dtype: gemm_rate(dtype, 5) / 1e12 for dtype in ("float32", "bfloat16")}
+
+
+def sheet(folder: Path, pictures: dict[str, Image]) -> None:
+    """Photo and painting, then the results, side by side."""
+    from PIL import Image as Pillow
+
+    from stylewatch.features import deprocess
+
+    first = [np.load(folder / f"{name}.npy") for name in ("photo", "painting")]
+    tiles = []
+    for image in (*first, *pictures.values()):
+        tile = Pillow.fromarray(np.clip(deprocess(image) + 0.5, 0, 255).astype(np.uint8))
+        width = round(tile.width * 384 / tile.height)
+        tiles.append(np.asarray(tile.resize((width, 384), Pillow.Resampling.LANCZOS)))
+    Pillow.fromarray(np.concatenate(tiles, axis=1)).save(folder.with_suffix(".png"))
+
+
+# -- all pairs -------------------------------------------------------------------------------------
+
+
+def summary(rows: list[Row]) -> str:
+    """Medians over the pairs: by the clock while running, and by processor seconds."""
+
+    def line(what: str, one: str, other: str) -> str:
+        both = [row for row in rows if row.get(one) and row.get(other)]
+        if not both:
+            return ""
+        clock = statistics.median(row[one] / row[other] for row in both)
+        cpu = statistics.median(row[f"{one}_cpu"] / row[f"{other}_cpu"] for row in both)
+        return f"{what}: {clock:.1f} × sooner, processor {cpu:.1f} × (median of {len(both)})\n"
+
+    text = ""
+    for side in ("bfloat16", "float32"):
+        tried = [row for row in rows if side in row]
+        if all(row[f"{side}_evaluations"] for row in tried):
+            text += line(f"the peer's loss, {side}", "peer", side)
+        else:
+            text += f"{side} did not reach the peer's loss in every pair\n"
+    text += line("a painting, against 500 evaluations", "peer", "painting")
+    return text + line("a painting, against 1000 evaluations", "peer_long", "painting")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--weights", default="imagenet", help="imagenet or a file")
+    parser.add_argument("--photos", type=Path, help="a folder; its first three are taken")
+    parser.add_argument("--paintings", type=Path, help="a folder; its first two are taken")
+    parser.add_argument("--out", type=Path, default=Path("build/peer"))
+    parser.add_argument("--pairs", type=int, default=6, help="how many of them")
+    parser.add_argument("--float32", type=int, default=2, help="the first pairs, also in float32")
+    parser.add_argument("--long", type=int, default=1, help="the first pairs, also against 1000")
+    for name in ("--side", "--evaluations", "--pair", "--record"):  # what a side is told
+        kind: Any = {"--side": str, "--evaluations": int}.get(name, Path)
+        parser.add_argument(name, type=kind, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.side:
+        {"peer": run_peer, "painting": run_painting}.get(args.side, run_ours)(args)
+        return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # or the sides would stand still forever
+    args.out.mkdir(parents=True, exist_ok=True)
+    photos, paintings = (sorted(folder.glob("*.*")) for folder in (args.photos, args.paintings))
+    # a photo and a painting not seen before come first: any beginning is worth reading
+    pairs = [
+        (photo, paintings[(number + shift) % 2])
+        for shift in range(2)
+        for number, photo in enumerate(photos[:3])
+    ]
+    rows: list[Row] = []
+    for number, (photo, painting) in enumerate(pairs[: args.pairs]):
+        budgets = {"painting": 0, "peer": LONG if number < args.long else EVALUATIONS}
+        budgets["bfloat16"] = OURS
+        if number < args.float32:
+            budgets["float32"] = OURS
+        rows.append(compare(args, photo, painting, budgets))
+        print(json.dumps(rows[-1]), flush=True)
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (args.out / "pairs.jsonl").write_text(lines, encoding="utf-8")
+    print(summary(rows))
+
+
+if __name__ == "__main__":
+    main()
