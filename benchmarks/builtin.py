@@ -21,10 +21,10 @@ from keras import ops
 from PIL import Image
 
 from stylewatch.domain import StyleSettings
-from stylewatch.features import FeatureNetwork, load_builtin, load_vgg19, preprocess
-from stylewatch.images import fit_size, resize
-from stylewatch.objective import Objective, Region
-from stylewatch.transfer import STRIDE, Style, plan_scales, stylize
+from stylewatch.engine.features import FeatureNetwork, load_builtin, load_vgg19, preprocess
+from stylewatch.engine.images import fit_size, resize
+from stylewatch.engine.objective import Objective, Region
+from stylewatch.engine.transfer import STRIDE, Style, plan_scales, stylize
 
 SETTINGS = StyleSettings(max_side=384, evaluations=(80, 40))
 

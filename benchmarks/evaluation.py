@@ -23,10 +23,10 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from stylewatch import backend, features
 from stylewatch.domain import StyleSettings
-from stylewatch.objective import Objective, Region
-from stylewatch.optimizers import minimize
+from stylewatch.engine import backend, features
+from stylewatch.engine.objective import Objective, Region
+from stylewatch.engine.optimizers import minimize
 
 SETTINGS = StyleSettings(content_layers={"block5_conv2": 1.0}, tv_weight=1e-6)
 STYLE_LAYERS = tuple(SETTINGS.style_layers)

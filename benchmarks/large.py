@@ -22,8 +22,8 @@ import numpy as np
 from PIL import Image
 
 from stylewatch.domain import EngineSettings, Failure, Identity, JobRequest, Step
-from stylewatch.presets import Presets
-from stylewatch.worker import run_job
+from stylewatch.jobs.worker import run_job
+from stylewatch.settings.presets import Presets
 
 DEMO = Path(__file__).parents[1] / "stylewatch" / "data" / "demo.jpg"
 

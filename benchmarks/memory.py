@@ -27,9 +27,9 @@ def measure(weights: str, megapixels: float, precision: Any, budget: int) -> Non
     import numpy as np
     from keras import ops
 
-    from stylewatch import features, transfer
     from stylewatch.domain import StyleSettings
-    from stylewatch.objective import Region
+    from stylewatch.engine import features, transfer
+    from stylewatch.engine.objective import Region
 
     network = features.load_vgg19(weights) if weights else features.load_builtin()
     side = round((megapixels * 1e6) ** 0.5 / 16) * 16
@@ -71,7 +71,7 @@ def main() -> None:
         weights, megapixels, precision, budget = options.measure
         measure(weights, float(megapixels), precision, int(budget))
         return
-    from stylewatch.transfer import BYTES_PER_PIXEL
+    from stylewatch.engine.transfer import BYTES_PER_PIXEL
 
     print("| megapixels | precision | tiles | peak RSS, GB | of it, evaluation | bytes a pixel |")
     print("| --- | --- | --- | --- | --- | --- |")

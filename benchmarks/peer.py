@@ -176,8 +176,8 @@ def same_objective(weights: str, photo: Image, painting: Image, precision: Any) 
     """`evaluate(image) -> loss, gradient` of the peer's objective, by the product's own parts."""
     from keras import ops
 
-    from stylewatch import backend, losses
-    from stylewatch.features import load_network
+    from stylewatch.engine import backend, losses
+    from stylewatch.engine.features import load_network
 
     extract = load_network("vgg19", weights).extractor({CONTENT, *STYLE}, precision=precision)
     painted = extract(ops.convert_to_tensor(painting))
@@ -210,8 +210,8 @@ def run_ours(args: argparse.Namespace) -> None:
     """The product's L-BFGS on the same objective."""
     from keras import ops
 
-    from stylewatch.backend import to_numpy
-    from stylewatch.optimizers import Iterate, minimize
+    from stylewatch.engine.backend import to_numpy
+    from stylewatch.engine.optimizers import Iterate, minimize
 
     photo, painting = np.load(args.pair / "photo.npy"), np.load(args.pair / "painting.npy")
     evaluate = same_objective(args.weights, photo, painting, args.side)
@@ -237,9 +237,9 @@ def run_painting(args: argparse.Namespace) -> None:
     """The preset `painting` as it ships, at the same size, in a process that painted before."""
     from dataclasses import replace
 
-    from stylewatch.features import deprocess, load_network, preprocess
-    from stylewatch.presets import Presets
-    from stylewatch.transfer import Style, stylize
+    from stylewatch.engine.features import deprocess, load_network, preprocess
+    from stylewatch.engine.transfer import Style, stylize
+    from stylewatch.settings.presets import Presets
 
     settings = replace(Presets.load()["painting"].settings, max_side=SIDE)
     photo, painting = (deprocess(np.load(args.pair / f"{n}.npy")) for n in ("photo", "painting"))
@@ -288,7 +288,7 @@ def compare(args: argparse.Namespace, photo: Path, painting: Path, budgets: dict
 
 def prepare(weights: str, photo: Path, painting: Path, folder: Path) -> None:
     """Both images and the weights as the sides read them."""
-    from stylewatch.features import load_network, preprocess
+    from stylewatch.engine.features import load_network, preprocess
 
     for name, file in (("photo", photo), ("painting", painting)):
         np.save(folder / f"{name}.npy", preprocess(read(file)))
@@ -365,8 +365,8 @@ def layer_losses(weights: str, folder: Path, pictures: dict[str, Image]) -> dict
     """
     from keras import ops
 
-    from stylewatch import losses
-    from stylewatch.features import deprocess, load_network, preprocess
+    from stylewatch.engine import losses
+    from stylewatch.engine.features import deprocess, load_network, preprocess
 
     extract = load_network("vgg19", weights).extractor({CONTENT, *STYLE})
 
@@ -402,7 +402,7 @@ def sheet(folder: Path, pictures: dict[str, Image]) -> None:
     """Photo and painting, then the results, side by side."""
     from PIL import Image as Pillow
 
-    from stylewatch.features import deprocess
+    from stylewatch.engine.features import deprocess
 
     first = [np.load(folder / f"{name}.npy") for name in ("photo", "painting")]
     tiles = []

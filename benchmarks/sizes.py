@@ -17,9 +17,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from PIL import Image
 
-from stylewatch.features import load_builtin, load_vgg19
-from stylewatch.presets import Presets
-from stylewatch.transfer import Style, stylize
+from stylewatch.engine.features import load_builtin, load_vgg19
+from stylewatch.engine.transfer import Style, stylize
+from stylewatch.settings.presets import Presets
 
 DEMO = Path(__file__).parents[1] / "stylewatch" / "data" / "demo.jpg"
 GAP = 6

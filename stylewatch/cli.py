@@ -12,15 +12,15 @@ from typing import Annotated, Any, Literal
 import typer
 
 from stylewatch import __version__
-from stylewatch.answers import complain
-from stylewatch.commands_paint import app as paint_app
-from stylewatch.commands_presets import app as presets_app
-from stylewatch.commands_setup import app as setup_app
-from stylewatch.commands_setup import config_app, service_app, weights_app
-from stylewatch.commands_steer import app as steer_app
-from stylewatch.commands_watch import app as watch_app
+from stylewatch.commands.answers import complain
+from stylewatch.commands.options import SET_UP, Asked
+from stylewatch.commands.painting import app as paint_app
+from stylewatch.commands.presets import app as presets_app
+from stylewatch.commands.setup import app as setup_app
+from stylewatch.commands.setup import config_app, service_app, weights_app
+from stylewatch.commands.steering import app as steer_app
+from stylewatch.commands.watching import app as watch_app
 from stylewatch.errors import ExitCode, StylewatchError
-from stylewatch.options import SET_UP, Asked
 
 app = typer.Typer(
     name="stylewatch",
@@ -72,7 +72,7 @@ def _internal(error: Exception) -> str:
 
 
 def _write_traceback() -> str:
-    from stylewatch.config import default_state_dir  # noqa: PLC0415  (needed once in a blue moon)
+    from stylewatch.settings.config import default_state_dir  # noqa: PLC0415  (needed once in a blue moon)
 
     file = default_state_dir() / "last-traceback.txt"
     try:

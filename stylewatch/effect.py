@@ -12,9 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
-from stylewatch.checkpoints import CheckpointFile
 from stylewatch.domain import EngineSettings, OnStep, Preset
 from stylewatch.errors import PresetError
+from stylewatch.state.checkpoints import CheckpointFile
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,12 +15,12 @@ from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
-from stylewatch import outputs
-from stylewatch.config import watch_config
-from stylewatch.daemon import Daemon, Parts
+from stylewatch.app.overview import list_jobs, look
 from stylewatch.domain import PhotoFacts, Rendered
-from stylewatch.ledger import LedgerReader
-from stylewatch.overview import list_jobs, look
+from stylewatch.folders import outputs
+from stylewatch.host.daemon import Daemon, Parts
+from stylewatch.settings.config import watch_config
+from stylewatch.state.ledger import LedgerReader
 
 DAY = 86400.0
 RETENTION_DAYS = 0.1

@@ -104,7 +104,7 @@ def copy_or_crash(request, engine, *, report):
     import hashlib
 
     from stylewatch.domain import Rendered
-    from stylewatch.outputs import write_temporary
+    from stylewatch.folders.outputs import write_temporary
 
     if request.source.name == "crash.jpg":
         os.kill(os.getpid(), signal.SIGSEGV)

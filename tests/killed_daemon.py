@@ -17,7 +17,8 @@ from pathlib import Path
 
 from test_daemon import Rig
 
-from stylewatch import daemon, failpoints, intake
+from stylewatch import failpoints
+from stylewatch.host import daemon, intake
 
 PHOTOS = {"a.jpg": b"one", "b.jpg": b"one", "sub/c.jpg": b"two"}  # b is a copy: not painted
 PATIENCE = 20.0
@@ -69,7 +70,7 @@ def case(base: Path, point: str) -> dict:
         path.write_bytes(data)
     killed = run(base, point) == -signal.SIGKILL
     ended = run(base, "")
-    from stylewatch.ledger import LedgerReader
+    from stylewatch.state.ledger import LedgerReader
 
     reader = LedgerReader(base / "state" / "ledger.db")
     jobs = sorted((str(job.path), str(job.state)) for job in reader.jobs())

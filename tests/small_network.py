@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stylewatch.features import CONVOLUTIONS, Convolution, FeatureNetwork
+from stylewatch.engine.features import CONVOLUTIONS, Convolution, FeatureNetwork
 
 
 def small_network(widths=(8, 8, 16, 16, 16), seed=0):

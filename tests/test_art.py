@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stylewatch.presets import Presets, shipped_presets_dir
+from stylewatch.settings.presets import Presets, shipped_presets_dir
 
 ROOT = Path(__file__).parents[1]
 IMAGES = sorted(shipped_presets_dir().glob("*.jpg"))

@@ -13,7 +13,7 @@ import json
 import numpy as np
 from stylewatch.domain import StyleSettings
 from small_network import small_network
-from stylewatch.transfer import Style, stylize
+from stylewatch.engine.transfer import Style, stylize
 rng = np.random.default_rng(0)
 photo, style = (rng.uniform(0, 255, (40, 56, 3)).astype(np.float32) for _ in range(2))
 settings = StyleSettings(max_side=48, coarsest_side=24, evaluations=(6, 4), precision="float32")
@@ -45,12 +45,14 @@ def test_another_backend_paints_the_same(backend):
 @pytest.mark.parametrize("instructions", ["AVX512_CORE", "AVX2"])
 def test_a_cpu_that_only_says_it_has_bfloat16_paints_in_float32(instructions):
     """oneDNN is kept from the real instructions: it emulates them, or refuses the convolution."""
-    from stylewatch import backend
+    from stylewatch.engine import backend
 
     if not backend._cpu_flags() & {"amx_bf16", "avx512_bf16"}:
         pytest.skip("this CPU does not even say so")
     env = {**os.environ, "KERAS_BACKEND": "tensorflow", "ONEDNN_MAX_CPU_ISA": instructions}
-    script = "from stylewatch.transfer import choose_precision; print(choose_precision('auto'))"
+    script = (
+        "from stylewatch.engine.transfer import choose_precision; print(choose_precision('auto'))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True
     )
@@ -58,6 +60,6 @@ def test_a_cpu_that_only_says_it_has_bfloat16_paints_in_float32(instructions):
 
 
 def test_the_precision_is_the_same_each_time_it_is_chosen():
-    from stylewatch import backend
+    from stylewatch.engine import backend
 
     assert len({backend._bfloat16_gains() for _ in range(5)}) == 1

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from stylewatch import features
+from stylewatch.engine import features
 
 SHA256 = "1b20a7f6debfdefae6a72f76a548466c504e75c20e1544e6a68c75c96fbbe02e"
 DEEPEST = "block5_conv2"

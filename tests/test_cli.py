@@ -18,8 +18,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from stylewatch import cli
-from stylewatch.config import load_config
 from stylewatch.errors import ExitCode, StylewatchError
+from stylewatch.settings.config import load_config
 
 HERE = Path(__file__).parent
 PATHS = {"PYTHONPATH": str(HERE.parent)}
@@ -210,7 +210,7 @@ class TestErrors:
         def broken(**_):
             raise RuntimeError("a bug\nwith \x1b[31mcolours")
 
-        monkeypatch.setattr("stylewatch.presets.known_presets", broken)
+        monkeypatch.setattr("stylewatch.settings.presets.known_presets", broken)
         code, _, err = stylewatch("presets", "list")
         assert code == 70
         line = one_line(err)
@@ -224,7 +224,7 @@ class TestErrors:
         def interrupted(**_):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("stylewatch.presets.known_presets", interrupted)
+        monkeypatch.setattr("stylewatch.settings.presets.known_presets", interrupted)
         assert stylewatch("presets", "list")[0] == 130
 
     def test_every_error_has_a_documented_code(self):

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from stylewatch.config import (
+from stylewatch.domain import EngineSettings, PhotoFacts, Preset, StyleImage
+from stylewatch.errors import ConfigError, ExitCode, PresetError
+from stylewatch.settings.config import (
     Config,
     ConfigFile,
     Folder,
@@ -23,10 +25,8 @@ from stylewatch.config import (
     match,
     watch_config,
 )
-from stylewatch.domain import EngineSettings, PhotoFacts, Preset, StyleImage
-from stylewatch.errors import ConfigError, ExitCode, PresetError
-from stylewatch.rules import Rule, path_matches
-from stylewatch.starter import default_config_text
+from stylewatch.settings.rules import Rule, path_matches
+from stylewatch.settings.starter import default_config_text
 
 quick = settings(
     max_examples=100,
@@ -446,7 +446,7 @@ def test_bind_mounts_do_not_hide_that_folders_overlap(home, source, point):
     (home / point).mkdir()
     (home / "stylewatch.yaml").write_text(FOLDER.replace("out,", f"{point}/new,"))
     program = (
-        "import sys; from pathlib import Path; from stylewatch.config import load_config;"
+        "import sys; from pathlib import Path; from stylewatch.settings.config import load_config;"
         "load_config(Path(sys.argv[1]))"
     )
     script = 'mount --bind "$1" "$2" || exit 99; exec "$3" -c "$4" "$5"'
@@ -773,7 +773,7 @@ def test_a_path_without_wildcards_matches_itself_and_so_does_star_star(path):
 
 def test_both_modules_start_fast_and_without_the_network_s_libraries():
     program = (
-        "import sys, time; start = time.process_time(); import stylewatch.config;"
+        "import sys, time; start = time.process_time(); import stylewatch.settings.config;"
         "print(time.process_time() - start, sorted({'tensorflow', 'keras', 'PIL', 'numpy'} & set(sys.modules)))"
     )
     runs = [

@@ -19,12 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from stylewatch.board import KEPT_LOSSES, Board, JobRow
-from stylewatch.console import open_bars, open_console
 from stylewatch.domain import Event, Step
-from stylewatch.lines import Lines, duration, event_dict, is_journal, visible
-from stylewatch.terminal import is_live
-from stylewatch.view import draw_board, draw_pictures, sparkline
+from stylewatch.faces.board import KEPT_LOSSES, Board, JobRow
+from stylewatch.faces.console import open_bars, open_console
+from stylewatch.faces.lines import Lines, duration, event_dict, is_journal, visible
+from stylewatch.faces.terminal import is_live
+from stylewatch.faces.view import draw_board, draw_pictures, sparkline
 
 HERE = Path(__file__).parent
 NASTY = "a\x1b[31m[red]b[/red]\n\udcff\u202e\r.jpg"
@@ -330,7 +330,7 @@ class TestView:
 
 LIVE = """
 import os, sys, time
-from stylewatch.console import open_bars, open_console
+from stylewatch.faces.console import open_bars, open_console
 from test_console import events
 quits = []
 with open_console(on_quit=lambda: quits.append(1), chatter=sys.argv[1]) as console:

@@ -17,9 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stylewatch import control, overview, remote
-from stylewatch.board import Board
-from stylewatch.control import ControlServer, Recent
+from stylewatch.app import overview, remote
+from stylewatch.app.remote import Client, ask, find_state_dir
 from stylewatch.domain import Event, JobState, Step
 from stylewatch.errors import (
     ConfigError,
@@ -30,9 +29,11 @@ from stylewatch.errors import (
     StylewatchError,
     UsageError,
 )
-from stylewatch.lines import event_dict
-from stylewatch.remote import Client, ask, find_state_dir
-from stylewatch.wire import SOCKET, dial, event_of, line_of
+from stylewatch.faces import control
+from stylewatch.faces.board import Board
+from stylewatch.faces.control import ControlServer, Recent
+from stylewatch.faces.lines import event_dict
+from stylewatch.faces.wire import SOCKET, dial, event_of, line_of
 
 STEP = Step(
     scale=1, scales=3, width=64, height=48, evaluation=5, evaluations=80, loss=0.5, content=0.25,
@@ -322,7 +323,7 @@ STRANGER = """
 import os, sys
 from pathlib import Path
 from stylewatch.errors import NotRunningError
-from stylewatch.remote import ask
+from stylewatch.app.remote import ask
 os.setgroups([])
 os.setuid(65534)
 try:

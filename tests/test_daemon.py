@@ -8,19 +8,24 @@ from concurrent.futures import CancelledError, Future
 
 import pytest
 
-from stylewatch import outputs
-from stylewatch.config import watch_config
-from stylewatch.daemon import Daemon, Parts
 from stylewatch.domain import Failure, FailureKind, JobState, PhotoFacts, Rendered
 from stylewatch.errors import LockedError, UsageError, WorkerDied
-from stylewatch.ledger import LedgerReader
+from stylewatch.folders import outputs
+from stylewatch.host.daemon import Daemon, Parts
+from stylewatch.settings.config import watch_config
+from stylewatch.state.ledger import LedgerReader
 
 PRESET = "painting"
 
 
 def copy_job(request, engine, *, report, suffix=b""):
     """An effect in no time: the result is the photo with its preset's name before it."""
-    data = request.preset.name.encode() + b":" + request.source.read_bytes() + suffix
+    photo = request.source.read_bytes()
+    if hashlib.sha256(photo).hexdigest() != request.digest:  # it lost the race against an editor
+        return Failure(
+            job_id=request.job_id, kind=FailureKind.CHANGED, reason="changed", message="changed"
+        )
+    data = request.preset.name.encode() + b":" + photo + suffix
     temporary = outputs.write_temporary(data, request.target, ".jpg", request.job_id)
     return Rendered(
         job_id=request.job_id, temporary=temporary, extension=".jpg",
@@ -303,7 +308,7 @@ def test_reload_keys_queued_jobs_anew_and_a_broken_config_changes_nothing(rig, t
 
 
 def test_one_photo_in_a_quiet_folder_does_not_wait_for_a_full_one(tmp_path):
-    from stylewatch.fairness import FairShare
+    from stylewatch.host.fairness import FairShare
 
     share = FairShare()
     order = []

@@ -93,8 +93,8 @@ def test_every_command_block_of_the_readme_works(newcomer):
 
 
 def test_every_yaml_block_of_the_readme_is_valid(tmp_path, monkeypatch):
-    from stylewatch.config import load_config
-    from stylewatch.presets import check
+    from stylewatch.settings.config import load_config
+    from stylewatch.settings.presets import check
 
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "grandma.jpg").write_bytes(b"any bytes: the image is opened when it is needed")

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from stylewatch import cli, doctor
+from stylewatch import cli
+from stylewatch.app import doctor
 from stylewatch.domain import EngineSettings
-from stylewatch.ledger import Ledger
+from stylewatch.state.ledger import Ledger
 
 
 @pytest.fixture(autouse=True)

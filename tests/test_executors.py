@@ -16,7 +16,6 @@ import jobs_for_tests as jobs
 import psutil
 import pytest
 
-from stylewatch import jobtable
 from stylewatch.domain import EngineSettings
 from stylewatch.errors import (
     ConfigError,
@@ -25,7 +24,8 @@ from stylewatch.errors import (
     JobTimeout,
     WorkerDied,
 )
-from stylewatch.executors import LocalExecutor, open_executor
+from stylewatch.jobs import jobtable
+from stylewatch.jobs.executors import LocalExecutor, open_executor
 
 ENGINE = EngineSettings(nice=1)
 PATIENCE = 60  # seconds; nothing here takes that long on an idle machine
@@ -338,7 +338,7 @@ import os, sys, time
 sys.path.insert(0, sys.argv[1])
 import jobs_for_tests as jobs
 from stylewatch.domain import EngineSettings
-from stylewatch.executors import LocalExecutor
+from stylewatch.jobs.executors import LocalExecutor
 import signal
 signal.signal(signal.SIGINT, lambda *_: say("interrupted"))
 
@@ -440,7 +440,7 @@ class TestDask:
 
     @needs_dask
     def test_a_scheduler_that_is_not_there_means_no_slots_and_lost_jobs(self, heard, monkeypatch):
-        monkeypatch.setattr("stylewatch.cluster.ANSWER_SECONDS", 0.2)
+        monkeypatch.setattr("stylewatch.jobs.cluster.ANSWER_SECONDS", 0.2)
         address = "tcp://127.0.0.1:9"
         with contextlib.closing(open_executor(address, ENGINE, heard)) as executor:
             assert executor.slots == 0

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from stylewatch import features
+from stylewatch.engine import features
 from stylewatch.errors import WeightsError
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms
 
-from stylewatch import images
+from stylewatch.engine import images
 from stylewatch.errors import InputError
 
 LIMITS = {"max_pixels": 10_000_000, "max_side": 30_000, "max_bytes": 50_000_000}

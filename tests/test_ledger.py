@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo, Rendered
 from stylewatch.errors import StylewatchError
-from stylewatch.ledger import NO_PRESET, Ledger, LedgerReader, Planned
-from stylewatch.retries import LONGEST_PAUSE, judge
+from stylewatch.state.ledger import NO_PRESET, Ledger, LedgerReader, Planned
+from stylewatch.state.retries import LONGEST_PAUSE, judge
 
 
 class Clock:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stylewatch.domain import Identity
-from stylewatch.listing import Listing, is_temporary, network_devices, open_below
+from stylewatch.folders.listing import Listing, is_temporary, network_devices, open_below
 
 MOUNTS = r"""
 23 28 0:22 / /sys rw,relatime shared:7 - sysfs sysfs rw
@@ -185,7 +185,7 @@ def test_a_walk_can_pause_and_holds_few_descriptors(listing, tmp_path):
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to act as another user")
 def test_a_folder_that_cannot_be_read_is_named(tmp_path):
     check = (
-        "import os, pathlib, tempfile, shutil; from stylewatch.listing import Listing\n"
+        "import os, pathlib, tempfile, shutil; from stylewatch.folders.listing import Listing\n"
         "os.setuid(65534)\n"
         "root = pathlib.Path(tempfile.mkdtemp())\n"
         "for name in ('locked', 'open'): (root / name).mkdir(); (root / name / 'a.jpg').touch()\n"

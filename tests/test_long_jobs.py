@@ -23,9 +23,9 @@ from stylewatch.domain import (
     StyleSettings,
 )
 from stylewatch.errors import WorkerDied
-from stylewatch.executors import LocalExecutor
-from stylewatch.presets import Presets
-from stylewatch.worker import run_job
+from stylewatch.jobs.executors import LocalExecutor
+from stylewatch.jobs.worker import run_job
+from stylewatch.settings.presets import Presets
 
 PATIENCE = 100  # seconds
 DEMO = Path(__file__).parents[1] / "stylewatch" / "data" / "demo.jpg"

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
-from stylewatch import backend, losses
+from stylewatch.engine import backend, losses
 
 
 def features_of(seed: int, height: int, width: int, channels: int) -> np.ndarray:

@@ -17,9 +17,9 @@ from test_daemon import Rig
 
 from stylewatch.domain import Event, JobState, Step
 from stylewatch.errors import UsageError
-from stylewatch.metrics import Metrics, MetricsServer
-from stylewatch.sources import FolderHealth
-from stylewatch.wire import line_of
+from stylewatch.faces.metrics import Metrics, MetricsServer
+from stylewatch.faces.wire import line_of
+from stylewatch.folders.sources import FolderHealth
 
 STATUS = {
     "paused": False,

@@ -7,8 +7,8 @@ import pytest
 from keras import ops
 
 from stylewatch.domain import StyleSettings
-from stylewatch.features import preprocess
-from stylewatch.objective import Objective, Region
+from stylewatch.engine.features import preprocess
+from stylewatch.engine.objective import Objective, Region
 
 CLASSIC = StyleSettings(
     objective="classic",

@@ -6,7 +6,7 @@ from keras import ops
 from scipy.optimize import minimize as scipy_minimize
 from scipy.optimize import rosen, rosen_der
 
-from stylewatch.optimizers import minimize
+from stylewatch.engine.optimizers import minimize
 
 
 def quadratic(seed=0, size=40, condition=1e3):

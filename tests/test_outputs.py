@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stylewatch import outputs
 from stylewatch.domain import Identity
 from stylewatch.errors import OutputError, OutputFullError
+from stylewatch.folders import outputs
 
 
 def written(folder, data=b"picture", name="a--soft", job_id=1):
@@ -60,7 +60,7 @@ def test_without_links_a_rename_that_does_not_replace_is_used(tmp_path, monkeypa
 @pytest.mark.parametrize("point", ["created", "written", "synced", "named", "folder-synced"])
 def test_a_kill_at_any_step_leaves_the_name_whole_or_absent(tmp_path, point):
     script = (
-        "import sys; from pathlib import Path; from stylewatch import outputs\n"
+        "import sys; from pathlib import Path; from stylewatch.folders import outputs\n"
         "target = Path(sys.argv[1]) / 'a--soft'\n"
         "temporary = outputs.write_temporary(b'x' * 100_000, target, '.jpg', 1)\n"
         "outputs.publish(temporary, target, '.jpg')\n"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stylewatch.domain import OutputSettings, Preset, StyleImage, StyleSettings
 from stylewatch.errors import PresetError
-from stylewatch.presets import (
+from stylewatch.settings.presets import (
     LAYERS,
     PresetFile,
     Presets,
@@ -22,7 +22,7 @@ from stylewatch.presets import (
     shipped_presets_dir,
     user_presets_dir,
 )
-from stylewatch.yamlfile import load_yaml, validate
+from stylewatch.settings.yamlfile import load_yaml, validate
 
 quick = settings(
     max_examples=100,
@@ -557,7 +557,7 @@ def test_an_image_that_is_painted_over_gives_another_digest(folder):
 
 def test_an_image_is_hashed_once_as_long_as_it_stays_the_same(folder):
     """Same identity, same hash, without a look at the bytes."""
-    import stylewatch.presets as module
+    import stylewatch.settings.presets as module
 
     load(folder, mine="style: waves.png")
     before = module._hash_of.cache_info().misses

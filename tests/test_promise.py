@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from test_daemon import Rig
 
-from stylewatch import daemon, retries
+from stylewatch.host import daemon
+from stylewatch.state import retries
 
 NAMES = st.sampled_from(["a.jpg", "b.jpg", "sub/c.jpg", "sub/deep/d.jpg"])
 CONTENTS = st.sampled_from([b"one", b"two", b"three"])
@@ -174,15 +175,15 @@ class Folder(RuleBasedStateMachine):
         ) and not pending & set(self.rig.counts())
 
     def teardown(self):
-        if hasattr(self, "rig"):
-            try:
+        try:
+            if hasattr(self, "rig"):
                 self.in_the_end_all_is_painted_once()
                 self.nothing_torn_or_early()
-            finally:
-                if self.running:
-                    self.stop()
-        self.patch.undo()
-        shutil.rmtree(self.base)
+        finally:
+            if self.running:
+                self.stop()
+            self.patch.undo()
+            shutil.rmtree(self.base)
 
 
 TestPromise = Folder.TestCase

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stylewatch.notify import Notifier
-from stylewatch.pulse import PATIENCE, Pulse
+from stylewatch.faces.notify import Notifier
+from stylewatch.host.pulse import PATIENCE, Pulse
 from tests.test_daemon import Rig
 from tests.test_service import Listener
 

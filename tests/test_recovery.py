@@ -17,12 +17,12 @@ import pytest
 from test_daemon import Rig, ThreadExecutor
 from test_ledger import Clock, failure, photo, planned, rendered
 
-from stylewatch import daemon as daemon_module
-from stylewatch import intake
 from stylewatch.domain import EngineSettings, Failure, FailureKind, JobState
 from stylewatch.errors import EngineLost, LedgerError, LockedError
-from stylewatch.executors import LocalExecutor
-from stylewatch.ledger import Ledger, LedgerReader
+from stylewatch.host import daemon as daemon_module
+from stylewatch.host import intake
+from stylewatch.jobs.executors import LocalExecutor
+from stylewatch.state.ledger import Ledger, LedgerReader
 
 TESTS = Path(__file__).parent
 
@@ -332,7 +332,7 @@ def test_what_is_asked_of_a_big_ledger_is_answered_at_once(ledger, tmp_path):
 
 
 def test_a_ledger_of_the_first_version_is_brought_up_to_date(tmp_path):
-    from stylewatch import schema
+    from stylewatch.state import schema
 
     path = tmp_path / "ledger.db"
     with sqlite3.connect(path) as db:
@@ -398,7 +398,7 @@ def test_a_full_output_is_paused_as_a_whole_and_goes_on_by_itself(rigs, monkeypa
         return ends_with(FailureKind.RESOURCE, "disk-full")(request) if full else None
 
     rig = rigs(behave)
-    monkeypatch.setattr("stylewatch.retries.RESOURCE_PAUSE", 1.0)
+    monkeypatch.setattr("stylewatch.state.retries.RESOURCE_PAUSE", 1.0)
     for number in range(5):
         rig.drop(f"{number}.jpg", b"%d" % number)
     rig.until(lambda: rig.counts() == {"ready": 4, "blocked": 1})

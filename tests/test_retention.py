@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from stylewatch.retention import tidy
+from stylewatch.state.retention import tidy
 from tests.test_daemon import Rig
 
 YEAR = 365 * 86400.0

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from stylewatch.config import watch_config
+from stylewatch.app.serve import _OnChange, _refuse_a_second
 from stylewatch.errors import LockedError
-from stylewatch.locks import Locks
-from stylewatch.serve import _OnChange, _refuse_a_second
+from stylewatch.settings.config import watch_config
+from stylewatch.state.locks import Locks
 
 
 @pytest.fixture

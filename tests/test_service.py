@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stylewatch.app.remote import ask
 from stylewatch.domain import Event
 from stylewatch.errors import StylewatchError, UsageError
-from stylewatch.notify import Notifier, notify, watchdog_interval
-from stylewatch.remote import ask
-from stylewatch.service import (
+from stylewatch.faces.notify import Notifier, notify, watchdog_interval
+from stylewatch.faces.service import (
     install,
     render_unit,
     service_status,

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stylewatch import settle
 from stylewatch.domain import Candidate, Identity, Photo
-from stylewatch.settle import Settler, Unsettled, has_writer
+from stylewatch.folders import settle
+from stylewatch.folders.settle import Settler, Unsettled, has_writer
 
 END = b"END"
 
@@ -153,7 +153,7 @@ def test_a_writer_that_comes_during_the_probe_does_not_kill_us(tmp_path):
     write = f"import os\nwhile True: os.close(os.open({str(path)!r}, os.O_WRONLY))"
     writer = subprocess.Popen([sys.executable, "-c", write])
     probe = (
-        "import os, time; from stylewatch.settle import has_writer\n"
+        "import os, time; from stylewatch.folders.settle import has_writer\n"
         f"fd, end, seen = os.open({str(path)!r}, os.O_RDONLY), time.monotonic() + 1, set()\n"
         "while time.monotonic() < end: seen.add(has_writer(fd))\n"
         "assert seen == {True, False}, seen"
@@ -177,7 +177,7 @@ def test_the_kernel_does_not_tell_of_another_user_s_file():
     with tempfile.NamedTemporaryFile() as file:
         Path(file.name).chmod(0o644)
         ask = (
-            "import os; from stylewatch.settle import has_writer; os.setuid(65534)\n"
+            "import os; from stylewatch.folders.settle import has_writer; os.setuid(65534)\n"
             f"assert has_writer(os.open({file.name!r}, os.O_RDONLY)) is None"
         )
         subprocess.run([sys.executable, "-c", ask], check=True, timeout=30)

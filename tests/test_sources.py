@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from stylewatch import sources, watches
-from stylewatch.sources import FolderSource
-from stylewatch.watches import Inbox, Watches
+from stylewatch.folders import sources, watches
+from stylewatch.folders.sources import FolderSource
+from stylewatch.folders.watches import Inbox, Watches
 
 FOREVER = float("inf")
 
@@ -487,8 +487,8 @@ def test_an_idle_watch_costs_nearly_nothing(watched):
 
 LIMITED = """
 import sys, pathlib
-from stylewatch.sources import FolderSource
-from stylewatch.watches import Watches
+from stylewatch.folders.sources import FolderSource
+from stylewatch.folders.watches import Watches
 pathlib.Path("/proc/sys/user/max_inotify_watches").write_text("100")
 others = Watches(lambda: None)
 hog = FolderSource("hog", pathlib.Path(sys.argv[2]), others)
@@ -526,8 +526,8 @@ def test_a_real_watch_limit_is_survived(tmp_path):
 
 OVERFLOWN = """
 import sys, pathlib, threading, time
-from stylewatch.sources import FolderSource
-from stylewatch.watches import Watches
+from stylewatch.folders.sources import FolderSource
+from stylewatch.folders.watches import Watches
 woken = threading.Event()
 hub = Watches(woken.set)
 source = FolderSource("in", pathlib.Path(sys.argv[1]), hub, rescan_seconds=float(sys.argv[2]))

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from keras import ops
 
 from stylewatch.domain import StyleSettings
-from stylewatch.features import preprocess
-from stylewatch.objective import Objective, Region
-from stylewatch.tiles import TiledObjective, margin_of, plan_tiles
+from stylewatch.engine.features import preprocess
+from stylewatch.engine.objective import Objective, Region
+from stylewatch.engine.tiles import TiledObjective, margin_of, plan_tiles
 
 BALANCED = StyleSettings(tv_weight=1e-5)
 CLASSIC = StyleSettings(

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stylewatch.domain import StyleSettings
+from stylewatch.engine.features import load_builtin
+from stylewatch.engine.transfer import Style, plan_scales, stylize
 from stylewatch.errors import RenderError
-from stylewatch.features import load_builtin
-from stylewatch.transfer import Style, plan_scales, stylize
 
 SMALL = StyleSettings(max_side=48, coarsest_side=24, evaluations=(6, 4))
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stylewatch.checkpoints import CheckpointFile
 from stylewatch.domain import (
     Checkpoint,
     EngineSettings,
@@ -25,10 +24,11 @@ from stylewatch.domain import (
     StyleSettings,
 )
 from stylewatch.effect import open_effect
+from stylewatch.engine.images import read_facts
 from stylewatch.errors import PresetError, WeightsError
-from stylewatch.images import read_facts
-from stylewatch.styletransfer import choose_network
-from stylewatch.worker import run_job
+from stylewatch.jobs.styletransfer import choose_network
+from stylewatch.jobs.worker import run_job
+from stylewatch.state.checkpoints import CheckpointFile
 
 QUICK = StyleSettings(max_side=48, coarsest_side=48, evaluations=(3,), features="builtin")
 

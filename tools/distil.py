@@ -26,7 +26,7 @@ import tensorflow as tf
 from scipy.linalg import cho_factor, cho_solve
 from training_pictures import Crops, draw_pictures, read_pictures
 
-from stylewatch.features import CONVOLUTIONS, load_vgg19
+from stylewatch.engine.features import CONVOLUTIONS, load_vgg19
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = CONVOLUTIONS[: CONVOLUTIONS.index("block5_conv2") + 1]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from stylewatch.board import Board
 from stylewatch.domain import Event, Step
-from stylewatch.view import draw_board
+from stylewatch.faces.board import Board
+from stylewatch.faces.view import draw_board
 
 WIDTH, HEIGHT = 100, 26
 TARGET = Path(__file__).parent.parent / "docs" / "console.svg"

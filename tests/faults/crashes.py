@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stylewatch.outputs import TEMPORARY
+from stylewatch.folders.outputs import TEMPORARY
 from tests.faults.lab import BOUND, Lab, Tally, encode
 from tests.faults.plugin.echo import ORDERS
 from tests.faults.table import Bench, fault

@@ -24,8 +24,8 @@ import numpy as np
 from PIL import Image
 
 from stylewatch.errors import LedgerError
-from stylewatch.ledger import LedgerReader
-from stylewatch.outputs import TEMPORARY
+from stylewatch.folders.outputs import TEMPORARY
+from stylewatch.state.ledger import LedgerReader
 from tests.faults.plugin.echo import digest
 
 ROOT = Path(__file__).parents[2]

@@ -8,9 +8,12 @@ import os
 import sys
 from pathlib import Path
 
+import stylewatch.app.serve
 import stylewatch.cli
-import stylewatch.serve
-from stylewatch import daemon, failpoints, intake, retries, settle
+from stylewatch import failpoints
+from stylewatch.folders import settle
+from stylewatch.host import daemon, intake
+from stylewatch.state import retries
 
 PLUGIN = Path(__file__).parent / "plugin"
 ROOT = Path(__file__).parents[2]

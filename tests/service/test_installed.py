@@ -172,7 +172,7 @@ def test_its_owner_can_ask_it_and_nobody_else(service):
     assert told["folders"][0]["done"] == 1
     refused = service.stylewatch("status", "--config", CONFIG, account="stranger", check=False)
     assert refused.returncode == 8
-    code = "from pathlib import Path; from stylewatch.remote import ask; "
+    code = "from pathlib import Path; from stylewatch.app.remote import ask; "
     code += "ask(Path('/var/lib/stylewatch'), 'pause')"
     refused = service.machine.run(sys.executable, "-c", code, account="stranger", check=False)
     assert "NotRunningError: the daemon in /var/lib/stylewatch belongs" in refused.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from booted import Machine, why_not
 
-from stylewatch.service import UNIT, render_unit, shipped_unit
+from stylewatch.faces.service import UNIT, render_unit, shipped_unit
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not())]
 
@@ -19,7 +19,7 @@ STAND_IN = """
 import os, signal, subprocess, sys, threading, time
 from pathlib import Path
 from stylewatch.domain import Event
-from stylewatch.notify import Notifier
+from stylewatch.faces.notify import Notifier
 
 state = Path(os.environ["STATE_DIRECTORY"])
 if (state / "broken").exists():

@@ -1,0 +1,1 @@
+"""Whole programs put together from the parts: serve, paint, look, examine."""

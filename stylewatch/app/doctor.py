@@ -1,0 +1,409 @@
+"""What `stylewatch doctor` looks at: each thing one line, ok or not, with the remedy.
+
+Every check stands alone and none can stop the others. TensorFlow is tried in another process, so
+that a crash of it is one more line. Knows nothing of how lines are shown.
+"""
+
+import copy
+import hashlib
+import json
+import os
+import pickle
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from stylewatch.domain import EngineSettings, JobState, StyleSettings
+from stylewatch.errors import ConfigError, PresetError, StylewatchError
+from stylewatch.faces.lines import short_path
+from stylewatch.faces.service import UNIT, service_status
+from stylewatch.folders.listing import network_devices
+from stylewatch.folders.watches import watch_limit
+from stylewatch.settings.config import Config, check, load_config
+from stylewatch.settings.presets import Presets, user_presets_dir
+from stylewatch.state.ledger import LedgerReader
+
+State = Literal["ok", "warning", "problem"]
+
+WEIGHTS_FILE: Final = "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
+WEIGHTS_MD5: Final = "253f8cb515780f3b799900260a226db6"
+"""Keras's own checksum of that file."""
+ENGINE_SECONDS: Final = 120.0
+SLOW: Final = 20.0
+"""Photos per hour below which a hint is due."""
+DIRECTORIES: Final = 200_000
+"""Directories are counted so far; more than any watch limit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One line."""
+
+    check: str
+    state: State
+    message: str
+    remedy: str = ""
+
+
+def ok(check_: str, message: str) -> Finding:
+    """Nothing to do."""
+    return Finding(check=check_, state="ok", message=message)
+
+
+def warning(check_: str, message: str, remedy: str = "") -> Finding:
+    """It works, but less well than it could."""
+    return Finding(check=check_, state="warning", message=message, remedy=remedy)
+
+
+def problem(check_: str, message: str, remedy: str = "") -> Finding:
+    """It does not work until something is done."""
+    return Finding(check=check_, state="problem", message=message, remedy=remedy)
+
+
+def trouble(check_: str, error: StylewatchError, remedy: str) -> Iterator[Finding]:
+    """A problem for the error and for each other one in the same file, remedies apart."""
+    others, error = getattr(error, "others", ()), copy.copy(error)
+    if isinstance(error, ConfigError):
+        error.others = ()
+    text = str(error).removesuffix(error.remedy).removesuffix(". ")
+    yield problem(check_, text, error.remedy or remedy)
+    for other in others:
+        yield from trouble(check_, other, remedy)
+
+
+def examine(file: Path | None, *, probe_seconds: float = 2.0) -> Iterator[Finding]:
+    """All findings, each as soon as it is known; `file` is the config, None when there is none."""
+    config, findings = _config(file)
+    engine = config.engine if config else EngineSettings()
+    yield from _alone("python", _python)
+    yield from findings
+    yield from _alone("presets", lambda: _presets(config))
+    if config:
+        yield from _alone("folders", lambda: _folders(config))
+        yield from _alone("watches", lambda: _watches(config))
+        yield from _alone("network", lambda: _network(config))
+        yield from _alone("disk", lambda: _disk(config))
+        yield from _alone("ledger", lambda: _ledger(config))
+    yield from _alone("weights", lambda: _weights(engine))
+    yield from _alone("engine", lambda: _engine(engine, probe_seconds))
+    yield from _alone("service", _service)
+
+
+def finding_dict(finding: Finding) -> dict[str, str]:
+    """For `--json`."""
+    return asdict(finding)
+
+
+def _alone(name: str, examine_one: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """The findings of one check; when it breaks down itself, that is the finding."""
+    try:
+        yield from examine_one()
+    except Exception as error:  # noqa: BLE001  (a doctor that dies of a disease is no doctor)
+        text = f"could not be examined: {type(error).__name__}: {error}"
+        yield problem(name, text, "Install stylewatch again; if that does not help, report this")
+
+
+def _python() -> Iterator[Finding]:
+    version = platform.python_version()
+    if sys.maxsize < 2**32:
+        yield problem("python", f"Python {version} with 32 bits", "Install a 64-bit Python")
+    else:
+        yield ok("python", f"Python {version} on {platform.system()} {platform.machine()}")
+
+
+# --- config, presets, folders ---------------------------------------------------------------------
+
+
+def _config(file: Path | None) -> tuple[Config | None, list[Finding]]:
+    if file is None:
+        text = "no config: ./stylewatch.yaml or ~/.config/stylewatch/stylewatch.yaml"
+        return None, [warning("config", text, "`stylewatch init` writes one")]
+    try:
+        config = load_config(file)
+    except StylewatchError as error:
+        return None, list(trouble("config", error, "Correct it"))
+    return config, [ok("config", f"{short_path(file)} with {len(config.folders)} folder(s)")]
+
+
+def _presets(config: Config | None) -> Iterator[Finding]:
+    presets = Presets.load(config.preset_dirs if config else [user_presets_dir()])
+    _, broken = presets.sorted_out()
+    for error in broken.values():
+        yield from trouble("presets", error, "Correct it, or delete it")
+    if not len(presets):
+        yield problem("presets", "there is none", "Install stylewatch again")
+    elif not broken:
+        yield ok("presets", f"{len(presets)} presets are fine")
+
+
+def _folders(config: Config) -> Iterator[Finding]:
+    errors = [error for error in check(config) if not isinstance(error, PresetError)]
+    for error in errors:
+        yield from trouble("folders", error, _folder_remedy(error))
+    for folder in config.folders:
+        if folder.output.is_dir():
+            yield from _write_trial(folder.output)
+    if not errors:
+        yield ok("folders", "inputs can be read, outputs can be written")
+
+
+def _folder_remedy(error: ConfigError) -> str:
+    path, text = error.received, str(error)
+    if "does not exist" in text:
+        return f"mkdir -p '{path}', or mount what it lies on"
+    if "is not a folder" in text:
+        return "Move that file away, or name another folder"
+    if "can't be read" in text:
+        return f"chmod u+rx '{path}', or run as its owner"
+    return f"chmod u+wx '{path}', or run as its owner"
+
+
+def _write_trial(folder: Path) -> Iterator[Finding]:
+    """Permissions can promise what a full quota or a read-only disk does not keep."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".stylewatch-", suffix=".tmp") as trial:
+            trial.write(b"stylewatch")
+            trial.flush()
+            os.fsync(trial.fileno())
+    except OSError as error:
+        text = f"{short_path(folder)} can't be written: {error.strerror}"
+        yield problem("folders", text, "Free space, mount it writable, or change its permissions")
+
+
+def _watches(config: Config) -> Iterator[Finding]:
+    needed = sum(_directories(folder.input) for folder in config.folders)
+    limit = watch_limit()
+    remedy = f"sudo sysctl fs.inotify.max_user_watches={max(524288, needed * 2)}"
+    if needed >= limit:
+        text = f"{needed} folders to watch, but the limit is {limit}: some are scanned instead"
+        yield problem("watches", text, remedy)
+    elif needed > limit // 2:
+        yield warning("watches", f"{needed} folders to watch, and the limit is {limit}", remedy)
+    else:
+        yield ok("watches", f"{needed} folder(s) to watch, the limit is {limit}")
+    instances = _number("/proc/sys/fs/inotify/max_user_instances")
+    if instances is not None and instances < 4 + len(config.folders):
+        text = f"only {instances} inotify instances for each user"
+        yield warning("watches", text, "sudo sysctl fs.inotify.max_user_instances=512")
+
+
+def _directories(root: Path) -> int:
+    count = 0
+    for count, _ in enumerate(os.walk(root), start=1):
+        if count >= DIRECTORIES:
+            break
+    return count
+
+
+def _number(file: str) -> int | None:
+    try:
+        return int(Path(file).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def _network(config: Config) -> Iterator[Finding]:
+    devices = network_devices(Path("/proc/self/mountinfo").read_text(encoding="utf-8"))
+    for folder in config.folders:
+        if _device(folder.input) in devices:
+            text = f"{short_path(folder.input)} is on a network: looked through every "
+            text += f"{config.rescan_seconds:g} s, as others' writes cause no event"
+            yield warning("network", text, "A local folder is noticed at once")
+    if _device(config.state_dir) in devices:
+        text = f"the ledger in {short_path(config.state_dir)} is on a network file system"
+        yield problem("network", text, "Set `state_dir:` to a folder on a local disk")
+
+
+def _device(path: Path) -> int:
+    there = next(place for place in (path, *path.parents) if place.exists())
+    return there.stat().st_dev
+
+
+def _disk(config: Config) -> Iterator[Finding]:
+    places = dict.fromkeys([*(folder.output for folder in config.folders), config.state_dir])
+    for path in places:
+        there = next(place for place in (path, *path.parents) if place.exists())
+        free = shutil.disk_usage(there).free
+        text = f"{free / 1e9:.1f} GB free for {short_path(path)}"
+        if free < config.min_free:
+            remedy = f"Free some: below {config.min_free / 1e9:g} GB (`min_free`) an output pauses"
+            yield problem("disk", text, remedy)
+        elif free < 2 * config.min_free:
+            yield warning("disk", text, "Free some soon")
+        else:
+            yield ok("disk", text)
+
+
+def _ledger(config: Config) -> Iterator[Finding]:
+    file = config.state_dir / "ledger.db"
+    if not file.exists():
+        yield ok("ledger", f"{short_path(file)} will be made by the first run")
+        return
+    try:
+        reader = LedgerReader(file)
+        try:
+            counts = reader.counts()
+        finally:
+            reader.close()
+    except Exception as error:  # noqa: BLE001  (SQLite's errors are the ledger's own business)
+        remedy = "The next start sets it aside and learns from the results what is done"
+        yield problem("ledger", f"{short_path(file)} can't be read: {error}", remedy)
+        return
+    states = [state for folder in counts.values() for state in folder.items()]
+    failed = sum(count for state, count in states if state is JobState.QUARANTINED)
+    text = f"{short_path(file)} with {sum(count for _, count in states)} job(s)"
+    if failed:
+        remedy = "`stylewatch jobs --failed` tells why; `stylewatch retry --all` tries again"
+        yield warning("ledger", f"{text}, {failed} of them set aside", remedy)
+    else:
+        yield ok("ledger", text)
+
+
+# --- the engine -----------------------------------------------------------------------------------
+
+
+def _weights(engine: EngineSettings) -> Iterator[Finding]:
+    if engine.features == "builtin":
+        yield ok("weights", "the built-in features need none")
+        return
+    own = engine.weights != "imagenet"
+    file = Path(engine.weights) if own else keras_weights()
+    fetch = "`stylewatch weights fetch` where there is a network, or `features: builtin`"
+    if not file.is_file():
+        text = f"{short_path(file)} does not exist"
+        if own:
+            yield problem("weights", text, "Correct `weights:`, or put the file back")
+        elif engine.features == "auto":
+            yield warning(
+                "weights", f"{text}: the built-in features paint if a download fails", fetch
+            )
+        else:
+            yield problem("weights", text, fetch)
+    elif own:
+        yield ok("weights", f"{short_path(file)}, {file.stat().st_size / 1e6:.0f} MB")
+    elif _md5(file) == WEIGHTS_MD5:
+        yield ok("weights", f"VGG19 in {short_path(file)}, checksum right")
+    else:
+        text = f"{short_path(file)} is damaged: its checksum is wrong"
+        yield problem("weights", text, f"rm '{file}', then {fetch}")
+
+
+def keras_weights() -> Path:
+    """Where Keras keeps its download of VGG19."""
+    home = os.environ.get("KERAS_HOME") or "~/.keras"
+    return Path(home, "models", WEIGHTS_FILE).expanduser()
+
+
+def _md5(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+_ENGINE_PROGRAM: Final = """
+import json, sys
+def tell(**words): print("\\n" + json.dumps(words), flush=True)
+import keras
+backend = keras.backend.backend()
+tell(backend=backend, keras=keras.__version__, version=__import__(backend).__version__)
+from stylewatch.engine.backend import device
+found = device()
+tell(device=found.name, fast_bfloat16=found.fast_bfloat16)
+import pickle
+from stylewatch.jobs.styletransfer import probe_speed
+from stylewatch.engine.transfer import plan_scales
+engine, seconds, settings = pickle.loads(bytes.fromhex(sys.argv[1]))
+cost = sum(scale.cost for scale in plan_scales(1024, 768, settings))
+tell(**probe_speed(engine, seconds), evaluations_per_photo=cost / 384**2)
+"""
+
+
+def _engine(engine: EngineSettings, seconds: float) -> Iterator[Finding]:
+    words: dict[str, Any] = {}
+    told = pickle.dumps((engine, seconds, _usual_settings()))
+    command = [sys.executable, "-c", _ENGINE_PROGRAM, told.hex()]
+    environ = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    try:
+        done = subprocess.run(  # noqa: S603
+            command, capture_output=True, timeout=ENGINE_SECONDS, check=False, env=environ
+        )
+    except subprocess.TimeoutExpired:
+        yield problem("engine", f"no answer within {ENGINE_SECONDS:g} s", "Close other programs")
+        return
+    for line in done.stdout.decode(errors="replace").splitlines():
+        if line.startswith("{"):
+            words |= json.loads(line)
+    yield from _engine_findings(words)
+    if done.returncode:
+        yield _engine_failure(words, done.returncode, done.stderr.decode(errors="replace"))
+
+
+def _engine_findings(words: dict[str, Any]) -> Iterator[Finding]:
+    if "version" in words:
+        yield ok("tensorflow", f"{words['backend']} {words['version']}, Keras {words['keras']}")
+    if "device" in words:
+        fast = "bfloat16" if words["fast_bfloat16"] else "float32 (no fast bfloat16 here)"
+        yield ok("device", f"{words['device']}: {fast}")
+    if "evaluations_per_second" in words:
+        rate = float(words["evaluations_per_second"])
+        hourly = 3600 * rate / float(words["evaluations_per_photo"])
+        text = f"{rate:.1f} evaluations/s at 384 px in {words['precision']}"
+        text += f" with {words['features']}: about {hourly:.0f} photos/h at 1024 px"
+        if hourly >= SLOW:
+            yield ok("speed", text)
+        else:
+            yield warning(
+                "speed", text, "Quicker: a smaller `max_side`, `features: builtin`, a GPU"
+            )
+
+
+def _usual_settings() -> StyleSettings:
+    """Of the preset that all others build on."""
+    try:
+        return Presets.load()["painting"].settings
+    except PresetError:
+        return StyleSettings()
+
+
+def _service() -> Iterator[Finding]:
+    found = [(scope, service_status(user=scope == "--user")) for scope in ("", "--user")]
+    installed = [(scope, status) for scope, status in found if status.unit]
+    for scope, status in installed:
+        words = " ".join(["the service", *([scope] if scope else [])])
+        text = f"{words} is {status.state or 'unknown'}: {status.text or status.result}"
+        if status.state in {"active", "reloading"} and status.enabled:
+            yield ok("service", text)
+        elif status.state in {"active", "reloading", "activating"}:
+            yield warning("service", f"{text}, not enabled", f"systemctl {scope} enable {UNIT}")
+        else:
+            remedy = f"`journalctl {scope} -u stylewatch -e` tells why"
+            yield problem("service", text, remedy)
+    if not installed:
+        yield ok("service", "not installed; `stylewatch service install --user` would")
+
+
+def _engine_failure(words: dict[str, Any], code: int, stderr: str) -> Finding:
+    stage = "speed" if "device" in words else "device" if "version" in words else "tensorflow"
+    last = next((line for line in reversed(stderr.splitlines()) if line.strip()), "").strip()
+    if code == -signal.SIGILL:
+        text, remedy = (
+            "it crashes: this processor lacks what it was built for",
+            "Install a build of TensorFlow for this processor",
+        )
+    elif code < 0:
+        text, remedy = (
+            f"it crashes ({signal.Signals(-code).name})",
+            "Install it again: pip install --force-reinstall tensorflow",
+        )
+    elif "ModuleNotFoundError" in last or "ImportError" in last:
+        text, remedy = f"it can't be imported: {last}", "pip install --force-reinstall stylewatch"
+    else:
+        text = last or f"it ended with code {code}"
+        remedy = "Install stylewatch again; if that does not help, report this"
+    return problem(stage, text, remedy)

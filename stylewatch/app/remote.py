@@ -1,0 +1,160 @@
+"""Talking to a running daemon, by the socket that `stylewatch.faces.control` serves and documents.
+
+`ask` for one question, `Client` for several or for events. Whatever keeps the daemon from
+answering is a `NotRunningError` in clear words. Knows nothing of what the answers mean.
+"""
+
+import contextlib
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from stylewatch.domain import Event
+from stylewatch.errors import NotRunningError
+from stylewatch.faces.lines import visible
+from stylewatch.faces.wire import SOCKET, VERSION, dial, error_of, event_of, line_of
+
+SYSTEM_STATE: Final = Path("/var/lib/stylewatch")
+"""Where systemd's system service has its state."""
+ANSWER_SECONDS: Final = 10.0
+
+
+def ask(state_dir: Path, command: str, /, **arguments: Any) -> Any:
+    """One question to the daemon of that state directory.
+
+    Raises:
+        NotRunningError: there is no daemon, or it does not answer, or not to us.
+        StylewatchError: the daemon's own no.
+    """
+    with Client(state_dir) as client:
+        return client.ask(command, **arguments)
+
+
+def find_state_dir(state_dir: Path, config: Path | None) -> Path:
+    """Where the daemon of this config keeps its state.
+
+    That is the config's own `state_dir`, unless only the system's service runs, whose directory
+    systemd chose, and it runs with this very config.
+    """
+    if state_dir == SYSTEM_STATE or _config_of(state_dir) is not None:
+        return state_dir
+    theirs = _config_of(SYSTEM_STATE)
+    if theirs is not None and (config is None or theirs == str(config.absolute())):
+        return SYSTEM_STATE
+    return state_dir
+
+
+def _config_of(state_dir: Path) -> str | None:
+    """The config of the daemon that answers there; None when none does."""
+    try:
+        with Client(state_dir, timeout=2.0) as client:
+            return str(client.about.get("config"))
+    except NotRunningError:
+        return None
+
+
+class Client:
+    """A line to a running daemon; use it in `with`, and but for `close` in one thread.
+
+    Raises:
+        NotRunningError: there is no daemon, or it does not answer, or not to us.
+    """
+
+    def __init__(self, state_dir: Path, timeout: float = ANSWER_SECONDS) -> None:
+        self._state_dir = state_dir
+        self._socket = self._connect(timeout)
+        self._lines = self._socket.makefile("rb")
+        try:
+            self.about = self._greeting()
+            """Who answered: `version`, `pid`, `config`."""
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        """The line is open already."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Hang up."""
+        self.close()
+
+    def close(self) -> None:
+        """Hang up, from any thread: a loop over `events` ends."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(ValueError):  # another thread reads: it closes with that
+            self._lines.close()
+        self._socket.close()
+
+    def ask(self, command: str, **arguments: Any) -> Any:
+        """The daemon's answer; its error is raised here."""
+        try:
+            self._socket.sendall(line_of({"do": command, "with": arguments}))
+        except OSError as error:
+            raise self._nobody("it hung up") from error
+        while (words := self._read()) and "ok" not in words:
+            pass
+        if not words:
+            raise self._nobody("it ended before it answered")
+        if not words["ok"]:
+            raise error_of(words.get("error") or {})
+        return words.get("answer")
+
+    def events(self) -> Iterator[Event]:
+        """Events from now on, after those that tell how things stand; ends with the daemon."""
+        self.ask("events")
+        with contextlib.suppress(OSError, ValueError):  # closed by ourselves
+            self._socket.settimeout(None)
+            while words := self._read():
+                if "event" in words:
+                    yield event_of(words)
+
+    def _connect(self, timeout: float) -> socket.socket:
+        try:
+            return dial(self._state_dir / SOCKET, timeout)
+        except PermissionError as error:
+            raise NotRunningError(
+                f"the daemon in {visible(self._state_dir)} belongs to another user",
+                remedy="Talk to it as that user, or with sudo",
+            ) from error
+        except (TimeoutError, BlockingIOError) as error:
+            raise self._nobody("it does not answer") from error
+        except OSError as error:
+            raise self._nobody() from error
+
+    def _greeting(self) -> dict[str, Any]:
+        words = self._read()
+        if "error" in words:
+            raise NotRunningError(str(error_of(words["error"])))
+        if words.get("stylewatch") != VERSION:
+            raise self._nobody("it is of another version; restart it" if words else "it hung up")
+        return words
+
+    def _read(self) -> dict[str, Any]:
+        """The next line; empty when the daemon hung up."""
+        try:
+            line = self._lines.readline()
+        except TimeoutError as error:
+            raise self._nobody("it does not answer") from error
+        except ConnectionError:
+            return {}
+        with contextlib.suppress(ValueError):
+            words = json.loads(line)
+            if isinstance(words, dict):
+                return words
+        return {}
+
+    def _nobody(self, why: str = "") -> NotRunningError:
+        return NotRunningError(
+            f"no stylewatch daemon for {visible(self._state_dir)}" + (f": {why}" if why else ""),
+            remedy="`stylewatch run` starts one; `stylewatch service status` tells of the service",
+        )

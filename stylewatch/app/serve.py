@@ -1,0 +1,190 @@
+"""The daemon with all that is around it: its parts, its face, its signals.
+
+What `watch` and `run` do. Knows nothing of the command line.
+"""
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent import futures
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from stylewatch.domain import EngineSettings, Event, JobRequest, Outcome, Step
+from stylewatch.engine.images import probe, read_facts, structural_end
+from stylewatch.faces.console import LiveConsole, open_console
+from stylewatch.faces.control import ControlServer
+from stylewatch.faces.lines import LogFormat
+from stylewatch.faces.metrics import Metrics, MetricsServer
+from stylewatch.faces.notify import Notifier
+from stylewatch.faces.terminal import on_signals
+from stylewatch.host.daemon import Daemon, Parts
+from stylewatch.jobs.executors import open_executor
+from stylewatch.settings.config import Config, Folder
+from stylewatch.state.locks import Locks
+
+LOOK_SECONDS = 2.0  # how often the config's files are looked at
+SIGNAL_SECONDS = 0.2  # the longest a signal waits to be obeyed
+STATUS_SECONDS = 5.0  # for the daemon to answer whoever reads the metrics
+CHATTER = "chatter.log"
+"""In the state directory: what libraries and workers said."""
+
+
+def run_in_worker(
+    request: JobRequest, engine: EngineSettings, *, report: Callable[[Step], None]
+) -> Outcome:
+    """One job, in the worker's process: only there are the network's libraries loaded."""
+    from stylewatch.jobs.worker import run_job  # noqa: PLC0415
+
+    return run_job(request, engine, report=report)
+
+
+def serve(load: Callable[[], Config], *, version: str, log_format: LogFormat = "text") -> None:
+    """Run the daemon until a signal, `q` or a command ends it.
+
+    Raises:
+        LockedError: another daemon has the state directory or one of the folders.
+    """
+    config = load()
+    _refuse_a_second(config)
+    sinks: list[Callable[[Event], None]] = []
+
+    def tell(event: Event) -> None:
+        for sink in sinks:
+            sink(event)
+
+    daemon = Daemon(config, _parts(), tell, load=load)
+    notifier = Notifier(lambda: not daemon.lost)
+    metrics = Metrics(lambda: daemon.ask("status").result(STATUS_SECONDS))
+    on_change = _OnChange(daemon)
+    stop = threading.Event()
+    asked: deque[Callable[[], None]] = deque()
+
+    def end() -> None:
+        stop.set()
+        daemon.wake()
+
+    def reload() -> None:
+        notifier.reloading()
+        daemon.ask("reload").add_done_callback(lambda _: notifier.ready())
+
+    def after_tick(now: float) -> None:
+        notifier.beat(now)
+        on_change.look(now)
+
+    port = config.metrics_port
+    about = {"version": version, "config": config.file and str(config.file.absolute())}
+    with (
+        open_console(
+            log_format=log_format,
+            title=version,
+            on_quit=end,
+            on_pause=lambda wanted: _pause(daemon, wanted=wanted),
+            chatter=config.state_dir / CHATTER,
+            thumbnail=thumbnail,
+        ) as console,
+        ControlServer(config.state_dir, daemon.ask, about) as control,
+        MetricsServer(port, metrics.text) if port else nullcontext(),
+        # Handlers only leave word: they may interrupt a holder of any lock.
+        # A terminal that is closed ends us; a service without one is asked to reload.
+        on_signals(
+            partial(asked.append, end),
+            hang_up=partial(asked.append, end if isinstance(console, LiveConsole) else reload),
+        ),
+        ThreadPoolExecutor(1, thread_name_prefix="daemon") as pool,
+    ):
+        sinks += [console, control, notifier, *([metrics] if port else [])]
+        for folder in config.folders:
+            tell(_watching(folder))
+        _wait(pool.submit(daemon.run, stop, after_tick), asked)
+
+
+def _wait(daemon: "Future[None]", asked: deque[Callable[[], None]]) -> None:
+    """Until the daemon ends, doing what signals ask for; never without a time-out.
+
+    A signal that comes in the instant before an endless wait begins would be handled only when
+    that wait is over.
+    """
+    while not daemon.done():
+        futures.wait([daemon], timeout=SIGNAL_SECONDS)
+        while asked:
+            asked.popleft()()
+    daemon.result()
+
+
+def _watching(folder: Folder) -> Event:
+    message = f"{folder.input} → {folder.output}"
+    return Event(kind="watching", message=message, folder=folder.name, path=str(folder.input))
+
+
+def _pause(daemon: Daemon, *, wanted: bool) -> None:
+    daemon.ask("pause" if wanted else "resume")  # what comes of it is told as an event
+
+
+@dataclass
+class _OnChange:
+    """Has the config read again when its file or a preset's has changed and then rested."""
+
+    daemon: Daemon
+    _next: float = -math.inf
+    _read: dict[Path, tuple[int, int, int]] | None = None
+    _seen: dict[Path, tuple[int, int, int]] | None = None
+
+    def look(self, now: float) -> None:
+        """In the daemon's thread, after each of its ticks."""
+        config = self.daemon.config
+        if now < self._next or config.file is None:
+            return
+        self._next = now + LOOK_SECONDS
+        presets = (file for folder in config.preset_dirs for file in folder.glob("*.y*ml"))
+        seen = {file: _state_of(file) for file in (config.file, *presets)}
+        if self._read is None:
+            self._read = seen
+        elif seen not in (self._read, self._seen):
+            self._seen = seen  # somebody is at it: one more look
+        elif seen != self._read:
+            self._read = seen
+            self.daemon.ask("reload")
+
+
+def _state_of(file: Path) -> tuple[int, int, int]:
+    try:
+        stat = file.stat()
+    except OSError:
+        return (0, 0, 0)
+    return (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+def _refuse_a_second(config: Config) -> None:
+    """Say it before the screen is taken; the daemon locks again, and for good."""
+    locks = Locks()
+    try:
+        locks.hold_state(config.state_dir)
+        for folder in config.folders:
+            locks.hold_folder(folder.input)
+    finally:
+        locks.release()
+
+
+def _parts() -> Parts:
+    return Parts(
+        open_executor=lambda config, on_event: open_executor(
+            config.workers, config.engine, on_event, log=config.state_dir / CHATTER
+        ),
+        run_job=run_in_worker,
+        probe=probe,
+        structural_end=structural_end,
+        read_facts=read_facts,
+    )
+
+
+def thumbnail(file: Path, width: int, height: int) -> Any:
+    """For the console's pictures; what opens them is loaded when the first is shown."""
+    from stylewatch.faces.preview import thumbnail  # noqa: PLC0415
+
+    return thumbnail(file, width, height)

@@ -1,0 +1,1 @@
+"""The command line, by what one wants to do; each module is one group of commands."""

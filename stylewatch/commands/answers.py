@@ -1,0 +1,59 @@
+"""What commands give: results on stdout, everything else on stderr, one line each."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import typer
+
+from stylewatch.errors import ConfigError, ExitCode
+from stylewatch.faces.lines import jsonable, visible
+
+
+def complain(line: str) -> None:
+    """One line on stderr; a stderr that is gone is no further trouble."""
+    with suppress(OSError):
+        typer.echo(f"stylewatch: {visible(line)}", err=True)
+
+
+def answer(data: object, text: str, *, as_json: bool) -> None:
+    """The command's result on stdout."""
+    if as_json:
+        typer.echo(json.dumps(data, indent=2, default=str))
+    elif text:
+        typer.echo(text)
+
+
+def say_path(path: Path) -> None:
+    """A path on stdout: to a terminal made safe, to a program as it is, byte for byte."""
+    if sys.stdout.isatty():
+        typer.echo(visible(path))
+    else:
+        typer.echo(os.fsencode(path))
+
+
+def report_errors(errors: Sequence[ConfigError], fine: str, *, as_json: bool) -> None:
+    """What is wrong, each with its own line, and exit code 3; or that all is fine."""
+    for error in errors:
+        error.others = ()  # each has its own line
+    if as_json:
+        answer([jsonable(vars(error)) for error in errors], "", as_json=True)
+    else:
+        for error in errors:
+            complain(str(error))
+        if not errors:
+            typer.echo(fine, err=True)
+    if errors:
+        raise typer.Exit(ExitCode.CONFIG)
+
+
+def chatter() -> Path:
+    """Where what libraries say goes while a command runs."""
+    from stylewatch.settings.config import default_state_dir  # noqa: PLC0415  (pydantic is slow to import)
+
+    with suppress(OSError):
+        default_state_dir().mkdir(parents=True, exist_ok=True, mode=0o700)
+    return default_state_dir() / "chatter.log"

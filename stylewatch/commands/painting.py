@@ -1,0 +1,155 @@
+"""Commands that paint here and now: demo and apply."""
+# ruff: noqa: PLC0415  (what a command needs is imported when it runs)
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from stylewatch.commands.answers import answer, chatter, say_path
+from stylewatch.commands.options import (
+    DEFAULT_PRESET,
+    ENGINE,
+    TRY,
+    Asked,
+    Features,
+    Json,
+    Output,
+    PresetNames,
+    Styles,
+    Weights,
+    command,
+)
+from stylewatch.domain import EngineSettings
+from stylewatch.errors import ExitCode, StylewatchError
+
+if TYPE_CHECKING:
+    from stylewatch.app.paint import Painted, Task
+
+DEMO_PHOTO = Path(__file__).parent.parent / "data" / "demo.jpg"
+
+app = typer.Typer()
+
+
+@command(app, panel=TRY)
+def demo(
+    *,
+    output: Output = Path("demo"),
+    preset: Annotated[
+        str, typer.Option("--preset", "-p", metavar="NAME", help="The style to show.")
+    ] = DEFAULT_PRESET,
+    weights: Weights = "",
+    features: Features = None,
+    as_json: Json = False,
+) -> None:
+    """Paint the photo that comes with stylewatch, to see that it works here.
+
+    Needs no network and no set-up: where VGG19's weights can't be had, the built-in features
+    paint. Says which were used and where the picture is.
+
+    Examples:
+      stylewatch demo
+      stylewatch demo --preset ink -o ~/Desktop
+    """
+    from stylewatch.app.paint import choose_presets, engine_for, plan
+    from stylewatch.settings.presets import known_presets
+
+    overrides = {"features": features} if features else {}
+    chosen = choose_presets(known_presets(), [preset], [], overrides)
+    paint_and_tell(plan([DEMO_PHOTO], chosen, output), engine_for(weights), as_json=as_json)
+
+
+@command(app, panel=TRY)
+def apply(
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO", help="Photos to paint.")],
+    *,
+    preset: PresetNames = None,
+    style: Styles = None,
+    output: Output = Path(),
+    max_side: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PIXELS|photo", rich_help_panel=ENGINE,
+            help="Longer side of the result, never larger than the photo; `photo`: its own size.",
+        ),
+    ] = None,
+    weights: Weights = "",
+    features: Features = None,
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"] | None,
+        typer.Option(rich_help_panel=ENGINE, help="Of the features."),
+    ] = None,
+    optimizer: Annotated[
+        Literal["lbfgs", "lbfgs-scipy", "adam"] | None,
+        typer.Option(rich_help_panel=ENGINE, help="What lowers the loss."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", rich_help_panel=ENGINE,
+            help="Any key of a preset: --set strength=30 --set output.quality=80. Repeatable.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Paint photos here and now, without a daemon.
+
+    Makes a picture of each photo in each style, named PHOTO--PRESET, in the folder OUT (or, for
+    one picture, under the very name OUT). Nothing is ever overwritten. A photo that can't be
+    painted fails alone; the exit code is then 1, or, when none could be painted, tells why.
+    The paths of the results go to stdout.
+
+    Examples:
+      stylewatch apply beach.jpg --preset nocturne
+      stylewatch apply *.jpg -p ink -p woodcut -o painted --max-side 2048
+      stylewatch apply beach.jpg --style monet.jpg -o beach-monet.png
+      stylewatch apply beach.jpg -p nocturne --set strength=30 --set colour=photo
+    """
+    from stylewatch.app.paint import choose_presets, engine_for, parse_settings, plan
+    from stylewatch.settings.presets import known_presets
+
+    overrides = parse_settings(settings or [])
+    if max_side is not None:
+        overrides["max_side"] = int(max_side) if max_side.isdigit() else max_side
+    named = {"features": features, "precision": precision, "optimizer": optimizer}
+    overrides |= {key: value for key, value in named.items() if value is not None}
+    tasks = plan(
+        photos, choose_presets(known_presets(), preset or [], style or [], overrides), output
+    )
+    paint_and_tell(tasks, engine_for(weights), as_json=as_json)
+
+
+def paint_and_tell(tasks: "Sequence[Task]", engine: EngineSettings, *, as_json: bool) -> None:
+    """Paint the tasks, telling results on stdout; raises or exits when photos failed."""
+    from stylewatch.app.paint import paint_all
+    from stylewatch.faces.console import open_bars
+    from stylewatch.faces.terminal import on_signals
+
+    errors: list[StylewatchError] = []
+    with (
+        on_signals(_interrupt),
+        open_bars(log_format=Asked.log_format, chatter=chatter()) as console,
+    ):
+        painted: list[Painted] = []
+        for result in paint_all(tasks, engine, console):
+            if isinstance(result, StylewatchError):
+                errors.append(result)
+            else:
+                painted.append(result)
+    for one in painted:
+        if not as_json:
+            say_path(one.output)
+    if as_json:
+        answer([one.as_dict() for one in painted], "", as_json=True)
+    elif painted:
+        used = dict.fromkeys(one.rendered.facts.get("features", "") for one in painted)
+        typer.echo(f"painted with {' and '.join(used)}", err=True)
+    if errors:
+        codes = {error.exit_code for error in errors}
+        same = not painted and len(codes) == 1
+        raise typer.Exit(codes.pop() if same else ExitCode.FAILED)
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt

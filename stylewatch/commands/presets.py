@@ -1,0 +1,115 @@
+"""`stylewatch presets`: the styles there are, and one's own."""
+# ruff: noqa: PLC0415  (what a command needs is imported when it runs)
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stylewatch.commands.answers import answer, report_errors
+from stylewatch.commands.options import Features, Json, Output, Weights, command
+from stylewatch.commands.painting import DEMO_PHOTO, paint_and_tell
+
+app = typer.Typer(no_args_is_help=True, help="The styles there are, and your own.")
+
+
+@command(app, "list")
+def presets_list(*, as_json: Json = False) -> None:
+    """List all presets: the shipped ones and your own from ~/.config/stylewatch/presets."""
+    from stylewatch.settings.presets import known_presets
+
+    sound, broken = known_presets().sorted_out()
+    rows = sorted(
+        [
+            *((name, preset.description, bool(preset.style)) for name, preset in sound.items()),
+            *((name, f"broken: {error}", False) for name, error in broken.items()),
+        ]
+    )
+    width = max((len(name) for name, _, _ in rows), default=0)
+    text = "\n".join(
+        f"{name:<{width}}  {description}{'' if style else '  (needs --style IMAGE)'}"
+        for name, description, style in rows
+    )
+    data = [
+        {"name": name, "description": description, "has_style": style}
+        for name, description, style in rows
+    ]
+    answer(data, text, as_json=as_json)
+
+
+@command(app, "show")
+def presets_show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A preset's name.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Show every value of a preset, and which file it comes from."""
+    from stylewatch.faces.lines import jsonable, visible
+    from stylewatch.settings.presets import known_presets
+
+    presets = known_presets()
+    rows = presets.explain(name)
+    lines = [f"# {visible(presets.origin(name))}"]
+    for row in rows:
+        value = visible(json.dumps(jsonable(row.value), ensure_ascii=False))
+        lines.append(f"{row.key}: {value}" + (f"   # {row.preset}" if row.preset else ""))
+    data = {row.key: jsonable(row._asdict()) for row in rows}
+    answer(data, "\n".join(lines), as_json=as_json)
+
+
+@command(app, "check")
+def presets_check(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FILE", help="Presets' YAML files; all presets without any."),
+    ] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Check presets: every error with its file, line, column and key.
+
+    Examples:
+      stylewatch presets check
+      stylewatch presets check ./mine.yaml
+    """
+    from stylewatch.settings.presets import check, known_presets, user_presets_dir
+
+    presets = known_presets()
+    files = files or [presets.origin(name) for name in presets]
+    errors = [error for file in files for error in check(file, [user_presets_dir()])]
+    report_errors(errors, f"{len(files)} presets are fine", as_json=as_json)
+
+
+@command(app, "preview")
+def presets_preview(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A preset, or its YAML file.")],
+    photo: Annotated[
+        Path | None, typer.Argument(metavar="PHOTO", help="Otherwise the demo's photo.")
+    ] = None,
+    *,
+    output: Output = Path(),
+    side: Annotated[
+        int, typer.Option(min=64, max=1024, help="Longer side of the sample in pixels.")
+    ] = 256,
+    weights: Weights = "",
+    features: Features = None,
+) -> None:
+    """Paint a small sample, to see what a preset does before a night's work.
+
+    What it shows at 256 or 384 pixels is what the whole picture will look like.
+
+    Examples:
+      stylewatch presets preview ink beach.jpg
+      stylewatch presets preview ./mine.yaml beach.jpg --side 384
+    """
+    from stylewatch.app.paint import choose_presets, engine_for, plan
+    from stylewatch.settings.presets import known_presets
+
+    overrides: dict[str, Any] = {"max_side": side} | ({"features": features} if features else {})
+    [preset] = choose_presets(known_presets(), [name], [], overrides)
+    preset = replace(preset, name=f"{preset.name}-preview")
+    paint_and_tell(
+        plan([photo or DEMO_PHOTO], [preset], output), engine_for(weights), as_json=False
+    )

@@ -1,0 +1,179 @@
+"""Commands that set up and check: config, weights, doctor and service."""
+# ruff: noqa: PLC0415  (what a command needs is imported when it runs)
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stylewatch.commands.answers import answer, chatter, report_errors, say_path
+from stylewatch.commands.options import SET_UP, ConfigPath, Json, command
+from stylewatch.errors import ConfigError, ExitCode, WeightsError
+
+app = typer.Typer()
+config_app = typer.Typer(no_args_is_help=True, help="stylewatch.yaml: check it, describe it.")
+weights_app = typer.Typer(no_args_is_help=True, help="The VGG19 network's weights.")
+service_app = typer.Typer(no_args_is_help=True, help="stylewatch in the background, by systemd.")
+
+
+@command(config_app, "check")
+def config_check(
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="The config.")] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Check the config: each error with file, line, column, key, and what was expected.
+
+    Also names what keeps a valid config from working just now: folders that are missing or
+    closed to us, a weights file that can't be read.
+    """
+    from stylewatch.settings.config import check, find_config, load_config
+
+    file = find_config(file)
+    try:
+        errors = check(load_config(file))
+    except ConfigError as error:
+        errors = [error, *error.others]
+    report_errors(errors, f"{file} is fine", as_json=as_json)
+
+
+@command(config_app, "schema")
+def config_schema(
+    *,
+    preset: Annotated[
+        bool, typer.Option("--preset", help="Of a preset's file instead of stylewatch.yaml.")
+    ] = False,
+) -> None:
+    """Print the JSON Schema, with which an editor completes and checks the YAML."""
+    from stylewatch.settings.config import config_schema as schema_of_config
+    from stylewatch.settings.presets import preset_schema
+
+    answer(preset_schema() if preset else schema_of_config(), "", as_json=True)
+
+
+@command(weights_app, "path")
+def weights_path() -> None:
+    """Print where Keras keeps its copy of VGG19's weights; exit code 5 when it is not there."""
+    from stylewatch.app.doctor import keras_weights
+
+    file = keras_weights()
+    say_path(file)
+    if not file.is_file():
+        raise WeightsError("the weights are not there", remedy="`stylewatch weights fetch`")
+
+
+@command(weights_app, "fetch")
+def weights_fetch() -> None:
+    """Download VGG19's weights (80 MB) once, ahead of the first photo.
+
+    Keras keeps them in ~/.keras/models and checks their hash. Behind a proxy, set https_proxy;
+    without a network, copy the file there, or name it with `weights: PATH`.
+    """
+    from stylewatch.app.doctor import keras_weights
+    from stylewatch.faces.terminal import stderr_for_us
+
+    with stderr_for_us(chatter()), redirect_stdout(sys.stderr):
+        from stylewatch.engine.features import load_vgg19
+
+        load_vgg19()
+    say_path(keras_weights())
+
+
+@command(app, panel=SET_UP)
+def doctor(
+    *,
+    config: ConfigPath = None,
+    as_json: Json = False,
+) -> None:
+    """Look at everything that stylewatch needs, and say what is wrong and what to do.
+
+    Python, config, presets, folders and their permissions, inotify limits, network file systems,
+    disk space, ledger, weights, TensorFlow and what it runs on, speed, service. Each line is ok,
+    a warning (!) or a problem (✗); the exit code is 1 when there is a problem.
+    """
+    from stylewatch.app.doctor import examine
+    from stylewatch.faces.lines import jsonable, visible
+    from stylewatch.settings.config import find_config
+
+    try:
+        file: Path | None = find_config(config)
+    except ConfigError:
+        file = None
+    findings = []
+    for finding in examine(file):
+        findings.append(finding)
+        if not as_json:
+            mark = {"ok": "✓", "warning": "!", "problem": "✗"}[finding.state]
+            typer.echo(f"{mark} {finding.check:<10}  {visible(finding.message)}")
+            if finding.remedy:
+                typer.echo(f"{'':<14}→ {visible(finding.remedy)}")
+    if as_json:
+        answer([jsonable(finding) for finding in findings], "", as_json=True)
+    if any(finding.state == "problem" for finding in findings):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+User = Annotated[
+    bool, typer.Option("--user", help="A service of your own, without root, from your login on.")
+]
+
+
+@command(service_app, "install")
+def service_install(
+    *,
+    user: User = False,
+    config: ConfigPath = None,
+    account: Annotated[
+        str, typer.Option(metavar="NAME", help="Whom it runs as; otherwise who used sudo.")
+    ] = "",
+    no_start: Annotated[bool, typer.Option("--no-start", help="Do not start it now.")] = False,
+) -> None:
+    """Write the unit for this config, enable it and start it.
+
+    It may write to the folders of the config and to nothing else. After a change of the folders
+    in the config, install it again.
+
+    Examples:
+      stylewatch service install --user
+      sudo stylewatch service install --config /etc/stylewatch.yaml --account anna
+    """
+    from stylewatch.faces.service import install
+    from stylewatch.settings.config import find_config, load_config
+
+    file = find_config(config)
+    lines = install(
+        user=user,
+        config=file,
+        writable=load_config(file).written(),
+        account=account,
+        start=not no_start,
+    )
+    typer.echo("\n".join(lines), err=True)
+
+
+@command(service_app, "uninstall")
+def service_uninstall(*, user: User = False) -> None:
+    """Stop and disable the service and remove its unit; photos, results and ledger stay."""
+    from stylewatch.faces.service import uninstall
+
+    typer.echo("\n".join(uninstall(user=user)), err=True)
+
+
+@command(service_app, "status")
+def service_status(*, user: User = False, as_json: Json = False) -> None:
+    """Say how the service stands; exit code 8 when it does not run."""
+    from stylewatch.faces.lines import jsonable, visible
+    from stylewatch.faces.service import service_status
+
+    found = service_status(user=user)
+    running = found.state in {"active", "activating", "reloading"}
+    words = [found.state or "unknown", "enabled" if found.enabled else "not enabled"]
+    words += [f"process {found.pid}"] if found.pid else []
+    words += [f"{found.restarts} restarts"] if found.restarts else []
+    words += [found.result] if found.state == "failed" else []
+    lines = [", ".join(words), f"unit: {found.unit or 'not installed'}", found.text]
+    answer(jsonable(found), "\n".join(visible(line) for line in lines if line), as_json=as_json)
+    if not running:
+        raise typer.Exit(ExitCode.NOT_RUNNING)

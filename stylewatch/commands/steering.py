@@ -1,0 +1,181 @@
+"""Commands that look at a daemon and steer it, by its state directory."""
+# ruff: noqa: PLC0415  (what a command needs is imported when it runs)
+
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stylewatch.commands.answers import answer
+from stylewatch.commands.options import STEER, Asked, ConfigPath, Json, StateDir, command
+from stylewatch.domain import JobState
+from stylewatch.errors import ConfigError, NotRunningError, StylewatchError, UsageError
+
+app = typer.Typer()
+
+
+@command(app, panel=STEER)
+def console(*, config: ConfigPath = None, state: StateDir = None) -> None:
+    """Show the live view of a running daemon, also of one that systemd started.
+
+    q leaves the view and the daemon running; p pauses and resumes the daemon. Without a terminal
+    it writes one line per event, or JSON with --log-format json.
+    """
+    from stylewatch.app.remote import Client, ask
+    from stylewatch.app.serve import thumbnail
+    from stylewatch.faces.console import open_console
+    from stylewatch.faces.terminal import on_signals
+
+    folder = _state_dir(config, state)
+    left = threading.Event()
+
+    def pause(wanted: bool) -> None:
+        with suppress(StylewatchError):
+            ask(folder, "pause" if wanted else "resume")
+
+    with Client(folder) as client:
+
+        def leave() -> None:
+            left.set()
+            client.close()
+
+        with (
+            open_console(
+                log_format=Asked.log_format,
+                title=str(client.about.get("version", "")),
+                attached=True,
+                on_quit=leave,
+                on_pause=pause,
+                thumbnail=thumbnail,
+            ) as view,
+            on_signals(leave),
+        ):
+            for event in client.events():
+                view(event)
+    if not left.is_set():
+        raise NotRunningError("the daemon has ended", remedy="`stylewatch run` starts one")
+
+
+@command(app, panel=STEER)
+def status(*, config: ConfigPath = None, state: StateDir = None, as_json: Json = False) -> None:
+    """Say what the daemon does: folders, pictures in work, queue.
+
+    The exit code is 8 when no daemon runs; what the ledger knows is told all the same.
+
+    Examples:
+      stylewatch status
+      stylewatch status --json | jq .folders
+    """
+    from stylewatch.app.overview import look, overview_text
+
+    found = look(_state_dir(config, state))
+    answer(found, overview_text(found), as_json=as_json)
+    if not found["running"]:
+        raise NotRunningError(found["problem"])
+
+
+@command(app, panel=STEER)
+def jobs(
+    *,
+    failed: Annotated[bool, typer.Option("--failed", help="Those that need a look.")] = False,
+    done: Annotated[bool, typer.Option("--done", help="Those that are painted.")] = False,
+    waiting: Annotated[bool, typer.Option("--waiting", help="Those that are to do.")] = False,
+    running: Annotated[bool, typer.Option("--running", help="Those in work.")] = False,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="How many at most.")] = 50,
+    config: ConfigPath = None,
+    state: StateDir = None,
+    as_json: Json = False,
+) -> None:
+    """List jobs, the latest change first: a job is one photo in one style.
+
+    Works without a daemon too. `--failed` also names files that never became a job, and why.
+
+    Examples:
+      stylewatch jobs --failed
+      stylewatch jobs --done --limit 5 --json
+    """
+    from stylewatch.app.overview import FAILED, WAITING, jobs_text, list_jobs
+
+    states = [
+        *(FAILED if failed else ()),
+        *((JobState.DONE,) if done else ()),
+        *(WAITING if waiting else ()),
+        *((JobState.RUNNING, JobState.PUBLISHING) if running else ()),
+    ]
+    found = list_jobs(_state_dir(config, state), states, limit, notes=failed)
+    answer(found, jobs_text(found), as_json=as_json)
+
+
+JobId = Annotated[int, typer.Argument(metavar="ID", help="The job's number, as `jobs` tells it.")]
+
+
+@command(app, panel=STEER)
+def retry(
+    job_id: Annotated[
+        int | None, typer.Argument(metavar="ID", help="The job's number, as `jobs` tells it.")
+    ] = None,
+    *,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Everything that was set aside.")
+    ] = False,
+    reason: Annotated[
+        str, typer.Option(metavar="R", help="What was set aside for this reason, as crash.")
+    ] = "",
+    config: ConfigPath = None,
+    state: StateDir = None,
+) -> None:
+    """Paint again what was set aside: one job, all of them, or those with one reason.
+
+    A photo that is copied anew needs no retry: its change brings it back by itself.
+
+    Examples:
+      stylewatch retry 12
+      stylewatch retry --reason disk-full
+    """
+    if (job_id is not None) + everything + bool(reason) != 1:
+        raise UsageError("what to retry?", expected="ID, --all or --reason R")
+    count = _ask(config, state, "retry", job_id=job_id, reason=reason)
+    typer.echo(f"{count} job{'s' * (count != 1)} in the queue again", err=True)
+
+
+@command(app, panel=STEER)
+def pause(*, config: ConfigPath = None, state: StateDir = None) -> None:
+    """Start no new pictures; those in work are finished, new photos are still noticed."""
+    _ask(config, state, "pause")
+
+
+@command(app, panel=STEER)
+def resume(*, config: ConfigPath = None, state: StateDir = None) -> None:
+    """Go on after a pause."""
+    _ask(config, state, "resume")
+
+
+@command(app, panel=STEER)
+def cancel(job_id: JobId, *, config: ConfigPath = None, state: StateDir = None) -> None:
+    """End the work at one picture and set it aside, until `retry`."""
+    _ask(config, state, "cancel", job_id=job_id)
+
+
+def _ask(config: Path | None, state: Path | None, command: str, **arguments: Any) -> Any:
+    from stylewatch.app.remote import ask
+
+    given = {name: value for name, value in arguments.items() if value not in (None, "")}
+    return ask(_state_dir(config, state), command, **given)
+
+
+def _state_dir(config: Path | None, state: Path | None) -> Path:
+    """Where the daemon has its state: as named, as the config says, or where it usually is."""
+    from stylewatch.app.remote import find_state_dir
+    from stylewatch.settings.config import default_state_dir, find_config, load_config
+
+    if state is not None:
+        return state.expanduser().absolute()
+    try:
+        file = find_config(config)
+        return find_state_dir(load_config(file).state_dir, file)
+    except ConfigError:  # none, or broken while the daemon goes on with what it has read
+        if config is not None:
+            raise
+        return find_state_dir(default_state_dir(), None)

@@ -1,0 +1,127 @@
+"""Commands that watch folders: watch, run, and init, which makes some to watch."""
+# ruff: noqa: PLC0415  (what a command needs is imported when it runs)
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stylewatch import __version__
+from stylewatch.commands.answers import say_path
+from stylewatch.commands.options import (
+    DEFAULT_PRESET,
+    WATCH,
+    Asked,
+    ConfigPath,
+    Features,
+    PresetNames,
+    StateDir,
+    Weights,
+    command,
+)
+from stylewatch.errors import UsageError
+
+if TYPE_CHECKING:
+    from stylewatch.settings.config import Config
+
+app = typer.Typer()
+
+
+@command(app, panel=WATCH)
+def watch(
+    input_dir: Annotated[Path, typer.Argument(metavar="IN", help="The folder to watch.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="Where results go.")],
+    *,
+    preset: PresetNames = None,
+    weights: Weights = "",
+    features: Features = None,
+    state: StateDir = None,
+) -> None:
+    """Watch one folder, without a config, until q or Ctrl-C.
+
+    Photos that are in IN already and those that arrive are painted into OUT, sub-folders
+    mirrored. A photo in a sub-folder named after a preset is painted in that one. What was
+    painted is remembered: a new start does nothing twice. To watch several folders at once, use a
+    config and `run`, or give each its own --state.
+
+    Examples:
+      stylewatch watch ~/Pictures/in ~/Pictures/out --preset nocturne
+      stylewatch watch in out -p ink -p soft      two pictures of each photo
+    """
+    from stylewatch.app.paint import engine_for
+    from stylewatch.settings.config import watch_config
+
+    if not input_dir.is_dir():
+        raise UsageError("no such folder to watch", received=str(input_dir), remedy="Make it first")
+    settings: dict[str, Any] = {"features": features} if features else {}
+    if weights:
+        engine = engine_for(weights)
+        settings |= {"weights": engine.weights, "features": features or engine.features}
+    if state is not None:
+        settings["state_dir"] = str(state.expanduser().absolute())
+    names = preset or [DEFAULT_PRESET]
+    _serve(lambda: watch_config(input_dir, output, names, **settings))
+
+
+@command(app, panel=WATCH)
+def run(*, config: ConfigPath = None) -> None:
+    """Watch all folders of the config: the daemon, in the foreground.
+
+    On a terminal it shows the live view; otherwise it writes one line per event to stderr.
+    SIGTERM and Ctrl-C end it: the picture in work may be finished within the grace time, and
+    goes on from its last checkpoint otherwise. A second signal ends it at once. SIGHUP reads the
+    config again.
+
+    Examples:
+      stylewatch run
+      stylewatch --log-format json run -c /etc/stylewatch.yaml
+    """
+    from stylewatch.settings.config import find_config, load_config
+
+    file = find_config(config)
+    _serve(lambda: load_config(file))
+
+
+@command(app, panel=WATCH)
+def init(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIR", help="Where the folders go; the config is put there too."),
+    ] = None,
+    *,
+    preset: Annotated[
+        str, typer.Option("--preset", "-p", metavar="NAME", help="For photos that no rule matches.")
+    ] = DEFAULT_PRESET,
+) -> None:
+    """Write a commented config and make the folders, with one sub-folder per style.
+
+    Without DIR the folders are ~/Pictures/stylewatch/in and out, and the config is
+    ~/.config/stylewatch/stylewatch.yaml, where `stylewatch run` finds it. A config that is there
+    already is kept, and only missing folders are made.
+
+    Examples:
+      stylewatch init
+      stylewatch init ~/paintings --preset ink
+    """
+    from stylewatch.faces.lines import short_path
+    from stylewatch.settings.config import CONFIG_NAME, load_config, user_config
+    from stylewatch.settings.starter import default_config_text, make_folders, write_config
+
+    file = (folder / CONFIG_NAME) if folder else user_config()
+    places = ("in", "out") if folder else ("~/Pictures/stylewatch/in", "~/Pictures/stylewatch/out")
+    if write_config(file, default_config_text(*places, preset)):
+        typer.echo(f"wrote {short_path(file)}", err=True)
+    else:
+        typer.echo(f"kept {short_path(file)}, which was there already", err=True)
+    config = load_config(file)
+    for watched in config.folders:
+        make_folders(watched, config.presets)
+        typer.echo(f"drop photos into {short_path(watched.input)}", err=True)
+    say_path(file)
+
+
+def _serve(load: "Callable[[], Config]") -> None:
+    from stylewatch.app.serve import serve
+
+    serve(load, version=__version__, log_format=Asked.log_format)

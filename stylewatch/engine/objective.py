@@ -1,0 +1,242 @@
+"""The loss of one style transfer, as a compiled function of the image and its targets.
+
+One compiled graph serves all photos, sizes and weights of the same layers: everything that
+differs is an argument. Knows nothing of scales, optimisers or files.
+"""
+
+import hashlib
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from keras import ops
+
+from stylewatch.domain import StyleSettings
+from stylewatch.engine import backend, losses
+from stylewatch.engine.features import FeatureNetwork
+
+Tensor = Any
+Targets = dict[str, Any]
+Precision = Literal["float32", "bfloat16"]
+
+CLASSIC_ROWS = 400
+"""The height that the Keras example's weights were chosen for."""
+_CACHED_STYLES = 32
+_TINY = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """Where a set of styles applies: network inputs with their shares, and a mask or None.
+
+    The mask is (H, W), 0…1, as large as the photo's network input.
+    """
+
+    styles: Sequence[tuple[Tensor, float]]
+    mask: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The loss of one evaluation and what it is made of, weights included."""
+
+    loss: float
+    content: float
+    style: float
+    tv: float
+
+
+@dataclass(frozen=True, eq=False)
+class Description:
+    """What the losses need to know of a photo."""
+
+    features: dict[str, Any]
+    """Per content layer, in whatever form the objective compares them."""
+    energy: dict[str, Tensor]
+    """Mean square of each content layer's features."""
+    elements: dict[str, int]
+    """How many values each content layer has."""
+    grams: list[dict[str, Tensor]]
+    """Gram matrices per region and style layer."""
+
+
+class Objective:
+    """Style transfer's loss for one network, set of layers and precision."""
+
+    def __init__(
+        self,
+        network: FeatureNetwork,
+        content_layers: tuple[str, ...],
+        style_layers: tuple[str, ...],
+        pooling: Literal["max", "average"],
+        precision: Precision,
+    ) -> None:
+        self.precision = precision
+        self.content_layers = content_layers
+        self.style_layers = style_layers
+        layers = {*content_layers, *style_layers}
+        self.extract = network.extractor(layers, precision=precision, pooling=pooling)
+        self._features_and_grams = backend.compiled(self._describe_image)
+        self._describe_style = backend.compiled(self._grams_of_image)
+        self._evaluate = backend.value_and_gradient(self._loss)
+        self._styles: OrderedDict[bytes, dict[str, Tensor]] = OrderedDict()
+
+    def targets(self, photo: Tensor, regions: Sequence[Region], settings: StyleSettings) -> Targets:
+        """What `evaluate` compares an image with: the photo's features, the styles' Grams.
+
+        `photo` is a network input. Each loss comes with a factor that makes it the chosen
+        `settings.objective`: shares of the pair's own distance, or the classic sums.
+        """
+        masks = [_layer_masks(region.mask, self.style_layers) for region in regions]
+        described = self.describe(photo, masks)
+        rows, columns = int(photo.shape[1]), int(photo.shape[2])
+        content = {
+            layer: (described.features[layer], _content_factor(described, layer, settings))
+            for layer in self.content_layers
+        }
+        style = []
+        for region, photo_grams in zip(regions, described.grams, strict=True):
+            share = 1.0 if region.mask is None else float(region.mask.mean())
+            wanted = self._blend(region.styles)
+            style.append(
+                {
+                    layer: (
+                        wanted[layer],
+                        share
+                        * _style_factor(
+                            photo_grams[layer], wanted[layer], layer, (rows, columns), settings
+                        ),
+                    )
+                    for layer in self.style_layers
+                }
+            )
+        weights = _weights(settings, rows, columns)
+        return {"content": content, "style": style, "masks": masks, "weights": weights}
+
+    def evaluate(self, image: Tensor, targets: Targets) -> tuple[Parts, Tensor]:
+        """The loss at `image` (1, H, W, 3) and its gradient; waits for the device."""
+        loss, parts, gradient = self._evaluate(image, targets)
+        return Parts(float(loss), *(float(part) for part in parts)), gradient
+
+    def describe(self, photo: Tensor, masks: Sequence[dict[str, Tensor]]) -> Description:
+        """The photo's features and Gram matrices."""
+        features, grams = self._features_and_grams(photo, list(masks))
+        energy = {layer: losses.mean_square(tap) for layer, tap in features.items()}
+        elements = {layer: math.prod(tap.shape) for layer, tap in features.items()}
+        return Description(features, energy, elements, grams)
+
+    def grams_of_style(self, image: Tensor) -> dict[str, Tensor]:
+        """A style image's Gram matrices."""
+        return self._describe_style(image)  # type: ignore[no-any-return]
+
+    def _loss(self, image: Tensor, targets: Targets) -> tuple[Tensor, tuple[Tensor, ...]]:
+        features = self.extract(image)
+        content_weight, style_weight, tv_weight = targets["weights"]
+        content = content_weight * sum(
+            factor * losses.content_loss(features[layer], target)
+            for layer, (target, factor) in targets["content"].items()
+        )
+        style = style_weight * sum(
+            factor * losses.style_loss(self._gram(features, layer, masks), target)
+            for region, masks in zip(targets["style"], targets["masks"], strict=True)
+            for layer, (target, factor) in region.items()
+        )
+        tv = tv_weight * losses.total_variation_loss(image)
+        return content + style + tv, (content, style, tv)
+
+    def _gram(self, features: dict[str, Tensor], layer: str, masks: dict[str, Tensor]) -> Tensor:
+        if not masks:
+            return losses.gram_matrix(features[layer])
+        return losses.gram_matrix(features[layer] * ops.cast(masks[layer], self.precision))
+
+    def _describe_image(
+        self, image: Tensor, masks: list[dict[str, Tensor]]
+    ) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
+        features = self.extract(image)
+        grams = [
+            {layer: self._gram(features, layer, mask) for layer in self.style_layers}
+            for mask in masks
+        ]
+        return {layer: features[layer] for layer in self.content_layers}, grams
+
+    def _grams_of_image(self, image: Tensor) -> dict[str, Tensor]:
+        features = self.extract(image)
+        return {layer: losses.gram_matrix(features[layer]) for layer in self.style_layers}
+
+    def _blend(self, styles: Sequence[tuple[Tensor, float]]) -> dict[str, Tensor]:
+        """The mean of the styles' Grams by their shares.
+
+        Minimising the distance to the mean is minimising the mean of the distances.
+        """
+        total = sum(weight for _, weight in styles)
+        grams = [(self._style_grams(image), weight / total) for image, weight in styles]
+        return {
+            layer: sum(gram[layer] * share for gram, share in grams) for layer in self.style_layers
+        }
+
+    def _style_grams(self, image: Tensor) -> dict[str, Tensor]:
+        pixels = np.ascontiguousarray(backend.to_numpy(image))
+        key = hashlib.blake2b(pixels.data, digest_size=16).digest()
+        if key not in self._styles:
+            self._styles[key] = self.grams_of_style(image)
+            if len(self._styles) > _CACHED_STYLES:
+                self._styles.popitem(last=False)
+        self._styles.move_to_end(key)
+        return self._styles[key]
+
+
+def _content_factor(described: Description, layer: str, settings: StyleSettings) -> Tensor:
+    weight = settings.content_layers[layer]
+    if settings.objective == "balanced":
+        return weight / ops.maximum(described.energy[layer], _TINY)
+    return ops.convert_to_tensor(weight * float(described.elements[layer]), dtype="float32")
+
+
+def _style_factor(
+    photo: Tensor, wanted: Tensor, layer: str, size: tuple[int, int], settings: StyleSettings
+) -> Tensor:
+    weight = settings.style_layers[layer]
+    if settings.objective == "balanced":
+        # a photo in the very style it is to be painted in must not divide by nothing
+        floor = 1e-4 * ops.sum(ops.square(wanted)) + _TINY
+        return weight / ops.maximum(losses.style_loss(photo, wanted), floor)
+    # Σ(G−S)² / (4·channels²·size²) of the image's own 3 channels and size, G a plain sum
+    rows, columns = (side // stride_of(layer) for side in size)
+    pixels = float(size[0] * size[1])
+    factor = weight * (rows * columns) ** 2 / (4.0 * 3.0**2 * pixels**2)
+    return ops.convert_to_tensor(factor, dtype="float32")
+
+
+def stride_of(layer: str) -> int:
+    """How many pixels lie between a layer's features: each block ends by halving them."""
+    return 1 << (int(layer[5]) - 1)
+
+
+def _weights(settings: StyleSettings, rows: int, columns: int) -> tuple[Tensor, ...]:
+    """Of content, style and total variation, as tensors, so that they are no part of the graph."""
+    scaled = 1.0
+    if settings.objective == "classic-scaled":
+        scaled = CLASSIC_ROWS * (CLASSIC_ROWS * columns / rows) / (rows * columns)
+    weights = (settings.content_weight * scaled, settings.strength, settings.tv_weight * scaled)
+    return tuple(ops.convert_to_tensor(weight, dtype="float32") for weight in weights)
+
+
+def _layer_masks(mask: np.ndarray | None, layers: Sequence[str]) -> dict[str, Tensor]:
+    """Square roots of `mask` at each layer's size, scaled to a mean of 1 under the root.
+
+    FᵀF of features times these is the Gram matrix per location of the region alone.
+    """
+    if mask is None:
+        return {}
+    masks = {}
+    for layer in layers:
+        stride = stride_of(layer)
+        height, width = (side // stride for side in mask.shape)
+        cropped = mask[: height * stride, : width * stride]
+        small = cropped.reshape(height, stride, width, stride).mean(axis=(1, 3))
+        root = np.sqrt(small / max(float(small.mean()), _TINY))
+        masks[layer] = ops.convert_to_tensor(root[np.newaxis, ..., np.newaxis], dtype="float32")
+    return masks

@@ -1,0 +1,244 @@
+"""The objective for pictures that do not fit into memory: the same loss, tile by tile.
+
+A Gram matrix is a sum over positions, so the exact gradient needs two passes. The first sums the
+Gram matrices over all tiles. The second sends each tile's share of the gradient back: with G the
+sum, dL/dG is known, and the loss of a tile is linear in its own part of G. Each position belongs
+to one tile; a tile sees as much around it as its features can see, so there are no seams and
+nothing is approximated. Knows nothing of scales, optimisers or files.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from stylewatch.engine import backend, losses
+from stylewatch.engine.features import CONVOLUTIONS
+from stylewatch.engine.objective import Description, Objective, Parts, Targets, stride_of
+
+Tensor = Any
+
+STRIDE = 16
+"""Tiles begin at multiples of this, where the features of all layers do."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A rectangle of positions and the larger one that its features can see; in pixels."""
+
+    inner: tuple[int, int, int, int]
+    """top, bottom, left, right"""
+    outer: tuple[int, int, int, int]
+
+    def cut(self, image: Any) -> Any:
+        """The outer rectangle of (1, H, W, C)."""
+        top, bottom, left, right = self.outer
+        return image[:, top:bottom, left:right]
+
+    def ownership(self, layer: str) -> np.ndarray:
+        """1 where this tile owns the position, 0 in its margin: (1, h, w, 1) at a layer's size."""
+        stride = stride_of(layer)
+        top, bottom, left, right = (edge // stride for edge in self.outer)
+        own = np.zeros((1, bottom - top, right - left, 1), dtype=np.float32)
+        rows = slice(self.inner[0] // stride - top, self.inner[1] // stride - top)
+        columns = slice(self.inner[2] // stride - left, self.inner[3] // stride - left)
+        own[:, rows, columns] = 1.0
+        return own
+
+
+def margin_of(layers: Sequence[str]) -> int:
+    """How many pixels around its own square a feature of the deepest layer can see.
+
+    Receptive field arithmetic: each 3×3 convolution adds one step of the current stride on either
+    side; a 2×2 pooling adds one to the right, which the next stride covers.
+    """
+    deepest = max(CONVOLUTIONS.index(layer) for layer in layers)
+    reach = sum(stride_of(layer) for layer in CONVOLUTIONS[: deepest + 1])
+    return -(-reach // STRIDE) * STRIDE
+
+
+def plan_tiles(height: int, width: int, side: int, margin: int) -> list[Tile]:
+    """Cover a picture with tiles of at most `side` pixels, each with its margin."""
+    return [
+        Tile(
+            (top, bottom, left, right),
+            (
+                max(0, top - margin),
+                min(height, bottom + margin),
+                max(0, left - margin),
+                min(width, right + margin),
+            ),
+        )
+        for top, bottom in _spans(height, side)
+        for left, right in _spans(width, side)
+    ]
+
+
+def _spans(length: int, side: int) -> Iterator[tuple[int, int]]:
+    """Even spans of at most `side`, beginning at multiples of `STRIDE`."""
+    count = -(-length // side)
+    step = -(-length // (count * STRIDE)) * STRIDE
+    for start in range(0, length, step):
+        yield start, min(start + step, length)
+
+
+class TiledObjective(Objective):
+    """The same loss and gradient as `Objective`, with the memory of one tile."""
+
+    def __init__(self, *arguments: Any, side: int) -> None:
+        super().__init__(*arguments)
+        self.side = side
+        self._tile_grams = backend.compiled(self._grams_of_tile)
+        self._tile_gradient = backend.value_and_gradient(self._loss_of_tile)
+        self._smoothness = backend.value_and_gradient(_weighted_tv)
+
+    def describe(self, photo: Tensor, masks: Sequence[dict[str, Tensor]]) -> Description:
+        """The photo's features, tile by tile on the host, and its Gram matrices."""
+        tiles = self._tiles(photo)
+        features: dict[str, list[Any]] = {layer: [] for layer in self.content_layers}
+        energy = dict.fromkeys(self.content_layers, 0.0)
+        elements = dict.fromkeys(self.content_layers, 0)
+        for tile in tiles:
+            taps = self.extract(ops.convert_to_tensor(tile.cut(photo)))
+            for layer in self.content_layers:
+                owned = ops.convert_to_tensor(tile.ownership(layer))
+                tap = taps[layer]
+                features[layer].append(ops.convert_to_tensor(tap))
+                squares = ops.square(ops.cast(tap, "float32") * owned)
+                energy[layer] += float(ops.sum(squares))
+                elements[layer] += int(ops.sum(owned)) * int(tap.shape[-1])
+        means = {layer: energy[layer] / max(1, elements[layer]) for layer in energy}
+        return Description(features, means, elements, self._grams(photo, tiles, masks))
+
+    def grams_of_style(self, image: Tensor) -> dict[str, Tensor]:
+        """A style image's Gram matrices; it may be as large as the photo."""
+        return self._grams(image, self._tiles(image), [{}])[0]
+
+    def evaluate(self, image: Tensor, targets: Targets) -> tuple[Parts, Tensor]:
+        """The loss at `image` (1, H, W, 3) and its gradient, in two passes over the tiles."""
+        tiles = self._tiles(image)
+        content_weight, style_weight, tv_weight = (float(w) for w in targets["weights"])
+        grams = self._grams(image, tiles, targets["masks"])
+        style, slopes = self._style(grams, targets, style_weight)
+        content = 0.0
+        gradient = np.zeros(image.shape, dtype=np.float32)
+        for number, tile in enumerate(tiles):
+            wanted = self._tile_targets(number, tile, targets, slopes, image.shape, content_weight)
+            _, part, slope = self._tile_gradient(tile.cut(image), wanted)
+            content += float(part)
+            tile.cut(gradient)[...] += backend.to_numpy(slope)
+        tv = 0.0
+        if tv_weight > 0:
+            value, _, slope = self._smoothness(image, ops.convert_to_tensor(np.float32(tv_weight)))
+            tv = float(value)
+            gradient += backend.to_numpy(slope)
+        return Parts(content + style + tv, content, style, tv), ops.convert_to_tensor(gradient)
+
+    def _tiles(self, image: Tensor) -> list[Tile]:
+        margin = margin_of([*self.content_layers, *self.style_layers])
+        return plan_tiles(int(image.shape[1]), int(image.shape[2]), self.side, margin)
+
+    def _grams(
+        self, image: Tensor, tiles: Sequence[Tile], masks: Sequence[dict[str, Tensor]]
+    ) -> list[dict[str, Tensor]]:
+        """Pass 1: the whole picture's Gram matrices per location, region by region."""
+        height, width = int(image.shape[1]), int(image.shape[2])
+        totals: list[dict[str, Any]] = [dict.fromkeys(self.style_layers, 0.0) for _ in masks]
+        for tile in tiles:
+            roots = [self._roots(tile, mask) for mask in masks]
+            for total, part in zip(totals, self._tile_grams(tile.cut(image), roots), strict=True):
+                for layer in self.style_layers:
+                    total[layer] = total[layer] + part[layer]
+        for total in totals:
+            for layer in self.style_layers:
+                stride = stride_of(layer)
+                total[layer] = total[layer] / float((height // stride) * (width // stride))
+        return totals
+
+    def _roots(self, tile: Tile, masks: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What a tile's features are multiplied by: its ownership, and the region's mask."""
+        roots = {}
+        for layer in self.style_layers:
+            root = tile.ownership(layer)
+            if masks:
+                stride = stride_of(layer)
+                top, bottom, left, right = (edge // stride for edge in tile.outer)
+                root = root * backend.to_numpy(masks[layer][:, top:bottom, left:right])
+            roots[layer] = ops.convert_to_tensor(root)
+        return roots
+
+    def _grams_of_tile(
+        self, image: Tensor, roots: list[dict[str, Tensor]]
+    ) -> list[dict[str, Tensor]]:
+        features = self.extract(image)
+        return [
+            {layer: self._sum_of_products(features[layer], root[layer]) for layer in root}
+            for root in roots
+        ]
+
+    def _sum_of_products(self, features: Tensor, root: Tensor) -> Tensor:
+        _, height, width, _ = ops.shape(features)
+        gram = losses.gram_matrix(features * ops.cast(root, self.precision))
+        return gram * ops.cast(height * width, "float32")
+
+    def _style(
+        self, grams: Sequence[dict[str, Tensor]], targets: Targets, weight: float
+    ) -> tuple[float, list[dict[str, Tensor]]]:
+        """The style loss, and its slope by each Gram matrix."""
+        loss = 0.0
+        slopes = []
+        for gram, region in zip(grams, targets["style"], strict=True):
+            slope = {}
+            for layer, (wanted, factor) in region.items():
+                loss += weight * float(factor * losses.style_loss(gram[layer], wanted))
+                slope[layer] = 2.0 * weight * factor * (gram[layer] - wanted)
+            slopes.append(slope)
+        return loss, slopes
+
+    def _tile_targets(
+        self,
+        number: int,
+        tile: Tile,
+        targets: Targets,
+        slopes: Sequence[dict[str, Tensor]],
+        shape: Sequence[int],
+        content_weight: float,
+    ) -> Targets:
+        """Pass 2's arguments for one tile."""
+        content = {}
+        for layer, (features, factor) in targets["content"].items():
+            stride = stride_of(layer)
+            positions = (shape[1] // stride) * (shape[2] // stride)
+            each = content_weight * factor / float(positions * int(features[number].shape[-1]))
+            owned = ops.convert_to_tensor(tile.ownership(layer))
+            content[layer] = (features[number], ops.cast(each, "float32"), owned)
+        style = []
+        for slope, masks in zip(slopes, targets["masks"], strict=True):
+            roots = self._roots(tile, masks)
+            scaled = {}
+            for layer in self.style_layers:
+                stride = stride_of(layer)
+                positions = (shape[1] // stride) * (shape[2] // stride)
+                scaled[layer] = (slope[layer] / float(positions), roots[layer])
+            style.append(scaled)
+        return {"content": content, "style": style}
+
+    def _loss_of_tile(self, image: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+        """A function whose gradient is this tile's share; its second value, the content loss."""
+        features = self.extract(image)
+        content = ops.zeros((), dtype="float32")
+        for layer, (wanted, factor, owned) in targets["content"].items():
+            difference = ops.cast(features[layer], "float32") - ops.cast(wanted, "float32")
+            content = content + factor * ops.sum(ops.square(difference * owned))
+        linear = ops.zeros((), dtype="float32")
+        for region in targets["style"]:
+            for layer, (slope, root) in region.items():
+                linear = linear + ops.sum(slope * self._sum_of_products(features[layer], root))
+        return content + linear, content
+
+
+def _weighted_tv(image: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    loss = weight * losses.total_variation_loss(image)
+    return loss, loss

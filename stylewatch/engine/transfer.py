@@ -1,0 +1,409 @@
+"""Neural style transfer of one picture: coarse to fine, one optimisation per scale.
+
+Gatys, Ecker and Bethge, "Image Style Transfer Using Convolutional Neural Networks" (CVPR 2016);
+coarse to fine after Gatys et al., "Controlling Perceptual Factors" (CVPR 2017). Arrays in,
+arrays out: knows nothing of files, presets, processes or the console.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+from keras import ops
+
+from stylewatch.domain import Checkpoint, OnStep, Step, StyleSettings
+from stylewatch.engine import backend
+from stylewatch.engine.features import FeatureNetwork, deprocess, preprocess
+from stylewatch.engine.images import fit_size, match_colours, photo_colours, resize, to_luminance
+from stylewatch.engine.objective import Objective, Parts, Precision, Region
+from stylewatch.engine.optimizers import Iterate, minimize
+from stylewatch.engine.tiles import TiledObjective, margin_of
+from stylewatch.errors import RenderError
+
+Tensor = Any
+OnCheckpoint = Callable[[Callable[[], Checkpoint]], None]
+"""Called after every evaluation with a function that makes the checkpoint, if it is wanted."""
+
+STRIDE = 16
+"""The network halves its features four times: sizes are padded to a multiple of this."""
+_STALL_WINDOW = 10
+BYTES_PER_PIXEL = {"float32": 2600, "bfloat16": 1400}
+"""Of one evaluation with VGG19 down to block5; measured, benchmarks/memory.py."""
+_SMALLEST_TILE = 256
+_TILE_STEP = 128
+"""Few sizes of tiles: each has its graphs, which serve the next photo too."""
+_ASSUMED_MEMORY = 2 << 30
+
+
+@dataclass(frozen=True, eq=False)
+class Style:
+    """A style image (H, W, 3) RGB 0…255, its share, its stroke size, and where it applies."""
+
+    rgb: np.ndarray
+    weight: float = 1.0
+    scale: float = 1.0
+    mask: np.ndarray | None = None
+    """(h, w) 0…1, stretched over the photo; None = everywhere."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One stage of the run, sizes in pixels."""
+
+    number: int
+    width: int
+    height: int
+    evaluations: int
+
+    @property
+    def cost(self) -> int:
+        """In pixels evaluated, which is what time goes with."""
+        return self.evaluations * self.width * self.height
+
+
+@dataclass(frozen=True, eq=False)
+class Painting:
+    """What a run gives."""
+
+    rgb: np.ndarray
+    """(H, W, 3) float32, 0…255."""
+    parts: Parts
+    evaluations: int
+    precision: Precision
+    complete: bool
+    """False where the time budget ended the run early."""
+
+
+def stylize(
+    content: np.ndarray,
+    styles: Sequence[Style],
+    settings: StyleSettings,
+    network: FeatureNetwork,
+    on_step: OnStep | None = None,
+    *,
+    start: np.ndarray | None = None,
+    resume: Checkpoint | None = None,
+    on_checkpoint: OnCheckpoint | None = None,
+    memory: int = 0,
+    clock: Callable[[], float] = time.monotonic,
+) -> Painting:
+    """Paint `content` (H, W, 3; RGB 0…255) in the manner of `styles`.
+
+    The same arguments give the same bytes on one machine. `start` is the image that
+    `settings.init` names, if it names one. `on_step` may raise to stop the run. What does not fit
+    into `memory` bytes (0: half of what is free) is painted in tiles.
+
+    Raises:
+        RenderError: the loss is not a finite number.
+    """
+    photo, styles = _with_colours(content, styles, settings)
+    if start is not None and settings.colour == "photo":
+        start = to_luminance(start)
+    scales = plan_scales(content.shape[1], content.shape[0], settings)
+    progress = _Progress(scales, settings, on_step, on_checkpoint, clock, resume)
+    memory = memory or backend.free_memory() // 2 or _ASSUMED_MEMORY
+    image = resume.rgb if resume else start
+    for scale in scales[resume.scale - 1 if resume else 0 :]:
+        objective = _objective_for(scale, settings, network, memory)
+        history = _history_for(scale, settings, memory)
+        image = _paint_scale(scale, photo, image, styles, settings, objective, history, progress)
+    assert image is not None
+    painted = np.clip(image, 0.0, 255.0)
+    if settings.colour == "photo":
+        painted = photo_colours(painted, resize(content, scales[-1].width, scales[-1].height))
+    return progress.finish(painted, choose_precision(settings.precision))
+
+
+def plan_scales(width: int, height: int, settings: StyleSettings) -> list[Scale]:
+    """The stages from coarse to fine: halvings of the final size, none below `coarsest_side`."""
+    limit = max(width, height) if settings.max_side == "photo" else settings.max_side
+    final = fit_size(width, height, limit)
+    halvings = max(0, int(math.log2(max(1.0, max(final) / settings.coarsest_side))))
+    budget = settings.evaluations
+    scales = []
+    for number in range(1, halvings + 2):
+        side = max(1, round(max(final) / 2 ** (halvings + 1 - number)))
+        width, height = fit_size(*final, side)
+        evaluations = budget[min(number, len(budget)) - 1]
+        scales.append(Scale(number, width, height, evaluations))
+    return scales
+
+
+def choose_precision(wanted: str) -> Precision:
+    """`auto` is bfloat16 where the hardware multiplies it faster than float32."""
+    if wanted == "auto":
+        return "bfloat16" if backend.device().fast_bfloat16 else "float32"
+    return "bfloat16" if wanted == "bfloat16" else "float32"
+
+
+def _paint_scale(
+    scale: Scale,
+    photo: np.ndarray,
+    before: np.ndarray | None,
+    styles: Sequence[Style],
+    settings: StyleSettings,
+    objective: Objective,
+    history: int,
+    progress: "_Progress",
+) -> np.ndarray:
+    """The best image of one stage, (H, W, 3), not clipped; `before` is the last stage's."""
+    to_input = _padding(scale, settings)
+    regions = _regions(styles, scale, settings, to_input)
+    small = resize(photo, scale.width, scale.height)
+    start = _start(before, small, settings)
+    progress.begin(scale, history)
+    if progress.spent:
+        return start
+    targets = objective.targets(_tensor(to_input(small)), regions, settings)
+    image = _tensor(to_input(start))
+    del small, start, before, regions  # of a huge photo the optimiser needs their memory
+
+    def evaluate(image: Tensor) -> tuple[float, Tensor]:
+        parts, gradient = objective.evaluate(image, targets)
+        progress.parts = parts
+        return parts.loss, gradient
+
+    def on_iterate(iterate: Iterate) -> bool:
+        return progress.step(
+            iterate, lambda: _crop(deprocess(backend.to_numpy(iterate.best)), scale)
+        )
+
+    best = minimize(
+        evaluate,
+        image,
+        on_iterate,
+        optimizer=settings.optimizer,
+        evaluations=scale.evaluations - progress.evaluation,
+        history=history,
+    )
+    return _crop(deprocess(backend.to_numpy(best)), scale)
+
+
+@lru_cache(maxsize=8)
+def _open_objective(
+    network: FeatureNetwork,
+    content_layers: tuple[str, ...],
+    style_layers: tuple[str, ...],
+    pooling: Literal["max", "average"],
+    precision: Precision,
+    tile_side: int,
+) -> Objective:
+    """The objective for these layers, kept with its graph and style targets between photos."""
+    arguments = (network, content_layers, style_layers, pooling, precision)
+    return TiledObjective(*arguments, side=tile_side) if tile_side else Objective(*arguments)
+
+
+def _objective_for(
+    scale: Scale, settings: StyleSettings, network: FeatureNetwork, memory: int
+) -> Objective:
+    """The whole picture at once where it fits into `memory` bytes, else in tiles."""
+    content, style = tuple(settings.content_layers), tuple(settings.style_layers)
+    precision = choose_precision(settings.precision)
+    pixels = memory / BYTES_PER_PIXEL[precision]
+    tile_side = 0
+    if scale.width * scale.height > pixels:
+        margin = margin_of([*content, *style])
+        side = int(pixels**0.5) - 2 * margin
+        tile_side = max(_SMALLEST_TILE, side // _TILE_STEP * _TILE_STEP)
+    return _open_objective(network, content, style, settings.pooling, precision, tile_side)
+
+
+def _history_for(scale: Scale, settings: StyleSettings, memory: int) -> int:
+    """As many of L-BFGS's pairs as `memory` bytes hold; two images each."""
+    images = memory / (12 * scale.width * scale.height)
+    return max(2, min(settings.history, int((images - 6) / 2)))
+
+
+def _with_colours(
+    content: np.ndarray, styles: Sequence[Style], settings: StyleSettings
+) -> tuple[np.ndarray, list[Style]]:
+    """Photo and styles as the colour mode wants them (Gatys et al. 2017, section 5)."""
+    match settings.colour:
+        case "style":
+            return content, list(styles)
+        case "match":
+            return content, [replace(s, rgb=match_colours(s.rgb, content)) for s in styles]
+        case "photo":
+            grey = to_luminance(content)
+            matched = [match_colours(to_luminance(s.rgb), grey) for s in styles]
+            return grey, [replace(s, rgb=m) for s, m in zip(styles, matched, strict=True)]
+
+
+def _start(image: np.ndarray | None, photo: np.ndarray, settings: StyleSettings) -> np.ndarray:
+    """What a stage begins with: the one before it, or the image chosen, the photo, or noise."""
+    if image is not None:
+        return resize(image, photo.shape[1], photo.shape[0])
+    if settings.init == "noise":
+        noise = np.random.default_rng(settings.seed).normal(127.5, 40.0, photo.shape)
+        return np.asarray(noise, dtype=np.float32)
+    return photo
+
+
+def _padding(scale: Scale, settings: StyleSettings) -> Callable[[np.ndarray], np.ndarray]:
+    """A function that reflects (H, W, …) out to what the network divides evenly.
+
+    Pooling drops the rows that are left over, and with them the style at the right and lower
+    edge. The classic objective stays as it was published: it pads only what is too small.
+    """
+
+    def padded(side: int) -> int:
+        if settings.objective == "balanced":
+            return -(-side // STRIDE) * STRIDE
+        return max(side, STRIDE)
+
+    below, right = padded(scale.height) - scale.height, padded(scale.width) - scale.width
+
+    def pad(array: np.ndarray) -> np.ndarray:
+        margins = ((0, below), (0, right)) + ((0, 0),) * (array.ndim - 2)
+        return np.pad(array, margins, mode="reflect")
+
+    return pad
+
+
+def _crop(rgb: np.ndarray, scale: Scale) -> np.ndarray:
+    return rgb[: scale.height, : scale.width]
+
+
+def _regions(
+    styles: Sequence[Style],
+    scale: Scale,
+    settings: StyleSettings,
+    pad: Callable[[np.ndarray], np.ndarray],
+) -> list[Region]:
+    """One region per mask, and one for what no mask covers."""
+
+    def network_input(style: Style) -> tuple[Tensor, float]:
+        return _tensor(_fit_style(style, scale, settings)), style.weight
+
+    free = [network_input(style) for style in styles if style.mask is None]
+    masked = [(style, _fit_mask(style.mask, scale)) for style in styles if style.mask is not None]
+    if not masked:
+        return [Region(free, None)]
+    regions = [Region([network_input(style)], pad(mask)) for style, mask in masked]
+    rest = 1.0 - np.max([mask for _, mask in masked], axis=0)
+    if free and rest.mean() > 1e-3:
+        regions.append(Region(free, pad(rest)))
+    return [region for region in regions if region.mask is not None and region.mask.any()]
+
+
+def _fit_mask(mask: np.ndarray, scale: Scale) -> np.ndarray:
+    grey = np.repeat(mask[..., np.newaxis], 3, axis=-1).astype(np.float32)
+    return np.asarray(np.clip(resize(grey, scale.width, scale.height)[..., 0], 0.0, 1.0))
+
+
+def _fit_style(style: Style, scale: Scale, settings: StyleSettings) -> np.ndarray:
+    """A style image at the size where its strokes suit this stage, never enlarged."""
+    height, width = style.rgb.shape[:2]
+    if settings.style_fit == "stretch":
+        return resize(style.rgb, max(scale.width, STRIDE), max(scale.height, STRIDE))
+    side = max(scale.width, scale.height) * style.scale
+    fitted = fit_size(width, height, max(STRIDE, round(side)))
+    return resize(style.rgb, max(fitted[0], STRIDE), max(fitted[1], STRIDE))
+
+
+def _tensor(rgb: np.ndarray) -> Tensor:
+    return ops.convert_to_tensor(preprocess(rgb))
+
+
+class _Progress:
+    """Tells of every evaluation, keeps the time, and decides when enough is enough."""
+
+    def __init__(
+        self,
+        scales: Sequence[Scale],
+        settings: StyleSettings,
+        on_step: OnStep | None,
+        on_checkpoint: OnCheckpoint | None,
+        clock: Callable[[], float],
+        resume: Checkpoint | None,
+    ) -> None:
+        self._scales = scales
+        self._settings = settings
+        self._on_step = on_step
+        self._on_checkpoint = on_checkpoint
+        self._clock = clock
+        self._resume = resume
+        self._started = clock()
+        self._total = sum(scale.cost for scale in scales)
+        self._before = 0
+        self._scale = scales[0]
+        self._losses: list[float] = []
+        self._count = 0
+        self.evaluation = 0
+        self.parts = self._best = Parts(math.nan, math.nan, math.nan, math.nan)
+        self.spent = False
+
+    def begin(self, scale: Scale, history: int) -> None:
+        """A stage starts, or goes on where the process was killed.
+
+        The image is as it was, but what L-BFGS knew of the loss around it is not: for as many
+        evaluations as it remembers it learns that again, or the result would be a worse one.
+        """
+        self.evaluation = 0
+        if self._resume is not None and self._resume.scale == scale.number:
+            self.evaluation = max(0, self._resume.evaluation - history)
+            self._before = self._cost_before(scale.number, self.evaluation)
+        self._scale = scale
+        self._losses = []
+
+    def step(self, iterate: Iterate, image: Callable[[], np.ndarray]) -> bool:
+        """Take note of one evaluation; returns whether to go on."""
+        self.evaluation += 1
+        self._count += 1
+        if not math.isfinite(iterate.best_loss):
+            raise RenderError(
+                "The loss is not a finite number",
+                received=str(iterate.loss),
+                remedy="The photo is tried again in float32",
+                reason="not-finite",
+            )
+        self._losses.append(iterate.best_loss)
+        if iterate.loss == iterate.best_loss:
+            self._best = self.parts
+        if self._on_step:
+            self._on_step(self._told())
+        if self._on_checkpoint:
+            number, evaluation = self._scale.number, self.evaluation
+            self._on_checkpoint(lambda: Checkpoint(number, evaluation, image()))
+        budget = self._settings.time_budget
+        self.spent = budget is not None and self._clock() - self._started >= budget
+        return not (self.spent or self._stalled())
+
+    def finish(self, rgb: np.ndarray, precision: Precision) -> Painting:
+        """The result with what is known of its making."""
+        return Painting(rgb, self._best, self._count, precision, complete=not self.spent)
+
+    def _stalled(self) -> bool:
+        if self._settings.tolerance == 0 or len(self._losses) <= _STALL_WINDOW:
+            return False
+        before, now = self._losses[-1 - _STALL_WINDOW], self._losses[-1]
+        return before - now < self._settings.tolerance * abs(before)
+
+    def _cost_before(self, number: int, evaluation: int) -> int:
+        whole = sum(scale.cost for scale in self._scales[: number - 1])
+        scale = self._scales[number - 1]
+        return whole + evaluation * scale.width * scale.height
+
+    def _told(self) -> Step:
+        scale, seconds = self._scale, self._clock() - self._started
+        cost = self._cost_before(scale.number, self.evaluation)
+        pace = seconds / max(1, cost - self._before)
+        return Step(
+            scale=scale.number,
+            scales=len(self._scales),
+            width=scale.width,
+            height=scale.height,
+            evaluation=self.evaluation,
+            evaluations=scale.evaluations,
+            loss=self.parts.loss,
+            content=self.parts.content,
+            style=self.parts.style,
+            tv=self.parts.tv,
+            fraction=min(1.0, cost / self._total),
+            seconds=seconds,
+            eta_seconds=pace * (self._total - cost),
+        )

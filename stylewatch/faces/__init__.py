@@ -1,0 +1,1 @@
+"""What people, services and other programs see: events in, words and pictures out."""

@@ -1,0 +1,231 @@
+"""The console: a live view on a terminal, plain lines elsewhere, both driven by events alone.
+
+`LiveConsole` folds events into a board, draws it in a thread of its own and listens to keys;
+`open_bars` is for commands that paint and end. Knows nothing of the daemon or of how pictures are
+read.
+"""
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+from rich.table import Column
+from rich.text import Text
+
+from stylewatch.domain import Event
+from stylewatch.faces.board import Board, ResultRow
+from stylewatch.faces.lines import Lines, LogFormat, is_journal, time_left, visible
+from stylewatch.faces.terminal import Screen, is_live, pressed, single_keys, stderr_for_us
+from stylewatch.faces.view import Pixels, draw_board, draw_pictures, picture_room
+
+Thumbnail = Callable[[Path, int, int], Pixels]
+"""(file, width, height) -> pixels, no larger than that. Handed in: a picture is opened only when
+it is shown."""
+Sink = Callable[[Event], None]
+
+FRAME_SECONDS: Final = 0.25
+"""Four frames a second are live enough to watch, calm enough to leave open."""
+IDLE_SECONDS: Final = 5.0
+"""How often a view in which nothing happens is drawn again, for its clocks."""
+
+
+@contextmanager
+def open_console(
+    *,
+    log_format: LogFormat = "text",
+    title: str = "",
+    attached: bool = False,
+    on_quit: Callable[[], None] = lambda: None,
+    on_pause: Callable[[bool], None] = lambda _paused: None,
+    chatter: Path | None = None,
+    thumbnail: Thumbnail | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Iterator[Sink]:
+    """The right sink for where we run: a live view on a terminal, otherwise one line per event.
+
+    Meanwhile stderr is ours alone; what libraries write there goes to the file `chatter`.
+    `attached` to a daemon that goes on, the view ends without a word.
+    """
+    with stderr_for_us(chatter) as stream:
+        if log_format == "json" or not is_live(stream, environ):
+            yield Lines(stream, log_format=log_format, journal=is_journal(stream, environ))
+            return
+        live = LiveConsole(stream, on_quit=on_quit, on_pause=on_pause, thumbnail=thumbnail)
+        live.board.title = title
+        with live:
+            yield live
+        with suppress(OSError):  # the terminal was closed
+            stream.writelines(() if attached else farewell(live.board))
+            stream.flush()
+
+
+class LiveConsole:
+    """The live view, while it is entered; called with each event."""
+
+    def __init__(
+        self,
+        terminal: TextIO,
+        *,
+        on_quit: Callable[[], None],
+        on_pause: Callable[[bool], None],
+        thumbnail: Thumbnail | None = None,
+    ) -> None:
+        self.board = Board()
+        self._terminal = terminal
+        self._on_key: dict[str, Callable[[], None]] = {
+            "q": on_quit,
+            "p": lambda: on_pause(not self.board.paused),
+        }
+        self._thumbnail = thumbnail
+        self._pictures: tuple[tuple[ResultRow, int, int], list[Text]] | None = None
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="console", daemon=True)
+
+    def __call__(self, event: Event) -> None:
+        """Take an event, from any thread; it shows within a frame."""
+        if self._thread.is_alive():
+            self._events.put(event)
+        else:  # the view broke down, the work did not
+            Lines(self._terminal)(event)
+
+    def __enter__(self) -> Self:
+        """Take the terminal's screen."""
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give the screen back."""
+        self._ended.set()
+        self._thread.join(timeout=2.0)
+        self._take_events()
+
+    def _run(self) -> None:
+        screen = Screen(self._terminal)
+        screen.enter()
+        try:
+            with single_keys() as keys:
+                self._loop(screen, keys)
+        finally:
+            screen.leave()
+
+    def _loop(self, screen: Screen, keys: int | None) -> None:
+        drawn, size = 0.0, (0, 0)
+        while not self._ended.is_set():
+            news = self._take_events() or screen.size() != size
+            now = time.time()
+            if news or now - drawn >= (1.0 if self.board.jobs else IDLE_SECONDS):
+                size = screen.size()
+                screen.draw(draw_board(self.board, *size, now, self._latest_pictures(screen)))
+                drawn = now
+            for key in pressed(keys, FRAME_SECONDS):
+                self._on_key.get(key, _nothing)()
+
+    def _take_events(self) -> bool:
+        taken = False
+        with suppress(queue.Empty):
+            while True:
+                self.board.apply(self._events.get_nowait(), time.time())
+                taken = True
+        return taken
+
+    def _latest_pictures(self, screen: Screen) -> list[Text]:
+        """The newest result beside its photo, read once; nothing where it can't be shown."""
+        if self._thumbnail is None or not screen.in_colour or not self.board.results:
+            return []
+        row = self.board.results[0]
+        key = (row, *picture_room(*screen.size()))
+        if self._pictures is None or self._pictures[0] != key:
+            self._pictures = (key, _read_pictures(self._thumbnail, *key))
+        return self._pictures[1]
+
+
+def _read_pictures(thumbnail: Thumbnail, row: ResultRow, columns: int, rows: int) -> list[Text]:
+    if rows < 4:
+        return []
+    try:
+        photo, painting = (
+            thumbnail(Path(path), columns, rows * 2) for path in (row.source, row.output)
+        )
+    except Exception:  # noqa: BLE001  (moved or deleted by now: the view goes on without)
+        return []
+    return draw_pictures(photo, painting)
+
+
+def _nothing() -> None:
+    pass
+
+
+def farewell(board: Board) -> list[str]:
+    """What remains on the terminal when the view is gone."""
+    words = [f"{board.done} done"]
+    if board.failed:
+        words.append(f"{board.failed} failed")
+    if board.waiting + len(board.jobs):
+        words.append(f"{board.waiting + len(board.jobs)} left for the next start")
+    problems = [row for row in board.problems if row.kind == "failed"][:5]
+    return [
+        *(f"{visible(row.message)}\n" for row in reversed(problems)),
+        f"stylewatch: {', '.join(words)}\n",
+    ]
+
+
+@contextmanager
+def open_bars(
+    *,
+    log_format: LogFormat = "text",
+    chatter: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Iterator[Sink]:
+    """A sink for a command that paints and ends: a bar per picture, or lines without a terminal."""
+    with stderr_for_us(chatter) as stream:
+        if log_format == "json" or not is_live(stream, environ):
+            yield Lines(stream, log_format=log_format)
+            return
+        columns = (
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[figures]}", markup=False, style="dim"),
+        )
+        console = Console(file=stream, force_terminal=True, highlight=False)
+        with Progress(*columns, console=console, refresh_per_second=4) as progress:
+            yield _Bars(progress)
+
+
+class _Bars:
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[int, TaskID] = {}
+
+    def __call__(self, event: Event) -> None:
+        name = visible(f"{Path(event.path).name} → {event.preset}")
+        if event.kind == "running":
+            task = self._progress.add_task(name, total=1.0, figures="getting ready")
+            self._tasks[event.job_id] = task
+        elif event.kind == "progress" and event.step:
+            step = event.step
+            figures = (
+                f"scale {step.scale}/{step.scales}  {step.evaluation}/{step.evaluations}"
+                f"  loss {step.loss:.3g}  {time_left(step)}"
+            )
+            task = self._tasks[event.job_id]
+            self._progress.update(task, completed=step.fraction, figures=figures)
+        elif event.kind in {"done", "failed"}:
+            if event.job_id in self._tasks:
+                self._progress.remove_task(self._tasks.pop(event.job_id))
+            mark = ("✓ ", "green") if event.kind == "done" else ("✗ ", "red")
+            self._progress.console.print(Text.assemble(mark, visible(event.message)))

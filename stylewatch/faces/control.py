@@ -1,0 +1,350 @@
+r"""A running daemon that one can talk to: `control.sock` in the state directory.
+
+The protocol, version 1 (stable: within a version, fields are only ever added). Each line is one
+JSON object in UTF-8.
+
+* On connecting the daemon says who it is: `{"stylewatch": 1, "version": …, "pid": …, "config": …}`.
+* A request is `{"id": ANY, "do": COMMAND, "with": {ARGUMENTS}}`; `id` and `with` may be left out.
+* Its answer is `{"id": ANY, "ok": true, "answer": …}` or `{"id": ANY, "ok": false, "error": {…}}`
+  with `message` (one line for people), `problem`, `expected`, `received`, `remedy`, `reason` (a
+  stable word) and `exit_code`. Answers may come in another order than requests.
+
+Commands:
+
+* `status`: `paused`, `folders`, `settling`, `running`, `blocked`, `counts` (folder → state → jobs),
+  `pace` (seconds per photo).
+* `pause`, `resume`: running photos are finished, no new ones are started; `null`.
+* `cancel` with `job_id`: a running job is killed and set aside; `null`.
+* `retry` with `job_id`, or `reason`, or neither (all): how many jobs are in the queue again.
+* `reload`: the config is read again, whole or not at all; `null`.
+* `events`: `null`, and from then on each event of the daemon as a line of its own with `event` (its
+  kind) instead of `id`. Events that tell how things came to be as they are come first; they have
+  the time at which they happened in `extra.at` (seconds since 1970). A client that reads too
+  slowly is disconnected.
+
+Only the daemon's own user, and root, is let in: the socket has mode 0600, and the kernel is asked
+who calls. Commands are only handed on: `ask` takes them to the daemon and gives a future. Nothing
+in here waits for a client. `stylewatch.app.remote` is the other side. Knows nothing of what
+commands do, of the ledger or of terminals.
+"""
+
+import contextlib
+import os
+import selectors
+import socket
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from stylewatch.domain import Event
+from stylewatch.errors import LockedError, NotRunningError, StylewatchError
+from stylewatch.faces.lines import event_dict
+from stylewatch.faces.wire import (
+    SOCKET,
+    VERSION,
+    address_of,
+    call_of,
+    dial,
+    error_dict,
+    line_of,
+    request_of,
+)
+
+MAX_CLIENTS: Final = 32
+MAX_REQUEST: Final = 65536
+MAX_UNREAD: Final = 1_000_000
+"""Bytes that may wait for a client; one that leaves more unread is dropped."""
+MAX_INBOX: Final = 10_000
+KEPT_EVENTS: Final = 50
+
+Ask = Callable[..., "Future[Any]"]
+"""`ask(command, **arguments)`: the daemon's answer, or a `StylewatchError`, in a future."""
+
+# --- what a newcomer is told ----------------------------------------------------------------------
+
+
+class Recent:
+    """The few events that bring a newcomer up to date, each with the time when it happened."""
+
+    def __init__(self) -> None:
+        self._started: list[Event] = []
+        self._paused: list[Event] = []
+        self._folders: dict[str, Event] = {}
+        self._running: dict[int, list[Event]] = {}
+        self._ended: deque[Event] = deque(maxlen=KEPT_EVENTS)
+        self._done = 0
+
+    def note(self, event: Event, now: float) -> None:
+        """Remember the event if it still matters later."""
+        old = replace(event, extra={**event.extra, "at": now})
+        match event.kind:
+            case "started":
+                self._started = [old]
+            case "watching" | "folder":
+                self._folders[event.folder] = old
+            case "paused" | "resumed":
+                self._paused = [old] if event.kind == "paused" else []
+            case "recovered":
+                rest = [each for each in self._ended if each.kind != "blocked" or each.job_id]
+                self._ended = deque(rest, maxlen=KEPT_EVENTS)
+            case "running":
+                self._running[event.job_id] = [old]
+            case "progress" if event.job_id in self._running:
+                self._running[event.job_id][1:] = [old]
+            case "done" | "failed" | "retry" | "blocked" | "warning":
+                self._running.pop(event.job_id, None)
+                self._ended.append(old)
+                self._done += event.kind == "done"
+
+    def replay(self) -> list[Event]:
+        """In an order in which they can be told."""
+        running = [event for events in self._running.values() for event in events]
+        # Folders come last: their counts of waiting photos are right whatever was told before.
+        started = [replace(e, extra={**e.extra, "done": self._done}) for e in self._started]
+        return [*started, *self._paused, *self._ended, *running, *self._folders.values()]
+
+
+# --- the socket -----------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class _Client:
+    socket: socket.socket
+    unread: bytearray = field(default_factory=bytearray)
+    request: bytes = b""
+    listens: bool = False
+
+
+class ControlServer:
+    """The socket of one daemon, served in a thread of its own while it is entered.
+
+    It is a sink for the daemon's events, callable from any thread and never waiting. `about` is
+    told to everyone who connects.
+    """
+
+    def __init__(self, state_dir: Path, ask: Ask, about: Mapping[str, Any]) -> None:
+        self._path = state_dir / SOCKET
+        self._ask = ask
+        self._about = {"stylewatch": VERSION, "pid": os.getpid(), **about}
+        self._recent = Recent()
+        self._clients: set[_Client] = set()
+        self._inbox: deque[Callable[[], None]] = deque(maxlen=MAX_INBOX)
+        self._ended = False
+        self._thread = threading.Thread(target=self._run, name="control", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Listen.
+
+        Raises:
+            LockedError: another daemon listens there.
+        """
+        self._listener = _listen(self._path)
+        self._inode = self._path.stat().st_ino
+        self._alarm, self._bell = socket.socketpair()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        self._selector.register(self._alarm, selectors.EVENT_READ, self._empty_alarm)
+        self._alarm.setblocking(False)
+        self._bell.setblocking(False)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Say what is left to say, and hang up."""
+        self._later(self._end)
+        self._thread.join(timeout=2.0)
+        with contextlib.suppress(OSError):
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
+
+    def __call__(self, event: Event) -> None:
+        """Tell everyone who listens."""
+        self._later(partial(self._spread, event, time.time()))
+
+    def _later(self, do: Callable[[], None]) -> None:
+        """Have it done in our thread."""
+        self._inbox.append(do)
+        with contextlib.suppress(OSError):  # full: it rings already; closed: we are done
+            self._bell.send(b"!")
+
+    # From here on everything happens in our thread alone.
+
+    def _run(self) -> None:
+        while not self._ended:
+            for key, _ in self._selector.select():
+                key.data()
+            while self._inbox:
+                self._inbox.popleft()()
+        for client in list(self._clients):
+            self._drop(client)
+        for each in (self._listener, self._alarm, self._bell, self._selector):
+            each.close()
+
+    def _end(self) -> None:
+        self._ended = True
+
+    def _empty_alarm(self) -> None:
+        with contextlib.suppress(OSError):
+            self._alarm.recv(4096)
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:  # it hung up again, or we have no descriptor left
+            time.sleep(0.1)
+            return
+        connection.setblocking(False)
+        client = _Client(connection)
+        self._clients.add(client)
+        self._selector.register(connection, selectors.EVENT_READ, partial(self._serve, client))
+        if _uid_of(connection) not in {os.geteuid(), 0}:
+            self._refuse(client, "the daemon belongs to another user")
+        elif len(self._clients) > MAX_CLIENTS:
+            self._refuse(client, f"the daemon talks to {MAX_CLIENTS} others already")
+        else:
+            self._say(client, self._about)
+
+    def _refuse(self, client: _Client, why: str) -> None:
+        self._say(client, {"ok": False, "error": error_dict(NotRunningError(why))})
+        self._drop(client)
+
+    def _serve(self, client: _Client) -> None:
+        """Do whatever this client's socket is ready for."""
+        try:
+            self._send(client)
+            data = client.socket.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        *lines, client.request = (client.request + data).split(b"\n")
+        for line in lines:
+            self._obey(client, line)
+        if not data or len(client.request) > MAX_REQUEST:
+            self._drop(client)
+
+    def _obey(self, client: _Client, line: bytes) -> None:
+        number: Any = None
+        try:
+            request = request_of(line)
+            number = request.get("id")
+            if request.get("do") == "events":
+                self._subscribe(client, number)
+                return
+            command, arguments = call_of(request)
+        except StylewatchError as error:
+            self._say(client, {"id": number, "ok": False, "error": error_dict(error)})
+            return
+        self._ask(command, **arguments).add_done_callback(
+            lambda done: self._later(lambda: self._say(client, {"id": number, **_answer(done)}))
+        )
+
+    def _subscribe(self, client: _Client, number: Any) -> None:
+        self._say(client, {"id": number, "ok": True, "answer": None})
+        for event in self._recent.replay():
+            self._say(client, event_dict(event))
+        client.listens = True
+
+    def _spread(self, event: Event, now: float) -> None:
+        self._recent.note(event, now)
+        listeners = [client for client in self._clients if client.listens]
+        if listeners:
+            line = line_of(event_dict(event))
+            for client in listeners:
+                self._write(client, line)
+
+    def _say(self, client: _Client, words: Mapping[str, Any]) -> None:
+        self._write(client, line_of(words))
+
+    def _write(self, client: _Client, line: bytes) -> None:
+        if client not in self._clients:  # hung up meanwhile
+            return
+        client.unread += line
+        try:
+            self._send(client)
+        except OSError:
+            self._drop(client)
+        if len(client.unread) > MAX_UNREAD:
+            self._drop(client)
+
+    def _send(self, client: _Client) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while client.unread:
+                del client.unread[: client.socket.send(client.unread)]
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.unread else 0)
+        key = self._selector.get_key(client.socket)
+        if key.events != wanted:
+            self._selector.modify(client.socket, wanted, key.data)
+
+    def _drop(self, client: _Client) -> None:
+        if client in self._clients:
+            self._clients.remove(client)
+            self._selector.unregister(client.socket)
+            client.socket.close()
+
+
+def _listen(path: Path) -> socket.socket:
+    """A listening socket in place of one that a dead daemon left; closed to others from the start.
+
+    Raises:
+        LockedError: the other daemon is alive.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if _answers(path):
+        raise LockedError(f"Another stylewatch listens at {path}", remedy="Stop it first")
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with address_of(new) as address:
+            listener.bind(address)
+        new.chmod(0o600)
+        listener.listen(MAX_CLIENTS)
+        listener.setblocking(False)
+        new.replace(path)
+    except BaseException:
+        listener.close()
+        new.unlink(missing_ok=True)
+        raise
+    return listener
+
+
+def _answers(path: Path) -> bool:
+    try:
+        dial(path, timeout=1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def _uid_of(connection: socket.socket) -> int:
+    """Who is at the other end, as the kernel knows it."""
+    form = struct.Struct("3i")
+    told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, form.size)
+    _, uid, _ = form.unpack(told)
+    return int(uid)
+
+
+def _answer(done: "Future[Any]") -> dict[str, Any]:
+    """What came of a command; even an error that is none of ours is an answer."""
+    if done.cancelled():
+        return {"ok": False, "error": error_dict(NotRunningError("the daemon is stopping"))}
+    error = done.exception()
+    if error is None:
+        return {"ok": True, "answer": done.result()}
+    if not isinstance(error, StylewatchError):
+        error = StylewatchError(f"{type(error).__name__}: {error}", reason="internal")
+    return {"ok": False, "error": error_dict(error)}

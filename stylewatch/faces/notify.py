@@ -1,0 +1,113 @@
+"""What a daemon tells the systemd that started it: a few lines over a datagram socket.
+
+Own lines, as the libraries for it lose what is not ASCII or need headers to build. Silent where
+nobody listens. Knows nothing of what the daemon does.
+"""
+
+import contextlib
+import math
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from stylewatch.domain import Event
+from stylewatch.faces.lines import visible
+
+NOTIFY_SECONDS: Final = 1.0
+
+
+def notify(*lines: str, environ: Mapping[str, str] = os.environ) -> bool:
+    """Send the lines as one message; False when nobody listens, which is no error."""
+    address = environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return False
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.settimeout(NOTIFY_SECONDS)
+            sender.sendto("\n".join(lines).encode("utf-8", "backslashreplace"), address)
+    except OSError:
+        return False
+    return True
+
+
+def watchdog_interval(environ: Mapping[str, str] = os.environ) -> float | None:
+    """Seconds after which systemd wants to hear of us again; None when it doesn't, or not of us."""
+    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    with contextlib.suppress(ValueError):
+        return int(environ.get("WATCHDOG_USEC", "")) / 1e6 or None
+    return None
+
+
+class Notifier:
+    """A sink for the daemon's events that tells systemd how it stands."""
+
+    def __init__(
+        self, alive: Callable[[], bool] = lambda: True, *, environ: Mapping[str, str] = os.environ
+    ) -> None:
+        self._alive = alive
+        self._environ = environ
+        self._interval = watchdog_interval(environ)
+        self._next_beat = -math.inf
+        self._running: dict[int, str] = {}
+        self._rest = ""
+        self._said = ""
+
+    def __call__(self, event: Event) -> None:
+        """Follow the daemon: ready once it has started, then what it works at, then stopping."""
+        match event.kind:
+            case "started":
+                self._rest = event.message
+                self.ready(event.message)
+                return
+            case "stopping":
+                self.stopping()
+                return
+            case "running":
+                self._running[event.job_id] = f"{event.path} → {event.preset}"
+            case "done" | "failed" | "retry" | "blocked":
+                self._running.pop(event.job_id, None)
+            case "paused" | "resumed" | "reload":
+                self._rest = event.message
+            case _:
+                return
+        work = ", ".join(self._running.values())
+        self.status(f"painting {work}" if work else self._rest)
+
+    def ready(self, status: str = "") -> None:
+        """Started, or the config is read again."""
+        self._said = status or self._said
+        self._send("READY=1", *_status_line(self._said))
+
+    def status(self, text: str) -> None:
+        """What is going on, in one line."""
+        if text != self._said:
+            self._said = text
+            self._send(*_status_line(text))
+
+    def reloading(self) -> None:
+        """The config is about to be read again; `ready` ends this, whatever came of it."""
+        self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def stopping(self) -> None:
+        """The end has begun."""
+        self._send("STOPPING=1", *_status_line("stopping"))
+
+    def beat(self, now: float) -> None:
+        """Feed the watchdog when it is time, and only while all is alive."""
+        if self._interval is None or now < self._next_beat or not self._alive():
+            return
+        if self._send("WATCHDOG=1"):
+            self._next_beat = now + self._interval / 3
+
+    def _send(self, *lines: str) -> bool:
+        return notify(*lines, environ=self._environ)
+
+
+def _status_line(text: str) -> tuple[str, ...]:
+    """One line, whatever bytes a file name brings."""
+    return (f"STATUS={visible(text)}",) if text else ()

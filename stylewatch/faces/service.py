@@ -1,0 +1,281 @@
+"""stylewatch as a systemd service: how its unit comes and goes, and how it stands.
+
+Renders the shipped unit and calls `systemctl`. Knows nothing of what the daemon does, of what a
+config holds, or of other service managers.
+"""
+
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from stylewatch.errors import OutputError, StylewatchError, UsageError
+from stylewatch.faces.lines import visible
+
+UNIT: Final = "stylewatch.service"
+COMMAND: Final = (sys.executable, "-P", "-m", "stylewatch")
+"""What starts stylewatch just as it runs now; -P keeps the working directory out of imports."""
+SYSTEMCTL_SECONDS: Final = 20.0 * 60.0  # starting waits for READY, which a lost ledger delays
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceStatus:
+    """How the service stands, as systemd sees it."""
+
+    systemd: bool
+    """Whether systemd answers at all."""
+    unit: Path | None
+    """The installed unit."""
+    enabled: bool
+    """Whether it starts at boot, or at login."""
+    state: str
+    """systemd's word: `active`, `activating`, `reloading`, `failed`, `inactive`; else empty."""
+    result: str
+    """Why it ended: `success`, `exit-code`, `watchdog`, `signal`, …"""
+    text: str
+    """The daemon's own words, or why nothing is known."""
+    pid: int
+    restarts: int
+
+
+def shipped_unit(*, user: bool) -> Path:
+    """The unit as it comes with stylewatch, from the wheel or from a checkout."""
+    package = Path(__file__).parent.parent
+    installed = package / "data" / "systemd"
+    folder = installed if installed.is_dir() else package.parent / "systemd"
+    return folder / "user" / UNIT if user else folder / UNIT
+
+
+def unit_path(*, user: bool, environ: Mapping[str, str] = os.environ) -> Path:
+    """Where systemd looks for the unit."""
+    if not user:
+        return Path("/etc/systemd/system", UNIT)
+    base = environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(base, "systemd", "user", UNIT).expanduser()
+
+
+def render_unit(
+    template: str, *, command: Sequence[str], account: str = "", writable: Iterable[Path] = ()
+) -> str:
+    """The unit with its three lines filled in; a line that the template lacks stays away."""
+    folders = _outermost(path.absolute() for path in writable)
+    values = {
+        "ExecStart": " ".join(_quoted(word) for word in command),
+        "User": _checked(account),
+        "ReadWritePaths": " ".join(_quoted(f"-{path}", dollar="$") for path in folders),
+    }
+    lines = []
+    for line in template.splitlines():
+        key, equals, _ = line.partition("=")
+        if equals and key in values:
+            lines += [f"{key}={values[key]}"] if values[key] else []
+        else:
+            lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def _outermost(paths: Iterable[Path]) -> list[Path]:
+    """Each folder once, without those that lie in another."""
+    unique = sorted(set(paths))
+    return [path for path in unique if not any(other in path.parents for other in unique)]
+
+
+def _quoted(word: str, dollar: str = "$$") -> str:
+    """The word as systemd reads it back, whatever it holds."""
+    text = _checked(word).replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + text.replace("%", "%%").replace("$", dollar) + '"'
+
+
+def _checked(word: str) -> str:
+    if re.search("[\x00-\x1f\x7f\ud800-\udfff]", word):
+        raise UsageError(
+            "systemd can't be told of this name",
+            expected="UTF-8 without control characters",
+            received=visible(word),
+            remedy="Rename it",
+        )
+    return word
+
+
+def install(
+    *,
+    user: bool,
+    config: Path,
+    writable: Iterable[Path],
+    account: str = "",
+    command: Sequence[str] = COMMAND,
+    start: bool = True,
+) -> list[str]:
+    """Render the shipped unit, put it in place, enable and start it; gives lines for people.
+
+    `writable` are the folders that the daemon writes to: inputs with `after:`, outputs and what
+    else the config names. `account` is whom the system's service runs as.
+
+    Raises:
+        UsageError: there is no systemd, or no such account.
+        OutputError: the unit can't be written.
+        StylewatchError: systemd refused.
+    """
+    _require_systemd(user=user)
+    writable = list(writable)
+    text = render_unit(
+        shipped_unit(user=user).read_text(encoding="utf-8"),
+        command=(*command, "run", "--config", str(config.absolute())),
+        account="" if user else _account(account, config),
+        writable=writable,
+    )
+    path = unit_path(user=user)
+    _write(path, text)
+    _systemctl("daemon-reload", user=user)
+    _systemctl("enable", UNIT, user=user)
+    said = [f"wrote {visible(path)}", "enabled: it starts " + ("at login" if user else "at boot")]
+    if start:
+        _systemctl("restart", UNIT, user=user)
+        said.append("started")
+    missing = [] if user else [folder for folder in writable if not folder.exists()]
+    said += [f"{visible(folder)} does not exist yet: make it, then restart" for folder in missing]
+    return said + (_linger_hint() if user else [])
+
+
+def uninstall(*, user: bool) -> list[str]:
+    """Stop and disable the service and remove its unit; photos, results and ledger stay.
+
+    Raises:
+        UsageError: it is not installed.
+        OutputError: the unit can't be removed.
+    """
+    path = unit_path(user=user)
+    if not path.exists():
+        raise UsageError(
+            "the service is not installed",
+            expected=visible(path),
+            remedy="`stylewatch service status` tells what is" + ("" if user else "; see --user"),
+        )
+    if _systemd_trouble(user=user):  # an image that is being built, a machine without systemd
+        _remove(path)
+        return [f"removed {visible(path)}"]
+    _systemctl("disable", "--now", UNIT, user=user)
+    _remove(path)
+    _systemctl("daemon-reload", user=user)
+    return ["stopped and disabled", f"removed {visible(path)}"]
+
+
+def service_status(*, user: bool) -> ServiceStatus:
+    """How the service stands; never fails."""
+    path = unit_path(user=user)
+    unit = path if path.exists() else None
+    trouble = _systemd_trouble(user=user)
+    shown: dict[str, str] = {}
+    if not trouble:
+        names = "ActiveState,UnitFileState,StatusText,Result,MainPID,NRestarts"
+        done = _call("show", UNIT, f"--property={names}", user=user)
+        shown = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    return ServiceStatus(
+        systemd=not trouble,
+        unit=unit,
+        enabled=shown.get("UnitFileState", "").startswith("enabled"),
+        state=shown.get("ActiveState", ""),
+        result=shown.get("Result", ""),
+        text=trouble or shown.get("StatusText", ""),
+        pid=int(shown.get("MainPID") or 0),
+        restarts=int(shown.get("NRestarts") or 0),
+    )
+
+
+def _account(name: str, config: Path) -> str:
+    """Whom the service runs as: the one named, who used sudo, or whose config it is."""
+    name = name or os.environ.get("SUDO_USER", "")
+    try:
+        return pwd.getpwnam(name).pw_name if name else pwd.getpwuid(config.stat().st_uid).pw_name
+    except (KeyError, OSError) as error:
+        raise UsageError(
+            "no account to run the service as",
+            expected="someone who may read the photos",
+            received=name or visible(config),
+        ) from error
+
+
+def _linger_hint() -> list[str]:
+    name = pwd.getpwuid(os.getuid()).pw_name
+    if Path("/var/lib/systemd/linger", name).exists():
+        return []
+    return [f"it ends when you log out, unless you say: loginctl enable-linger {name}"]
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise _not_ours(path, "written", error) from error
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink()
+    except OSError as error:
+        raise _not_ours(path, "removed", error) from error
+
+
+def _not_ours(path: Path, what: str, error: OSError) -> OutputError:
+    return OutputError(
+        f"{visible(path)} can't be {what}: {error.strerror}",
+        remedy="Use sudo, or --user for a service of your own",
+    )
+
+
+def _require_systemd(*, user: bool) -> None:
+    trouble = _systemd_trouble(user=user)
+    if trouble:
+        where = "Log in as yourself, without su or sudo" if user else "Boot with systemd"
+        raise UsageError(
+            f"no systemd to install into: {trouble}",
+            remedy=f"{where}, or run `stylewatch run` under what starts programs here",
+            reason="no-systemd",
+        )
+
+
+def _systemd_trouble(*, user: bool) -> str:
+    """Why systemd does not answer; empty when it does."""
+    if shutil.which("systemctl") is None:
+        return "there is no systemctl"
+    done = _call("show", "--property=Version", user=user)
+    return "" if done.returncode == 0 and done.stdout.strip() else _reason(done)
+
+
+def _systemctl(*arguments: str, user: bool) -> None:
+    done = _call(*arguments, user=user)
+    if done.returncode:
+        journal = f"journalctl {'--user ' if user else ''}-u {UNIT.removesuffix('.service')} -e"
+        raise StylewatchError(
+            f"systemctl {' '.join(arguments)} failed: {_reason(done)}",
+            remedy=f"`{journal}` tells more",
+            reason="systemd",
+        )
+
+
+def _call(*arguments: str, user: bool) -> subprocess.CompletedProcess[str]:
+    scope = ["--user"] if user else []
+    command = ["systemctl", *scope, "--no-ask-password", "--no-pager", *arguments]
+    try:
+        return subprocess.run(  # noqa: S603  (our own words; systemctl is found as a shell would)
+            command, capture_output=True, text=True, errors="replace", check=False,
+            timeout=SYSTEMCTL_SECONDS, env=os.environ | {"LC_ALL": "C", "SYSTEMD_COLORS": "0"},
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return subprocess.CompletedProcess(command, 1, "", str(error))
+
+
+def _reason(done: subprocess.CompletedProcess[str]) -> str:
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    return visible(lines[0].rstrip(".")) if lines else f"exit code {done.returncode}"

@@ -1,0 +1,308 @@
+"""How the live view looks: a board in, lines of text out, for any size of terminal.
+
+Pure. Knows nothing of terminals, of keys, or of how a picture is read.
+"""
+
+import io
+import math
+import time
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import zip_longest
+from pathlib import Path
+from typing import Final
+
+from rich.cells import cell_len
+from rich.color import Color
+from rich.console import Console
+from rich.style import Style
+from rich.text import Text
+
+from stylewatch.domain import Step
+from stylewatch.faces.board import Board, FolderRow, JobRow, ProblemRow, ResultRow
+from stylewatch.faces.lines import duration, short_path, size, time_left, visible
+
+Pixels = Sequence[Sequence[tuple[int, int, int]]]
+"""Rows of RGB pixels."""
+
+WIDE: Final = 140
+"""From this many columns on, results and problems stand beside the folders."""
+SPARKS: Final = "▁▂▃▄▅▆▇█"
+STATES: Final = {
+    "watching": ("●", "green"),
+    "scanning": ("●", "green"),
+    "paused": ("◌", "yellow"),
+    "blocked": ("▲", "red"),
+}
+_RULER: Final = Console(file=io.StringIO())  # rich wants one to wrap text
+
+
+def draw_board(
+    board: Board, width: int, height: int, now: float, pictures: Sequence[Text] = ()
+) -> list[Text]:
+    """The whole view: exactly `height` lines, none wider than `width` cells."""
+    room = height - 2
+    if width >= WIDE:
+        body = _beside(board, width, room, now, pictures)
+    else:
+        body = _below(board, width, room, now)
+    lines = [_header(board, width), *_fitted(body, room), _footer(board, width, now)]
+    for line in lines:
+        line.truncate(width, overflow="ellipsis")
+    return lines[:height]
+
+
+def _below(board: Board, width: int, room: int, now: float) -> list[Text]:
+    """One column: folders and work stay where they are, results take what problems leave."""
+    top = [*_folders(board, width, room // 4), *_work(board, width, room // 3, now)]
+    problems = _problems(board, width, room // 3)
+    results = _results(board, width, room - len(top) - len(problems))
+    return [*top, *_fitted(results, room - len(top) - len(problems)), *problems]
+
+
+def _beside(
+    board: Board, width: int, room: int, now: float, pictures: Sequence[Text]
+) -> list[Text]:
+    """Two columns for wide terminals, with the latest pictures where there is room."""
+    half = (width - 2) // 2
+    left = [*_folders(board, half, room // 4), *_work(board, half, room // 3, now)]
+    if pictures and len(left) + 2 + len(pictures) <= room:
+        left += [Text(), _rule("Latest", half), *pictures]
+    upper = room // 2 if board.problems else room
+    right = [*_fitted(_results(board, half, upper), upper), *_problems(board, half, room - upper)]
+    lines = []
+    for one, other in zip_longest(_fitted(left, room), right, fillvalue=Text()):
+        one.truncate(half, overflow="ellipsis", pad=True)
+        lines.append(Text.assemble(one, "  ", other))
+    return lines
+
+
+def picture_room(width: int, height: int) -> tuple[int, int]:
+    """Columns and rows of cells that each of the two pictures may take; no rows: no pictures."""
+    rows = (height - 2) * 5 // 12 - 2
+    return min(46, (width - 2) // 4 - 4), min(24, rows) if width >= WIDE else 0
+
+
+def _fitted(lines: list[Text], count: int) -> list[Text]:
+    return [*lines[:count], *(Text() for _ in range(count - len(lines)))]
+
+
+def _header(board: Board, width: int) -> Text:
+    counts = f"{board.waiting} waiting · {board.done} done"
+    right = Text(counts)
+    failed = sum(row.problems for row in board.folders.values())
+    if failed:
+        right.append(f" · {failed} failed", "bold red")
+    state = "stopping" if board.stopping else "paused" if board.paused else ""
+    left = Text.assemble(("stylewatch ", "bold"), (visible(board.title), "dim"))
+    if state:
+        left.append(f" {state}", "bold yellow")
+    if board.headline:
+        left.append(f"  {visible(board.headline)}", "dim")
+    return _justified(left, right, width)
+
+
+def _footer(board: Board, width: int, now: float) -> Text:
+    left = Text.assemble(
+        ("q", "bold"), " quit  ", ("p", "bold"), " resume" if board.paused else " pause"
+    )
+    pace, rest = board.per_hour(now), board.queue_seconds(now)
+    words = [f"{pace:.0f} photos/h"] if pace else []
+    if board.waiting and rest is not None:
+        words.append(f"queue empty in {duration(rest)}")
+    return _justified(left, Text(" · ".join(words), "dim"), width)
+
+
+def _justified(left: Text, right: Text, width: int) -> Text:
+    """One line with text at both ends; the right end wins where both don't fit."""
+    left.truncate(max(0, width - right.cell_len - 1), overflow="ellipsis", pad=True)
+    return Text.assemble(left, " ", right)
+
+
+def _rule(title: str, width: int, style: str = "cyan") -> Text:
+    return Text.assemble(
+        ("── ", "dim"), (title, style), (" " + "─" * max(0, width - 4 - len(title)), "dim")
+    )
+
+
+def _folders(board: Board, width: int, room: int) -> list[Text]:
+    rows = board.folders.values()
+    names = min(20, max((cell_len(visible(row.name)) for row in rows), default=0))
+    lines = [_folder(row, names, width, paused=board.paused) for row in rows]
+    return _shortened([_rule("Folders", width), *lines], max(2, room))
+
+
+def _folder(row: FolderRow, name_width: int, width: int, *, paused: bool) -> Text:
+    state = "paused" if paused and row.state == "watching" else row.state
+    mark, style = STATES.get(state, ("▲", "yellow"))
+    name = Text(visible(row.name))
+    name.truncate(name_width, overflow="ellipsis", pad=True)
+    line = Text.assemble(
+        f"  {mark} ", name, "  ", (f"{visible(state):<9}", style), f" {row.waiting:>4} waiting "
+    )
+    if row.problems:
+        line.append(f"{row.problems:>3} failed ", "red")
+    room = width - line.cell_len - 1
+    if row.note:
+        line.append(f" {visible(row.note)}", style)
+        line.truncate(width, overflow="ellipsis")
+    else:
+        line.append(" " + _tail(short_path(row.path), room), _link(row.path, "dim"))
+    return line
+
+
+def _work(board: Board, width: int, room: int, now: float) -> list[Text]:
+    lines = [_rule("Painting", width)]
+    for row in board.running():
+        lines += _job(row, width, now)
+    if not board.jobs:
+        places = [short_path(row.path) for row in board.folders.values() if row.path]
+        idle = "paused" if board.paused else "nothing to paint"
+        if places and not board.waiting and not board.paused:
+            idle += f": drop a photo into {places[0]}"
+        lines += [Text(f"  {idle}", "dim"), Text()]
+    room = max(3, room)
+    return (
+        _shortened(_fitted(lines, min(room, 1 + 2 * max(board.slots, len(board.jobs)))), room)
+        if room
+        else []
+    )
+
+
+def _job(row: JobRow, width: int, now: float) -> list[Text]:
+    step = row.step
+    right = Text((step and time_left(step)) or duration(now - row.since))
+    if row.memory:
+        right = Text.assemble((size(row.memory), "dim"), " · ", right)
+    left = Text.assemble("  ", (_tail(visible(row.path), width // 2), "bold"))
+    left.append(f" → {visible(row.preset)}", "magenta")
+    first = _justified(left, right, width)
+    if step is None:
+        return [first, Text("    getting ready", "dim")]
+    second = Text.assemble("    ", _bar(step.fraction, width // 3), f" {step.fraction:>4.0%}  ")
+    second.append(_figures(step, width), "dim")
+    sparks = sparkline(row.losses, min(24, width - second.cell_len - 3))
+    return [first, second.append("  ").append(sparks, "cyan")]
+
+
+def _figures(step: Step, width: int) -> str:
+    sides = f" {step.width}x{step.height}" if width >= 90 else ""
+    return (
+        f"scale {step.scale}/{step.scales}{sides}  {step.evaluation:>3}/{step.evaluations}"
+        f"  loss {step.loss:<8.3g}"
+    )
+
+
+def _bar(fraction: float, width: int) -> Text:
+    done = round(min(1.0, max(0.0, fraction)) * width)
+    return Text.assemble(("━" * done, "green"), ("╌" * (width - done), "dim"))
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """The course of the values in at most `width` characters, on a logarithmic scale."""
+    if len(values) < 2 or width < 2:
+        return ""
+    if len(values) > width:
+        values = [values[i * (len(values) - 1) // (width - 1)] for i in range(width)]
+    logs = [math.log(max(value, 1e-30)) for value in values]
+    low, span = min(logs), max(logs) - min(logs)
+    if span <= 0:
+        return SPARKS[0] * len(logs)
+    return "".join(SPARKS[round((value - low) / span * (len(SPARKS) - 1))] for value in logs)
+
+
+def _results(board: Board, width: int, room: int) -> list[Text]:
+    rows = list(board.results)[: max(0, room - 1)]
+    return [_rule("Done", width), *(_result(row, width) for row in rows)]
+
+
+def _result(row: ResultRow, width: int) -> Text:
+    line = Text.assemble(
+        (f"  {_clock(row.at)}  ", "dim"), (f"{duration(row.seconds):>7}", "green"), "  "
+    )
+    line.append(_tail(short_path(row.output), width - line.cell_len - 1), _link(row.output, ""))
+    if row.note:
+        line.append(f"  {visible(row.note)}", "dim")
+    return line
+
+
+def _problems(board: Board, width: int, room: int) -> list[Text]:
+    if not board.problems:
+        return []
+    lines = [_rule("Problems", width, "bold red")]
+    for row in sorted(board.problems, key=lambda row: not row.folder):  # what still holds, first
+        lines += _problem(row, width)
+    return _shortened(lines, max(3, room))
+
+
+def _problem(row: ProblemRow, width: int) -> list[Text]:
+    style = "red" if row.kind == "failed" else "yellow"
+    number = f"#{row.job_id} " if row.job_id else f"{visible(row.folder)} " if row.folder else ""
+    head = f"{_clock(row.at)}  {number}{row.kind}: "
+    lines = _wrapped(head + row.message, width, "  ", "", most=3)
+    lines[0].stylize("dim", 0, 12)
+    lines[0].stylize(style, 12, 2 + len(head))
+    return lines
+
+
+def _wrapped(text: str, width: int, indent: str, style: str, most: int) -> list[Text]:
+    """The text in at most so many lines; what is cut off ends in an ellipsis."""
+    room = max(10, width - len(indent))
+    words = Text(visible(text), style)
+    lines = list(words.wrap(_RULER, room)) if text else []
+    if len(lines) > most:
+        lines = lines[:most]
+        lines[-1].append("…" + " " * room)
+        lines[-1].truncate(room, overflow="ellipsis")
+    return [Text(indent) + line for line in lines]
+
+
+def _shortened(lines: list[Text], room: int) -> list[Text]:
+    """No more than `room` lines, the last one then saying how many more there are."""
+    if len(lines) <= room:
+        return lines
+    return [*lines[: room - 1], Text(f"  … {len(lines) - room + 1} more lines", "dim")]
+
+
+def _tail(text: str, width: int) -> str:
+    """The end of the text, which of a path says most."""
+    if cell_len(text) <= width:
+        return text
+    while text and cell_len(text) > max(0, width - 1):
+        text = text[1:]
+    return "…" + text
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(at))
+
+
+@lru_cache(maxsize=256)
+def _link(path: str, style: str) -> Style:
+    """A style that makes the text clickable (OSC 8); one object per path, as each has its id."""
+    plain = Style.parse(style)
+    if not path.startswith("/"):
+        return plain
+    return plain + Style(link=Path(path).as_uri())
+
+
+def draw_pictures(photo: Pixels, painting: Pixels) -> list[Text]:
+    """The photo and its painting side by side in half blocks, two pixels in each cell."""
+    columns = max((len(row) for row in photo), default=0)
+    lines = []
+    for one, other in zip_longest(_half_blocks(photo), _half_blocks(painting)):
+        left = one or Text()
+        left.pad_right(columns - left.cell_len)
+        lines.append(Text.assemble("  ", left, "   ", other or Text()))
+    return lines
+
+
+def _half_blocks(pixels: Pixels) -> Iterator[Text]:
+    for top in range(0, len(pixels), 2):
+        line = Text()
+        upper = pixels[top]
+        lower = pixels[top + 1] if top + 1 < len(pixels) else [None] * len(upper)
+        for above, below in zip(upper, lower, strict=True):
+            back = Color.from_rgb(*below) if below else None
+            line.append("▀", Style(color=Color.from_rgb(*above), bgcolor=back))
+        yield line

@@ -1,0 +1,143 @@
+"""The words of the control socket's protocol: what a line may say, and how it is read back.
+
+`stylewatch.faces.control` documents the protocol. Knows nothing of the daemon; opens no files but
+the socket's own name.
+"""
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Final
+
+from stylewatch.domain import Event, Step
+from stylewatch.errors import ExitCode, StylewatchError, UsageError
+from stylewatch.faces.lines import jsonable, visible
+
+VERSION: Final = 1
+SOCKET: Final = "control.sock"
+LONGEST_ADDRESS: Final = 107  # bytes of a Unix socket's name, as the kernel has it
+
+COMMANDS: Final[Mapping[str, Mapping[str, type]]] = {
+    "status": {},
+    "pause": {},
+    "resume": {},
+    "reload": {},
+    "cancel": {"job_id": int},
+    "retry": {"job_id": int, "reason": str},
+}
+"""What the daemon does, and with which arguments."""
+REQUIRED: Final = {"cancel": "job_id"}
+
+_PARTS: Final = ("problem", "expected", "received", "remedy", "reason")
+
+# --- lines ----------------------------------------------------------------------------------------
+
+
+def line_of(words: Mapping[str, Any]) -> bytes:
+    """One message."""
+    return json.dumps(jsonable(words)).encode() + b"\n"
+
+
+def request_of(line: bytes) -> dict[str, Any]:
+    """A request as it came, of which only this is sure: it is an object.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UsageError("not a line of JSON", received=_shown(line)) from error
+    if not isinstance(request, dict):
+        raise UsageError("not a request", expected='{"do": COMMAND}', received=_shown(request))
+    return request
+
+
+def call_of(request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The command and its arguments, each of the type it must have; `null` is as if left out.
+
+    Raises:
+        UsageError: this can't be asked.
+    """
+    command = request.get("do")
+    if not isinstance(command, str) or command not in COMMANDS:
+        known = "one of " + ", ".join((*COMMANDS, "events"))
+        raise UsageError("unknown command", expected=known, received=_shown(command))
+    types, given = COMMANDS[command], request.get("with") or {}
+    if not isinstance(given, dict) or not given.keys() <= types.keys():
+        expected = ", ".join(types) or "none"
+        raise UsageError(f"wrong arguments: {command}", expected=expected, received=_shown(given))
+    arguments = {name: value for name, value in given.items() if value is not None}
+    for name, value in arguments.items():
+        if type(value) is not types[name]:
+            kind = types[name].__name__
+            raise UsageError(f"wrong {name}: {command}", expected=kind, received=_shown(value))
+    needed = REQUIRED.get(command)
+    if needed and needed not in arguments:
+        raise UsageError(f"missing argument: {command}", expected=needed, received=_shown(given))
+    return command, arguments
+
+
+def event_of(words: Mapping[str, Any]) -> Event:
+    """The event that `event_dict` wrote; what a newer daemon adds is passed over."""
+    known = {each.name for each in fields(Event)} - {"kind", "message", "step"}
+    step = words.get("step")
+    return Event(
+        kind=words["event"],
+        message=words.get("message", ""),
+        step=Step(**{each.name: step[each.name] for each in fields(Step)}) if step else None,
+        **{name: value for name, value in words.items() if name in known},
+    )
+
+
+def error_dict(error: StylewatchError) -> dict[str, Any]:
+    """An error for the other side: for people and for programs."""
+    parts = {name: getattr(error, name) for name in _PARTS}
+    return {"message": str(error), **parts, "exit_code": int(error.exit_code)}
+
+
+def error_of(words: Mapping[str, Any]) -> StylewatchError:
+    """The error again: its line, its reason and its exit code."""
+    error = StylewatchError(
+        str(words.get("message", "the daemon refused")), reason=str(words.get("reason", ""))
+    )
+    with contextlib.suppress(ValueError):
+        error.exit_code = ExitCode(words.get("exit_code", ExitCode.FAILED))
+    return error
+
+
+def _shown(value: object) -> str:
+    return visible(repr(value)[:80])
+
+
+# --- the socket -----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def address_of(path: Path) -> Iterator[str]:
+    """A name of the path that is short enough for a socket's address."""
+    if len(os.fsencode(path)) <= LONGEST_ADDRESS:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
+def dial(path: Path, timeout: float) -> socket.socket:
+    """A connection to that socket."""
+    caller = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    caller.settimeout(timeout)
+    try:
+        with address_of(path) as address:
+            caller.connect(address)
+    except BaseException:
+        caller.close()
+        raise
+    return caller

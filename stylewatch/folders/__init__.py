@@ -1,0 +1,1 @@
+"""Both ends of the way: photos that arrive and settle, results that are published."""

@@ -1,0 +1,216 @@
+"""When a file is complete: nothing changed for a while, nobody writes to it, and its end is there.
+
+A pure clock: `now` comes from outside and is monotonic. Knows nothing of rules, jobs or the
+ledger; what the end of a picture looks like is handed in.
+"""
+
+import contextlib
+import errno
+import fcntl
+import heapq
+import itertools
+import math
+import os
+import signal
+import stat as modes
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from stylewatch.domain import Candidate, Identity, Photo
+from stylewatch.folders.listing import open_below
+
+CLOSED_QUIET = 0.5  # after a close or rename; never 0: scanners close and reopen
+NETWORK_QUIET = 10.0  # where a writer can be on another machine
+PATIENCE = 30.0  # the longest pause between two looks at a file that is not complete
+LAST_PATIENCE = 60.0  # the pause once it was given out as unsettled
+BATCH = 256  # files looked at per call
+GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+
+Reason = Literal["empty", "truncated", "writer", "unreadable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """A file that is not complete long after its last change; told once, until it changes."""
+
+    folder: str
+    root: Path
+    path: Path
+    """Relative to `root`."""
+    identity: Identity
+    reason: Reason
+
+    @property
+    def absolute(self) -> Path:
+        """Where the file lies."""
+        return self.root / self.path
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A file on its way."""
+
+    folder: str
+    root: Path
+    path: Path
+    network: bool
+    identity: Identity
+    since: float  # when it was first seen with this identity
+    quiet: float  # how long it has to stay so, twice that when blind
+    blind: bool = False  # the kernel can't tell of its writers
+    due: float = math.inf  # when it is looked at
+    ticket: int = 0  # its place in the queue
+    told: bool = False  # given out as unsettled
+
+
+class Settler:
+    """Candidates in, complete photos out, and what never completes with its reason."""
+
+    def __init__(
+        self,
+        structural_end: Callable[[BinaryIO], bool | None],
+        *,
+        quiet_seconds: float = 2.0,
+        settle_max_seconds: float = 600.0,
+    ) -> None:
+        self._structural_end = structural_end
+        self._quiet_seconds = max(quiet_seconds, 0.1)
+        self._settle_max_seconds = settle_max_seconds
+        self._waiting: dict[str, _Waiting] = {}  # by absolute path
+        self._queue: list[tuple[float, int, str]] = []  # due, ticket, path; may be outdated
+        self._tickets = itertools.count(1)
+
+    def __len__(self) -> int:
+        """How many files are on their way."""
+        return len(self._waiting)
+
+    def observe(self, candidate: Candidate, now: float) -> None:
+        """Take note of a file as it is now; other kinds of names are passed over."""
+        if candidate.ignored or not modes.S_ISREG(candidate.stat.st_mode):
+            return
+        name, identity = str(candidate.absolute), Identity.of(candidate.stat)
+        quiet = self._quiet(network=candidate.network, closed=candidate.closed)
+        file = self._waiting.get(name)
+        if file is None or file.identity != identity:
+            file = self._waiting[name] = _Waiting(
+                candidate.folder, candidate.root, candidate.path, candidate.network,
+                identity, since=now, quiet=quiet,
+            )  # fmt: skip
+            self._look_at(now + quiet, name, file)
+        elif candidate.closed:
+            file.quiet = quiet
+            self._look_at(min(file.due, now + quiet), name, file)
+
+    def settled(self, now: float) -> list[Photo | Unsettled]:
+        """Files that are complete by now and those given up, after a bounded number of looks."""
+        results: list[Photo | Unsettled] = []
+        for _ in range(BATCH):
+            if self.next_due(now) > now:
+                break
+            _, _, name = heapq.heappop(self._queue)
+            if result := self._look(name, self._waiting[name], now):
+                results.append(result)
+        return results
+
+    def next_due(self, now: float) -> float:
+        """When `settled` has something to do; infinite when nothing waits."""
+        while self._queue:
+            due, ticket, name = self._queue[0]
+            if name in self._waiting and self._waiting[name].ticket == ticket:
+                return max(now, due)
+            heapq.heappop(self._queue)
+        return math.inf
+
+    def forget(self, path: Path) -> None:
+        """Wait for this file (its absolute path) no more."""
+        self._waiting.pop(str(path), None)
+
+    def _look(self, name: str, file: _Waiting, now: float) -> Photo | Unsettled | None:
+        """One look at a file that is due."""
+        try:
+            with _opened(file) as stream:
+                lack = self._lack(stream, file)
+                identity = Identity.of(os.fstat(stream.fileno()))
+        except OSError as error:
+            if error.errno in GONE:
+                del self._waiting[name]
+                return None
+            lack, identity = "unreadable", file.identity
+        if identity != file.identity:
+            file.identity, file.since, file.told = identity, now, False
+            file.quiet = self._quiet(network=file.network, closed=False)
+        if now < (due := file.since + file.quiet * (2 if file.blind else 1)):
+            self._look_at(due, name, file)
+            return None
+        if lack:
+            return self._wait_on(name, file, lack, now)
+        del self._waiting[name]
+        return Photo(file.folder, file.root, file.path, identity)
+
+    def _lack(self, stream: BinaryIO, file: _Waiting) -> Reason | None:
+        """What a file still lacks when it stays as it is."""
+        writer = None if file.network else has_writer(stream.fileno())
+        if writer:
+            return "writer"
+        if writer is None and not file.network:
+            file.blind = True
+        if file.identity.size == 0:
+            return "empty"
+        try:
+            return "truncated" if self._structural_end(stream) is False else None
+        except OSError:
+            raise
+        except Exception:  # noqa: BLE001
+            return None  # the check stumbled over strange bytes: the decoder has the last word
+
+    def _wait_on(self, name: str, file: _Waiting, lack: Reason, now: float) -> Unsettled | None:
+        """Look again later, ever more rarely; say so once when it takes too long."""
+        deadline = file.since + self._settle_max_seconds
+        news = now >= deadline and not file.told
+        file.told |= news
+        if file.told:
+            self._look_at(now + LAST_PATIENCE, name, file)
+        else:
+            pause = min(max((now - file.since) / 4, file.quiet), PATIENCE)
+            self._look_at(min(now + pause, max(deadline, now)), name, file)
+        return Unsettled(file.folder, file.root, file.path, file.identity, lack) if news else None
+
+    def _look_at(self, due: float, name: str, file: _Waiting) -> None:
+        file.due, file.ticket = due, next(self._tickets)
+        heapq.heappush(self._queue, (due, file.ticket, name))
+
+    def _quiet(self, *, network: bool, closed: bool) -> float:
+        if network:
+            return max(self._quiet_seconds, NETWORK_QUIET)
+        return min(self._quiet_seconds, CLOSED_QUIET) if closed else self._quiet_seconds
+
+
+@contextlib.contextmanager
+def _opened(file: _Waiting) -> Iterator[BinaryIO]:
+    """The file as it is now; FileNotFoundError when something else took its place."""
+    descriptor = open_below(file.root, file.path)
+    if not modes.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), file.path)
+    with open(descriptor, "rb") as stream:  # noqa: PTH123
+        yield stream
+
+
+def has_writer(descriptor: int) -> bool | None:
+    """Whether any process here has this file open, or mapped, for writing; None: can't be told.
+
+    The kernel grants a read lease only on a file without writers. It is given back at once; who
+    opens the file in between would make the kernel send SIGIO, which kills: SIGURG is ignored.
+    """
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None  # another owner's file, or a file system without leases
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False

@@ -1,0 +1,46 @@
+"""Outputs that wait for space: paused when a disk runs full, taken up again by themselves.
+
+Knows nothing of jobs and of what is written there.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+from stylewatch.folders.outputs import free_space
+
+ROOM = 1.25  # of the low-water mark: so much has to be free before an output goes on
+
+
+class Space:
+    """The outputs that are paused, and until when at least."""
+
+    def __init__(self) -> None:
+        self._paused: dict[Path, float] = {}
+
+    @property
+    def paused(self) -> list[Path]:
+        """Where nothing can be written now."""
+        return list(self._paused)
+
+    def pause(self, output: Path, until: float) -> None:
+        """A write has failed there, whatever the file system says of free space (a quota)."""
+        self._paused[output] = until
+
+    def look(
+        self, outputs: Iterable[Path], min_free: int, now: float
+    ) -> Iterator[tuple[Literal["blocked", "recovered"], str]]:
+        """Compare what is free with the low-water mark; gives what has changed."""
+        for output in outputs:
+            try:
+                free = free_space(output)
+            except OSError:
+                continue
+            if output not in self._paused:
+                if free < min_free:
+                    self._paused[output] = now
+                    rest = "it goes on by itself when there is space"
+                    yield "blocked", f"{output}: only {free / 1e6:.0f} MB free; {rest}"
+            elif now >= self._paused[output] and free >= ROOM * min_free:
+                del self._paused[output]
+                yield "recovered", f"{output}: there is space again"

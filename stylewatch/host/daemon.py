@@ -1,0 +1,616 @@
+"""The daemon: moves photos from folder to ledger to worker to result, one tick at a time.
+
+Its thread alone writes the ledger. Everything that happens elsewhere (finished jobs, progress,
+commands) comes in through queues. It never imports the network's libraries: what runs a job is
+handed in. Knows nothing of terminals, sockets and systemd.
+"""
+
+import contextlib
+import math
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
+
+from stylewatch.domain import (
+    Event,
+    Failure,
+    FailureKind,
+    JobRequest,
+    JobState,
+    Outcome,
+    PhotoFacts,
+    Rendered,
+    job_key,
+)
+from stylewatch.errors import (
+    LedgerError,
+    OutputError,
+    OutputFullError,
+    StylewatchError,
+    UsageError,
+)
+from stylewatch.folders import outputs
+from stylewatch.folders.space import Space
+from stylewatch.folders.watches import Watches
+from stylewatch.host.fairness import FairShare
+from stylewatch.host.flight import Executor, Running, outcome_of
+from stylewatch.host.intake import Intake
+from stylewatch.host.mailbox import Mailbox
+from stylewatch.host.publication import Publisher, find_results
+from stylewatch.host.pulse import Pulse
+from stylewatch.settings.config import Config, Folder
+from stylewatch.state.ledger import PENDING, Job, Ledger
+from stylewatch.state.locks import Locks
+from stylewatch.state.retention import tidy
+from stylewatch.state.retries import RESOURCE_PAUSE
+
+LONGEST_SLEEP = 5.0  # seconds between two ticks at most
+LOOK_SECONDS = 5.0  # how often free space is looked at, and photos whose results are done
+LEDGER_SECONDS = 5.0  # between two attempts to go on with a ledger that could not be written
+FIRST_COST = 30.0  # seconds that a photo is thought to take before any was painted
+TIDY_SECONDS = 86400.0  # how often the ledger is tidied, more often where it remembers less
+HEALTH_SECONDS = 1.0
+OVERDUE_SECONDS = 30.0  # a job that goes on for so long after its time-out can't be ended
+
+
+OpenExecutor = Callable[[Config, Callable[[int, str, Any], None]], Executor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What the daemon is given, so that it need not know it."""
+
+    open_executor: OpenExecutor
+    run_job: Callable[..., Outcome]
+    probe: Callable[[bytes], PhotoFacts]
+    structural_end: Callable[[BinaryIO], bool | None]
+    read_facts: Callable[[bytes], dict[str, str]]
+
+
+class Daemon:
+    """One daemon over one config; `start`, then `tick` until `stop`."""
+
+    def __init__(
+        self,
+        config: Config,
+        parts: Parts,
+        on_event: Callable[[Event], None],
+        *,
+        load: Callable[[], Config] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.config = config
+        self._parts = parts
+        self._tell_event = on_event
+        self._load = load
+        self._clock, self._wall_clock = clock, wall_clock
+        self._wake = threading.Event()
+        commands: dict[str, Callable[..., Any]] = {
+            "pause": self._pause,
+            "resume": self._resume,
+            "cancel": self._cancel,
+            "retry": self._retry,
+            "reload": self._reload,
+            "status": self._status,
+        }
+        self._mailbox = Mailbox(commands, self._wake.set)
+        self._finished: queue.SimpleQueue[Running] = queue.SimpleQueue()
+        self._running: dict[int, Running] = {}
+        self._unpublished: dict[int, float] = {}  # job id → when to try again
+        self._unmoved: set[int] = set()  # jobs whose photo could not be moved or deleted
+        self._space = Space()
+        self._fair = FairShare()
+        self._costs: dict[str, float] = {}
+        self._locks = Locks()
+        self._pulse = Pulse()
+        self._lost: list[str] = []
+        self._paused = self._stopping = False
+        self._other_engine = False  # the config has another one than the executor
+        self._trouble = ""
+        self._counts: dict[str, dict[JobState, int]] = {}
+        self._counted = -1  # the ledger's changes when that was so
+        self._last_busy = self._next_look = self._next_tidy = self._next_health = -math.inf
+        self._tidying: Iterator[None] | None = None
+        self._close: Callable[[], None] = lambda: None
+        self._told_health: dict[str, tuple[str, str, int, int]] = {}
+        self.last_tick = -math.inf
+        """When the last tick ended, for those who watch over the daemon."""
+
+    # --- life -------------------------------------------------------------------------------
+
+    def start(self, now: float) -> None:
+        """Lock, recover, watch; then everything that is new is found by the first ticks.
+
+        Raises:
+            LockedError: another daemon runs.
+        """
+        self._stopping = False
+        with contextlib.ExitStack() as opened:
+            opened.callback(self._locks.release)
+            self._locks.hold_state(self.config.state_dir)
+            self._lock_folders(self.config)
+            ledger = self._ledger = Ledger(
+                self.config.state_dir / "ledger.db",
+                clock=self._wall_clock,
+                max_attempts=self.config.max_attempts,
+            )
+            opened.callback(ledger.close)
+            self._tidying = None
+            self._publisher = Publisher(ledger)
+            self._recover(now)
+            self._watches = Watches(self._wake.set)
+            opened.callback(self._watches.close)
+            self._intake = self._open_intake()
+            opened.callback(lambda: self._intake.close())  # noqa: PLW0108  (a reload opens another)
+            opened.callback(self._put_back_rest)
+            self._executor = self._parts.open_executor(self.config, self._on_progress)
+            opened.callback(lambda: self._executor.close())  # noqa: PLW0108
+            self._close = opened.pop_all().close
+        self._last_busy = now
+        count = len(self.config.folders)
+        slots = {"slots": self._executor.slots}
+        self._tell("started", f"watching {count} folder{'s' * (count != 1)}", extra=slots)
+
+    def tick(self, now: float) -> float:
+        """One round of everything; returns when the next one is due.
+
+        Raises:
+            LedgerError: nothing can be written down; `run` goes on when it can.
+        """
+        self._wake.clear()
+        self._mailbox.obey()
+        self._intake.tick(now)
+        self._collect(now)
+        self._publish_again(now)
+        self._look_around(now)
+        self._start_jobs(now)
+        self._rest(now)
+        self._tell_health(now)
+        self._feel_pulse(now)
+        self.last_tick = now
+        return self._next_due(now)
+
+    def run(self, stop: threading.Event, after_tick: Callable[[float], None] | None = None) -> None:
+        """Tick until `stop` is set, then stop in order.
+
+        Nothing goes on that can't be written down: when the ledger fails (its disk is full), all
+        is dropped, and recovered as after a crash as soon as it can be written again.
+        """
+        self.start(self._clock())
+        failed = False
+        try:
+            while not stop.is_set():
+                try:
+                    if failed:
+                        self.start(self._clock())
+                    due = self.tick(self._clock())
+                    if failed:
+                        self._tell("recovered", "the ledger can be written again")
+                    failed = False
+                except LedgerError as error:
+                    if not failed:
+                        self._tell("blocked", f"{error}; it goes on by itself", reason=error.reason)
+                    failed = True
+                    self._pulse.forget()
+                    self._lost = []
+                    self._end()
+                    self._wake.clear()
+                    due = self._clock() + LEDGER_SECONDS
+                if after_tick:
+                    after_tick(self._clock())
+                self._wake.wait(max(0.0, min(due - self._clock(), LONGEST_SLEEP)))
+        finally:
+            self.stop()
+
+    def wake(self) -> None:
+        """Tick now; safe from any thread and from signal handlers."""
+        self._wake.set()
+
+    @property
+    def lost(self) -> list[str]:
+        """What stands still and has not healed itself: a reason to start the daemon anew."""
+        return list(self._lost)
+
+    def stop(self) -> None:
+        """End within the grace time: running jobs may finish, the others are put back."""
+        self._stopping = True
+        self._tell("stopping", "stopping")
+        until = self._clock() + self.config.grace_seconds
+        try:
+            while self._running and self._clock() < until:
+                self._wake.wait(min(0.2, max(0.01, until - self._clock())))
+                self._wake.clear()
+                self._mailbox.obey()
+                self._collect(self._clock())
+        except LedgerError as error:
+            self._tell("warning", f"{error}; the next start recovers", reason=error.reason)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """Kill what runs and let go of everything; can be done twice."""
+        close, self._close = self._close, lambda: None
+        close()
+
+    def _put_back_rest(self) -> None:
+        """What has just ended is recorded, the rest is ready again, nothing counted."""
+        try:
+            self._stopping = True
+            self._collect(self._clock())
+            for job_id in list(self._running):
+                job = self._ledger.job(job_id)
+                if job is not None and job.state is JobState.RUNNING:
+                    self._ledger.put_back(job_id)
+        except LedgerError:
+            pass  # it is left as after a crash: the next start recovers
+        finally:
+            self._running.clear()
+            self._unpublished.clear()
+
+    # --- commands from other threads --------------------------------------------------------
+
+    def ask(self, command: str, **arguments: Any) -> "Future[Any]":
+        """Have a command done in the daemon's own thread; the answer comes in the future.
+
+        `pause`, `resume`, `cancel(job_id)`, `retry(job_id, reason)`, `reload`, `status`.
+        """
+        return self._mailbox.ask(command, **arguments)
+
+    def _pause(self) -> None:
+        self._paused = True
+        self._tell("paused", "paused: running photos are finished, no new ones started")
+
+    def _resume(self) -> None:
+        self._paused = False
+        self._tell("resumed", "resumed")
+
+    def _cancel(self, job_id: int) -> None:
+        if job_id not in self._running:
+            raise UsageError(f"Job {job_id} is not running", remedy="See `stylewatch jobs`")
+        self._executor.cancel(job_id)
+
+    def _retry(self, job_id: int | None = None, reason: str = "") -> int:
+        return self._ledger.retry(job_id=job_id, reason=reason)
+
+    def _reload(self) -> None:
+        """A whole new generation of the config, or the old one goes on."""
+        if self._load is None:
+            return
+        try:
+            config = replace(self._load(), state_dir=self.config.state_dir)  # the ledger stays
+            self._lock_folders(config)
+        except StylewatchError as error:
+            self._locks.keep_folders(folder.input for folder in self.config.folders)
+            self._tell("warning", f"the old config goes on: {error}", reason=error.reason)
+            raise
+        old, self.config = self.config, config
+        self._other_engine |= (config.engine, config.workers) != (old.engine, old.workers)
+        self._locks.keep_folders(folder.input for folder in config.folders)
+        self._ledger.max_attempts = config.max_attempts
+        self._take_up_folders()
+        self._intake.close()
+        self._intake = self._open_intake()
+        self._tell("reload", f"config read again: {len(config.folders)} folders")
+
+    def _status(self) -> dict[str, Any]:
+        now = self._clock()
+        return {
+            "paused": self._paused,
+            "folders": self._intake.health(now),
+            "settling": self._intake.settling(),
+            "running": [
+                {
+                    "job": running.job,
+                    "step": running.step,
+                    "seconds": now - running.started,
+                    "memory": running.memory,
+                }
+                for running in self._running.values()
+            ],
+            "blocked": {str(path): "disk-full" for path in self._space.paused},
+            "trouble": self._executor.trouble,
+            "lost": self._lost,
+            "counts": self._ledger.counts(),
+            "pace": self._ledger.pace(),
+        }
+
+    # --- the parts of a tick ----------------------------------------------------------------
+
+    def _recover(self, now: float) -> None:
+        """Take up what a crash or a stop left; see the ledger's own rules."""
+        if self._ledger.set_aside:
+            self._tell("warning", f"the ledger was damaged; it lies in {self._ledger.set_aside}")
+        places = {folder.output for folder in self.config.folders}
+        if self._ledger.fresh:
+            found = self._ledger.rebuild(find_results(places, self._parts.read_facts))
+            if found:
+                self._tell("warning", f"{found} results found that belong to no ledger: kept")
+        begun = self._ledger.recover()
+        self._take_up_folders()
+        for job in begun:
+            self._complete(job.id, now)
+        pending = {job.temporary for job in self._ledger.jobs([JobState.PUBLISHING], limit=-1)}
+        for output in places:
+            outputs.sweep(output, keep=[path for path in pending if path])
+
+    def _take_up_folders(self) -> None:
+        """Jobs of folders that the config does not have wait; those of returned ones go on."""
+        for folder in self.config.folders:
+            inode = None
+            with contextlib.suppress(OSError):
+                stat = folder.input.stat()
+                inode = stat.st_dev, stat.st_ino
+            self._ledger.tell_apart(folder.name, folder.input, inode)
+        self._ledger.hold_others(folder.name for folder in self.config.folders)
+
+    def _open_intake(self) -> Intake:
+        return Intake(
+            self.config,
+            self._ledger,
+            self._watches,
+            probe=self._parts.probe,
+            structural_end=self._parts.structural_end,
+            on_event=self._tell_event,
+        )
+
+    def _lock_folders(self, config: Config) -> None:
+        for folder in config.folders:
+            self._locks.hold_folder(folder.input)
+
+    def _folder(self, job: Job) -> Folder | None:
+        return next((each for each in self.config.folders if each.name == job.folder), None)
+
+    def _start_jobs(self, now: float) -> None:
+        """Fill the free slots, folder by folder in fairness."""
+        if self._other_engine and not self._running:
+            self._executor.close()
+            self._executor = self._parts.open_executor(self.config, self._on_progress)
+            self._other_engine = False
+        idle = self._paused or self._other_engine
+        while not idle and len(self._running) < self._executor.slots:
+            full = self._space.paused
+            folders = {each.name: each for each in self.config.folders if each.output not in full}
+            name = self._fair.pick(self._ledger.waiting(folders))
+            if name is None:
+                return
+            job = self._ledger.claim(name)
+            if job is not None:
+                self._start(job, folders[name], now)
+
+    def _start(self, job: Job, folder: Folder, now: float) -> None:
+        """Submit a claimed job, or find that it need not be run."""
+        preset = self.config.presets.get(job.preset)
+        if preset is None:
+            self._ledger.hold(job.id, "preset")
+            return
+        key = job_key(job.digest, preset.digest)
+        target = folder.output / outputs.target_name(job.path, preset.name)
+        if (key, target) != (job.key, job.target):  # the config has changed since
+            if not self._ledger.rekey(job, key, target):
+                return
+            job = replace(job, key=key, target=target)
+        try:
+            outputs.prepare(folder.output, job.target)
+            copied = self._publisher.copy_same(job)
+        except OutputError as error:
+            self._fail(job, _output_failure(job.id, error), now)
+            return
+        if copied:
+            self._publish(copied, now)
+            return
+        request = JobRequest(
+            job_id=job.id,
+            key=job.key,
+            attempt=job.attempts,
+            source=folder.input / job.path,
+            identity=job.identity,
+            digest=job.digest,
+            preset=preset,
+            target=job.target,
+        )
+        self._fair.charge(folder.name, self._costs.get(preset.name, FIRST_COST), folder.weight)
+        running = self._running[job.id] = Running(job, folder, now)  # before its first news
+        running.future = self._executor.submit(
+            job.id, self._parts.run_job, request, self.config.engine,
+            timeout=self.config.job_timeout,
+        )  # fmt: skip
+        self._tell("running", f"{job.path} → {job.preset}", job)
+        running.future.add_done_callback(lambda _: self._has_finished(running))
+
+    def _has_finished(self, running: Running) -> None:
+        """On the executor's thread."""
+        self._finished.put(running)
+        self._wake.set()
+
+    def _on_progress(self, job_id: int, kind: str, info: Any) -> None:
+        """On the executor's thread."""
+        running = self._running.get(job_id)
+        if running is not None and kind == "started" and self._workers_are_here:
+            running.pid = info
+        if running is not None and kind == "progress":
+            running.step = info
+            self._tell("progress", "", running.job, step=info, extra={"memory": running.memory})
+
+    def _collect(self, now: float) -> None:
+        """Record what has finished."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                running = self._finished.get_nowait()
+                if self._running.get(running.job.id) is running:
+                    self._last_busy = now
+                    self._record(running.job, outcome_of(running), now)
+                    del self._running[running.job.id]
+
+    def _record(self, job: Job, outcome: Outcome, now: float) -> None:
+        if isinstance(outcome, Rendered):
+            before = self._costs.get(job.preset, outcome.seconds)
+            self._costs[job.preset] = 0.7 * before + 0.3 * outcome.seconds
+            self._publish(outcome, now)
+        elif outcome.kind is FailureKind.CANCELLED and self._stopping:
+            self._ledger.put_back(job.id)
+        else:
+            self._fail(job, outcome, now)
+
+    def _publish(self, rendered: Rendered, now: float) -> None:
+        try:
+            job = self._publisher.publish(rendered)
+        except OutputError as error:
+            self._publish_later(rendered.job_id, error, now)
+        else:
+            self._published(job)
+
+    def _complete(self, job_id: int, now: float) -> None:
+        job = self._ledger.job(job_id)
+        try:
+            if job is not None and job.state is JobState.PUBLISHING:
+                self._published(self._publisher.complete(job))
+        except OutputError as error:
+            self._publish_later(job_id, error, now)
+        else:
+            self._unpublished.pop(job_id, None)
+
+    def _publish_later(self, job_id: int, error: OutputError, now: float) -> None:
+        """The picture is finished and safe; only its name is missing."""
+        if job_id not in self._unpublished:
+            self._tell("blocked", str(error), self._ledger.job(job_id), reason=error.reason)
+        self._unpublished[job_id] = now + LOOK_SECONDS
+
+    def _publish_again(self, now: float) -> None:
+        for job_id, due in list(self._unpublished.items()):
+            if now >= due:
+                self._complete(job_id, now)
+
+    def _published(self, job: Job) -> None:
+        if job.state is not JobState.DONE:
+            return
+        message = f"{job.output} in {job.seconds:.1f} s" + (f" ({job.note})" if job.note else "")
+        self._tell("done", message, job, output=str(job.output), seconds=job.seconds)
+        self._attend(job)
+
+    def _attend(self, job: Job) -> None:
+        """Move or delete a photo whose results are all there, as the config wants it."""
+        folder = self._folder(job)
+        if folder is None or job.id in self._unmoved:
+            return
+        try:
+            self._publisher.afterwards(job, folder.after, folder.input)
+        except OutputError as error:
+            self._unmoved.add(job.id)
+            self._tell("warning", str(error), job, reason=error.reason)
+
+    def _fail(self, job: Job, failure: Failure, now: float) -> None:
+        state = self._ledger.fail(job.id, failure)
+        if failure.kind is FailureKind.CHANGED:
+            self._intake.again(job.folder, job.path)
+            if failure.reason == "vanished":
+                self._ledger.vanished(job.id)
+            self._tell("retry", f"{job.path}: {failure.message}", job, reason=failure.reason)
+            return
+        folder = self._folder(job)
+        if failure.kind is FailureKind.RESOURCE and folder is not None:
+            self._space.pause(folder.output, now + RESOURCE_PAUSE)
+        kinds = {JobState.RETRY_WAIT: "retry", JobState.BLOCKED: "blocked"}
+        kind = "warning" if failure.kind is FailureKind.LOST else kinds.get(state, "failed")
+        self._tell(kind, f"{job.path}: {failure.message}", job, reason=failure.reason)
+
+    def _look_around(self, now: float) -> None:
+        """Free space; and photos that still have to be moved: a crash came between, or a copy."""
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK_SECONDS
+        places = {folder.output for folder in self.config.folders}
+        for kind, message in self._space.look(places, self.config.min_free, now):
+            self._tell(kind, message, reason="disk-full")
+        for job in self._ledger.unattended():
+            folder = self._folder(job)
+            if job.output is not None and os.path.lexists(job.output):
+                self._attend(job)
+            elif folder is not None and folder.output.is_dir():
+                self._ledger.put_back(job.id)  # its result was taken away before: once more
+
+    def _tell_health(self, now: float) -> None:
+        """How each folder stands, when that has changed."""
+        if now < self._next_health:
+            return
+        self._next_health = now + HEALTH_SECONDS
+        if self._executor.trouble != self._trouble:
+            self._trouble = self._executor.trouble
+            message = self._trouble or "there are workers again"
+            self._tell("warning" if self._trouble else "recovered", message, reason="engine-lost")
+        if self._counted != self._ledger.changes:
+            self._counted, self._counts = self._ledger.changes, self._ledger.counts()
+        for health in self._intake.health(now):
+            jobs = self._counts.get(health.folder, {})
+            waiting = sum(jobs.get(state, 0) for state in PENDING if state is not JobState.RUNNING)
+            told = (health.state, health.detail, waiting, jobs.get(JobState.QUARANTINED, 0))
+            if self._told_health.get(health.folder) != told:
+                self._told_health[health.folder] = told
+                event = Event(
+                    kind="folder",
+                    message=health.detail,
+                    folder=health.folder,
+                    path=str(health.root),
+                    reason=health.state,
+                    extra={"waiting": waiting, "failed": told[3]},
+                )
+                self._tell_event(event)
+
+    @property
+    def _workers_are_here(self) -> bool:
+        return isinstance(self.config.workers, int) or self.config.workers == "local"
+
+    def _feel_pulse(self, now: float) -> None:
+        """Whether the scans, inotify's threads and the workers are alive, told when one is lost."""
+        signs = self._intake.signs(now)
+        for running in self._running.values():
+            overdue = now - running.started > self.config.job_timeout + OVERDUE_SECONDS
+            signs[f"the worker of job {running.job.id}"] = running.alive and not overdue
+        if self._workers_are_here:
+            signs["the workers"] = not self._executor.trouble  # a cluster's are not ours to heal
+        self._pulse.feel(signs, now)
+        before, self._lost = self._lost, self._pulse.lost(now)
+        for name in self._lost:
+            if name not in before:
+                self._tell("warning", f"{name}: dead, and not healed by itself", reason="dead")
+
+    def _rest(self, now: float) -> None:
+        """What is done in quiet moments."""
+        if self._running:
+            self._last_busy = now
+        elif 0 < self.config.idle_release <= now - self._last_busy:
+            self._executor.release()
+            self._last_busy = math.inf
+        if self._tidying is None and now >= self._next_tidy:
+            days = self.config.retention_days
+            self._next_tidy = now + min(TIDY_SECONDS, days * TIDY_SECONDS / 4)
+            self._tidying = tidy(self._ledger, days)
+        if self._tidying is not None and next(self._tidying, "through"):
+            self._tidying = None
+
+    def _next_due(self, now: float) -> float:
+        due = min(self._intake.next_due(now), now + LONGEST_SLEEP)
+        pause_ends = self._ledger.next_due()
+        if pause_ends is not None:
+            due = min(due, now + max(0.1, pause_ends - self._wall_clock()))
+        return min([due, *self._unpublished.values()])
+
+    def _tell(
+        self, kind: Any, message: str, job: Job | None = None, *, reason: str = "", **more: Any
+    ) -> None:
+        about: dict[str, Any] = {}
+        if job is not None:
+            about = {"folder": job.folder, "path": str(job.path), "job_id": job.id}
+            about["preset"] = job.preset
+        self._tell_event(Event(kind=kind, message=message, reason=reason, **about, **more))
+
+
+def _output_failure(job_id: int, error: OutputError) -> Failure:
+    full = isinstance(error, OutputFullError)
+    kind = FailureKind.RESOURCE if full else FailureKind.PERMISSION
+    return Failure(job_id=job_id, kind=kind, reason=error.reason, message=str(error))

@@ -1,0 +1,94 @@
+"""Jobs in flight: what runs them, whether it lives, and what became of them.
+
+Knows nothing of the ledger, and nothing of what happens to a result.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from stylewatch.domain import Failure, FailureKind, Outcome, Step
+from stylewatch.errors import EngineLost, JobTimeout, StylewatchError, WorkerDied
+from stylewatch.settings.config import Folder
+from stylewatch.state.ledger import Job
+
+
+class Executor(Protocol):
+    """What the daemon needs of `stylewatch.jobs.executors`. It heals by itself."""
+
+    @property
+    def slots(self) -> int:
+        """How many jobs may be in flight now; 0 while none could run."""
+
+    @property
+    def trouble(self) -> str:
+        """Why there are no slots, in one line; else empty."""
+
+    def submit(
+        self, job_id: int, fn: Callable[..., Any], /, *args: Any, timeout: float | None = None
+    ) -> "Future[Any]":
+        """Start a job; `fn(*args, report=…)` runs elsewhere."""
+
+    def cancel(self, job_id: int, /) -> None:
+        """Kill a running job."""
+
+    def release(self) -> None:
+        """Give idle memory back."""
+
+    def close(self) -> None:
+        """End all processes."""
+
+
+@dataclass(eq=False)
+class Running:
+    """A job that was handed to the executor."""
+
+    job: Job
+    folder: Folder
+    started: float
+    future: "Future[Outcome]" = field(default_factory=Future)
+    step: Step | None = None
+    pid: int = 0
+    """Of the process on this machine that runs it; 0 while that is not known."""
+
+    @property
+    def memory(self) -> int:
+        """Bytes that its process holds in RAM; 0 where that can't be told."""
+        fields = _proc(self.pid, "statm").split()
+        return int(fields[1]) * os.sysconf("SC_PAGESIZE") if len(fields) > 1 else 0
+
+    @property
+    def alive(self) -> bool:
+        """Its process is there, and has not ended without anybody taking note."""
+        state = _proc(self.pid, "stat").rpartition(")")[2].split()
+        return not self.pid or (bool(state) and state[0] not in "ZX")
+
+
+def _proc(pid: int, file: str) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/{file}").read_text(encoding="utf-8", errors="replace")
+    return ""
+
+
+def outcome_of(running: Running) -> Outcome:
+    """How a job ended; each error as its class of failure."""
+    try:
+        return running.future.result()
+    except EngineLost as error:
+        kind, reason, message = FailureKind.LOST, error.reason, str(error)
+    except CancelledError:
+        kind, reason, message = FailureKind.CANCELLED, "cancelled", "cancelled"
+    except WorkerDied as error:
+        kind, reason, message = FailureKind.CRASH, error.reason, str(error)
+    except JobTimeout as error:
+        kind, reason, message = FailureKind.TIMEOUT, error.reason, str(error)
+    except StylewatchError as error:
+        kind, reason, message = FailureKind.RENDER, error.reason, str(error)
+    except Exception as error:  # noqa: BLE001  (a bug in an effect costs one job, no more)
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        kind, reason, message = FailureKind.RENDER, "error", told
+    return Failure(job_id=running.job.id, kind=kind, reason=reason, message=message)

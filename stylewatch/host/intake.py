@@ -1,0 +1,229 @@
+"""From a watched folder to the ledger: what is new, complete, and to be painted how.
+
+Sources say what is there, the settler what is complete, the config which presets it gets, and the
+ledger whether it is new at all. Knows nothing of workers and results.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from stylewatch.domain import Candidate, Event, Identity, Photo, PhotoFacts, job_key
+from stylewatch.errors import StylewatchError
+from stylewatch.folders.listing import open_below
+from stylewatch.folders.outputs import target_name
+from stylewatch.folders.settle import Settler, Unsettled
+from stylewatch.folders.sources import FolderHealth, FolderSource
+from stylewatch.folders.watches import Watches
+from stylewatch.settings.config import Config, Folder, match
+from stylewatch.state.ledger import NO_PRESET, Ledger, Planned
+
+HEADER_BYTES = 1 << 20  # what rules may need of a photo lies within
+TURN_SECONDS = 0.25  # hashing stops for the rest of a tick after so long
+AGAIN_SECONDS = 60.0  # until a photo that could not be read for a moment is looked at again
+
+_UNSETTLED = {
+    "empty": "it stays empty",
+    "truncated": "its end is missing",
+    "writer": "it is still being written",
+    "unreadable": "it can't be read; check its permissions",
+}
+
+
+class Intake:
+    """The photos of one generation of the config."""
+
+    def __init__(
+        self,
+        config: Config,
+        ledger: Ledger,
+        watches: Watches,
+        *,
+        probe: Callable[[bytes], PhotoFacts],
+        structural_end: Callable[[BinaryIO], bool | None],
+        on_event: Callable[[Event], None],
+    ) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._probe = probe
+        self._on_event = on_event
+        self._folders: Mapping[str, Folder] = {folder.name: folder for folder in config.folders}
+        self._plans = {folder.name: _plan_of(folder, config) for folder in config.folders}
+        self._complete: deque[Photo] = deque()
+        self._unread: deque[tuple[float, Photo]] = deque()  # when to look again
+        self._sources = {
+            folder.name: FolderSource(
+                folder.name, folder.input, watches, rescan_seconds=config.rescan_seconds
+            )
+            for folder in config.folders
+        }
+        self._settlers = {
+            folder.name: Settler(
+                structural_end,
+                quiet_seconds=folder.quiet_seconds or config.quiet_seconds,
+                settle_max_seconds=config.settle_max_seconds,
+            )
+            for folder in config.folders
+        }
+
+    def tick(self, now: float) -> None:
+        """Move every file one stage on: seen, settled, in the ledger."""
+        for name, source in self._sources.items():
+            with self._ledger.transaction():
+                for candidate in source.drain(now):
+                    self._consider(candidate, now)
+            for settled in self._settlers[name].settled(now):
+                if isinstance(settled, Unsettled):
+                    self._give_up(settled)
+                else:
+                    self._complete.append(settled)
+        self._add_jobs(now)
+        while self._unread and self._unread[0][0] <= now:
+            _, photo = self._unread.popleft()
+            self.again(photo.folder, photo.path)
+
+    def next_due(self, now: float) -> float:
+        """When `tick` has something to do."""
+        if self._complete:
+            return now
+        return min(
+            *(source.next_due(now) for source in self._sources.values()),
+            *(settler.next_due(now) for settler in self._settlers.values()),
+            *(due for due, _ in [*self._unread][:1]),
+            now + 60.0,
+        )
+
+    def again(self, folder: str, path: Path) -> None:
+        """Look at this file once more, from the beginning."""
+        self._ledger.forget_file(folder, path)
+        if folder in self._sources:
+            self._sources[folder].again(path)
+
+    def health(self, now: float) -> list[FolderHealth]:
+        """How well each folder is looked after."""
+        return [source.health(now) for source in self._sources.values()]
+
+    def signs(self, now: float) -> dict[str, bool]:
+        """Whether each part that looks after the folders still does."""
+        return {
+            name: well for each in self._sources.values() for name, well in each.signs(now).items()
+        }
+
+    def settling(self) -> dict[str, int]:
+        """How many files of each folder are on their way."""
+        return {name: len(settler) for name, settler in self._settlers.items()}
+
+    def close(self) -> None:
+        """Watch no more."""
+        for source in self._sources.values():
+            source.close()
+
+    def _consider(self, candidate: Candidate, now: float) -> None:
+        """A name was seen: settle it, unless the ledger has it just so."""
+        identity = Identity.of(candidate.stat)
+        plan = self._plans[candidate.folder]
+        if self._ledger.knows(candidate.folder, candidate.path, identity, plan):
+            return
+        if candidate.ignored:
+            note = candidate.ignored
+            self._ledger.note_file(candidate.folder, candidate.path, identity, plan, note)
+            self._tell("warning", candidate, f"ignored: {note}", note)
+            return
+        self._settlers[candidate.folder].observe(candidate, now)
+
+    def _give_up(self, unsettled: Unsettled) -> None:
+        """A visible state, ended by any change of the file."""
+        self._ledger.note_file(
+            unsettled.folder, unsettled.path, unsettled.identity, "", unsettled.reason
+        )
+        message = f"not complete: {_UNSETTLED[unsettled.reason]}"
+        self._tell("failed", unsettled, message, unsettled.reason)
+
+    def _add_jobs(self, now: float) -> None:
+        """Complete photos become jobs; in one transaction, and not for longer than a moment."""
+        if not self._complete:
+            return
+        until = time.monotonic() + TURN_SECONDS
+        with self._ledger.transaction():
+            while self._complete and time.monotonic() < until:
+                photo = self._complete.popleft()
+                try:
+                    self._add(photo)
+                except (OSError, StylewatchError) as error:
+                    self._cannot_add(photo, error, now)
+
+    def _add(self, photo: Photo) -> None:
+        folder, plan = self._folders[photo.folder], self._plans[photo.folder]
+        with _unchanged(photo) as stream:
+            presets = match(folder, photo.path, lambda: self._facts(stream), self._config.presets)
+            if not presets:
+                self._ledger.note_file(photo.folder, photo.path, photo.identity, plan, NO_PRESET)
+                return
+            stream.seek(0)
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+            changed = Identity.of(os.fstat(stream.fileno())) != photo.identity
+        if changed:
+            self.again(photo.folder, photo.path)
+            return
+        planned = [
+            Planned(
+                preset.name,
+                job_key(digest, preset.digest),
+                folder.output / target_name(photo.path, preset.name),
+            )
+            for preset in presets
+        ]
+        if self._ledger.add(photo, digest, plan, planned):
+            names = ", ".join(preset.name for preset in presets)
+            self._tell("queued", photo, f"queued for {names}")
+
+    def _cannot_add(self, photo: Photo, error: Exception, now: float) -> None:
+        """Gone or replaced: its next change brings it back. Unreadable: it is looked at again."""
+        if isinstance(error, FileNotFoundError):
+            self._ledger.forget_file(photo.folder, photo.path)
+            return
+        self._unread.append((now + AGAIN_SECONDS, photo))
+        self._ledger.note_file(photo.folder, photo.path, photo.identity, "", "unreadable")
+        self._tell("failed", photo, str(error), getattr(error, "reason", "io"))
+
+    def _facts(self, stream: BinaryIO) -> PhotoFacts:
+        """For rules; a header that can't be read matches none, and the worker says why."""
+        stream.seek(0)
+        try:
+            return self._probe(stream.read(HEADER_BYTES))
+        except StylewatchError:
+            return PhotoFacts(0, 0)
+
+    def _tell(
+        self, kind: str, file: Photo | Candidate | Unsettled, message: str, reason: str = ""
+    ) -> None:
+        event = Event(
+            kind=kind,  # type: ignore[arg-type]
+            message=f"{file.path}: {message}",
+            folder=file.folder,
+            path=str(file.path),
+            reason=reason,
+        )
+        self._on_event(event)
+
+
+def _unchanged(photo: Photo) -> BinaryIO:
+    """The photo, opened below its folder without following links; FileNotFoundError if replaced."""
+    stream = open(open_below(photo.root, photo.path), "rb")  # noqa: PTH123, SIM115
+    if Identity.of(os.fstat(stream.fileno())) != photo.identity:
+        stream.close()
+        raise FileNotFoundError(f"{photo.path} was replaced")
+    return stream
+
+
+def _plan_of(folder: Folder, config: Config) -> str:
+    """What decides whether a file has a preset at all: the folder's rules and the names known."""
+    rules = repr(replace(folder, output=Path(), after="keep", weight=1.0))
+    names = sorted(config.presets)
+    return hashlib.sha256(json.dumps([rules, names]).encode(errors="surrogateescape")).hexdigest()

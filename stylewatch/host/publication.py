@@ -1,0 +1,141 @@
+"""From a finished temporary file to a published result: journal, name, journal, afterwards.
+
+Every step can be repeated after a crash, and no order of crashes publishes twice or deletes a
+photo whose result is not durable. Knows nothing of watching and rendering.
+"""
+
+import contextlib
+import errno
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+from stylewatch.domain import Rendered
+from stylewatch.errors import OutputError
+from stylewatch.failpoints import failpoint
+from stylewatch.folders import outputs
+from stylewatch.state.ledger import Job, Ledger
+
+After = Literal["keep", "delete"] | Path
+
+
+class Publisher:
+    """Publishes results and remembers in the ledger how far it came."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def publish(self, rendered: Rendered) -> Job:
+        """Journal a rendered result, then `complete` it.
+
+        Raises:
+            OutputError: it can't be named now; the job stays `publishing`, to be completed later.
+        """
+        job = self._job(rendered.job_id)
+        if self._ledger.overtaken(job):
+            with contextlib.suppress(OSError):  # swept at the next start
+                rendered.temporary.unlink()
+            self._ledger.supersede(job.id)
+            return self._job(job.id)
+        self._ledger.publishing(job.id, rendered)
+        failpoint("publication.journalled")
+        return self.complete(self._job(job.id))
+
+    def complete(self, job: Job) -> Job:
+        """Finish what the journal says was begun; a result that was lost is rendered again.
+
+        Raises:
+            OutputError: it can't be named now; the job stays `publishing`.
+        """
+        try:
+            return self._complete(job)
+        except OSError as error:  # of reading and tidying; what `outputs` writes, it translates
+            reason = errno.errorcode.get(error.errno or 0, "output").lower()
+            raise OutputError(f"{job.target.parent}: {error.strerror}", reason=reason) from error
+
+    def _complete(self, job: Job) -> Job:
+        temporary = job.temporary or job.target
+        final = outputs.find_published(temporary, job.target, job.extension, job.sha256)
+        if final is None and not _is_whole(temporary, job.sha256):
+            self._ledger.put_back(job.id)
+        else:
+            if final is None:
+                final = outputs.publish(
+                    temporary,
+                    job.target,
+                    job.extension,
+                    ours=lambda sha256: self._ledger.published(job, sha256),
+                )
+            failpoint("publication.published")
+            self._ledger.done(job.id, final)
+            failpoint("publication.done")
+        return self._job(job.id)
+
+    def copy_same(self, job: Job) -> Rendered | None:
+        """The very same picture made before, copied for this job; None when there is none."""
+        same = self._ledger.same_result(job)
+        if same is None or same.output is None:
+            return None
+        try:
+            data = same.output.read_bytes()
+        except OSError:
+            return None
+        if hashlib.sha256(data).hexdigest() != same.sha256:
+            return None
+        extension = same.output.suffix
+        return Rendered(
+            job_id=job.id,
+            temporary=outputs.write_temporary(data, job.target, extension, job.id),
+            extension=extension,
+            sha256=same.sha256,
+            width=0,
+            height=0,
+            seconds=0.0,
+            evaluations=0,
+            loss=same.loss,
+            facts={},
+            note="the same photo and preset as before: copied",
+        )
+
+    def afterwards(self, job: Job, action: After, root: Path) -> None:
+        """Move or delete the photo once all of its results are durable.
+
+        Raises:
+            OutputError: it can't be moved or deleted now.
+        """
+        if not self._ledger.unattended(job.id):
+            return
+        try:
+            outputs.apply_after(action, root, job.path, job.identity)
+        except OSError as error:
+            raise OutputError(
+                f"{job.path} is painted but could not be moved or deleted: {error.strerror}",
+                remedy="Check the permissions of the input folder",
+                reason="after",
+            ) from error
+        self._ledger.after_done(job)
+
+    def _job(self, job_id: int) -> Job:
+        job = self._ledger.job(job_id)
+        assert job is not None
+        return job
+
+
+def _is_whole(temporary: Path, sha256: str) -> bool:
+    try:
+        return outputs.file_hash(temporary) == sha256
+    except OSError:
+        return False
+
+
+def find_results(
+    folders: Iterable[Path], read_facts: Callable[[bytes], Mapping[str, str]]
+) -> Iterator[tuple[str, Path, str]]:
+    """Job key, path and SHA-256 of every result in these folders, as told by the files alone."""
+    for folder in folders:
+        for path in folder.rglob("*--*"):
+            if not path.name.startswith("."):
+                with contextlib.suppress(Exception):  # any strange file may lie there
+                    sha256 = outputs.file_hash(path)
+                    yield read_facts(path.read_bytes())["job_key"], path, sha256

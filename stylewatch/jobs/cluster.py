@@ -1,0 +1,195 @@
+"""Jobs on a Dask cluster, reached by TLS. Its workers need this package too, in this version.
+
+The scheduler should not retry what killed a worker (DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES
+=0): attempts are counted here. Each worker runs one job at a time (`dask worker --nthreads 1`).
+"""
+
+import contextlib
+import functools
+import ipaddress
+import logging
+import math
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from stylewatch.domain import EngineSettings
+from stylewatch.errors import ConfigError, EngineLost, WorkerDied
+from stylewatch.jobs.child import JobName, perform, set_environment
+from stylewatch.jobs.jobtable import Job, JobTable, OnEvent
+
+ANSWER_SECONDS = 10.0  # for the scheduler to answer, and for its workers to restart
+LOOK_SECONDS = 2.0  # how often the workers are counted
+TLS_SETTINGS = {
+    "tls_ca_file": "DASK_DISTRIBUTED__COMM__TLS__CA_FILE",
+    "tls_client_cert": "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT",
+    "tls_client_key": "DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY",
+}
+
+
+class DaskExecutor(JobTable):
+    """The workers of a Dask scheduler, where this package is installed too."""
+
+    def __init__(self, address: str, engine: EngineSettings, on_event: OnEvent) -> None:
+        super().__init__(on_event)
+        self._distributed, self._security = _dask(address)
+        self._address = address
+        self._engine = engine
+        self._topic = f"stylewatch-{uuid.uuid4().hex}"
+        self._client: Any = None
+        self._scheduler = ""  # its own id, which a restart changes
+        self._workers, self._seen = 0, -math.inf
+        self._leaving = threading.Event()
+        self._follower = threading.Thread(target=self._follow, name="dask", daemon=True)
+        self._follower.start()
+
+    def _capacity(self) -> int:
+        """One job per worker process."""
+        fresh = time.monotonic() < self._seen + 3 * LOOK_SECONDS
+        return self._workers if fresh else 0
+
+    def release(self) -> None:
+        """Nothing: the cluster's memory is the cluster's business."""
+
+    def close(self) -> None:
+        """Kill what runs, and leave the cluster."""
+        self._leaving.set()
+        super().close()
+        self._follower.join(1.0)
+        if self._client:
+            self._client.close(timeout=2.0)
+
+    def _follow(self) -> None:
+        """Keep a client and count the workers, off the daemon's thread: a scheduler may hang."""
+        while not self._leaving.is_set():
+            try:
+                if not self._is_connected():
+                    self._connect()
+                self._workers = len(self._client.scheduler_info()["workers"])
+                self._seen = time.monotonic()
+                self._trouble = f"the Dask scheduler at {self._address} has no workers"
+            except Exception as error:  # noqa: BLE001  (tried again; jobs wait in the ledger)
+                self._workers = 0
+                self._trouble = f"no Dask scheduler answers at {self._address}: {error}"
+            self._leaving.wait(LOOK_SECONDS)
+
+    def _is_connected(self) -> bool:
+        """Still to the same scheduler: at a new one, the client would hear of no progress."""
+        return (
+            self._client is not None
+            and self._client.status == "running"
+            and self._client.scheduler_info()["id"] == self._scheduler
+        )
+
+    def _connect(self) -> None:
+        if self._client:
+            self._client.close(timeout=2.0)
+            self._client = None
+        client = self._distributed.Client(
+            self._address, security=self._security, timeout=ANSWER_SECONDS, set_as_default=False
+        )
+        client.subscribe_topic(self._topic, lambda event: self._hear(event[1]))
+        self._client, self._scheduler = client, client.scheduler_info()["id"]
+
+    def _launch(self, job: Job, task: bytes) -> None:
+        if self._client is None or self._client.status != "running":
+            raise _no_scheduler()
+        job.place = self._client.submit(
+            run_on_dask,
+            self._topic,
+            job.name,
+            task,
+            self._engine,
+            key=f"{self._topic}-{job.serial}",
+            pure=False,
+        )
+        job.place.add_done_callback(functools.partial(self._answered, job))
+
+    def _answered(self, job: Job, answer: Any) -> None:
+        if answer.status not in {"finished", "error"}:
+            self._finish(job, error=_no_scheduler())
+            return
+        try:
+            data = answer.result(timeout=ANSWER_SECONDS)
+        except Exception as error:  # noqa: BLE001  (Dask's own: a job's error comes as an answer)
+            self._finish(job, error=_ours(error))
+        else:
+            self._read(job, data)
+
+    def _free(self, job: Job) -> None:
+        """Nothing: the scheduler knows."""
+
+    def _kill(self, job: Job) -> None:
+        """Dask can't end a job that runs: its worker's process has to restart."""
+        with contextlib.suppress(Exception):  # what can't be killed is forgotten all the same
+            running = self._client.processing()
+            workers = [each for each, keys in running.items() if job.place.key in keys]
+            job.place.cancel()
+            if workers:
+                self._client.restart_workers(workers, timeout=ANSWER_SECONDS, raise_for_error=False)
+
+
+def run_on_dask(topic: str, name: JobName, task: bytes, engine: EngineSettings) -> bytes:
+    """One job in a Dask worker's process, its progress as events of a topic."""
+    from distributed import get_worker  # noqa: PLC0415
+
+    set_environment(engine)
+    worker = get_worker()
+    return perform(name, task, lambda message: worker.log_event(topic, message))
+
+
+def _ours(error: Exception) -> WorkerDied | EngineLost:
+    if type(error).__name__ == "KilledWorker":
+        return WorkerDied("the Dask worker that ran the job died")
+    remedy = "Is this version of stylewatch installed where its workers run?"
+    return EngineLost("the Dask workers can't run jobs", received=repr(error), remedy=remedy)
+
+
+def _no_scheduler() -> EngineLost:
+    return EngineLost("the Dask scheduler is gone", remedy="Its jobs start again when it is back")
+
+
+def _dask(address: str) -> tuple[Any, Any]:
+    """The library and the security for this address; ConfigError where it can't be used."""
+    scheme, _, place = address.partition("://")
+    local = scheme == "tcp" and _is_loopback(place.rpartition(":")[0].strip("[]"))
+    if scheme != "tls" and not local:
+        raise ConfigError(
+            "a Dask scheduler must be reached by TLS: without it anyone there may run code",
+            key="workers",
+            expected="tls://host:port, or tcp://127.0.0.1:port",
+            received=address,
+        )
+    try:
+        import distributed  # noqa: PLC0415  (an optional extra)
+    except ImportError as error:
+        remedy = "Install it: pip install 'stylewatch[dask]'"
+        raise ConfigError(
+            "Dask is not installed", key="workers", received=address, remedy=remedy
+        ) from error
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # its errors come as ours
+    return distributed, None if local else _tls(distributed)
+
+
+def _tls(distributed: Any) -> Any:
+    """TLS as Dask itself is configured, by its environment variables or its config file."""
+    security = distributed.Security(require_encryption=True)
+    for attribute, variable in TLS_SETTINGS.items():
+        file = getattr(security, attribute)
+        if not file or not Path(file).is_file():
+            raise ConfigError(
+                "TLS is not set up for Dask",
+                key="workers",
+                expected=f"a file in {variable}",
+                received=str(file or "nothing"),
+            )
+    return security
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,160 @@
+"""Where jobs run: in processes of this machine, or on a cluster; both behave alike.
+
+A crash, a time-out or a cancel costs exactly one job. Knows nothing of photos, presets or the
+ledger.
+"""
+
+import contextlib
+import functools
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor, Future
+from multiprocessing import get_context, resource_tracker
+from pathlib import Path
+
+from pebble import ProcessExpired, ProcessPool
+
+from stylewatch.domain import EngineSettings
+from stylewatch.errors import EngineLost, WorkerDied
+from stylewatch.jobs.child import boot, run
+from stylewatch.jobs.jobtable import Executor, Job, JobTable, OnEvent
+
+NEWS_SECONDS = 0.5  # what a dead process has told is read by then
+
+
+def open_executor(
+    workers: int | str, engine: EngineSettings, on_event: OnEvent, *, log: Path | None = None
+) -> Executor:
+    """The executor that the config's `workers` names: `local`, a count, or an address."""
+    if isinstance(workers, int) or workers == "local":
+        count = workers if isinstance(workers, int) else 1
+        return LocalExecutor(engine, on_event, workers=count, log=log)
+    from stylewatch.jobs.cluster import DaskExecutor  # noqa: PLC0415  (only who uses Dask loads it)
+
+    return DaskExecutor(workers, engine, on_event)
+
+
+class LocalExecutor(JobTable):
+    """Worker processes of this machine, each in a pool of its own that dies with its job."""
+
+    def __init__(
+        self,
+        engine: EngineSettings,
+        on_event: OnEvent,
+        *,
+        workers: int = 1,
+        log: Path | None = None,
+    ) -> None:
+        super().__init__(on_event)
+        self._workers = workers
+        self._idle: list[ProcessPool] = []
+        self._context = get_context("spawn")
+        self._messages, self._mouth = self._context.Pipe(duplex=False)
+        os.set_blocking(self._mouth.fileno(), False)  # a job never waits for its listener
+        self._dead_end, self._lifeline = self._context.Pipe(duplex=False)
+        self._boot = (self._mouth, self._dead_end, engine, log)
+        self._listener = threading.Thread(target=self._listen, name="progress", daemon=True)
+        self._listener.start()
+
+    def _capacity(self) -> int:
+        return self._workers
+
+    def release(self) -> None:
+        """Give back the memory of idle workers; the next job starts a new one."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for pool in idle:
+            self._in_background(_stop, pool)
+
+    def close(self) -> None:
+        """Kill what runs, and end."""
+        super().close()
+        for pipe in (self._mouth, self._lifeline, self._dead_end):
+            pipe.close()
+        self._listener.join(1.0)
+        self._messages.close()
+
+    def _launch(self, job: Job, task: bytes) -> None:
+        with self._lock:
+            assert len(self._jobs) <= self._workers, "more jobs in flight than slots"
+            pool = self._idle.pop() if self._idle else None
+        try:
+            job.place = pool or self._new_pool()
+            answer = job.place.schedule(run, (job.name, task))
+        except (BrokenExecutor, RuntimeError, OSError) as error:
+            self._lose(job, task, error, was_idle=pool is not None)
+        else:
+            answered = functools.partial(self._answered, job, task, was_idle=pool is not None)
+            answer.add_done_callback(answered)
+
+    def _new_pool(self) -> ProcessPool:
+        pool = ProcessPool(
+            max_workers=1, context=self._context, initializer=boot, initargs=self._boot
+        )
+        with _interrupts_held():
+            assert pool.active  # starts it here and now
+        return pool
+
+    def _answered(self, job: Job, task: bytes, answer: Future[bytes], *, was_idle: bool) -> None:
+        error = answer.exception()
+        if error is None:
+            self._read(job, answer.result())
+        elif isinstance(error, ProcessExpired):
+            self._finish(job, error=WorkerDied(f"the job's process {_death(error.exitcode)}"))
+        elif not job.doomed:
+            self._lose(job, task, error, was_idle=was_idle)
+
+    def _lose(self, job: Job, task: bytes, error: BaseException, *, was_idle: bool) -> None:
+        """The pool is broken, and as it says before the job began; that may not be so."""
+        if job.place:
+            self._in_background(_stop, job.place)
+            job.place = None
+        if job.doomed:
+            return
+        if job.started.wait(NEWS_SECONDS):
+            self._finish(job, error=WorkerDied("the job's process died as soon as it began"))
+        elif was_idle:  # its worker died while nobody looked: another one will do
+            self._launch(job, task)
+        else:
+            lost = EngineLost("no worker process could be started", received=repr(error))
+            self._finish(job, error=lost)
+
+    def _free(self, job: Job) -> None:
+        if job.place and not job.doomed:
+            self._idle.append(job.place)
+
+    def _kill(self, job: Job) -> None:
+        if job.place:
+            _stop(job.place)
+
+    def _listen(self) -> None:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                self._hear(self._messages.recv_bytes())
+
+
+def _stop(pool: ProcessPool) -> None:
+    """End a pool and its process, by force after 3 s."""
+    pool.stop()
+    pool.join()
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes and threads started in here never see Ctrl-C, not even while they start."""
+    resource_tracker.ensure_running()  # starting it would let them through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _death(code: int) -> str:
+    with contextlib.suppress(ValueError):
+        if code == -signal.SIGKILL:
+            return "was killed (SIGKILL), as when memory runs out"
+        return f"crashed ({signal.Signals(-code).name})"
+    return f"ended by itself (exit code {code})"

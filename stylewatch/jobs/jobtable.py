@@ -1,0 +1,227 @@
+"""What an executor is, and what all of them share: jobs in flight, each of which ends once.
+
+There is no queue in here: never more jobs in flight than slots. Knows nothing of processes.
+"""
+
+import contextlib
+import itertools
+import pickle
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from stylewatch.errors import EngineLost, ExecutorError, JobTimeout
+from stylewatch.jobs.child import JobName, read_answer
+
+KILL_SECONDS = 12.0  # a process that no kill ends is given up then
+CLOSE_SECONDS = 4.0  # how long closing waits for the killed: a daemon must end in time
+REST_SECONDS = 5.0  # without slots after the engine was lost: it heals by itself, but not at once
+
+OnEvent = Callable[[int, str, Any], None]
+"""`(job_id, "started", pid)` and `(job_id, "progress", info)`, from other threads.
+
+The last ones may come after the job's future has ended.
+"""
+
+
+class Executor(Protocol):
+    """What the daemon needs of a place where jobs run. Futures end on other threads."""
+
+    @property
+    def slots(self) -> int:
+        """How many jobs may be in flight now; 0 while no job could run."""
+
+    @property
+    def trouble(self) -> str:
+        """Why there are no slots, in one line; else empty."""
+
+    def submit(
+        self, job_id: int, fn: Callable[..., Any], /, *args: Any, timeout: float | None = None
+    ) -> Future[Any]:
+        """Run `fn(*args, report=…)` in another process.
+
+        The future ends with its result or its error, or with WorkerDied, JobTimeout (both: this
+        job's fault), EngineLost (no one's) or CancelledError; never before the process is gone.
+        """
+
+    def cancel(self, job_id: int) -> None:
+        """Kill this job's process; its future tells when that is done."""
+
+    def release(self) -> None:
+        """Give back the memory of idle workers; the next job starts a new one."""
+
+    def close(self) -> None:
+        """Kill what runs, and end."""
+
+
+@dataclass(eq=False)
+class Job:
+    """A job in flight."""
+
+    job_id: int
+    serial: int
+    out: Future[Any] = field(default_factory=Future)
+    place: Any = None  # what its engine knows it by
+    timer: threading.Timer | None = None
+    started: threading.Event = field(default_factory=threading.Event)
+    doomed: bool = False  # is being killed: whatever it still answers comes too late
+
+    @property
+    def name(self) -> JobName:
+        """What its process calls it."""
+        return self.job_id, self.serial
+
+
+class JobTable(ABC):
+    """What both executors share: each job in flight ends exactly once."""
+
+    def __init__(self, on_event: OnEvent) -> None:
+        self._on_event = on_event
+        self._jobs: dict[int, Job] = {}
+        self._serials = itertools.count(1)
+        self._lock = threading.RLock()
+        self._closed = False
+        self._threads: list[threading.Thread] = []
+        self._rests_until = 0.0
+        self._trouble = ""
+
+    @abstractmethod
+    def _capacity(self) -> int:
+        """How many workers there are."""
+
+    @abstractmethod
+    def _launch(self, job: Job, task: bytes) -> None:
+        """Start it, and have `_finish` called in the end; ExecutorError where that can't be."""
+
+    @abstractmethod
+    def _kill(self, job: Job) -> None:
+        """Return when its process is gone."""
+
+    @abstractmethod
+    def _free(self, job: Job) -> None:
+        """Make its place ready for the next job, before anyone hears that this one ended."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Give back the memory of idle workers."""
+
+    @property
+    def slots(self) -> int:
+        """See `Executor`."""
+        return self._capacity() if time.monotonic() >= self._rests_until else 0
+
+    @property
+    def trouble(self) -> str:
+        """See `Executor`."""
+        return "" if self.slots else self._trouble
+
+    def submit(
+        self, job_id: int, fn: Callable[..., Any], /, *args: Any, timeout: float | None = None
+    ) -> Future[Any]:
+        """See `Executor`. Call it from a thread that stays: workers die with their starter."""
+        task = pickle.dumps((fn, args))
+        with self._lock:
+            job = Job(job_id, next(self._serials))
+            self._jobs[job.serial] = job
+        job.out.set_running_or_notify_cancel()
+        try:
+            if self._closed:
+                raise EngineLost("the executor is closed")
+            self._launch(job, task)
+        except ExecutorError as error:
+            self._finish(job, error=error)
+        else:
+            self._watch_the_clock(job, timeout)
+        return job.out
+
+    def cancel(self, job_id: int) -> None:
+        """See `Executor`."""
+        for job in list(self._jobs.values()):
+            if job.job_id == job_id:
+                self._doom(job, CancelledError(f"job {job_id} was cancelled"))
+
+    def close(self) -> None:
+        """See `Executor`."""
+        self._closed = True
+        for job in list(self._jobs.values()):
+            self._doom(job, EngineLost("the executor was closed"))
+        self.release()
+        until = time.monotonic() + CLOSE_SECONDS
+        for thread in list(self._threads):
+            thread.join(max(0.0, until - time.monotonic()))
+
+    def _watch_the_clock(self, job: Job, timeout: float | None) -> None:
+        if timeout is not None:
+            late = JobTimeout(
+                f"job {job.job_id} did not end within {timeout:g} s",
+                remedy="Raise job_timeout, or lower the preset's max_side or evaluations",
+            )
+            job.timer = threading.Timer(timeout, self._doom, (job, late))
+            job.timer.daemon = True
+            job.timer.start()
+            if job.out.done():
+                job.timer.cancel()
+
+    def _doom(self, job: Job, error: BaseException) -> None:
+        """Have a job's process killed, and only then let its future end."""
+        with self._lock:
+            if job.doomed or job.serial not in self._jobs:
+                return
+            job.doomed = True
+        self._in_background(self._put_down, job, error)
+
+    def _put_down(self, job: Job, error: BaseException) -> None:
+        killer = threading.Thread(target=self._kill, args=(job,), daemon=True)
+        killer.start()
+        killer.join(KILL_SECONDS)
+        self._finish(job, error=error, killed=True)
+
+    def _finish(
+        self,
+        job: Job,
+        result: Any = None,
+        *,
+        error: BaseException | None = None,
+        killed: bool = False,
+    ) -> None:
+        with self._lock:
+            if job.doomed != killed or self._jobs.pop(job.serial, None) is None:
+                return
+            self._free(job)
+            if isinstance(error, EngineLost) and not killed:
+                self._rests_until = time.monotonic() + REST_SECONDS
+                self._trouble = str(error)
+        if job.timer:
+            job.timer.cancel()
+        if error:
+            job.out.set_exception(error)
+        else:
+            job.out.set_result(result)
+
+    def _read(self, job: Job, answer: bytes) -> None:
+        """The job ended by itself: its result or its error is in the answer."""
+        try:
+            result = read_answer(answer)
+        except Exception as error:  # noqa: BLE001  (the job's own, whatever it is)
+            self._finish(job, error=error)
+        else:
+            self._finish(job, result)
+
+    def _hear(self, message: bytes) -> None:
+        """A message of a worker; the last ones may come after the job's end."""
+        with contextlib.suppress(Exception):  # only news: nothing depends on it
+            (job_id, serial), kind, info = pickle.loads(message)  # noqa: S301  (our own worker's)
+            if kind == "started" and serial in self._jobs:
+                self._jobs[serial].started.set()
+            self._on_event(job_id, kind, info)
+
+    def _in_background(self, target: Callable[..., None], *args: Any) -> None:
+        thread = threading.Thread(target=target, args=args, daemon=True)
+        with self._lock:
+            self._threads = [each for each in self._threads if each.is_alive()]
+            thread.start()
+            self._threads.append(thread)

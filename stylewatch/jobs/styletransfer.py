@@ -1,0 +1,173 @@
+"""The built-in effect: neural style transfer, with the network that this machine can have.
+
+Joins the preset, the style images on disk and the core; retries in float32 what failed in
+bfloat16. Knows nothing of watching, jobs or where results go.
+"""
+
+import time
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from stylewatch.domain import EngineSettings, Preset, StyleImage, StyleSettings
+from stylewatch.effect import Context, Rendering
+from stylewatch.engine.features import FeatureNetwork, load_network
+from stylewatch.engine.images import read_picture
+from stylewatch.engine.transfer import Painting, Style, choose_precision, stylize
+from stylewatch.errors import PresetError, RenderError, StylewatchError, WeightsError
+
+
+class StyleTransfer:
+    """Neural style transfer with VGG19's features or the built-in ones."""
+
+    def render(self, photo: np.ndarray, preset: Preset, context: Context) -> Rendering:
+        """Paint `photo` in the preset's styles; what fails in bfloat16 is redone in float32."""
+        network, note = choose_network(preset.settings, context.engine)
+        styles = [read_style(style, context.engine) for style in preset.style]
+        if not styles:
+            raise PresetError(
+                f"Preset '{preset.name}' has no style image",
+                key="style",
+                expected="at least one image",
+                remedy="Add `style: picture.jpg` to it",
+            )
+        try:
+            painting = self._paint(photo, styles, preset.settings, network, context)
+        except RenderError:
+            if choose_precision(preset.settings.precision) == "float32":
+                raise
+            settings = replace(preset.settings, precision="float32")
+            painting = self._paint(photo, styles, settings, network, context)
+            note = _joined(note, "painted in float32 after bfloat16 failed")
+        if not painting.complete:
+            note = _joined(note, "time budget spent: the best picture so far")
+        return Rendering(
+            rgb=painting.rgb,
+            evaluations=painting.evaluations,
+            loss=painting.parts.loss,
+            facts=_facts(painting, network),
+            note=note,
+        )
+
+    def _paint(
+        self,
+        photo: np.ndarray,
+        styles: list[Style],
+        settings: StyleSettings,
+        network: FeatureNetwork,
+        context: Context,
+    ) -> Painting:
+        checkpoint = context.checkpoint
+        painting = stylize(
+            photo,
+            styles,
+            settings,
+            network,
+            context.on_step,
+            start=read_start(settings, context.engine),
+            resume=checkpoint.load() if checkpoint else None,
+            on_checkpoint=checkpoint.offer if checkpoint else None,
+            memory=context.engine.memory,
+        )
+        _check_usable(painting.rgb)
+        return painting
+
+
+def choose_network(settings: StyleSettings, engine: EngineSettings) -> tuple[FeatureNetwork, str]:
+    """The feature network for a preset on this machine, and a note when it is a fallback.
+
+    Only `auto` with the standard weights falls back; whatever is asked for by name is an error
+    when it can't be had.
+    """
+    wanted = settings.features if settings.features != "auto" else engine.features
+    if wanted != "auto":
+        return load_network(wanted, engine.weights), ""
+    if engine.weights != "imagenet":
+        return load_network("vgg19", engine.weights), ""
+    return _vgg19_or_builtin()
+
+
+@lru_cache(maxsize=1)
+def _vgg19_or_builtin() -> tuple[FeatureNetwork, str]:
+    try:
+        return load_network("vgg19", "imagenet"), ""
+    except WeightsError:
+        return load_network("builtin", ""), "built-in features: VGG19 could not be downloaded"
+
+
+def read_style(style: StyleImage, engine: EngineSettings) -> Style:
+    """A preset's style image with its mask, read from their files."""
+    mask = None
+    if style.mask is not None:
+        mask = _read(style.mask, engine).mean(axis=-1) / 255.0
+    return Style(_read(style.image, engine), style.weight, style.scale, mask)
+
+
+def read_start(settings: StyleSettings, engine: EngineSettings) -> np.ndarray | None:
+    """The image that the optimisation starts from, if the preset names one."""
+    if not isinstance(settings.init, Path):
+        return None
+    return _read(settings.init, engine, key="init")
+
+
+def _read(path: Path, engine: EngineSettings, key: str = "style") -> np.ndarray:
+    limits = {"max_pixels": engine.max_pixels, "max_side": engine.max_side}
+    try:
+        return read_picture(path.read_bytes(), max_bytes=engine.max_bytes, **limits).rgb
+    except (OSError, StylewatchError) as error:
+        raise PresetError(
+            f"The preset's image {path} can't be read",
+            key=key,
+            received=str(error),
+            remedy="Put the image back or correct the preset",
+            reason="style-image",
+        ) from error
+
+
+def probe_speed(engine: EngineSettings, seconds: float = 2.0) -> dict[str, float | str]:
+    """Evaluations per second at 384×384 with the features that would be used here."""
+    settings = StyleSettings(max_side=384, coarsest_side=384, evaluations=(1000,))
+    network, _ = choose_network(settings, engine)
+    rng = np.random.default_rng(0)
+    picture = rng.uniform(0, 255, (384, 384, 3)).astype(np.float32)
+    warm = replace(settings, evaluations=(2,))
+    stylize(picture, [Style(picture[::-1])], warm, network)
+    started = time.monotonic()
+    timed = replace(settings, time_budget=seconds)
+    painting = stylize(picture, [Style(picture[::-1])], timed, network)
+    return {
+        "features": network.name,
+        "precision": painting.precision,
+        "evaluations_per_second": painting.evaluations / (time.monotonic() - started),
+    }
+
+
+def _facts(painting: Painting, network: FeatureNetwork) -> dict[str, str]:
+    parts = painting.parts
+    return {
+        "features": network.name,
+        "features_sha256": network.digest,
+        "precision": painting.precision,
+        "evaluations": str(painting.evaluations),
+        "loss": f"{parts.loss:.6g}",
+        "content_loss": f"{parts.content:.6g}",
+        "style_loss": f"{parts.style:.6g}",
+        "tv_loss": f"{parts.tv:.6g}",
+    }
+
+
+def _check_usable(rgb: np.ndarray) -> None:
+    if not np.isfinite(rgb).all():
+        raise RenderError("The picture has values that are not numbers", reason="not-finite")
+    if float(rgb.max()) < 1.0:
+        raise RenderError(
+            "The picture came out black",
+            remedy="Try `precision: float32` in the preset",
+            reason="black",
+        )
+
+
+def _joined(*notes: str) -> str:
+    return "; ".join(note for note in notes if note)

@@ -1,0 +1,154 @@
+"""One job in its own process: read the photo, render it, write the result beside its place.
+
+The result stays under a temporary name: the daemon publishes it once its ledger says so. Knows
+nothing of queues, folders or the ledger.
+"""
+
+import errno
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from stylewatch.domain import (
+    EngineSettings,
+    Failure,
+    FailureKind,
+    Identity,
+    JobRequest,
+    Rendered,
+    Step,
+)
+from stylewatch.effect import Context, open_effect
+from stylewatch.engine.images import output_format, read_picture, resize_alpha, write_picture
+from stylewatch.errors import (
+    InputChangedError,
+    InputError,
+    OutputError,
+    OutputFullError,
+    StylewatchError,
+)
+from stylewatch.folders.outputs import write_temporary
+from stylewatch.state.checkpoints import CheckpointFile
+
+Report = Callable[[Step], None]
+
+
+def run_job(request: JobRequest, engine: EngineSettings, *, report: Report) -> Rendered | Failure:
+    """Do one job. What can be foreseen comes back as a `Failure`; a crash is the executor's."""
+    started = time.monotonic()
+    try:
+        return _render(request, engine, report, started)
+    except (StylewatchError, OSError, MemoryError) as error:
+        return failure_of(request.job_id, error)
+
+
+def _render(
+    request: JobRequest, engine: EngineSettings, report: Report, started: float
+) -> Rendered:
+    preset = request.preset
+    data = _read_unchanged(request, engine)
+    picture = read_picture(data, **_limits(engine))
+    checkpoint = _checkpoint(request, engine)
+    context = Context(engine=engine, on_step=report, checkpoint=checkpoint)
+    rendering = open_effect(preset.effect).render(picture.rgb, preset, context)
+    facts = {"job_key": request.key, "preset": preset.name, **rendering.facts}
+    painted = replace(
+        picture, rgb=rendering.rgb, alpha=resize_alpha(picture.alpha, rendering.rgb.shape)
+    )
+    form = output_format(preset.output.format, picture)
+    result = write_picture(
+        painted,
+        format=form.name,
+        quality=preset.output.quality,
+        keep_gps=preset.output.keep_gps,
+        facts=facts,
+    )
+    temporary = write_temporary(result, request.target, form.extension, request.job_id)
+    read_picture(temporary.read_bytes(), **_limits(engine))  # what is published can be opened
+    if checkpoint:
+        checkpoint.clear()
+    return Rendered(
+        job_id=request.job_id,
+        temporary=temporary,
+        extension=form.extension,
+        sha256=hashlib.sha256(result).hexdigest(),
+        width=rendering.rgb.shape[1],
+        height=rendering.rgb.shape[0],
+        seconds=time.monotonic() - started,
+        evaluations=rendering.evaluations,
+        loss=rendering.loss,
+        facts=facts,
+        note=rendering.note,
+    )
+
+
+def _read_unchanged(request: JobRequest, engine: EngineSettings) -> bytes:
+    """The photo's bytes, sure to be those that the job was made for."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    with open(request.source, "rb", opener=lambda path, _: os.open(path, flags)) as stream:
+        before = Identity.of(os.fstat(stream.fileno()))
+        if before.size > engine.max_bytes:
+            raise InputError(
+                f"{request.source} is too large",
+                expected=f"at most {engine.max_bytes} bytes",
+                received=str(before.size),
+                reason="too-large",
+            )
+        data = stream.read()
+        after = Identity.of(os.fstat(stream.fileno()))
+    if before != after or hashlib.sha256(data).hexdigest() != request.digest:
+        raise InputChangedError(f"{request.source} changed after it was queued")
+    return data
+
+
+def _checkpoint(request: JobRequest, engine: EngineSettings) -> CheckpointFile | None:
+    if engine.checkpoint_dir is None:
+        return None
+    path = engine.checkpoint_dir / f"{request.key}.npz"
+    return CheckpointFile(path, engine.checkpoint_seconds)
+
+
+def _limits(engine: EngineSettings) -> dict[str, int]:
+    return {
+        "max_pixels": engine.max_pixels,
+        "max_side": engine.max_side,
+        "max_bytes": engine.max_bytes,
+    }
+
+
+_KINDS_OF_ERRNO = {
+    errno.EACCES: FailureKind.PERMISSION,
+    errno.EPERM: FailureKind.PERMISSION,
+    errno.EROFS: FailureKind.PERMISSION,
+    errno.ENOSPC: FailureKind.RESOURCE,
+    errno.EDQUOT: FailureKind.RESOURCE,
+    errno.ELOOP: FailureKind.BAD_INPUT,
+}
+
+
+def failure_of(job_id: int, error: BaseException) -> Failure:
+    """An exception as the ledger's class of failure, with a line for people."""
+    match error:
+        case InputChangedError():
+            kind, reason = FailureKind.CHANGED, error.reason
+        case InputError():
+            kind, reason = FailureKind.BAD_INPUT, error.reason
+        case OutputFullError():
+            kind, reason = FailureKind.RESOURCE, error.reason
+        case OutputError():
+            kind, reason = FailureKind.PERMISSION, error.reason
+        case StylewatchError():
+            kind, reason = FailureKind.RENDER, error.reason
+        case MemoryError():
+            kind, reason = FailureKind.RENDER, "memory"
+        case FileNotFoundError():
+            kind, reason = FailureKind.CHANGED, "vanished"
+        case OSError():
+            kind = _KINDS_OF_ERRNO.get(error.errno or 0, FailureKind.TRANSIENT)
+            reason = errno.errorcode.get(error.errno or 0, "io").lower()
+        case _:
+            kind, reason = FailureKind.RENDER, type(error).__name__
+    message = " ".join(str(error).split()) or "not enough memory for a photo of this size"
+    return Failure(job_id=job_id, kind=kind, reason=reason, message=message)

@@ -1,0 +1,404 @@
+"""stylewatch.yaml: which folders are watched, what is made of their photos, and within what limits.
+
+Gives one frozen `Config`, or one line that says what is wrong and where. Knows nothing of jobs,
+processes or the network; what may come and go (a volume, a permission) is no error here but a
+problem that `check` lists.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from itertools import combinations
+from pathlib import Path, PurePath
+from typing import Annotated, Any, Literal, NamedTuple
+
+from annotated_types import Ge, Gt, Le, MinLen
+
+from stylewatch.domain import EngineSettings, PhotoFacts, Preset
+from stylewatch.errors import ConfigError
+from stylewatch.settings.notations import After, Bytes, Names, Paths, Seconds, Workers
+from stylewatch.settings.places import lineage
+from stylewatch.settings.presets import (
+    DEFAULT_BASE,
+    DEFAULT_EFFECT,
+    Presets,
+    absolute,
+    user_presets_dir,
+)
+from stylewatch.settings.rules import Rule
+from stylewatch.settings.yamlfile import (
+    KeyPath,
+    YamlFile,
+    dotted,
+    json_schema,
+    load_yaml,
+    nearest,
+    raise_first,
+    validate,
+)
+
+CONFIG_NAME = "stylewatch.yaml"
+
+# --- the data -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder:
+    """One watched folder."""
+
+    input: Path
+    """Where photos are dropped."""
+    output: Path
+    """Where the results go; sub-folders are mirrored."""
+    name: str = ""
+    """What `status` and the ledger call it; the input's own name unless said otherwise."""
+    preset: Names = (DEFAULT_BASE,)
+    """For photos that no rule matches: one preset or several; `[]` leaves them alone."""
+    rules: tuple[Rule, ...] = ()
+    """The first that matches decides."""
+    subfolders: bool = True
+    """A photo in a sub-folder named after a preset gets that preset, whatever the rules say."""
+    after: After = "keep"
+    """What happens to a photo once its result is safe: keep, delete or {move: FOLDER}."""
+    quiet_seconds: Annotated[Seconds, Ge(0)] = 0.0
+    """This folder's own, for instance on a slow network drive; 0 means the general one."""
+    weight: Annotated[float, Gt(0)] = 1.0
+    """Its share of the work when several folders have photos waiting."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """When the daemon does things, and when it gives up."""
+
+    workers: Workers = "local"
+    """Who paints: `local` (one process here), {local: 4}, or a Dask scheduler's tls://HOST:PORT."""
+    quiet_seconds: Annotated[Seconds, Ge(0.1)] = 2.0
+    """A file is complete when it has not changed for so long."""
+    settle_max_seconds: Annotated[Seconds, Gt(0)] = 600.0
+    """A file that is still not whole so long after its last change is set aside."""
+    rescan_seconds: Annotated[Seconds, Ge(1)] = 30.0
+    """How often folders are looked through, besides being told of changes."""
+    job_timeout: Annotated[Seconds, Gt(0)] = 3600.0
+    """A photo that takes longer is stopped and tried again."""
+    max_attempts: Annotated[int, Ge(1)] = 3
+    """After so many failures a photo is set aside; `stylewatch retry` brings it back."""
+    grace_seconds: Annotated[Seconds, Ge(0)] = 5.0
+    """How long a running photo may go on after a request to stop."""
+    idle_release: Annotated[Seconds, Ge(0)] = 600.0
+    """Idle workers are ended after so long, which frees their memory; 0 keeps them."""
+    min_free: Annotated[Bytes, Ge(0)] = 500_000_000
+    """An output pauses while its disk has less space than this."""
+    retention_days: Annotated[float, Gt(0)] = 365
+    """How long the ledger keeps each job and its result, and remembers files that are gone."""
+    metrics_port: Annotated[int, Ge(1), Le(65535)] | None = None
+    """Port on this machine for Prometheus."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The largest photo that is opened at all."""
+
+    max_pixels: Annotated[int, Ge(1)] = EngineSettings.max_pixels
+    """Width times height."""
+    max_side: Annotated[int, Ge(1)] = EngineSettings.max_side
+    """Pixels of the longer side."""
+    max_bytes: Annotated[Bytes, Ge(1)] = EngineSettings.max_bytes
+    """Size of the file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigFile(Pace):
+    """stylewatch.yaml."""
+
+    folders: Annotated[tuple[Folder, ...], MinLen(1)]
+    """The folders to watch."""
+    presets: Paths = ()
+    """Folders with presets of one's own, besides ~/.config/stylewatch/presets."""
+    state_dir: Path | None = None
+    """Where the ledger lives; on a local disk. Otherwise ~/.local/state/stylewatch."""
+    weights: str = EngineSettings.weights
+    """`imagenet` (downloaded once), or the path of a VGG19 weights file in Keras's format."""
+    features: Literal["auto", "vgg19", "builtin"] = EngineSettings.features
+    """What a preset's `features: auto` means here."""
+    threads: Annotated[int, Ge(0)] = EngineSettings.threads
+    """CPU threads per worker; 0 = all cores."""
+    nice: Annotated[int, Ge(0), Le(19)] = EngineSettings.nice
+    """How far workers stand back behind other programs."""
+    memory: Annotated[Bytes, Ge(0)] = EngineSettings.memory
+    """What painting may take at once; larger photos are painted in tiles. 0 = half of what is
+    free."""
+    memory_limit: Annotated[Bytes, Ge(0)] = EngineSettings.memory_limit
+    """A worker that uses so much beyond what it had at its start fails; 0 = no limit."""
+    checkpoint_seconds: Annotated[Seconds, Gt(0)] = EngineSettings.checkpoint_seconds
+    """How often an unfinished painting is saved, so that a restart goes on from there."""
+    limits: Limits = field(default_factory=Limits)
+    """The largest photo that is opened at all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Pace):
+    """All that the daemon needs to know, checked: paths absolute, presets resolved."""
+
+    file: Path | None
+    """None when there is no file: `stylewatch watch IN OUT`."""
+    folders: tuple[Folder, ...]
+    presets: Mapping[str, Preset]
+    """Every preset that can be used, by name."""
+    preset_dirs: tuple[Path, ...]
+    """Where they came from, besides the shipped ones."""
+    engine: EngineSettings
+    state_dir: Path
+
+    def written(self) -> list[Path]:
+        """The folders that the daemon writes to, besides the usual state directory."""
+        folders = [folder.output for folder in self.folders]
+        for folder in self.folders:
+            folders += [folder.input] if folder.after != "keep" else []
+            folders += [folder.after] if isinstance(folder.after, Path) else []
+        return folders + ([self.state_dir] if self.state_dir != default_state_dir() else [])
+
+
+# --- from YAML to Config --------------------------------------------------------------------------
+
+
+def load_config(file: Path) -> Config:
+    """The config in `file`; a `ConfigError` tells what is wrong and where."""
+    source = load_yaml(file)
+    return _build(source, validate(ConfigFile, source), file.absolute().parent)
+
+
+def watch_config(
+    input_dir: Path, output: Path, presets: Sequence[str], /, **settings: Any
+) -> Config:
+    """`stylewatch watch IN OUT --preset NAME`; `settings` are further keys of stylewatch.yaml."""
+    folder = {"input": ".", "output": ".", "preset": list(presets)}
+    source = YamlFile(None, {"folders": [folder], **settings})
+    checked = validate(ConfigFile, source)
+    # a name on the command line is bytes and need not be UTF-8, as text in YAML must
+    watched = replace(checked.folders[0], input=input_dir, output=output)
+    try:
+        return _build(source, replace(checked, folders=(watched,)), Path.cwd())
+    except ConfigError as error:
+        error.key = error.key.removeprefix("folders[0].")  # no such list was written by anybody
+        raise
+
+
+def config_schema() -> dict[str, Any]:
+    """JSON Schema of stylewatch.yaml, for editors."""
+    return json_schema(ConfigFile)
+
+
+def default_state_dir() -> Path:
+    """Where the state lives unless the config says otherwise; systemd has its own word for it."""
+    systemd = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(systemd) if systemd else absolute(Path(base, "stylewatch"), Path.cwd())
+
+
+def user_config() -> Path:
+    """Where one's own config lies: `~/.config/stylewatch/stylewatch.yaml`."""
+    return user_presets_dir().with_name(CONFIG_NAME)
+
+
+def find_config(named: Path | None) -> Path:
+    """The config to use: as named, the one here, or the user's."""
+    if named is not None:
+        return named
+    for file in (Path(CONFIG_NAME), user_config()):
+        if file.exists():
+            return file
+    raise ConfigError(
+        "there is no config",
+        expected=f"./{CONFIG_NAME} or {user_config()}",
+        remedy="`stylewatch init` writes one; `stylewatch watch IN OUT` needs none",
+    )
+
+
+def _build(source: YamlFile, checked: ConfigFile, base: Path) -> Config:
+    folders = tuple(_placed(folder, checked.quiet_seconds, base) for folder in checked.folders)
+    own_dirs = [absolute(path, base) for path in checked.presets]
+    state_dir = absolute(checked.state_dir, base) if checked.state_dir else default_state_dir()
+    config = Config(
+        **{same.name: getattr(checked, same.name) for same in fields(Pace)},
+        file=source.path,
+        folders=folders,
+        preset_dirs=(*own_dirs, user_presets_dir()),
+        presets={},
+        engine=_engine(checked, base, state_dir),
+        state_dir=state_dir,
+    )
+    errors = [
+        *(source.error(("presets",), f"no such folder: {d}") for d in own_dirs if not d.is_dir()),
+        *_name_errors(source, folders),
+        *_overlap_errors(source, list(_places(config))),
+    ]
+    if errors:
+        raise_first(errors)
+    return replace(config, presets=_usable_presets(source, config))
+
+
+def _placed(folder: Folder, quiet_seconds: float, base: Path) -> Folder:
+    source = absolute(folder.input, base)
+    return replace(
+        folder,
+        input=source,
+        output=absolute(folder.output, base),
+        name=folder.name or _label(os.path.basename(os.path.abspath(source))),  # noqa: PTH100, PTH119
+        after=absolute(folder.after, base) if isinstance(folder.after, Path) else folder.after,
+        quiet_seconds=folder.quiet_seconds or quiet_seconds,
+    )
+
+
+def _label(name: str) -> str:
+    """A file's name as text: it is bytes, and need not be UTF-8."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def _engine(checked: ConfigFile, base: Path, state_dir: Path) -> EngineSettings:
+    weights = checked.weights
+    return EngineSettings(
+        weights=weights if weights == "imagenet" else str(absolute(Path(weights), base)),
+        features=checked.features,
+        threads=checked.threads,
+        nice=checked.nice,
+        memory=checked.memory,
+        memory_limit=checked.memory_limit,
+        checkpoint_dir=state_dir / "checkpoints",
+        checkpoint_seconds=checked.checkpoint_seconds,
+        max_pixels=checked.limits.max_pixels,
+        max_side=checked.limits.max_side,
+        max_bytes=checked.limits.max_bytes,
+    )
+
+
+def _name_errors(source: YamlFile, folders: Sequence[Folder]) -> Iterator[ConfigError]:
+    for number, folder in enumerate(folders):
+        if folder.name in [earlier.name for earlier in folders[:number]]:
+            problem = f"two folders are called {folder.name!r}"
+            remedy = "Give one of them another `name:`"
+            yield source.error(("folders", number, "name"), problem, remedy=remedy)
+
+
+def _usable_presets(source: YamlFile, config: Config) -> dict[str, Preset]:
+    """The presets there are; those that the config names must be without fault."""
+    there = Presets.load(config.preset_dirs)
+    sound, broken = there.sorted_out()
+    usable = {
+        name: preset
+        for name, preset in sound.items()
+        if preset.style or preset.effect != DEFAULT_EFFECT
+    }
+    errors: list[ConfigError] = []
+    for keys, name in _named(config.folders):
+        if name in broken:
+            raise broken[name]
+        if name not in there:
+            problem, remedy = f"unknown preset {name!r}", nearest(name, there)
+            errors.append(source.error(keys, problem, remedy=remedy, reason="unknown-preset"))
+        elif name not in usable:
+            problem = f"preset {name!r} has no style image"
+            errors.append(source.error(keys, problem, remedy="Name another: " + ", ".join(usable)))
+    if errors:
+        raise_first(errors)
+    return usable
+
+
+def _named(folders: Sequence[Folder]) -> Iterator[tuple[KeyPath, str]]:
+    for number, folder in enumerate(folders):
+        yield from ((("folders", number, "preset"), name) for name in folder.preset)
+        for place, rule in enumerate(folder.rules):
+            keys: KeyPath = ("folders", number, "rules", place, "preset")
+            yield from ((keys, name) for name in rule.preset)
+
+
+# --- which folders may lie where ------------------------------------------------------------------
+
+
+class _Place(NamedTuple):
+    keys: KeyPath
+    what: str
+    path: Path
+    is_input: bool = False
+
+
+def _places(config: Config) -> Iterator[_Place]:
+    for number, folder in enumerate(config.folders):
+        keys: KeyPath = ("folders", number)
+        yield _Place((*keys, "input"), f"the input of {folder.name!r}", folder.input, True)
+        yield _Place((*keys, "output"), f"the output of {folder.name!r}", folder.output)
+        if isinstance(folder.after, Path):
+            what = f"the folder that photos of {folder.name!r} move to"
+            yield _Place((*keys, "after"), what, folder.after)
+    yield _Place(("state_dir",), "the state folder", config.state_dir)
+
+
+def _overlap_errors(source: YamlFile, places: Sequence[_Place]) -> Iterator[ConfigError]:
+    """Nothing may lie inside an input, nor an input inside anything: results would be inputs."""
+    lines = {place: lineage(place.path) for place in places}
+    for one, other in combinations(places, 2):
+        if not (one.is_input or other.is_input):
+            continue
+        for inner, outer in ((other, one), (one, other)):
+            if lines[outer][0] in lines[inner]:
+                how = "is" if lines[outer][0] == lines[inner][0] else "lies inside"
+                problem = f"{inner.what} {how} {outer.what}"
+                remedy = "Choose a folder outside of it"
+                yield source.error(other.keys, problem, received=str(inner.path), remedy=remedy)
+                break
+
+
+# --- what may come and go -------------------------------------------------------------------------
+
+
+def check(config: Config) -> list[ConfigError]:
+    """What keeps a valid config from working just now: folders, rights, weights, other presets."""
+    problem = partial(ConfigError, file=config.file)
+    problems: list[ConfigError] = []
+    for place in _places(config):
+        trouble = _reading_trouble(place.path) if place.is_input else _writing_trouble(place.path)
+        if trouble:
+            problems.append(
+                problem(f"{place.what} {trouble}", key=dotted(place.keys), received=str(place.path))
+            )
+    for number, folder in enumerate(config.folders):
+        if folder.after != "keep" and _writing_trouble(folder.input):
+            text = f"photos can't be taken out of {folder.input}"
+            problems.append(problem(text, key=f"folders[{number}].after"))
+    weights = config.engine.weights
+    if weights != "imagenet" and not os.access(weights, os.R_OK):
+        problems.append(problem("the weights file can't be read", key="weights", received=weights))
+    return problems + list(Presets.load(config.preset_dirs).sorted_out()[1].values())
+
+
+def _reading_trouble(path: Path) -> str:
+    if not path.is_dir():
+        return "is not a folder" if path.exists() else "does not exist"
+    return "" if os.access(path, os.R_OK | os.X_OK) else "can't be read"
+
+
+def _writing_trouble(path: Path) -> str:
+    """Why nothing can be written there; a folder that can be made is no trouble."""
+    there = next(place for place in (path, *path.parents) if os.path.lexists(place))
+    if not there.is_dir():
+        return "is not a folder" if there == path else f"can't be made: {there} is not a folder"
+    return "" if os.access(there, os.W_OK | os.X_OK) else "can't be written to"
+
+
+# --- which presets a photo gets -------------------------------------------------------------------
+
+
+def match(
+    folder: Folder,
+    path: PurePath,
+    facts: Callable[[], PhotoFacts],
+    presets: Mapping[str, Preset],
+) -> tuple[Preset, ...]:
+    """The presets for the photo at `path` below the folder's input; () leaves it alone.
+
+    `facts` is asked only when a rule needs to look into the photo.
+    """
+    if folder.subfolders and len(path.parts) > 1 and path.parts[0] in presets:
+        return (presets[path.parts[0]],)
+    rule = next((rule for rule in folder.rules if rule.holds(path, facts)), folder)
+    return tuple(presets[name] for name in rule.preset if name in presets)

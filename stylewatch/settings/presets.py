@@ -1,0 +1,365 @@
+"""Presets: named styles in YAML, inherited from each other, made comparable by a digest.
+
+Knows nothing of watching, of workers or of pixels: a style image is a file that exists and has a
+hash.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from stylewatch.domain import Identity, OutputSettings, Preset, StyleImage, StyleSettings
+from stylewatch.errors import ConfigError, PresetError
+from stylewatch.settings.yamlfile import (
+    KeyPath,
+    YamlFile,
+    json_schema,
+    load_yaml,
+    nearest,
+    raise_first,
+    shown,
+    validate,
+)
+
+DEFAULT_BASE = "painting"
+DEFAULT_EFFECT = Preset.effect
+SETTINGS = tuple(setting.name for setting in fields(StyleSettings))
+LAYERS = tuple(
+    f"block{block}_conv{conv}"
+    for block, convs in enumerate((2, 2, 4, 4, 4), start=1)
+    for conv in range(1, convs + 1)
+)
+"""VGG19's convolutions: what `content_layers` and `style_layers` choose from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PresetFile(StyleSettings):
+    """A preset: a named style for stylewatch. Every key may be left out."""
+
+    description: str = ""
+    """One line for `stylewatch presets list`."""
+    base: str = DEFAULT_BASE
+    """The preset whose values fill in what this one leaves out."""
+    style: tuple[StyleImage, ...] = ()
+    """An image file, or a list of them, each a name or {image, weight, scale, mask}; relative to
+    this file."""
+    effect: str = DEFAULT_EFFECT
+    """What paints: `style-transfer`, or an effect that another package brings."""
+    output: OutputSettings = field(default_factory=OutputSettings)
+    """How a result is written."""
+
+
+class Explained(NamedTuple):
+    """Where one value of a preset comes from; preset and file are empty for built-in defaults."""
+
+    key: str
+    value: Any
+    preset: str = ""
+    file: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One file of a preset's chain of bases: only what it says itself, paths made absolute."""
+
+    source: YamlFile
+    file: Path
+    values: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.file.stem
+
+
+class Presets:
+    """All presets there are, by name; each is read and checked when it is asked for.
+
+    Earlier folders come before later ones and the shipped presets come last, so that one's own
+    preset may take a shipped one's name, and may then build on it with `base: <that name>`.
+    """
+
+    def __init__(self, files: Mapping[str, tuple[Path, ...]]) -> None:
+        self._files = files
+        self._layers: dict[Path, _Layer] = {}
+
+    @classmethod
+    def load(cls, dirs: Iterable[Path] = (), *, shipped: bool = True) -> "Presets":
+        """The presets in `dirs` (a folder that does not exist holds none), then the shipped."""
+        folders: dict[str, Path] = {}
+        for folder in (*dirs, *([shipped_presets_dir()] if shipped else [])):
+            folders.setdefault(os.path.realpath(folder), folder)
+        files: dict[str, tuple[Path, ...]] = {}
+        for file in (file for folder in folders.values() for file in _yaml_files(folder)):
+            files[file.stem] = (*files.get(file.stem, ()), file)
+        return cls(files)
+
+    def with_first(self, file: Path) -> "Presets":
+        """These presets, with `file` before all others of its name."""
+        others = (other for other in self._files.get(file.stem, ()) if other != file)
+        return Presets({**self._files, file.stem: (file, *others)})
+
+    def __iter__(self) -> Iterator[str]:
+        """The names, sorted."""
+        return iter(sorted(self._files))
+
+    def __len__(self) -> int:
+        """How many names there are."""
+        return len(self._files)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a file has that name; it may still hold errors."""
+        return name in self._files
+
+    def __getitem__(self, name: str) -> Preset:
+        """The preset, resolved. A `PresetError` says what is wrong with it, or that it is none."""
+        chain = self._chain(self.origin(name))
+        values = {key: value for layer in reversed(chain) for key, value in layer.values.items()}
+        preset = Preset(
+            name=name,
+            description=chain[0].values.get("description", ""),
+            effect=values.get("effect", DEFAULT_EFFECT),
+            style=values.get("style", ()),
+            settings=StyleSettings(**{key: values[key] for key in SETTINGS if key in values}),
+            output=values.get("output", OutputSettings()),
+        )
+        _check_images(preset, chain)
+        return replace(preset, digest=digest(preset))
+
+    def sorted_out(self) -> tuple[dict[str, Preset], dict[str, PresetError]]:
+        """Those that can be used, and what is wrong with the others."""
+        sound: dict[str, Preset] = {}
+        broken: dict[str, PresetError] = {}
+        for name in self:
+            try:
+                sound[name] = self[name]
+            except PresetError as error:
+                broken[name] = error
+        return sound, broken
+
+    def origin(self, name: str) -> Path:
+        """The preset's file."""
+        if name not in self._files:
+            remedy = nearest(name, self._files)
+            raise PresetError(f"unknown preset {name!r}", remedy=remedy, reason="unknown-preset")
+        return self._files[name][0]
+
+    def explain(self, name: str) -> tuple[Explained, ...]:
+        """Every value of a preset with the preset and file that set it, for `presets show`."""
+        preset, chain = self[name], self._chain(self.origin(name))
+        values: dict[str, Any] = {"description": preset.description, "style": preset.style}
+        values |= {"effect": preset.effect, "output": preset.output}
+        values |= {key: getattr(preset.settings, key) for key in SETTINGS}
+        owners = {key: layer for layer in reversed(chain) for key in layer.values}
+        return tuple(
+            Explained(key, value, owners[key].name, owners[key].file)
+            if key in owners and (key != "description" or owners[key] is chain[0])
+            else Explained(key, value)
+            for key, value in values.items()
+        )
+
+    def _chain(self, file: Path) -> list[_Layer]:
+        """The preset's layers, from its own file down to the last base."""
+        chain: list[_Layer] = []
+        base: Path | None = file
+        while base is not None:
+            if base in [layer.file for layer in chain]:
+                raise _cycle(chain, base)
+            if base not in self._layers:
+                self._layers[base] = _read_layer(base)
+            chain.append(self._layers[base])
+            base = self._base(chain)
+        return chain
+
+    def _base(self, chain: list[_Layer]) -> Path | None:
+        layer = chain[-1]
+        name = layer.values.get("base", DEFAULT_BASE)
+        files = self._files.get(name, ())
+        shadowed = files[files.index(layer.file) + 1 :] if layer.file in files else files
+        if shadowed:
+            return shadowed[0]
+        if "base" not in layer.values:
+            return None
+        if files:
+            raise _cycle(chain, layer.file)
+        remedy = nearest(name, self._files)
+        raise layer.source.error(("base",), f"unknown preset {name!r}", remedy=remedy)
+
+
+def check(file: Path, dirs: Iterable[Path] = ()) -> list[ConfigError]:
+    """Everything that is wrong with one preset file; its bases are looked for beside it first."""
+    file = file.absolute()
+    presets = Presets.load([file.parent, *dirs])
+    try:
+        presets.with_first(file)[file.stem]
+    except PresetError as error:
+        return [error, *error.others]
+    return []
+
+
+def preset_schema() -> dict[str, Any]:
+    """JSON Schema of a preset file, for editors."""
+    schema = json_schema(PresetFile)
+    style, name = schema["properties"]["style"], {"type": "string"}
+    images = {"type": style.pop("type"), "items": {"anyOf": [name, style.pop("items")]}}
+    style["anyOf"] = [name, images]
+    return schema
+
+
+def shipped_presets_dir() -> Path:
+    """Where the presets lie that come with stylewatch."""
+    package = Path(__file__).parent.parent
+    installed = package / "data" / "presets"
+    return installed if installed.is_dir() else package.parent / "presets"
+
+
+def user_presets_dir() -> Path:
+    """Where one's own presets lie: `~/.config/stylewatch/presets`."""
+    config = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return absolute(Path(config, "stylewatch", "presets"), Path.cwd())
+
+
+def known_presets() -> Presets:
+    """One's own presets and the shipped ones."""
+    return Presets.load([user_presets_dir()])
+
+
+def absolute(path: Path, folder: Path) -> Path:
+    """A path as written in a file that lies in `folder`."""
+    return folder.absolute() / os.path.expanduser(path)  # noqa: PTH111  (pathlib's raises)
+
+
+def digest(preset: Preset) -> str:
+    """Hex SHA-256 of all that makes a difference to the result; images count by their content."""
+    style = [
+        asdict(style)
+        | {"image": _hash(style.image), "mask": _hash(style.mask) if style.mask else None}
+        for style in preset.style
+    ]
+    parts: dict[str, Any] = {"effect": preset.effect, "style": style}
+    init = preset.settings.init
+    settings = asdict(preset.settings) | {"init": _hash(init) if isinstance(init, Path) else init}
+    parts |= {"settings": settings, "output": asdict(preset.output)}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _hash(path: Path) -> str:
+    info = path.stat()
+    if not stat.S_ISREG(info.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return _hash_of(path, Identity.of(info))
+
+
+@lru_cache(maxsize=256)
+def _hash_of(path: Path, _identity: Identity) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _yaml_files(folder: Path) -> list[Path]:
+    try:
+        files = sorted(folder.absolute().iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        problem = f"the presets folder can't be read: {error.strerror}"
+        raise PresetError(problem, file=folder) from None
+    visible = (f for f in files if f.name.isprintable() and not f.name.startswith("."))
+    return [file for file in visible if file.suffix in {".yaml", ".yml"}]
+
+
+def _read_layer(file: Path) -> _Layer:
+    source = load_yaml(file, PresetError)
+    if "style" in source.data:
+        source = replace(source, data=source.data | {"style": _images(source)})
+    checked = validate(PresetFile, source)
+    values = {key: getattr(checked, key) for key in source.data}
+    if errors := [*_layer_errors(source, values), *_effect_errors(source, values)]:
+        raise_first(errors)
+    if "style" in values:
+        values["style"] = tuple(_placed(style, file.parent) for style in checked.style)
+    if isinstance(checked.init, Path):
+        values["init"] = absolute(checked.init, file.parent)
+    return _Layer(source, file, values)
+
+
+def _images(source: YamlFile) -> list[Any]:
+    """`style:` in its long form; a bare name stands for {image: name}."""
+    style = source.data["style"]
+    items = style if isinstance(style, list) else [style]
+    for number, item in enumerate(items):
+        if not isinstance(item, str) and (item is style or not isinstance(item, dict)):
+            keys: KeyPath = ("style",) if item is style else ("style", number)
+            expected = "a file name, or a list of names and of {image, weight, scale, mask}"
+            raise source.error(keys, "wrong type", expected=expected, received=shown(item))
+    return [{"image": item} if isinstance(item, str) else item for item in items]
+
+
+def _placed(style: StyleImage, folder: Path) -> StyleImage:
+    mask = absolute(style.mask, folder) if style.mask else None
+    return replace(style, image=absolute(style.image, folder), mask=mask)
+
+
+def _layer_errors(source: YamlFile, values: Mapping[str, Any]) -> Iterator[ConfigError]:
+    for key in {"content_layers", "style_layers"} & values.keys():
+        if not values[key]:
+            yield source.error((key,), "out of range", expected="at least 1 layer")
+        for layer, weight in values[key].items():
+            if layer not in LAYERS:
+                remedy = nearest(layer, LAYERS)
+                yield source.error((key, layer), "not a layer of VGG19", remedy=remedy)
+            elif weight < 0:
+                wrong = {"expected": "at least 0", "received": f"{weight:g}"}
+                yield source.error((key, layer), "out of range", **wrong)
+
+
+def _effect_errors(source: YamlFile, values: Mapping[str, Any]) -> Iterator[ConfigError]:
+    effect = values.get("effect", DEFAULT_EFFECT)
+    if effect != DEFAULT_EFFECT:  # the built-in one is known without a look at what is installed
+        from importlib.metadata import entry_points  # noqa: PLC0415  (slow to import)
+
+        offered = {DEFAULT_EFFECT, *entry_points(group="stylewatch.effects").names}
+        if effect not in offered:
+            remedy = nearest(effect, offered)
+            yield source.error(("effect",), f"unknown effect {effect!r}", remedy=remedy)
+
+
+def _check_images(preset: Preset, chain: Sequence[_Layer]) -> None:
+    images: list[tuple[KeyPath, object]] = [(("init",), preset.settings.init)]
+    for number, style in enumerate(preset.style):
+        images += [
+            (("style", number, "image"), style.image),
+            (("style", number, "mask"), style.mask),
+        ]
+    errors = []
+    for keys, path in images:
+        try:
+            _ = isinstance(path, Path) and _hash(path)
+        except OSError as error:
+            owner = next((layer for layer in chain if keys[0] in layer.values), chain[0])
+            errors.append(_image_error(owner.source, keys, error))
+    if errors:
+        raise_first(errors)
+
+
+def _image_error(source: YamlFile, keys: KeyPath, error: OSError) -> ConfigError:
+    what = {"image": "style image", "mask": "mask", "init": "image to start from"}[str(keys[-1])]
+    written = next((keys[:n] for n in (3, 2, 1) if keys[:n] in source.marks), keys[:1])
+    problem = f"the {what} can't be used: {error.strerror}"
+    remedy = "A path is relative to the folder of the preset's file"
+    if keys == ("init",):
+        remedy += "; without an image: content or noise"
+    received = repr(str(error.filename))
+    return source.error(written, problem, received=received, remedy=remedy, reason="style-image")
+
+
+def _cycle(chain: list[_Layer], again: Path) -> ConfigError:
+    names = " -> ".join([*(layer.name for layer in chain), again.stem])
+    problem = f"the presets build on each other in a circle: {names}"
+    return chain[-1].source.error(("base",), problem, remedy="Let one of them have another base")

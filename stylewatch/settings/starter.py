@@ -1,0 +1,104 @@
+"""What `stylewatch init` makes: a config with every key in it, explained, and its folders."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stylewatch.errors import OutputError
+from stylewatch.settings.config import Folder, default_state_dir
+from stylewatch.settings.presets import DEFAULT_BASE
+
+_TEMPLATE = """\
+# What stylewatch does. `stylewatch config check` tells whether it can be used;
+# `stylewatch presets list` shows the presets. Paths are relative to this file, ~ is your home.
+# Lines that begin with # are remarks, and the keys in them show what holds without them.
+
+folders:
+  - input: {input}        # drop photos here, or into a sub-folder named after a preset
+    output: {output}      # results: sub/IMG_1.jpg becomes sub/IMG_1--{preset}.jpg
+    preset: {preset}      # when no rule matches; [a, b] makes two pictures of each photo
+    after: keep           # or delete, or {{move: FOLDER}}: the photo, once its result is safe
+    # name: in            # what `stylewatch status` calls this folder
+    # subfolders: true    # false: a sub-folder named after a preset means nothing special
+    # quiet_seconds: 2s   # this folder's own, for instance 10s on a network drive
+    # weight: 1           # its share of the work when several folders have photos waiting
+    # rules:              # the first that matches decides
+    #   - {{path: "portraits/**", preset: {preset}}}
+    #   - {{camera: "*X100*", orientation: portrait, preset: {preset}}}
+    #   - {{max_side: 600, preset: []}}    # leave thumbnails alone
+
+# workers: local           # {{local: 4}} for four processes, tls://host:8786 for a Dask cluster
+# presets: []              # folders with presets of your own, besides ~/.config/stylewatch/presets
+
+# The network that looks at pictures
+# weights: imagenet        # downloaded once; or the path of a VGG19 weights file
+# features: auto           # vgg19, or builtin, which needs no download
+# threads: 0               # CPU threads per worker; 0 = all cores
+# nice: 10                 # how far workers stand back behind other programs, 0 to 19
+# memory: 0                # such as 4GB: beyond it, photos are painted in tiles; 0 = half of free
+# memory_limit: 0          # a worker that uses so much more than at its start fails; 0 = none
+# checkpoint_seconds: 30s  # how often an unfinished painting is saved
+# limits: {{max_pixels: 100000000, max_side: 30000, max_bytes: 200MB}}   # larger photos are refused
+
+# When things happen
+# quiet_seconds: 2s        # a file is complete when it has not changed for so long
+# settle_max_seconds: 10min  # still not whole so long after its last change: set aside
+# rescan_seconds: 30s      # how often folders are looked through
+# job_timeout: 1h          # a photo that takes longer is stopped and tried again
+# max_attempts: 3          # after so many failures a photo is set aside
+# grace_seconds: 5s        # how long a running photo may go on after a request to stop
+# idle_release: 10min      # idle workers give their memory back; 0 keeps them
+# min_free: 500MB          # outputs pause while their disk has less space than this
+
+# Keeping books
+# state_dir: {state_dir}   # on a local disk
+# retention_days: 365      # how long what was done is remembered
+# metrics_port: null       # a port such as 9464: figures for Prometheus on this machine
+"""
+
+
+def write_config(file: Path, text: str) -> bool:
+    """Write the config, unless there is one already; whether it was written."""
+    with _making(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with file.open("x", encoding="utf-8") as stream:
+                stream.write(text)
+        except FileExistsError:
+            return False
+    return True
+
+
+def make_folders(folder: Folder, presets: Iterable[str]) -> None:
+    """Make the output and the input, with a sub-folder per preset where such mean something."""
+    names = presets if folder.subfolders else ()
+    for place in (folder.output, folder.input, *(folder.input / name for name in names)):
+        with _making(place):
+            place.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _making(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path} can't be made: {error.strerror}") from error
+
+
+def default_config_text(
+    input_dir: str = "~/Pictures/stylewatch/in",
+    output: str = "~/Pictures/stylewatch/out",
+    preset: str = DEFAULT_BASE,
+) -> str:
+    """A config with every key explained, for `stylewatch init`."""
+    state_dir = str(default_state_dir())
+    words = {"input": input_dir, "output": output, "preset": preset, "state_dir": state_dir}
+    return _TEMPLATE.format(**{key: _as_yaml(word) for key, word in words.items()})
+
+
+def _as_yaml(word: str) -> str:
+    plain = re.fullmatch(r"~?/[\w/. +-]*\w|[A-Za-z][\w./-]*", word)
+    meant = word.lower() not in {"null", "true", "false"}
+    return word if plain and meant else json.dumps(word, ensure_ascii=False)

@@ -1,0 +1,1 @@
+"""What the daemon keeps in its state directory: ledger, checkpoints, locks."""

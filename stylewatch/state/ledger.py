@@ -1,0 +1,650 @@
+"""The ledger: every photo seen and every job, in one SQLite file that survives anything.
+
+One writer, the daemon's thread; any number of readers. Each change is one durable transaction
+(WAL, synchronous=FULL), so a `kill -9` loses nothing that was told of. Paths are kept as bytes.
+Knows nothing of pictures, processes or folders on disk.
+"""
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo, Rendered
+from stylewatch.errors import LedgerError
+from stylewatch.failpoints import failpoint
+from stylewatch.state.retries import after_interruption, judge, kind_of
+from stylewatch.state.schema import open_ledger
+
+NO_PRESET = "no-preset"
+"""The note of a file that no rule and no folder gave a preset."""
+PASSING_NOTES = {"writer", "unreadable"}
+"""Notes that may become untrue without a change of the file itself."""
+
+_INTERRUPTED = "interrupted"
+_REBUILT = 0x5354594C  # the file's application_id once `rebuild` is through
+
+PENDING = (
+    JobState.READY, JobState.RUNNING, JobState.PUBLISHING, JobState.RETRY_WAIT, JobState.BLOCKED,
+)  # fmt: skip
+_CLAIMABLE = (JobState.READY, JobState.RETRY_WAIT, JobState.BLOCKED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One photo times one preset, as the ledger has it."""
+
+    id: int
+    folder: str
+    path: Path
+    """Relative to its folder's input."""
+    preset: str
+    key: str
+    digest: str
+    target: Path
+    """The result's intended path without extension."""
+    identity: Identity
+    state: JobState
+    reason: str
+    message: str
+    attempts: int
+    created: float
+    changed: float
+    """Wall-clock times of its making and of its last change of state."""
+    temporary: Path | None
+    extension: str
+    sha256: str
+    output: Path | None
+    seconds: float
+    loss: float | None
+    note: str
+    after_done: bool
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A job to be added for a photo."""
+
+    preset: str
+    key: str
+    target: Path
+
+
+def _path(raw: bytes | None) -> Path | None:
+    return None if raw is None else Path(os.fsdecode(raw))
+
+
+def _raw(path: Path) -> bytes:
+    return os.fsencode(path)
+
+
+def _text(text: str) -> str:
+    """As SQLite can keep it: names in messages may be bytes that are no text."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _job(row: sqlite3.Row) -> Job:
+    values: dict[str, Any] = {
+        name: row[name]
+        for name in (
+            *("id", "folder", "preset", "key", "digest", "reason", "message", "attempts"),
+            *("created", "changed", "extension", "sha256", "seconds", "loss", "note"),
+        )
+    }
+    return Job(
+        **values,
+        path=Path(os.fsdecode(row["path"])),
+        target=Path(os.fsdecode(row["target"])),
+        identity=Identity(*(row[name] for name in _IDENTITY)),
+        state=JobState(row["state"]),
+        temporary=_path(row["temporary"]),
+        output=_path(row["output"]),
+        after_done=bool(row["after_done"]),
+    )
+
+
+_IDENTITY = ("dev", "ino", "size", "mtime_ns", "ctime_ns")
+
+
+class LedgerReader:
+    """What anybody may ask while a daemon runs, or none does; never writes.
+
+    Raises:
+        LedgerError: there is no ledger, or it can't be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)
+        except sqlite3.Error as error:
+            remedy = "The first `stylewatch watch` or `stylewatch run` makes it"
+            problem = f"The ledger {path} can't be opened: {error}"
+            raise LedgerError(problem, remedy=remedy) from error
+        self._db.row_factory = sqlite3.Row
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def counts(self) -> dict[str, dict[JobState, int]]:
+        """Jobs by folder and state."""
+        counts: dict[str, dict[JobState, int]] = {}
+        query = "SELECT folder, state, COUNT(*) AS n FROM jobs GROUP BY state, folder"
+        for row in self.ask(query):
+            counts.setdefault(row["folder"], {})[JobState(row["state"])] = row["n"]
+        return counts
+
+    def jobs(self, states: Iterable[JobState] = (), limit: int = 100) -> list[Job]:
+        """Jobs in these states (all when empty), the latest change first."""
+        query = "SELECT * FROM jobs WHERE state = ? ORDER BY changed DESC, id DESC LIMIT ?"
+        rows = [row for state in states or JobState for row in self.ask(query, state, limit)]
+        rows.sort(key=lambda row: (row["changed"], row["id"]), reverse=True)
+        return [_job(row) for row in (rows if limit < 0 else rows[:limit])]
+
+    def job(self, job_id: int) -> Job | None:
+        """One job, or None."""
+        row = self._one("SELECT * FROM jobs WHERE id = ?", job_id)
+        return _job(row) if row else None
+
+    def notes(self, limit: int = 100) -> list[tuple[str, Path, str]]:
+        """Files that have no job, the latest first: (folder, relative path, why)."""
+        query = "SELECT folder, path, note FROM files WHERE note != '' ORDER BY seen DESC LIMIT ?"
+        rows = self.ask(query, limit)
+        return [(row["folder"], Path(os.fsdecode(row["path"])), row["note"]) for row in rows]
+
+    def pace(self, recent: int = 20) -> float:
+        """Seconds per photo, over the last ones done that were not copied; 0 without any."""
+        query = (
+            "SELECT AVG(nullif(seconds, 0)) FROM"
+            " (SELECT seconds FROM jobs WHERE state = ? ORDER BY changed DESC, id DESC LIMIT ?)"
+        )
+        row = self._one(query, JobState.DONE, recent)
+        return float(row[0] or 0.0) if row else 0.0
+
+    def ask(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        """All rows that answer."""
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise _ledger_error(error) from error
+
+    def _one(self, query: str, *values: Any) -> sqlite3.Row | None:
+        return next(iter(self.ask(query, *values)), None)
+
+
+def _ledger_error(error: sqlite3.Error) -> LedgerError:
+    remedy = "Check the state folder's disk and permissions"
+    return LedgerError(f"The ledger can't be read or written: {error}", remedy=remedy)
+
+
+class Ledger(LedgerReader):
+    """The writer's side.
+
+    Raises:
+        LedgerError: nothing was changed then, and all can be tried again.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        rng: Random | None = None,
+        max_attempts: int = 3,
+    ) -> None:
+        self._clock = clock
+        self._rng = rng or Random()  # noqa: S311  (jitter, no secret)
+        self.max_attempts = max_attempts
+        self._db, self.set_aside = open_ledger(path)
+        """`set_aside`: where a damaged ledger was moved to."""
+
+    @property
+    def fresh(self) -> bool:
+        """It was never told which results exist: they are all that is known of the past."""
+        row = self._one("PRAGMA application_id")
+        return row is None or row[0] != _REBUILT
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing; nested ones join the outer one."""
+        if self._db.in_transaction:
+            yield
+            return
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            failpoint("ledger.before-commit")
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            with contextlib.suppress(sqlite3.Error):  # what failed may have done it already
+                self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise _ledger_error(error) from error
+            raise
+        failpoint("ledger.committed")
+
+    @property
+    def changes(self) -> int:
+        """Another number whenever something was written."""
+        return self._db.total_changes
+
+    @property
+    def now(self) -> float:
+        """The wall-clock time that it writes down."""
+        return self._clock()
+
+    def change(self, query: str, *values: Any) -> int:
+        """Change rows, alone or within a transaction; how many."""
+        with self.transaction():
+            return self._db.execute(query, values).rowcount
+
+    def shrink(self, pages: int) -> bool:
+        """Give so many unused pages of the file back; whether there are more."""
+        before, _, after = (
+            self._one("PRAGMA freelist_count"),
+            self.ask(f"PRAGMA incremental_vacuum({int(pages)})"),
+            self._one("PRAGMA freelist_count"),
+        )
+        return before is not None and after is not None and 0 < after[0] < before[0]
+
+    # --- folders ----------------------------------------------------------------------------
+
+    def folders(self) -> list[tuple[str, Path, tuple[int, int] | None]]:
+        """Every folder that it was ever told of: name, place, and device and inode if known."""
+        return [
+            (
+                row["name"],
+                Path(os.fsdecode(row["input"])),
+                None if row["dev"] is None else (row["dev"], row["ino"]),
+            )
+            for row in self.ask("SELECT * FROM folders")
+        ]
+
+    def tell_apart(self, name: str, source: Path, inode: tuple[int, int] | None) -> None:
+        """A folder is its place, its name a label: what was written down follows the place.
+
+        `inode` is the folder's device and inode, None while it is missing.
+        """
+        raw, (dev, ino) = _raw(source), inode or (None, None)
+        with self.transaction():
+            known = self._one(
+                "SELECT name FROM folders WHERE input = ? OR (dev = ? AND ino = ?)"
+                " ORDER BY input != ?",
+                *(raw, dev, ino, raw),
+            )
+            if known is None or known["name"] != name:
+                other = self._one("SELECT input FROM folders WHERE name = ?", name)
+                if other:
+                    place = _text(os.fsdecode(other["input"]))
+                    self._rename_folder(name, f"{name} ({place})")
+                if known:
+                    self._rename_folder(known["name"], name)
+            self._db.execute(
+                "INSERT OR REPLACE INTO folders VALUES (?,?,?,?)", (name, raw, dev, ino)
+            )
+
+    def _rename_folder(self, name: str, new: str) -> None:
+        self._db.execute("UPDATE OR REPLACE folders SET name = ? WHERE name = ?", (new, name))
+        for table in ("jobs", "files", "painted"):
+            query = f"UPDATE OR REPLACE {table} SET folder = ? WHERE folder = ?"
+            self._db.execute(query, (new, name))
+
+    # --- photos -----------------------------------------------------------------------------
+
+    def knows(self, folder: str, path: Path, identity: Identity, plan: str) -> bool:
+        """Whether this very file was dealt with; one without a preset only under the same plan."""
+        row = self._one("SELECT * FROM files WHERE folder = ? AND path = ?", folder, _raw(path))
+        return (
+            row is not None
+            and row["note"] not in PASSING_NOTES
+            and (row["note"] != NO_PRESET or row["plan"] == plan)
+            and Identity(*(row[name] for name in _IDENTITY)) == identity
+        )
+
+    def note_file(
+        self, folder: str, path: Path, identity: Identity, plan: str = "", note: str = ""
+    ) -> None:
+        """Remember a file in its present state; `note` says why it has no job, if it has none."""
+        with self.transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?,0)",
+                (folder, _raw(path), *astuple(identity), plan, _text(note), self._clock()),
+            )
+
+    def forget_file(self, folder: str, path: Path) -> None:
+        """It has to be looked at again."""
+        with self.transaction():
+            self._db.execute(
+                "DELETE FROM files WHERE folder = ? AND path = ?", (folder, _raw(path))
+            )
+
+    def add(self, photo: Photo, digest: str, plan: str, planned: Sequence[Planned]) -> list[int]:
+        """Add the photo's jobs, supersede those of its earlier bytes; returns the jobs to do."""
+        added = []
+        with self.transaction():
+            for wanted in planned:
+                job_id = self._add_one(photo, digest, wanted)
+                if job_id:
+                    added.append(job_id)
+            self.note_file(photo.folder, photo.path, photo.identity, plan)
+        return added
+
+    def _add_one(self, photo: Photo, digest: str, wanted: Planned) -> int:
+        place = (photo.folder, _raw(photo.path), wanted.preset)
+        now = self._clock()
+        marks = ",".join("?" * len(_SUPERSEDABLE))
+        self._db.execute(
+            "UPDATE jobs SET state = ?, reason = 'changed', changed = ?"
+            f" WHERE folder = ? AND path = ? AND preset = ? AND key != ? AND state IN ({marks})",
+            (JobState.SUPERSEDED, now, *place, wanted.key, *_SUPERSEDABLE),
+        )
+        row = self._one(
+            "SELECT * FROM jobs WHERE folder = ? AND path = ? AND preset = ? AND key = ?",
+            *(*place, wanted.key),
+        )
+        if row is not None:
+            return self._renew(_job(row), photo.identity, wanted.target)
+        found = self._painted(place, wanted) or self._found(wanted)
+        state = JobState.DONE if found else JobState.READY
+        cursor = self._db.execute(
+            "INSERT INTO jobs (folder, path, preset, key, digest, target, dev, ino, size,"
+            " mtime_ns, ctime_ns, state, created, changed, output, sha256)"
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (
+                *(*place, wanted.key, digest, _raw(wanted.target), *astuple(photo.identity)),
+                *(state, now, now),
+                *((found["output"], found["sha256"]) if found else (None, "")),
+            ),
+        )
+        return 0 if found else int(cursor.lastrowid or 0)
+
+    def _renew(self, job: Job, identity: Identity, target: Path) -> int:
+        """The same photo as another file: to do is what is not done, and what comes after."""
+        rearmed = job.state not in {
+            *(JobState.READY, JobState.RUNNING, JobState.PUBLISHING, JobState.DONE)
+        }
+        state = JobState.READY if rearmed else job.state
+        self._db.execute(
+            "UPDATE jobs SET dev=?, ino=?, size=?, mtime_ns=?, ctime_ns=?, target=?, state=?,"
+            " changed=?, failures=failures*?, crashes=crashes*?, not_before=not_before*?, tries=0,"
+            " after_done=0 WHERE id=?",
+            (
+                *(*astuple(identity), _raw(target), state),
+                *(self._clock() if rearmed else job.changed, *(not rearmed,) * 3, job.id),
+            ),
+        )
+        return job.id if rearmed else 0
+
+    def _painted(self, place: tuple[str, bytes, str], wanted: Planned) -> sqlite3.Row | None:
+        """What is left of this very job, done long ago, unless it was painted otherwise since."""
+        where = "folder = ? AND path = ? AND preset = ?"
+        return self._one(
+            f"SELECT * FROM painted WHERE {where} AND key = ? AND NOT EXISTS"
+            f" (SELECT 1 FROM jobs WHERE {where} AND sha256 != '')",
+            *(*place, wanted.key, *place),
+        )
+
+    def _found(self, wanted: Planned) -> sqlite3.Row | None:
+        """A result on disk, from before this ledger, that is this very job's."""
+        stem = _raw(wanted.target)
+        for row in self.ask("SELECT * FROM results WHERE key = ?", wanted.key):
+            rest = bytes(row["output"])[len(stem) :]
+            if bytes(row["output"]).startswith(stem) and rest[:1] in {b".", b"~"}:
+                return row
+        return None
+
+    def rebuild(self, results: Iterable[tuple[str, Path, str]]) -> int:
+        """Learn what exists from the results themselves: (job key, path, SHA-256) each."""
+        with self.transaction():
+            rows = ((key, _raw(path), sha256) for key, path, sha256 in results)
+            self._db.executemany("INSERT OR REPLACE INTO results VALUES (?,?,?)", rows)
+            self._db.execute(f"PRAGMA application_id = {_REBUILT}")
+            found = self._one("SELECT COUNT(*) FROM results")
+        return int(found[0]) if found else 0
+
+    # --- jobs -------------------------------------------------------------------------------
+
+    def waiting(self, folders: Iterable[str]) -> list[str]:
+        """The folders that have a job to claim now."""
+        return [folder for folder in folders if self._next(folder) is not None]
+
+    def claim(self, folder: str) -> Job | None:
+        """Start the folder's next job: its attempt is on disk before anything is done."""
+        with self.transaction():
+            row = self._next(folder)
+            if row is None:
+                return None
+            self._db.execute(
+                "UPDATE jobs SET state=?, attempts=attempts+1, changed=? WHERE id=?",
+                (JobState.RUNNING, self._clock(), row["id"]),
+            )
+        return self.job(row["id"])
+
+    def _next(self, folder: str) -> sqlite3.Row | None:
+        """First in, first out; a clock that was set back ends all pauses."""
+        now = self._clock()
+        query = (
+            "SELECT id FROM jobs WHERE state = ? AND folder = ?"
+            " AND (not_before <= ? OR changed > ?) ORDER BY id LIMIT 1"
+        )
+        found = [self._one(query, state, folder, now, now) for state in _CLAIMABLE]
+        return min((row for row in found if row), key=lambda row: int(row["id"]), default=None)
+
+    def next_due(self) -> float | None:
+        """Wall-clock time when the next pause ends; None when nothing waits for one."""
+        query = "SELECT MIN(not_before) FROM jobs WHERE state IN (?, ?) AND not_before > ?"
+        row = self._one(query, JobState.RETRY_WAIT, JobState.BLOCKED, self._clock())
+        return None if row is None or row[0] is None else float(row[0])
+
+    def same_result(self, job: Job) -> Job | None:
+        """A job that is done and has the very same picture as its result."""
+        row = self._one(
+            "SELECT * FROM jobs WHERE key = ? AND state = ? AND id != ? AND output IS NOT NULL"
+            " ORDER BY id LIMIT 1",
+            *(job.key, JobState.DONE, job.id),
+        )
+        return _job(row) if row else None
+
+    def publishing(self, job_id: int, rendered: Rendered) -> None:
+        """The result is complete under its temporary name; from here on it will be published."""
+        with self.transaction():
+            self._db.execute(  # what it may replace is remembered as ours
+                "INSERT OR REPLACE INTO results SELECT key, output, sha256 FROM jobs"
+                " WHERE id = ? AND output IS NOT NULL",
+                (job_id,),
+            )
+            self._set(
+                job_id,
+                JobState.PUBLISHING,
+                temporary=_raw(rendered.temporary),
+                extension=rendered.extension,
+                sha256=rendered.sha256,
+                seconds=rendered.seconds,
+                loss=rendered.loss,
+                note=_text(rendered.note),
+            )
+
+    def done(self, job_id: int, output: Path) -> None:
+        """The result is durable under its name."""
+        self._set(job_id, JobState.DONE, output=_raw(output), temporary=None, reason="", message="")
+
+    def unattended(self, job_id: int | None = None) -> list[Job]:
+        """What is done while the photo itself still waits for what comes after; or whether one is.
+
+        Only photos of which nothing else is to do: no other preset waits for them or has failed.
+        """
+        query = (
+            "SELECT * FROM jobs AS job WHERE state = 'done' AND after_done = 0"
+            " AND id = ifnull(?, id) AND NOT EXISTS ("
+            "SELECT 1 FROM jobs AS other WHERE other.folder = job.folder"
+            " AND other.path = job.path AND other.digest = job.digest"
+            f" AND other.state NOT IN ({','.join('?' * len(_NOTHING_TO_DO))}))"
+        )
+        return [_job(row) for row in self.ask(query, job_id, *_NOTHING_TO_DO)]
+
+    def after_done(self, job: Job) -> None:
+        """What was to be done with the photo itself is done."""
+        with self.transaction():
+            self._db.execute(
+                "UPDATE jobs SET after_done = 1"
+                " WHERE folder = ? AND path = ? AND digest = ? AND state = ?",
+                (job.folder, _raw(job.path), job.digest, JobState.DONE),
+            )
+
+    def fail(self, job_id: int, failure: Failure) -> JobState:
+        """Write a failure down; returns what becomes of the job."""
+        row = self._one("SELECT * FROM jobs WHERE id = ?", job_id)
+        assert row is not None
+        again = row["tries"] if row["reason"] == failure.reason else 0
+        verdict = judge(
+            kind_of(failure),
+            failures=row["failures"],
+            crashes=row["crashes"],
+            tries=again,
+            max_attempts=self.max_attempts,
+            rng=self._rng,
+        )
+        crashed = failure.kind in {FailureKind.CRASH, FailureKind.TIMEOUT}
+        self._set(
+            job_id,
+            verdict.state,
+            reason=failure.reason,
+            message=_text(failure.message),
+            failures=row["failures"] + verdict.counted,
+            crashes=row["crashes"] + crashed,
+            tries=again + 1,
+            not_before=self._after(verdict.pause),
+            temporary=None,
+        )
+        return verdict.state
+
+    def _after(self, pause: float) -> float:
+        return self._clock() + pause if pause else 0.0
+
+    def put_back(self, job_id: int) -> None:
+        """Not done and not its fault: ready again, nothing counted."""
+        self._set(job_id, JobState.READY, temporary=None)
+
+    def vanished(self, job_id: int) -> None:
+        """Its photo is gone."""
+        self._set(job_id, JobState.VANISHED, reason="vanished")
+
+    def published(self, job: Job, sha256: str) -> bool:
+        """Whether that SHA-256 is a result published earlier for the same photo and preset."""
+        row = self._one(
+            "SELECT 1 FROM jobs LEFT JOIN results USING (key)"
+            " WHERE folder=? AND path=? AND preset=? AND ? IN (jobs.sha256, results.sha256)"
+            " UNION ALL"
+            " SELECT 1 FROM painted WHERE folder=? AND path=? AND preset=? AND sha256=?",
+            *(job.folder, _raw(job.path), job.preset, sha256) * 2,
+        )
+        return row is not None
+
+    def overtaken(self, job: Job) -> bool:
+        """Whether the photo has changed since and has a newer job for the same preset."""
+        row = self._one(
+            "SELECT 1 FROM jobs WHERE folder=? AND path=? AND preset=? AND id>? AND state != ?",
+            *(job.folder, _raw(job.path), job.preset, job.id, JobState.SUPERSEDED),
+        )
+        return row is not None
+
+    def supersede(self, job_id: int) -> None:
+        """Its photo has newer bytes, or its preset newer numbers."""
+        self._set(job_id, JobState.SUPERSEDED, reason="changed", temporary=None)
+
+    def hold(self, job_id: int, reason: str) -> None:
+        """It waits until what it needs is back in the config."""
+        self._set(job_id, JobState.HELD, reason=reason)
+
+    def rekey(self, job: Job, key: str, target: Path) -> bool:
+        """Its preset or its output has changed; False when that very job is there already."""
+        place = (job.folder, _raw(job.path), job.preset, key)
+        where = "folder = ? AND path = ? AND preset = ? AND key = ?"
+        with self.transaction():
+            other = self._one(f"SELECT id FROM jobs WHERE {where} AND id != ?", *place, job.id)
+            if other is None:
+                columns = (key, _raw(target), job.id)
+                self._db.execute("UPDATE jobs SET key = ?, target = ? WHERE id = ?", columns)
+                return True
+            self.supersede(job.id)
+            self._db.execute(  # it is the one to do now, should it have been given up for this
+                "UPDATE jobs SET state = ? WHERE id = ? AND state = ?",
+                (JobState.READY, other["id"], JobState.SUPERSEDED),
+            )
+        return False
+
+    def retry(self, *, job_id: int | None = None, reason: str = "") -> int:
+        """Ready again what was set aside: one job, those with a reason, or all; how many."""
+        states = (*_RETRYABLE,)
+        query = f"state IN ({','.join('?' * len(states))})"
+        values: list[Any] = [*states]
+        if job_id is not None:
+            query, values = query + " AND id = ?", [*values, job_id]
+        if reason:
+            query, values = query + " AND reason = ?", [*values, reason]
+        with self.transaction():
+            cursor = self._db.execute(
+                "UPDATE jobs SET state=?, failures=0, crashes=0, tries=0, not_before=0, changed=?"
+                f" WHERE {query}",
+                (JobState.READY, self._clock(), *values),
+            )
+        return cursor.rowcount
+
+    def recover(self) -> list[Job]:
+        """After a start: what ran is to do again; returns what was being published."""
+        with self.transaction():
+            for row in self.ask("SELECT * FROM jobs WHERE state = ?", JobState.RUNNING):
+                times = 1 + (row["tries"] if row["reason"] == _INTERRUPTED else 0)
+                verdict = after_interruption(times, self._rng)
+                self._set(
+                    row["id"],
+                    verdict.state,
+                    reason=_INTERRUPTED,
+                    message=f"stylewatch itself ended in the middle of it, {times} times in a row",
+                    tries=times,
+                    not_before=self._after(verdict.pause),
+                )
+        return self.jobs([JobState.PUBLISHING], limit=-1)
+
+    def hold_others(self, folders: Iterable[str]) -> None:
+        """Jobs of folders that are not watched any more wait; those of returned ones go on."""
+        kept = list(folders)
+        marks = ",".join("?" * len(kept))
+        now = self._clock()
+        waiting = [str(state) for state in _CLAIMABLE]
+        with self.transaction():
+            self._db.execute(
+                f"UPDATE jobs SET state=?, reason='folder', changed=? WHERE folder NOT IN ({marks})"
+                f" AND state IN ({','.join('?' * len(waiting))})",
+                (JobState.HELD, now, *kept, *waiting),
+            )
+            self._db.execute(
+                "UPDATE jobs SET state=?, reason='', changed=?"
+                f" WHERE state=? AND reason IN ('folder', 'preset') AND folder IN ({marks})",
+                (JobState.READY, now, JobState.HELD, *kept),
+            )
+
+    def _set(self, job_id: int, state: JobState, **columns: Any) -> None:
+        names = ", ".join(f"{name} = ?" for name in ("state", "changed", *columns))
+        with self.transaction():
+            self._db.execute(
+                f"UPDATE jobs SET {names} WHERE id = ?",
+                (state, self._clock(), *columns.values(), job_id),
+            )
+
+
+_SUPERSEDABLE = (
+    *(str(state) for state in PENDING if state is not JobState.RUNNING),
+    JobState.QUARANTINED, JobState.HELD, JobState.DONE,
+)  # fmt: skip
+_NOTHING_TO_DO = (
+    str(JobState.DONE), str(JobState.SUPERSEDED), str(JobState.VANISHED),
+)  # fmt: skip
+_RETRYABLE = (
+    JobState.QUARANTINED, JobState.BLOCKED, JobState.RETRY_WAIT, JobState.HELD, JobState.VANISHED,
+)  # fmt: skip

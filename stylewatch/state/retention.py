@@ -1,0 +1,122 @@
+"""What the ledger forgets: photos long gone from their folder; what it only shortens: the rest.
+
+A photo that still lies in its folder is never forgotten, else it would be painted again. Works in
+small steps, so that no tick waits for it. Knows nothing of jobs that are still to be done.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from stylewatch.domain import JobState
+from stylewatch.state.ledger import Ledger
+
+ROWS = 200  # dealt with in one step
+PAGES = 256  # of the ledger's file, given back in one step
+
+_OLD_ENDS = "state IN (?, ?) AND changed < ?"
+_ENDS = (str(JobState.SUPERSEDED), str(JobState.VANISHED))
+
+
+def tidy(ledger: Ledger, days: float) -> Iterator[None]:
+    """One round over the whole ledger; each `next` is one small durable step.
+
+    Only a photo that was found missing `days` ago, and is missing again now, is forgotten: its
+    disk may have been away. Of an old painting in use only what proves that it was painted stays.
+    """
+    for folder, root, inode in ledger.folders():
+        yield from _look_for(ledger, folder, root, inode)
+    before = ledger.now - days * 86400.0
+    for step in (_forget_gone, _forget_ended, _shorten_done):
+        while step(ledger, before):
+            yield
+    while ledger.shrink(PAGES):
+        yield
+
+
+def _look_for(
+    ledger: Ledger, folder: str, root: Path, inode: tuple[int, int] | None
+) -> Iterator[None]:
+    """Note which files of a folder are gone, or back; not while another disk is in its place."""
+    last = b""
+    while _inode(root) == inode is not None:
+        query = "SELECT path, gone FROM files WHERE folder = ? AND path > ? ORDER BY path LIMIT ?"
+        rows = ledger.ask(query, folder, last, ROWS)
+        if not rows:
+            return
+        last = rows[-1]["path"]
+        with ledger.transaction():
+            for row in rows:
+                missing = _is_missing(root / os.fsdecode(row["path"]))
+                if missing != bool(row["gone"]):
+                    ledger.change(
+                        "UPDATE files SET gone = ? WHERE folder = ? AND path = ?",
+                        *(ledger.now if missing else 0.0, folder, row["path"]),
+                    )
+        yield
+
+
+def _inode(root: Path) -> tuple[int, int] | None:
+    try:
+        stat = root.stat()
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
+
+
+def _is_missing(file: Path) -> bool:
+    """Surely; what can't be looked at may be there."""
+    try:
+        file.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _forget_gone(ledger: Ledger, before: float) -> int:
+    """Everything about photos that have been gone for long, unless something runs for them."""
+    busy = (JobState.RUNNING, JobState.PUBLISHING)
+    place = "folder = ? AND path = ?"
+    rows = ledger.ask(
+        "SELECT folder, path FROM files WHERE gone > 0 AND gone < ? AND NOT EXISTS (SELECT 1"
+        " FROM jobs WHERE jobs.folder = files.folder AND jobs.path = files.path"
+        " AND state IN (?, ?)) LIMIT ?",
+        *(before, *busy, ROWS),
+    )
+    with ledger.transaction():
+        for row in rows:
+            values = (row["folder"], row["path"])
+            for table in ("jobs", "painted"):
+                keys = f"SELECT key FROM {table} WHERE {place}"
+                ledger.change(f"DELETE FROM results WHERE key IN ({keys})", *values)
+                ledger.change(f"DELETE FROM {table} WHERE {place}", *values)
+            ledger.change(f"DELETE FROM files WHERE {place}", *values)
+    return len(rows)
+
+
+def _forget_ended(ledger: Ledger, before: float) -> int:
+    """What led to no result and never will: other bytes or none took the photo's place."""
+    old = f"FROM jobs WHERE id IN (SELECT id FROM jobs WHERE {_OLD_ENDS} LIMIT {ROWS})"
+    with ledger.transaction():
+        ledger.change(f"DELETE FROM results WHERE key IN (SELECT key {old})", *_ENDS, before)
+        return ledger.change(f"DELETE {old}", *_ENDS, before)
+
+
+def _shorten_done(ledger: Ledger, before: float) -> int:
+    """Of old results the proof that they were painted, for photos that still lie there."""
+    rows = ledger.ask(
+        "SELECT id FROM jobs WHERE state = ? AND changed < ? AND after_done = 1 AND EXISTS ("
+        "SELECT 1 FROM files WHERE files.folder = jobs.folder AND files.path = jobs.path) LIMIT ?",
+        *(JobState.DONE, before, ROWS),
+    )
+    with ledger.transaction():
+        for row in rows:
+            ledger.change(
+                "INSERT OR REPLACE INTO painted SELECT folder, path, preset, key, sha256, output"
+                " FROM jobs WHERE id = ?",
+                row["id"],
+            )
+            ledger.change("DELETE FROM jobs WHERE id = ?", row["id"])
+    return len(rows)
