@@ -5,6 +5,7 @@ cost five hundred forks. Its workers are fresh interpreters, as always.
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -22,6 +23,8 @@ ROOT = Path(__file__).parents[2]
 def live(kind: str, config: str, log: str, environment: dict[str, str]) -> None:
     """Be the daemon with this config, or `peers.<kind>`, until killed or asked to end."""
     os.setsid()
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)  # a job in the background is born deaf to them
     sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(sink, 1)
     os.dup2(sink, 2)
