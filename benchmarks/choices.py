@@ -21,6 +21,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +109,7 @@ def balanced(network: FeatureNetwork, photo: Image, painting: Image, *, moments:
     """The shipped objective at one size, with the channels' moments beside the Grams or not."""
     settings = Presets.load()["painting"].settings
     layers = tuple(settings.style_layers)
-    objective = Objective(
-        network, tuple(settings.content_layers), layers, settings.pooling, choose_precision("auto")
-    )
+    objective = _objective(network, tuple(settings.content_layers), layers)
     regions = [Region([(preprocess(painting), 1.0)], None)]
     targets = objective.targets(ops.convert_to_tensor(preprocess(photo)), regions, settings)
 
@@ -143,6 +142,13 @@ def balanced(network: FeatureNetwork, photo: Image, painting: Image, *, moments:
         return parts.loss + float(more), gradient + slope
 
     return evaluate
+
+
+@cache
+def _objective(
+    network: FeatureNetwork, content: tuple[str, ...], style: tuple[str, ...]
+) -> Objective:
+    return Objective(network, content, style, "max", choose_precision("auto"))
 
 
 def ours(evaluate: Evaluate, start: Image) -> Image:
