@@ -116,6 +116,10 @@ class Objective:
         weights = _weights(settings, rows, columns)
         return {"content": content, "style": style, "masks": masks, "weights": weights}
 
+    def place(self, image: np.ndarray) -> Tensor:
+        """An image where the optimiser should keep it: here, on the device."""
+        return ops.convert_to_tensor(image)
+
     def evaluate(self, image: Tensor, targets: Targets) -> tuple[Parts, Tensor]:
         """The loss at `image` (1, H, W, 3) and its gradient; waits for the device."""
         loss, parts, gradient = self._evaluate(image, targets)

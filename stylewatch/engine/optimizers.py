@@ -25,6 +25,8 @@ FIRST_STEP = 10.0
 _ARMIJO = 1e-4  # the share of the promised fall in loss that a step has to keep
 _SHRINK = 0.3
 _SMALLEST_STEP = 1e-3
+_CURVED = 1e-10  # least cosine between a step and the change of the gradient over it
+_SLICE = 1 << 16
 _ADAM_RATE = 4.0  # grey levels
 _MOMENTUM, _SPREAD = 0.9, 0.99
 
@@ -52,7 +54,11 @@ def minimize(
     evaluations: int,
     history: int = 10,
 ) -> Tensor:
-    """The best image found from `start` (float32, any shape) within `evaluations`."""
+    """The best image found from `start` (float32, any shape) within `evaluations`.
+
+    `start` may be an array on the host: then L-BFGS keeps all its vectors there, in as little
+    memory as it can, and `evaluate` gives arrays.
+    """
     match optimizer:
         case "lbfgs":
             return _lbfgs(evaluate, start, on_iterate, evaluations, history)
@@ -67,46 +73,72 @@ def _lbfgs(
 ) -> Tensor:
     """Limited-memory BFGS (Nocedal and Wright, algorithm 7.5) with step 1 and backtracking.
 
-    All vectors stay on the device: per evaluation only three scalars come to the host. Memory:
-    2·history + 6 images.
+    On the device only three scalars per evaluation come to the host. Ends early where not even a
+    step straight down lowers the loss: there the gradient's precision has no more to give.
     """
-    pairs = _no_pairs(x, history)
+    model = _HostModel(history) if isinstance(x, np.ndarray) else _DeviceModel(history)
     loss, gradient = evaluate(x)
-    direction, slope = _downhill(gradient)
+    direction, slope = model.descend(gradient)
     step = 1.0
     go_on = on_iterate(Iterate(loss, loss, x))
     for _ in range(evaluations - 1):
         if not go_on:
             break
-        trial = x + step * direction
+        trial = x + (direction if step == 1.0 else step * direction)
         trial_loss, trial_gradient = evaluate(trial)
-        if trial_loss <= loss + _ARMIJO * step * float(slope):  # never true of NaN
-            pair, curved = _pair(trial, x, trial_gradient, gradient)
-            if bool(curved):
-                pairs.append(pair)
-            x, loss, gradient = trial, trial_loss, trial_gradient
-            direction, slope = _descend(gradient, pairs)
+        if trial_loss <= loss + _ARMIJO * step * slope:  # never true of NaN
+            x, loss = trial, trial_loss
+            model.learn(direction, step, gradient, trial_gradient)
+            gradient = trial_gradient
+            del trial, trial_gradient, direction  # of a huge picture there is no room for two
+            direction, slope = model.descend(gradient)
             step = 1.0
         else:
             step *= _SHRINK
-        if step < _SMALLEST_STEP or not float(slope) < 0:  # a stale model: start a new one here
-            pairs = _no_pairs(x, history)
-            direction, slope = _downhill(gradient)
+        stuck = False
+        if step < _SMALLEST_STEP or not slope < 0:  # a stale model: start a new one here
+            stuck = model.straight
+            model.forget()
+            direction, slope = model.descend(gradient)
             step = 1.0
-        go_on = on_iterate(Iterate(trial_loss, loss, x))
+        go_on = on_iterate(Iterate(trial_loss, loss, x)) and not stuck
     return x
 
 
-def _no_pairs(x: Tensor, history: int) -> deque[Pair]:
-    zeros, zero = ops.zeros_like(x), ops.zeros((), dtype="float32")
-    return deque([(zeros, zeros, zero)] * history, maxlen=history)
+class _DeviceModel:
+    """The curvature as the last steps showed it: correction pairs, all of them on the device.
 
+    Memory: 2·history images, and some that come and go.
+    """
 
-def _descend(gradient: Tensor, pairs: deque[Pair]) -> tuple[Tensor, Tensor]:
-    if float(pairs[-1][2]) == 0.0:
-        return _downhill(gradient)  # type: ignore[no-any-return]
-    steps, changes, weights = zip(*pairs, strict=True)
-    return _two_loop(gradient, steps, changes, weights)  # type: ignore[no-any-return]
+    def __init__(self, history: int) -> None:
+        self._pairs: deque[Pair] = deque(maxlen=history)
+        self.straight = True
+        """Whether the last direction was straight down."""
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._pairs.clear()
+
+    def learn(self, direction: Tensor, step: float, before: Tensor, after: Tensor) -> None:
+        """A step was taken, and changed the gradient from `before` to `after`."""
+        s = direction if step == 1.0 else step * direction
+        y, rho, curved = _difference(s, before, after)
+        if bool(curved):
+            self._pairs.append((s, y, rho))
+
+    def descend(self, gradient: Tensor) -> tuple[Tensor, float]:
+        """The direction to go in, and the loss's slope along it."""
+        self.straight = not self._pairs
+        if self.straight:
+            direction, slope = _downhill(gradient)
+        else:
+            none = (ops.zeros_like(gradient),) * 2 + (ops.zeros((), dtype="float32"),)
+            missing = self._pairs.maxlen - len(self._pairs)  # type: ignore[operator]
+            direction, slope = _two_loop(
+                gradient, *zip(*[none] * missing, *self._pairs, strict=True)
+            )
+        return direction, float(slope)
 
 
 @compiled
@@ -117,14 +149,12 @@ def _downhill(gradient: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @compiled
-def _pair(
-    new: Tensor, old: Tensor, new_gradient: Tensor, old_gradient: Tensor
-) -> tuple[Pair, Tensor]:
-    """The correction pair of an accepted step, and whether its curvature can be trusted."""
-    s, y = new - old, new_gradient - old_gradient
+def _difference(s: Tensor, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The y and ρ of an accepted step s, and whether its curvature can be trusted."""
+    y = after - before
     product = _dot(s, y)
-    curved = product > 1e-10 * ops.sqrt(_dot(s, s)) * ops.sqrt(_dot(y, y))
-    return (s, y, 1.0 / ops.where(curved, product, 1.0)), curved
+    curved = product > _CURVED * ops.sqrt(_dot(s, s)) * ops.sqrt(_dot(y, y))
+    return y, 1.0 / ops.where(curved, product, 1.0), curved
 
 
 @compiled
@@ -151,6 +181,67 @@ def _two_loop(
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     return ops.sum(a * b)
+
+
+class _HostModel:
+    """The same for a picture so large that it is kept on the host: in place, with fewer copies.
+
+    Memory: 2·history images, two of them only while a direction is sought, and one for that.
+    Gradients that it has learnt from are no longer the caller's.
+    """
+
+    def __init__(self, history: int) -> None:
+        self._history = history
+        self._pairs: deque[tuple[np.ndarray, np.ndarray, float]] = deque()
+        self.straight = True
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._pairs.clear()
+
+    def learn(
+        self, direction: np.ndarray, step: float, before: np.ndarray, after: np.ndarray
+    ) -> None:
+        """A step was taken, and changed the gradient from `before` to `after`."""
+        s, y = direction, before
+        if step != 1.0:
+            s *= step
+        np.subtract(after, before, out=y)
+        product = _host_dot(s, y)
+        if product > _CURVED * (_host_dot(s, s) * _host_dot(y, y)) ** 0.5:
+            self._pairs.append((s, y, 1.0 / product))
+
+    def descend(self, gradient: np.ndarray) -> tuple[np.ndarray, float]:
+        """The direction to go in, and the loss's slope along it."""
+        q = np.negative(gradient)
+        self.straight = not self._pairs
+        if self.straight:
+            q *= FIRST_STEP / max(float(q.max()), -float(q.min()), 1e-30)
+            return q, _host_dot(q, gradient)
+        alphas = []
+        for s, y, rho in reversed(self._pairs):
+            alphas.append(rho * _host_dot(s, q))
+            _host_add(q, -alphas[-1], y)
+        _, y, rho = self._pairs[-1]
+        q *= 1.0 / (rho * _host_dot(y, y))
+        for (s, y, rho), alpha in zip(self._pairs, reversed(alphas), strict=True):
+            _host_add(q, alpha - rho * _host_dot(y, q), s)
+        if len(self._pairs) == self._history:
+            self._pairs.popleft()  # the next pair takes its place
+        return q, _host_dot(q, gradient)
+
+
+def _host_dot(a: np.ndarray, b: np.ndarray) -> float:
+    """Summed in float64 over slices: 10⁸ terms are too many for float32."""
+    flat = a.reshape(-1), b.reshape(-1)
+    return sum(float(np.dot(*(v[i : i + _SLICE] for v in flat))) for i in range(0, a.size, _SLICE))
+
+
+def _host_add(a: np.ndarray, factor: float, b: np.ndarray) -> None:
+    """Add factor·b to a, without a copy as large as they are."""
+    flat, added = a.reshape(-1), b.reshape(-1)
+    for i in range(0, a.size, _SLICE):
+        flat[i : i + _SLICE] += np.float32(factor) * added[i : i + _SLICE]
 
 
 class _Enough(Exception):  # noqa: N818  (how SciPy is left early)

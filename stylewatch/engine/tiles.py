@@ -116,6 +116,10 @@ class TiledObjective(Objective):
         """A style image's Gram matrices; it may be as large as the photo."""
         return self._grams(image, self._tiles(image), [{}])[0]
 
+    def place(self, image: np.ndarray) -> Tensor:
+        """What goes to the device tile by tile is kept on the host, with all that is like it."""
+        return image
+
     def evaluate(self, image: Tensor, targets: Targets) -> tuple[Parts, Tensor]:
         """The loss at `image` (1, H, W, 3) and its gradient, in two passes over the tiles."""
         tiles = self._tiles(image)
@@ -134,7 +138,7 @@ class TiledObjective(Objective):
             value, _, slope = self._smoothness(image, ops.convert_to_tensor(np.float32(tv_weight)))
             tv = float(value)
             gradient += backend.to_numpy(slope)
-        return Parts(content + style + tv, content, style, tv), ops.convert_to_tensor(gradient)
+        return Parts(content + style + tv, content, style, tv), gradient
 
     def _tiles(self, image: Tensor) -> list[Tile]:
         margin = margin_of([*self.content_layers, *self.style_layers])

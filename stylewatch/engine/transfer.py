@@ -158,8 +158,8 @@ def _paint_scale(
     progress.begin(scale, history)
     if progress.spent:
         return start
-    targets = objective.targets(_tensor(to_input(small)), regions, settings)
-    image = _tensor(to_input(start))
+    targets = objective.targets(objective.place(preprocess(to_input(small))), regions, settings)
+    image = objective.place(preprocess(to_input(start)))
     del small, start, before, regions  # of a huge photo the optimiser needs their memory
 
     def evaluate(image: Tensor) -> tuple[float, Tensor]:
