@@ -1,5 +1,7 @@
 """The optimisers against SciPy, a textbook L-BFGS, and themselves."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from keras import ops
@@ -93,6 +95,64 @@ def test_lbfgs_never_accepts_a_higher_loss_and_survives_nan():
     bests = [iterate.best_loss for iterate in seen]
     assert bests == sorted(bests, reverse=True)
     assert bests[-1] == pytest.approx(minimum, rel=1e-2)
+
+
+def on_the_host(evaluate):
+    def host(x):
+        assert isinstance(x, np.ndarray)
+        loss, gradient = evaluate(x)
+        return loss, np.array(gradient)
+
+    return host
+
+
+def test_lbfgs_on_the_host_goes_the_way_that_it_goes_on_the_device():
+    evaluate, minimum = quadratic()
+    _, device = losses_of("lbfgs", evaluate, 40, 150)
+    seen = []
+    best = minimize(
+        on_the_host(evaluate), np.zeros(40, np.float32), lambda it: seen.append(it) or True,
+        optimizer="lbfgs", evaluations=150,
+    )  # fmt: skip
+    assert [it.loss for it in seen[:30]] == pytest.approx([it.loss for it in device[:30]], rel=1e-3)
+    assert seen[-1].best_loss == pytest.approx(minimum, rel=1e-3)
+    assert evaluate(best)[0] == pytest.approx(seen[-1].best_loss, rel=1e-4)
+
+
+@pytest.mark.parametrize(("history", "images"), [(2, 9), (5, 15)])
+def test_lbfgs_on_the_host_is_content_with_two_images_a_pair_and_five(history, images):
+    curvature = np.random.default_rng(0).uniform(0.1, 3, 10**6).astype(np.float32)
+
+    def evaluate(x):
+        gradient = curvature * x
+        return float(gradient @ x) / 2, gradient
+
+    start = np.full(10**6, 50, np.float32)
+    tracemalloc.start()
+    minimize(
+        evaluate, start, lambda _: True, optimizer="lbfgs", evaluations=12, history=history
+    )  # fmt: skip
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < images * start.nbytes
+
+
+@pytest.mark.parametrize("where", [lambda x: x, on_the_host])
+def test_lbfgs_ends_where_the_gradient_s_precision_has_no_more_to_give(where):
+    evaluate, minimum = quadratic(condition=50.0)
+
+    def coarse(x):  # half a per cent of the loss is noise
+        loss, gradient = evaluate(x)
+        return float(np.ceil(loss / abs(minimum) * 200)), gradient
+
+    seen = []
+    start = np.zeros(40, np.float32) if where is on_the_host else ops.zeros((40,))
+    minimize(
+        where(coarse), start, lambda it: seen.append(it) or True, optimizer="lbfgs",
+        evaluations=500,
+    )  # fmt: skip
+    assert len(seen) < 120
+    assert seen[-1].best_loss <= -190
 
 
 def test_the_first_step_moves_no_value_by_more_than_ten():
