@@ -128,6 +128,8 @@ def test_the_daemon_s_no_comes_back_as_it_was_said(server, daemon, tmp_path):
         (b"", "not a line of JSON"),
         (b"[" * 60_000, "not a line of JSON"),
         (b"3", "not a request"),
+        (b'{"id": {"a": 1}, "do": "status"}', "not an id"),
+        (b'{"do": "status", "id": ' + b"[" * 900 + b"]" * 900 + b"}", "not an id"),
         (b"{}", "unknown command"),
         (b'{"do": ["status"]}', "unknown command"),
         (b'{"do": "explode"}', "unknown command"),

@@ -4,15 +4,16 @@ The protocol, version 1 (stable: within a version, fields are only ever added). 
 JSON object in UTF-8.
 
 * On connecting the daemon says who it is: `{"stylewatch": 1, "version": …, "pid": …, "config": …}`.
-* A request is `{"id": ANY, "do": COMMAND, "with": {ARGUMENTS}}`; `id` and `with` may be left out.
-* Its answer is `{"id": ANY, "ok": true, "answer": …}` or `{"id": ANY, "ok": false, "error": {…}}`
+* A request is `{"id": ID, "do": COMMAND, "with": {ARGUMENTS}}`; `id` (a text or a number) and
+  `with` may be left out.
+* Its answer is `{"id": ID, "ok": true, "answer": …}` or `{"id": ID, "ok": false, "error": {…}}`
   with `message` (one line for people), `problem`, `expected`, `received`, `remedy`, `reason` (a
   stable word) and `exit_code`. Answers may come in another order than requests.
 
 Commands:
 
 * `status`: `paused`, `folders`, `settling`, `running`, `blocked`, `counts` (folder → state → jobs),
-  `pace` (seconds per photo).
+  `pace` (seconds per photo), `trouble` (why no worker runs, if none does), `lost`.
 * `pause`, `resume`: running photos are finished, no new ones are started; `null`.
 * `cancel` with `job_id`: a running job is killed and set aside; `null`.
 * `retry` with `job_id`, or `reason`, or neither (all): how many jobs are in the queue again.
@@ -54,6 +55,7 @@ from stylewatch.faces.wire import (
     call_of,
     dial,
     error_dict,
+    id_of,
     line_of,
     request_of,
 )
@@ -240,7 +242,7 @@ class ControlServer:
         number: Any = None
         try:
             request = request_of(line)
-            number = request.get("id")
+            number = id_of(request)
             if request.get("do") == "events":
                 self._subscribe(client, number)
                 return

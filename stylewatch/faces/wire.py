@@ -57,6 +57,18 @@ def request_of(line: bytes) -> dict[str, Any]:
     return request
 
 
+def id_of(request: Mapping[str, Any]) -> str | float | None:
+    """By what the answer is to be known.
+
+    Raises:
+        UsageError: it is neither text nor number, and could be as deep as our stack.
+    """
+    found = request.get("id")
+    if found is not None and not isinstance(found, str | int | float):
+        raise UsageError("not an id", expected="a text or a number", received=_shown(found))
+    return found
+
+
 def call_of(request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The command and its arguments, each of the type it must have; `null` is as if left out.
 
@@ -111,7 +123,10 @@ def error_of(words: Mapping[str, Any]) -> StylewatchError:
 
 
 def _shown(value: object) -> str:
-    return visible(repr(value)[:80])
+    try:
+        return visible(repr(value)[:80])
+    except RecursionError:
+        return "something too deep to show"
 
 
 # --- the socket -----------------------------------------------------------------------------------
