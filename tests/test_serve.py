@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from stylewatch.app.serve import _OnChange, _refuse_a_second
-from stylewatch.errors import LockedError
+from stylewatch.domain import Preset, StyleImage
+from stylewatch.errors import LedgerError, LockedError
 from stylewatch.settings.config import watch_config
 from stylewatch.state.locks import Locks
 
@@ -23,7 +24,9 @@ def config(tmp_path, monkeypatch):
     config = watch_config(
         tmp_path / "in", tmp_path / "out", ["painting"], state_dir=str(tmp_path / "state")
     )
-    return replace(config, file=file)
+    (tmp_path / "style.png").write_text("1")
+    mine = Preset(name="mine", style=(StyleImage(image=tmp_path / "style.png"),))
+    return replace(config, file=file, presets=config.presets | {"mine": mine})
 
 
 def touch(file: Path, text: str) -> None:
@@ -67,6 +70,31 @@ class TestOnChange:
         preset.unlink()
         assert [watcher(), watcher()] == [2, 3]
 
+    def test_a_changed_style_image_counts(self, watcher, config):
+        touch(config.presets["mine"].style[0].image, "another")
+        assert [watcher() for _ in range(3)] == [0, 1, 1]
+
+    def test_a_style_image_that_a_reload_brought_is_no_change(self, config):
+        asked = []
+        daemon = SimpleNamespace(config=replace(config, presets={}), ask=asked.append)
+        on_change = _OnChange(daemon)
+        daemon.config = config
+        for now in (10.0, 20.0, 30.0):
+            on_change.look(now)
+        assert asked == []
+        touch(config.presets["mine"].style[0].image, "another")
+        for now in (40.0, 50.0):
+            on_change.look(now)
+        assert asked == ["reload"]
+
+    def test_a_change_before_the_first_look_counts(self, config):
+        asked = []
+        on_change = _OnChange(SimpleNamespace(config=config, ask=asked.append))
+        touch(config.file, "22")
+        for now in (10.0, 20.0):
+            on_change.look(now)
+        assert asked == ["reload"]
+
     def test_without_a_file_there_is_nothing_to_read(self, config):
         daemon = SimpleNamespace(config=replace(config, file=None), ask=pytest.fail)
         _OnChange(daemon).look(1.0)
@@ -84,3 +112,10 @@ def test_a_second_daemon_is_refused_before_the_screen_is_taken(config):
     with pytest.raises(LockedError, match="watches"):
         _refuse_a_second(config)
     locks.release()
+
+
+def test_a_state_folder_that_can_t_be_written_is_one_clear_error(config):
+    config.state_dir.parent.mkdir(exist_ok=True)
+    config.state_dir.write_text("a file lies where the folder should be")
+    with pytest.raises(LedgerError, match="can't be written"):
+        Locks().hold_state(config.state_dir)

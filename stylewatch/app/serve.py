@@ -10,7 +10,6 @@ from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -126,30 +125,43 @@ def _pause(daemon: Daemon, *, wanted: bool) -> None:
     daemon.ask("pause" if wanted else "resume")  # what comes of it is told as an event
 
 
-@dataclass
+_States = dict[Path, tuple[int, int, int]]
+
+
 class _OnChange:
     """Has the config read again when its file or a preset's has changed and then rested."""
 
-    daemon: Daemon
-    _next: float = -math.inf
-    _read: dict[Path, tuple[int, int, int]] | None = None
-    _seen: dict[Path, tuple[int, int, int]] | None = None
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._read, self._images = self._find()
+        self._seen = (self._read, self._images)
+        self._next = -math.inf
 
     def look(self, now: float) -> None:
         """In the daemon's thread, after each of its ticks."""
-        config = self.daemon.config
-        if now < self._next or config.file is None:
+        if now < self._next or self._daemon.config.file is None:
             return
         self._next = now + LOOK_SECONDS
-        presets = (file for folder in config.preset_dirs for file in folder.glob("*.y*ml"))
-        seen = {file: _state_of(file) for file in (config.file, *presets)}
-        if self._read is None:
-            self._read = seen
-        elif seen not in (self._read, self._seen):
+        try:
+            seen = files, images = self._find()
+        except OSError:  # a folder that is closed to us for now
+            return
+        known = images | self._images  # those of a new preset are as its reader saw them
+        if files == self._read and images.items() <= known.items():
+            self._images = images
+        elif seen != self._seen:
             self._seen = seen  # somebody is at it: one more look
-        elif seen != self._read:
-            self._read = seen
-            self.daemon.ask("reload")
+        else:
+            self._read, self._images = seen
+            self._daemon.ask("reload")
+
+    def _find(self) -> tuple[_States, _States]:
+        """The config and the presets there are, and the images that are painted after."""
+        config = self._daemon.config
+        presets = [file for folder in config.preset_dirs for file in folder.glob("*.y*ml")]
+        images = [style.image for preset in config.presets.values() for style in preset.style]
+        files = [config.file, *presets] if config.file else presets
+        return {file: _state_of(file) for file in files}, {file: _state_of(file) for file in images}
 
 
 def _state_of(file: Path) -> tuple[int, int, int]:

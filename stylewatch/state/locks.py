@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from stylewatch.errors import LockedError
+from stylewatch.errors import LedgerError, LockedError
 
 
 class Locks:
@@ -22,10 +22,17 @@ class Locks:
 
         Raises:
             LockedError: another daemon has it.
+            LedgerError: it can't be written.
         """
-        state_dir.mkdir(parents=True, exist_ok=True)
         path = state_dir / "lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            state_dir.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise LedgerError(
+                f"{state_dir} can't be written: {error.strerror}",
+                remedy="Check the disk and its permissions, or set state_dir",
+            ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -35,8 +42,9 @@ class Locks:
                 f"Another stylewatch{f' (process {holder})' if holder else ''} uses {state_dir}",
                 remedy="Stop it, or give this one its own state_dir",
             ) from error
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
+        with contextlib.suppress(OSError):  # a full disk: who holds it is only for people
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
         self._held[path], self._state = descriptor, path
 
     def hold_folder(self, folder: Path) -> None:
