@@ -21,7 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from PIL import Image
 
-from stylewatch.domain import EngineSettings, Failure, Identity, JobRequest, Step
+from stylewatch.domain import EngineSettings, Failure, JobRequest, Step
 from stylewatch.jobs.worker import run_job
 from stylewatch.settings.presets import Presets
 
@@ -67,9 +67,7 @@ def main() -> None:
     request = JobRequest(
         job_id=1,
         key=digest,
-        attempt=1,
         source=photo,
-        identity=Identity.of(photo.stat()),
         digest=digest,
         preset=replace(preset, settings=settings),
         target=options.out / f"{photo.stem}--{preset.name}",

@@ -258,9 +258,7 @@ class JobRequest:
     job_id: int
     key: str
     """Hex SHA-256 over the photo's bytes, the preset's digest and the engine's version."""
-    attempt: int
     source: Path
-    identity: Identity
     digest: str
     """Hex SHA-256 of the photo's bytes as they were when the job was made."""
     preset: Preset
@@ -348,7 +346,7 @@ class Event:
     """Something the daemon did, for the console, the log and the metrics."""
 
     kind: Literal[
-        "started", "watching", "found", "queued", "running", "progress", "done", "failed",
+        "started", "watching", "queued", "running", "progress", "done", "failed",
         "retry", "blocked", "recovered", "folder", "reload", "paused", "resumed", "warning",
         "stopping",
     ]  # fmt: skip

@@ -1,7 +1,7 @@
 """Places where a test may kill the process: off, and free, unless the environment says so.
 
-`STYLEWATCH_FAILPOINT=outputs.linked:3` sends SIGKILL to the process when it passes the point
-`outputs.linked` for the third time. The fault tests walk through all of them.
+`STYLEWATCH_FAILPOINT=outputs.named:3` sends SIGKILL to the process when it passes the point
+`outputs.named` for the third time. The fault tests walk through all of them.
 """
 
 import os

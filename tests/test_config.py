@@ -697,6 +697,14 @@ def test_a_rule_holds_when_all_it_says_holds(rule, holds):
     )
 
 
+@pytest.mark.parametrize(
+    "rule", [{"max_side": 800}, {"orientation": "landscape"}, {"orientation": "square"}]
+)
+def test_of_a_photo_with_an_unreadable_header_no_rule_holds_that_asks_for_it(rule):
+    where = folder(Rule(preset=("ink",), **rule))
+    assert chosen(where, "a.jpg", PhotoFacts(0, 0)) == ["starry"]
+
+
 def test_a_photo_is_looked_into_only_when_a_rule_asks_and_only_when_its_path_fits():
     def never() -> PhotoFacts:
         raise AssertionError

@@ -53,7 +53,6 @@ def events():
     yield Event(kind="started", message="3 workers", extra={"slots": 3})
     yield Event(kind="watching", message="", folder="in", path="/photos/in")
     yield Event(kind="watching", message="", folder="nas", path="/mnt/nas/" + "long/" * 30)
-    yield Event(kind="found", message=f"found {NASTY}", folder="in", path=NASTY)
     for job in range(1, 8):
         yield Event(kind="queued", message="", folder="in", path=f"{job}.jpg", job_id=job)
     for job in range(1, 4):

@@ -5,13 +5,14 @@ import os
 import threading
 import time
 from concurrent.futures import CancelledError, Future
+from dataclasses import replace
 
 import pytest
 
 from stylewatch.domain import Failure, FailureKind, JobState, PhotoFacts, Rendered
 from stylewatch.errors import LockedError, UsageError, WorkerDied
 from stylewatch.folders import outputs
-from stylewatch.host.daemon import Daemon, Parts
+from stylewatch.host.daemon import LOOK_SECONDS, UNMOVED_SECONDS, Daemon, Parts
 from stylewatch.settings.config import watch_config
 from stylewatch.state.ledger import LedgerReader
 
@@ -195,6 +196,77 @@ def test_a_changed_photo_replaces_its_own_result_and_nothing_else(rig):
     assert (rig.output / "b--painting.jpg").read_bytes() == b"somebody's own"
 
 
+def test_bytes_that_come_back_are_painted_again_and_published(rig):
+    rig = rig()
+    result = rig.output / "a--painting.jpg"
+    for data in (b"one", b"another one", b"one"):
+        rig.drop("a.jpg", data)
+        rig.until(lambda data=data: result.exists() and result.read_bytes() == b"painting:" + data)
+    rig.until(rig.idle)
+    result.unlink()
+    (rig.input / "a.jpg").unlink()
+    rig.drop("a.jpg", b"one")
+    rig.until(lambda: result.exists() and result.read_bytes() == b"painting:one")
+
+
+def test_a_file_larger_than_allowed_is_not_even_read_until_it_is_allowed(rig):
+    rig = rig()
+    small = replace(rig.config().engine, max_bytes=100)
+    whole = rig.daemon._load
+    rig.daemon._load = lambda: replace(whole(), engine=small)
+    rig.daemon.ask("reload")
+    rig.until(lambda: rig.daemon.config.engine.max_bytes == 100)
+    rig.drop("a.jpg", b"x" * 101)
+    rig.until(lambda: any(event.reason == "too-large" for event in rig.events))
+    assert rig.counts() == {}
+    assert [note for _, _, note in rig.daemon._ledger.notes()] == ["too-large"]
+    rig.daemon._load = whole
+    rig.daemon.ask("reload")
+    rig.until(lambda: rig.results() == ["a--painting.jpg"])
+
+
+def test_a_bug_behind_a_command_is_its_answer_and_not_the_end(rig):
+    rig = rig()
+    answer = rig.daemon.ask("cancel", job_id=1 << 70)  # more than SQLite can hold
+    rig.daemon.tick(time.monotonic())
+    assert answer.exception(0) is not None
+    rig.daemon._load = lambda: (_ for _ in ()).throw(OSError(5, "the disk is asleep"))
+    answer = rig.daemon.ask("reload")
+    rig.daemon.tick(time.monotonic())
+    assert isinstance(answer.exception(0), OSError)
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.results() == ["a--painting.jpg"])
+
+
+def test_what_only_a_start_can_change_is_said(rig, tmp_path):
+    rig = rig()
+    rig.daemon._load = lambda: replace(rig.config(), state_dir=tmp_path / "new", metrics_port=9464)
+    rig.daemon.ask("reload")
+    rig.daemon.tick(time.monotonic())
+    assert rig.daemon.config.state_dir == tmp_path / "state"
+    said = [event.message for event in rig.events]
+    assert "state_dir and metrics_port: changed at the next start" in said
+
+
+def test_a_photo_that_can_t_be_moved_is_tried_again_later(rig, tmp_path, monkeypatch):
+    rig = rig()
+    moved = tmp_path / "painted"
+    moved.write_text("a file where the folder should be")
+    load = rig.config
+    folder = replace(load().folders[0], after=moved)
+    rig.daemon._load = lambda: replace(load(), folders=(folder,))
+    rig.daemon.ask("reload")
+    rig.drop("a.jpg")
+    rig.until(lambda: any("could not be moved" in event.message for event in rig.events))
+    moved.unlink()
+    now = time.monotonic()
+    rig.daemon.tick(now + LOOK_SECONDS)
+    assert (rig.input / "a.jpg").exists()
+    monkeypatch.setattr(rig.daemon, "_clock", lambda: now + UNMOVED_SECONDS + 60)
+    rig.daemon.tick(now + UNMOVED_SECONDS + 60)
+    assert (moved / "a.jpg").exists()
+
+
 def test_a_bad_photo_is_set_aside_with_its_reason_and_the_others_go_on(rig):
     def behave(request):
         if request.source.name == "bad.jpg":
@@ -248,7 +320,6 @@ def test_after_move_takes_the_photo_away_only_when_all_its_results_are_there(rig
 
     again = Rig(tmp_path, behave)
     config = again.config
-    from dataclasses import replace
 
     def two_presets():
         made = config()

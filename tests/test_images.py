@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
 from stylewatch.engine import images
 from stylewatch.errors import InputError
@@ -55,8 +55,9 @@ def test_sixteen_bit_grey_keeps_its_range():
     assert picture.rgb[0, 0, 0] == pytest.approx(0, abs=0.5)
 
 
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_orientation_comes_out_upright_and_is_not_turned_again(orientation):
+def test_every_orientation_comes_out_upright_and_is_not_turned_again(orientation, form):
     upright = gradient(40, 24)
     turns = {
         2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
@@ -67,10 +68,10 @@ def test_every_orientation_comes_out_upright_and_is_not_turned_again(orientation
     stored = upright.transpose(turns[orientation]) if orientation > 1 else upright
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
-    data = encoded(stored, "JPEG", exif=exif.tobytes(), quality=100, subsampling=0)
+    data = encoded(stored, form, exif=exif, quality=100, subsampling=0)
     picture = read(data)
     assert np.abs(picture.rgb - np.asarray(upright, np.float32)).mean() < 4
-    assert images.probe(data).width == 40
+    assert images.probe(io.BytesIO(data)).width == 40
     result = images.write_picture(picture, format="jpeg", quality=95, keep_gps=True, facts={})
     with Image.open(io.BytesIO(result)) as written:
         assert written.size == (40, 24)
@@ -90,7 +91,7 @@ def test_exif_profile_and_facts_are_carried_into_every_format(form):
             read(data), format=form, quality=90, keep_gps=keep_gps, facts=facts
         )
         assert images.read_facts(result) == facts
-        assert images.probe(result).camera == "Acme X100"
+        assert images.probe(io.BytesIO(result)).camera == "Acme X100"
         again = read(result)
         assert again.icc
         assert np.abs(again.rgb - np.asarray(gradient(), np.float32)).mean() < 4
@@ -223,3 +224,19 @@ def test_photo_colours_take_the_painting_s_luminance():
     painted, photo = (rng.uniform(90, 160, (8, 8, 3)).astype(np.float32) for _ in range(2))
     mixed = images.photo_colours(painted, photo)
     np.testing.assert_allclose(images.to_luminance(mixed), images.to_luminance(painted), atol=0.6)
+
+
+def test_a_header_of_any_kind_is_probed_to_its_end():
+    """TIFF has its facts at the end of the file, and an orientation may be no number."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "Acme"
+    exif[ExifTags.Base.Orientation] = 6
+    data = encoded(gradient(1200, 1000), "TIFF", exif=exif)
+    assert len(data) > 1 << 20
+    facts = images.probe(io.BytesIO(data))
+    assert (facts.width, facts.height, facts.camera) == (1000, 1200, "Acme")
+    odd = TiffImagePlugin.ImageFileDirectory_v2()
+    odd.tagtype[ExifTags.Base.Orientation] = 2  # text
+    odd[ExifTags.Base.Orientation] = "upside down"
+    words = b"Exif\0\0II*\0\x08\0\0\0" + odd.tobytes(8)
+    assert images.probe(io.BytesIO(encoded(gradient(8, 6), "JPEG", exif=words))).width == 8

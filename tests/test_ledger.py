@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo, Rendered
 from stylewatch.errors import StylewatchError
-from stylewatch.state.ledger import NO_PRESET, Ledger, LedgerReader, Planned
+from stylewatch.state.ledger import NO_PRESET, TOO_LARGE, Ledger, LedgerReader, Planned
 from stylewatch.state.retries import LONGEST_PAUSE, judge
 
 
@@ -93,6 +94,65 @@ def test_a_touched_photo_with_the_same_bytes_is_not_done_again(ledger):
     ledger.done(job_id, Path("/out/a--soft.jpg"))
     assert ledger.add(photo(mtime=2), "d", "p", [planned()]) == []
     assert ledger.job(job_id).state is JobState.DONE
+
+
+def finish(ledger, job_id, output="/out/a--soft.jpg"):
+    ledger.claim("in")
+    ledger.publishing(job_id, rendered(job_id))
+    ledger.done(job_id, Path(output))
+
+
+def test_bytes_that_come_back_are_overtaken_by_nothing(ledger):
+    [first] = ledger.add(photo(mtime=1), "d1", "p", [planned(key="k1")])
+    finish(ledger, first)
+    [second] = ledger.add(photo(mtime=2), "d2", "p", [planned(key="k2")])
+    assert ledger.overtaken(ledger.job(first))
+    assert not ledger.overtaken(ledger.job(second))
+    ledger.add(photo(mtime=3), "d1", "p", [planned(key="k1")])
+    assert not ledger.overtaken(ledger.job(first))
+
+
+def test_a_preset_that_changed_overtakes_its_job_before(ledger):
+    [first] = ledger.add(photo(mtime=1), "d", "p", [planned(key="k1")])
+    ledger.claim("in")
+    ledger.forget_file("in", Path("a.jpg"))
+    ledger.add(photo(mtime=1), "d", "p", [planned(key="k2")])
+    assert ledger.overtaken(ledger.job(first))
+
+
+def test_a_result_belongs_to_one_job(ledger):
+    [first] = ledger.add(photo("a.jpg"), "d", "p", [planned("a", "k1")])
+    [second] = ledger.add(photo("b.jpg"), "e", "p", [planned("b", "k2")])
+    finish(ledger, first)
+    assert ledger.taken(ledger.job(second), Path("/out/a--soft.jpg"))
+    assert not ledger.taken(ledger.job(first), Path("/out/a--soft.jpg"))
+    assert not ledger.taken(ledger.job(second), Path("/out/b--soft.jpg"))
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_a_disk_mounted_again_brings_no_new_photos_where_they_stay(ledger, stays):
+    [job_id] = ledger.add(photo(), "d", "p", [planned()])
+    finish(ledger, job_id)
+    ledger.after_done(ledger.job(job_id))
+    assert ledger.unattended() == []
+    remounted = replace(photo(), identity=replace(photo().identity, dev=9, ino=9, ctime_ns=9))
+    assert ledger.add(remounted, "d", "p", [planned()], stays=stays) == []
+    assert [job.id for job in ledger.unattended()] == ([] if stays else [job_id])
+
+
+def test_a_job_that_runs_keeps_the_place_of_its_temporary_file(ledger):
+    [job_id] = ledger.add(photo(mtime=1), "d", "p", [planned()])
+    ledger.claim("in")
+    elsewhere = Planned("soft", "k1", Path("/elsewhere/a--soft"))
+    ledger.add(photo(mtime=2), "d", "p", [elsewhere])
+    assert ledger.job(job_id).target == Path("/out/a--soft")
+
+
+def test_what_the_config_keeps_out_is_looked_at_again_under_another_one(ledger):
+    for note in (NO_PRESET, TOO_LARGE):
+        ledger.note_file("in", Path(note), photo(note).identity, "plan", note)
+        assert ledger.knows("in", Path(note), photo(note).identity, "plan")
+        assert not ledger.knows("in", Path(note), photo(note).identity, "another plan")
 
 
 def test_a_touched_photo_that_was_set_aside_is_tried_again(ledger):

@@ -15,7 +15,6 @@ from PIL import Image
 
 from stylewatch.domain import (
     EngineSettings,
-    Identity,
     JobRequest,
     Preset,
     Rendered,
@@ -61,7 +60,7 @@ class Studio:
         data = photo.read_bytes()
         digest = hashlib.sha256(data).hexdigest()
         request = JobRequest(
-            job_id=1, key=digest, attempt=1, source=photo, identity=Identity.of(photo.stat()),
+            job_id=1, key=digest, source=photo,
             digest=digest, preset=preset, target=self.folder / "out" / photo.stem,
         )  # fmt: skip
         return self.executor.submit(1, run_job, request, self.engine)

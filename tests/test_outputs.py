@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import unicodedata
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,35 @@ def test_a_foreign_file_is_never_replaced(tmp_path):
     temporary, target = written(tmp_path)
     assert outputs.publish(temporary, target, ".jpg").name == "a--soft~2.jpg"
     assert (tmp_path / "a--soft.jpg").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "pipe"])
+def test_what_is_no_file_keeps_its_name(tmp_path, kind):
+    name = tmp_path / "a--soft.jpg"
+    make = {
+        "folder": name.mkdir,
+        "link": lambda: name.symlink_to("x"),
+        "pipe": lambda: os.mkfifo(name),
+    }
+    make[kind]()
+    before = name.lstat()
+    temporary, target = written(tmp_path)
+    final = outputs.publish(temporary, target, ".jpg", ours=lambda _: True)
+    assert final.name == "a--soft~2.jpg"
+    assert name.lstat() == before
+    sha256 = hashlib.sha256(b"picture").hexdigest()
+    assert outputs.find_published(temporary, target, ".jpg", sha256) == final
+
+
+def test_another_photo_s_result_of_the_same_bytes_is_not_taken_for_ours(tmp_path):
+    first, target = written(tmp_path)
+    theirs = outputs.publish(first, target, ".jpg")
+    temporary, _ = written(tmp_path, job_id=2)
+    sha256 = hashlib.sha256(b"picture").hexdigest()
+    find = partial(outputs.find_published, temporary, target, ".jpg", sha256)
+    assert find(taken=lambda path: path == theirs) is None
+    assert temporary.exists()
+    assert find() == theirs
 
 
 def test_our_own_earlier_result_is_replaced(tmp_path):
@@ -170,6 +200,24 @@ def test_a_photo_that_has_changed_since_is_not_touched(tmp_path, action):
     action = action if action == "delete" else tmp_path / action
     assert not outputs.apply_after(action, tmp_path / "in", photo, identity)
     assert (tmp_path / "in" / photo).read_bytes() == b"a newer version"
+
+
+@pytest.mark.parametrize("newer", [b"a newer version", None])
+def test_a_photo_that_comes_while_the_old_one_is_moved_is_not_deleted(tmp_path, monkeypatch, newer):
+    photo, identity = photo_in(tmp_path / "in")
+    source = tmp_path / "in" / photo
+    real = outputs._sync_folder
+
+    def somebody_is_quick(folder):
+        real(folder)
+        source.unlink(missing_ok=True)
+        if newer:
+            source.write_bytes(newer)
+
+    monkeypatch.setattr(outputs, "_sync_folder", somebody_is_quick)
+    outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
+    assert (tmp_path / "done" / photo).read_bytes() == b"photo"
+    assert source.exists() is bool(newer)
 
 
 def test_moving_to_another_file_system_is_a_verified_copy(tmp_path, monkeypatch):

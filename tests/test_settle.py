@@ -288,13 +288,6 @@ def test_other_kinds_of_names_are_passed_over(settler, tmp_path):
     assert len(settler) == 0
 
 
-def test_a_forgotten_file_is_not_given_out(settler, tmp_path):
-    path = put(tmp_path)
-    settler.observe(candidate(tmp_path), 100.0)
-    settler.forget(path)
-    assert settler.settled(200.0) == []
-
-
 def test_names_are_bytes(settler, tmp_path):
     names = [b"\xff\xfe.jpg", "e\u0301.jpg".encode(), b"new\nline.jpg", b"n" * 251 + b".jpg"]
     for name in map(os.fsdecode, names):

@@ -15,7 +15,6 @@ from stylewatch.domain import (
     EngineSettings,
     Failure,
     FailureKind,
-    Identity,
     JobRequest,
     OutputSettings,
     Preset,
@@ -49,8 +48,7 @@ def preset(tmp_path):
 def request_for(photo: Path, preset, target=None):
     data = photo.read_bytes()
     return JobRequest(
-        job_id=7, key="k" * 64, attempt=1, source=photo,
-        identity=Identity.of(photo.stat()), digest=hashlib.sha256(data).hexdigest(),
+        job_id=7, key="k" * 64, source=photo, digest=hashlib.sha256(data).hexdigest(),
         preset=preset, target=target or photo.parent / "out" / "a--soft",
     )  # fmt: skip
 

@@ -19,7 +19,6 @@ from stylewatch.domain import (
     Event,
     Failure,
     FailureKind,
-    Identity,
     JobRequest,
     Preset,
     Rendered,
@@ -255,7 +254,6 @@ def _request(task: Task) -> JobRequest:
     photo = task.photo.absolute()
     try:
         with photo.open("rb") as stream:
-            identity = Identity.of(os.fstat(stream.fileno()))
             digest_ = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         remedy = "Check the path and its permissions"
@@ -263,9 +261,7 @@ def _request(task: Task) -> JobRequest:
     return JobRequest(
         job_id=os.getpid(),  # part of the temporary file's name: no other process shares it
         key=job_key(digest_, task.preset.digest),
-        attempt=1,
         source=photo,
-        identity=identity,
         digest=digest_,
         preset=task.preset,
         target=task.target.absolute(),

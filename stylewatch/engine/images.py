@@ -30,6 +30,7 @@ Format = Literal["jpeg", "png", "webp", "tiff", "heic"]
 
 _DECODERS = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"]
 Image.MAX_IMAGE_PIXELS = None  # `_check_size` has limits of its own, before anything is decoded
+_UPRIGHT = {"HEIF", "TIFF"}  # whose sizes Pillow gives as they are seen
 _PLUGINS = (WebPImagePlugin, TiffImagePlugin)  # the others Pillow loads itself
 _FORMAT_OF: dict[str, Format] = {
     "JPEG": "jpeg", "MPO": "jpeg", "PNG": "png", "WEBP": "webp", "TIFF": "tiff", "HEIF": "heic",
@@ -63,15 +64,17 @@ def _register_heif() -> None:
     pillow_heif.register_heif_opener()
 
 
-def _open(data: bytes) -> Image.Image:
-    if not data:
+def _open(stream: BinaryIO) -> Image.Image:
+    head = stream.read(8)
+    stream.seek(0)
+    if not head:
         raise InputError("The file is empty", reason="empty")
     decoders = list(_DECODERS)
-    if data[4:8] == b"ftyp":
+    if head[4:8] == b"ftyp":
         _register_heif()
         decoders.append("HEIF")
     try:
-        return Image.open(io.BytesIO(data), formats=decoders)
+        return Image.open(stream, formats=decoders)
     except UnidentifiedImageError as error:
         raise InputError(
             "This is not an image",
@@ -95,7 +98,7 @@ def read_picture(data: bytes, *, max_pixels: int, max_side: int, max_bytes: int)
             "The file is too large", expected=f"at most {max_bytes} bytes",
             received=str(len(data)), reason="too-large",
         )  # fmt: skip
-    image = _open(data)
+    image = _open(io.BytesIO(data))
     _check_size(image, max_pixels, max_side)
     original = image.format or ""
     icc = image.info.get("icc_profile")
@@ -249,7 +252,7 @@ def _png_text(facts: Mapping[str, str]) -> PngImagePlugin.PngInfo:
 def read_facts(data: bytes) -> dict[str, str]:
     """What `write_picture` embedded; {} for any other file."""
     try:
-        image = _open(data)
+        image = _open(io.BytesIO(data))
         found = image.getexif().get(_HISTORY) or image.info.get("stylewatch") or "{}"
         facts = json.loads(found)
     except (InputError, ValueError, OSError):
@@ -271,15 +274,16 @@ def output_format(wanted: str, picture: Picture) -> OutputFormat:
     return OutputFormat(name, EXTENSIONS[name])
 
 
-def probe(data: bytes) -> PhotoFacts:
-    """What rules ask of a photo, from its header alone."""
-    image = _open(data)
+def probe(stream: BinaryIO) -> PhotoFacts:
+    """What rules ask of a photo, from its headers alone; they may lie at its end."""
+    image = _open(stream)
     width, height = image.size
     try:
         exif = image.getexif()
     except Exception:  # noqa: BLE001  (a PNG's may lie behind its pixels, which are not here)
         exif = Image.Exif()
-    if exif.get(ExifTags.Base.Orientation, 1) >= 5 and image.format != "HEIF":
+    turned = exif.get(ExifTags.Base.Orientation) in {5, 6, 7, 8}
+    if turned and image.format not in _UPRIGHT:
         width, height = height, width
     make, model = (
         str(exif.get(tag, "")).strip("\0 ") for tag in (ExifTags.Base.Make, ExifTags.Base.Model)

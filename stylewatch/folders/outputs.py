@@ -11,7 +11,9 @@ import hashlib
 import itertools
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +26,7 @@ TEMPORARY = ".sw-tmp"
 
 _LONGEST_NAME = 255  # bytes, on every file system in use
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_FOREIGN = {errno.EISDIR, errno.ELOOP, errno.EACCES, errno.EPERM}  # no file, or not for us
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
@@ -106,7 +109,7 @@ def publish(
             try:
                 _name_exclusively(temporary, final)
             except FileExistsError:
-                if not ours(file_hash(final)):
+                if not _can_be_ours(final, ours):
                     continue
                 temporary.replace(final)
             break
@@ -117,6 +120,15 @@ def publish(
     except OSError as error:
         raise _output_error(target, error) from error
     return final
+
+
+def _can_be_ours(final: Path, ours: Callable[[str], bool]) -> bool:
+    try:
+        return ours(file_hash(final))
+    except OSError as error:
+        if error.errno in _FOREIGN:
+            return False
+        raise
 
 
 def _names(target: Path, extension: str) -> Iterator[Path]:
@@ -149,13 +161,24 @@ def _rename_exclusively(temporary: Path, final: Path) -> None:
     temporary.rename(final)
 
 
-def find_published(temporary: Path, target: Path, extension: str, sha256: str) -> Path | None:
-    """Whether an interrupted `publish` had come to its end: the file under its name, or None."""
+def find_published(
+    temporary: Path,
+    target: Path,
+    extension: str,
+    sha256: str,
+    taken: Callable[[Path], bool] = lambda _: False,
+) -> Path | None:
+    """Whether an interrupted `publish` had come to its end: the file under its name, or None.
+
+    A file with the same bytes that is `taken` is another photo's result.
+    """
     for final in _names(target, extension):
         try:
-            if file_hash(final) != sha256:
+            if file_hash(final) != sha256 or taken(final):
                 continue
-        except OSError:
+        except OSError as error:
+            if error.errno in _FOREIGN and os.path.lexists(final):
+                continue
             break
         temporary.unlink(missing_ok=True)
         _sync_folder(final.parent)
@@ -166,7 +189,9 @@ def find_published(temporary: Path, target: Path, extension: str, sha256: str) -
 def file_hash(path: Path) -> str:
     """Hex SHA-256 of a regular file; links are not followed."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    with open(os.open(path, flags), "rb") as stream:  # noqa: PTH123
+    with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise OSError(errno.EISDIR, "not a regular file", str(path))
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -219,6 +244,15 @@ def _unchanged(path: Path, identity: Identity) -> bool:
         return False
 
 
+def _same_file(path: Path, identity: Identity) -> bool:
+    """Unchanged but for its ctime, which a second name changes too."""
+    try:
+        found = Identity.of(path.lstat())
+    except OSError:
+        return False
+    return replace(found, ctime_ns=identity.ctime_ns) == identity
+
+
 def _move(source: Path, wanted: Path, identity: Identity) -> None:
     """Under a new name first, then away from the old one; what a crash left half done is ended."""
     wanted.parent.mkdir(parents=True, exist_ok=True)
@@ -238,7 +272,8 @@ def _move(source: Path, wanted: Path, identity: Identity) -> None:
                     return
         failpoint("outputs.moved")
         _sync_folder(goal.parent)
-        source.unlink(missing_ok=True)
+        if _same_file(source, identity):  # that took its time: another may lie there by now
+            source.unlink(missing_ok=True)
         return
 
 

@@ -123,10 +123,6 @@ class Settler:
             heapq.heappop(self._queue)
         return math.inf
 
-    def forget(self, path: Path) -> None:
-        """Wait for this file (its absolute path) no more."""
-        self._waiting.pop(str(path), None)
-
     def _look(self, name: str, file: _Waiting, now: float) -> Photo | Unsettled | None:
         """One look at a file that is due."""
         try:

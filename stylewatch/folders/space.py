@@ -31,6 +31,8 @@ class Space:
         self, outputs: Iterable[Path], min_free: int, now: float
     ) -> Iterator[tuple[Literal["blocked", "recovered"], str]]:
         """Compare what is free with the low-water mark; gives what has changed."""
+        outputs = list(outputs)
+        self._paused = {path: self._paused[path] for path in outputs if path in self._paused}
         for output in outputs:
             try:
                 free = free_space(output)

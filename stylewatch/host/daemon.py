@@ -53,6 +53,8 @@ LONGEST_SLEEP = 5.0  # seconds between two ticks at most
 LOOK_SECONDS = 5.0  # how often free space is looked at, and photos whose results are done
 LEDGER_SECONDS = 5.0  # between two attempts to go on with a ledger that could not be written
 FIRST_COST = 30.0  # seconds that a photo is thought to take before any was painted
+UNMOVED_SECONDS = 300.0  # between two attempts to move or delete a painted photo
+FIXED = ("state_dir", "metrics_port")  # settings that a running daemon can't change
 TIDY_SECONDS = 86400.0  # how often the ledger is tidied, more often where it remembers less
 HEALTH_SECONDS = 1.0
 OVERDUE_SECONDS = 30.0  # a job that goes on for so long after its time-out can't be ended
@@ -67,7 +69,7 @@ class Parts:
 
     open_executor: OpenExecutor
     run_job: Callable[..., Outcome]
-    probe: Callable[[bytes], PhotoFacts]
+    probe: Callable[[BinaryIO], PhotoFacts]
     structural_end: Callable[[BinaryIO], bool | None]
     read_facts: Callable[[bytes], dict[str, str]]
 
@@ -103,7 +105,7 @@ class Daemon:
         self._finished: queue.SimpleQueue[Running] = queue.SimpleQueue()
         self._running: dict[int, Running] = {}
         self._unpublished: dict[int, float] = {}  # job id → when to try again
-        self._unmoved: set[int] = set()  # jobs whose photo could not be moved or deleted
+        self._unmoved: dict[int, float] = {}  # job id → when to try again to move its photo
         self._space = Space()
         self._fair = FairShare()
         self._costs: dict[str, float] = {}
@@ -283,20 +285,26 @@ class Daemon:
         if self._load is None:
             return
         try:
-            config = replace(self._load(), state_dir=self.config.state_dir)  # the ledger stays
+            wanted = self._load()
+            fixed = {name: getattr(self.config, name) for name in FIXED}
+            config = replace(wanted, **fixed)
             self._lock_folders(config)
-        except StylewatchError as error:
+        except (StylewatchError, OSError) as error:
             self._locks.keep_folders(folder.input for folder in self.config.folders)
-            self._tell("warning", f"the old config goes on: {error}", reason=error.reason)
+            reason = getattr(error, "reason", "io")
+            self._tell("warning", f"the old config goes on: {error}", reason=reason)
             raise
         old, self.config = self.config, config
         self._other_engine |= (config.engine, config.workers) != (old.engine, old.workers)
         self._locks.keep_folders(folder.input for folder in config.folders)
         self._ledger.max_attempts = config.max_attempts
+        self._unmoved.clear()
         self._take_up_folders()
         self._intake.close()
         self._intake = self._open_intake()
         self._tell("reload", f"config read again: {len(config.folders)} folders")
+        if waiting := [name for name in FIXED if getattr(wanted, name) != fixed[name]]:
+            self._tell("warning", f"{' and '.join(waiting)}: changed at the next start")
 
     def _status(self) -> dict[str, Any]:
         now = self._clock()
@@ -407,9 +415,7 @@ class Daemon:
         request = JobRequest(
             job_id=job.id,
             key=job.key,
-            attempt=job.attempts,
             source=folder.input / job.path,
-            identity=job.identity,
             digest=job.digest,
             preset=preset,
             target=job.target,
@@ -496,13 +502,15 @@ class Daemon:
     def _attend(self, job: Job) -> None:
         """Move or delete a photo whose results are all there, as the config wants it."""
         folder = self._folder(job)
-        if folder is None or job.id in self._unmoved:
+        if folder is None or self._clock() < self._unmoved.get(job.id, -math.inf):
             return
         try:
             self._publisher.afterwards(job, folder.after, folder.input)
         except OutputError as error:
-            self._unmoved.add(job.id)
-            self._tell("warning", str(error), job, reason=error.reason)
+            first = job.id not in self._unmoved
+            self._unmoved[job.id] = self._clock() + UNMOVED_SECONDS
+            if first:
+                self._tell("warning", str(error), job, reason=error.reason)
 
     def _fail(self, job: Job, failure: Failure, now: float) -> None:
         state = self._ledger.fail(job.id, failure)
@@ -531,7 +539,7 @@ class Daemon:
             folder = self._folder(job)
             if job.output is not None and os.path.lexists(job.output):
                 self._attend(job)
-            elif folder is not None and folder.output.is_dir():
+            elif folder is not None and folder.output.is_dir() and job.id not in self._unmoved:
                 self._ledger.put_back(job.id)  # its result was taken away before: once more
 
     def _tell_health(self, now: float) -> None:

@@ -22,9 +22,8 @@ from stylewatch.folders.settle import Settler, Unsettled
 from stylewatch.folders.sources import FolderHealth, FolderSource
 from stylewatch.folders.watches import Watches
 from stylewatch.settings.config import Config, Folder, match
-from stylewatch.state.ledger import NO_PRESET, Ledger, Planned
+from stylewatch.state.ledger import NO_PRESET, TOO_LARGE, Ledger, Planned
 
-HEADER_BYTES = 1 << 20  # what rules may need of a photo lies within
 TURN_SECONDS = 0.25  # hashing stops for the rest of a tick after so long
 AGAIN_SECONDS = 60.0  # until a photo that could not be read for a moment is looked at again
 
@@ -45,7 +44,7 @@ class Intake:
         ledger: Ledger,
         watches: Watches,
         *,
-        probe: Callable[[bytes], PhotoFacts],
+        probe: Callable[[BinaryIO], PhotoFacts],
         structural_end: Callable[[BinaryIO], bool | None],
         on_event: Callable[[Event], None],
     ) -> None:
@@ -160,6 +159,9 @@ class Intake:
 
     def _add(self, photo: Photo) -> None:
         folder, plan = self._folders[photo.folder], self._plans[photo.folder]
+        if photo.identity.size > self._config.engine.max_bytes:
+            self._refuse(photo, plan)
+            return
         with _unchanged(photo) as stream:
             presets = match(folder, photo.path, lambda: self._facts(stream), self._config.presets)
             if not presets:
@@ -179,9 +181,16 @@ class Intake:
             )
             for preset in presets
         ]
-        if self._ledger.add(photo, digest, plan, planned):
+        if self._ledger.add(photo, digest, plan, planned, stays=folder.after == "keep"):
             names = ", ".join(preset.name for preset in presets)
             self._tell("queued", photo, f"queued for {names}")
+
+    def _refuse(self, photo: Photo, plan: str) -> None:
+        """Not even read: a film in a folder of photos would keep the daemon busy for minutes."""
+        self._ledger.note_file(photo.folder, photo.path, photo.identity, plan, TOO_LARGE)
+        limit = self._config.engine.max_bytes
+        message = f"too large: {photo.identity.size} bytes, and max_bytes is {limit}"
+        self._tell("failed", photo, message, TOO_LARGE)
 
     def _cannot_add(self, photo: Photo, error: Exception, now: float) -> None:
         """Gone or replaced: its next change brings it back. Unreadable: it is looked at again."""
@@ -196,8 +205,8 @@ class Intake:
         """For rules; a header that can't be read matches none, and the worker says why."""
         stream.seek(0)
         try:
-            return self._probe(stream.read(HEADER_BYTES))
-        except StylewatchError:
+            return self._probe(stream)
+        except Exception:  # noqa: BLE001  (whatever a strange file makes a decoder do)
             return PhotoFacts(0, 0)
 
     def _tell(
@@ -223,7 +232,8 @@ def _unchanged(photo: Photo) -> BinaryIO:
 
 
 def _plan_of(folder: Folder, config: Config) -> str:
-    """What decides whether a file has a preset at all: the folder's rules and the names known."""
+    """What decides whether a file is painted at all: rules, known presets, the largest size."""
     rules = repr(replace(folder, output=Path(), after="keep", weight=1.0))
     names = sorted(config.presets)
-    return hashlib.sha256(json.dumps([rules, names]).encode(errors="surrogateescape")).hexdigest()
+    decisive = [rules, names, config.engine.max_bytes]
+    return hashlib.sha256(json.dumps(decisive).encode(errors="surrogateescape")).hexdigest()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from stylewatch.errors import LedgerError, StylewatchError, UsageError
+from stylewatch.errors import LedgerError, UsageError
 
 
 class Mailbox:
@@ -52,5 +52,5 @@ class Mailbox:
                 except LedgerError as error:
                     answer.set_exception(error)
                     raise
-                except (StylewatchError, TypeError) as error:  # arguments come from outside
+                except Exception as error:  # noqa: BLE001  (arguments come from outside)
                     answer.set_exception(error)

@@ -19,6 +19,9 @@ from stylewatch.state.ledger import Job, Ledger
 
 After = Literal["keep", "delete"] | Path
 
+LARGEST_RESULT = 1 << 29
+"""Bytes; what is larger is nothing of ours."""
+
 
 class Publisher:
     """Publishes results and remembers in the ledger how far it came."""
@@ -56,7 +59,13 @@ class Publisher:
 
     def _complete(self, job: Job) -> Job:
         temporary = job.temporary or job.target
-        final = outputs.find_published(temporary, job.target, job.extension, job.sha256)
+        final = outputs.find_published(
+            temporary,
+            job.target,
+            job.extension,
+            job.sha256,
+            taken=lambda path: self._ledger.taken(job, path),
+        )
         if final is None and not _is_whole(temporary, job.sha256):
             self._ledger.put_back(job.id)
         else:
@@ -137,5 +146,7 @@ def find_results(
         for path in folder.rglob("*--*"):
             if not path.name.startswith("."):
                 with contextlib.suppress(Exception):  # any strange file may lie there
+                    if path.lstat().st_size > LARGEST_RESULT:
+                        continue
                     sha256 = outputs.file_hash(path)
                     yield read_facts(path.read_bytes())["job_key"], path, sha256

@@ -47,6 +47,8 @@ class Rule:
         if not (self.camera or self.orientation or self.min_side or self.max_side):
             return True
         photo = facts()
+        if not photo.width:  # its header can't be read: nothing is known of it
+            return False
         side = max(photo.width, photo.height)
         return (
             (not self.camera or fnmatchcase(photo.camera.casefold(), self.camera.casefold()))

@@ -23,6 +23,10 @@ from stylewatch.state.schema import open_ledger
 
 NO_PRESET = "no-preset"
 """The note of a file that no rule and no folder gave a preset."""
+TOO_LARGE = "too-large"
+"""The note of a file with more bytes than the config lets in."""
+PLANNED_NOTES = {NO_PRESET, TOO_LARGE}
+"""Notes that another config may make untrue."""
 PASSING_NOTES = {"writer", "unreadable"}
 """Notes that may become untrue without a change of the file itself."""
 
@@ -297,12 +301,12 @@ class Ledger(LedgerReader):
     # --- photos -----------------------------------------------------------------------------
 
     def knows(self, folder: str, path: Path, identity: Identity, plan: str) -> bool:
-        """Whether this very file was dealt with; one without a preset only under the same plan."""
+        """Whether this very file was dealt with; if the config kept it out: this very config."""
         row = self._one("SELECT * FROM files WHERE folder = ? AND path = ?", folder, _raw(path))
         return (
             row is not None
             and row["note"] not in PASSING_NOTES
-            and (row["note"] != NO_PRESET or row["plan"] == plan)
+            and (row["note"] not in PLANNED_NOTES or row["plan"] == plan)
             and Identity(*(row[name] for name in _IDENTITY)) == identity
         )
 
@@ -323,18 +327,29 @@ class Ledger(LedgerReader):
                 "DELETE FROM files WHERE folder = ? AND path = ?", (folder, _raw(path))
             )
 
-    def add(self, photo: Photo, digest: str, plan: str, planned: Sequence[Planned]) -> list[int]:
-        """Add the photo's jobs, supersede those of its earlier bytes; returns the jobs to do."""
+    def add(
+        self,
+        photo: Photo,
+        digest: str,
+        plan: str,
+        planned: Sequence[Planned],
+        *,
+        stays: bool = False,
+    ) -> list[int]:
+        """Add the photo's jobs, supersede those of its earlier bytes; returns the jobs to do.
+
+        `stays`: photos stay in this folder when they are painted.
+        """
         added = []
         with self.transaction():
             for wanted in planned:
-                job_id = self._add_one(photo, digest, wanted)
+                job_id = self._add_one(photo, digest, wanted, stays)
                 if job_id:
                     added.append(job_id)
             self.note_file(photo.folder, photo.path, photo.identity, plan)
         return added
 
-    def _add_one(self, photo: Photo, digest: str, wanted: Planned) -> int:
+    def _add_one(self, photo: Photo, digest: str, wanted: Planned, stays: bool) -> int:
         place = (photo.folder, _raw(photo.path), wanted.preset)
         now = self._clock()
         marks = ",".join("?" * len(_SUPERSEDABLE))
@@ -348,7 +363,7 @@ class Ledger(LedgerReader):
             *(*place, wanted.key),
         )
         if row is not None:
-            return self._renew(_job(row), photo.identity, wanted.target)
+            return self._renew(_job(row), photo.identity, wanted.target, stays)
         found = self._painted(place, wanted) or self._found(wanted)
         state = JobState.DONE if found else JobState.READY
         cursor = self._db.execute(
@@ -363,8 +378,17 @@ class Ledger(LedgerReader):
         )
         return 0 if found else int(cursor.lastrowid or 0)
 
-    def _renew(self, job: Job, identity: Identity, target: Path) -> int:
-        """The same photo as another file: to do is what is not done, and what comes after."""
+    def _renew(self, job: Job, identity: Identity, target: Path, stays: bool) -> int:
+        """The same photo as another file: to do is what is not done, and what comes after.
+
+        Where photos stay, one that is as old as it was has not come anew: its disk was mounted
+        again, or its rights were changed. A result that was taken away since stays away.
+        """
+        if job.state in {JobState.RUNNING, JobState.PUBLISHING}:
+            target = job.target  # its temporary file lies there
+        before = job.identity
+        same = (identity.size, identity.mtime_ns) == (before.size, before.mtime_ns)
+        settled = stays and same and job.state is JobState.DONE
         rearmed = job.state not in {
             *(JobState.READY, JobState.RUNNING, JobState.PUBLISHING, JobState.DONE)
         }
@@ -372,10 +396,10 @@ class Ledger(LedgerReader):
         self._db.execute(
             "UPDATE jobs SET dev=?, ino=?, size=?, mtime_ns=?, ctime_ns=?, target=?, state=?,"
             " changed=?, failures=failures*?, crashes=crashes*?, not_before=not_before*?, tries=0,"
-            " after_done=0 WHERE id=?",
+            " after_done=after_done*? WHERE id=?",
             (
                 *(*astuple(identity), _raw(target), state),
-                *(self._clock() if rearmed else job.changed, *(not rearmed,) * 3, job.id),
+                *(self._clock() if rearmed else job.changed, *(not rearmed,) * 3, settled, job.id),
             ),
         )
         return job.id if rearmed else 0
@@ -546,10 +570,27 @@ class Ledger(LedgerReader):
         return row is not None
 
     def overtaken(self, job: Job) -> bool:
-        """Whether the photo has changed since and has a newer job for the same preset."""
+        """Whether the photo as it lies there now has another job for the same preset.
+
+        A later one, where both are of the same file: the preset has changed. Where the file is
+        another, an earlier one too: bytes may come back that were there before.
+        """
         row = self._one(
-            "SELECT 1 FROM jobs WHERE folder=? AND path=? AND preset=? AND id>? AND state != ?",
-            *(job.folder, _raw(job.path), job.preset, job.id, JobState.SUPERSEDED),
+            "SELECT 1 FROM jobs JOIN files USING (folder, path, dev, ino, size, mtime_ns, ctime_ns)"
+            " WHERE folder=? AND path=? AND preset=? AND state NOT IN (?, ?)"
+            " AND (id > ? OR NOT EXISTS (SELECT 1 FROM jobs AS this JOIN files"
+            " USING (folder, path, dev, ino, size, mtime_ns, ctime_ns) WHERE this.id = ?))"
+            " AND id != ?",
+            *(job.folder, _raw(job.path), job.preset, JobState.SUPERSEDED, JobState.VANISHED),
+            *(job.id,) * 3,
+        )
+        return row is not None
+
+    def taken(self, job: Job, output: Path) -> bool:
+        """Whether a file is the result of another job."""
+        row = self._one(
+            "SELECT 1 FROM jobs WHERE output = ? AND id != ? AND state = ?",
+            *(_raw(output), job.id, JobState.DONE),
         )
         return row is not None
 
