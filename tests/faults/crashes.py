@@ -191,7 +191,7 @@ def _kill(pid: int) -> None:
     quick=5,
 )
 def workers(bench: Bench, times: int) -> Tally:
-    with bench.lab(job_timeout=2, memory_limit="2GB") as lab:
+    with bench.lab(job_timeout=5, memory_limit="2GB") as lab:
         life = lab.start()
         for number, colour in zip(range(times), _round(list(ORDERS)), strict=False):
             name = f"bad{number}.png"
