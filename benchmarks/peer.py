@@ -7,7 +7,7 @@
 The peer is our own re-implementation of what neural-style programs run: PyTorch, float32, NCHW,
 `torch.optim.LBFGS` with 100 correction pairs, content relu4_2 × 5, style relu1_1 … relu5_1 × 100
 (Gram / (C·H·W), means), total variation × 1e-3, 512 px, from the photo. Ours runs the very same
-objective with the product's network, Gram matrices and L-BFGS (history 30), in bfloat16, and in
+objective with the product's network, Gram matrices and L-BFGS (as many pairs), in bfloat16, and in
 float32 for the first pairs; and the preset `painting` as it ships. For the first `--long` pairs the
 peer goes on to 1000 evaluations.
 
@@ -42,6 +42,8 @@ HISTORY = 100
 CONTENT, CONTENT_WEIGHT = "block4_conv2", 5.0
 STYLE, STYLE_WEIGHT = tuple(f"block{block}_conv1" for block in range(1, 6)), 100.0
 TV_WEIGHT = 1e-3
+NEAR = 1.01
+"""The share of the peer's loss that is as good to the eye: bfloat16 has a floor of its own."""
 EVERY = 5
 """Evaluations between two images that are kept for the referee."""
 
@@ -285,7 +287,9 @@ def compare(args: argparse.Namespace, photo: Path, painting: Path, budgets: dict
     row["painting"], row["painting_cpu"] = painted.spent(painted.evaluations + 1)
     pictures["painting"] = painted.result()
     for side, record in records.items():
-        row |= {f"{side}{key}": value for key, value in reached(record, referee, goal).items()}
+        for name, loss in ((side, goal), (f"{side}_near", NEAR * goal)):
+            found = reached(record, referee, loss)
+            row |= {f"{name}{key}": value for key, value in found.items()}
     row["layers"] = layer_losses(args.weights, folder, pictures)
     row["gemm"] = gemm_rates()
     sheet(folder, pictures)
@@ -435,11 +439,12 @@ def summary(rows: list[Row]) -> str:
 
     text = ""
     for side in ("bfloat16", "float32"):
-        tried = [row for row in rows if side in row]
-        if all(row[f"{side}_evaluations"] for row in tried):
-            text += line(f"the peer's loss, {side}", "peer", side)
-        else:
-            text += f"{side} did not reach the peer's loss in every pair\n"
+        for name, goal in ((side, "the peer's loss"), (f"{side}_near", "1 % above it at most")):
+            tried = [row for row in rows if name in row]
+            if all(row[f"{name}_evaluations"] for row in tried):
+                text += line(f"{goal}, {side}", "peer", name)
+            else:
+                text += f"{goal}: {side} was not there in every pair\n"
     text += line("a painting, against 500 evaluations", "peer", "painting")
     return text + line("a painting, against 1000 evaluations", "peer_long", "painting")
 
