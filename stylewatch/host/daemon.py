@@ -155,9 +155,8 @@ class Daemon:
             opened.callback(lambda: self._executor.close())  # noqa: PLW0108
             self._close = opened.pop_all().close
         self._last_busy = now
-        count = len(self.config.folders)
         slots = {"slots": self._executor.slots}
-        self._tell("started", f"watching {count} folder{'s' * (count != 1)}", extra=slots)
+        self._tell("started", f"watching {_folders(self.config)}", extra=slots)
 
     def tick(self, now: float) -> float:
         """One round of everything; returns when the next one is due.
@@ -302,7 +301,7 @@ class Daemon:
         self._take_up_folders()
         self._intake.close()
         self._intake = self._open_intake()
-        self._tell("reload", f"config read again: {len(config.folders)} folders")
+        self._tell("reload", f"config read again: {_folders(config)}")
         if waiting := [name for name in FIXED if getattr(wanted, name) != fixed[name]]:
             self._tell("warning", f"{' and '.join(waiting)}: changed at the next start")
 
@@ -616,6 +615,11 @@ class Daemon:
             about = {"folder": job.folder, "path": str(job.path), "job_id": job.id}
             about["preset"] = job.preset
         self._tell_event(Event(kind=kind, message=message, reason=reason, **about, **more))
+
+
+def _folders(config: Config) -> str:
+    count = len(config.folders)
+    return f"{count} folder{'s' * (count != 1)}"
 
 
 def _output_failure(job_id: int, error: OutputError) -> Failure:
