@@ -70,7 +70,7 @@ def case(base: Path, point: str) -> dict:
         path.write_bytes(data)
     killed = run(base, point) == -signal.SIGKILL
     ended = run(base, "")
-    from stylewatch.state.ledger import LedgerReader
+    from stylewatch.state.reader import LedgerReader
 
     reader = LedgerReader(base / "state" / "ledger.db")
     jobs = sorted((str(job.path), str(job.state)) for job in reader.jobs())

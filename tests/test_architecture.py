@@ -45,7 +45,7 @@ ONLY_PLACE = {
     "scipy": {"engine.optimizers"},
     "yaml": {"settings.yamlfile"},
     "watchdog": {"folders.watches"},
-    "sqlite3": {"state.ledger", "state.schema"},
+    "sqlite3": {"state.ledger", "state.reader", "state.schema"},
     "pebble": {"jobs.executors", "jobs.child"},
     "distributed": {"jobs.cluster"},
     "rich": {"faces.board", "faces.console", "faces.view", "faces.preview", "faces.terminal"},

@@ -14,7 +14,7 @@ from stylewatch.errors import LockedError, UsageError, WorkerDied
 from stylewatch.folders import outputs
 from stylewatch.host.daemon import LOOK_SECONDS, UNMOVED_SECONDS, Daemon, Parts
 from stylewatch.settings.config import watch_config
-from stylewatch.state.ledger import LedgerReader
+from stylewatch.state.reader import LedgerReader
 
 PRESET = "painting"
 

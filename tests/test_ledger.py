@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo, Rendered
 from stylewatch.errors import StylewatchError
-from stylewatch.state.ledger import NO_PRESET, TOO_LARGE, Ledger, LedgerReader, Planned
+from stylewatch.state.ledger import Ledger, Planned
+from stylewatch.state.reader import NO_PRESET, TOO_LARGE, LedgerReader
 from stylewatch.state.retries import LONGEST_PAUSE, judge
 
 

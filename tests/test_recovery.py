@@ -22,7 +22,8 @@ from stylewatch.errors import EngineLost, LedgerError, LockedError
 from stylewatch.host import daemon as daemon_module
 from stylewatch.host import intake
 from stylewatch.jobs.executors import LocalExecutor
-from stylewatch.state.ledger import Ledger, LedgerReader
+from stylewatch.state.ledger import Ledger
+from stylewatch.state.reader import LedgerReader
 
 TESTS = Path(__file__).parent
 

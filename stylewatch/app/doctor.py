@@ -28,7 +28,7 @@ from stylewatch.folders.listing import network_devices
 from stylewatch.folders.watches import watch_limit
 from stylewatch.settings.config import Config, check, load_config
 from stylewatch.settings.presets import Presets, user_presets_dir
-from stylewatch.state.ledger import LedgerReader
+from stylewatch.state.reader import LedgerReader
 
 State = Literal["ok", "warning", "problem"]
 

@@ -12,7 +12,7 @@ from stylewatch.app.remote import Client
 from stylewatch.domain import JobState
 from stylewatch.errors import LedgerError, NotRunningError
 from stylewatch.faces.lines import duration, jsonable, short_path, size, visible
-from stylewatch.state.ledger import NO_PRESET, Job, LedgerReader
+from stylewatch.state.reader import NO_PRESET, Job, LedgerReader
 
 WAITING: Final = (JobState.READY, JobState.RETRY_WAIT, JobState.BLOCKED)
 FAILED: Final = (JobState.QUARANTINED, JobState.BLOCKED, JobState.RETRY_WAIT, JobState.HELD)

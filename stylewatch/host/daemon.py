@@ -44,8 +44,9 @@ from stylewatch.host.mailbox import Mailbox
 from stylewatch.host.publication import Publisher, find_results
 from stylewatch.host.pulse import Pulse
 from stylewatch.settings.config import Config, Folder
-from stylewatch.state.ledger import PENDING, Job, Ledger
+from stylewatch.state.ledger import PENDING, Ledger
 from stylewatch.state.locks import Locks
+from stylewatch.state.reader import Job
 from stylewatch.state.retention import tidy
 from stylewatch.state.retries import RESOURCE_PAUSE
 

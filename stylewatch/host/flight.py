@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from stylewatch.domain import Failure, FailureKind, Outcome, Step
 from stylewatch.errors import EngineLost, JobTimeout, StylewatchError, WorkerDied
 from stylewatch.settings.config import Folder
-from stylewatch.state.ledger import Job
+from stylewatch.state.reader import Job
 
 
 class Executor(Protocol):

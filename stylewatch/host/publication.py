@@ -15,7 +15,8 @@ from stylewatch.domain import Rendered
 from stylewatch.errors import OutputError
 from stylewatch.failpoints import failpoint
 from stylewatch.folders import outputs
-from stylewatch.state.ledger import Job, Ledger
+from stylewatch.state.ledger import Ledger
+from stylewatch.state.reader import Job
 
 After = Literal["keep", "delete"] | Path
 

@@ -16,15 +16,19 @@ from random import Random
 from typing import Any
 
 from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo, Rendered
-from stylewatch.errors import LedgerError
 from stylewatch.failpoints import failpoint
+from stylewatch.state.reader import (
+    IDENTITY,
+    NO_PRESET,
+    TOO_LARGE,
+    Job,
+    LedgerReader,
+    job_of,
+    ledger_error,
+)
 from stylewatch.state.retries import after_interruption, judge, kind_of
 from stylewatch.state.schema import open_ledger
 
-NO_PRESET = "no-preset"
-"""The note of a file that no rule and no folder gave a preset."""
-TOO_LARGE = "too-large"
-"""The note of a file with more bytes than the config lets in."""
 PLANNED_NOTES = {NO_PRESET, TOO_LARGE}
 """Notes that another config may make untrue."""
 PASSING_NOTES = {"writer", "unreadable"}
@@ -39,37 +43,6 @@ PENDING = (
 _CLAIMABLE = (JobState.READY, JobState.RETRY_WAIT, JobState.BLOCKED)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One photo times one preset, as the ledger has it."""
-
-    id: int
-    folder: str
-    path: Path
-    """Relative to its folder's input."""
-    preset: str
-    key: str
-    digest: str
-    target: Path
-    """The result's intended path without extension."""
-    identity: Identity
-    state: JobState
-    reason: str
-    message: str
-    attempts: int
-    created: float
-    changed: float
-    """Wall-clock times of its making and of its last change of state."""
-    temporary: Path | None
-    extension: str
-    sha256: str
-    output: Path | None
-    seconds: float
-    loss: float | None
-    note: str
-    after_done: bool
-
-
 @dataclass(frozen=True)
 class Planned:
     """A job to be added for a photo."""
@@ -77,113 +50,6 @@ class Planned:
     preset: str
     key: str
     target: Path
-
-
-def _path(raw: bytes | None) -> Path | None:
-    return None if raw is None else Path(os.fsdecode(raw))
-
-
-def _raw(path: Path) -> bytes:
-    return os.fsencode(path)
-
-
-def _text(text: str) -> str:
-    """As SQLite can keep it: names in messages may be bytes that are no text."""
-    return text.encode(errors="backslashreplace").decode()
-
-
-def _job(row: sqlite3.Row) -> Job:
-    values: dict[str, Any] = {
-        name: row[name]
-        for name in (
-            *("id", "folder", "preset", "key", "digest", "reason", "message", "attempts"),
-            *("created", "changed", "extension", "sha256", "seconds", "loss", "note"),
-        )
-    }
-    return Job(
-        **values,
-        path=Path(os.fsdecode(row["path"])),
-        target=Path(os.fsdecode(row["target"])),
-        identity=Identity(*(row[name] for name in _IDENTITY)),
-        state=JobState(row["state"]),
-        temporary=_path(row["temporary"]),
-        output=_path(row["output"]),
-        after_done=bool(row["after_done"]),
-    )
-
-
-_IDENTITY = ("dev", "ino", "size", "mtime_ns", "ctime_ns")
-
-
-class LedgerReader:
-    """What anybody may ask while a daemon runs, or none does; never writes.
-
-    Raises:
-        LedgerError: there is no ledger, or it can't be read.
-    """
-
-    def __init__(self, path: Path) -> None:
-        try:
-            self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)
-        except sqlite3.Error as error:
-            remedy = "The first `stylewatch watch` or `stylewatch run` makes it"
-            problem = f"The ledger {path} can't be opened: {error}"
-            raise LedgerError(problem, remedy=remedy) from error
-        self._db.row_factory = sqlite3.Row
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._db.close()
-
-    def counts(self) -> dict[str, dict[JobState, int]]:
-        """Jobs by folder and state."""
-        counts: dict[str, dict[JobState, int]] = {}
-        query = "SELECT folder, state, COUNT(*) AS n FROM jobs GROUP BY state, folder"
-        for row in self.ask(query):
-            counts.setdefault(row["folder"], {})[JobState(row["state"])] = row["n"]
-        return counts
-
-    def jobs(self, states: Iterable[JobState] = (), limit: int = 100) -> list[Job]:
-        """Jobs in these states (all when empty), the latest change first."""
-        query = "SELECT * FROM jobs WHERE state = ? ORDER BY changed DESC, id DESC LIMIT ?"
-        rows = [row for state in states or JobState for row in self.ask(query, state, limit)]
-        rows.sort(key=lambda row: (row["changed"], row["id"]), reverse=True)
-        return [_job(row) for row in (rows if limit < 0 else rows[:limit])]
-
-    def job(self, job_id: int) -> Job | None:
-        """One job, or None."""
-        row = self._one("SELECT * FROM jobs WHERE id = ?", job_id)
-        return _job(row) if row else None
-
-    def notes(self, limit: int = 100) -> list[tuple[str, Path, str]]:
-        """Files that have no job, the latest first: (folder, relative path, why)."""
-        query = "SELECT folder, path, note FROM files WHERE note != '' ORDER BY seen DESC LIMIT ?"
-        rows = self.ask(query, limit)
-        return [(row["folder"], Path(os.fsdecode(row["path"])), row["note"]) for row in rows]
-
-    def pace(self, recent: int = 20) -> float:
-        """Seconds per photo, over the last ones done that were not copied; 0 without any."""
-        query = (
-            "SELECT AVG(nullif(seconds, 0)) FROM"
-            " (SELECT seconds FROM jobs WHERE state = ? ORDER BY changed DESC, id DESC LIMIT ?)"
-        )
-        row = self._one(query, JobState.DONE, recent)
-        return float(row[0] or 0.0) if row else 0.0
-
-    def ask(self, query: str, *values: Any) -> list[sqlite3.Row]:
-        """All rows that answer."""
-        try:
-            return self._db.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise _ledger_error(error) from error
-
-    def _one(self, query: str, *values: Any) -> sqlite3.Row | None:
-        return next(iter(self.ask(query, *values)), None)
-
-
-def _ledger_error(error: sqlite3.Error) -> LedgerError:
-    remedy = "Check the state folder's disk and permissions"
-    return LedgerError(f"The ledger can't be read or written: {error}", remedy=remedy)
 
 
 class Ledger(LedgerReader):
@@ -228,7 +94,7 @@ class Ledger(LedgerReader):
             with contextlib.suppress(sqlite3.Error):  # what failed may have done it already
                 self._db.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
-                raise _ledger_error(error) from error
+                raise ledger_error(error) from error
             raise
         failpoint("ledger.committed")
 
@@ -274,7 +140,7 @@ class Ledger(LedgerReader):
 
         `inode` is the folder's device and inode, None while it is missing.
         """
-        raw, (dev, ino) = _raw(source), inode or (None, None)
+        raw, (dev, ino) = os.fsencode(source), inode or (None, None)
         with self.transaction():
             known = self._one(
                 "SELECT name FROM folders WHERE input = ? OR (dev = ? AND ino = ?)"
@@ -302,12 +168,14 @@ class Ledger(LedgerReader):
 
     def knows(self, folder: str, path: Path, identity: Identity, plan: str) -> bool:
         """Whether this very file was dealt with; if the config kept it out: this very config."""
-        row = self._one("SELECT * FROM files WHERE folder = ? AND path = ?", folder, _raw(path))
+        row = self._one(
+            "SELECT * FROM files WHERE folder = ? AND path = ?", folder, os.fsencode(path)
+        )
         return (
             row is not None
             and row["note"] not in PASSING_NOTES
             and (row["note"] not in PLANNED_NOTES or row["plan"] == plan)
-            and Identity(*(row[name] for name in _IDENTITY)) == identity
+            and Identity(*(row[name] for name in IDENTITY)) == identity
         )
 
     def note_file(
@@ -317,14 +185,14 @@ class Ledger(LedgerReader):
         with self.transaction():
             self._db.execute(
                 "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?,0)",
-                (folder, _raw(path), *astuple(identity), plan, _text(note), self._clock()),
+                (folder, os.fsencode(path), *astuple(identity), plan, _text(note), self._clock()),
             )
 
     def forget_file(self, folder: str, path: Path) -> None:
         """It has to be looked at again."""
         with self.transaction():
             self._db.execute(
-                "DELETE FROM files WHERE folder = ? AND path = ?", (folder, _raw(path))
+                "DELETE FROM files WHERE folder = ? AND path = ?", (folder, os.fsencode(path))
             )
 
     def add(
@@ -350,7 +218,7 @@ class Ledger(LedgerReader):
         return added
 
     def _add_one(self, photo: Photo, digest: str, wanted: Planned, stays: bool) -> int:
-        place = (photo.folder, _raw(photo.path), wanted.preset)
+        place = (photo.folder, os.fsencode(photo.path), wanted.preset)
         now = self._clock()
         marks = ",".join("?" * len(_SUPERSEDABLE))
         self._db.execute(
@@ -363,7 +231,7 @@ class Ledger(LedgerReader):
             *(*place, wanted.key),
         )
         if row is not None:
-            return self._renew(_job(row), photo.identity, wanted.target, stays)
+            return self._renew(job_of(row), photo.identity, wanted.target, stays)
         found = self._painted(place, wanted) or self._found(wanted)
         state = JobState.DONE if found else JobState.READY
         cursor = self._db.execute(
@@ -371,7 +239,7 @@ class Ledger(LedgerReader):
             " mtime_ns, ctime_ns, state, created, changed, output, sha256)"
             " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
-                *(*place, wanted.key, digest, _raw(wanted.target), *astuple(photo.identity)),
+                *(*place, wanted.key, digest, os.fsencode(wanted.target), *astuple(photo.identity)),
                 *(state, now, now),
                 *((found["output"], found["sha256"]) if found else (None, "")),
             ),
@@ -398,7 +266,7 @@ class Ledger(LedgerReader):
             " changed=?, failures=failures*?, crashes=crashes*?, not_before=not_before*?, tries=0,"
             " after_done=after_done*? WHERE id=?",
             (
-                *(*astuple(identity), _raw(target), state),
+                *(*astuple(identity), os.fsencode(target), state),
                 *(self._clock() if rearmed else job.changed, *(not rearmed,) * 3, settled, job.id),
             ),
         )
@@ -415,7 +283,7 @@ class Ledger(LedgerReader):
 
     def _found(self, wanted: Planned) -> sqlite3.Row | None:
         """A result on disk, from before this ledger, that is this very job's."""
-        stem = _raw(wanted.target)
+        stem = os.fsencode(wanted.target)
         for row in self.ask("SELECT * FROM results WHERE key = ?", wanted.key):
             rest = bytes(row["output"])[len(stem) :]
             if bytes(row["output"]).startswith(stem) and rest[:1] in {b".", b"~"}:
@@ -425,7 +293,7 @@ class Ledger(LedgerReader):
     def rebuild(self, results: Iterable[tuple[str, Path, str]]) -> int:
         """Learn what exists from the results themselves: (job key, path, SHA-256) each."""
         with self.transaction():
-            rows = ((key, _raw(path), sha256) for key, path, sha256 in results)
+            rows = ((key, os.fsencode(path), sha256) for key, path, sha256 in results)
             self._db.executemany("INSERT OR REPLACE INTO results VALUES (?,?,?)", rows)
             self._db.execute(f"PRAGMA application_id = {_REBUILT}")
             found = self._one("SELECT COUNT(*) FROM results")
@@ -472,7 +340,7 @@ class Ledger(LedgerReader):
             " ORDER BY id LIMIT 1",
             *(job.key, JobState.DONE, job.id),
         )
-        return _job(row) if row else None
+        return job_of(row) if row else None
 
     def publishing(self, job_id: int, rendered: Rendered) -> None:
         """The result is complete under its temporary name; from here on it will be published."""
@@ -485,7 +353,7 @@ class Ledger(LedgerReader):
             self._set(
                 job_id,
                 JobState.PUBLISHING,
-                temporary=_raw(rendered.temporary),
+                temporary=os.fsencode(rendered.temporary),
                 extension=rendered.extension,
                 sha256=rendered.sha256,
                 seconds=rendered.seconds,
@@ -495,7 +363,9 @@ class Ledger(LedgerReader):
 
     def done(self, job_id: int, output: Path) -> None:
         """The result is durable under its name."""
-        self._set(job_id, JobState.DONE, output=_raw(output), temporary=None, reason="", message="")
+        self._set(
+            job_id, JobState.DONE, output=os.fsencode(output), temporary=None, reason="", message=""
+        )
 
     def unattended(self, job_id: int | None = None) -> list[Job]:
         """What is done while the photo itself still waits for what comes after; or whether one is.
@@ -509,7 +379,7 @@ class Ledger(LedgerReader):
             " AND other.path = job.path AND other.digest = job.digest"
             f" AND other.state NOT IN ({','.join('?' * len(_NOTHING_TO_DO))}))"
         )
-        return [_job(row) for row in self.ask(query, job_id, *_NOTHING_TO_DO)]
+        return [job_of(row) for row in self.ask(query, job_id, *_NOTHING_TO_DO)]
 
     def after_done(self, job: Job) -> None:
         """What was to be done with the photo itself is done."""
@@ -517,7 +387,7 @@ class Ledger(LedgerReader):
             self._db.execute(
                 "UPDATE jobs SET after_done = 1"
                 " WHERE folder = ? AND path = ? AND digest = ? AND state = ?",
-                (job.folder, _raw(job.path), job.digest, JobState.DONE),
+                (job.folder, os.fsencode(job.path), job.digest, JobState.DONE),
             )
 
     def fail(self, job_id: int, failure: Failure) -> JobState:
@@ -565,7 +435,7 @@ class Ledger(LedgerReader):
             " WHERE folder=? AND path=? AND preset=? AND ? IN (jobs.sha256, results.sha256)"
             " UNION ALL"
             " SELECT 1 FROM painted WHERE folder=? AND path=? AND preset=? AND sha256=?",
-            *(job.folder, _raw(job.path), job.preset, sha256) * 2,
+            *(job.folder, os.fsencode(job.path), job.preset, sha256) * 2,
         )
         return row is not None
 
@@ -581,7 +451,13 @@ class Ledger(LedgerReader):
             " AND (id > ? OR NOT EXISTS (SELECT 1 FROM jobs AS this JOIN files"
             " USING (folder, path, dev, ino, size, mtime_ns, ctime_ns) WHERE this.id = ?))"
             " AND id != ?",
-            *(job.folder, _raw(job.path), job.preset, JobState.SUPERSEDED, JobState.VANISHED),
+            *(
+                job.folder,
+                os.fsencode(job.path),
+                job.preset,
+                JobState.SUPERSEDED,
+                JobState.VANISHED,
+            ),
             *(job.id,) * 3,
         )
         return row is not None
@@ -590,7 +466,7 @@ class Ledger(LedgerReader):
         """Whether a file is the result of another job."""
         row = self._one(
             "SELECT 1 FROM jobs WHERE output = ? AND id != ? AND state = ?",
-            *(_raw(output), job.id, JobState.DONE),
+            *(os.fsencode(output), job.id, JobState.DONE),
         )
         return row is not None
 
@@ -604,12 +480,12 @@ class Ledger(LedgerReader):
 
     def rekey(self, job: Job, key: str, target: Path) -> bool:
         """Its preset or its output has changed; False when that very job is there already."""
-        place = (job.folder, _raw(job.path), job.preset, key)
+        place = (job.folder, os.fsencode(job.path), job.preset, key)
         where = "folder = ? AND path = ? AND preset = ? AND key = ?"
         with self.transaction():
             other = self._one(f"SELECT id FROM jobs WHERE {where} AND id != ?", *place, job.id)
             if other is None:
-                columns = (key, _raw(target), job.id)
+                columns = (key, os.fsencode(target), job.id)
                 self._db.execute("UPDATE jobs SET key = ?, target = ? WHERE id = ?", columns)
                 return True
             self.supersede(job.id)
@@ -689,3 +565,8 @@ _NOTHING_TO_DO = (
 _RETRYABLE = (
     JobState.QUARANTINED, JobState.BLOCKED, JobState.RETRY_WAIT, JobState.HELD, JobState.VANISHED,
 )  # fmt: skip
+
+
+def _text(text: str) -> str:
+    """As SQLite can keep it: names in messages may be bytes that are no text."""
+    return text.encode(errors="backslashreplace").decode()

@@ -397,7 +397,7 @@ def _files(lab: Lab) -> list[str]:
 
 
 def _refused(lab: Lab) -> set[str]:
-    from stylewatch.state.ledger import LedgerReader
+    from stylewatch.state.reader import LedgerReader
 
     reader = LedgerReader(lab.state / "ledger.db")
     try:

@@ -25,7 +25,7 @@ from PIL import Image
 
 from stylewatch.errors import LedgerError
 from stylewatch.folders.outputs import TEMPORARY
-from stylewatch.state.ledger import LedgerReader
+from stylewatch.state.reader import LedgerReader
 from tests.faults.plugin.echo import digest
 
 ROOT = Path(__file__).parents[2]
