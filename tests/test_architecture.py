@@ -39,8 +39,8 @@ ONLY_PLACE = {
     "PIL": {"engine.images", "faces.preview"},
     "tensorflow": {"engine.backend"},
     "keras": {
-        *("engine.backend", "engine.features", "engine.losses", "engine.objective"),
-        *("engine.optimizers", "engine.tiles", "engine.transfer"),
+        *("engine.backend", "engine.convolution", "engine.features", "engine.losses"),
+        *("engine.objective", "engine.optimizers", "engine.tiles", "engine.transfer"),
     },
     "scipy": {"engine.optimizers"},
     "yaml": {"settings.yamlfile"},

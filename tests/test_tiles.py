@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 from stylewatch.domain import StyleSettings
-from stylewatch.engine.features import preprocess
+from stylewatch.engine.features import load_vgg19, preprocess
 from stylewatch.engine.objective import Objective, Region
 from stylewatch.engine.tiles import TiledObjective, margin_of, plan_tiles
 
@@ -43,7 +43,7 @@ def test_the_tiled_gradient_equals_the_untiled_one(network, options, masked, siz
         "max",
         "float32",
     )
-    whole, tiled = Objective(*arguments), TiledObjective(*arguments, side=96)
+    whole, tiled = Objective(*arguments), TiledObjective(*arguments, side=64)
     assert len(tiled._tiles(picture(0, *size))) >= 6  # seams in both directions
     mask = None
     if masked:
@@ -62,19 +62,38 @@ def test_the_tiled_gradient_equals_the_untiled_one(network, options, masked, siz
     assert relative(tiled_gradient, gradient) <= 1e-5
 
 
-@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 64).map(lambda n: 16 * n))
+def test_with_vgg19_itself_too(vgg19_file):
+    """Its wide convolutions are computed several outputs at a time: tiles lie on that grid."""
+    network = load_vgg19(str(vgg19_file))
+    arguments = (network, tuple(BALANCED.content_layers), tuple(BALANCED.style_layers))
+    results = []
+    for objective in (
+        Objective(*arguments, "max", "float32"),
+        TiledObjective(*arguments, "max", "float32", side=128),
+    ):
+        regions = [Region([(picture(1, 130, 170), 1.0)], None)]
+        targets = objective.targets(picture(0, 250, 330), regions, BALANCED)
+        results.append(objective.evaluate(picture(2, 250, 330), targets)[1])
+    assert relative(results[1], results[0]) <= 1e-5
+
+
+@given(
+    st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 16), st.sampled_from((16, 32, 64))
+)
 @settings(max_examples=200, deadline=None)
-def test_every_position_belongs_to_exactly_one_tile(height, width, side):
-    tiles = plan_tiles(height, width, side, 80)
+def test_every_position_belongs_to_exactly_one_tile(height, width, sides, grid):
+    side = sides * grid
+    tiles = plan_tiles(height, width, side, 80, grid)
     covered = sum(
         (tile.inner[1] - tile.inner[0]) * (tile.inner[3] - tile.inner[2]) for tile in tiles
     )
     assert covered == height * width
     for tile in tiles:
-        assert tile.inner[0] % 16 == 0
-        assert tile.inner[2] % 16 == 0
-        assert tile.inner[1] - tile.inner[0] <= side
-        assert tile.outer[0] % 16 == 0
+        top, bottom, left, right = tile.inner
+        assert top % grid == left % grid == tile.outer[0] % grid == tile.outer[2] % grid == 0
+        assert max(bottom - top, right - left) <= side
+        assert tile.outer[0] == 0 or top - tile.outer[0] >= 80
+        assert tile.outer[2] == 0 or left - tile.outer[2] >= 80
 
 
 def test_the_margin_is_what_the_deepest_layer_sees():

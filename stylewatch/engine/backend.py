@@ -9,17 +9,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 
 Tensor = Any
+Precision = Literal["float32", "bfloat16"]
 Objective = Callable[[Tensor, Any], tuple[Tensor, Any]]
 """`objective(x, targets) -> (loss, parts)`: `parts` is a structure of scalars to report."""
 
-_BFLOAT16_GAIN = 0.8
-"""Where the hardware has it, bfloat16 takes 0.2 to 0.55 of float32's time; elsewhere 1 and more."""
+_BFLOAT16_GAIN = 0.65
+"""The most of float32's time for a plain convolution: float32 then saves more multiplications.
+
+Where the hardware has it, bfloat16 takes 0.2 to 0.55 of it; elsewhere 1 and more.
+"""
 _PROBE_ROUNDS = 3
 
 
@@ -152,6 +156,17 @@ def _processor_seconds(call: Callable[[], float]) -> float:
     started = time.process_time()
     call()
     return time.process_time() - started
+
+
+def waits_for_products(precision: Precision) -> bool:
+    """Whether a convolution is as slow as its multiplications, so that fewer of them pay.
+
+    They do on CPUs, but for AMX, which multiplies bfloat16 faster than memory brings it. Libraries
+    for GPUs choose for themselves, and JAX compiles what it is given.
+    """
+    if keras.backend.backend() != "tensorflow" or _gpu_name("tensorflow"):
+        return False
+    return precision == "float32" or "amx_bf16" not in _cpu_flags()
 
 
 def free_memory() -> int:

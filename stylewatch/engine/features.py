@@ -20,6 +20,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from stylewatch.engine.backend import Precision
+from stylewatch.engine.convolution import Convolve, convolution
 from stylewatch.errors import WeightsError
 
 Tensor = Any
@@ -42,25 +44,12 @@ class Convolution:
     """One 3×3 convolution with its ReLU, possibly factored into several kernels.
 
     `kernels` are applied one after the other (all (kh, kw, in, out), "same" padding), then the
-    bias, then the ReLU. `lift` and `lift_bias` turn a narrow network's features into VGG19's
-    width where a loss looks at them.
+    bias, then the ReLU.
     """
 
     name: str
-    kernels: tuple[Tensor, ...]
-    bias: Tensor
-    lift: Tensor | None = None
-    lift_bias: Tensor | None = None
-
-    def on_device(self, precision: str) -> "Convolution":
-        """The same with its arrays as the backend's tensors."""
-
-        def tensor(array: Tensor | None) -> Tensor | None:
-            return None if array is None else ops.convert_to_tensor(array, dtype=precision)
-
-        kernels = tuple(tensor(kernel) for kernel in self.kernels)
-        lifts = tensor(self.lift), tensor(self.lift_bias)
-        return Convolution(self.name, kernels, tensor(self.bias), *lifts)
+    kernels: tuple[np.ndarray, ...]
+    bias: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +66,7 @@ class FeatureNetwork:
         self,
         layers: Iterable[str],
         *,
-        precision: Literal["float32", "bfloat16"] = "float32",
+        precision: Precision = "float32",
         pooling: Literal["max", "average"] = "max",
     ) -> Callable[[Tensor], dict[str, Tensor]]:
         """A function from images to features at `layers`, with its weights on the device.
@@ -87,29 +76,36 @@ class FeatureNetwork:
         """
         wanted = set(layers)
         deepest = max(CONVOLUTIONS.index(layer) for layer in wanted)
-        steps = [c.on_device(precision) for c in self.convolutions[: deepest + 1]]
+        steps = [
+            (layer.name, _on_device(layer, precision)) for layer in self.convolutions[: deepest + 1]
+        ]
 
         def extract(image: Tensor) -> dict[str, Tensor]:
             taps: dict[str, Tensor] = {}
             x = ops.cast(image, precision)
             block = "block1"
-            for step in steps:
-                if not step.name.startswith(block):
-                    block = step.name.partition("_")[0]
+            for name, convolve in steps:
+                if not name.startswith(block):
+                    block = name.partition("_")[0]
                     x = _pool(x, pooling)
-                x = _convolve(x, step.kernels, step.bias)
-                if step.name in wanted:
-                    lifted = step.lift is not None
-                    taps[step.name] = _convolve(x, (step.lift,), step.lift_bias) if lifted else x
+                x = convolve(x)
+                if name in wanted:
+                    taps[name] = x
             return taps
 
         return extract
 
 
-def _convolve(x: Tensor, kernels: tuple[Tensor, ...], bias: Tensor) -> Tensor:
-    for kernel in kernels:
-        x = ops.conv(x, kernel, padding="same")
-    return ops.relu(x + bias)
+def _on_device(layer: Convolution, precision: Precision) -> Convolve:
+    convolutions = [convolution(kernel, precision) for kernel in layer.kernels]
+    bias = ops.convert_to_tensor(layer.bias, dtype=precision)
+
+    def convolve(x: Tensor) -> Tensor:
+        for convolve_once in convolutions:
+            x = convolve_once(x)
+        return ops.relu(x + bias)
+
+    return convolve
 
 
 def _pool(x: Tensor, pooling: str) -> Tensor:
@@ -202,13 +198,13 @@ def _unpack(name: str, arrays: Mapping[str, np.ndarray]) -> Convolution:
     kernels = tuple(k for k in (array("kernel"), array("reduce"), array("expand")) if k is not None)
     bias = array("bias")
     assert bias is not None
-    return Convolution(name, kernels, bias, array("lift"), array("lift_bias"))
+    return Convolution(name, kernels, bias)
 
 
 def _digest(convolutions: tuple[Convolution, ...]) -> str:
     sha = hashlib.sha256()
-    for convolution in convolutions:
-        for array in (*convolution.kernels, convolution.bias):
+    for layer in convolutions:
+        for array in (*layer.kernels, layer.bias):
             sha.update(np.ascontiguousarray(array).tobytes())
     return sha.hexdigest()
 

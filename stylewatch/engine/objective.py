@@ -16,11 +16,11 @@ from keras import ops
 
 from stylewatch.domain import StyleSettings
 from stylewatch.engine import backend, losses
+from stylewatch.engine.backend import Precision
 from stylewatch.engine.features import FeatureNetwork
 
 Tensor = Any
 Targets = dict[str, Any]
-Precision = Literal["float32", "bfloat16"]
 
 CLASSIC_ROWS = 400
 """The height that the Keras example's weights were chosen for."""

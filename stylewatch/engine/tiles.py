@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from stylewatch.engine import backend, losses
+from stylewatch.engine import backend, convolution, losses
+from stylewatch.engine.backend import Precision
 from stylewatch.engine.features import CONVOLUTIONS
 from stylewatch.engine.objective import Description, Objective, Parts, Targets, stride_of
 
 Tensor = Any
 
 STRIDE = 16
-"""Tiles begin at multiples of this, where the features of all layers do."""
+"""The features of all layers begin at multiples of this, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -59,27 +60,36 @@ def margin_of(layers: Sequence[str]) -> int:
     return -(-reach // STRIDE) * STRIDE
 
 
-def plan_tiles(height: int, width: int, side: int, margin: int) -> list[Tile]:
+def grid_of(precision: Precision) -> int:
+    """Tiles begin at multiples of this, in pixels.
+
+    There the features of all layers begin, and convolutions that are computed several at a time
+    are the same ones as in the whole picture, so that they are rounded alike.
+    """
+    return STRIDE * convolution.outputs_at_once(precision)
+
+
+def plan_tiles(height: int, width: int, side: int, margin: int, grid: int = STRIDE) -> list[Tile]:
     """Cover a picture with tiles of at most `side` pixels, each with its margin."""
     return [
         Tile(
             (top, bottom, left, right),
             (
-                max(0, top - margin),
+                max(0, (top - margin) // grid * grid),
                 min(height, bottom + margin),
-                max(0, left - margin),
+                max(0, (left - margin) // grid * grid),
                 min(width, right + margin),
             ),
         )
-        for top, bottom in _spans(height, side)
-        for left, right in _spans(width, side)
+        for top, bottom in _spans(height, side, grid)
+        for left, right in _spans(width, side, grid)
     ]
 
 
-def _spans(length: int, side: int) -> Iterator[tuple[int, int]]:
-    """Even spans of at most `side`, beginning at multiples of `STRIDE`."""
+def _spans(length: int, side: int, grid: int) -> Iterator[tuple[int, int]]:
+    """Even spans of at most `side`, itself a multiple of `grid`, as their beginnings are."""
     count = -(-length // side)
-    step = -(-length // (count * STRIDE)) * STRIDE
+    step = -(-length // (count * grid)) * grid
     for start in range(0, length, step):
         yield start, min(start + step, length)
 
@@ -142,7 +152,8 @@ class TiledObjective(Objective):
 
     def _tiles(self, image: Tensor) -> list[Tile]:
         margin = margin_of([*self.content_layers, *self.style_layers])
-        return plan_tiles(int(image.shape[1]), int(image.shape[2]), self.side, margin)
+        height, width = int(image.shape[1]), int(image.shape[2])
+        return plan_tiles(height, width, self.side, margin, grid_of(self.precision))
 
     def _grams(
         self, image: Tensor, tiles: Sequence[Tile], masks: Sequence[dict[str, Tensor]]

@@ -17,11 +17,12 @@ from keras import ops
 
 from stylewatch.domain import Checkpoint, OnStep, Step, StyleSettings
 from stylewatch.engine import backend
+from stylewatch.engine.backend import Precision
 from stylewatch.engine.features import FeatureNetwork, deprocess, preprocess
 from stylewatch.engine.images import fit_size, match_colours, photo_colours, resize, to_luminance
-from stylewatch.engine.objective import Objective, Parts, Precision, Region
+from stylewatch.engine.objective import Objective, Parts, Region
 from stylewatch.engine.optimizers import Iterate, minimize
-from stylewatch.engine.tiles import TiledObjective, margin_of
+from stylewatch.engine.tiles import TiledObjective, grid_of, margin_of
 from stylewatch.errors import RenderError
 
 Tensor = Any
@@ -207,7 +208,7 @@ def _objective_for(
     tile_side = 0
     if scale.width * scale.height > pixels:
         margin = margin_of([*content, *style])
-        side = int(pixels**0.5) - 2 * margin
+        side = int(pixels**0.5) - 2 * margin - grid_of(precision)
         tile_side = max(_SMALLEST_TILE, side // _TILE_STEP * _TILE_STEP)
     return _open_objective(network, content, style, settings.pooling, precision, tile_side)
 
