@@ -12,8 +12,10 @@ import argparse
 import json
 import os
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
@@ -21,6 +23,8 @@ from keras import ops
 from PIL import Image
 
 from stylewatch.domain import StyleSettings
+from stylewatch.engine import backend
+from stylewatch.engine.backend import Precision
 from stylewatch.engine.features import FeatureNetwork, load_builtin, load_vgg19, preprocess
 from stylewatch.engine.images import fit_size, resize
 from stylewatch.engine.objective import Objective, Region
@@ -154,36 +158,38 @@ def _summary(rows: list[dict]) -> None:
 
 
 def speed(networks: dict[str, FeatureNetwork], side: int, rounds: int = 5) -> None:
-    """Best of `rounds` evaluations (loss and gradient), the networks in turn in one run."""
+    """Best of `rounds` evaluations (loss and gradient), in turn in one run.
+
+    VGG19 also with plain convolutions alone, as other programs evaluate it.
+    """
     rng = np.random.default_rng(0)
     image, style = (
         ops.convert_to_tensor(rng.normal(0, 50, (1, side, side, 3)).astype(np.float32))
         for _ in range(2)
     )
-    best: dict[tuple[str, str], float] = {}
-    runs = {}
-    for precision in ("float32", "bfloat16"):
-        for which, network in networks.items():
-            objective = Objective(
-                network,
-                tuple(SETTINGS.content_layers),
-                tuple(SETTINGS.style_layers),
-                "max",
-                precision,
-            )
+    layers = tuple(SETTINGS.content_layers), tuple(SETTINGS.style_layers)
+    names = {"built-in": networks["builtin"], "VGG19": networks["vgg19"]}
+    for precision in get_args(Precision):
+        objectives = {n: Objective(net, *layers, "max", precision) for n, net in names.items()}
+        with mock.patch.object(backend, "waits_for_products", return_value=False):
+            objectives["plain VGG19"] = Objective(names["VGG19"], *layers, "max", precision)
+        runs = {}
+        for name, objective in objectives.items():
             targets = objective.targets(image, [Region([(style, 1.0)], None)], SETTINGS)
-            objective.evaluate(image, targets)
-            runs[precision, which] = (objective, targets)
-    for _ in range(rounds):
-        for key, (objective, targets) in runs.items():
-            started = time.perf_counter()
-            ops.convert_to_numpy(objective.evaluate(style, targets)[1])
-            best[key] = min(best.get(key, np.inf), time.perf_counter() - started)
-    for precision in ("float32", "bfloat16"):
-        ours, full = best[precision, "builtin"], best[precision, "vgg19"]
+            runs[name] = partial(objective.evaluate, style, targets)
+            runs[name]()
+        best = dict.fromkeys(runs, float("inf"))
+        for _ in range(rounds):
+            for name, run in runs.items():
+                started = time.perf_counter()
+                ops.convert_to_numpy(run()[1])
+                best[name] = min(best[name], time.perf_counter() - started)
         print(
-            f"{side} px, {precision}: VGG19 {full:.3f} s, built-in {ours:.3f} s an evaluation, "
-            f"{full / ours:.2f} times faster"
+            f"{side} px, {precision}: "
+            + ", ".join(
+                f"{name} {seconds:.3f} s ({seconds / best['built-in']:.2f} ×)"
+                for name, seconds in best.items()
+            )
         )
 
 
