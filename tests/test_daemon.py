@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from stylewatch.domain import Failure, FailureKind, JobState, PhotoFacts, Rendered
-from stylewatch.errors import LockedError, UsageError, WorkerDied
+from stylewatch.errors import ConfigError, LockedError, UsageError, WorkerDied
 from stylewatch.folders import outputs
 from stylewatch.host.daemon import LOOK_SECONDS, UNMOVED_SECONDS, Daemon, Parts
 from stylewatch.settings.config import watch_config
@@ -362,8 +362,6 @@ def test_pause_and_resume_and_unknown_commands(rig):
 
 
 def test_reload_keys_queued_jobs_anew_and_a_broken_config_changes_nothing(rig, tmp_path):
-    from stylewatch.errors import ConfigError
-
     rig = rig()
     rig.daemon.ask("pause")
     rig.drop("a.jpg")
@@ -430,3 +428,130 @@ def test_names_of_all_kinds_survive(rig):
             stream.write(b"%d" % number)
     rig.until(lambda: len(rig.results()) == len(names) and rig.idle())
     assert rig.counts() == {"done": len(names)}
+
+
+@pytest.mark.parametrize("away", ["in", "in/sub"])
+def test_photos_come_through_though_their_folder_is_away_for_a_moment(rig, tmp_path, away):
+    """Renamed and back between two ticks, none of its files tells of it."""
+    rig = rig(rescan_seconds=1)
+    names = [f"sub/{number}.jpg" for number in range(40)]
+    for name in names:
+        rig.drop(name, name.encode())
+    rig.until(lambda: rig.daemon._intake.settling()["in"] == len(names))
+    (tmp_path / away).rename(tmp_path / "aside")
+    rig.daemon._intake.tick(rig.daemon._intake._settlers["in"].next_due(0) + 0.3)
+    assert rig.daemon._intake.settling()["in"] == 0
+    (tmp_path / "aside").rename(tmp_path / away)
+    rig.until(lambda: len(rig.results()) == len(names))
+
+
+def test_a_photo_that_is_gone_when_it_is_read_comes_back_with_its_folder(rig, tmp_path):
+    rig = rig(rescan_seconds=1)
+    rig.drop("sub/a.jpg")
+    real = rig.daemon._intake._add
+
+    def away_then(photo):
+        (rig.input / "sub").rename(tmp_path / "aside")
+        rig.daemon._intake._add = real
+        try:
+            real(photo)
+        finally:
+            (tmp_path / "aside").rename(rig.input / "sub")
+
+    rig.daemon._intake._add = away_then
+    rig.until(lambda: rig.results() == ["sub/a--painting.jpg"])
+    assert rig.daemon._intake._add is real
+
+
+def test_a_failure_and_what_follows_from_it_are_written_down_together(rig, monkeypatch):
+    """Or a kill between the two would leave a photo that nobody looks at again."""
+    rig = rig(
+        lambda request: Failure(
+            job_id=request.job_id, kind=FailureKind.CHANGED, reason="vanished", message="gone"
+        )
+    )
+
+    def killed(job_id):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rig.daemon._ledger, "vanished", killed)
+    rig.drop("a.jpg")
+    with pytest.raises(KeyboardInterrupt):
+        rig.until(lambda: False)
+    assert rig.counts() == {"running": 1}
+    assert rig.daemon._ledger.ask("SELECT COUNT(*) FROM files")[0][0] == 1
+
+
+def test_workers_that_can_t_be_had_leave_the_old_config_and_its_workers(rig):
+    rig = rig()
+    opened = []
+
+    def open_executor(config, on_event):
+        opened.append(config.workers)
+        raise ConfigError("TLS is not set up")
+
+    rig.daemon._parts = replace(rig.daemon._parts, open_executor=open_executor)
+    rig.settings["workers"] = "tls://localhost:1"
+    answer = rig.daemon.ask("reload")
+    rig.daemon.tick(time.monotonic())
+    assert isinstance(answer.exception(0), ConfigError)
+    assert opened == ["tls://localhost:1"]
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.results() == ["a--painting.jpg"])
+
+
+def test_other_workers_take_over_when_the_running_photo_is_done(rig):
+    release = threading.Event()
+    rig = rig(lambda request: release.wait(10) and None)
+    old, new = rig.executor, ThreadExecutor()
+    old.close = lambda: opened.append("closed")
+    opened = []
+    rig.daemon._parts = replace(
+        rig.daemon._parts, open_executor=lambda config, on_event: opened.append("opened") or new
+    )
+    rig.drop("a.jpg", b"a")
+    rig.until(lambda: rig.daemon._running)
+    rig.settings["workers"] = 2
+    rig.daemon.ask("reload")
+    rig.drop("b.jpg", b"b")
+    rig.until(lambda: rig.counts() == {"running": 1, "ready": 1})
+    assert opened == ["opened"]
+    release.set()
+    rig.until(lambda: len(rig.results()) == 2)
+    assert opened == ["opened", "closed"]
+    assert (len(old.ran), len(new.ran)) == (1, 1)
+
+
+def test_a_thousand_copies_take_many_short_ticks(rig, monkeypatch):
+    """Signals, new photos and systemd's watchdog are served in between."""
+    rig = rig()
+    rig.daemon._pause()
+    for number in range(30):
+        rig.drop(f"{number}.jpg", b"the same")
+    rig.until(lambda: rig.counts() == {"ready": 30})
+    rig.daemon._resume()
+    rig.until(lambda: "done" in rig.counts())
+    monkeypatch.setattr("stylewatch.host.daemon.TURN_SECONDS", 0.0)
+    before = rig.counts()["done"]
+    rig.daemon.tick(time.monotonic())
+    assert rig.counts()["done"] <= before + 2
+    assert rig.daemon._wake.is_set()
+    monkeypatch.undo()
+    rig.until(lambda: rig.counts() == {"done": 30})
+
+
+def test_a_job_keeps_the_time_out_that_it_was_started_with(rig):
+    release = threading.Event()
+    rig = rig(lambda request: release.wait(10) and None, job_timeout=3600)
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.daemon._running)
+    rig.settings["job_timeout"] = 600
+    rig.daemon.ask("reload")
+    now = time.monotonic()
+    for later in (1500, 1501, 1600):
+        rig.daemon.tick(now + later)
+    assert rig.daemon.lost == []
+    for later in (3700, 3800):
+        rig.daemon.tick(now + later)
+    assert len(rig.daemon.lost) == 1
+    release.set()

@@ -141,6 +141,31 @@ def test_a_disk_mounted_again_brings_no_new_photos_where_they_stay(ledger, stays
     assert [job.id for job in ledger.unattended()] == ([] if stays else [job_id])
 
 
+@pytest.mark.parametrize("stays", [True, False])
+def test_nor_does_it_where_only_the_proof_is_left(ledger, stays):
+    """The photo's rights were changed, long after it was painted."""
+    [job_id] = ledger.add(photo(), "d", "p", [planned()], stays=stays)
+    finish(ledger, job_id)
+    ledger.after_done(ledger.job(job_id))
+    keep = "INSERT INTO painted SELECT folder, path, preset, key, output, sha256 FROM jobs"
+    ledger.change(keep)
+    ledger.change("DELETE FROM jobs")
+    touched = replace(photo(), identity=replace(photo().identity, ctime_ns=2))
+    assert ledger.add(touched, "d", "p", [planned()], stays=stays) == []
+    assert bool(ledger.unattended()) is not stays
+
+
+def test_a_photo_that_is_back_is_painted_though_its_preset_went_to_and_fro(ledger):
+    [first] = ledger.add(photo(), "d", "p", [planned(key="A")])
+    ledger.claim("in")
+    ledger.vanished(first)
+    [second] = ledger.add(photo(mtime=2), "d", "p", [planned(key="B")])
+    job = ledger.claim("in")
+    assert job.id == second
+    assert not ledger.rekey(job, "A", job.target)
+    assert ledger.claim("in").id == first
+
+
 def test_a_job_that_runs_keeps_the_place_of_its_temporary_file(ledger):
     [job_id] = ledger.add(photo(mtime=1), "d", "p", [planned()])
     ledger.claim("in")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from stylewatch.domain import Candidate, Identity, Photo
 from stylewatch.folders import settle
-from stylewatch.folders.settle import Settler, Unsettled, has_writer
+from stylewatch.folders.settle import Gone, Settler, Unsettled, has_writer
 
 END = b"END"
 
@@ -250,7 +250,7 @@ def test_a_file_that_went_away_is_forgotten(settler, tmp_path):
     path = put(tmp_path)
     settler.observe(candidate(tmp_path), 100.0)
     path.unlink()
-    assert settler.settled(102.0) == []
+    assert settler.settled(102.0) == [Gone("in", Path("a.jpg"))]
     assert len(settler) == 0
 
 
@@ -266,7 +266,7 @@ def test_what_takes_the_place_of_a_file_is_not_given_out(settler, tmp_path, kind
     else:
         path.mkdir()
     open_before = len(os.listdir("/proc/self/fd"))
-    assert follow(settler, 100.0, 2000.0) == []
+    assert follow(settler, 100.0, 2000.0) == [(102.0, Gone("in", Path("a.jpg")))]
     assert len(settler) == 0
     assert len(os.listdir("/proc/self/fd")) == open_before
 
@@ -277,7 +277,7 @@ def test_a_folder_on_the_way_that_became_a_link_is_not_followed(settler, tmp_pat
     settler.observe(candidate(tmp_path, "sub/a.jpg"), 100.0)
     (tmp_path / "sub").rename(tmp_path / "moved")
     (tmp_path / "sub").symlink_to("moved")
-    assert follow(settler, 100.0, 2000.0) == []
+    assert follow(settler, 100.0, 2000.0) == [(102.0, Gone("in", Path("sub/a.jpg")))]
 
 
 def test_other_kinds_of_names_are_passed_over(settler, tmp_path):

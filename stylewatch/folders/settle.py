@@ -48,6 +48,14 @@ class Unsettled:
         return self.root / self.path
 
 
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A name under which nothing lies any more, or something else."""
+
+    folder: str
+    path: Path
+
+
 @dataclass(slots=True)
 class _Waiting:
     """A file on its way."""
@@ -103,9 +111,9 @@ class Settler:
             file.quiet = quiet
             self._look_at(min(file.due, now + quiet), name, file)
 
-    def settled(self, now: float) -> list[Photo | Unsettled]:
-        """Files that are complete by now and those given up, after a bounded number of looks."""
-        results: list[Photo | Unsettled] = []
+    def settled(self, now: float) -> list[Photo | Unsettled | Gone]:
+        """Files that are complete by now, given up or gone, after a bounded number of looks."""
+        results: list[Photo | Unsettled | Gone] = []
         for _ in range(BATCH):
             if self.next_due(now) > now:
                 break
@@ -123,7 +131,7 @@ class Settler:
             heapq.heappop(self._queue)
         return math.inf
 
-    def _look(self, name: str, file: _Waiting, now: float) -> Photo | Unsettled | None:
+    def _look(self, name: str, file: _Waiting, now: float) -> Photo | Unsettled | Gone | None:
         """One look at a file that is due."""
         try:
             with _opened(file) as stream:
@@ -132,7 +140,7 @@ class Settler:
         except OSError as error:
             if error.errno in GONE:
                 del self._waiting[name]
-                return None
+                return Gone(file.folder, file.path)
             lack, identity = "unreadable", file.identity
         if identity != file.identity:
             file.identity, file.since, file.told = identity, now, False

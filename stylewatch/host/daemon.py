@@ -39,7 +39,7 @@ from stylewatch.folders.space import Space
 from stylewatch.folders.watches import Watches
 from stylewatch.host.fairness import FairShare
 from stylewatch.host.flight import Executor, Running, outcome_of
-from stylewatch.host.intake import Intake
+from stylewatch.host.intake import TURN_SECONDS, Intake
 from stylewatch.host.mailbox import Mailbox
 from stylewatch.host.publication import Publisher, find_results
 from stylewatch.host.pulse import Pulse
@@ -114,7 +114,7 @@ class Daemon:
         self._pulse = Pulse()
         self._lost: list[str] = []
         self._paused = self._stopping = False
-        self._other_engine = False  # the config has another one than the executor
+        self._following: Executor | None = None  # another config's, once nothing runs
         self._trouble = ""
         self._counts: dict[str, dict[JobState, int]] = {}
         self._counted = -1  # the ledger's changes when that was so
@@ -154,6 +154,7 @@ class Daemon:
             opened.callback(self._put_back_rest)
             self._executor = self._parts.open_executor(self.config, self._on_progress)
             opened.callback(lambda: self._executor.close())  # noqa: PLW0108
+            opened.callback(self._follow_with, None)
             self._close = opened.pop_all().close
         self._last_busy = now
         slots = {"slots": self._executor.slots}
@@ -289,13 +290,14 @@ class Daemon:
             fixed = {name: getattr(self.config, name) for name in FIXED}
             config = replace(wanted, **fixed)
             self._lock_folders(config)
+            following = self._open_other(config)
         except (StylewatchError, OSError) as error:
             self._locks.keep_folders(folder.input for folder in self.config.folders)
             reason = getattr(error, "reason", "io")
             self._tell("warning", f"the old config goes on: {error}", reason=reason)
             raise
-        old, self.config = self.config, config
-        self._other_engine |= (config.engine, config.workers) != (old.engine, old.workers)
+        self.config = config
+        self._follow_with(following)
         self._locks.keep_folders(folder.input for folder in config.folders)
         self._ledger.max_attempts = config.max_attempts
         self._unmoved.clear()
@@ -367,6 +369,18 @@ class Daemon:
             on_event=self._tell_event,
         )
 
+    def _open_other(self, config: Config) -> Executor | None:
+        """What is to run its jobs, where that is not what runs them now."""
+        now = self.config
+        if (config.engine, config.workers) == (now.engine, now.workers):
+            return self._following
+        return self._parts.open_executor(config, self._on_progress)
+
+    def _follow_with(self, executor: Executor | None) -> None:
+        if self._following is not None and self._following is not executor:
+            self._following.close()
+        self._following = executor
+
     def _lock_folders(self, config: Config) -> None:
         for folder in config.folders:
             self._locks.hold_folder(folder.input)
@@ -376,12 +390,15 @@ class Daemon:
 
     def _start_jobs(self, now: float) -> None:
         """Fill the free slots, folder by folder in fairness."""
-        if self._other_engine and not self._running:
+        if self._following is not None and not self._running:
             self._executor.close()
-            self._executor = self._parts.open_executor(self.config, self._on_progress)
-            self._other_engine = False
-        idle = self._paused or self._other_engine
+            self._executor, self._following = self._following, None
+        idle = self._paused or self._following is not None
+        until = time.monotonic() + TURN_SECONDS
         while not idle and len(self._running) < self._executor.slots:
+            if time.monotonic() > until:  # many that need not be run, such as copies
+                self._wake.set()
+                return
             full = self._space.paused
             folders = {each.name: each for each in self.config.folders if each.output not in full}
             name = self._fair.pick(self._ledger.waiting(folders))
@@ -421,11 +438,11 @@ class Daemon:
             target=job.target,
         )
         self._fair.charge(folder.name, self._costs.get(preset.name, FIRST_COST), folder.weight)
-        running = self._running[job.id] = Running(job, folder, now)  # before its first news
+        timeout = self.config.job_timeout
+        running = self._running[job.id] = Running(job, folder, now, timeout)  # before its news
         running.future = self._executor.submit(
-            job.id, self._parts.run_job, request, self.config.engine,
-            timeout=self.config.job_timeout,
-        )  # fmt: skip
+            job.id, self._parts.run_job, request, self.config.engine, timeout=timeout
+        )
         self._tell("running", f"{job.path} → {job.preset}", job)
         running.future.add_done_callback(lambda _: self._has_finished(running))
 
@@ -513,11 +530,13 @@ class Daemon:
                 self._tell("warning", str(error), job, reason=error.reason)
 
     def _fail(self, job: Job, failure: Failure, now: float) -> None:
-        state = self._ledger.fail(job.id, failure)
+        with self._ledger.transaction():
+            state = self._ledger.fail(job.id, failure)
+            if failure.kind is FailureKind.CHANGED:
+                self._intake.again(job.folder, job.path)
+                if failure.reason == "vanished":
+                    self._ledger.vanished(job.id)
         if failure.kind is FailureKind.CHANGED:
-            self._intake.again(job.folder, job.path)
-            if failure.reason == "vanished":
-                self._ledger.vanished(job.id)
             self._tell("retry", f"{job.path}: {failure.message}", job, reason=failure.reason)
             return
         folder = self._folder(job)
@@ -577,7 +596,7 @@ class Daemon:
         """Whether the scans, inotify's threads and the workers are alive, told when one is lost."""
         signs = self._intake.signs(now)
         for running in self._running.values():
-            overdue = now - running.started > self.config.job_timeout + OVERDUE_SECONDS
+            overdue = now - running.started > running.timeout + OVERDUE_SECONDS
             signs[f"the worker of job {running.job.id}"] = running.alive and not overdue
         if self._workers_are_here:
             signs["the workers"] = not self._executor.trouble  # a cluster's are not ours to heal

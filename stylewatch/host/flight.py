@@ -50,6 +50,7 @@ class Running:
     job: Job
     folder: Folder
     started: float
+    timeout: float
     future: "Future[Outcome]" = field(default_factory=Future)
     step: Step | None = None
     pid: int = 0

@@ -4,6 +4,7 @@ Sources say what is there, the settler what is complete, the config which preset
 ledger whether it is new at all. Knows nothing of workers and results.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -18,7 +19,7 @@ from stylewatch.domain import Candidate, Event, Identity, Photo, PhotoFacts, job
 from stylewatch.errors import StylewatchError
 from stylewatch.folders.listing import open_below
 from stylewatch.folders.outputs import target_name
-from stylewatch.folders.settle import Settler, Unsettled
+from stylewatch.folders.settle import GONE, Gone, Settler, Unsettled
 from stylewatch.folders.sources import FolderHealth, FolderSource
 from stylewatch.folders.watches import Watches
 from stylewatch.settings.config import Config, Folder, match
@@ -78,11 +79,13 @@ class Intake:
             with self._ledger.transaction():
                 for candidate in source.drain(now):
                     self._consider(candidate, now)
-            for settled in self._settlers[name].settled(now):
-                if isinstance(settled, Unsettled):
-                    self._give_up(settled)
-                else:
-                    self._complete.append(settled)
+                for settled in self._settlers[name].settled(now):
+                    if isinstance(settled, Unsettled):
+                        self._give_up(settled)
+                    elif isinstance(settled, Gone):
+                        self.again(settled.folder, settled.path)
+                    else:
+                        self._complete.append(settled)
         self._add_jobs(now)
         while self._unread and self._unread[0][0] <= now:
             _, photo = self._unread.popleft()
@@ -100,7 +103,10 @@ class Intake:
         )
 
     def again(self, folder: str, path: Path) -> None:
-        """Look at this file once more, from the beginning."""
+        """Look at this file once more, from the beginning.
+
+        Also where it is gone: its folder may only be away for a moment, and comes back unchanged.
+        """
         self._ledger.forget_file(folder, path)
         if folder in self._sources:
             self._sources[folder].again(path)
@@ -194,9 +200,9 @@ class Intake:
         self._tell("failed", photo, message, TOO_LARGE)
 
     def _cannot_add(self, photo: Photo, error: Exception, now: float) -> None:
-        """Gone or replaced: its next change brings it back. Unreadable: it is looked at again."""
-        if isinstance(error, FileNotFoundError):
-            self._ledger.forget_file(photo.folder, photo.path)
+        """Gone or replaced: another look tells. Unreadable: that look is taken later."""
+        if getattr(error, "errno", None) in GONE:
+            self.again(photo.folder, photo.path)
             return
         self._unread.append((now + AGAIN_SECONDS, photo))
         self._ledger.note_file(photo.folder, photo.path, photo.identity, "", "unreadable")
@@ -228,7 +234,7 @@ def _unchanged(photo: Photo) -> BinaryIO:
     stream = open(open_below(photo.root, photo.path), "rb")  # noqa: PTH123, SIM115
     if Identity.of(os.fstat(stream.fileno())) != photo.identity:
         stream.close()
-        raise FileNotFoundError(f"{photo.path} was replaced")
+        raise FileNotFoundError(errno.ENOENT, "it was replaced", str(photo.path))
     return stream
 
 

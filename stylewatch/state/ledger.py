@@ -210,14 +210,22 @@ class Ledger(LedgerReader):
         """
         added = []
         with self.transaction():
+            known = self._one(
+                "SELECT size, mtime_ns FROM files WHERE folder = ? AND path = ?",
+                *(photo.folder, os.fsencode(photo.path)),
+            )
+            lay_there = known and tuple(known) == (photo.identity.size, photo.identity.mtime_ns)
             for wanted in planned:
-                job_id = self._add_one(photo, digest, wanted, stays)
+                job_id = self._add_one(photo, digest, wanted, stays, bool(stays and lay_there))
                 if job_id:
                     added.append(job_id)
             self.note_file(photo.folder, photo.path, photo.identity, plan)
         return added
 
-    def _add_one(self, photo: Photo, digest: str, wanted: Planned, stays: bool) -> int:
+    def _add_one(
+        self, photo: Photo, digest: str, wanted: Planned, stays: bool, settled: bool
+    ) -> int:
+        """`settled`: it lay there before, just so; of a result nothing is left to be done."""
         place = (photo.folder, os.fsencode(photo.path), wanted.preset)
         now = self._clock()
         marks = ",".join("?" * len(_SUPERSEDABLE))
@@ -236,12 +244,12 @@ class Ledger(LedgerReader):
         state = JobState.DONE if found else JobState.READY
         cursor = self._db.execute(
             "INSERT INTO jobs (folder, path, preset, key, digest, target, dev, ino, size,"
-            " mtime_ns, ctime_ns, state, created, changed, output, sha256)"
-            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            " mtime_ns, ctime_ns, state, created, changed, output, sha256, after_done)"
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
                 *(*place, wanted.key, digest, os.fsencode(wanted.target), *astuple(photo.identity)),
                 *(state, now, now),
-                *((found["output"], found["sha256"]) if found else (None, "")),
+                *((found["output"], found["sha256"], settled) if found else (None, "", 0)),
             ),
         )
         return 0 if found else int(cursor.lastrowid or 0)
@@ -490,8 +498,8 @@ class Ledger(LedgerReader):
                 return True
             self.supersede(job.id)
             self._db.execute(  # it is the one to do now, should it have been given up for this
-                "UPDATE jobs SET state = ? WHERE id = ? AND state = ?",
-                (JobState.READY, other["id"], JobState.SUPERSEDED),
+                "UPDATE jobs SET state = ? WHERE id = ? AND state IN (?, ?)",
+                (JobState.READY, other["id"], JobState.SUPERSEDED, JobState.VANISHED),
             )
         return False
 
