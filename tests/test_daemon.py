@@ -347,6 +347,21 @@ def test_two_daemons_never_share_a_folder(rig, tmp_path):
     other.daemon._locks.release()
 
 
+def test_a_folder_that_comes_later_is_locked_then(tmp_path):
+    first = Rig(tmp_path)
+    first.input.rmdir()
+    first.start()
+    second = Rig(tmp_path, state_dir=str(tmp_path / "other"))
+    for _ in range(2):
+        first.daemon.tick(time.monotonic() + LOOK_SECONDS)
+        with pytest.raises(LockedError):
+            second.start()
+        first.input.rename(tmp_path / f"before {len(list(tmp_path.iterdir()))}")
+        first.input.mkdir()  # another one in its place
+        first.daemon._next_look = 0.0
+    first.daemon.stop()
+
+
 def test_pause_and_resume_and_unknown_commands(rig):
     rig = rig()
     rig.daemon.ask("pause")

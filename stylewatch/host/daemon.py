@@ -29,6 +29,7 @@ from stylewatch.domain import (
 )
 from stylewatch.errors import (
     LedgerError,
+    LockedError,
     OutputError,
     OutputFullError,
     StylewatchError,
@@ -111,6 +112,7 @@ class Daemon:
         self._fair = FairShare()
         self._costs: dict[str, float] = {}
         self._locks = Locks()
+        self._shared: set[str] = set()  # folders that another daemon watches, too
         self._pulse = Pulse()
         self._lost: list[str] = []
         self._paused = self._stopping = False
@@ -385,6 +387,17 @@ class Daemon:
         for folder in config.folders:
             self._locks.hold_folder(folder.input)
 
+    def _lock_latecomers(self) -> None:
+        """Folders that were missing, or that took another's place."""
+        for folder in self.config.folders:
+            try:
+                self._locks.hold_folder(folder.input)
+                self._shared.discard(folder.name)
+            except LockedError as error:
+                if folder.name not in self._shared:
+                    self._tell("warning", str(error), reason=error.reason)
+                self._shared.add(folder.name)
+
     def _folder(self, job: Job) -> Folder | None:
         return next((each for each in self.config.folders if each.name == job.folder), None)
 
@@ -554,6 +567,7 @@ class Daemon:
         places = {folder.output for folder in self.config.folders}
         for kind, message in self._space.look(places, self.config.min_free, now):
             self._tell(kind, message, reason="disk-full")
+        self._lock_latecomers()
         for job in self._ledger.unattended():
             folder = self._folder(job)
             if job.output is not None and os.path.lexists(job.output):

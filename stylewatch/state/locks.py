@@ -48,17 +48,21 @@ class Locks:
         self._held[path], self._state = descriptor, path
 
     def hold_folder(self, folder: Path) -> None:
-        """Lock a watched folder through its own descriptor; one that is missing stays unlocked.
+        """Lock a watched folder, or the one that took its place; a missing one stays unlocked.
 
         Raises:
             LockedError: another daemon watches it.
         """
-        if folder in self._held:
-            return
         try:
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
             return
+        held = self._held.get(folder)
+        if held is not None:
+            if os.path.sameopenfile(held, descriptor):
+                os.close(descriptor)
+                return
+            os.close(self._held.pop(folder))
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
