@@ -590,19 +590,23 @@ def test_another_engine_is_taken_up_once_what_runs_has_ended(rigs):
     go, opened = threading.Event(), []
     rig = rigs(lambda request: go.wait(5) and None)
     parts, plain = rig.daemon._parts, rig.config
-    rig.daemon._parts = replace(
-        parts, open_executor=lambda config, tell: opened.append(config.engine) or ThreadExecutor()
-    )
+
+    def open_executor(config, on_event):
+        opened.append((config.engine.threads, ThreadExecutor()))
+        return opened[-1][1]
+
+    rig.daemon._parts = replace(parts, open_executor=open_executor)
     rig.drop("a.jpg", b"a")
     rig.until(lambda: rig.executor.ran)
     rig.daemon._load = lambda: replace(plain(), engine=EngineSettings(threads=3))
     rig.daemon.ask("reload")
     rig.drop("b.jpg", b"b")
     rig.until(lambda: rig.counts() == {"running": 1, "ready": 1})
-    assert not opened
+    [(threads, follower)] = opened
+    assert (threads, follower.ran) == (3, [])
     go.set()
     rig.until(lambda: rig.counts() == {"done": 2})
-    assert [engine.threads for engine in opened] == [3]
+    assert follower.ran == [("b.jpg", "painting")]
 
 
 def test_a_command_with_wrong_arguments_is_answered_and_harms_nobody(rigs):
