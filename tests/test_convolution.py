@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 from stylewatch.engine import backend, convolution
-from stylewatch.engine.convolution import NARROWEST, POINTS, transforms, winograd
+from stylewatch.engine.convolution import POINTS, WORTHWHILE, transforms, winograd
 
 
 def random(seed, *shape):
@@ -62,7 +62,7 @@ def test_it_is_the_plain_convolution_at_every_size(height, width, channels, filt
 @pytest.mark.parametrize(("precision", "most"), [("float32", 1e-5), ("bfloat16", 1e-2)])
 def test_as_wide_as_it_is_used_its_rounding_is_small(precision, most):
     """As a share of all values: bfloat16 itself has a step of 0.008."""
-    width = NARROWEST[precision]
+    width = 2 * int(WORTHWHILE[precision])
     kernel = random(0, 3, 3, width, width) / (3 * width**0.5)
     x, slope = random(1, 1, 20, 28, width), random(2, 1, 20, 28, width)
     ours = winograd(kernel, precision, POINTS[precision])
@@ -75,12 +75,13 @@ def test_only_wide_3_by_3_kernels_are_worth_it(monkeypatch):
     built = []
     monkeypatch.setattr(convolution, "winograd", lambda *arguments: built.append(arguments))
     monkeypatch.setattr(backend, "waits_for_products", lambda precision: precision == "float32")
-    for shape in [(3, 3, 64, 128), (3, 3, 128, 64), (1, 1, 256, 256)]:
+    for shape in [(3, 3, 64, 64), (3, 3, 256, 32), (3, 3, 32, 256), (1, 1, 256, 256)]:
         convolution.convolution(random(0, *shape), "float32")
     convolution.convolution(random(0, 3, 3, 256, 256), "bfloat16")
     assert built == []
-    convolution.convolution(random(0, 3, 3, 128, 128), "float32")
-    assert len(built) == 1
+    for shape in [(3, 3, 64, 128), (3, 3, 512, 64)]:
+        convolution.convolution(random(0, *shape), "float32")
+    assert len(built) == 2
     assert convolution.outputs_at_once("float32") == 4
     assert convolution.outputs_at_once("bfloat16") == 1
 

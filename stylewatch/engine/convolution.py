@@ -26,8 +26,9 @@ POINTS: dict[Precision, tuple[float, ...]] = {"float32": (0, 1, -1, 2, 0.5), "bf
 grows with the points' powers: 2×2 cost bfloat16 less than a bit, 4×4 would cost it four. With each
 point comes its inverse, so that the gradient needs no kernels of its own.
 """
-NARROWEST: dict[Precision, int] = {"float32": 128, "bfloat16": 256}
-"""Channels in and out from which the products saved outweigh the sums that it takes."""
+WORTHWHILE: dict[Precision, float] = {"float32": 40, "bfloat16": 80}
+"""Multiplications for each value moved, in·out / (in + out) channels, from which fewer of them pay
+for the sums that it takes."""
 
 
 def convolution(kernel: np.ndarray, precision: Precision) -> Convolve:
@@ -35,7 +36,7 @@ def convolution(kernel: np.ndarray, precision: Precision) -> Convolve:
 
     It is differentiable by the image; the kernel counts as a constant.
     """
-    wide = min(kernel.shape[2:]) >= NARROWEST[precision]
+    wide = math.prod(kernel.shape[2:]) / sum(kernel.shape[2:]) >= WORTHWHILE[precision]
     if kernel.shape[:2] == (3, 3) and wide and backend.waits_for_products(precision):
         return winograd(kernel, precision, POINTS[precision])
     weights = ops.convert_to_tensor(kernel, dtype=precision)

@@ -133,19 +133,21 @@ class TiledObjective(Objective):
     def evaluate(self, image: Tensor, targets: Targets) -> tuple[Parts, Tensor]:
         """The loss at `image` (1, H, W, 3) and its gradient, in two passes over the tiles."""
         tiles = self._tiles(image)
-        content_weight, style_weight, tv_weight = (float(w) for w in targets["weights"])
+        content_weight, style_weight, *tv_weight = targets["weights"]
         grams = self._grams(image, tiles, targets["masks"])
-        style, slopes = self._style(grams, targets, style_weight)
+        style, slopes = self._style(grams, targets, float(style_weight))
         content = 0.0
         gradient = np.zeros(image.shape, dtype=np.float32)
         for number, tile in enumerate(tiles):
-            wanted = self._tile_targets(number, tile, targets, slopes, image.shape, content_weight)
+            wanted = self._tile_targets(
+                number, tile, targets, slopes, image.shape, float(content_weight)
+            )
             _, part, slope = self._tile_gradient(tile.cut(image), wanted)
             content += float(part)
             tile.cut(gradient)[...] += backend.to_numpy(slope)
         tv = 0.0
-        if tv_weight > 0:
-            value, _, slope = self._smoothness(image, ops.convert_to_tensor(np.float32(tv_weight)))
+        for weight in tv_weight:
+            value, _, slope = self._smoothness(image, weight)
             tv = float(value)
             gradient += backend.to_numpy(slope)
         return Parts(content + style + tv, content, style, tv), gradient
