@@ -264,6 +264,8 @@ class JobRequest:
     preset: Preset
     target: Path
     """The result's intended path without extension; the temporary file is written beside it."""
+    owner: str = ""
+    """What ends the temporary file's name: another daemon's may lie beside it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -109,7 +109,7 @@ def copy_or_crash(request, engine, *, report):
     if request.source.name == "crash.jpg":
         os.kill(os.getpid(), signal.SIGSEGV)
     data = request.source.read_bytes()
-    temporary = write_temporary(data, request.target, ".jpg", request.job_id)
+    temporary = write_temporary(data, request.target, ".jpg", request.job_id, request.owner)
     return Rendered(
         job_id=request.job_id, temporary=temporary, extension=".jpg",
         sha256=hashlib.sha256(data).hexdigest(), width=1, height=1, seconds=0.1, evaluations=1,

@@ -27,7 +27,7 @@ def copy_job(request, engine, *, report, suffix=b""):
             job_id=request.job_id, kind=FailureKind.CHANGED, reason="changed", message="changed"
         )
     data = request.preset.name.encode() + b":" + photo + suffix
-    temporary = outputs.write_temporary(data, request.target, ".jpg", request.job_id)
+    temporary = outputs.write_temporary(data, request.target, ".jpg", request.job_id, request.owner)
     return Rendered(
         job_id=request.job_id, temporary=temporary, extension=".jpg",
         sha256=hashlib.sha256(data).hexdigest(), width=1, height=1, seconds=0.01, evaluations=1,
@@ -352,13 +352,12 @@ def test_a_folder_that_comes_later_is_locked_then(tmp_path):
     first.input.rmdir()
     first.start()
     second = Rig(tmp_path, state_dir=str(tmp_path / "other"))
-    for _ in range(2):
-        first.daemon.tick(time.monotonic() + LOOK_SECONDS)
+    for number in range(2):
+        first.daemon.tick(time.monotonic() + number * LOOK_SECONDS)
         with pytest.raises(LockedError):
             second.start()
         first.input.rename(tmp_path / f"before {len(list(tmp_path.iterdir()))}")
         first.input.mkdir()  # another one in its place
-        first.daemon._next_look = 0.0
     first.daemon.stop()
 
 

@@ -159,7 +159,15 @@ class _OnChange:
         """The config and the presets there are, and the images that are painted after."""
         config = self._daemon.config
         presets = [file for folder in config.preset_dirs for file in folder.glob("*.y*ml")]
-        images = [style.image for preset in config.presets.values() for style in preset.style]
+        images = [
+            image
+            for preset in config.presets.values()
+            for image in (
+                preset.settings.init,
+                *(file for style in preset.style for file in (style.image, style.mask)),
+            )
+            if isinstance(image, Path)
+        ]
         files = [config.file, *presets] if config.file else presets
         return {file: _state_of(file) for file in files}, {file: _state_of(file) for file in images}
 

@@ -75,6 +75,7 @@ class Listing:
         self.unreadable: dict[str, str] = {}  # folder -> why
         self.surprise = ""  # a file, new in a folder known before, met by the last full walk
         self._folders: dict[str, _Folder] = {}
+        self._being_listed: dict[str, _Folder] = {}
 
     @property
     def inodes(self) -> dict[str, int]:
@@ -109,8 +110,9 @@ class Listing:
     def forget(self, path: str) -> None:
         """Tell of this file again when it is next looked at, changed or not."""
         folder, name = os.path.split(path)
-        if folder in self._folders:
-            self._folders[folder].names.pop(name, None)
+        for known in (self._folders, self._being_listed):
+            if folder in known:
+                known[folder].names.pop(name, None)
 
     def _forget(self, folder: str) -> None:
         self._folders.pop(folder, None)
@@ -153,7 +155,7 @@ class Listing:
                 return
             visited.add((stat.st_dev, stat.st_ino))
             before = self._folders.get(folder)
-            listed = _Folder(stat.st_ino)
+            listed = self._being_listed[folder] = _Folder(stat.st_ino)
             with os.scandir(here) as entries:
                 for entry in entries:
                     if is_temporary(entry.name):
@@ -169,6 +171,7 @@ class Listing:
             self._folders[folder] = listed
             self.unreadable.pop(folder, None)
         finally:
+            self._being_listed.pop(folder, None)
             os.close(here)
 
     def _compare(

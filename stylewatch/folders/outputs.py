@@ -37,7 +37,7 @@ def target_name(photo: Path, preset: str) -> Path:
 
     What would be longer than a file system allows is cut, and told apart by a hash.
     """
-    room = _LONGEST_NAME - len(f"~999.tiff{TEMPORARY}..123456789")
+    room = _LONGEST_NAME - len(f"~999.tiff{TEMPORARY}..123456789-12345678")
     name = os.fsencode(f"{photo.stem}--{preset}")
     if len(name) > room:
         mark = hashlib.sha256(name).hexdigest()[:12].encode()
@@ -70,14 +70,21 @@ def prepare(output: Path, target: Path) -> None:
         )
 
 
-def write_temporary(data: bytes, target: Path, extension: str, job_id: int) -> Path:
+def owner_of(state_dir: Path) -> str:
+    """What ends the names of one daemon's temporary files: others may write beside it."""
+    return f"-{hashlib.blake2b(os.fsencode(state_dir), digest_size=4).hexdigest()}"
+
+
+def write_temporary(
+    data: bytes, target: Path, extension: str, job_id: int, owner: str = ""
+) -> Path:
     """Write `data` durably beside its final place; nothing is left behind on failure.
 
     Raises:
         OutputFullError: no space.
         OutputError: not writable.
     """
-    temporary = target.with_name(f".{target.name}{extension}.{job_id}{TEMPORARY}")
+    temporary = target.with_name(f".{target.name}{extension}.{job_id}{owner}{TEMPORARY}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)  # left by an earlier attempt of the same job
@@ -97,12 +104,16 @@ def write_temporary(data: bytes, target: Path, extension: str, job_id: int) -> P
 
 
 def publish(
-    temporary: Path, target: Path, extension: str, ours: Callable[[str], bool] = lambda _: False
+    temporary: Path,
+    target: Path,
+    extension: str,
+    ours: Callable[[Path, str], bool] = lambda *_: False,
 ) -> Path:
     """Give a finished file its name in one step, never in place of a foreign file.
 
-    An existing file is replaced only when `ours` knows its SHA-256 as a result published
-    before; otherwise the next free `name~2`, `name~3` … is taken. Returns the final path.
+    An existing file is replaced only when `ours` knows its path and SHA-256 as an earlier result
+    for the same photo; otherwise the next free `name~2`, `name~3` … is taken. Returns the final
+    path.
     """
     try:
         for final in _names(target, extension):
@@ -122,9 +133,9 @@ def publish(
     return final
 
 
-def _can_be_ours(final: Path, ours: Callable[[str], bool]) -> bool:
+def _can_be_ours(final: Path, ours: Callable[[Path, str], bool]) -> bool:
     try:
-        return ours(file_hash(final))
+        return ours(final, file_hash(final))
     except OSError as error:
         if error.errno in _FOREIGN:
             return False
@@ -195,14 +206,15 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def sweep(folder: Path, keep: Iterable[Path] = ()) -> int:
-    """Remove what killed workers left behind in an output folder; returns how many files."""
+def sweep(folder: Path, owner: str = "", keep: Iterable[Path] = ()) -> int:
+    """Remove what killed workers of this owner left in an output folder; returns how many files."""
     kept = set(keep)
     swept = 0
     for root, _, names in os.walk(folder):
         for name in names:
             path = Path(root, name)
-            if name.startswith(".") and name.endswith(TEMPORARY) and path not in kept:
+            ours = name.startswith(".") and name.endswith(f"{owner}{TEMPORARY}")
+            if ours and path not in kept:
                 with contextlib.suppress(OSError):
                     path.unlink()
                     swept += 1

@@ -42,11 +42,6 @@ class Unsettled:
     identity: Identity
     reason: Reason
 
-    @property
-    def absolute(self) -> Path:
-        """Where the file lies."""
-        return self.root / self.path
-
 
 @dataclass(frozen=True, slots=True)
 class Gone:

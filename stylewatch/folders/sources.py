@@ -9,12 +9,13 @@ import itertools
 import math
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from stylewatch.domain import Candidate
+from stylewatch.errors import LockedError
 from stylewatch.folders.listing import Listing, network_devices
 from stylewatch.folders.watches import Inbox, Watch, Watches, watch_limit, watched_inodes
 
@@ -25,7 +26,7 @@ REGISTER_SECONDS = 1.0  # a new folder that is not watched by then never will be
 LATE_SECONDS = 15.0  # a scan that has not gone on for so long hangs
 RETRY_SECONDS = 600.0  # until a folder that had to be scanned is watched again
 
-FolderState = Literal["watching", "scanning", "missing", "unreadable"]
+FolderState = Literal["watching", "scanning", "missing", "unreadable", "locked"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +54,14 @@ class FolderSource:
         *,
         rescan_seconds: float = 30.0,
         poll_seconds: float = 10.0,
+        take_up: Callable[[], None] = lambda: None,
     ) -> None:
+        """`take_up` is called when the root has come; a LockedError of its leaves it alone."""
         self.folder = folder
         self.root = root
         self._watches = watches
         self._rescan_seconds = rescan_seconds
+        self._take_up = take_up
         self._poll_seconds = min(poll_seconds, rescan_seconds)
         self._listing = Listing(folder, root)
         self._inbox = Inbox("", watches.wake)
@@ -151,11 +155,14 @@ class FolderSource:
         self._next_root = now + ROOT_SECONDS
         try:
             key = _folder_key(self.root)
+            if key != self._root_key:
+                self._take_up()
+        except LockedError as error:
+            self._leave("locked", str(error))
+            return
         except OSError as error:
-            self.close()
-            self._root_key = None
-            self._state = "unreadable" if isinstance(error, PermissionError) else "missing"
-            self._detail = f"{error.strerror}: {self.root}; it is taken up when it can be read"
+            state: FolderState = "unreadable" if isinstance(error, PermissionError) else "missing"
+            self._leave(state, f"{error.strerror}: {self.root}; it is taken up when it can be read")
             return
         if key != self._root_key:
             self._root_key, self._strikes = key, 0
@@ -163,6 +170,10 @@ class FolderSource:
             self._start(now)
         elif self._watch and not self._watches.alive(self._watch):
             self._start(now)
+
+    def _leave(self, state: FolderState, why: str) -> None:
+        self.close()
+        self._root_key, self._state, self._detail = None, state, why
 
     def _start(self, now: float) -> None:
         """Watches first, then the scan: nothing can fall in between."""

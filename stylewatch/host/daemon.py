@@ -29,10 +29,8 @@ from stylewatch.domain import (
 )
 from stylewatch.errors import (
     LedgerError,
-    LockedError,
     OutputError,
     OutputFullError,
-    StylewatchError,
     UsageError,
 )
 from stylewatch.folders import outputs
@@ -55,6 +53,7 @@ LONGEST_SLEEP = 5.0  # seconds between two ticks at most
 LOOK_SECONDS = 5.0  # how often free space is looked at, and photos whose results are done
 LEDGER_SECONDS = 5.0  # between two attempts to go on with a ledger that could not be written
 FIRST_COST = 30.0  # seconds that a photo is thought to take before any was painted
+COPY_COST = 1.0  # the same for a copy: more than it takes, else thousands would go first
 UNMOVED_SECONDS = 300.0  # between two attempts to move or delete a painted photo
 FIXED = ("state_dir", "metrics_port")  # settings that a running daemon can't change
 TIDY_SECONDS = 86400.0  # how often the ledger is tidied, more often where it remembers less
@@ -112,7 +111,7 @@ class Daemon:
         self._fair = FairShare()
         self._costs: dict[str, float] = {}
         self._locks = Locks()
-        self._shared: set[str] = set()  # folders that another daemon watches, too
+        self._owner = outputs.owner_of(config.state_dir)
         self._pulse = Pulse()
         self._lost: list[str] = []
         self._paused = self._stopping = False
@@ -147,7 +146,7 @@ class Daemon:
             )
             opened.callback(ledger.close)
             self._tidying = None
-            self._publisher = Publisher(ledger)
+            self._publisher = Publisher(ledger, self._owner)
             self._recover(now)
             self._watches = Watches(self._wake.set)
             opened.callback(self._watches.close)
@@ -155,7 +154,7 @@ class Daemon:
             opened.callback(lambda: self._intake.close())  # noqa: PLW0108  (a reload opens another)
             opened.callback(self._put_back_rest)
             self._executor = self._parts.open_executor(self.config, self._on_progress)
-            opened.callback(lambda: self._executor.close())  # noqa: PLW0108
+            opened.callback(lambda: _close(self._executor))
             opened.callback(self._follow_with, None)
             self._close = opened.pop_all().close
         self._last_busy = now
@@ -205,13 +204,28 @@ class Daemon:
                     self._pulse.forget()
                     self._lost = []
                     self._end()
-                    self._wake.clear()
-                    due = self._clock() + LEDGER_SECONDS
+                    self._wait_for_the_ledger(error, stop, after_tick)
+                    continue
                 if after_tick:
                     after_tick(self._clock())
                 self._wake.wait(max(0.0, min(due - self._clock(), LONGEST_SLEEP)))
         finally:
             self.stop()
+
+    def _wait_for_the_ledger(
+        self,
+        error: LedgerError,
+        stop: threading.Event,
+        after_tick: Callable[[float], None] | None,
+    ) -> None:
+        """Until it is tried again; whoever asks meanwhile is told why nothing can be said."""
+        due = self._clock() + LEDGER_SECONDS
+        while not stop.is_set() and self._clock() < due:
+            self._wake.clear()
+            self._mailbox.refuse(error)
+            if after_tick:
+                after_tick(self._clock())
+            self._wake.wait(max(0.0, due - self._clock()))
 
     def wake(self) -> None:
         """Tick now; safe from any thread and from signal handlers."""
@@ -293,7 +307,7 @@ class Daemon:
             config = replace(wanted, **fixed)
             self._lock_folders(config)
             following = self._open_other(config)
-        except (StylewatchError, OSError) as error:
+        except Exception as error:
             self._locks.keep_folders(folder.input for folder in self.config.folders)
             reason = getattr(error, "reason", "io")
             self._tell("warning", f"the old config goes on: {error}", reason=reason)
@@ -349,17 +363,21 @@ class Daemon:
             self._complete(job.id, now)
         pending = {job.temporary for job in self._ledger.jobs([JobState.PUBLISHING], limit=-1)}
         for output in places:
-            outputs.sweep(output, keep=[path for path in pending if path])
+            outputs.sweep(output, self._owner, keep=[path for path in pending if path])
 
     def _take_up_folders(self) -> None:
         """Jobs of folders that the config does not have wait; those of returned ones go on."""
         for folder in self.config.folders:
-            inode = None
-            with contextlib.suppress(OSError):
-                stat = folder.input.stat()
-                inode = stat.st_dev, stat.st_ino
-            self._ledger.tell_apart(folder.name, folder.input, inode)
+            self._tell_apart(folder)
         self._ledger.hold_others(folder.name for folder in self.config.folders)
+
+    def _tell_apart(self, folder: Folder) -> None:
+        inode = None
+        with contextlib.suppress(OSError):
+            stat = folder.input.stat()
+            inode = stat.st_dev, stat.st_ino
+        places = [each.input for each in self.config.folders]
+        self._ledger.tell_apart(folder.name, folder.input, inode, places)
 
     def _open_intake(self) -> Intake:
         return Intake(
@@ -368,6 +386,7 @@ class Daemon:
             self._watches,
             probe=self._parts.probe,
             structural_end=self._parts.structural_end,
+            take_up=self._take_up,
             on_event=self._tell_event,
         )
 
@@ -379,24 +398,23 @@ class Daemon:
         return self._parts.open_executor(config, self._on_progress)
 
     def _follow_with(self, executor: Executor | None) -> None:
-        if self._following is not None and self._following is not executor:
-            self._following.close()
-        self._following = executor
+        before, self._following = self._following, executor
+        if before is not None and before is not executor:
+            _close(before)
 
     def _lock_folders(self, config: Config) -> None:
         for folder in config.folders:
             self._locks.hold_folder(folder.input)
 
-    def _lock_latecomers(self) -> None:
-        """Folders that were missing, or that took another's place."""
-        for folder in self.config.folders:
-            try:
-                self._locks.hold_folder(folder.input)
-                self._shared.discard(folder.name)
-            except LockedError as error:
-                if folder.name not in self._shared:
-                    self._tell("warning", str(error), reason=error.reason)
-                self._shared.add(folder.name)
+    def _take_up(self, name: str) -> None:
+        """A folder has come, or another in its place: it is ours alone, with its own history.
+
+        Raises:
+            LockedError: another daemon watches it.
+        """
+        folder = next(each for each in self.config.folders if each.name == name)
+        self._locks.hold_folder(folder.input)
+        self._tell_apart(folder)
 
     def _folder(self, job: Job) -> Folder | None:
         return next((each for each in self.config.folders if each.name == job.folder), None)
@@ -404,16 +422,20 @@ class Daemon:
     def _start_jobs(self, now: float) -> None:
         """Fill the free slots, folder by folder in fairness."""
         if self._following is not None and not self._running:
-            self._executor.close()
-            self._executor, self._following = self._following, None
+            before, self._executor, self._following = self._executor, self._following, None
+            _close(before)
         idle = self._paused or self._following is not None
         until = time.monotonic() + TURN_SECONDS
         while not idle and len(self._running) < self._executor.slots:
             if time.monotonic() > until:  # many that need not be run, such as copies
                 self._wake.set()
                 return
-            full = self._space.paused
-            folders = {each.name: each for each in self.config.folders if each.output not in full}
+            full, theirs = self._space.paused, self._locks.refused
+            folders = {
+                each.name: each
+                for each in self.config.folders
+                if each.output not in full and each.input not in theirs
+            }
             name = self._fair.pick(self._ledger.waiting(folders))
             if name is None:
                 return
@@ -440,6 +462,7 @@ class Daemon:
             self._fail(job, _output_failure(job.id, error), now)
             return
         if copied:
+            self._fair.charge(folder.name, COPY_COST, folder.weight)
             self._publish(copied, now)
             return
         request = JobRequest(
@@ -449,6 +472,7 @@ class Daemon:
             digest=job.digest,
             preset=preset,
             target=job.target,
+            owner=self._owner,
         )
         self._fair.charge(folder.name, self._costs.get(preset.name, FIRST_COST), folder.weight)
         timeout = self.config.job_timeout
@@ -495,7 +519,7 @@ class Daemon:
 
     def _publish(self, rendered: Rendered, now: float) -> None:
         try:
-            job = self._publisher.publish(rendered)
+            job = self._publisher.publish(rendered, stays=self._stays(rendered.job_id))
         except OutputError as error:
             self._publish_later(rendered.job_id, error, now)
         else:
@@ -505,11 +529,17 @@ class Daemon:
         job = self._ledger.job(job_id)
         try:
             if job is not None and job.state is JobState.PUBLISHING:
-                self._published(self._publisher.complete(job))
+                self._published(self._publisher.complete(job, stays=self._stays(job_id)))
         except OutputError as error:
             self._publish_later(job_id, error, now)
         else:
             self._unpublished.pop(job_id, None)
+
+    def _stays(self, job_id: int) -> bool:
+        """Whether the job's photo stays in its folder when it is painted."""
+        job = self._ledger.job(job_id)
+        folder = self._folder(job) if job else None
+        return folder is not None and folder.after == "keep"
 
     def _publish_later(self, job_id: int, error: OutputError, now: float) -> None:
         """The picture is finished and safe; only its name is missing."""
@@ -524,6 +554,11 @@ class Daemon:
 
     def _published(self, job: Job) -> None:
         if job.state is not JobState.DONE:
+            overtaken = job.state is JobState.SUPERSEDED
+            why = "it changed while it was painted" if overtaken else "its result was lost"
+            self._tell(
+                "retry", f"{job.path}: {why}", job, reason="changed" if overtaken else "lost"
+            )
             return
         message = f"{job.output} in {job.seconds:.1f} s" + (f" ({job.note})" if job.note else "")
         self._tell("done", message, job, output=str(job.output), seconds=job.seconds)
@@ -567,7 +602,6 @@ class Daemon:
         places = {folder.output for folder in self.config.folders}
         for kind, message in self._space.look(places, self.config.min_free, now):
             self._tell(kind, message, reason="disk-full")
-        self._lock_latecomers()
         for job in self._ledger.unattended():
             folder = self._folder(job)
             if job.output is not None and os.path.lexists(job.output):
@@ -649,6 +683,11 @@ class Daemon:
             about = {"folder": job.folder, "path": str(job.path), "job_id": job.id}
             about["preset"] = job.preset
         self._tell_event(Event(kind=kind, message=message, reason=reason, **about, **more))
+
+
+def _close(executor: Executor) -> None:
+    with contextlib.suppress(Exception):  # a cluster that does not answer is left alone
+        executor.close()
 
 
 def _folders(config: Config) -> str:

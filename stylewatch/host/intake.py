@@ -12,11 +12,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from stylewatch.domain import Candidate, Event, Identity, Photo, PhotoFacts, job_key
-from stylewatch.errors import StylewatchError
+from stylewatch.errors import LedgerError, StylewatchError
 from stylewatch.folders.listing import open_below
 from stylewatch.folders.outputs import target_name
 from stylewatch.folders.settle import GONE, Gone, Settler, Unsettled
@@ -48,6 +49,7 @@ class Intake:
         *,
         probe: Callable[[BinaryIO], PhotoFacts],
         structural_end: Callable[[BinaryIO], bool | None],
+        take_up: Callable[[str], None],
         on_event: Callable[[Event], None],
     ) -> None:
         self._config = config
@@ -60,7 +62,11 @@ class Intake:
         self._unread: deque[tuple[float, Photo]] = deque()  # when to look again
         self._sources = {
             folder.name: FolderSource(
-                folder.name, folder.input, watches, rescan_seconds=config.rescan_seconds
+                folder.name,
+                folder.input,
+                watches,
+                rescan_seconds=config.rescan_seconds,
+                take_up=partial(take_up, folder.name),
             )
             for folder in config.folders
         }
@@ -161,6 +167,8 @@ class Intake:
                 photo = self._complete.popleft()
                 try:
                     self._add(photo)
+                except LedgerError:
+                    raise
                 except (OSError, StylewatchError) as error:
                     self._cannot_add(photo, error, now)
 
@@ -209,11 +217,18 @@ class Intake:
         self._tell("failed", photo, str(error), getattr(error, "reason", "io"))
 
     def _facts(self, stream: BinaryIO) -> PhotoFacts:
-        """For rules; a header that can't be read matches none, and the worker says why."""
+        """For rules; a header that makes no sense matches none.
+
+        Raises:
+            OSError: the disk gave no answer, which says nothing about the photo.
+        """
         stream.seek(0)
         try:
             return self._probe(stream)
-        except Exception:  # noqa: BLE001  (whatever a strange file makes a decoder do)
+        except Exception as error:  # noqa: BLE001  (whatever a strange file makes a decoder do)
+            trouble = error if isinstance(error, OSError) else error.__cause__
+            if isinstance(trouble, OSError) and trouble.errno:
+                raise trouble from None
             return PhotoFacts(0, 0)
 
     def _tell(

@@ -36,6 +36,14 @@ class Mailbox:
             self._wake()
         return answer
 
+    def refuse(self, error: Exception) -> None:
+        """Answer all that was asked for with an error."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                _, answer = self._letters.get_nowait()
+                if answer.set_running_or_notify_cancel():
+                    answer.set_exception(error)
+
     def obey(self) -> None:
         """Do all that was asked for.
 

@@ -6,7 +6,6 @@ photo whose result is not durable. Knows nothing of watching and rendering.
 
 import contextlib
 import errno
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -27,10 +26,11 @@ LARGEST_RESULT = 1 << 29
 class Publisher:
     """Publishes results and remembers in the ledger how far it came."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, owner: str = "") -> None:
         self._ledger = ledger
+        self._owner = owner
 
-    def publish(self, rendered: Rendered) -> Job:
+    def publish(self, rendered: Rendered, *, stays: bool) -> Job:
         """Journal a rendered result, then `complete` it.
 
         Raises:
@@ -44,22 +44,26 @@ class Publisher:
             return self._job(job.id)
         self._ledger.publishing(job.id, rendered)
         failpoint("publication.journalled")
-        return self.complete(self._job(job.id))
+        return self.complete(self._job(job.id), stays=stays)
 
-    def complete(self, job: Job) -> Job:
+    def complete(self, job: Job, *, stays: bool) -> Job:
         """Finish what the journal says was begun; a result that was lost is rendered again.
+
+        Where the photo `stays`, its new result takes the place of an older one. Where it is moved
+        or deleted, another photo may come under the same name, and both results are kept.
 
         Raises:
             OutputError: it can't be named now; the job stays `publishing`.
         """
         try:
-            return self._complete(job)
+            return self._complete(job, stays=stays)
         except OSError as error:  # of reading and tidying; what `outputs` writes, it translates
             reason = errno.errorcode.get(error.errno or 0, "output").lower()
             raise OutputError(f"{job.target.parent}: {error.strerror}", reason=reason) from error
 
-    def _complete(self, job: Job) -> Job:
-        temporary = job.temporary or job.target
+    def _complete(self, job: Job, *, stays: bool) -> Job:
+        temporary = job.temporary
+        assert temporary is not None, "nothing was journalled"
         final = outputs.find_published(
             temporary,
             job.target,
@@ -75,7 +79,11 @@ class Publisher:
                     temporary,
                     job.target,
                     job.extension,
-                    ours=lambda sha256: self._ledger.published(job, sha256),
+                    ours=lambda path, sha256: (
+                        stays
+                        and self._ledger.published(job, sha256)
+                        and not self._ledger.taken(job, path)
+                    ),
                 )
             failpoint("publication.published")
             self._ledger.done(job.id, final)
@@ -88,15 +96,15 @@ class Publisher:
         if same is None or same.output is None:
             return None
         try:
+            if outputs.file_hash(same.output) != same.sha256:
+                return None
             data = same.output.read_bytes()
         except OSError:
-            return None
-        if hashlib.sha256(data).hexdigest() != same.sha256:
             return None
         extension = same.output.suffix
         return Rendered(
             job_id=job.id,
-            temporary=outputs.write_temporary(data, job.target, extension, job.id),
+            temporary=outputs.write_temporary(data, job.target, extension, job.id, self._owner),
             extension=extension,
             sha256=same.sha256,
             width=0,

@@ -67,7 +67,7 @@ class DaskExecutor(JobTable):
             try:
                 if not self._is_connected():
                     self._connect()
-                self._workers = len(self._client.scheduler_info()["workers"])
+                self._workers = len(self._client.scheduler_info(n_workers=-1)["workers"])
                 self._seen = time.monotonic()
                 self._trouble = f"the Dask scheduler at {self._address} has no workers"
             except Exception as error:  # noqa: BLE001  (tried again; jobs wait in the ledger)

@@ -65,7 +65,9 @@ def _render(
         keep_gps=preset.output.keep_gps,
         facts=facts,
     )
-    temporary = write_temporary(result, request.target, form.extension, request.job_id)
+    temporary = write_temporary(
+        result, request.target, form.extension, request.job_id, request.owner
+    )
     read_picture(temporary.read_bytes(), **_limits(engine))  # what is published can be opened
     if checkpoint:
         checkpoint.clear()
@@ -87,7 +89,13 @@ def _render(
 def _read_unchanged(request: JobRequest, engine: EngineSettings) -> bytes:
     """The photo's bytes, sure to be those that the job was made for."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-    with open(request.source, "rb", opener=lambda path, _: os.open(path, flags)) as stream:
+    try:
+        stream = open(  # noqa: SIM115
+            request.source, "rb", opener=lambda path, _: os.open(path, flags)
+        )
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputChangedError(f"{request.source} is gone", reason="vanished") from error
+    with stream:
         before = Identity.of(os.fstat(stream.fileno()))
         if before.size > engine.max_bytes:
             raise InputError(
@@ -125,6 +133,7 @@ _KINDS_OF_ERRNO = {
     errno.ENOSPC: FailureKind.RESOURCE,
     errno.EDQUOT: FailureKind.RESOURCE,
     errno.ELOOP: FailureKind.BAD_INPUT,
+    errno.ENOENT: FailureKind.RENDER,  # something of the effect's own; the photo was read
 }
 
 
@@ -143,8 +152,6 @@ def failure_of(job_id: int, error: BaseException) -> Failure:
             kind, reason = FailureKind.RENDER, error.reason
         case MemoryError():
             kind, reason = FailureKind.RENDER, "memory"
-        case FileNotFoundError():
-            kind, reason = FailureKind.CHANGED, "vanished"
         case OSError():
             kind = _KINDS_OF_ERRNO.get(error.errno or 0, FailureKind.TRANSIENT)
             reason = errno.errorcode.get(error.errno or 0, "io").lower()

@@ -135,17 +135,26 @@ class Ledger(LedgerReader):
             for row in self.ask("SELECT * FROM folders")
         ]
 
-    def tell_apart(self, name: str, source: Path, inode: tuple[int, int] | None) -> None:
+    def tell_apart(
+        self,
+        name: str,
+        source: Path,
+        inode: tuple[int, int] | None,
+        others: Iterable[Path] = (),
+    ) -> None:
         """A folder is its place, its name a label: what was written down follows the place.
 
-        `inode` is the folder's device and inode, None while it is missing.
+        `inode` is the folder's device and inode, None while it is missing: by them a folder that
+        was moved is found again, but not one of `others`, the places that are watched now. A disk
+        that is away leaves its numbers to the next one.
         """
         raw, (dev, ino) = os.fsencode(source), inode or (None, None)
+        watched = [os.fsencode(place) for place in others]
         with self.transaction():
             known = self._one(
-                "SELECT name FROM folders WHERE input = ? OR (dev = ? AND ino = ?)"
-                " ORDER BY input != ?",
-                *(raw, dev, ino, raw),
+                "SELECT name FROM folders WHERE input = ? OR (dev = ? AND ino = ?"
+                f" AND input NOT IN ({','.join('?' * len(watched))})) ORDER BY input != ?",
+                *(raw, dev, ino, *watched, raw),
             )
             if known is None or known["name"] != name:
                 other = self._one("SELECT input FROM folders WHERE name = ?", name)
@@ -189,10 +198,11 @@ class Ledger(LedgerReader):
             )
 
     def forget_file(self, folder: str, path: Path) -> None:
-        """It has to be looked at again."""
+        """It has to be looked at again: as it is remembered no file ever is."""
         with self.transaction():
             self._db.execute(
-                "DELETE FROM files WHERE folder = ? AND path = ?", (folder, os.fsencode(path))
+                "UPDATE files SET ctime_ns = -1, note = '' WHERE folder = ? AND path = ?",
+                (folder, os.fsencode(path)),
             )
 
     def add(
@@ -506,7 +516,7 @@ class Ledger(LedgerReader):
     def retry(self, *, job_id: int | None = None, reason: str = "") -> int:
         """Ready again what was set aside: one job, those with a reason, or all; how many."""
         states = (*_RETRYABLE,)
-        query = f"state IN ({','.join('?' * len(states))})"
+        query = f"state IN ({','.join('?' * len(states))}) AND reason != 'folder'"
         values: list[Any] = [*states]
         if job_id is not None:
             query, values = query + " AND id = ?", [*values, job_id]

@@ -16,6 +16,8 @@ class Locks:
     def __init__(self) -> None:
         self._held: dict[Path, int] = {}
         self._state = Path()
+        self.refused: set[Path] = set()
+        """Folders that another daemon watches, as far as they were asked for."""
 
     def hold_state(self, state_dir: Path) -> None:
         """Lock the state directory; the lock file tells who holds it.
@@ -26,7 +28,7 @@ class Locks:
         """
         path = state_dir / "lock"
         try:
-            state_dir.mkdir(parents=True, exist_ok=True)
+            state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise LedgerError(
@@ -63,20 +65,29 @@ class Locks:
                 os.close(descriptor)
                 return
             os.close(self._held.pop(folder))
+        for mine in self._held.values():
+            if os.path.sameopenfile(mine, descriptor):  # under another name: one lock for both
+                os.close(descriptor)
+                descriptor = os.dup(mine)
+                break
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(descriptor)
             if error.errno in {errno.EWOULDBLOCK, errno.EAGAIN}:
+                self.refused.add(folder)
                 raise LockedError(
                     f"Another stylewatch watches {folder}",
                     remedy="Stop it, or take the folder out of one of the two configs",
                 ) from error
             return  # a share without locks: the state directory's has to do
         self._held[folder] = descriptor
+        self.refused.discard(folder)
 
     def keep_folders(self, folders: Iterable[Path]) -> None:
         """Let go of all other folders."""
+        folders = set(folders)
+        self.refused &= folders
         for folder in set(self._held) - {*folders, self._state}:
             os.close(self._held.pop(folder))
 
@@ -86,3 +97,4 @@ class Locks:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
         self._held.clear()
+        self.refused.clear()

@@ -1,0 +1,341 @@
+"""Names, places and results that several photos, folders or daemons lay claim to."""
+
+import errno
+import os
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_daemon import LOOK_SECONDS, Rig, ThreadExecutor, copy_job
+
+from stylewatch.domain import FailureKind, JobState, PhotoFacts
+from stylewatch.errors import LedgerError
+from stylewatch.faces.board import Board
+from stylewatch.folders.listing import Listing
+from stylewatch.folders.outputs import owner_of
+from stylewatch.jobs.worker import failure_of
+from stylewatch.settings.rules import Rule
+from stylewatch.state.ledger import Ledger
+from stylewatch.state.locks import Locks
+from stylewatch.state.retention import tidy
+
+
+@pytest.fixture
+def rig(tmp_path):
+    rig = Rig(tmp_path)
+    yield rig
+    if rig.daemon:
+        rig.daemon.stop()
+
+
+def with_folders(rig, change):
+    """The rig's config with other folders: `change` gives them for its only one."""
+    plain = rig.config
+    rig.config = lambda: replace(plain(), folders=tuple(change(plain().folders[0])))
+    return rig
+
+
+# --- results -------------------------------------------------------------------------------------
+
+
+def test_another_photo_under_the_name_of_one_that_was_deleted_keeps_both_results(rig):
+    with_folders(rig, lambda folder: [replace(folder, after="delete")]).start()
+    for number, data in enumerate((b"holiday 2025", b"wedding 2026"), start=1):
+        photo = rig.drop("IMG_0001.jpg", data)
+        rig.until(lambda number=number: len(rig.results()) == number)
+        rig.until(lambda photo=photo: not photo.exists())
+    found = {path.read_bytes() for path in rig.output.iterdir()}
+    assert found == {b"painting:holiday 2025", b"painting:wedding 2026"}
+
+
+def test_a_result_of_another_photo_is_never_replaced_though_its_bytes_are_the_same(rig):
+    rig.start()
+    rig.drop("a.jpg", b"same")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    rig.drop("a.jpeg", b"same")
+    rig.until(lambda: rig.counts() == {"done": 2})
+    assert rig.results() == ["a--painting.jpg", "a--painting~2.jpg"]
+    rig.drop("a.jpg", b"edited")
+    rig.until(lambda: rig.counts() == {"done": 2, "superseded": 1})
+    outputs = {str(job.path): job.output for job in rig.daemon._ledger.jobs([JobState.DONE])}
+    assert outputs["a.jpeg"].read_bytes() == b"painting:same"
+    assert outputs["a.jpg"].read_bytes() == b"painting:edited"
+
+
+def test_a_result_in_whose_place_a_fifo_lies_is_not_read(rig):
+    rig.start()
+    rig.drop("a.jpg", b"same")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    result = rig.output / "a--painting.jpg"
+    result.unlink()
+    os.mkfifo(result)
+    rig.drop("b.jpg", b"same")
+    rig.until(lambda: "b--painting.jpg" in os.listdir(rig.output))
+
+
+def test_temporary_files_of_another_daemon_are_left_alone(rig, tmp_path):
+    theirs = rig.output / f".a--painting.jpg.1{owner_of(tmp_path / 'other')}.sw-tmp"
+    ours = rig.output / f".a--painting.jpg.1{owner_of(tmp_path / 'state')}.sw-tmp"
+    rig.output.mkdir()
+    for file in (theirs, ours):
+        file.write_bytes(b"half")
+    rig.start()
+    assert theirs.exists()
+    assert not ours.exists()
+
+
+def test_a_photo_that_changes_while_it_is_painted_is_no_longer_shown_as_painted(rig):
+    go = threading.Event()
+
+    def run(request, engine, *, report, suffix=b""):
+        rendered = copy_job(request, engine, report=report)
+        go.wait(10)
+        return rendered
+
+    rig.run_job = run
+    rig.start()
+    rig.drop("a.jpg", b"one")
+    rig.until(lambda: rig.counts() == {"running": 1})
+    time.sleep(0.2)  # it has been read
+    rig.drop("a.jpg", b"two")
+    rig.until(lambda: rig.counts() == {"running": 1, "ready": 1})
+    go.set()
+    rig.until(lambda: rig.counts() == {"superseded": 1, "done": 1})
+    board = Board()
+    for event in rig.events:
+        board.apply(event, 0.0)
+    assert list(board.running()) == []
+
+
+def test_a_file_that_is_missing_to_the_effect_is_held_against_the_photo():
+    """Only who reads the photo can say that it is gone."""
+    failure = failure_of(1, FileNotFoundError(errno.ENOENT, "no brush", "brush.png"))
+    assert (failure.kind, failure.reason) == (FailureKind.RENDER, "enoent")
+
+
+# --- folders -------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_comes_while_another_daemon_has_it_is_left_to_that_one(rig, tmp_path):
+    rig.drop("a.jpg")
+    rig.start()
+    rig.until(lambda: rig.counts() == {"done": 1})
+    moved = tmp_path / "moved"
+    rig.input.rename(moved)
+    now = time.monotonic() + LOOK_SECONDS
+    rig.daemon.tick(now)
+    other = Locks()
+    rig.input.mkdir()
+    other.hold_folder(rig.input)
+    rig.drop("b.jpg", b"b")
+    for number in range(1, 5):
+        rig.daemon.tick(now + number * LOOK_SECONDS)
+    [health] = rig.daemon._status()["folders"]
+    assert health.state == "locked"
+    assert "Another stylewatch watches" in health.detail
+    assert rig.counts() == {"done": 1}
+    other.release()
+    rig.daemon._intake._sources["in"]._next_root = 0.0
+    rig.until(lambda: rig.counts() == {"done": 2})
+
+
+def test_queued_photos_of_a_folder_that_is_another_daemon_s_are_not_painted(rig, tmp_path):
+    rig.start()
+    rig.daemon.ask("pause")
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"ready": 1})
+    rig.daemon._locks.refused.add(rig.input)
+    rig.daemon.ask("resume")
+    for _ in range(3):
+        rig.daemon.tick(time.monotonic())
+    assert rig.counts() == {"ready": 1}
+    rig.daemon._locks.refused.clear()
+    rig.until(lambda: rig.counts() == {"done": 1})
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_the_config_follows_a_folder_that_was_renamed_or_is_named_by_a_link(rig, tmp_path, link):
+    rig.drop("a.jpg")
+    rig.start()
+    rig.until(lambda: rig.counts() == {"done": 1})
+    new = tmp_path / "new"
+    if link:
+        new.symlink_to(rig.input)
+    else:
+        rig.input.rename(new)
+    rig.input = new
+    reload = rig.daemon.ask("reload")
+    rig.daemon.tick(time.monotonic())
+    assert reload.exception(0) is None
+    rig.drop("b.jpg", b"b")
+    rig.until(lambda: rig.counts() == {"done": 2})
+    with pytest.raises(Exception, match="Another stylewatch watches"):
+        Locks().hold_folder(new)
+
+
+def test_a_disk_that_is_away_does_not_leave_its_history_to_the_next(tmp_path):
+    """Two sticks have the same device and inode numbers, one after the other."""
+    ledger, places = Ledger(tmp_path / "ledger.db"), [Path("/media/a"), Path("/media/b")]
+    ledger.tell_apart("a", places[0], (2065, 2), places)
+    ledger.tell_apart("b", places[1], (2065, 2), places)
+    ledger.tell_apart("a", places[0], None, places)
+    assert sorted(name for name, _, _ in ledger.folders()) == ["a", "b"]
+    assert {name: place for name, place, _ in ledger.folders()} == dict(
+        zip("ab", places, strict=True)
+    )
+    ledger.close()
+
+
+def test_copies_in_one_folder_do_not_keep_another_waiting(rig, tmp_path):
+    for name in ("b", "out b"):
+        (tmp_path / name).mkdir()
+    with_folders(
+        rig,
+        lambda folder: [
+            replace(folder, name="a"),
+            replace(folder, name="b", input=tmp_path / "b", output=tmp_path / "out b"),
+        ],
+    )
+    rig.run_job = lambda *arguments, **more: replace(copy_job(*arguments, **more), seconds=30.0)
+    rig.start()
+    rig.daemon.ask("pause")
+    for number in range(80):
+        rig.drop(f"{number}.jpg", b"the same")
+    for number in range(3):
+        (tmp_path / "b" / f"{number}.jpg").write_bytes(b"%d" % number)
+    rig.until(lambda: len(rig.daemon._ledger.jobs([JobState.READY], limit=-1)) == 83)
+    rig.daemon.ask("resume")
+    rig.until(lambda: len(rig.daemon._ledger.jobs([JobState.DONE], limit=-1)) == 83)
+    order = [event.folder for event in rig.events if event.kind == "done"]
+    turns = [order[:at].count("a") for at, folder in enumerate(order) if folder == "b"]
+    assert turns[1] - turns[0] <= 31
+    assert turns[2] < 80
+
+
+def test_a_disk_that_gives_no_answer_says_nothing_about_a_photo_s_camera(rig):
+    rule = Rule(preset=("painting",), camera="*X100*")
+    with_folders(rig, lambda folder: [replace(folder, preset=(), rules=(rule,))]).build()
+    answers = [OSError(errno.EIO, "I/O error"), PhotoFacts(4, 3, "Fuji X100")]
+
+    def probe(stream):
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    rig.daemon._parts = replace(rig.daemon._parts, probe=probe)
+    rig.daemon.start(time.monotonic())
+    rig.drop("a.jpg")
+    rig.until(lambda: len(answers) == 1)
+    assert rig.counts() == {}
+    rig.daemon._intake._unread[0] = (0.0, rig.daemon._intake._unread[0][1])  # a minute later
+    rig.until(lambda: rig.counts() == {"done": 1})
+
+
+def test_a_file_that_is_to_be_told_again_is_not_forgotten_by_a_walk_in_progress(tmp_path):
+    folder = tmp_path / "sub"
+    folder.mkdir()
+    for number in range(20):
+        (folder / f"{number}.jpg").write_bytes(b"photo")
+    listing = Listing("in", tmp_path)
+    walk = listing.walk([""], full=True)
+    first = next(found for found in walk if found)
+    listing.forget(str(first.path))
+    assert len([found for found in walk if found]) == 19
+    assert [found.path for found in listing.walk([""], full=True) if found] == [first.path]
+
+
+# --- the ledger ----------------------------------------------------------------------------------
+
+
+def test_a_painted_photo_that_was_touched_and_deleted_is_forgotten_in_the_end(rig):
+    rig.start()
+    photo = rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    photo.write_bytes(b"photo")
+    rig.until(lambda: rig.daemon._intake.settling()["in"] == 1)
+    photo.unlink()
+    rig.until(lambda: rig.daemon._intake.settling()["in"] == 0)
+    ledger = rig.daemon._ledger
+    for days in (1, 40, 80):
+        ledger._clock = lambda days=days: time.time() + days * 86400
+        list(tidy(ledger, 30))
+    assert rig.counts() == {}
+
+
+def test_jobs_of_a_folder_that_is_not_watched_are_not_said_to_be_tried_again(rig):
+    rig.start()
+    rig.daemon.ask("pause")
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"ready": 1})
+    rig.daemon._ledger.hold_others([])
+    assert rig.daemon._ledger.retry() == 0
+    assert rig.counts() == {"held": 1}
+
+
+def test_who_asks_while_the_ledger_can_t_be_written_is_told_so(rig, monkeypatch):
+    stop = threading.Event()
+    rig.build()
+    broken = threading.Event()
+    tick = rig.daemon.tick
+
+    def failing(now):
+        if broken.is_set():
+            raise LedgerError("The ledger can't be written: disk full")
+        return tick(now)
+
+    monkeypatch.setattr(rig.daemon, "tick", failing)
+    runs = threading.Thread(target=rig.daemon.run, args=(stop,))
+    runs.start()
+    try:
+        assert rig.daemon.ask("status").result(10)["paused"] is False
+        broken.set()
+        rig.daemon.wake()
+        for _ in range(3):
+            with pytest.raises(LedgerError, match="disk full"):
+                rig.daemon.ask("status").result(10)
+        broken.clear()
+        assert [event.kind for event in rig.events].count("blocked") == 1
+    finally:
+        stop.set()
+        rig.daemon.wake()
+        runs.join()
+
+
+# --- reloading -----------------------------------------------------------------------------------
+
+
+class Stubborn(ThreadExecutor):
+    def close(self):
+        raise TimeoutError("the cluster does not answer")
+
+
+def test_workers_that_can_t_be_closed_do_not_keep_a_reload_from_its_end(rig, tmp_path):
+    rig.open_executor = lambda config, on_event: Stubborn()
+    rig.start()
+    for threads in (2, 3):
+        rig.settings["threads"] = threads
+        reload = rig.daemon.ask("reload")
+        rig.daemon.tick(time.monotonic())
+        assert reload.exception(0) is None
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1})
+
+
+def test_a_reload_that_fails_for_whatever_reason_keeps_no_new_folder(rig, tmp_path):
+    rig.start()
+
+    def load():
+        raise RuntimeError("no such luck")
+
+    rig.daemon._locks.hold_folder(tmp_path)
+    rig.daemon._load = load
+    reload = rig.daemon.ask("reload")
+    rig.daemon.tick(time.monotonic())
+    assert isinstance(reload.exception(0), RuntimeError)
+    Locks().hold_folder(tmp_path)
+    assert "the old config goes on" in rig.events[-1].message or any(
+        "the old config goes on" in event.message for event in rig.events
+    )
