@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_network import small_network
 
 from stylewatch.domain import StyleSettings
+from stylewatch.engine import transfer
 from stylewatch.engine.features import load_builtin
 from stylewatch.engine.transfer import Style, plan_scales, stylize
 from stylewatch.errors import RenderError
@@ -182,3 +184,48 @@ def test_two_styles_with_masks_paint_two_halves():
     styles = [Style(rough, mask=left), Style(smooth, mask=1 - left)]
     painted = stylize(photo, styles, settings, load_builtin()).rgb
     assert painted[:, :24].std() > 1.5 * painted[:, 40:].std()
+
+
+def test_a_picture_does_not_depend_on_what_was_painted_before():
+    def painted(*pictures):
+        transfer._open_objective.cache_clear()
+        network = small_network()
+        return [stylize(each, [Style(noise())], SMALL, network).rgb for each in pictures][-1]
+
+    first, other = picture(), picture(seed=3, height=64, width=48)
+    np.testing.assert_array_equal(painted(first), painted(other, first))
+
+
+def test_a_style_with_a_mask_weighs_beside_the_others_what_its_weight_says(network):
+    half = np.zeros((4, 4), np.float32)
+    half[:, :2] = 1.0
+
+    def painted(here, there):
+        styles = [Style(noise(1), here, mask=half), Style(noise(2), there, mask=1 - half)]
+        return stylize(picture(), styles, SMALL, network).rgb
+
+    np.testing.assert_array_equal(painted(1.0, 1.0), painted(3.0, 3.0))
+    assert np.abs(painted(1.0, 1.0) - painted(3.0, 1.0)).max() > 1
+
+
+def test_the_time_left_goes_by_what_was_evaluated_and_not_by_what_was_skipped(network):
+    """One pixel takes one second; the first stage stalls and is left early."""
+    settings = StyleSettings(max_side=56, coarsest_side=28, evaluations=(400, 10), tolerance=0.99)
+    seconds, steps, stages = [0.0], [], []
+
+    def on_step(step):
+        steps.append(step)
+        seconds[0] += step.width * step.height
+
+    paint(network, settings, on_step=on_step, clock=lambda: seconds[0])
+    first = next(step for step in steps if step.scale == 2)
+    stages = [step for step in steps if step.scale == 1]
+    assert len(stages) < 400
+    left = 9 * first.width * first.height  # told before the clock has counted its own evaluation
+    assert first.eta_seconds == pytest.approx(left, rel=0.35)
+
+
+def test_a_history_of_one_pair_is_one_pair():
+    scale, settings = transfer.Scale(1, 100, 100, 1), StyleSettings(history=1)
+    assert transfer._history_for(scale, settings, 1 << 30) == 1
+    assert transfer._history_for(scale, StyleSettings(history=50), 1) == 2

@@ -4,8 +4,9 @@ TensorFlow is what stylewatch installs; `KERAS_BACKEND=jax` and `torch` work whe
 present. Everything else in the core is written in `keras.ops`. Knows nothing of losses or images.
 """
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +26,7 @@ _BFLOAT16_GAIN = 0.65
 Where the hardware has it, bfloat16 takes 0.2 to 0.55 of it; elsewhere 1 and more.
 """
 _PROBE_ROUNDS = 3
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -74,24 +76,48 @@ def _tensorflow_value_and_gradient(
 ) -> Callable[[Tensor, Any], tuple[Tensor, Any, Tensor]]:
     import tensorflow as tf
 
-    # reduce_retracing opens the dimensions that vary after the second size it sees.
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def evaluate(x: Tensor, targets: Any) -> tuple[Tensor, Any, Tensor]:
         with tf.GradientTape() as tape:
             tape.watch(x)
             loss, parts = objective(x, targets)
         return loss, parts, tape.gradient(loss, x)
 
-    return evaluate  # type: ignore[no-any-return]
+    return _open_graph(evaluate)
+
+
+def _open_graph(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A TensorFlow graph in which the height and width of images and features stay open.
+
+    From the first call on: left to itself TensorFlow traces the first size as it is, and opens the
+    dimensions at the second. The two graphs round differently, and a photo's result would depend
+    on what was painted before it.
+    """
+    import tensorflow as tf
+
+    graph = tf.function(function, reduce_retracing=True)
+
+    def call(*arguments: Any) -> Any:
+        arguments = tf.nest.map_structure(tf.convert_to_tensor, arguments)
+        graph.get_concrete_function(*tf.nest.map_structure(_open_spec, arguments))
+        return graph(*arguments)
+
+    return call
+
+
+def _open_spec(tensor: Tensor) -> Any:
+    import tensorflow as tf
+
+    shape = list(tensor.shape)
+    if len(shape) == 4 and shape[0] == 1:  # no kernel: those have one size
+        shape[1] = shape[2] = None
+    return tf.TensorSpec(shape, tensor.dtype)
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function of tensors that needs no gradient."""
     match keras.backend.backend():
         case "tensorflow":
-            import tensorflow as tf
-
-            return tf.function(function, reduce_retracing=True)  # type: ignore[no-any-return]
+            return _open_graph(function)
         case "jax":
             import jax
 
@@ -183,12 +209,34 @@ def free_memory() -> int:
 
             if torch.cuda.is_available():
                 return int(torch.cuda.mem_get_info()[0])
+    machine = _numbers(Path("/proc/meminfo")).get("MemAvailable:", 0) * 1024
+    return min([machine, *_left_to_groups()])
+
+
+def _left_to_groups() -> Iterator[int]:
+    """Bytes that each control group (version 2) around this process may still use."""
+    with contextlib.suppress(OSError):
+        name = Path("/proc/self/cgroup").read_text(encoding="utf-8").rpartition("0::/")[2].strip()
+        group = CGROUPS / name
+        for each in (group, *group.parents):
+            if not each.is_relative_to(CGROUPS):
+                return
+            with contextlib.suppress(OSError, ValueError):
+                limit, used = (
+                    int((each / file).read_text(encoding="ascii"))
+                    for file in ("memory.max", "memory.current")  # "max" is no limit, no number
+                )
+                cached = _numbers(each / "memory.stat").get("inactive_file", 0)
+                yield max(1, limit - used + cached)
+
+
+def _numbers(file: Path) -> dict[str, int]:
+    """The first number of each line by the word before it; empty where there is no such file."""
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="ascii").splitlines()
     except OSError:
-        return 0
-    available = next((line for line in lines if line.startswith("MemAvailable:")), "x 0")
-    return int(available.split()[1]) * 1024
+        return {}
+    return {word: int(number) for word, number, *_ in map(str.split, lines)}
 
 
 def _gpu_name(backend: str) -> str:

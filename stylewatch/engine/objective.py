@@ -37,6 +37,8 @@ class Region:
 
     styles: Sequence[tuple[Tensor, float]]
     mask: np.ndarray | None
+    share: float = 1.0
+    """Weight of its style loss beside the other regions', whose mean is 1."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class Objective:
         }
         style = []
         for region, photo_grams in zip(regions, described.grams, strict=True):
-            share = 1.0 if region.mask is None else float(region.mask.mean())
+            share = region.share * (1.0 if region.mask is None else float(region.mask.mean()))
             wanted = self._blend(region.styles)
             style.append(
                 {

@@ -216,7 +216,7 @@ def _objective_for(
 def _history_for(scale: Scale, settings: StyleSettings, memory: int) -> int:
     """As many of L-BFGS's pairs as `memory` bytes hold; two images each."""
     images = memory / (12 * scale.width * scale.height)
-    return max(2, min(settings.history, int((images - 6) / 2)))
+    return min(settings.history, max(2, int((images - 6) / 2)))
 
 
 def _with_colours(
@@ -284,11 +284,16 @@ def _regions(
     masked = [(style, _fit_mask(style.mask, scale)) for style in styles if style.mask is not None]
     if not masked:
         return [Region(free, None)]
-    regions = [Region([network_input(style)], pad(mask)) for style, mask in masked]
+    regions = [Region([network_input(style)], pad(mask), style.weight) for style, mask in masked]
     rest = 1.0 - np.max([mask for _, mask in masked], axis=0)
     if free and rest.mean() > 1e-3:
-        regions.append(Region(free, pad(rest)))
-    return [region for region in regions if region.mask is not None and region.mask.any()]
+        regions.append(Region(free, pad(rest), float(np.mean([weight for _, weight in free]))))
+    mean = float(np.mean([region.share for region in regions]))
+    return [
+        replace(region, share=region.share / mean)
+        for region in regions
+        if region.mask is not None and region.mask.any()
+    ]
 
 
 def _fit_mask(mask: np.ndarray, scale: Scale) -> np.ndarray:
@@ -330,7 +335,7 @@ class _Progress:
         self._resume = resume
         self._started = clock()
         self._total = sum(scale.cost for scale in scales)
-        self._before = 0
+        self._spent = 0  # pixels evaluated here
         self._scale = scales[0]
         self._losses: list[float] = []
         self._count = 0
@@ -347,7 +352,6 @@ class _Progress:
         self.evaluation = 0
         if self._resume is not None and self._resume.scale == scale.number:
             self.evaluation = max(0, self._resume.evaluation - history)
-            self._before = self._cost_before(scale.number, self.evaluation)
         self._scale = scale
         self._losses = []
 
@@ -355,11 +359,12 @@ class _Progress:
         """Take note of one evaluation; returns whether to go on."""
         self.evaluation += 1
         self._count += 1
+        self._spent += self._scale.width * self._scale.height
         if not math.isfinite(iterate.best_loss):
             raise RenderError(
                 "The loss is not a finite number",
                 received=str(iterate.loss),
-                remedy="The photo is tried again in float32",
+                remedy="Are the preset's weights sensible numbers?",
                 reason="not-finite",
             )
         self._losses.append(iterate.best_loss)
@@ -392,7 +397,7 @@ class _Progress:
     def _told(self) -> Step:
         scale, seconds = self._scale, self._clock() - self._started
         cost = self._cost_before(scale.number, self.evaluation)
-        pace = seconds / max(1, cost - self._before)
+        pace = seconds / max(1, self._spent)  # by what was skipped nothing is learnt
         return Step(
             scale=scale.number,
             scales=len(self._scales),

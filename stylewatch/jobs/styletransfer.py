@@ -14,9 +14,11 @@ import numpy as np
 from stylewatch.domain import EngineSettings, Preset, StyleImage, StyleSettings
 from stylewatch.effect import Context, Rendering
 from stylewatch.engine.features import FeatureNetwork, load_network
-from stylewatch.engine.images import read_picture
+from stylewatch.engine.images import read_picture, resize
 from stylewatch.engine.transfer import Painting, Style, choose_precision, stylize
 from stylewatch.errors import PresetError, RenderError, StylewatchError, WeightsError
+
+_UNCHANGED = 0.1  # grey levels, on average: nobody would see them
 
 
 class StyleTransfer:
@@ -38,6 +40,8 @@ class StyleTransfer:
         except RenderError:
             if choose_precision(preset.settings.precision) == "float32":
                 raise
+            if context.checkpoint:  # it may be what went wrong
+                context.checkpoint.clear()
             settings = replace(preset.settings, precision="float32")
             painting = self._paint(photo, styles, settings, network, context)
             note = _joined(note, "painted in float32 after bfloat16 failed")
@@ -71,7 +75,7 @@ class StyleTransfer:
             on_checkpoint=checkpoint.offer if checkpoint else None,
             memory=context.engine.memory,
         )
-        _check_usable(painting.rgb)
+        _check_usable(painting, photo)
         return painting
 
 
@@ -158,7 +162,8 @@ def _facts(painting: Painting, network: FeatureNetwork) -> dict[str, str]:
     }
 
 
-def _check_usable(rgb: np.ndarray) -> None:
+def _check_usable(painting: Painting, photo: np.ndarray) -> None:
+    rgb = painting.rgb
     if not np.isfinite(rgb).all():
         raise RenderError("The picture has values that are not numbers", reason="not-finite")
     if float(rgb.max()) < 1.0:
@@ -166,6 +171,13 @@ def _check_usable(rgb: np.ndarray) -> None:
             "The picture came out black",
             remedy="Try `precision: float32` in the preset",
             reason="black",
+        )
+    before = resize(photo, rgb.shape[1], rgb.shape[0])
+    if painting.complete and float(np.abs(rgb - before).mean()) < _UNCHANGED:
+        raise RenderError(
+            "The picture came out unchanged",
+            remedy="Does the preset have a strength, and a mask that is white somewhere?",
+            reason="unchanged",
         )
 
 

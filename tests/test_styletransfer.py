@@ -1,0 +1,77 @@
+"""The built-in effect: what it refuses to hand out, and what it tries again in float32."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_network import small_network
+
+from stylewatch.domain import EngineSettings, Preset, StyleImage, StyleSettings
+from stylewatch.effect import Context
+from stylewatch.engine import backend
+from stylewatch.errors import RenderError
+from stylewatch.jobs import styletransfer
+from stylewatch.state.checkpoints import CheckpointFile
+
+PHOTO = np.random.default_rng(0).uniform(0, 255, (32, 48, 3)).astype(np.float32)
+
+
+@pytest.fixture
+def preset(tmp_path, monkeypatch):
+    network = small_network()
+    monkeypatch.setattr(styletransfer, "choose_network", lambda *_: (network, ""))
+    Image.effect_noise((32, 32), 90).convert("RGB").save(tmp_path / "style.png")
+
+    def make(mask=None, **settings):
+        file = None
+        if mask is not None:
+            file = tmp_path / "mask.png"
+            Image.new("L", (4, 4), mask).save(file)
+        style = StyleImage(image=tmp_path / "style.png", mask=file)
+        numbers = {"max_side": 48, "evaluations": (4,), "precision": "float32"} | settings
+        return Preset(name="test", style=(style,), settings=StyleSettings(**numbers))
+
+    return make
+
+
+def render(preset, checkpoint=None):
+    context = Context(engine=EngineSettings(), on_step=lambda step: None, checkpoint=checkpoint)
+    return styletransfer.StyleTransfer().render(PHOTO, preset, context)
+
+
+def test_a_picture_that_came_out_unchanged_is_none(preset):
+    with pytest.raises(RenderError, match="unchanged") as caught:
+        render(preset(mask=0))
+    assert caught.value.reason == "unchanged"
+    assert render(preset(mask=255)).evaluations == 4
+
+
+def test_what_fails_in_bfloat16_is_painted_in_float32_from_the_start(preset, tmp_path, monkeypatch):
+    checkpoint = CheckpointFile(tmp_path / "checkpoint.npz", 0.0)
+    real, precisions = styletransfer.stylize, []
+
+    def stylize(photo, styles, settings, network, on_step, **more):
+        precisions.append((settings.precision, more["resume"]))
+        painting = real(photo, styles, settings, network, on_step, **more)
+        if settings.precision == "bfloat16":
+            painting.rgb[:] = 0
+        return painting
+
+    monkeypatch.setattr(styletransfer, "stylize", stylize)
+    rendering = render(preset(precision="bfloat16"), checkpoint)
+    assert precisions == [("bfloat16", None), ("float32", None)]
+    assert "float32" in rendering.note
+
+
+def test_a_control_group_s_limit_bounds_the_memory(tmp_path, monkeypatch):
+    free = backend.free_memory()
+    monkeypatch.setattr(backend, "CGROUPS", tmp_path)
+    assert backend.free_memory() == pytest.approx(free, rel=0.2)
+    for name, text in {
+        "memory.max": "5000000\n",
+        "memory.current": "4000000\n",
+        "memory.stat": "anon 3000000\ninactive_file 500000\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+    assert backend.free_memory() == 1_500_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert backend.free_memory() == pytest.approx(free, rel=0.2)
