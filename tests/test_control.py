@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -303,11 +304,22 @@ def test_listening_ends_with_the_daemon(daemon, tmp_path):
 
 
 def test_listening_ends_when_another_thread_hangs_up(server, tmp_path):
-    client = Client(tmp_path)
-    timer = threading.Timer(0.2, client.close)
-    timer.start()
-    assert list(client.events()) == []
-    timer.join()
+    with Client(tmp_path) as client:
+        timer = threading.Timer(0.2, client.hang_up)
+        timer.start()
+        assert list(client.events()) == []
+        timer.join()
+
+
+def test_listening_ends_in_the_middle_of_a_signal(server, tmp_path):
+    """As with Ctrl-C in the console: the handler runs inside the reading itself."""
+    before = signal.signal(signal.SIGALRM, lambda *_: client.hang_up())
+    try:
+        with Client(tmp_path) as client:
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            assert list(client.events()) == []
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 # --- who is let in, and where it lies -------------------------------------------------------------

@@ -57,7 +57,7 @@ def _config_of(state_dir: Path) -> str | None:
 
 
 class Client:
-    """A line to a running daemon; use it in `with`, and but for `close` in one thread.
+    """A line to a running daemon; use it in `with`, and but for `hang_up` in one thread.
 
     Raises:
         NotRunningError: there is no daemon, or it does not answer, or not to us.
@@ -87,12 +87,15 @@ class Client:
         """Hang up."""
         self.close()
 
-    def close(self) -> None:
-        """Hang up, from any thread: a loop over `events` ends."""
+    def hang_up(self) -> None:
+        """End a loop over `events`, from any thread or in the middle of a signal."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        with contextlib.suppress(ValueError):  # another thread reads: it closes with that
-            self._lines.close()
+
+    def close(self) -> None:
+        """Hang up and let go of everything; nothing may read any more."""
+        self.hang_up()
+        self._lines.close()
         self._socket.close()
 
     def ask(self, command: str, **arguments: Any) -> Any:

@@ -39,7 +39,7 @@ def console(*, config: ConfigPath = None, state: StateDir = None) -> None:
 
         def leave() -> None:
             left.set()
-            client.close()
+            client.hang_up()
 
         with (
             open_console(
