@@ -229,3 +229,17 @@ def test_a_history_of_one_pair_is_one_pair():
     scale, settings = transfer.Scale(1, 100, 100, 1), StyleSettings(history=1)
     assert transfer._history_for(scale, settings, 1 << 30) == 1
     assert transfer._history_for(scale, StyleSettings(history=50), 1) == 2
+
+
+@given(st.integers(1, 70), st.integers(1, 70), st.sampled_from(["balanced", "classic"]))
+def test_what_is_painted_around_a_picture_is_cut_off_again(height, width, objective):
+    frame = transfer._Frame(transfer.Scale(1, width, height, 1), StyleSettings(objective=objective))
+    rgb = np.random.default_rng(0).uniform(0, 255, (height, width, 3))
+    framed = frame.add(rgb)
+    np.testing.assert_array_equal(frame.remove(framed), rgb)
+    if objective == "classic":
+        assert framed.shape == (max(16, height), max(16, width), 3)
+        return
+    for before, after in zip(rgb.shape[:2], framed.shape[:2], strict=True):
+        assert after % transfer.STRIDE == 0
+        assert before + 2 * transfer.FRAME <= after < before + 2 * transfer.FRAME + transfer.STRIDE

@@ -31,6 +31,8 @@ OnCheckpoint = Callable[[Callable[[], Checkpoint]], None]
 
 STRIDE = 16
 """The network halves its features four times: sizes are padded to a multiple of this."""
+FRAME = 8
+"""Pixels around the picture that are painted and cut off."""
 _STALL_WINDOW = 10
 BYTES_PER_PIXEL = {"float32": 2600, "bfloat16": 1400}
 """Of one evaluation with VGG19 down to block5; measured, benchmarks/memory.py."""
@@ -152,15 +154,15 @@ def _paint_scale(
     progress: "_Progress",
 ) -> np.ndarray:
     """The best image of one stage, (H, W, 3), not clipped; `before` is the last stage's."""
-    to_input = _padding(scale, settings)
-    regions = _regions(styles, scale, settings, to_input)
+    frame = _Frame(scale, settings)
+    regions = _regions(styles, scale, settings, frame.add)
     small = resize(photo, scale.width, scale.height)
     start = _start(before, small, settings)
     progress.begin(scale, history)
     if progress.spent:
         return start
-    targets = objective.targets(objective.place(preprocess(to_input(small))), regions, settings)
-    image = objective.place(preprocess(to_input(start)))
+    targets = objective.targets(objective.place(preprocess(frame.add(small))), regions, settings)
+    image = objective.place(preprocess(frame.add(start)))
     del small, start, before, regions  # of a huge photo the optimiser needs their memory
 
     def evaluate(image: Tensor) -> tuple[float, Tensor]:
@@ -170,7 +172,7 @@ def _paint_scale(
 
     def on_iterate(iterate: Iterate) -> bool:
         return progress.step(
-            iterate, lambda: _crop(deprocess(backend.to_numpy(iterate.best)), scale)
+            iterate, lambda: frame.remove(deprocess(backend.to_numpy(iterate.best)))
         )
 
     best = minimize(
@@ -181,7 +183,7 @@ def _paint_scale(
         evaluations=scale.evaluations - progress.evaluation,
         history=history,
     )
-    return _crop(deprocess(backend.to_numpy(best)), scale)
+    return frame.remove(deprocess(backend.to_numpy(best)))
 
 
 @lru_cache(maxsize=8)
@@ -244,29 +246,35 @@ def _start(image: np.ndarray | None, photo: np.ndarray, settings: StyleSettings)
     return photo
 
 
-def _padding(scale: Scale, settings: StyleSettings) -> Callable[[np.ndarray], np.ndarray]:
-    """A function that reflects (H, W, …) out to what the network divides evenly.
+class _Frame:
+    """What is painted around a stage's picture and cut off again.
 
-    Pooling drops the rows that are left over, and with them the style at the right and lower
-    edge. The classic objective stays as it was published: it pads only what is too small.
+    The network sees zeros beyond the edge, which makes beads and stripes along it: they fall on
+    reflections of the picture instead. Its sides are then divided evenly by the network, whose
+    poolings drop what is left over, and with it the style at the right and lower edge. The classic
+    objective stays as it was published: only what is too small is made larger.
     """
 
-    def padded(side: int) -> int:
-        if settings.objective == "balanced":
-            return -(-side // STRIDE) * STRIDE
-        return max(side, STRIDE)
+    def __init__(self, scale: Scale, settings: StyleSettings) -> None:
+        framed = settings.objective == "balanced"
+        self._before = FRAME if framed else 0
+        self._sides = scale.height, scale.width
+        self._margins = []
+        for side in self._sides:
+            whole = side + 2 * FRAME
+            padded = -(-whole // STRIDE) * STRIDE if framed else max(side, STRIDE)
+            self._margins.append((self._before, padded - side - self._before))
 
-    below, right = padded(scale.height) - scale.height, padded(scale.width) - scale.width
-
-    def pad(array: np.ndarray) -> np.ndarray:
-        margins = ((0, below), (0, right)) + ((0, 0),) * (array.ndim - 2)
+    def add(self, array: np.ndarray) -> np.ndarray:
+        """(H, W, …) with its surroundings."""
+        margins = (*self._margins, *((0, 0),) * (array.ndim - 2))
         return np.pad(array, margins, mode="reflect")
 
-    return pad
-
-
-def _crop(rgb: np.ndarray, scale: Scale) -> np.ndarray:
-    return rgb[: scale.height, : scale.width]
+    def remove(self, array: np.ndarray) -> np.ndarray:
+        """The picture alone."""
+        height, width = self._sides
+        start = self._before
+        return array[start : start + height, start : start + width]
 
 
 def _regions(
