@@ -31,7 +31,7 @@ def blocks(language):
 def newcomer(tmp_path):
     """A person with a new home, a photo, and no way to the weights' host."""
     home = tmp_path / "home"
-    (home / "Pictures/in").mkdir(parents=True)
+    home.mkdir()
     rng = np.random.default_rng(0)
     photo = Image.fromarray(rng.integers(0, 255, (24, 32, 3), dtype=np.uint8), "RGB")
     photo.save(tmp_path / "photo.jpg")
@@ -72,7 +72,7 @@ def test_every_command_block_of_the_readme_works(newcomer):
         if words[0] == "make":
             assert re.search(rf"^{words[1]}:", makefile, re.MULTILINE), command
             continue
-        assert words[0] == "stylewatch", command
+        assert words[0] in {"stylewatch", "mkdir"}, command
         if words[1] in LONG_RUNNING:
             assert run_until_started(command, folder, env) == 0, command
         else:
