@@ -27,7 +27,7 @@ def preset(tmp_path, monkeypatch):
             file = tmp_path / "mask.png"
             Image.new("L", (4, 4), mask).save(file)
         style = StyleImage(image=tmp_path / "style.png", mask=file)
-        numbers = {"max_side": 48, "evaluations": (4,), "precision": "float32"} | settings
+        numbers = {"max_side": 48, "evaluations": (12,), "precision": "float32"} | settings
         return Preset(name="test", style=(style,), settings=StyleSettings(**numbers))
 
     return make
@@ -42,7 +42,7 @@ def test_a_picture_that_came_out_unchanged_is_none(preset):
     with pytest.raises(RenderError, match="unchanged") as caught:
         render(preset(mask=0))
     assert caught.value.reason == "unchanged"
-    assert render(preset(mask=255)).evaluations == 4
+    assert render(preset(mask=255)).evaluations == 12
 
 
 def test_what_fails_in_bfloat16_is_painted_in_float32_from_the_start(preset, tmp_path, monkeypatch):

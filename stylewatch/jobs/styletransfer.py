@@ -19,6 +19,7 @@ from stylewatch.engine.transfer import Painting, Style, choose_precision, styliz
 from stylewatch.errors import PresetError, RenderError, StylewatchError, WeightsError
 
 _UNCHANGED = 0.1  # grey levels, on average: nobody would see them
+_ENOUGH = 10  # evaluations after which something is to be seen
 
 
 class StyleTransfer:
@@ -173,7 +174,8 @@ def _check_usable(painting: Painting, photo: np.ndarray) -> None:
             reason="black",
         )
     before = resize(photo, rgb.shape[1], rgb.shape[0])
-    if painting.complete and float(np.abs(rgb - before).mean()) < _UNCHANGED:
+    had_time = painting.complete and painting.evaluations >= _ENOUGH
+    if had_time and float(np.abs(rgb - before).mean()) < _UNCHANGED:
         raise RenderError(
             "The picture came out unchanged",
             remedy="Does the preset have a strength, and a mask that is white somewhere?",

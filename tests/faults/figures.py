@@ -51,7 +51,7 @@ def _processor_seconds(pid: int) -> float:
 def loaded(pid: int) -> list[str]:
     """Which of the network's libraries the process has mapped."""
     maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
-    return [name for name in ("tensorflow", "keras", "scipy", "numpy") if f"/{name}" in maps]
+    return [name for name in ("tensorflow", "keras", "scipy") if f"/{name}" in maps]
 
 
 def main() -> int:
