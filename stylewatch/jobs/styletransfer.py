@@ -76,7 +76,9 @@ class StyleTransfer:
             on_checkpoint=checkpoint.offer if checkpoint else None,
             memory=context.engine.memory,
         )
-        _check_usable(painting, photo)
+        _check_usable(painting)
+        if painting.complete and sum(settings.evaluations) >= _ENOUGH:
+            _check_changed(painting.rgb, photo)
         return painting
 
 
@@ -163,7 +165,7 @@ def _facts(painting: Painting, network: FeatureNetwork) -> dict[str, str]:
     }
 
 
-def _check_usable(painting: Painting, photo: np.ndarray) -> None:
+def _check_usable(painting: Painting) -> None:
     rgb = painting.rgb
     if not np.isfinite(rgb).all():
         raise RenderError("The picture has values that are not numbers", reason="not-finite")
@@ -173,9 +175,11 @@ def _check_usable(painting: Painting, photo: np.ndarray) -> None:
             remedy="Try `precision: float32` in the preset",
             reason="black",
         )
+
+
+def _check_changed(rgb: np.ndarray, photo: np.ndarray) -> None:
     before = resize(photo, rgb.shape[1], rgb.shape[0])
-    had_time = painting.complete and painting.evaluations >= _ENOUGH
-    if had_time and float(np.abs(rgb - before).mean()) < _UNCHANGED:
+    if float(np.abs(rgb - before).mean()) < _UNCHANGED:
         raise RenderError(
             "The picture came out unchanged",
             remedy="Does the preset have a strength, and a mask that is white somewhere?",
