@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import pty
 import re
 import resource
 import signal
@@ -18,7 +19,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from stylewatch import cli
+from stylewatch.domain import Rendered
 from stylewatch.errors import ExitCode, StylewatchError
+from stylewatch.folders.outputs import write_temporary
 from stylewatch.settings.config import load_config
 
 HERE = Path(__file__).parent
@@ -197,6 +200,52 @@ class TestWrongUse:
         assert code == 3
         assert "max_side" in one_line(err)
 
+    @pytest.mark.parametrize(
+        ("code", "words", "arguments"),
+        [
+            (3, "'block1_conv1'", ["style_layers.block1_con1=1"]),
+            (3, "expected at least 0, received -1", ["style_layers.block1_conv1=-1"]),
+            (3, "expected at least 0, received -1", ['style_layers={"block1_conv1": -1}']),
+            (3, "at least 1 layer", ["content_layers={}"]),
+            (3, "No such file", ["init=nofile.jpg"]),
+            (3, "unknown effect", ["effect=nonsense"]),
+            (3, "expected a number, received a mapping", ["strength.x=1"]),
+            (3, "output.qualty: unknown key", ["output.qualty=80"]),
+            (3, "expected a mapping", ["output=png"]),
+            (2, "needs a mapping in `output`", ["output=png", "output.quality=80"]),
+            (2, "KEY=VALUE", ["output.=80"]),
+            (2, "--preset", ["base=classic"]),
+            (2, "--style", ["style=a.jpg"]),
+            (2, "no difference", ["description=Mine"]),
+            (2, "not a finite number", ["strength=Infinity"]),
+            (2, "not a finite number", ["strength=-Infinity"]),
+            (2, "not a finite number", ["strength=NaN"]),
+            (2, "not a finite number", ["strength=1e999"]),
+            (2, "not a finite number", ["strength=" + "9" * 400]),
+            (2, "not a finite number", ['style_layers={"block1_conv1": 1e999}']),
+            (3, "expected a whole number", ["seed=1" + "0" * 30]),
+            (3, "expected a number", ["strength=" + "[" * 100_000]),
+        ],
+    )
+    def test_a_wrong_set_is_refused_as_in_yaml(self, stylewatch, code, words, arguments):
+        options = [part for pair in arguments for part in ("--set", pair)]
+        told, out, err = stylewatch("apply", "a.jpg", "-p", "quick", *options)
+        assert (told, out) == (code, "")
+        assert words in one_line(err)
+
+    @pytest.mark.parametrize("side", ["²", "", "1e999", "3.5", "photos"])
+    def test_a_side_that_is_none(self, stylewatch, side):
+        code, _, err = stylewatch("apply", "a.jpg", "-p", "quick", "--max-side", side)
+        assert code in {2, 3}
+        one_line(err)
+
+    @pytest.mark.parametrize("name", ["a.bmp", "a.GIF", "a.avif", "new/a.jxl"])
+    def test_a_format_that_cannot_be_written(self, stylewatch, name):
+        code, _, err = stylewatch("apply", "a.jpg", "-p", "quick", "-o", name)
+        assert code == 2
+        assert ".jpg, .jpeg, .png, .webp, .tif, .tiff, .heic" in one_line(err)
+        assert list(Path().iterdir()) == []
+
     def test_a_weights_file_that_is_not_there(self, stylewatch):
         code, _, err = stylewatch("apply", "a.jpg", "-p", "quick", "--weights", "none.h5")
         assert code == 5
@@ -283,6 +332,14 @@ class TestConfig:
         assert (place / "out").is_dir()
         assert stylewatch("config", "check", place / "stylewatch.yaml")[0] == 0
 
+    def test_init_with_a_preset_that_is_none_writes_nothing(self, stylewatch, tmp_path):
+        place = tmp_path / "new"
+        code, out, err = stylewatch("init", place, "--preset", "quikc")
+        assert (code, out) == (3, "")
+        assert "Did you mean 'quick'" in one_line(err)
+        assert not place.exists()
+        assert stylewatch("init", place, "--preset", "quick")[0] == 0
+
     def test_init_never_overwrites_a_config(self, stylewatch, tmp_path):
         stylewatch("init", tmp_path, "--preset", "quick")
         file = tmp_path / "stylewatch.yaml"
@@ -344,7 +401,7 @@ class TestApply:
 
     def test_several_photos_and_styles_and_nothing_overwritten(self, stylewatch, tmp_path, home):
         photos = [a_picture(tmp_path / f"{name}.png") for name in "ab"]
-        style = a_picture(tmp_path / "art.png")
+        style = a_picture(tmp_path / "art.png", colour=(30, 200, 90))
         preset = ("-p", "quick")
         for _ in range(2):
             code, out, _ = stylewatch("apply", *photos, *preset, "--style", style, "-o", "o")
@@ -399,6 +456,33 @@ class TestApply:
         with Image.open("x/b.webp") as result:
             assert result.format == "WEBP"
 
+    @pytest.mark.parametrize("name", ["b.jpeg", "b.tiff", "b.JPG", "b.heif"])
+    def test_one_result_has_the_very_name_it_is_given(self, stylewatch, tmp_path, name):
+        photo = a_picture(tmp_path / "a.jpg")
+        assert stylewatch("apply", photo, "-p", "quick", "-o", name)[:2] == (0, f"{name}\n")
+        assert [file.name for file in Path().iterdir()] == [name]
+        assert stylewatch("apply", photo, "-p", "quick", "-o", name)[0] == 6
+        assert [file.name for file in Path().iterdir()] == [name]
+
+    def test_a_preset_that_is_a_file_brings_what_lies_beside_it(self, stylewatch, tmp_path, home):
+        photo = a_picture(tmp_path / "a.jpg")
+        base = (home / ".config/stylewatch/presets/quick.yaml").read_text()
+        a_picture(Path("pre/dots.png"), (48, 48))
+        Path("pre/beside.yaml").write_text(base)
+        Path("pre/mine.yaml").write_text("base: beside\n")
+        assert stylewatch("apply", photo, "-p", "pre/mine.yaml")[:2] == (0, "a--mine.jpg\n")
+        code, out, _ = stylewatch("presets", "preview", "pre/mine.yaml", photo, "--side", "64")
+        assert (code, out) == (0, "a--mine-preview.jpg\n")
+        assert "max_side: 32   # beside" in stylewatch("presets", "show", "pre/mine.yaml")[1]
+        assert stylewatch("presets", "check", "pre/mine.yaml")[0] == 0
+
+    def test_a_style_image_that_is_none_is_told_once(self, stylewatch, tmp_path):
+        photo = a_picture(tmp_path / "a.jpg")
+        Path("bad.jpg").write_text("hello")
+        code, out, err = stylewatch("apply", photo, "-p", "quick", "--style", "bad.jpg")
+        assert (code, out) == (3, "")
+        assert err.count("bad.jpg can't be read") == 1
+
     def test_json_tells_figures(self, stylewatch, tmp_path):
         photo = a_picture(tmp_path / "a.jpg")
         code, out, err = stylewatch(
@@ -428,6 +512,110 @@ class TestApply:
         assert (code, out) == (0, "a--quick-preview.jpg\n")
         with Image.open("a--quick-preview.jpg") as result:
             assert result.size == (64, 48)
+
+
+class TestBatches:
+    """What comes of many photos, without painting any."""
+
+    PHOTOS = ("a.jpg", "b.jpg", "c.jpg")
+
+    def apply(self, stylewatch, monkeypatch, paint, *options):
+        """Run `apply` with `paint(request)` for a worker."""
+        for name in self.PHOTOS:
+            a_picture(Path(name))
+        monkeypatch.setattr(
+            "stylewatch.jobs.worker.run_job", lambda request, *_, **__: paint(request)
+        )
+        return stylewatch("apply", *self.PHOTOS, "-p", "quick", "-o", "o", *options)
+
+    def painted(self, request):
+        temporary = write_temporary(b"picture", request.target, ".jpg", request.job_id)
+        return Rendered(
+            job_id=request.job_id, temporary=temporary, extension=".jpg", sha256="", width=1,
+            height=1, seconds=0.0, evaluations=1, loss=1.0, facts={"features": "none"},
+        )  # fmt: skip
+
+    def test_an_exception_costs_one_photo(self, stylewatch, monkeypatch, tmp_path):
+        def paint(request):
+            if request.source.name == "b.jpg":
+                raise RuntimeError("out of\nluck")
+            return self.painted(request)
+
+        with open(2, "w", closefd=False) as stderr:  # as it is outside of tests
+            monkeypatch.setattr(sys, "stderr", stderr)
+            code, out, err = self.apply(stylewatch, monkeypatch, paint)
+        assert (code, out) == (1, "o/a--quick.jpg\no/c--quick.jpg\n")
+        [line] = [line for line in err.splitlines() if " failed " in line]
+        assert line.endswith(
+            "b.jpg: RuntimeError: out of luck. "
+            "The whole traceback is in `chatter.log` in the state folder"
+        )
+        assert "Traceback" not in err
+        assert (
+            "RuntimeError: out of"
+            in (tmp_path / "home/.local/state/stylewatch/chatter.log").read_text()
+        )
+
+    def test_each_path_is_told_as_soon_as_it_is_there(self, stylewatch, monkeypatch, capfd):
+        told = []
+
+        def paint(request):
+            told.append(capfd.readouterr().out)
+            return self.painted(request)
+
+        self.apply(stylewatch, monkeypatch, paint)
+        assert told == ["", "o/a--quick.jpg\n", "o/b--quick.jpg\n"]
+
+    @pytest.mark.parametrize("options", [(), ("--json",)])
+    def test_what_is_painted_is_told_when_the_next_one_ends_it_all(
+        self, stylewatch, monkeypatch, options
+    ):
+        def paint(request):
+            if request.source.name == "b.jpg":
+                raise KeyboardInterrupt
+            return self.painted(request)
+
+        code, out, _ = self.apply(stylewatch, monkeypatch, paint, *options)
+        assert code == 130
+        outputs = [one["output"] for one in json.loads(out)] if options else out.split()
+        assert outputs == ["o/a--quick.jpg"]
+
+    def test_a_dot_changes_one_value_of_a_mapping(self, stylewatch, monkeypatch):
+        seen = []
+
+        def paint(request):
+            seen.append(request.preset)
+            return self.painted(request)
+
+        pairs = ["style_layers.block3_conv1=0.5", "output.quality=80", "strength=3", "strength=4"]
+        options = [part for pair in pairs for part in ("--set", pair)]
+        assert self.apply(stylewatch, monkeypatch, paint, *options)[0] == 0
+        settings = seen[0].settings
+        assert settings.style_layers["block3_conv1"] == 0.5
+        assert len(settings.style_layers) == 5
+        assert (settings.strength, seen[0].output.quality) == (4.0, 80)
+
+        whole = [
+            "--set",
+            'style_layers={"block1_conv1": 1}',
+            "--set",
+            "style_layers.block2_conv1=2",
+        ]
+        self.apply(stylewatch, monkeypatch, paint, *whole)
+        assert seen[-1].settings.style_layers == {"block1_conv1": 1.0, "block2_conv1": 2.0}
+
+    def test_paths_go_to_stdout_also_beside_live_bars(self, tmp_path, home):
+        """Rich takes over sys.stdout while it draws on a terminal."""
+        photo = a_picture(tmp_path / "a.jpg")
+        ours, terminal = pty.openpty()
+        done = subprocess.run(
+            [sys.executable, "-m", "stylewatch", "apply", photo, "-p", "quick"],
+            stdout=subprocess.PIPE, stderr=terminal, check=True, env=os.environ | PATHS | {"TERM": "xterm"},
+        )  # fmt: skip
+        os.close(terminal)
+        assert done.stdout == b"a--quick.jpg\n"
+        assert "✓".encode() in os.read(ours, 100_000)
+        os.close(ours)
 
 
 class TestWithoutADaemon:
@@ -492,14 +680,14 @@ class TestService:
 class Daemon:
     """A real `stylewatch watch` in a process of its own."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, preset="quick"):
         self.input, self.output, self.log = folder / "in", folder / "out", folder / "log"
-        (self.input / "quick").mkdir(parents=True)
+        (self.input / "quick").mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "stylewatch", "--log-format", "json", "watch",
-                 self.input, self.output, "-p", "quick", "--state", folder / "state"],
-                stdin=subprocess.DEVNULL, stderr=log,
+                 self.input, self.output, "-p", preset, "--state", folder / "state"],
+                stdin=subprocess.DEVNULL, stderr=log, cwd=folder,
                 env=os.environ | PATHS,
             )  # fmt: skip
 
@@ -524,6 +712,28 @@ def daemon(tmp_path, home):
     yield daemon
     daemon.process.kill()
     daemon.process.wait()
+
+
+def test_a_preset_that_is_a_file_is_watched_with(tmp_path, home, stylewatch):
+    """It is looked for before anything is made; then it paints."""
+    (tmp_path / "pre").mkdir()
+    quick = (home / ".config/stylewatch/presets/quick.yaml").read_text()
+    (tmp_path / "pre/mybase.yaml").write_text(quick)
+    (tmp_path / "pre/mine.yaml").write_text("base: mybase\n")
+    a_picture(tmp_path / "pre/dots.png", (48, 48))
+    (tmp_path / "in").mkdir()
+    code, _, err = stylewatch("watch", tmp_path / "in", "out", "-p", "../pre/none.yaml")
+    assert code == 3
+    assert "none.yaml: can't be read" in one_line(err)
+    daemon = Daemon(tmp_path, "pre/mine.yaml")
+    try:
+        daemon.wait_for("started")
+        a_picture(daemon.input / "a.jpg")
+        [done] = daemon.wait_for("done")
+        assert done["output"] == str(daemon.output / "a--mine.jpg")
+    finally:
+        daemon.process.kill()
+        daemon.process.wait()
 
 
 def test_a_daemon_one_can_talk_to(daemon, stylewatch, tmp_path):

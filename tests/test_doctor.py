@@ -12,6 +12,7 @@ from PIL import Image
 from stylewatch import cli
 from stylewatch.app import doctor
 from stylewatch.domain import EngineSettings
+from stylewatch.jobs.child import THREADS
 from stylewatch.state.ledger import Ledger
 
 
@@ -252,6 +253,16 @@ class TestEngine:
         assert [(one.check, one.state) for one in findings] == [
             ("tensorflow", "ok"), ("device", "ok"), ("speed", "problem"),
         ]  # fmt: skip
+
+    def test_the_trial_runs_with_the_threads_of_the_config(self, monkeypatch, tmp_path):
+        program = "import os\nraise OSError(','.join(os.environ[name] for name in {names}))\n"
+        (tmp_path / "keras.py").write_text(program.format(names=THREADS))
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        for name in THREADS:
+            monkeypatch.setenv(name, "9")
+        for threads, seen in ((3, "3,3,3"), (0, "9,9,9")):
+            [finding] = doctor._engine(EngineSettings(threads=threads), 0.1)
+            assert finding.message == f"OSError: {seen}"
 
     def test_a_slow_machine_gets_a_hint(self):
         words = {"precision": "float32", "features": "VGG19", "evaluations_per_photo": 100.0}

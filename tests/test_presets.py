@@ -11,13 +11,16 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from stylewatch.domain import OutputSettings, Preset, StyleImage, StyleSettings
-from stylewatch.errors import PresetError
+from stylewatch.errors import PresetError, UsageError
 from stylewatch.settings.presets import (
     LAYERS,
     PresetFile,
     Presets,
+    as_config_names,
+    changed,
     check,
     digest,
+    find_preset,
     preset_schema,
     shipped_presets_dir,
     user_presets_dir,
@@ -186,12 +189,105 @@ def test_explain_tells_where_each_value_comes_from(folder):
     assert told["style"].preset == "painting"
     assert told["history"][1:] == (10, "", None)
     assert told["description"][1:] == ("", "", None)
-    assert set(told) == {field.name for field in fields(PresetFile)} - {"base"}
+    keys = {field.name for field in fields(PresetFile)} - {"base", "output"}
+    assert set(told) == keys | {"output.format", "output.quality", "output.keep_gps"}
+
+
+def test_each_key_of_output_is_inherited_by_itself(folder):
+    """A preset that asks for less quality does not publish again where its photos were taken."""
+    preset = load(
+        folder,
+        mine="base: middle\noutput: {quality: 80}",
+        middle="base: bottom\noutput: {}",
+        bottom="output: {format: png, keep_gps: false}",
+    )
+    assert preset.output == OutputSettings(format="png", quality=80, keep_gps=False)
+    told = {row.key: row for row in Presets.load([folder], shipped=False).explain("mine")}
+    assert told["output.quality"][1:] == (80, "mine", folder / "mine.yaml")
+    assert told["output.keep_gps"][1:] == (False, "bottom", folder / "bottom.yaml")
+    assert load(folder, mine="output: {quality: 80}").output == OutputSettings(quality=80)
 
 
 def test_a_preset_file_edited_while_the_presets_are_loaded_is_seen_by_the_next_load(folder):
     assert load(folder, mine="seed: 1").settings.seed == 1
     assert load(folder, mine="seed: 2").settings.seed == 2
+
+
+# --- by the path of a file ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def elsewhere(folder, monkeypatch) -> Path:
+    """Two presets, one built on the other, in a folder that nobody knows."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+    monkeypatch.chdir(folder)
+    place = folder / "pre"
+    place.mkdir()
+    (place / "mine.yaml").write_text("base: soft\nseed: 2")
+    (place / "soft.yaml").write_text("style: ../waves.png\nstrength: 3")
+    return place
+
+
+@pytest.mark.parametrize("path", ["pre/mine.yaml", "./pre/mine.yaml", "{pre}/mine.yaml"])
+def test_a_preset_that_is_named_by_its_file_finds_its_base_beside_it(elsewhere, path):
+    presets, name = find_preset(path.replace("{pre}", str(elsewhere)))
+    assert (presets[name].settings.seed, presets[name].settings.strength) == (2, 3.0)
+    assert check(elsewhere / "mine.yaml") == []
+
+
+def test_a_file_that_is_named_comes_before_others_of_its_name(elsewhere):
+    (elsewhere / "mine.yml").write_text("base: soft\nseed: 3")
+    presets, name = find_preset("pre/mine.yml")
+    assert presets[name].settings.seed == 3
+    with pytest.raises(UsageError, match="two presets are called 'mine'"):
+        as_config_names(["pre/mine.yml"])
+
+
+def test_presets_named_by_path_become_names_and_folders(elsewhere):
+    assert as_config_names(["ink", "pre/mine.yaml"]) == (["ink", "mine"], [elsewhere])
+    assert as_config_names(["ink"]) == (["ink"], [])
+    with pytest.raises(PresetError, match="No such file"):
+        as_config_names(["pre/none.yaml"])
+
+
+def test_one_name_for_two_presets_is_refused(elsewhere):
+    (elsewhere / "ink.yaml").write_text("base: soft")
+    for names in (["ink", "pre/mine.yaml"], ["pre/soft.yaml", "other/soft.yaml"]):
+        (elsewhere.parent / "other").mkdir(exist_ok=True)
+        (elsewhere.parent / "other/soft.yaml").write_text("style: ../waves.png")
+        with pytest.raises(UsageError, match="two presets are called"):
+            as_config_names(names)
+
+
+# --- other values, from a command line ------------------------------------------------------------
+
+
+def test_a_change_is_checked_as_a_file_is_and_counts(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    preset = load(folder, mine="style: waves.png\noutput: {keep_gps: false}")
+    said = {"strength": 3, "output": {"quality": 80}, "init": "night.png"}
+    new = changed(preset, said)
+    assert new.settings == replace(preset.settings, strength=3.0, init=folder / "night.png")
+    assert new.output == OutputSettings(quality=80, keep_gps=False)
+    assert new.digest not in {"", preset.digest}
+    assert changed(preset, {}) == preset
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ({"init": "gone.png"}, "init: the image to start from can't be used: No such file"),
+        ({"style_layers": {"block1_conv1": -1}}, "block1_conv1: out of range: expected at least 0"),
+        ({"content_layers": {}}, "content_layers: out of range: expected at least 1 layer"),
+        ({"effect": "nonsense"}, "effect: unknown effect 'nonsense'"),
+    ],
+)
+def test_a_change_that_a_file_could_not_say_is_refused(folder, monkeypatch, said, line):
+    monkeypatch.chdir(folder)
+    with pytest.raises(PresetError) as caught:
+        changed(load(folder, mine="style: waves.png"), said)
+    assert line in str(caught.value)
+    assert "preset's file" not in str(caught.value)
 
 
 # --- errors ---------------------------------------------------------------------------------------

@@ -307,18 +307,19 @@ def _md5(file: Path) -> str:
 
 
 _ENGINE_PROGRAM: Final = """
-import json, sys
+import json, pickle, sys
+from stylewatch.jobs.child import set_environment
 def tell(**words): print("\\n" + json.dumps(words), flush=True)
+engine, seconds, settings = pickle.loads(bytes.fromhex(sys.argv[1]))
+set_environment(engine)  # with as many threads as a worker, which libraries ask when they load
 import keras
 backend = keras.backend.backend()
 tell(backend=backend, keras=keras.__version__, version=__import__(backend).__version__)
 from stylewatch.engine.backend import device
 found = device()
 tell(device=found.name, fast_bfloat16=found.fast_bfloat16)
-import pickle
 from stylewatch.jobs.styletransfer import probe_speed
 from stylewatch.engine.transfer import plan_scales
-engine, seconds, settings = pickle.loads(bytes.fromhex(sys.argv[1]))
 cost = sum(scale.cost for scale in plan_scales(1024, 768, settings))
 tell(**probe_speed(engine, seconds), evaluations_per_photo=cost / 384**2)
 """
@@ -328,10 +329,9 @@ def _engine(engine: EngineSettings, seconds: float) -> Iterator[Finding]:
     words: dict[str, Any] = {}
     told = pickle.dumps((engine, seconds, _usual_settings()))
     command = [sys.executable, "-c", _ENGINE_PROGRAM, told.hex()]
-    environ = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     try:
         done = subprocess.run(  # noqa: S603
-            command, capture_output=True, timeout=ENGINE_SECONDS, check=False, env=environ
+            command, capture_output=True, timeout=ENGINE_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
         yield problem("engine", f"no answer within {ENGINE_SECONDS:g} s", "Close other programs")

@@ -8,9 +8,11 @@ first picture begins, and not before.
 
 import hashlib
 import json
+import math
 import os
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +26,6 @@ from stylewatch.domain import (
     Rendered,
     Step,
     StyleImage,
-    StyleSettings,
     job_key,
 )
 from stylewatch.errors import (
@@ -39,14 +40,29 @@ from stylewatch.errors import (
     WeightsError,
 )
 from stylewatch.faces.lines import jsonable
-from stylewatch.settings.presets import PresetFile, Presets, digest
-from stylewatch.settings.yamlfile import YamlFile, validate
+from stylewatch.settings.presets import changed, find_preset, known_presets
+from stylewatch.settings.yamlfile import shown
 
 FORMATS: Final = {
     ".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp", ".tif": "tiff",
-    ".tiff": "tiff", ".heic": "heic",
+    ".tiff": "tiff", ".heic": "heic", ".heif": "heic",
 }  # fmt: skip
 """The formats that a result's name may ask for."""
+_OTHER_PICTURES: Final = {
+    ".arw", ".avif", ".bmp", ".cr2", ".cr3", ".dng", ".eps", ".exr", ".gif", ".hif", ".ico",
+    ".jfif", ".jp2", ".jpe", ".jxl", ".nef", ".pdf", ".pgm", ".pnm", ".ppm", ".psd", ".raw",
+    ".svg", ".tga",
+}  # fmt: skip
+"""Names of pictures that are not written here: nobody means a folder by them."""
+_ELSEWHERE: Final = {
+    "base": "Choose it with --preset NAME",
+    "style": "Choose it with --style IMAGE",
+    "description": "It makes no difference to a picture",
+}
+"""Keys of a preset's file that `--set` leaves alone."""
+_LONGEST_INT: Final = 18  # digits, as in YAML
+_OF_THE_PHOTO: Final = (InputError, OutputError, RenderError)
+"""What one photo fails by alone; another error would meet all the others too."""
 _ERRORS: Final[Mapping[FailureKind, type[StylewatchError]]] = {
     FailureKind.BAD_INPUT: InputError,
     FailureKind.CHANGED: InputChangedError,
@@ -65,6 +81,8 @@ class Task:
     preset: Preset
     target: Path
     """The result's name without its extension."""
+    extension: str = ""
+    """Of the very name that was asked for, with the dot; else it is the format's usual one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,32 +107,27 @@ class Painted:
 
 
 def choose_presets(
-    presets: Presets, names: Sequence[str], styles: Sequence[Path], overrides: Mapping[str, Any]
+    names: Sequence[str], styles: Sequence[Path], overrides: Mapping[str, Any]
 ) -> list[Preset]:
     """The presets that a command line asks for: by name, by file, or for style images given."""
     for image in styles:
-        if not image.is_file():
+        if not os.path.isfile(image):  # noqa: PTH113  (pathlib's raises for a name that is too long)
             raise UsageError("no such style image", received=str(image), remedy="Check its path")
-    chosen = [_by_name(presets, name) for name in names or (["painting"] if styles else [])]
+    found = [find_preset(name) for name in names or (["painting"] if styles else [])]
+    chosen = [presets[name] for presets, name in found]
     if not chosen:
-        known = ", ".join(presets)
+        known = ", ".join(known_presets())
         raise UsageError(
             "no style", expected="--preset NAME or --style IMAGE", remedy=f"Presets: {known}"
         )
     if styles:
         chosen = [_in_style_of(image, preset) for preset in chosen for image in styles]
+    chosen = [overridden(preset, overrides) for preset in chosen]
     for preset in chosen:
         if not preset.style and preset.effect == Preset.effect:
             remedy = "Add --style IMAGE, or choose a preset that has one"
             raise UsageError(f"the preset {preset.name!r} has no style image", remedy=remedy)
-    return [overridden(preset, overrides) for preset in chosen]
-
-
-def _by_name(presets: Presets, name: str) -> Preset:
-    file = Path(name).expanduser()
-    if file.suffix in {".yaml", ".yml"}:
-        return presets.with_first(file.absolute())[file.stem]
-    return presets[name]
+    return chosen
 
 
 def _in_style_of(image: Path, preset: Preset) -> Preset:
@@ -123,45 +136,64 @@ def _in_style_of(image: Path, preset: Preset) -> Preset:
 
 
 def overridden(preset: Preset, overrides: Mapping[str, Any]) -> Preset:
-    """The preset with other values for some of its keys, checked as a preset's file is."""
-    checked = validate(PresetFile, YamlFile(None, dict(overrides), kind=PresetError))
-    settings = {
-        one.name: getattr(checked, one.name)
-        for one in fields(StyleSettings)
-        if one.name in overrides
-    }
-    output = {key: getattr(checked.output, key) for key in overrides.get("output", {})}
-    changed = replace(
-        preset,
-        settings=replace(preset.settings, **settings),
-        output=replace(preset.output, **output),
-    )
-    return replace(changed, digest=digest(changed))
+    """The preset with other values for some of its keys, checked as a preset's file is.
+
+    `style_layers.block1_conv1` is one value of that mapping, whose others stay.
+    """
+    said: dict[str, Any] = {}
+    for key, value in overrides.items():
+        outer, dot, inner = key.partition(".")
+        before = said.get(outer, getattr(preset.settings, outer, None))
+        others = before if isinstance(before, Mapping) else {}
+        said[outer] = {**others, inner: value} if dot else value
+    return changed(preset, said)
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """`KEY=VALUE`, `output.quality=80`: values are JSON where they can be read so, else text."""
+    """`KEY=VALUE`, `output.quality=80`: values are JSON where they can be read so, else text.
+
+    Of the same key the last one holds.
+    """
     values: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
-        if not key or not equals:
+        key = key.strip()
+        outer = key.partition(".")[0]
+        if not equals or not all(key.split(".")):
             raise UsageError("wrong --set", expected="KEY=VALUE", received=pair)
-        *outer, name = key.strip().split(".")
-        inner = values
-        for part in outer:
-            inner = inner.setdefault(part, {})
-        try:
-            inner[name] = json.loads(text)
-        except ValueError:
-            inner[name] = text.strip()
+        if outer in _ELSEWHERE:
+            raise UsageError(f"--set can't change `{outer}`", remedy=_ELSEWHERE[outer])
+        if outer != key and not isinstance(values.get(outer, {}), dict):
+            problem = f"--set {key} needs a mapping in `{outer}`"
+            raise UsageError(problem, received=shown(values[outer]))
+        values.pop(key, None)  # what comes later is later in the mapping too
+        values[key] = _value_of(text)
     return values
+
+
+def _value_of(text: str) -> Any:
+    try:
+        return json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
+    except (ValueError, RecursionError):
+        return text.strip()
+
+
+def _whole(text: str) -> float:
+    return int(text) if len(text) <= _LONGEST_INT else _finite(text)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise UsageError(f"{shown(text)} is not a finite number")
+    return number
 
 
 def engine_for(weights: str) -> EngineSettings:
     """The engine's settings; only unnamed weights may fall back to the built-in features."""
     if not weights:
         return EngineSettings()
-    if weights != "imagenet" and not Path(weights).is_file():
+    if weights != "imagenet" and not os.path.isfile(weights):  # noqa: PTH113  (as above)
         raise WeightsError(
             "no such weights file",
             received=weights,
@@ -173,7 +205,7 @@ def engine_for(weights: str) -> EngineSettings:
 def plan(photos: Sequence[Path], presets: Sequence[Preset], output: Path) -> list[Task]:
     """What to paint and where to; `output` is a folder, or the one result's own name."""
     suffix = output.suffix.lower()
-    if suffix in FORMATS and not output.is_dir():
+    if suffix in {*FORMATS, *_OTHER_PICTURES} and not os.path.isdir(output):  # noqa: PTH112  (as above)
         return [_single(photos, presets, output)]
     pairs = [(photo, preset) for photo in photos for preset in presets]
     return [
@@ -189,21 +221,25 @@ def _name(photo: Path, preset: Preset) -> Path:
 
 
 def _single(photos: Sequence[Path], presets: Sequence[Preset], output: Path) -> Task:
+    if output.suffix.lower() not in FORMATS:
+        problem, known = "pictures can't be written in this format", ", ".join(FORMATS)
+        raise UsageError(problem, expected=f"a folder, or a name in {known}", received=str(output))
     if len(photos) * len(presets) != 1:
         received = f"{output} for {len(photos) * len(presets)} pictures"
         raise UsageError("-o names one picture", expected="a folder", received=received)
-    if output.exists():
+    if os.path.lexists(output):
         remedy = "Choose another name, or a folder"
         raise OutputError(f"{output} already exists and is not overwritten", remedy=remedy)
-    format_ = FORMATS[output.suffix.lower()]
-    preset = overridden(presets[0], {"output": {"format": format_}})
-    return Task(number=1, photo=photos[0], preset=preset, target=output.with_suffix(""))
+    preset = overridden(presets[0], {"output.format": FORMATS[output.suffix.lower()]})
+    target, extension = output.with_suffix(""), output.suffix
+    return Task(number=1, photo=photos[0], preset=preset, target=target, extension=extension)
 
 
 def paint(task: Task, engine: EngineSettings, on_event: Callable[[Event], None]) -> Painted:
-    """Paint one picture and put it in its place; a `StylewatchError` says why there is none."""
-    from stylewatch.folders.outputs import publish
-    from stylewatch.jobs.worker import run_job
+    """Paint one picture and put it in its place; a `StylewatchError` says why there is none.
+
+    That the photo failed is told as an event, unless the error is not the photo's.
+    """
 
     def told(kind: Any, message: str = "", **more: Any) -> None:
         on_event(
@@ -217,22 +253,40 @@ def paint(task: Task, engine: EngineSettings, on_event: Callable[[Event], None])
             )
         )
 
-    def report(step: Step) -> None:
-        told("progress", step=step)
-
     told("running", f"{task.photo} → {task.preset.name}")
     try:
-        outcome = run_job(_request(task), engine, report=report)
-        if isinstance(outcome, Failure):
-            raise error_of(outcome)
-        output = publish(outcome.temporary, task.target, outcome.extension)
-    except StylewatchError as error:
+        painted = _paint(task, engine, lambda step: told("progress", step=step))
+    except _OF_THE_PHOTO as error:
         told("failed", _about(task.photo, error), reason=error.reason)
         raise
-    seconds = f"{outcome.seconds:.1f} s"
-    note = f" ({outcome.note})" if outcome.note else ""
-    told("done", f"{output} in {seconds}{note}", output=str(output), seconds=outcome.seconds)
+    output, seconds, note = painted.output, painted.rendered.seconds, painted.rendered.note
+    message = f"{output} in {seconds:.1f} s" + (f" ({note})" if note else "")
+    told("done", message, output=str(output), seconds=seconds)
+    return painted
+
+
+def _paint(task: Task, engine: EngineSettings, report: Callable[[Step], None]) -> Painted:
+    """Paint it, wherever it is told; what nobody has foreseen is this photo's own error too."""
+    from stylewatch.folders.outputs import publish
+    from stylewatch.jobs.worker import run_job
+
+    request = _request(task)
+    try:
+        outcome = run_job(request, engine, report=report)
+    except Exception as error:
+        traceback.print_exc()  # goes where everything goes that libraries say
+        raise _unexpected(error) from error
+    if isinstance(outcome, Failure):
+        raise error_of(outcome)
+    extension = task.extension or outcome.extension
+    output = publish(outcome.temporary, task.target, extension)
     return Painted(task=task, output=output, rendered=outcome)
+
+
+def _unexpected(error: Exception) -> RenderError:
+    what = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    remedy = "The whole traceback is in `chatter.log` in the state folder"
+    return RenderError(what, remedy=remedy, reason="error")
 
 
 def _about(photo: Path, error: StylewatchError) -> str:
@@ -242,11 +296,11 @@ def _about(photo: Path, error: StylewatchError) -> str:
 def paint_all(
     tasks: Sequence[Task], engine: EngineSettings, on_event: Callable[[Event], None]
 ) -> Iterator[Painted | StylewatchError]:
-    """Paint one after the other; what one photo can't help, it alone fails by."""
+    """Paint one after the other; a photo that can't be painted fails alone."""
     for task in tasks:
         try:
             yield paint(task, engine, on_event)
-        except (InputError, OutputError, RenderError) as error:
+        except _OF_THE_PHOTO as error:
             yield error
 
 

@@ -53,10 +53,8 @@ def demo(
       stylewatch demo --preset ink -o ~/Desktop
     """
     from stylewatch.app.paint import choose_presets, engine_for, plan
-    from stylewatch.settings.presets import known_presets
 
-    overrides = {"features": features} if features else {}
-    chosen = choose_presets(known_presets(), [preset], [], overrides)
+    chosen = choose_presets([preset], [], {"features": features} if features else {})
     paint_and_tell(plan([DEMO_PHOTO], chosen, output), engine_for(weights), as_json=as_json)
 
 
@@ -88,17 +86,20 @@ def apply(
         list[str] | None,
         typer.Option(
             "--set", metavar="KEY=VALUE", rich_help_panel=ENGINE,
-            help="Any key of a preset: --set strength=30 --set output.quality=80. Repeatable.",
+            help="Any key of a preset but base, style and description: strength=30, or "
+            "'evaluations=[80, 40]'. A dot means one value of a mapping, whose others stay: "
+            "output.quality=80, style_layers.block5_conv1=0. Repeatable.",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Paint photos here and now, without a daemon.
 
-    Makes a picture of each photo in each style, named PHOTO--PRESET, in the folder OUT (or, for
-    one picture, under the very name OUT). Nothing is ever overwritten. A photo that can't be
-    painted fails alone; the exit code is then 1, or, when none could be painted, tells why.
-    The paths of the results go to stdout.
+    Makes a picture of each photo in each style, named PHOTO--PRESET, in the folder OUT. For one
+    picture, OUT may be its very name, whose ending (.jpg, .png, .webp, .tif, .heic) decides the
+    format. Nothing is ever overwritten. A photo that can't be painted fails alone; the exit code
+    is then 1, or, when none could be painted, tells why. The path of each result goes to stdout
+    as soon as it is there.
 
     Examples:
       stylewatch apply beach.jpg --preset nocturne
@@ -107,16 +108,12 @@ def apply(
       stylewatch apply beach.jpg -p nocturne --set strength=30 --set colour=photo
     """
     from stylewatch.app.paint import choose_presets, engine_for, parse_settings, plan
-    from stylewatch.settings.presets import known_presets
 
-    overrides = parse_settings(settings or [])
-    if max_side is not None:
-        overrides["max_side"] = int(max_side) if max_side.isdigit() else max_side
+    sides = [] if max_side is None else [f"max_side={max_side}"]
+    overrides = parse_settings([*(settings or []), *sides])
     named = {"features": features, "precision": precision, "optimizer": optimizer}
     overrides |= {key: value for key, value in named.items() if value is not None}
-    tasks = plan(
-        photos, choose_presets(known_presets(), preset or [], style or [], overrides), output
-    )
+    tasks = plan(photos, choose_presets(preset or [], style or [], overrides), output)
     paint_and_tell(tasks, engine_for(weights), as_json=as_json)
 
 
@@ -126,23 +123,24 @@ def paint_and_tell(tasks: "Sequence[Task]", engine: EngineSettings, *, as_json: 
     from stylewatch.faces.console import open_bars
     from stylewatch.faces.terminal import on_signals
 
+    painted: list[Painted] = []
     errors: list[StylewatchError] = []
-    with (
-        on_signals(_interrupt),
-        open_bars(log_format=Asked.log_format, chatter=chatter()) as console,
-    ):
-        painted: list[Painted] = []
-        for result in paint_all(tasks, engine, console):
-            if isinstance(result, StylewatchError):
-                errors.append(result)
-            else:
+    try:
+        with (
+            on_signals(_interrupt),
+            open_bars(log_format=Asked.log_format, chatter=chatter()) as console,
+        ):
+            for result in paint_all(tasks, engine, console):
+                if isinstance(result, StylewatchError):
+                    errors.append(result)
+                    continue
                 painted.append(result)
-    for one in painted:
-        if not as_json:
-            say_path(one.output)
-    if as_json:
-        answer([one.as_dict() for one in painted], "", as_json=True)
-    elif painted:
+                if not as_json:
+                    say_path(result.output)
+    finally:  # what is there is told, also when the next one ends it all
+        if as_json:
+            answer([one.as_dict() for one in painted], "", as_json=True)
+    if painted and not as_json:
         used = dict.fromkeys(one.rendered.facts.get("features", "") for one in painted)
         typer.echo(f"painted with {' and '.join(used)}", err=True)
     if errors:

@@ -41,15 +41,15 @@ def presets_list(*, as_json: Json = False) -> None:
 
 @command(app, "show")
 def presets_show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A preset's name.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A preset, or its YAML file.")],
     *,
     as_json: Json = False,
 ) -> None:
     """Show every value of a preset, and which file it comes from."""
     from stylewatch.faces.lines import jsonable, visible
-    from stylewatch.settings.presets import known_presets
+    from stylewatch.settings.presets import find_preset
 
-    presets = known_presets()
+    presets, name = find_preset(name)
     rows = presets.explain(name)
     lines = [f"# {visible(presets.origin(name))}"]
     for row in rows:
@@ -105,10 +105,9 @@ def presets_preview(
       stylewatch presets preview ./mine.yaml beach.jpg --side 384
     """
     from stylewatch.app.paint import choose_presets, engine_for, plan
-    from stylewatch.settings.presets import known_presets
 
     overrides: dict[str, Any] = {"max_side": side} | ({"features": features} if features else {})
-    [preset] = choose_presets(known_presets(), [name], [], overrides)
+    [preset] = choose_presets([name], [], overrides)
     preset = replace(preset, name=f"{preset.name}-preview")
     paint_and_tell(
         plan([photo or DEMO_PHOTO], [preset], output), engine_for(weights), as_json=False

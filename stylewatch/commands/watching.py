@@ -1,6 +1,7 @@
 """Commands that watch folders: watch, run, and init, which makes some to watch."""
 # ruff: noqa: PLC0415  (what a command needs is imported when it runs)
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,8 +43,9 @@ def watch(
 
     Photos that are in IN already and those that arrive are painted into OUT, sub-folders
     mirrored. A photo in a sub-folder named after a preset is painted in that one. What was
-    painted is remembered: a new start does nothing twice. To watch several folders at once, use a
-    config and `run`, or give each its own --state.
+    painted is remembered: a new start does nothing twice. A preset that is given as a file brings
+    along those that lie beside it. To watch several folders at once, use a config and `run`, or
+    give each its own --state.
 
     Examples:
       stylewatch watch ~/Pictures/in ~/Pictures/out --preset nocturne
@@ -51,6 +53,7 @@ def watch(
     """
     from stylewatch.app.paint import engine_for
     from stylewatch.settings.config import watch_config
+    from stylewatch.settings.presets import as_config_names
 
     if not input_dir.is_dir():
         raise UsageError("no such folder to watch", received=str(input_dir), remedy="Make it first")
@@ -60,7 +63,9 @@ def watch(
         settings |= {"weights": engine.weights, "features": features or engine.features}
     if state is not None:
         settings["state_dir"] = str(state.expanduser().absolute())
-    names = preset or [DEFAULT_PRESET]
+    names, folders = as_config_names(preset or [DEFAULT_PRESET])
+    if folders:
+        settings["presets"] = [str(folder) for folder in folders]
     _serve(lambda: watch_config(input_dir, output, names, **settings))
 
 
@@ -105,19 +110,23 @@ def init(
       stylewatch init ~/paintings --preset ink
     """
     from stylewatch.faces.lines import short_path
-    from stylewatch.settings.config import CONFIG_NAME, load_config, user_config
+    from stylewatch.settings.config import CONFIG_NAME, load_config, user_config, watch_config
+    from stylewatch.settings.presets import absolute
     from stylewatch.settings.starter import default_config_text, make_folders, write_config
 
     file = (folder / CONFIG_NAME) if folder else user_config()
     places = ("in", "out") if folder else ("~/Pictures/stylewatch/in", "~/Pictures/stylewatch/out")
+    if not os.path.lexists(file):  # what is wrong with it is told before anything is written
+        watched, output = (absolute(Path(place), file.parent) for place in places)
+        watch_config(watched, output, [preset])
     if write_config(file, default_config_text(*places, preset)):
         typer.echo(f"wrote {short_path(file)}", err=True)
     else:
         typer.echo(f"kept {short_path(file)}, which was there already", err=True)
     config = load_config(file)
-    for watched in config.folders:
-        make_folders(watched, config.presets)
-        typer.echo(f"drop photos into {short_path(watched.input)}", err=True)
+    for one in config.folders:
+        make_folders(one, config.presets)
+        typer.echo(f"drop photos into {short_path(one.input)}", err=True)
     say_path(file)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stylewatch.domain import Identity, OutputSettings, Preset, StyleImage, StyleSettings
-from stylewatch.errors import ConfigError, PresetError
+from stylewatch.errors import ConfigError, PresetError, UsageError
 from stylewatch.settings.yamlfile import (
     KeyPath,
     YamlFile,
@@ -31,12 +31,15 @@ from stylewatch.settings.yamlfile import (
 DEFAULT_BASE = "painting"
 DEFAULT_EFFECT = Preset.effect
 SETTINGS = tuple(setting.name for setting in fields(StyleSettings))
+OUTPUT = {f"output.{setting.name}": setting.name for setting in fields(OutputSettings)}
+"""The keys of `output`, as `presets show` and `--set` name them."""
 LAYERS = tuple(
     f"block{block}_conv{conv}"
     for block, convs in enumerate((2, 2, 4, 4, 4), start=1)
     for conv in range(1, convs + 1)
 )
 """VGG19's convolutions: what `content_layers` and `style_layers` choose from."""
+_SUFFIXES = {".yaml", ".yml"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +56,7 @@ class PresetFile(StyleSettings):
     effect: str = DEFAULT_EFFECT
     """What paints: `style-transfer`, or an effect that another package brings."""
     output: OutputSettings = field(default_factory=OutputSettings)
-    """How a result is written."""
+    """How a result is written; what is left out here comes from the base, key by key."""
 
 
 class Explained(NamedTuple):
@@ -67,7 +70,7 @@ class Explained(NamedTuple):
 
 @dataclass(frozen=True)
 class _Layer:
-    """One file of a preset's chain of bases: only what it says itself, paths made absolute."""
+    """One file of a preset's chain of bases: only what it says itself, as `_values` gives it."""
 
     source: YamlFile
     file: Path
@@ -100,6 +103,11 @@ class Presets:
             files[file.stem] = (*files.get(file.stem, ()), file)
         return cls(files)
 
+    @classmethod
+    def around(cls, file: Path, dirs: Iterable[Path] = ()) -> "Presets":
+        """What one preset's file is read among: itself, the presets beside it, then as `load`."""
+        return cls.load([file.parent, *dirs]).with_first(file)
+
     def with_first(self, file: Path) -> "Presets":
         """These presets, with `file` before all others of its name."""
         others = (other for other in self._files.get(file.stem, ()) if other != file)
@@ -121,15 +129,14 @@ class Presets:
         """The preset, resolved. A `PresetError` says what is wrong with it, or that it is none."""
         chain = self._chain(self.origin(name))
         values = {key: value for layer in reversed(chain) for key, value in layer.values.items()}
-        preset = Preset(
-            name=name,
-            description=chain[0].values.get("description", ""),
-            effect=values.get("effect", DEFAULT_EFFECT),
-            style=values.get("style", ()),
-            settings=StyleSettings(**{key: values[key] for key in SETTINGS if key in values}),
-            output=values.get("output", OutputSettings()),
-        )
-        _check_images(preset, chain)
+        described = Preset(name=name, description=chain[0].values.get("description", ""))
+        preset = _with(described, values)
+        errors = []
+        for keys, error in _bad_images(preset):
+            owner = next((layer for layer in chain if keys[0] in layer.values), chain[0])
+            errors.append(_image_error(owner.source, keys, error))
+        if errors:
+            raise_first(errors)
         return replace(preset, digest=digest(preset))
 
     def sorted_out(self) -> tuple[dict[str, Preset], dict[str, PresetError]]:
@@ -154,8 +161,9 @@ class Presets:
         """Every value of a preset with the preset and file that set it, for `presets show`."""
         preset, chain = self[name], self._chain(self.origin(name))
         values: dict[str, Any] = {"description": preset.description, "style": preset.style}
-        values |= {"effect": preset.effect, "output": preset.output}
+        values |= {"effect": preset.effect}
         values |= {key: getattr(preset.settings, key) for key in SETTINGS}
+        values |= {key: getattr(preset.output, name) for key, name in OUTPUT.items()}
         owners = {key: layer for layer in reversed(chain) for key in layer.values}
         return tuple(
             Explained(key, value, owners[key].name, owners[key].file)
@@ -195,12 +203,23 @@ class Presets:
 def check(file: Path, dirs: Iterable[Path] = ()) -> list[ConfigError]:
     """Everything that is wrong with one preset file; its bases are looked for beside it first."""
     file = file.absolute()
-    presets = Presets.load([file.parent, *dirs])
     try:
-        presets.with_first(file)[file.stem]
+        _ = Presets.around(file, dirs)[file.stem]
     except PresetError as error:
         return [error, *error.others]
     return []
+
+
+def changed(preset: Preset, said: Mapping[str, Any]) -> Preset:
+    """The preset with what is `said` instead, checked as a file of its own with that base is.
+
+    Paths are relative to the working folder.
+    """
+    source = YamlFile(None, dict(said), kind=PresetError)
+    preset = _with(preset, _values(source, Path.cwd()))
+    if errors := [_image_error(source, keys, error) for keys, error in _bad_images(preset)]:
+        raise_first(errors)
+    return replace(preset, digest=digest(preset))
 
 
 def preset_schema() -> dict[str, Any]:
@@ -228,6 +247,42 @@ def user_presets_dir() -> Path:
 def known_presets() -> Presets:
     """One's own presets and the shipped ones."""
     return Presets.load([user_presets_dir()])
+
+
+def find_preset(called: str) -> tuple[Presets, str]:
+    """The presets among which one is looked for that a person calls so, and its name among them.
+
+    It is called by its name, or by the path of its YAML file.
+    """
+    if not _is_path(called):
+        return known_presets(), called
+    file = absolute(Path(called), Path.cwd())
+    return Presets.around(file, [user_presets_dir()]), file.stem
+
+
+def as_config_names(called: Sequence[str]) -> tuple[list[str], list[Path]]:
+    """Presets that a person calls so, in a config's words: names, and the folders to look in.
+
+    Each is without fault.
+    """
+    files: list[Path] = []
+    for one in called:
+        presets, name = find_preset(one)
+        _ = presets[name]
+        files.append(presets.origin(name))
+    pairs = zip(called, files, strict=True)
+    folders = [file.parent for one, file in pairs if _is_path(one)]
+    together = Presets.load([*folders, user_presets_dir()])
+    for file in files:
+        other = together.origin(file.stem)
+        if not file.samefile(other):
+            problem, remedy = f"two presets are called {file.stem!r}", "Rename one of the files"
+            raise UsageError(problem, received=f"{other} and {file}", remedy=remedy)
+    return [file.stem for file in files], folders
+
+
+def _is_path(called: str) -> bool:
+    return Path(called).suffix in _SUFFIXES
 
 
 def absolute(path: Path, folder: Path) -> Path:
@@ -271,11 +326,16 @@ def _yaml_files(folder: Path) -> list[Path]:
         problem = f"the presets folder can't be read: {error.strerror}"
         raise PresetError(problem, file=folder) from None
     visible = (f for f in files if f.name.isprintable() and not f.name.startswith("."))
-    return [file for file in visible if file.suffix in {".yaml", ".yml"}]
+    return [file for file in visible if file.suffix in _SUFFIXES]
 
 
 def _read_layer(file: Path) -> _Layer:
     source = load_yaml(file, PresetError)
+    return _Layer(source, file, _values(source, file.parent))
+
+
+def _values(source: YamlFile, folder: Path) -> dict[str, Any]:
+    """What a file says, checked, with paths absolute and `output` key by key: `output.quality`."""
     if "style" in source.data:
         source = replace(source, data=source.data | {"style": _images(source)})
     checked = validate(PresetFile, source)
@@ -283,10 +343,26 @@ def _read_layer(file: Path) -> _Layer:
     if errors := [*_layer_errors(source, values), *_effect_errors(source, values)]:
         raise_first(errors)
     if "style" in values:
-        values["style"] = tuple(_placed(style, file.parent) for style in checked.style)
+        values["style"] = tuple(_placed(style, folder) for style in checked.style)
     if isinstance(checked.init, Path):
-        values["init"] = absolute(checked.init, file.parent)
-    return _Layer(source, file, values)
+        values["init"] = absolute(checked.init, folder)
+    values.pop("output", None)
+    said = source.data.get("output", {})
+    output = {key: getattr(checked.output, name) for key, name in OUTPUT.items() if name in said}
+    return values | output
+
+
+def _with(preset: Preset, values: Mapping[str, Any]) -> Preset:
+    """The preset with these values, as `_values` gives them, instead of its own."""
+    settings = {key: values[key] for key in SETTINGS if key in values}
+    output = {name: values[key] for key, name in OUTPUT.items() if key in values}
+    return replace(
+        preset,
+        effect=values.get("effect", preset.effect),
+        style=values.get("style", preset.style),
+        settings=replace(preset.settings, **settings),
+        output=replace(preset.output, **output),
+    )
 
 
 def _images(source: YamlFile) -> list[Any]:
@@ -330,29 +406,27 @@ def _effect_errors(source: YamlFile, values: Mapping[str, Any]) -> Iterator[Conf
             yield source.error(("effect",), f"unknown effect {effect!r}", remedy=remedy)
 
 
-def _check_images(preset: Preset, chain: Sequence[_Layer]) -> None:
+def _bad_images(preset: Preset) -> Iterator[tuple[KeyPath, OSError]]:
+    """The images that can't be used, with the keys they stand at."""
     images: list[tuple[KeyPath, object]] = [(("init",), preset.settings.init)]
     for number, style in enumerate(preset.style):
         images += [
             (("style", number, "image"), style.image),
             (("style", number, "mask"), style.mask),
         ]
-    errors = []
     for keys, path in images:
         try:
             _ = isinstance(path, Path) and _hash(path)
         except OSError as error:
-            owner = next((layer for layer in chain if keys[0] in layer.values), chain[0])
-            errors.append(_image_error(owner.source, keys, error))
-    if errors:
-        raise_first(errors)
+            yield keys, error
 
 
 def _image_error(source: YamlFile, keys: KeyPath, error: OSError) -> ConfigError:
     what = {"image": "style image", "mask": "mask", "init": "image to start from"}[str(keys[-1])]
     written = next((keys[:n] for n in (3, 2, 1) if keys[:n] in source.marks), keys[:1])
     problem = f"the {what} can't be used: {error.strerror}"
-    remedy = "A path is relative to the folder of the preset's file"
+    where = "the folder of the preset's file" if source.path else "the working folder"
+    remedy = f"A path is relative to {where}"
     if keys == ("init",):
         remedy += "; without an image: content or noise"
     received = repr(str(error.filename))
