@@ -1,14 +1,16 @@
 """Photos in and out: every format and mode, upright, with EXIF and profile; and bad bytes."""
 
+import errno
 import io
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
 from stylewatch.engine import images
 from stylewatch.errors import InputError
@@ -111,12 +113,313 @@ def test_alpha_is_kept(form):
     picture = read(encoded(gradient(mode="RGBA")))
     alpha = np.zeros((48, 64), np.float32)
     alpha[:, 32:] = 255
-    from dataclasses import replace
-
     result = images.write_picture(
         replace(picture, alpha=alpha), format=form, quality=90, keep_gps=True, facts={}
     )
     assert np.abs(read(result).alpha - alpha).mean() < 3
+
+
+TIFF_MODES = ["1", "L", "LA", "P", "PA", "RGB", "RGBX", "RGBA", "CMYK", "YCbCr", "LAB", "I", "I;16", "I;16B", "F"]  # fmt: skip
+
+
+def tiff_picture(mode):
+    if mode.startswith("I"):
+        values = np.linspace(0, 65535, 64 * 48).reshape(48, 64)
+        return Image.fromarray(values.astype({"I": "<i4", "I;16": "<u2", "I;16B": ">u2"}[mode]))
+    if mode == "F":
+        return Image.fromarray(np.linspace(0, 1, 64 * 48, dtype=np.float32).reshape(48, 64))
+    if mode == "LAB":
+        profiles = (ImageCms.createProfile(name) for name in ("sRGB", "LAB"))
+        return ImageCms.profileToProfile(gradient(), *profiles, outputMode="LAB")
+    return gradient(mode="P").convert("PA") if mode == "PA" else gradient(mode=mode)
+
+
+def planar_tiff():
+    """Red, green and blue in strips of their own, as no one writes it any more but some have it."""
+    pixels = np.asarray(gradient())
+    planes = [pixels[..., band].tobytes() for band in range(3)]
+    entries = [
+        (256, 4, 1, 64), (257, 4, 1, 48), (258, 3, 3, 8), (259, 3, 1, 1), (262, 3, 1, 2),
+        (273, 4, 3, 14), (277, 3, 1, 3), (278, 4, 1, 48), (279, 4, 3, 26), (284, 3, 1, 2),
+    ]  # fmt: skip
+    start = 38
+    after = start + sum(map(len, planes))
+    return b"".join([
+        struct.pack("<2sHI3H", b"II", 42, after, 8, 8, 8),
+        struct.pack("<3I", *(start + 64 * 48 * band for band in range(3))),
+        struct.pack("<3I", *map(len, planes)),
+        *planes,
+        struct.pack("<H", len(entries)),
+        *(struct.pack("<HHII", *entry) for entry in entries),
+        bytes(4),
+    ])  # fmt: skip
+
+
+def unchanged(data, form):
+    """Reads a photo and writes it as if it had been painted just as it is."""
+    picture = read(data)
+    wanted = images.output_format(form, picture).name
+    result = images.write_picture(picture, format=wanted, quality=95, keep_gps=True, facts={})
+    return picture, read(result)
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate"])
+@pytest.mark.parametrize("mode", TIFF_MODES)
+def test_a_tiff_of_any_mode_comes_back_as_the_same_picture(mode, compression):
+    data = encoded(tiff_picture(mode), "TIFF", compression=compression)
+    photo, result = unchanged(data, "same")
+    np.testing.assert_array_equal(result.rgb, np.rint(photo.rgb))
+    if photo.alpha is not None:
+        np.testing.assert_array_equal(result.alpha, photo.alpha)
+    if not mode.startswith(("1", "I", "F")):
+        assert np.abs(photo.rgb - np.asarray(gradient(), np.float32)).mean() < 75
+    for form in ("jpeg", "png"):
+        photo, result = unchanged(data, form)
+        assert result.rgb.shape == photo.rgb.shape
+
+
+def test_a_tiff_in_planes_comes_back_as_the_same_picture():
+    photo, result = unchanged(planar_tiff(), "same")
+    np.testing.assert_array_equal(photo.rgb, np.asarray(gradient(), np.float32))
+    np.testing.assert_array_equal(result.rgb, photo.rgb)
+    assert unchanged(planar_tiff(), "jpeg")[1].rgb.shape == photo.rgb.shape
+
+
+PLACE = b"48,7.4074N"
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
+    b'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
+    b'xmlns:exif="http://ns.adobe.com/exif/1.0/" exif:GPSLatitude="' + PLACE + b'"/></rdf:RDF>'
+    b"</x:xmpmeta>"
+)
+
+
+def exif_with_the_place_in_every_corner():
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make], exif[ExifTags.Base.Model] = "Acme", "Acme X100"
+    exif[ExifTags.Base.XMLPacket] = XMP
+    exif[ExifTags.Base.IPTCNAA] = b"\x1c\x02\x5a\x00\x0a" + PLACE
+    exif[ExifTags.Base.ImageResources] = b"8BIM\x04\x04\0\0\0\0\0\x0a" + PLACE
+    exif[34737] = PLACE.decode()  # GeoTIFF
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] = b"Acme" + PLACE
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2026:05:01 10:00:00"
+    place = exif.get_ifd(ExifTags.IFD.GPSInfo)
+    place[ExifTags.GPS.GPSLatitudeRef] = "N"
+    place[ExifTags.GPS.GPSLatitude] = (48.0, 7.0, TiffImagePlugin.IFDRational(2_222_221, 50_021))
+    place[ExifTags.GPS.GPSAreaInformation] = PLACE
+    return exif.tobytes()
+
+
+EXIF = exif_with_the_place_in_every_corner()
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "HEIF"])
+def test_the_place_is_nowhere_in_a_result_that_must_not_tell_it(form):
+    images._register_heif()
+    more = {"xmp": XMP}
+    if form == "PNG":
+        text = PngImagePlugin.PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", XMP.decode())
+        text.add_text("Comment", PLACE.decode())
+        more = {"pnginfo": text}
+    data = encoded(gradient(), form, exif=EXIF, **more)
+    assert PLACE in data
+    for wanted in images.EXTENSIONS:
+        result, silent = (
+            images.write_picture(read(data), format=wanted, quality=90, keep_gps=keep, facts={})
+            for keep in (True, False)
+        )
+        assert (PLACE in result, PLACE in silent) == (True, False)
+        assert b"GPSLatitude" not in silent
+        for order in "<>":
+            assert struct.pack(f"{order}II", 2_222_221, 50_021) not in silent
+        with Image.open(io.BytesIO(silent)) as written:
+            exif = written.getexif()
+            assert ExifTags.IFD.GPSInfo not in exif
+            assert exif[ExifTags.Base.Model] == "Acme X100"
+            taken = exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal]
+            assert taken == "2026:05:01 10:00:00"
+
+
+@pytest.mark.parametrize("size", [60_000, 65_200, 65_450, 70_000, 3_000_000])
+@pytest.mark.parametrize("form", ["jpeg", "png", "webp", "tiff", "heic"])
+def test_exif_of_any_length_costs_no_photo(form, size):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "Acme"
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = b"x" * size
+    data = encoded(gradient(), "PNG", exif=exif)
+    result = images.write_picture(
+        read(data), format=form, quality=95, keep_gps=True, facts={"a": "b"}
+    )
+    assert read(result).rgb.shape == (48, 64, 3)
+    assert images.read_facts(result) == {"a": "b"}
+    if form != "jpeg":  # which has no room for more than 64 kB
+        assert images.probe(io.BytesIO(result)).camera == "Acme"
+
+
+def test_what_has_no_room_in_any_format_is_said_not_hidden():
+    wide = images.Picture(np.zeros((1, 17_000, 3), np.float32))
+    with pytest.raises(ValueError, match="too large|16383|encoding"):
+        images.write_picture(wide, format="webp", quality=90, keep_gps=True, facts={})
+
+
+@pytest.mark.parametrize(
+    "resolution", [(0, 0), (1, 0), (0, 1), (1, 1000), (4_000_000_000, 1), (300, 1)]
+)
+@pytest.mark.parametrize("unit", [1, 2, 3])
+def test_a_resolution_that_makes_no_sense_is_dropped(resolution, unit):
+    value = TiffImagePlugin.IFDRational(*resolution)
+    data = encoded(gradient(), "TIFF", tiffinfo={282: value, 283: value, 296: unit})
+    sensible = resolution == (300, 1) and unit > 1
+    picture = read(data)
+    assert bool(picture.dpi) == sensible
+    for form in images.EXTENSIONS:
+        result = images.write_picture(picture, format=form, quality=90, keep_gps=True, facts={})
+        if sensible and form in {"jpeg", "png", "tiff"}:
+            assert read(result).dpi == pytest.approx(picture.dpi, abs=0.5)
+
+
+@given(st.one_of(st.none(), st.text(max_size=3), st.lists(st.floats(), max_size=3).map(tuple)))
+def test_only_two_finite_numbers_are_a_resolution(found):
+    dpi = images._sensible_dpi(found)
+    if dpi:
+        assert all(0.5 < value < 65536 for value in dpi)
+        assert len(found) == 2
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow's, about what it finds in there
+@given(
+    st.sampled_from(["JPEG", "PNG", "WEBP"]),
+    st.sampled_from(["jpeg", "tiff"]),
+    st.dictionaries(st.integers(6, len(EXIF) - 1), st.integers(0, 255), max_size=12),
+)
+def test_damaged_exif_is_no_damaged_photo(form, wanted, damage):
+    """Only the orientation, which may appear by chance, has its say on the pixels."""
+    exif = bytes(damage.get(place, byte) for place, byte in enumerate(EXIF))
+    data = encoded(gradient(48, 48), form, exif=exif, dpi=(72, 72), lossless=True, quality=100)
+    photo, result = unchanged(data, wanted)
+    np.testing.assert_allclose(photo.rgb.mean(), np.asarray(gradient(48, 48)).mean(), atol=2)
+    np.testing.assert_allclose(result.rgb.mean(), photo.rgb.mean(), atol=2)
+    images.probe(io.BytesIO(data))
+    images.read_facts(data)
+
+
+def test_what_is_sound_in_broken_exif_is_carried_and_turns_the_photo():
+    """Pillow can't write it anew: a unit that has no room in its tag, and a number for a word."""
+    place = TiffImagePlugin.ImageFileDirectory_v2(group=ExifTags.IFD.GPSInfo)
+    place.tagtype[ExifTags.GPS.GPSLatitudeRef] = 5  # RATIONAL
+    place[ExifTags.GPS.GPSLatitudeRef] = 48.5
+    place[ExifTags.GPS.GPSLongitudeRef] = "E"
+    ifd = TiffImagePlugin.ImageFileDirectory_v2()
+    ifd[ExifTags.Base.Orientation] = 6
+    ifd[ExifTags.Base.Model] = "X100"
+    ifd.tagtype[ExifTags.Base.ResolutionUnit] = 4  # LONG
+    ifd[ExifTags.Base.ResolutionUnit] = 70_000
+    ifd[ExifTags.IFD.GPSInfo] = 0
+    ifd[ExifTags.IFD.GPSInfo] = 8 + len(ifd.tobytes(8))
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + ifd.tobytes(8)
+    exif += place.tobytes(ifd[ExifTags.IFD.GPSInfo])
+    data = encoded(gradient(40, 24), "PNG", exif=exif)
+    with Image.open(io.BytesIO(data)) as image, pytest.raises(struct.error):
+        image.getexif().tobytes()
+    picture = read(data)
+    assert picture.rgb.shape == (40, 24, 3)
+    result = images.write_picture(picture, format="jpeg", quality=90, keep_gps=True, facts={})
+    with Image.open(io.BytesIO(result)) as written:
+        exif = written.getexif()
+        assert exif[ExifTags.Base.Model] == "X100"
+        assert ExifTags.Base.ResolutionUnit not in exif
+        assert exif.get_ifd(ExifTags.IFD.GPSInfo) == {ExifTags.GPS.GPSLongitudeRef: "E"}
+
+
+@pytest.mark.parametrize("tag", [ExifTags.Base.XMLPacket, ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo])
+def test_a_tiff_whose_metadata_are_of_a_strange_kind_is_painted(tag):
+    """XMP as text, and groups at places before the file's beginning."""
+    ifd = TiffImagePlugin.ImageFileDirectory_v2()
+    ifd.tagtype[tag] = 2 if tag == ExifTags.Base.XMLPacket else 9
+    ifd[tag] = XMP.decode() if tag == ExifTags.Base.XMLPacket else -5
+    data = encoded(gradient(), "TIFF", tiffinfo=ifd)
+    photo, result = unchanged(data, "same")
+    np.testing.assert_array_equal(photo.rgb, np.asarray(gradient(), np.float32))
+    np.testing.assert_array_equal(result.rgb, photo.rgb)
+
+
+def test_a_damaged_tiff_is_still_refused():
+    data = encoded(gradient(400, 300), "TIFF", compression="tiff_lzw")
+    middle = len(data) // 3
+    broken = data[:middle] + bytes(5000) + data[middle + 5000 :]
+    with pytest.raises(InputError) as caught:
+        read(broken)
+    assert caught.value.reason == "truncated"
+
+
+def profile(space, *tags):
+    """An ICC profile of nothing but these tags."""
+    at, table, bodies = 132 + 12 * len(tags), b"", b""
+    for name, body in tags:
+        table += struct.pack(">4sII", name, at + len(bodies), len(body))
+        bodies += body.ljust(-(-len(body) // 4) * 4, b"\0")
+    head = struct.pack(">I4sI4s4s4s12x4s", at + len(bodies), b"", 0x02100000, b"mntr", space, b"XYZ ", b"acsp")  # fmt: skip
+    head = head.ljust(68, b"\0") + struct.pack(">3I", 0xF6D6, 0x10000, 0xD32D)
+    return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + bodies
+
+
+def xyz(*values):
+    return struct.pack(">4s4x3i", b"XYZ ", *(round(value * 65536) for value in values))
+
+
+WHITE = (b"wtpt", xyz(0.9642, 1.0, 0.8249))
+LINEAR = struct.pack(">4s4xIH", b"curv", 1, 0x0100)
+LINEAR_GREY = profile(b"GRAY", WHITE, (b"kTRC", LINEAR))
+BLUE_FOR_RED = profile(
+    b"RGB ", WHITE,
+    *((name, LINEAR) for name in (b"rTRC", b"gTRC", b"bTRC")),
+    (b"bXYZ", xyz(0.4361, 0.2225, 0.0139)), (b"gXYZ", xyz(0.3851, 0.7169, 0.0971)),
+    (b"rXYZ", xyz(0.1431, 0.0606, 0.7141)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P", "RGBA"])
+def test_the_profile_of_colours_is_applied_in_every_mode(mode):
+    red = Image.new("RGB", (8, 8), (255, 0, 0)).convert(mode)
+    picture = read(encoded(red, "PNG", icc_profile=BLUE_FOR_RED))
+    np.testing.assert_allclose(picture.rgb[0, 0], (0, 0, 255), atol=3)
+    result = images.write_picture(picture, format="png", quality=90, keep_gps=True, facts={})
+    np.testing.assert_allclose(read(result).rgb, picture.rgb, atol=1)
+
+
+@pytest.mark.parametrize("icc", [LINEAR_GREY, BLUE_FOR_RED], ids=["grey", "colours"])
+@pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
+def test_the_profile_of_greys_is_applied_in_every_mode(mode, icc):
+    """Half of the light is 188 in sRGB."""
+    middle = Image.new("L", (8, 8), 128)
+    grey = (
+        Image.fromarray(np.full((8, 8), 128 * 257, np.uint16))
+        if mode == "I;16"
+        else middle.convert(mode)
+    )
+    picture = read(encoded(grey, "PNG", icc_profile=icc))
+    np.testing.assert_allclose(picture.rgb, 188, atol=1.5)
+
+
+def test_a_fine_grey_stays_fine_through_its_profile():
+    values = np.arange(32_000, 32_000 + 64 * 48).reshape(48, 64).astype(np.uint16)
+    picture = read(encoded(Image.fromarray(values), "PNG", icc_profile=LINEAR_GREY))
+    assert len(np.unique(picture.rgb)) > 2000
+
+
+def test_a_transparent_photo_stays_so_where_its_own_format_can_t_be_written():
+    see_through = gradient(mode="RGBA")
+    see_through.putalpha(
+        Image.linear_gradient("L").resize((64, 48)).point(lambda v: 255 * (v > 99))
+    )
+    data = encoded(see_through, "GIF")
+    picture = read(data)
+    assert images.output_format("same", picture).extension == ".png"
+    assert images.output_format("jpeg", picture).extension == ".jpg"
+    np.testing.assert_array_equal(unchanged(data, "same")[1].alpha, picture.alpha)
+    for form in ("GIF", "BMP"):
+        assert images.output_format("same", read(encoded(gradient(), form))).name == "jpeg"
 
 
 def png_of_size(width, height):
@@ -219,6 +522,24 @@ def test_matched_colours_have_the_photo_s_mean_and_covariance():
     np.testing.assert_allclose(np.cov(matched.T), np.cov(photo.reshape(-1, 3).T), atol=12)
 
 
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.integers(0, 255),
+)
+def test_colours_of_the_smallest_pictures_are_matched_too(style, photo, value):
+    """A single pixel, or one colour throughout, has no covariance."""
+    rng = np.random.default_rng(value)
+    one = rng.uniform(0, 255, (*style, 3)).astype(np.float32)
+    for other in (np.full((*photo, 3), value, np.float32), rng.uniform(0, 255, (*photo, 3))):
+        matched = images.match_colours(one, other)
+        assert matched.shape == one.shape
+        assert np.isfinite(matched).all()
+    np.testing.assert_allclose(
+        images.match_colours(one[:1, :1], one[:1, :1]), one[:1, :1], atol=1e-3
+    )
+
+
 def test_photo_colours_take_the_painting_s_luminance():
     rng = np.random.default_rng(0)
     painted, photo = (rng.uniform(90, 160, (8, 8, 3)).astype(np.float32) for _ in range(2))
@@ -240,3 +561,76 @@ def test_a_header_of_any_kind_is_probed_to_its_end():
     odd[ExifTags.Base.Orientation] = "upside down"
     words = b"Exif\0\0II*\0\x08\0\0\0" + odd.tobytes(8)
     assert images.probe(io.BytesIO(encoded(gradient(8, 6), "JPEG", exif=words))).width == 8
+
+
+def test_a_png_is_probed_without_its_pixels():
+    """Its EXIF may lie behind them; and of some there are more than any memory holds."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Model], exif[ExifTags.Base.Orientation] = "X100", 6
+    data = encoded(gradient(), "PNG", exif=exif)
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+    late = data[:start] + data[end:-12] + data[start:end] + data[-12:]
+    facts = images.probe(io.BytesIO(late))
+    assert (facts.width, facts.height, facts.camera) == (48, 64, "X100")
+    assert read(late).rgb.shape == (64, 48, 3)
+    huge = png_of_size(60_000, 60_000)
+    assert images.probe(io.BytesIO(huge)).width == 60_000
+    assert images.read_facts(huge) == {}
+
+
+class FailingDisk(io.BytesIO):
+    """A file whose disk gives no answer from some place on."""
+
+    def __init__(self, data, good):
+        super().__init__(data)
+        self.good = good
+
+    def read(self, size=-1):
+        end = len(self.getvalue()) if size is None or size < 0 else self.tell() + size
+        if end > self.good:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().read(size)
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow takes it for damage at some places, and warns of it
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF"])
+def test_a_disk_that_gives_no_answer_says_nothing_about_a_photo(form):
+    images._register_heif()
+    data = encoded(gradient(), form, exif=EXIF)
+    for look in (images.probe, images.structural_end):
+        answer = look(io.BytesIO(data))
+        for good in range(0, len(data), 7):
+            try:
+                found = look(FailingDisk(data, good))
+            except OSError as error:
+                found = error.errno
+            assert found in {errno.EIO, answer}
+    with pytest.raises(OSError, match="Input/output"):
+        images.probe(FailingDisk(data, 0))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        struct.pack("<2sHHHQ", b"II", 43, 8, 0, 1 << 62),
+        struct.pack("<2sHI", b"II", 42, 0xFFFFFFF0),
+        struct.pack("<2sHIHHHII", b"II", 42, 8, 1, 34665, 9, 1, 0x80000000),
+    ],
+    ids=["far away", "beyond", "before"],
+)
+def test_a_place_outside_of_its_file_is_the_photo_s_fault_not_the_disk_s(tmp_path, data):
+    file = tmp_path / "a.tif"
+    file.write_bytes(data)
+    with file.open("rb") as stream, pytest.raises(InputError):
+        images.probe(stream)
+
+
+@pytest.mark.parametrize("length", [1 << 40, 1 << 62, (1 << 64) - 1])
+def test_a_box_longer_than_any_file_is_not_there(tmp_path, length):
+    file = tmp_path / "a.heic"
+    file.write_bytes(
+        struct.pack(">I4s8s", 16, b"ftyp", b"heic") + struct.pack(">I4sQ", 1, b"mdat", length)
+    )
+    with file.open("rb") as stream:
+        assert images.structural_end(stream) is False

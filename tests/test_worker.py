@@ -23,8 +23,9 @@ from stylewatch.domain import (
     StyleSettings,
 )
 from stylewatch.effect import open_effect
-from stylewatch.engine.images import read_facts
-from stylewatch.errors import PresetError, WeightsError
+from stylewatch.engine.images import OutputFormat, Picture, read_facts
+from stylewatch.errors import PresetError, RenderError, WeightsError
+from stylewatch.jobs import worker
 from stylewatch.jobs.styletransfer import choose_network
 from stylewatch.jobs.worker import run_job
 from stylewatch.state.checkpoints import CheckpointFile
@@ -81,6 +82,53 @@ def test_the_output_format_is_the_preset_s_choice_and_the_photo_s_by_default(tmp
     assert run(request_for(photo, preset)).extension == ".png"
     webp = replace(preset, output=OutputSettings(format="webp"))
     assert run(request_for(photo, webp)).extension == ".webp"
+
+
+def test_limits_are_for_photos_not_for_results(tmp_path, preset):
+    photo = picture_file(tmp_path / "a.webp", form="WEBP", quality=1)
+    settings = replace(QUICK, max_side="photo", evaluations=(1,))
+    tiff = replace(preset, settings=settings, output=OutputSettings(format="tiff"))
+    limit = max(file.stat().st_size for file in (photo, preset.style[0].image))
+    outcome = run(request_for(photo, tiff), EngineSettings(max_bytes=limit))
+    assert isinstance(outcome, Rendered)
+    assert outcome.temporary.stat().st_size > limit
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\xff\xd8\xff\xe0 half a picture"])
+def test_a_result_that_can_t_be_opened_is_our_failure_and_leaves_nothing(tmp_path, content):
+    temporary = tmp_path / ".a--soft.jpg.7.sw-tmp"
+    temporary.write_bytes(content)
+    with pytest.raises(RenderError) as caught:
+        worker._check_opens(temporary)
+    assert caught.value.reason == "unreadable"
+    assert worker.failure_of(7, caught.value).kind is FailureKind.RENDER
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_result_that_its_format_can_t_hold_is_our_failure():
+    """WebP ends at 16383 pixels."""
+    wide = Picture(np.zeros((1, 16_400, 3), np.float32))
+    with pytest.raises(RenderError) as caught:
+        worker._encoded(wide, OutputFormat("webp", ".webp"), OutputSettings(), {})
+    failure = worker.failure_of(7, caught.value)
+    assert (failure.kind, failure.reason) == (FailureKind.RENDER, "encode")
+    assert failure.message.startswith("The result can't be encoded: received ")
+    assert "\n" not in failure.message
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "LA", "CMYK", "I;16"])
+def test_a_tiff_of_any_mode_is_painted_as_tiff(tmp_path, preset, mode):
+    photo = tmp_path / "a.tif"
+    grey = Image.linear_gradient("L").resize((64, 48))
+    if mode == "I;16":
+        Image.fromarray(np.asarray(grey, np.uint16) * 257).save(photo)
+    else:
+        grey.convert("RGB").convert(mode).save(photo)
+    outcome = run(request_for(photo, preset))
+    assert isinstance(outcome, Rendered)
+    assert outcome.extension == ".tif"
+    with Image.open(outcome.temporary) as image:
+        assert image.size == (48, 36)
 
 
 def test_a_photo_that_changed_after_it_was_queued_settles_again(tmp_path, preset):

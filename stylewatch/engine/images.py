@@ -4,6 +4,7 @@ Bytes in, bytes out: knows nothing of files, jobs or styles. Pillow decodes, an 
 decoders only, and only after the header has passed the limits.
 """
 
+import errno
 import io
 import json
 from collections.abc import Mapping
@@ -16,7 +17,6 @@ from PIL import (
     ExifTags,
     Image,
     ImageCms,
-    ImageOps,
     PngImagePlugin,
     TiffImagePlugin,
     UnidentifiedImageError,
@@ -39,6 +39,13 @@ EXTENSIONS: dict[str, str] = {
     "jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif", "heic": ".heic",
 }  # fmt: skip
 _KEEPS_ALPHA = {"png", "webp", "tiff", "heic"}
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+"""What makes a picture upright, by its EXIF orientation."""
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
@@ -81,6 +88,8 @@ def _open(stream: BinaryIO) -> Image.Image:
             expected="JPEG, PNG, WebP, TIFF, HEIC, BMP or GIF",
             reason="not-an-image",
         ) from error
+    except MemoryError:
+        raise
     except Exception as error:
         raise InputError(
             "The image's header is damaged", received=_line(error), reason="truncated"
@@ -89,6 +98,8 @@ def _open(stream: BinaryIO) -> Image.Image:
 
 def read_picture(data: bytes, *, max_pixels: int, max_side: int, max_bytes: int) -> Picture:
     """Decode a photo: upright, in sRGB, with what has to go back into the result.
+
+    Damage to what a photo carries is no damage to its pixels: it goes on without.
 
     Raises:
         InputError: empty, not an image, truncated, too large (said before decoding), animated.
@@ -99,24 +110,24 @@ def read_picture(data: bytes, *, max_pixels: int, max_side: int, max_bytes: int)
             received=str(len(data)), reason="too-large",
         )  # fmt: skip
     image = _open(io.BytesIO(data))
-    _check_size(image, max_pixels, max_side)
-    original = image.format or ""
+    original, mode = image.format or "", image.mode
     icc = image.info.get("icc_profile")
-    mode = image.mode
-    dpi = image.info.get("dpi")
     try:
+        _check_size(image, max_pixels, max_side)
+        if original == "TIFF":
+            _forget_broken_exif(image)
         image.load()
-        exif = image.info.get("exif") or (image.getexif().tobytes() or None)
-        upright = ImageOps.exif_transpose(image)
-    except InputError:
+        rgb, alpha = _pixels(_upright(image), icc)
+    except (InputError, MemoryError):
         raise
     except Exception as error:
         raise InputError(
             "The image is incomplete or damaged", received=_line(error),
             remedy="Copy it again from its source", reason="truncated",
         ) from error  # fmt: skip
-    rgb, alpha = _pixels(upright, icc)
-    return Picture(rgb, alpha, _FORMAT_OF.get(original, "jpeg"), exif, icc, dpi, mode)
+    form = _FORMAT_OF.get(original, "jpeg" if alpha is None else "png")
+    dpi = _sensible_dpi(image.info.get("dpi"))
+    return Picture(rgb, alpha, form, _exif_of(image), icc, dpi, mode)
 
 
 def _line(error: BaseException) -> str:
@@ -139,6 +150,43 @@ def _check_size(image: Image.Image, max_pixels: int, max_side: int) -> None:
         )  # fmt: skip
 
 
+def _forget_broken_exif(image: Image.Image) -> None:
+    """Lets Pillow decode a TIFF whose EXIF is broken: it looks at that between the pixels."""
+    if not isinstance(image.info.get("xmp", b""), bytes):
+        del image.info["xmp"]
+    exif = image.getexif()
+    for group in exif.keys() & _GROUPS:
+        try:
+            exif.get_ifd(group)
+        except Exception:  # noqa: BLE001  (whatever its bytes make Pillow raise)
+            del exif[group]
+
+
+def _exif_of(image: Image.Image) -> bytes | None:
+    try:
+        return image.info.get("exif") or image.getexif().tobytes() or None
+    except Exception:  # noqa: BLE001  (damaged EXIF is no damaged photo)
+        return None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF says; `ImageOps.exif_transpose` fails where that can't be written anew."""
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # noqa: BLE001  (damaged EXIF is no damaged photo)
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
+def _sensible_dpi(found: Any) -> tuple[float, float] | None:
+    """Dots per inch that every format can hold; TIFF may say 0/0, or 1 when it has none."""
+    try:
+        across, down = (float(value) for value in found)
+    except (TypeError, ValueError, ArithmeticError):
+        return None
+    return (across, down) if all(1 < value <= 65535 for value in (across, down)) else None
+
+
 def _pixels(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, np.ndarray | None]:
     """Pixels in sRGB, and alpha where there is any."""
     if image.mode.startswith("I") or image.mode == "F":
@@ -147,27 +195,43 @@ def _pixels(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, np.ndarr
             grey = grey / 257.0
         elif grey.max(initial=0.0) <= 1.0:
             grey = grey * 255.0
-        return np.repeat(np.clip(grey, 0, 255)[..., np.newaxis], 3, axis=-1), None
+        grey = _grey_to_srgb(np.clip(grey, 0, 255), icc)
+        return np.repeat(grey[..., np.newaxis], 3, axis=-1), None
     alpha = None
-    if "A" in image.getbands() or "transparency" in image.info:
-        image = image.convert("RGBA")
-        alpha = np.asarray(image.getchannel("A"), dtype=np.float32)
-        image = image.convert("RGB")
+    if image.has_transparency_data:
+        whole = image.convert("RGBA")
+        alpha = np.asarray(whole.getchannel("A"), dtype=np.float32)
+        image = whole.convert("L" if image.mode in {"L", "LA"} else "RGB")
     image = _to_srgb(image, icc)
     return np.asarray(image.convert("RGB"), dtype=np.float32), alpha
 
 
 def _to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
-    if not icc or image.mode not in {"RGB", "CMYK", "L"}:
+    if image.mode not in {"RGB", "CMYK", "L", "LAB"}:
+        image = image.convert("L" if image.mode == "1" else "RGB")
+    if not icc and image.mode != "LAB":
         return image
     try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        source = ImageCms.ImageCmsProfile(
+            ImageCms.createProfile("LAB") if image.mode == "LAB" else io.BytesIO(icc or b"")
+        )
+        if image.mode == "L" and source.profile.xcolor_space.strip() == "RGB":
+            image = image.convert("RGB")
         converted = ImageCms.profileToProfile(
             image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
         )
     except (ImageCms.PyCMSError, OSError, ValueError):  # a broken profile is no broken photo
         return image
     return converted or image
+
+
+def _grey_to_srgb(grey: np.ndarray, icc: bytes | None) -> np.ndarray:
+    """Fine shades of grey, 0…255, along the curve that a profile gives for the 256 coarse ones."""
+    if not icc:
+        return grey
+    shades = np.arange(256, dtype=np.uint8)
+    curve = np.asarray(_to_srgb(Image.fromarray(shades[np.newaxis]), icc).convert("L"))[0]
+    return np.asarray(np.interp(grey, shades, curve), dtype=np.float32)
 
 
 def write_picture(
@@ -183,21 +247,47 @@ def write_picture(
     JPEG is written without chroma subsampling: strokes are made of colour edges. A transparent
     photo becomes white there in JPEG, which has no alpha.
     """
+    image = _image_of(picture, keep_alpha=format in _KEEPS_ALPHA)
+    options = _options(picture, format, quality, facts)
+
+    def encoded(original: bytes | None) -> bytes:
+        stream = io.BytesIO()
+        exif = _exif(original, image.size, keep_gps, facts)
+        image.save(stream, "HEIF" if format == "heic" else format, exif=exif, **options)
+        return stream.getvalue()
+
+    try:
+        return encoded(picture.exif)
+    except MemoryError:
+        raise
+    except Exception:
+        if not picture.exif:
+            raise
+        return encoded(None)  # the photo's own is more than JPEG can hold, or strangely broken
+
+
+def _image_of(picture: Picture, *, keep_alpha: bool) -> Image.Image:
     image = Image.fromarray(np.clip(np.rint(picture.rgb), 0, 255).astype(np.uint8), "RGB")
-    if picture.alpha is not None:
-        alpha = Image.fromarray(np.clip(np.rint(picture.alpha), 0, 255).astype(np.uint8), "L")
-        if format in _KEEPS_ALPHA:
-            image.putalpha(alpha)
-        else:
-            white = Image.new("RGB", image.size, "white")
-            white.paste(image, mask=alpha)
-            image = white
-    options: dict[str, Any] = {"exif": _exif(picture.exif, image.size, keep_gps, facts)}
+    if picture.alpha is None:
+        return image
+    alpha = Image.fromarray(np.clip(np.rint(picture.alpha), 0, 255).astype(np.uint8), "L")
+    if keep_alpha:
+        image.putalpha(alpha)
+        return image
+    white = Image.new("RGB", image.size, "white")
+    white.paste(image, mask=alpha)
+    return white
+
+
+def _options(
+    picture: Picture, form: Format, quality: int, facts: Mapping[str, str]
+) -> dict[str, Any]:
+    options: dict[str, Any] = {}
     if picture.icc:
         options["icc_profile"] = _srgb_profile()
-    if picture.dpi and format in {"jpeg", "png", "tiff"}:
-        options["dpi"] = tuple(float(value) for value in picture.dpi)
-    match format:
+    if picture.dpi and form in {"jpeg", "png", "tiff"}:
+        options["dpi"] = picture.dpi
+    match form:
         case "jpeg":
             options |= {"quality": quality, "subsampling": 0, "optimize": True}
         case "webp":
@@ -207,9 +297,7 @@ def write_picture(
             options |= {"quality": quality, "chroma": 444}
         case "png":
             options |= {"pnginfo": _png_text(facts)}
-    stream = io.BytesIO()
-    image.save(stream, "HEIF" if format == "heic" else format.upper(), **options)
-    return stream.getvalue()
+    return options
 
 
 @cache
@@ -219,28 +307,78 @@ def _srgb_profile() -> bytes:
 
 _HISTORY = 0x9213  # EXIF "ImageHistory": what was done to the picture
 _SOFTWARE = 0x0131
+_GROUPS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+_NOT_CARRIED = frozenset({
+    # How the photo's own file lays out its pixels; a TIFF has that and its EXIF in one table.
+    254, 255, 256, 257, 258, 259, 262, 266,  # kind, size, bits, compression, meaning
+    273, 277, 278, 279, 284, 322, 323, 324, 325,  # strips, planes and tiles
+    280, 281, 290, 291, 301, 318, 319, 320, 336, 340, 341, 342,  # ranges, curves, palettes
+    292, 293, 317, 338, 339, 347,  # what its compression needs; other samples
+    297, 330,  # other pages
+    332, 333, 334, 337,  # inks
+    529, 530, 531, 532,  # YCbCr
+    33550, 33922, 34264, 34735, 34736, 34737, 42112,  # where its pixels lie on a map: GeoTIFF, GDAL
+    # Whole blocks in other notations: XMP, IPTC, Photoshop's, the profile. They are large, tell of
+    # the photo's own pixels, and may know the place once more.
+    700, 33723, 34377, 34675, 37724,
+})  # fmt: skip
+_MAKERS_OWN = {ExifTags.Base.MakerNote, ExifTags.Base.DNGPrivateData}
 
 
 def _exif(
     original: bytes | None, size: tuple[int, int], keep_gps: bool, facts: Mapping[str, str]
 ) -> bytes:
-    exif = Image.Exif()
-    if original:
-        try:
-            exif.load(original)
-        except Exception:  # noqa: BLE001  (damaged EXIF is no damaged photo)
-            exif = Image.Exif()
+    exif = _carried(original, keep_gps)
     exif[ExifTags.Base.Orientation] = 1
-    for tag in (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength):
-        exif.pop(tag, None)  # the result's own header says it
     exif[_SOFTWARE] = "stylewatch"
     exif[_HISTORY] = json.dumps(dict(facts), ensure_ascii=True)
-    inner = exif.get_ifd(ExifTags.IFD.Exif)
+    inner = exif.get_ifd(ExifTags.IFD.Exif) if ExifTags.IFD.Exif in exif else {}
     if ExifTags.Base.ExifImageWidth in inner:
         inner[ExifTags.Base.ExifImageWidth], inner[ExifTags.Base.ExifImageHeight] = size
-    if not keep_gps and ExifTags.IFD.GPSInfo in exif:
-        del exif[ExifTags.IFD.GPSInfo]
     return exif.tobytes()
+
+
+def _carried(original: bytes | None, keep_gps: bool) -> Image.Exif:
+    """What of a photo's EXIF goes into its result: what is not broken, and no place unless asked.
+
+    A maker's own block can be read by no one else, so it goes with the place.
+    """
+    exif = Image.Exif()
+    try:
+        exif.load(original or b"")
+    except Exception:  # noqa: BLE001  (damaged EXIF is no damaged photo)
+        return Image.Exif()
+    dropped = _NOT_CARRIED if keep_gps else _NOT_CARRIED | _MAKERS_OWN | {ExifTags.IFD.GPSInfo}
+    for tag in exif:
+        if tag in dropped or not _is_sound(exif, tag):
+            del exif[tag]
+    for group in exif.keys() & _GROUPS:
+        entries = exif.get_ifd(group)
+        for tag, value in [*entries.items()]:
+            if tag in dropped or not _can_be_written({group: {tag: value}}):
+                del entries[tag]
+    return exif
+
+
+def _is_sound(exif: Image.Exif, tag: int) -> bool:
+    """Whether an entry can be read, and written if it is no group of others."""
+    try:
+        if tag in _GROUPS:
+            exif.get_ifd(tag)
+            return True
+        return _can_be_written({tag: exif[tag]})
+    except Exception:  # noqa: BLE001  (whatever strange bytes make Pillow raise)
+        return False
+
+
+def _can_be_written(entries: Mapping[int, Any]) -> bool:
+    exif = Image.Exif()
+    exif.update(entries)
+    try:
+        exif.tobytes()
+    except Exception:  # noqa: BLE001  (the same)
+        return False
+    return True
 
 
 def _png_text(facts: Mapping[str, str]) -> PngImagePlugin.PngInfo:
@@ -253,9 +391,9 @@ def read_facts(data: bytes) -> dict[str, str]:
     """What `write_picture` embedded; {} for any other file."""
     try:
         image = _open(io.BytesIO(data))
-        found = image.getexif().get(_HISTORY) or image.info.get("stylewatch") or "{}"
+        found = image.info.get("stylewatch") or Image.Image.getexif(image).get(_HISTORY) or "{}"
         facts = json.loads(found)
-    except (InputError, ValueError, OSError):
+    except Exception:  # noqa: BLE001  (whatever a strange file makes a decoder do)
         return {}
     return {str(k): str(v) for k, v in facts.items()} if isinstance(facts, dict) else {}
 
@@ -275,21 +413,88 @@ def output_format(wanted: str, picture: Picture) -> OutputFormat:
 
 
 def probe(stream: BinaryIO) -> PhotoFacts:
-    """What rules ask of a photo, from its headers alone; they may lie at its end."""
+    """What rules ask of a photo, from its headers alone; they may lie at its end.
+
+    Raises:
+        InputError: not an image, or its header is damaged.
+        OSError: the disk gave no answer, which says nothing about the photo.
+    """
+    disk = _Disk(stream)
+    try:
+        return _facts(io.BufferedReader(disk))
+    finally:
+        if disk.error:
+            raise disk.error
+
+
+class _Disk(io.RawIOBase):
+    """A file that remembers how reading it failed: decoders take that for damage, and go on."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__()
+        self.error: OSError | None = None
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # no failure: the photo names a place outside of files
+                raise ValueError(str(error)) from None
+            self.error = error
+            raise
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self._file.read(len(buffer))
+        except OSError as error:
+            self.error = error
+            raise
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _facts(stream: BinaryIO) -> PhotoFacts:
     image = _open(stream)
     width, height = image.size
     try:
-        exif = image.getexif()
-    except Exception:  # noqa: BLE001  (a PNG's may lie behind its pixels, which are not here)
-        exif = Image.Exif()
-    turned = exif.get(ExifTags.Base.Orientation) in {5, 6, 7, 8}
+        exif = _exif_without_pixels(image, stream)
+        turned = exif.get(ExifTags.Base.Orientation) in {5, 6, 7, 8}
+        make, model = (
+            str(exif.get(tag, "")).strip("\0 ") for tag in (ExifTags.Base.Make, ExifTags.Base.Model)
+        )
+    except Exception:  # noqa: BLE001  (damaged EXIF is no damaged photo)
+        turned, make, model = False, "", ""
     if turned and image.format not in _UPRIGHT:
         width, height = height, width
-    make, model = (
-        str(exif.get(tag, "")).strip("\0 ") for tag in (ExifTags.Base.Make, ExifTags.Base.Model)
-    )
     camera = model if model.startswith(make) else f"{make} {model}".strip()
     return PhotoFacts(width, height, camera, (image.format or "").lower())
+
+
+def _exif_without_pixels(image: Image.Image, stream: BinaryIO) -> Image.Exif:
+    """A PNG's may lie behind its pixels: Pillow would decode them, however many there are."""
+    if image.format == "PNG" and "exif" not in image.info:
+        image.info["exif"] = _png_exif(stream)
+    return Image.Image.getexif(image)
+
+
+def _png_exif(stream: BinaryIO) -> bytes | None:
+    position = 8
+    while True:
+        stream.seek(position)
+        header = stream.read(8)
+        if len(header) < 8:
+            return None
+        length = int.from_bytes(header[:4], "big")
+        if header[4:] == b"eXIf":
+            return stream.read(length)
+        position += 12 + length
 
 
 def structural_end(file: BinaryIO) -> bool | None:  # noqa: PLR0911  (a row per format)
@@ -312,7 +517,7 @@ def structural_end(file: BinaryIO) -> bool | None:  # noqa: PLR0911  (a row per 
     if head.startswith(b"BM"):
         return size >= int.from_bytes(head[2:6], "little")
     if head[4:8] == b"ftyp":
-        return _boxes_end(file) <= size
+        return _boxes_end(file, size) <= size
     return None
 
 
@@ -342,20 +547,21 @@ def _rfind(file: BinaryIO, mark: bytes, start: int, end: int) -> bool:
     return False
 
 
-def _boxes_end(file: BinaryIO) -> int:
-    """Where the top-level boxes of a HEIC file say that they end."""
+def _boxes_end(file: BinaryIO, size: int) -> int:
+    """Where the top-level boxes of a HEIC file say that they end, or one beyond its size."""
     position = 0
-    while True:
+    while position <= size:
         file.seek(position)
         header = file.read(16)
         if len(header) < 8:
-            return position
+            break
         length = int.from_bytes(header[:4], "big")
         if length == 1:
             length = int.from_bytes(header[8:16], "big")
         if length < 8:  # 0: the last box reaches to the end of the file
-            return position
+            break
         position += length
+    return position
 
 
 def fit_size(width: int, height: int, max_side: int) -> tuple[int, int]:
@@ -404,9 +610,14 @@ def photo_colours(painted: np.ndarray, photo: np.ndarray) -> np.ndarray:
 def match_colours(style: np.ndarray, photo: np.ndarray) -> np.ndarray:
     """The style with the photo's mean and covariance of colours (Gatys et al. 2016, eq. 10)."""
     s, p = style.reshape(-1, 3).astype(np.float64), photo.reshape(-1, 3).astype(np.float64)
-    transform = _root(np.cov(p.T)) @ np.linalg.inv(_root(np.cov(s.T) + 1e-3 * np.eye(3)))
+    transform = _root(_covariance(p)) @ np.linalg.inv(_root(_covariance(s) + 1e-3 * np.eye(3)))
     matched = (s - s.mean(axis=0)) @ transform.T + p.mean(axis=0)
     return np.asarray(np.clip(matched, 0, 255).reshape(style.shape), dtype=np.float32)
+
+
+def _covariance(colours: np.ndarray) -> np.ndarray:
+    """Of all pixels there are, not of a sample: zero, and no division by it, for a single one."""
+    return np.cov(colours.T, bias=True)
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:

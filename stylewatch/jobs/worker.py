@@ -4,12 +4,15 @@ The result stays under a temporary name: the daemon publishes it once its ledger
 nothing of queues, folders or the ledger.
 """
 
+import contextlib
 import errno
 import hashlib
 import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from stylewatch.domain import (
     EngineSettings,
@@ -17,16 +20,25 @@ from stylewatch.domain import (
     FailureKind,
     Identity,
     JobRequest,
+    OutputSettings,
     Rendered,
     Step,
 )
 from stylewatch.effect import Context, open_effect
-from stylewatch.engine.images import output_format, read_picture, resize_alpha, write_picture
+from stylewatch.engine.images import (
+    OutputFormat,
+    Picture,
+    output_format,
+    read_picture,
+    resize_alpha,
+    write_picture,
+)
 from stylewatch.errors import (
     InputChangedError,
     InputError,
     OutputError,
     OutputFullError,
+    RenderError,
     StylewatchError,
 )
 from stylewatch.folders.outputs import write_temporary
@@ -58,17 +70,11 @@ def _render(
         picture, rgb=rendering.rgb, alpha=resize_alpha(picture.alpha, rendering.rgb.shape)
     )
     form = output_format(preset.output.format, picture)
-    result = write_picture(
-        painted,
-        format=form.name,
-        quality=preset.output.quality,
-        keep_gps=preset.output.keep_gps,
-        facts=facts,
-    )
+    result = _encoded(painted, form, preset.output, facts)
     temporary = write_temporary(
         result, request.target, form.extension, request.job_id, request.owner
     )
-    read_picture(temporary.read_bytes(), **_limits(engine))  # what is published can be opened
+    _check_opens(temporary)
     if checkpoint:
         checkpoint.clear()
     return Rendered(
@@ -109,6 +115,46 @@ def _read_unchanged(request: JobRequest, engine: EngineSettings) -> bytes:
     if before != after or hashlib.sha256(data).hexdigest() != request.digest:
         raise InputChangedError(f"{request.source} changed after it was queued")
     return data
+
+
+def _encoded(
+    picture: Picture, form: OutputFormat, output: OutputSettings, facts: Mapping[str, str]
+) -> bytes:
+    try:
+        return write_picture(
+            picture,
+            format=form.name,
+            quality=output.quality,
+            keep_gps=output.keep_gps,
+            facts=facts,
+        )
+    except MemoryError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno:  # Pillow's own have none
+            raise
+        received = " ".join(str(error).split()) or type(error).__name__
+        raise RenderError(
+            "The result can't be encoded", received=received, reason="encode"
+        ) from error
+
+
+def _check_opens(temporary: Path) -> None:
+    """What is published can be opened again; what can't is removed, and no fault of the photo.
+
+    Nor is it bound by the photo's limits.
+    """
+    try:
+        data = temporary.read_bytes()
+        read_picture(data, max_pixels=sys.maxsize, max_side=sys.maxsize, max_bytes=sys.maxsize)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, InputError):
+            raise RenderError(
+                "The result can't be opened again", received=str(error), reason="unreadable"
+            ) from error
+        raise
 
 
 def _checkpoint(request: JobRequest, engine: EngineSettings) -> CheckpointFile | None:
