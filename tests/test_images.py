@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
@@ -288,6 +288,7 @@ def test_only_two_finite_numbers_are_a_resolution(found):
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow's, about what it finds in there
+@settings(deadline=None)
 @given(
     st.sampled_from(["JPEG", "PNG", "WEBP"]),
     st.sampled_from(["jpeg", "tiff"]),
@@ -522,6 +523,7 @@ def test_matched_colours_have_the_photo_s_mean_and_covariance():
     np.testing.assert_allclose(np.cov(matched.T), np.cov(photo.reshape(-1, 3).T), atol=12)
 
 
+@settings(deadline=None)
 @given(
     st.tuples(st.integers(1, 3), st.integers(1, 3)),
     st.tuples(st.integers(1, 3), st.integers(1, 3)),
