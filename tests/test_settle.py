@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from stylewatch.domain import Candidate, Identity, Photo
 from stylewatch.folders import settle
-from stylewatch.folders.settle import Gone, Settler, Unsettled, has_writer
+from stylewatch.folders.settle import Gone, Settler, Slow, Unsettled, has_writer
 
 END = b"END"
 
@@ -206,6 +206,56 @@ def test_an_incomplete_file_is_told_once_and_comes_back_when_it_changes(
     path.write_bytes(b"HEAD" + END)
     settler.observe(candidate(tmp_path), 9000.0)
     assert [type(result) for _, result in follow(settler, 9000.0, 9010.0)] == [Photo]
+
+
+DAY = 86_400.0
+
+
+@pytest.mark.parametrize("data", [b"", b"HEAD and then"], ids=["empty", "cut"])
+def test_what_a_file_has_lacked_for_long_is_told_soon(settler, tmp_path, data):
+    path = put(tmp_path, data)
+    os.utime(path, (DAY, DAY))
+    settler.observe(candidate(tmp_path), 100.0, wall=10 * DAY)
+    ((now, told),) = follow(settler, 100.0, 5000.0)
+    assert (type(told), now) == (Unsettled, 106.0)
+    assert (len(settler), settler.arriving) == (1, 0)
+    path.write_bytes(b"HEAD, and more")  # somebody works at it after all
+    settler.observe(candidate(tmp_path), 5000.0, wall=10 * DAY)
+    assert settler.arriving == 1
+    ((now, _),) = follow(settler, 5000.0, 9000.0)
+    assert now == 5600.0
+
+
+@pytest.mark.parametrize("wall", [0.0, DAY - 3600.0, DAY, DAY + 599.0])
+def test_a_clock_that_leaps_makes_no_file_old(settler, tmp_path, wall):
+    os.utime(put(tmp_path, b"HEAD and then"), (DAY, DAY))
+    settler.observe(candidate(tmp_path), 100.0, wall=wall)
+    ((now, _),) = follow(settler, 100.0, 5000.0)
+    assert now == 700.0
+
+
+def test_an_old_file_with_a_writer_is_waited_for_as_long_as_others(settler, tmp_path):
+    path = put(tmp_path)
+    with path.open("ab"):
+        os.utime(path, (DAY, DAY))
+        settler.observe(candidate(tmp_path), 100.0, wall=10 * DAY)
+        ((now, _),) = follow(settler, 100.0, 1000.0)
+    assert now == 700.0
+
+
+def test_a_file_that_is_long_on_its_way_is_named_with_what_it_lacks(settler, tmp_path):
+    put(tmp_path, b"HEAD and then")
+    settler.observe(candidate(tmp_path), 100.0, wall=1000.0)
+    assert follow(settler, 100.0, 114.0) == []
+    assert settler.slow(114.9, 5) == []
+    for now in (110.0, 118.0, 126.0):
+        put(tmp_path, b"HEAD" * int(now), name="grows.jpg")
+        settler.observe(candidate(tmp_path, "grows.jpg"), now, wall=now + 900.0)
+    assert settler.slow(126.0, 5) == [
+        Slow(Path("a.jpg"), "its end is missing", 1000.0),
+        Slow(Path("grows.jpg"), "it keeps changing", 1010.0),
+    ]
+    assert len(settler.slow(126.0, 1)) == 1
 
 
 def test_a_writer_that_never_closes_is_told_and_its_close_is_noticed_without_any_event(

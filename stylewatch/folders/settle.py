@@ -1,7 +1,8 @@
 """When a file is complete: nothing changed for a while, nobody writes to it, and its end is there.
 
-A pure clock: `now` comes from outside and is monotonic. Knows nothing of rules, jobs or the
-ledger; what the end of a picture looks like is handed in.
+A pure clock: `now` comes from outside and is monotonic, and so does `wall`, the time of day that
+files know. Knows nothing of rules, jobs or the ledger; what the end of a picture looks like is
+handed in.
 """
 
 import contextlib
@@ -13,10 +14,10 @@ import math
 import os
 import signal
 import stat as modes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Final, Literal
 
 from stylewatch.domain import Candidate, Identity, Photo
 from stylewatch.folders.listing import open_below
@@ -25,10 +26,19 @@ CLOSED_QUIET = 0.5  # after a close or rename; never 0: scanners close and reope
 NETWORK_QUIET = 10.0  # where a writer can be on another machine
 PATIENCE = 30.0  # the longest pause between two looks at a file that is not complete
 LAST_PATIENCE = 60.0  # the pause once it was given out as unsettled
+OLD_LOOKS = 3  # at a file that has long been as it is: nobody will bring what it lacks
+SLOW_SECONDS = 15.0  # a file that is on its way for so long is named
 BATCH = 256  # files looked at per call
 GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
 Reason = Literal["empty", "truncated", "writer", "unreadable"]
+LACKS: Final[Mapping[str, str]] = {
+    "empty": "it is empty",
+    "truncated": "its end is missing",
+    "writer": "it is still being written",
+    "unreadable": "it can't be read",
+}
+"""What a file lacks, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +51,16 @@ class Unsettled:
     """Relative to `root`."""
     identity: Identity
     reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """A file that has been on its way for a while, and why."""
+
+    path: Path
+    why: str
+    since: float
+    """Wall-clock time at which it was first seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +80,12 @@ class _Waiting:
     path: Path
     network: bool
     identity: Identity
+    seen: float  # when it was first seen …
+    seen_wall: float  # … and what time that was
     since: float  # when it was first seen with this identity
     quiet: float  # how long it has to stay so, twice that when blind
+    old: bool = False  # it had not changed for long when it was first seen
+    lack: Reason | None = None  # at the last look
     blind: bool = False  # the kernel can't tell of its writers
     due: float = math.inf  # when it is looked at
     ticket: int = 0  # its place in the queue
@@ -86,20 +110,44 @@ class Settler:
         self._tickets = itertools.count(1)
 
     def __len__(self) -> int:
-        """How many files are on their way."""
+        """How many files are looked after, those that were given up included."""
         return len(self._waiting)
 
-    def observe(self, candidate: Candidate, now: float) -> None:
-        """Take note of a file as it is now; other kinds of names are passed over."""
+    @property
+    def arriving(self) -> int:
+        """How many files are on their way."""
+        return sum(not file.told for file in self._waiting.values())
+
+    def slow(self, now: float, most: int) -> list[Slow]:
+        """Those that are on their way for a while, the first ones first."""
+        files = (
+            file
+            for file in self._waiting.values()
+            if not file.told and now - file.seen >= SLOW_SECONDS
+        )
+        return [
+            Slow(file.path, LACKS[file.lack] if file.lack else "it keeps changing", file.seen_wall)
+            for file in heapq.nsmallest(most, files, key=lambda file: file.seen)
+        ]
+
+    def observe(self, candidate: Candidate, now: float, wall: float = 0.0) -> None:
+        """Take note of a file as it is now; other kinds of names are passed over.
+
+        `wall` is the time of day, 0 where it isn't known. Its leaps do no harm: it only tells that
+        a file is old, and what such a one lacks is waited for less long, but not less carefully.
+        """
         if candidate.ignored or not modes.S_ISREG(candidate.stat.st_mode):
             return
         name, identity = str(candidate.absolute), Identity.of(candidate.stat)
         quiet = self._quiet(network=candidate.network, closed=candidate.closed)
         file = self._waiting.get(name)
         if file is None or file.identity != identity:
+            seen, seen_wall = (file.seen, file.seen_wall) if file else (now, wall)
+            changed = identity.mtime_ns / 1e9
+            old = file is None and 0.0 < changed < wall - self._settle_max_seconds
             file = self._waiting[name] = _Waiting(
                 candidate.folder, candidate.root, candidate.path, candidate.network,
-                identity, since=now, quiet=quiet,
+                identity, seen, seen_wall, since=now, quiet=quiet, old=old,
             )  # fmt: skip
             self._look_at(now + quiet, name, file)
         elif candidate.closed:
@@ -139,10 +187,12 @@ class Settler:
             lack, identity = "unreadable", file.identity
         if identity != file.identity:
             file.identity, file.since, file.told = identity, now, False
+            file.old, file.lack = False, None
             file.quiet = self._quiet(network=file.network, closed=False)
         if now < (due := file.since + file.quiet * (2 if file.blind else 1)):
             self._look_at(due, name, file)
             return None
+        file.lack = lack
         if lack:
             return self._wait_on(name, file, lack, now)
         del self._waiting[name]
@@ -166,7 +216,7 @@ class Settler:
 
     def _wait_on(self, name: str, file: _Waiting, lack: Reason, now: float) -> Unsettled | None:
         """Look again later, ever more rarely; say so once when it takes too long."""
-        deadline = file.since + self._settle_max_seconds
+        deadline = file.since + self._patience(file, lack)
         news = now >= deadline and not file.told
         file.told |= news
         if file.told:
@@ -175,6 +225,13 @@ class Settler:
             pause = min(max((now - file.since) / 4, file.quiet), PATIENCE)
             self._look_at(min(now + pause, max(deadline, now)), name, file)
         return Unsettled(file.folder, file.root, file.path, file.identity, lack) if news else None
+
+    def _patience(self, file: _Waiting, lack: Reason) -> float:
+        """How long a file may lack something: less long what nobody has worked at for long."""
+        if file.old and lack in {"empty", "truncated"}:
+            quiet = file.quiet * (2 if file.blind else 1)
+            return min(OLD_LOOKS * quiet, self._settle_max_seconds)
+        return self._settle_max_seconds
 
     def _look_at(self, due: float, name: str, file: _Waiting) -> None:
         file.due, file.ticket = due, next(self._tickets)

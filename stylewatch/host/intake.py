@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -20,22 +20,16 @@ from stylewatch.domain import Candidate, Event, Identity, Photo, PhotoFacts, job
 from stylewatch.errors import LedgerError, StylewatchError
 from stylewatch.folders.listing import open_below
 from stylewatch.folders.outputs import target_name
-from stylewatch.folders.settle import GONE, Gone, Settler, Unsettled
+from stylewatch.folders.settle import GONE, LACKS, Gone, Settler, Slow, Unsettled
 from stylewatch.folders.sources import FolderHealth, FolderSource
 from stylewatch.folders.watches import Watches
 from stylewatch.settings.config import Config, Folder, match
 from stylewatch.state.ledger import Ledger, Planned
-from stylewatch.state.reader import NO_PRESET, TOO_LARGE
+from stylewatch.state.reader import NO_PRESET, TOO_LARGE, explained
 
 TURN_SECONDS = 0.25  # hashing stops for the rest of a tick after so long
 AGAIN_SECONDS = 60.0  # until a photo that could not be read for a moment is looked at again
-
-_UNSETTLED = {
-    "empty": "it stays empty",
-    "truncated": "its end is missing",
-    "writer": "it is still being written",
-    "unreadable": "it can't be read; check its permissions",
-}
+KEPT_SLOW = 5  # files named of each folder that are long on their way
 
 
 class Intake:
@@ -129,7 +123,12 @@ class Intake:
 
     def settling(self) -> dict[str, int]:
         """How many files of each folder are on their way."""
-        return {name: len(settler) for name, settler in self._settlers.items()}
+        complete = Counter(photo.folder for photo in self._complete)
+        return {name: settler.arriving + complete[name] for name, settler in self._settlers.items()}
+
+    def slow(self, now: float) -> dict[str, list[Slow]]:
+        """The first few files of each folder that are on their way for a while."""
+        return {name: settler.slow(now, KEPT_SLOW) for name, settler in self._settlers.items()}
 
     def close(self) -> None:
         """Watch no more."""
@@ -147,14 +146,14 @@ class Intake:
             self._ledger.note_file(candidate.folder, candidate.path, identity, plan, note)
             self._tell("warning", candidate, f"ignored: {note}", note)
             return
-        self._settlers[candidate.folder].observe(candidate, now)
+        self._settlers[candidate.folder].observe(candidate, now, self._ledger.now)
 
     def _give_up(self, unsettled: Unsettled) -> None:
         """A visible state, ended by any change of the file."""
         self._ledger.note_file(
             unsettled.folder, unsettled.path, unsettled.identity, "", unsettled.reason
         )
-        message = f"not complete: {_UNSETTLED[unsettled.reason]}"
+        message = explained(unsettled.reason, f"not complete: {LACKS[unsettled.reason]}")
         self._tell("failed", unsettled, message, unsettled.reason)
 
     def _add_jobs(self, now: float) -> None:
@@ -205,6 +204,7 @@ class Intake:
         self._ledger.note_file(photo.folder, photo.path, photo.identity, plan, TOO_LARGE)
         limit = self._config.engine.max_bytes
         message = f"too large: {photo.identity.size} bytes, and max_bytes is {limit}"
+        message = explained(TOO_LARGE, message)
         self._tell("failed", photo, message, TOO_LARGE)
 
     def _cannot_add(self, photo: Photo, error: Exception, now: float) -> None:

@@ -4,11 +4,12 @@ Knows nothing of what jobs go through.
 """
 
 import os
+import re
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from stylewatch.domain import Identity, JobState
 from stylewatch.errors import LedgerError
@@ -17,6 +18,46 @@ NO_PRESET = "no-preset"
 """The note of a file that no rule and no folder gave a preset."""
 TOO_LARGE = "too-large"
 """The note of a file with more bytes than the config lets in."""
+
+IGNORED: Final = ("symlink", "fifo", "socket", "device")
+"""The notes of names that can never be photos."""
+
+WAITING: Final = (JobState.READY, JobState.RETRY_WAIT, JobState.BLOCKED)
+PAINTING: Final = (JobState.RUNNING, JobState.PUBLISHING)
+WORDS: Final[Mapping[JobState, str]] = {
+    **dict.fromkeys(WAITING, "waiting"),
+    **dict.fromkeys(PAINTING, "painting"),
+    JobState.DONE: "done",
+    JobState.QUARANTINED: "failed",
+    JobState.HELD: "held",
+    JobState.SUPERSEDED: "replaced",
+    JobState.VANISHED: "gone",
+}
+"""What people are told of a state."""
+
+_HELD: Final = {
+    "folder": "its folder is not watched now",
+    "preset": "its preset is not there now",
+    "cancelled": "cancelled; `stylewatch retry` with its number brings it back",
+}
+_AGAIN = "Copy it again from its source"
+REMEDIES: Final[Mapping[str, str]] = {
+    "not-an-image": "Remove it, or export it as JPEG",
+    "too-many-frames": "Export one of its pictures",
+    "empty": _AGAIN,
+    "truncated": _AGAIN,
+    "writer": "Close the program that writes it",
+    "unreadable": "Check its permissions",
+    TOO_LARGE: "Make it smaller, or raise the config's limits",
+    "memory": "Lower the preset's max_side",
+    "crash": "Lower the preset's max_side, or see `stylewatch doctor`",
+    "interrupted": "See `stylewatch doctor`, then `stylewatch retry` with its number",
+    "eloop": "Put the photo itself there instead of a link",
+    "eacces": "Check the permissions of its folders",
+    "erofs": "Mount the output writable",
+}
+"""What to do, by reason, where whoever failed did not say it."""
+_SAYS_WHAT_TO_DO = re.compile(r"\. [`A-Z]")  # how an error's line is put together
 
 IDENTITY = ("dev", "ino", "size", "mtime_ns", "ctime_ns")
 """The columns of an `Identity`."""
@@ -51,6 +92,31 @@ class Job:
     loss: float | None
     note: str
     after_done: bool
+
+    @property
+    def word(self) -> str:
+        """Where it stands, for people."""
+        return WORDS[self.state]
+
+    @property
+    def trouble(self) -> str:
+        """What keeps it from being done, with the remedy; what once did is past and not told."""
+        match self.state:
+            case JobState.QUARANTINED:
+                return explained(self.reason, self.message)
+            case JobState.RETRY_WAIT | JobState.BLOCKED:
+                return self.message
+            case JobState.HELD:
+                return _HELD.get(self.reason, self.reason)
+        return ""
+
+
+def explained(reason: str, message: str) -> str:
+    """A failure in one line that ends with what to do."""
+    remedy = REMEDIES.get(reason, "")
+    if not remedy or _SAYS_WHAT_TO_DO.search(message):
+        return message
+    return f"{message.rstrip('.')}. {remedy}"
 
 
 def _path(raw: bytes | None) -> Path | None:
@@ -106,12 +172,28 @@ class LedgerReader:
             counts.setdefault(row["folder"], {})[JobState(row["state"])] = row["n"]
         return counts
 
+    def places(self) -> dict[str, Path]:
+        """Where each folder lies, or lay when it was watched last."""
+        rows = self.ask("SELECT name, input FROM folders")
+        return {row["name"]: Path(os.fsdecode(row["input"])) for row in rows}
+
     def jobs(self, states: Iterable[JobState] = (), limit: int = 100) -> list[Job]:
         """Jobs in these states (all when empty), the latest change first."""
         query = "SELECT * FROM jobs WHERE state = ? ORDER BY changed DESC, id DESC LIMIT ?"
         rows = [row for state in states or JobState for row in self.ask(query, state, limit)]
         rows.sort(key=lambda row: (row["changed"], row["id"]), reverse=True)
         return [job_of(row) for row in (rows if limit < 0 else rows[:limit])]
+
+    def next_jobs(self, folder: str, limit: int, states: Iterable[JobState] = WAITING) -> list[Job]:
+        """Jobs of one folder that wait, those whose turn comes first at the front."""
+        query = "SELECT * FROM jobs WHERE state = ? AND folder = ? ORDER BY id LIMIT ?"
+        found = [job_of(row) for state in states for row in self.ask(query, state, folder, limit)]
+        return sorted(found, key=lambda job: job.id)[:limit]
+
+    def last_jobs(self, state: JobState, folder: str, limit: int) -> list[Job]:
+        """Jobs of one folder in that state, of the photos that came last."""
+        query = "SELECT * FROM jobs WHERE state = ? AND folder = ? ORDER BY id DESC LIMIT ?"
+        return [job_of(row) for row in self.ask(query, state, folder, limit)]
 
     def job(self, job_id: int) -> Job | None:
         """One job, or None."""
@@ -123,6 +205,24 @@ class LedgerReader:
         query = "SELECT folder, path, note FROM files WHERE note != '' ORDER BY seen DESC LIMIT ?"
         rows = self.ask(query, limit)
         return [(row["folder"], Path(os.fsdecode(row["path"])), row["note"]) for row in rows]
+
+    def failed_files(self) -> dict[str, int]:
+        """How many files of each folder failed before they had a job."""
+        query = (
+            "SELECT folder, COUNT(*) AS n FROM files INDEXED BY files_noted"  # few rows of many
+            " WHERE note != '' AND note NOT IN (?,?,?,?,?) AND gone = 0 GROUP BY folder"
+        )
+        return {row["folder"]: row["n"] for row in self.ask(query, NO_PRESET, *IGNORED)}
+
+    def last_failed_files(self, folder: str, limit: int) -> list[tuple[Path, str, float]]:
+        """The latest of them: relative path, why, and when that was found."""
+        query = (
+            "SELECT path, note, seen FROM files INDEXED BY files_noted"
+            " WHERE note != '' AND note NOT IN (?,?,?,?,?) AND gone = 0 AND folder = ?"
+            " ORDER BY seen DESC LIMIT ?"
+        )
+        rows = self.ask(query, NO_PRESET, *IGNORED, folder, limit)
+        return [(Path(os.fsdecode(row["path"])), row["note"], row["seen"]) for row in rows]
 
     def pace(self, recent: int = 20) -> float:
         """Seconds per photo, over the last ones done that were not copied; 0 without any."""
