@@ -21,7 +21,7 @@ from rich.cells import cell_len
 
 from stylewatch.domain import Event, Step
 from stylewatch.faces.board import KEPT_LOSSES, Board, JobRow
-from stylewatch.faces.console import open_bars, open_console
+from stylewatch.faces.console import farewell, open_bars, open_console
 from stylewatch.faces.lines import Lines, duration, event_dict, is_journal, visible
 from stylewatch.faces.terminal import is_live
 from stylewatch.faces.view import draw_board, draw_pictures, sparkline
@@ -87,6 +87,26 @@ def a_board(now=1000.0):
     for event in events():
         board.apply(event, now)
     return board
+
+
+def folder_event(**extra):
+    """What the daemon tells of a folder as a whole."""
+    return Event(
+        kind="folder", message="", folder="in", path="/photos/in", reason="watching",
+        extra={"waiting": 0, "scanned": True} | extra,
+    )  # fmt: skip
+
+
+def failure(number, path):
+    message = f"{path}: bad. Do this"
+    return {"id": number, "at": 1.0, "path": path, "reason": "not-an-image", "message": message}
+
+
+def result(number, **more):
+    return {
+        "id": number, "at": 2.0, "path": f"{number}.jpg", "preset": "ink", "seconds": 3.0,
+        "source": f"/photos/in/{number}.jpg", "output": f"/out/{number}.jpg", "note": "", "new": 1,
+    } | more  # fmt: skip
 
 
 def text_of(board, width=80, height=24, now=1010.0, pictures=()):
@@ -159,8 +179,22 @@ class TestLines:
     def test_the_journal_gets_levels_and_no_times(self):
         lines = self.written(events(), journal=True)
         assert next(line for line in lines if "failed" in line).startswith("<3>failed")
-        assert next(line for line in lines if "retry" in line).startswith("<4>retry")
+        assert next(line for line in lines if "died" in line).startswith("<4>waiting")
         assert next(line for line in lines if "done" in line).startswith("<6>done")
+
+    def test_where_photos_stand_is_told_in_the_words_of_status(self):
+        kinds = ("queued", "running", "retry", "blocked", "done", "failed")
+        told = [Event(kind=kind, message="m", job_id=1) for kind in kinds]
+        told += [Event(kind="warning", message="m", reason="cancelled"),
+                 Event(kind="blocked", message="/out is full")]  # fmt: skip
+        assert [line.split()[1] for line in self.written(told)] == [
+            *("waiting", "painting", "waiting", "waiting", "done", "failed", "held", "blocked"),
+        ]
+
+    def test_a_folder_s_trouble_is_told_once_however_often_its_counts_change(self):
+        told = [Event(kind="folder", message=message, folder="in", extra={"waiting": number})
+                for number, message in enumerate(("away", "away", "", "", "away"))]  # fmt: skip
+        assert len(self.written(told)) == 2
 
     def test_a_closed_stream_does_not_stop_the_work(self):
         stream = io.StringIO()
@@ -184,9 +218,9 @@ class TestLines:
 class TestBoard:
     def test_counts_follow_the_events(self):
         board = a_board()
-        assert (board.waiting, board.done, board.failed) == (7 - 3 + 1, 1, 1)
+        assert (board.waiting, board.done, len(board.failed)) == (7 - 3 + 1, 1, 1)
         assert list(board.jobs) == []
-        assert board.folders["in"].problems == 1
+        assert board.folders["in"].failed == 1
         assert board.folders["nas"].state == "blocked"
         assert board.stopping
         assert not board.paused
@@ -204,6 +238,72 @@ class TestBoard:
         assert len(board.problems) == 1
         board.apply(Event(kind="recovered", message="/out: there is space again"), 2.0)
         assert not board.problems
+
+    def test_what_the_ledger_knows_fills_the_lists_and_the_counts(self):
+        board = Board()
+        told = [failure(4, "bad.jpg")]
+        board.apply(folder_event(done=9, failed=1, held=2, results=[result(1)], failures=told), 1.0)
+        assert [row.source for row in board.results] == ["/photos/in/1.jpg"]
+        assert [row.message for row in board.problems] == ["bad.jpg: bad. Do this"]
+        assert [board.total(name) for name in ("done", "failed", "held")] == [9, 1, 2]
+        assert (board.done, board.failed) == (0, [])  # none of it in this session
+        board.apply(folder_event(done=10, failures=[], results=[result(1), result(4)]), 2.0)
+        assert not board.problems
+        assert len(board.results) == 2
+
+    @pytest.mark.parametrize("kind", ["queued", "running", "done"])
+    def test_a_problem_that_is_solved_is_none(self, kind):
+        board = Board()
+        photo = {"folder": "in", "path": "a.jpg"}
+        board.apply(Event(kind="failed", message="bad", job_id=4, **photo), 1.0)
+        board.apply(Event(kind="failed", message="empty", folder="in", path="b.jpg"), 1.0)
+        assert len(board.failed) == len(board.problems) == 2
+        number = {} if kind == "queued" else {"job_id": 4}
+        board.apply(Event(kind=kind, message="", **photo, **number), 2.0)
+        assert [row.path for row in board.problems] == ["b.jpg"]
+        assert [row.path for row in board.failed] == ["b.jpg"]
+
+    def test_what_is_cancelled_is_held_and_no_failure(self):
+        board = Board()
+        photo = {"folder": "in", "path": "a.jpg", "job_id": 4}
+        board.apply(Event(kind="running", message="", **photo), 1.0)
+        board.apply(Event(kind="warning", message="", reason="cancelled", **photo), 1.0)
+        assert (list(board.jobs), board.failed, list(board.problems)) == ([], [], [])
+        assert board.folders["in"].held == 1
+        assert farewell(board) == ["stylewatch: 0 done\n"]
+
+    def test_a_config_that_was_mended_is_no_problem_any_more(self):
+        board = Board()
+        board.apply(Event(kind="warning", message="the old config goes on", reason="config"), 1.0)
+        board.apply(Event(kind="warning", message="dead", reason="dead"), 1.0)
+        board.apply(Event(kind="reload", message="config read again"), 2.0)
+        assert [row.message for row in board.problems] == ["dead"]
+
+    def test_workers_that_are_back_are_no_problem_any_more(self):
+        board = Board()
+        board.apply(Event(kind="warning", message="no workers", reason="engine-lost"), 1.0)
+        board.apply(Event(kind="recovered", message="workers", reason="engine-lost"), 2.0)
+        assert not board.problems
+
+    def test_a_folder_that_left_the_config_leaves_the_board(self):
+        board = a_board()
+        board.apply(Event(kind="folder", message="", folder="in", reason="left"), 2.0)
+        assert list(board.folders) == ["nas"]
+        assert not any(row.folder == "in" for row in board.problems)
+
+    def test_the_last_words_are_of_this_session_and_name_what_failed(self):
+        board = Board()
+        board.apply(Event(kind="started", message=""), 1000.0)
+        since = time.strftime("%H:%M", time.localtime(1000.0))
+        board.apply(folder_event(done=400, failed=3, failures=[failure(1, "old.jpg")]), 1000.0)
+        for job, kind in ((7, "failed"), (8, "failed"), (8, "running"), (8, "done")):
+            photo = {"folder": "in", "path": f"{job}.jpg", "job_id": job}
+            board.apply(Event(kind=kind, message=f"{job}.jpg: {kind}", **photo), 1001.0)
+        board.apply(folder_event(done=401, failed=4, arriving=2, waiting=1), 1002.0)
+        assert farewell(board) == [
+            "failed: 7.jpg: failed\n",
+            f"stylewatch: 1 done, 1 failed since {since}, 3 left for the next start\n",
+        ]
 
     def test_old_events_fill_the_lists_but_not_the_counts(self):
         board = Board()
@@ -288,6 +388,65 @@ class TestView:
             assert "\x1b" not in text
             assert r"\x1b[31m[red]b[/red]" in text
 
+    def test_files_on_their_way_are_counted_and_named_when_they_take_long(self):
+        board = Board()
+        since = 1000.0
+        board.apply(folder_event(arriving=2, slow=[("half.jpg", "its end is missing", since)]), 1.0)
+        text = text_of(board)
+        when = time.strftime("%H:%M", time.localtime(since))
+        assert f"half.jpg: its end is missing, waiting since {when}" in text
+        assert "2 arriving" in text.splitlines()[0]
+        board.apply(folder_event(arriving=0, slow=[]), 1.0)
+        assert "arriving" not in text_of(board)
+
+    def test_what_waits_next_is_listed_where_there_is_room(self):
+        board = Board()
+        names = [(f"{number}.jpg", "ink") for number in range(20)]
+        board.apply(folder_event(waiting=60, next=names), 1.0)
+        text = text_of(board, 200, 60)
+        assert "── Next" in text
+        assert "19.jpg → ink" in text
+        assert "… 40 more" in text
+        assert "── Next" not in text_of(board)
+        board.apply(folder_event(waiting=60, next=names), 1.0)
+        assert "more" in text_of(board, 200, 20)
+
+    def test_files_that_are_no_photos_are_one_line(self):
+        names = ("notes.txt", "film.MOV", "IMG_1.xmp", "real.jpg", "raw.nef")
+        told = [failure(number, name) for number, name in enumerate(names, 1)]
+        board = Board()
+        board.apply(folder_event(failed=25, failures=told), 1.0)
+        text = text_of(board, 100, 40)
+        assert "3 files are no photos: notes.txt, film.MOV, IMG_1.xmp" in text
+        assert text.count(".txt") == 1
+        for words in (
+            "real.jpg: bad. Do this",
+            "raw.nef: bad. Do this",
+            "20 more failed: stylewatch",
+        ):
+            assert words in text, words
+
+    def test_what_paints_instead_of_vgg19_is_said_once(self):
+        board = Board()
+        note = "built-in features: VGG19 could not be downloaded"
+        told = [result(number, note=note) for number in range(3)]
+        told[2]["note"] += "; time budget spent"
+        board.apply(folder_event(done=3, results=told), 1.0)
+        text = text_of(board, 120, 30)
+        assert text.count(note) == 1
+        assert text.count("time budget spent") == 1
+
+    def test_while_it_stops_no_keys_are_offered_that_do_nothing(self):
+        board = Board()
+        board.apply(Event(kind="stopping", message="finishing in 5 s"), 1.0)
+        last = text_of(board).splitlines()[-1]
+        assert last.strip() == "finishing in 5 s"
+
+    def test_another_day_s_times_are_days(self):
+        board = Board()
+        board.apply(folder_event(results=[result(1, at=0.0)]), 1.0)
+        assert time.strftime("%d %b", time.localtime(0.0)) in text_of(board, now=1e9)
+
     def test_results_are_links(self):
         board = a_board()
         board.apply(
@@ -300,6 +459,10 @@ class TestView:
     def test_an_idle_view_says_what_to_do(self):
         board = Board()
         board.apply(Event(kind="watching", message="", folder="in", path="/photos/in"), 1.0)
+        assert "looking through the folder…" in text_of(board)
+        board.apply(folder_event(arriving=2, scanned=True), 1.0)
+        assert "2 arriving: painted when they are whole" in text_of(board)
+        board.apply(folder_event(arriving=0, scanned=True), 1.0)
         assert "nothing to paint: drop a photo into /photos/in" in text_of(board)
 
     def test_many_folders_do_not_push_the_rest_away(self):

@@ -375,6 +375,134 @@ def test_pause_and_resume_and_unknown_commands(rig):
         rig.daemon.ask("dance").result(0)
 
 
+def told_of(rig, folder="in"):
+    """What was told last of the folder as a whole."""
+    return [event for event in rig.events if event.kind == "folder"][-1].extra
+
+
+def a_bad_one(request):
+    if request.source.name != "bad.jpg":
+        return None
+    message = "This is not an image"
+    return Failure(
+        job_id=request.job_id, kind=FailureKind.BAD_INPUT, reason="not-an-image", message=message
+    )
+
+
+def test_whoever_comes_is_told_what_failed_and_what_is_done_before(rig, tmp_path):
+    first = rig(a_bad_one)
+    for name in ("bad.jpg", "good.jpg"):
+        first.drop(name, name.encode())
+    first.until(lambda: first.counts() == {"done": 1, "quarantined": 1})
+    first.daemon.stop()
+    second = Rig(tmp_path, a_bad_one).start()
+    second.until(lambda: any(event.kind == "folder" for event in second.events))
+    told = told_of(second)
+    counts = [told[name] for name in ("waiting", "done", "failed", "held")]
+    assert counts == [0, 1, 1, 0]
+    assert [each["message"] for each in told["failures"]] == [
+        "bad.jpg: This is not an image. Remove it, or export it as JPEG"
+    ]
+    [result] = told["results"]
+    assert result["source"] == str(second.input / "good.jpg")
+    assert result["output"] == str(second.output / "good--painting.jpg")
+    second.daemon.ask("retry", job_id=told["failures"][0]["id"])
+    second.executor.behave = lambda request: None
+    second.until(lambda: second.counts() == {"done": 2})
+    second.daemon.tick(time.monotonic() + 60)
+    assert (told_of(second)["failures"], told_of(second)["failed"]) == ([], 0)
+    second.daemon.stop()
+
+
+def test_a_file_that_never_becomes_whole_is_arriving_and_then_failed(rig):
+    rig = rig(settle_max_seconds=2)
+    rig.drop("empty.jpg", b"")
+    rig.until(lambda: told_of(rig).get("arriving") == 1 if rig.events[1:] else False)
+    rig.until(lambda: any(event.kind == "failed" for event in rig.events))
+    rig.daemon.tick(time.monotonic() + 60)
+    told = told_of(rig)
+    assert (told["arriving"], told["failed"]) == (0, 1)
+    assert told["failures"][0]["message"] == (
+        "empty.jpg: it is empty. Copy it again from its source"
+    )
+    assert rig.daemon._status()["failed_files"] == {"in": 1}
+
+
+def test_a_folder_that_leaves_the_config_is_told_to_have_left(rig, tmp_path):
+    rig = rig()
+    rig.until(lambda: rig.daemon._told_health)
+    (tmp_path / "other").mkdir()
+    rig.input = tmp_path / "other"
+    rig.daemon.ask("reload")
+    rig.until(lambda: "other" in rig.daemon._told_health)
+    left = [event.folder for event in rig.events if event.reason == "left"]
+    assert left == ["in"]
+
+
+def asked(rig, command, **arguments):
+    answer = rig.daemon.ask(command, **arguments)
+    rig.daemon.tick(time.monotonic())
+    return answer.result(0)
+
+
+def test_what_waits_can_be_cancelled_and_comes_back(rig):
+    rig = rig()
+    rig.daemon._pause()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"ready": 1})
+    [job] = rig.daemon._ledger.jobs()
+    assert asked(rig, "cancel", job_id=job.id) is None
+    assert rig.counts() == {"held": 1}
+    [told] = [event for event in rig.events if event.reason == "cancelled"]
+    assert (told.kind, told.job_id) == ("warning", job.id)
+    with pytest.raises(UsageError, match=f"Job {job.id} is held"):
+        asked(rig, "cancel", job_id=job.id)
+    rig.daemon._resume()
+    rig.daemon.tick(time.monotonic())
+    assert rig.executor.ran == []
+    assert asked(rig, "retry", job_id=job.id) == 1
+    rig.until(lambda: rig.counts() == {"done": 1})
+    with pytest.raises(UsageError, match=f"Job {job.id} is done"):
+        asked(rig, "cancel", job_id=job.id)
+
+
+def test_what_is_painted_can_be_cancelled_and_is_held_not_failed(rig):
+    release = threading.Event()
+
+    def behave(request):
+        release.wait(10)
+        raise CancelledError
+
+    rig = rig(behave)
+    rig.executor.cancel = lambda job_id: release.set()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.daemon._running)
+    [job_id] = rig.daemon._running
+    asked(rig, "cancel", job_id=job_id)
+    rig.until(lambda: rig.counts() == {"held": 1})
+    assert not any(event.kind == "failed" for event in rig.events)
+    assert [event.job_id for event in rig.events if event.reason == "cancelled"] == [job_id]
+
+
+@pytest.mark.parametrize("command", ["cancel", "retry"])
+def test_a_job_that_there_is_not_is_said(rig, command):
+    with pytest.raises(UsageError, match="There is no job 9999"):
+        asked(rig(), command, job_id=9999)
+
+
+def test_a_photo_of_a_folder_that_is_not_watched_can_t_be_retried(rig, tmp_path):
+    rig = rig()
+    rig.daemon._pause()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"ready": 1})
+    (tmp_path / "other").mkdir()
+    rig.input = tmp_path / "other"
+    asked(rig, "reload")
+    assert rig.counts() == {"held": 1}
+    with pytest.raises(UsageError, match="is not watched now"):
+        asked(rig, "retry", job_id=1)
+
+
 def test_reload_keys_queued_jobs_anew_and_a_broken_config_changes_nothing(rig, tmp_path):
     rig = rig()
     rig.daemon.ask("pause")

@@ -12,11 +12,22 @@ from stylewatch.app.remote import Client
 from stylewatch.domain import JobState
 from stylewatch.errors import LedgerError, NotRunningError
 from stylewatch.faces.lines import duration, jsonable, short_path, size, visible
-from stylewatch.state.reader import NO_PRESET, Job, LedgerReader
+from stylewatch.folders.settle import LACKS
+from stylewatch.state.reader import (
+    IGNORED,
+    NO_PRESET,
+    PAINTING,
+    WAITING,
+    WORDS,
+    Job,
+    LedgerReader,
+    explained,
+)
 
-WAITING: Final = (JobState.READY, JobState.RETRY_WAIT, JobState.BLOCKED)
-FAILED: Final = (JobState.QUARANTINED, JobState.BLOCKED, JobState.RETRY_WAIT, JobState.HELD)
-PAINTING: Final = (JobState.RUNNING, JobState.PUBLISHING)
+__all__ = ["FAILED", "WAITING", "jobs_text", "list_jobs", "look", "overview_text"]
+
+FAILED: Final = (JobState.QUARANTINED, JobState.BLOCKED, JobState.RETRY_WAIT)
+"""What needs a look, or may need one if it goes on; what is held is so on purpose."""
 
 # --- status ---------------------------------------------------------------------------------------
 
@@ -38,7 +49,10 @@ def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str,
             "state": health["state"],
             "detail": health["detail"],
             "arriving": told["settling"].get(health["folder"], 0),
-            **_counted(told["counts"].get(health["folder"], {})),
+            **_counted(
+                told["counts"].get(health["folder"], {}),
+                told.get("failed_files", {}).get(health["folder"], 0),
+            ),
         }
         for health in told["folders"]
     ]
@@ -64,25 +78,54 @@ def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str,
         "blocked": told["blocked"],
         "lost": told.get("lost", []),
         "seconds_per_photo": told["pace"],
-        "queue_seconds": told["pace"] * sum(folder["waiting"] for folder in folders),
+        "queue_seconds": _queue_seconds(
+            painting,
+            sum(folder["waiting"] for folder in folders),
+            told["pace"],
+            max(1, told.get("slots", 1)),
+        ),
     }
 
 
+def _queue_seconds(
+    painting: Sequence[Mapping[str, Any]], waiting: int, pace: float, slots: int
+) -> float:
+    """When all is painted; 0 while that can't be known."""
+    left = [one["step"]["eta_seconds"] for one in painting if one["step"]]
+    whole = [one["seconds"] + one["step"]["eta_seconds"] for one in painting if one["step"]]
+    left += [max(0.0, pace - one["seconds"]) for one in painting if not one["step"]]
+    each = pace or (sum(whole) / len(whole) if whole else 0.0)
+    if waiting and not each:
+        return 0.0
+    return float(max([(sum(left) + waiting * each) / slots, *left]))
+
+
 def _from_ledger(state_dir: Path) -> dict[str, Any]:
-    counts = _read(state_dir, LedgerReader.counts) or {}
-    folders = [
-        {"name": name, **_counted({str(state): n for state, n in states.items()})}
-        for name, states in sorted(counts.items())
-    ]
-    return {"running": False, "folders": folders}
+    def read(reader: LedgerReader) -> list[dict[str, Any]]:
+        counts, files, places = reader.counts(), reader.failed_files(), reader.places()
+        return [
+            {
+                "name": name,
+                "input": jsonable(places.get(name, "")),
+                **_counted(
+                    {str(state): n for state, n in counts.get(name, {}).items()},
+                    files.get(name, 0),
+                ),
+            }
+            for name in sorted(counts.keys() | files.keys())
+        ]
+
+    return {"running": False, "folders": _read(state_dir, read) or []}
 
 
-def _counted(counts: Mapping[str, int]) -> dict[str, int]:
+def _counted(counts: Mapping[str, int], files: int) -> dict[str, int]:
+    """How many photos stand where; `files` failed before they had a job."""
     return {
         "waiting": sum(counts.get(state, 0) for state in WAITING),
         "painting": sum(counts.get(state, 0) for state in PAINTING),
         "done": counts.get(JobState.DONE, 0),
-        "failed": counts.get(JobState.QUARANTINED, 0),
+        "failed": counts.get(JobState.QUARANTINED, 0) + files,
+        "held": counts.get(JobState.HELD, 0),
     }
 
 
@@ -92,10 +135,15 @@ def overview_text(found: Mapping[str, Any]) -> str:
     if found["running"]:
         head = f"stylewatch {found['version']} runs as process {found['pid']}"
         head += ", paused" if found["paused"] else ""
-    rows = [["folder", "state", "waiting", "painting", "done", "failed", ""]]
+    names = ["waiting", "painting", "done", "failed"]
+    if found["running"]:
+        names.insert(0, "arriving")
+    if any(folder["held"] for folder in found["folders"]):
+        names.append("held")
+    rows = [["folder", "state", *names, ""]]
     for folder in found["folders"]:
         about = folder.get("detail") or short_path(folder.get("input", ""))
-        counts = [str(folder[name]) for name in ("waiting", "painting", "done", "failed")]
+        counts = [str(folder[name]) for name in names]
         rows.append([folder["name"], folder.get("state", "-"), *counts, about])
     lines = [head, *(_table(rows) if len(rows) > 1 else [])]
     lines += [
@@ -122,14 +170,20 @@ def _step_text(one: Mapping[str, Any]) -> str:
 def list_jobs(
     state_dir: Path, states: Iterable[JobState], limit: int, *, notes: bool = False
 ) -> list[dict[str, Any]]:
-    """Jobs in these states (all when empty), the latest change first, and files without a job."""
+    """Jobs in these states (all when empty), and files without a job.
+
+    First what is painted, then what waits in its order, then the latest change.
+    """
+    wanted = set(states) or set(JobState)
 
     def read(reader: LedgerReader) -> list[dict[str, Any]]:
-        found = [_job_dict(job) for job in reader.jobs(states, limit)]
+        places = reader.places()
+        found = _ordered(reader, wanted, limit)
         told = reader.notes(limit) if notes else []
-        return found + [
-            {"id": None, "state": "no job", "folder": folder, "photo": jsonable(path),
-             "preset": "", "reason": why, "message": ""}
+        return [_job_dict(job, places.get(job.folder)) for job in found] + [
+            {"id": None, "state": "no job", "folder": folder,
+             "input": jsonable(places.get(folder, "")), "photo": jsonable(path), "preset": "",
+             "reason": why, "message": explained(why, LACKS.get(why, ""))}
             for folder, path, why in told
             if why != NO_PRESET
         ]  # fmt: skip
@@ -137,15 +191,26 @@ def list_jobs(
     return _read(state_dir, read) or []
 
 
-def _job_dict(job: Job) -> dict[str, Any]:
+def _ordered(reader: LedgerReader, wanted: set[JobState], limit: int) -> list[Job]:
+    painting, waiting = wanted & {*PAINTING}, wanted & {*WAITING}
+    found = reader.jobs(painting, limit) if painting else []
+    queue = [job for name in reader.counts() for job in reader.next_jobs(name, limit, waiting)]
+    found += sorted(queue, key=lambda job: job.id)
+    if rest := wanted - painting - waiting:
+        found += reader.jobs(rest, limit)
+    return found[:limit]
+
+
+def _job_dict(job: Job, place: Path | None) -> dict[str, Any]:
     return {
         "id": job.id,
         "state": str(job.state),
         "folder": job.folder,
+        "input": jsonable(place or ""),
         "photo": jsonable(job.path),
         "preset": job.preset,
         "reason": job.reason,
-        "message": job.message,
+        "message": jsonable(job.trouble),
         "attempts": job.attempts,
         "created": job.created,
         "changed": job.changed,
@@ -161,15 +226,27 @@ def jobs_text(found: Sequence[Mapping[str, Any]]) -> str:
     """The same for people."""
     if not found:
         return "no such jobs"
+    several = len({job["folder"] for job in found}) > 1
     rows = []
     for job in found:
-        number = f"#{job['id']}" if job["id"] is not None else "-"
-        when = time.strftime("%d %b %H:%M", time.localtime(job.get("changed", 0)))
-        about = job.get("output") and short_path(job["output"])
-        about = about or job["message"] or job["reason"]
-        when = when if job["id"] is not None else ""
-        rows.append([number, job["state"], when, job["preset"], job["photo"], about])
+        is_job = job["id"] is not None
+        when = time.strftime("%d %b %H:%M", time.localtime(job["changed"])) if is_job else ""
+        about = short_path(job["output"]) if job.get("output") else job["message"] or job["reason"]
+        rows.append(
+            [
+                *(f"#{job['id']}" if is_job else "-", _word(job), when, job["preset"]),
+                *([short_path(job["input"]) or job["folder"]] if several else ()),
+                *(job["photo"], about),
+            ]
+        )
     return "\n".join(visible(line) for line in _table(rows))
+
+
+def _word(job: Mapping[str, Any]) -> str:
+    """Where a photo stands, in the words that are used everywhere."""
+    if job["id"] is None:
+        return "ignored" if job["reason"] in IGNORED else "failed"
+    return WORDS[JobState(job["state"])]
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:

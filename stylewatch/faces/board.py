@@ -5,16 +5,21 @@ Pure: `apply(event, now)` is the only way in. Knows nothing of terminals, thread
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from itertools import zip_longest
+from typing import Any
 
 from stylewatch.domain import Event, Step
 
 KEPT_RESULTS = 50
-KEPT_PROBLEMS = 20
+KEPT_PROBLEMS = 40
 KEPT_LOSSES = 64
 RECENT_SECONDS = 3600.0
 _HEADLINES = frozenset({"started", "reload"})
+_COUNTS = ("arriving", "waiting", "done", "failed", "held")
+_LASTING = frozenset({"dead", "engine-lost"})
+"""Reasons of warnings that another config does not make untrue."""
 
 
 @dataclass
@@ -25,8 +30,17 @@ class FolderRow:
     path: str = ""
     state: str = "watching"
     note: str = ""
+    scanned: bool = False
+    """It was looked through to its end since the daemon began to watch it."""
+    arriving: int = 0
     waiting: int = 0
-    problems: int = 0
+    done: int = 0
+    failed: int = 0
+    held: int = 0
+    slow: list[tuple[str, str, float]] = field(default_factory=list)
+    """Files that are on their way for a while: path, why, since when."""
+    next: list[tuple[str, str]] = field(default_factory=list)
+    """The first that wait: path, preset."""
 
 
 @dataclass
@@ -60,6 +74,7 @@ class ResultRow:
     preset: str
     output: str
     seconds: float
+    job_id: int = 0
     source: str = ""
     note: str = ""
 
@@ -73,7 +88,24 @@ class ProblemRow:
     message: str
     job_id: int = 0
     folder: str = ""
-    """Set for a folder's own trouble, which is gone when the folder is well again."""
+    path: str = ""
+    reason: str = ""
+
+    @property
+    def lasts(self) -> bool:
+        """It is a folder's own trouble, which is gone when the folder is well again."""
+        return bool(self.folder) and not (self.job_id or self.path)
+
+    @property
+    def general(self) -> bool:
+        """It is about no photo and no folder."""
+        return not (self.folder or self.job_id or self.path)
+
+    def is_of(self, event: Event) -> bool:
+        """Whether that event is about the same photo."""
+        if event.job_id and self.job_id:
+            return event.job_id == self.job_id
+        return bool(event.path) and (event.folder, event.path) == (self.folder, self.path)
 
 
 class Board:
@@ -88,9 +120,13 @@ class Board:
         self.jobs: dict[int, JobRow] = {}
         self.results: deque[ResultRow] = deque(maxlen=KEPT_RESULTS)
         self.problems: deque[ProblemRow] = deque(maxlen=KEPT_PROBLEMS)
+        self.since: float | None = None
+        """When this session began, where we have seen it."""
         self.done = 0
-        self.failed = 0
+        """In this session; the folders' rows count all that the ledger knows."""
         self.headline = ""
+        self.stop_message = ""
+        self._failed: set[ProblemRow] = set()
         self._finished: deque[float] = deque(maxlen=500)
 
     @property
@@ -98,16 +134,34 @@ class Board:
         """Photos in the queue, those in work not counted."""
         return sum(row.waiting for row in self.folders.values())
 
+    @property
+    def failed(self) -> list[ProblemRow]:
+        """Photos that failed in this session and were not painted since, the first ones first."""
+        return sorted(self._failed, key=lambda row: row.at)
+
+    def total(self, name: str) -> int:
+        """All folders together: `arriving`, `waiting`, `done`, `failed` or `held`."""
+        return sum(getattr(row, name) for row in self.folders.values())
+
+    def next_photos(self) -> list[tuple[str, str]]:
+        """The first that wait, in turns of one from each folder."""
+        turns = zip_longest(*(row.next for row in self.folders.values()))
+        return [photo for turn in turns for photo in turn if photo]
+
     def apply(self, event: Event, now: float) -> None:  # noqa: C901, PLR0912  (a table of the kinds)
         """Take note of one event; `extra["at"]` says that it is an old one, and of when."""
+        if event.kind == "started" and "at" not in event.extra and self.since is None:
+            self.since = now
         now = float(event.extra.get("at", now))
         match event.kind:
             case "started" | "watching" | "folder":
                 self.slots = int(event.extra.get("slots", self.slots))
-                self.done = int(event.extra.get("done", self.done))
+                if event.kind == "started":
+                    self.done = int(event.extra.get("done", self.done))
                 if event.folder:
                     self._note_folder(event, now)
             case "queued":
+                self._solved(event)
                 self.folder(event.folder).waiting += 1
             case "running":
                 self._begin(event, now)
@@ -122,15 +176,22 @@ class Board:
             case "resumed":
                 self.paused = False
             case "recovered":
-                self._keep(lambda row: row.kind != "blocked" or bool(row.job_id or row.folder))
+                over = {event.reason} - {""}
+                self._keep(
+                    lambda row: not (row.general and (row.kind == "blocked" or row.reason in over))
+                )
+            case "reload":  # what was wrong with the config is not any more
+                self._keep(
+                    lambda row: (
+                        not (row.general and row.kind == "warning") or row.reason in _LASTING
+                    )
+                )
             case "stopping":
-                self.stopping = True
+                self.stopping, self.stop_message = True, event.message
         if event.kind in _HEADLINES:
             self.headline = event.message
-        if "waiting" in event.extra:  # the daemon's own counts beat ours
-            row = self.folder(event.folder)
-            row.waiting = int(event.extra["waiting"])
-            row.problems = int(event.extra.get("failed", row.problems))
+        if "waiting" in event.extra:  # what the daemon has counted itself beats ours
+            self._believe(event)
 
     def apply_all(self, events: Iterable[Event], now: float) -> None:
         """Take note of several."""
@@ -167,15 +228,54 @@ class Board:
         return self.folders.setdefault(name, FolderRow(name))
 
     def _note_folder(self, event: Event, now: float) -> None:
+        self._keep(lambda problem: problem.folder != event.folder or not problem.lasts)
+        if event.reason == "left":  # the config does not have it any more
+            self.folders.pop(event.folder, None)
+            self._keep(lambda problem: problem.folder != event.folder)
+            return
         row = self.folder(event.folder)
         row.path = event.path or row.path
         row.state = event.reason or "watching"
         row.note = event.message if row.state != "watching" else ""
-        self._keep(lambda problem: problem.folder != row.name)
         if row.note:
             self.problems.appendleft(
                 ProblemRow(at=now, kind=row.state, message=row.note, folder=row.name)
             )
+
+    def _believe(self, event: Event) -> None:
+        """What the daemon tells of a folder as a whole, whatever we have heard before."""
+        row, told = self.folder(event.folder), event.extra
+        for name in _COUNTS:
+            setattr(row, name, int(told.get(name, getattr(row, name))))
+        row.scanned = bool(told.get("scanned", row.scanned))
+        row.slow = [(path, why, since) for path, why, since in told.get("slow", row.slow)]
+        row.next = [(path, preset) for path, preset in told.get("next", row.next)]
+        if "results" in told:
+            self._believe_results(told["results"])
+        if "failures" in told:
+            self._believe_failures(row.name, told["failures"])
+
+    def _believe_results(self, told: Iterable[Mapping[str, Any]]) -> None:
+        """These know more than the event did, and from before we listened."""
+        rows = [ResultRow(**_known(ResultRow, each)) for each in told]
+        numbers = {row.job_id for row in rows}
+        others = [row for row in self.results if row.job_id not in numbers]
+        latest = sorted([*rows, *others], key=lambda row: row.at, reverse=True)
+        self.results = deque(latest[:KEPT_RESULTS], maxlen=KEPT_RESULTS)
+
+    def _believe_failures(self, folder: str, told: Iterable[Mapping[str, Any]]) -> None:
+        rows = [
+            ProblemRow(**{**_known(ProblemRow, each), "kind": "failed", "folder": folder})
+            for each in told
+        ]
+        others = [row for row in self.problems if row.kind != "failed" or row.folder != folder]
+        latest = sorted([*rows, *others], key=lambda row: (row.lasts, row.at), reverse=True)
+        self.problems = deque(latest[:KEPT_PROBLEMS], maxlen=KEPT_PROBLEMS)
+
+    def _solved(self, event: Event) -> None:
+        """Its photo has another chance, or is painted: what went wrong before is past."""
+        self._keep(lambda row: not row.is_of(event))
+        self._failed = {row for row in self._failed if not row.is_of(event)}
 
     def _keep(self, wanted: Callable[[ProblemRow], bool]) -> None:
         self.problems = deque(filter(wanted, self.problems), maxlen=KEPT_PROBLEMS)
@@ -183,7 +283,7 @@ class Board:
     def _begin(self, event: Event, now: float) -> None:
         row = self.folder(event.folder)
         row.waiting = max(0, row.waiting - 1)
-        self._keep(lambda problem: problem.job_id != event.job_id)  # it has another chance
+        self._solved(event)
         self.jobs[event.job_id] = JobRow(event.job_id, event.path, event.preset, now)
 
     def _note_step(self, event: Event, now: float) -> None:
@@ -202,9 +302,12 @@ class Board:
 
     def _finish(self, event: Event, now: float) -> None:
         self.jobs.pop(event.job_id, None)
+        self._solved(event)
         if "at" not in event.extra:
             self.done += 1
             self._finished.append(now)
+            if event.folder:
+                self.folder(event.folder).done += 1
         self.results.appendleft(
             ResultRow(
                 at=now,
@@ -212,6 +315,7 @@ class Board:
                 preset=event.preset,
                 output=event.output,
                 seconds=event.seconds,
+                job_id=event.job_id,
                 source=str(event.extra.get("source", "")),
                 note=str(event.extra.get("note", "")),
             )
@@ -219,18 +323,30 @@ class Board:
 
     def _note_problem(self, event: Event, now: float) -> None:
         self.jobs.pop(event.job_id, None)
+        self._solved(event)
         row = self.folder(event.folder) if event.folder else None
-        if event.kind == "failed" and "at" not in event.extra:
-            self.failed += 1
-            if row:
-                row.problems += 1
-        if row and event.kind == "retry" and "at" not in event.extra:
-            row.waiting += 1
-        self.problems.appendleft(
-            ProblemRow(
-                at=now,
-                kind=event.kind,
-                message=event.message,
-                job_id=event.job_id,
-            )
+        if row and "at" not in event.extra:
+            row.failed += event.kind == "failed"
+            row.waiting += event.kind == "retry"
+            row.held += event.reason == "cancelled"
+        if event.reason == "cancelled":  # somebody wanted it so
+            return
+        problem = ProblemRow(
+            at=now,
+            kind=event.kind,
+            message=event.message,
+            job_id=event.job_id,
+            folder=event.folder,
+            path=event.path,
+            reason=event.reason,
         )
+        self.problems.appendleft(problem)
+        if event.kind == "failed" and "at" not in event.extra:
+            self._failed.add(problem)
+
+
+def _known(kind: type, told: Mapping[str, Any]) -> dict[str, Any]:
+    """A row's fields as the daemon tells them; what a newer one adds is passed over."""
+    names = {each.name for each in fields(kind)}
+    found = {name: value for name, value in told.items() if name in names}
+    return {"job_id": told.get("id", 0), **found}

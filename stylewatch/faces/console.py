@@ -171,15 +171,17 @@ def _nothing() -> None:
 
 def farewell(board: Board) -> list[str]:
     """What remains on the terminal when the view is gone."""
-    words = [f"{board.done} done"]
-    if board.failed:
-        words.append(f"{board.failed} failed")
-    if board.waiting + len(board.jobs):
-        words.append(f"{board.waiting + len(board.jobs)} left for the next start")
-    problems = [row for row in board.problems if row.kind == "failed"][:5]
+    failed, left = board.failed, board.waiting + board.total("arriving") + len(board.jobs)
+    words = f"{board.done} done"
+    if failed:
+        words += f", {len(failed)} failed"
+    if board.since is not None:  # those of other sessions are told by `status`
+        words += f" since {time.strftime('%H:%M', time.localtime(board.since))}"
+    if left:
+        words += f", {left} left for the next start"
     return [
-        *(f"{visible(row.message)}\n" for row in reversed(problems)),
-        f"stylewatch: {', '.join(words)}\n",
+        *(f"failed: {visible(row.message)}\n" for row in failed[-5:]),
+        f"stylewatch: {words}\n",
     ]
 
 

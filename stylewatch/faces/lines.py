@@ -25,6 +25,11 @@ LEVELS: Final[Mapping[str, str]] = {"failed": "error"} | dict.fromkeys(
 JOURNAL: Final[Mapping[str, int]] = {"error": 3, "warning": 4, "info": 6, "debug": 7}
 """Syslog's numbers, which journald reads from a `<4>` before a line."""
 
+WORDS: Final[Mapping[str, str]] = {
+    "queued": "waiting", "retry": "waiting", "running": "painting", "progress": "painting",
+}  # fmt: skip
+"""Where a photo stands after such an event, as people are told everywhere; see `word_of`."""
+
 PROGRESS_SECONDS: Final = 30.0
 """A log hears of a photo's progress at each new scale, and otherwise no more often than this."""
 
@@ -102,6 +107,15 @@ def event_text(event: Event) -> str:
     return visible(event.message)
 
 
+def word_of(kind: str, reason: str = "", job_id: int = 0) -> str:
+    """What people are told of an event: where its photo stands, or else its kind."""
+    if reason == "cancelled":
+        return "held"
+    if kind == "blocked" and job_id:  # it is tried again, unlike an output that has no space
+        return "waiting"
+    return WORDS.get(kind, kind)
+
+
 def event_dict(event: Event) -> dict[str, Any]:
     """The event for programs: its kind, its message, and each further field that says something."""
     fields = {key: value for key, value in jsonable(event).items() if value}
@@ -137,11 +151,12 @@ class Lines:
         self._journal = journal
         self._clock = clock
         self._told: dict[int, tuple[int, float]] = {}
+        self._folders: dict[str, str] = {}
 
     def __call__(self, event: Event) -> None:
         """Write the event's line; a reader that went away is no reason to stop working."""
         now = self._clock()
-        if not (self._is_news(event, now) if event.kind == "progress" else event.message):
+        if not self._is_news(event, now):
             return
         if event.kind in {"done", "failed", "retry"}:
             self._told.pop(event.job_id, None)
@@ -156,10 +171,20 @@ class Lines:
         mark = f"<{JOURNAL[level]}>" if self._journal else ""
         if self._json:
             return mark + json.dumps({"time": _iso(now), "level": level, **event_dict(event)})
+        word = word_of(event.kind, event.reason, event.job_id)
         when = "" if self._journal else time.strftime("%H:%M:%S ", time.localtime(now))
-        return f"{mark}{when}{event.kind:<8} {event_text(event)}"
+        return f"{mark}{when}{word:<8} {event_text(event)}"
 
     def _is_news(self, event: Event, now: float) -> bool:
+        if event.kind == "progress":
+            return self._is_progress(event, now)
+        if event.kind == "folder":  # told again with each new count
+            before = self._folders.get(event.folder, "")
+            self._folders[event.folder] = event.message
+            return event.message not in {"", before}
+        return bool(event.message)
+
+    def _is_progress(self, event: Event, now: float) -> bool:
         scale = event.step.scale if event.step else 0
         told_scale, told_at = self._told.get(event.job_id, (0, 0.0))
         if scale == told_scale and now - told_at < PROGRESS_SECONDS:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import zip_longest
+from mimetypes import MimeTypes
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,7 @@ from rich.text import Text
 
 from stylewatch.domain import Step
 from stylewatch.faces.board import Board, FolderRow, JobRow, ProblemRow, ResultRow
-from stylewatch.faces.lines import duration, short_path, size, time_left, visible
+from stylewatch.faces.lines import duration, short_path, size, time_left, visible, word_of
 
 Pixels = Sequence[Sequence[tuple[int, int, int]]]
 """Rows of RGB pixels."""
@@ -34,6 +35,13 @@ STATES: Final = {
     "paused": ("◌", "yellow"),
     "blocked": ("▲", "red"),
 }
+COUNTS: Final = {"arriving": "", "waiting": "", "done": "", "failed": "bold red", "held": ""}
+"""The words for where photos stand, beside `painting`, which are seen one by one."""
+FALLBACK: Final = "built-in features"
+"""How the note begins that says it of each picture: said once."""
+PLAIN_FILES: Final = MimeTypes()
+"""Which names are no photos' names; the same on every machine."""
+SIDECARS: Final = {".xmp", ".aae", ".thm", ".lrv", ".ini", ".db", ".json"}
 _RULER: Final = Console(file=io.StringIO())  # rich wants one to wrap text
 
 
@@ -55,8 +63,8 @@ def draw_board(
 def _below(board: Board, width: int, room: int, now: float) -> list[Text]:
     """One column: folders and work stay where they are, results take what problems leave."""
     top = [*_folders(board, width, room // 4), *_work(board, width, room // 3, now)]
-    problems = _problems(board, width, room // 3)
-    results = _results(board, width, room - len(top) - len(problems))
+    problems = _problems(board, width, room // 3, now)
+    results = _results(board, width, room - len(top) - len(problems), now)
     return [*top, *_fitted(results, room - len(top) - len(problems)), *problems]
 
 
@@ -66,10 +74,13 @@ def _beside(
     """Two columns for wide terminals, with the latest pictures where there is room."""
     half = (width - 2) // 2
     left = [*_folders(board, half, room // 4), *_work(board, half, room // 3, now)]
-    if pictures and len(left) + 2 + len(pictures) <= room:
-        left += [Text(), _rule("Latest", half), *pictures]
+    shown = [Text(), _rule("Latest", half), *pictures] if pictures else []
+    if len(left) + len(shown) > room:
+        shown = []
+    left += [*_next(board, half, room - len(left) - len(shown)), *shown]
     upper = room // 2 if board.problems else room
-    right = [*_fitted(_results(board, half, upper), upper), *_problems(board, half, room - upper)]
+    right = _fitted(_results(board, half, upper, now), upper)
+    right += _problems(board, half, room - upper, now)
     lines = []
     for one, other in zip_longest(_fitted(left, room), right, fillvalue=Text()):
         one.truncate(half, overflow="ellipsis", pad=True)
@@ -88,11 +99,11 @@ def _fitted(lines: list[Text], count: int) -> list[Text]:
 
 
 def _header(board: Board, width: int) -> Text:
-    counts = f"{board.waiting} waiting · {board.done} done"
-    right = Text(counts)
-    failed = sum(row.problems for row in board.folders.values())
-    if failed:
-        right.append(f" · {failed} failed", "bold red")
+    right = Text(" · ").join(
+        Text(f"{count} {word}", style)
+        for word, style in COUNTS.items()
+        if (count := board.total(word)) or word in {"waiting", "done"}
+    )
     state = "stopping" if board.stopping else "paused" if board.paused else ""
     left = Text.assemble(("stylewatch ", "bold"), (visible(board.title), "dim"))
     if state:
@@ -103,6 +114,8 @@ def _header(board: Board, width: int) -> Text:
 
 
 def _footer(board: Board, width: int, now: float) -> Text:
+    if board.stopping:
+        return Text(visible(board.stop_message), "dim")
     left = Text.assemble(
         ("q", "bold"), " quit  ", ("p", "bold"), " resume" if board.paused else " pause"
     )
@@ -128,7 +141,9 @@ def _rule(title: str, width: int, style: str = "cyan") -> Text:
 def _folders(board: Board, width: int, room: int) -> list[Text]:
     rows = board.folders.values()
     names = min(20, max((cell_len(visible(row.name)) for row in rows), default=0))
-    lines = [_folder(row, names, width, paused=board.paused) for row in rows]
+    lines = []
+    for row in rows:
+        lines += [_folder(row, names, width, paused=board.paused), *map(_slow, row.slow)]
     return _shortened([_rule("Folders", width), *lines], max(2, room))
 
 
@@ -140,8 +155,12 @@ def _folder(row: FolderRow, name_width: int, width: int, *, paused: bool) -> Tex
     line = Text.assemble(
         f"  {mark} ", name, "  ", (f"{visible(state):<9}", style), f" {row.waiting:>4} waiting "
     )
-    if row.problems:
-        line.append(f"{row.problems:>3} failed ", "red")
+    if row.arriving:
+        line.append(f"{row.arriving:>3} arriving ")
+    if row.failed:
+        line.append(f"{row.failed:>3} failed ", "red")
+    if row.held:
+        line.append(f"{row.held:>3} held ", "dim")
     room = width - line.cell_len - 1
     if row.note:
         line.append(f" {visible(row.note)}", style)
@@ -151,16 +170,53 @@ def _folder(row: FolderRow, name_width: int, width: int, *, paused: bool) -> Tex
     return line
 
 
+def _slow(file: tuple[str, str, float]) -> Text:
+    path, why, since = file
+    when = time.strftime("%H:%M", time.localtime(since))
+    return Text.assemble(f"      {visible(path)}", (f": {why}, waiting since {when}", "dim"))
+
+
+def _next(board: Board, width: int, room: int) -> list[Text]:
+    """What waits, as far as there is room for it."""
+    photos = board.next_photos()
+    if not photos or room < 4:
+        return []
+    lines = [
+        Text.assemble(
+            "  ", _tail(visible(path), width // 2), (f" → {visible(preset)}", "dim magenta")
+        )
+        for path, preset in photos
+    ][: room - 2]
+    if len(lines) < board.waiting:
+        del lines[room - 3 :]
+        lines.append(Text(f"  … {board.waiting - len(lines)} more", "dim"))
+    return [_rule("Next", width), *lines, Text()]
+
+
+def _idle(board: Board) -> str:
+    """Why nothing is painted, and what one may do."""
+    rows = [row for row in board.folders.values() if row.path]
+    looking = any(not row.scanned and row.state in {"watching", "scanning"} for row in rows)
+    arriving = board.total("arriving")
+    if board.paused:
+        return "paused"
+    if board.waiting:
+        return "about to begin"
+    if arriving:
+        return f"{arriving} arriving: painted when {'it is' if arriving == 1 else 'they are'} whole"
+    if looking:
+        return f"looking through the folder{'s' * (len(rows) != 1)}…"
+    return (
+        f"nothing to paint: drop a photo into {short_path(rows[0].path)}" if rows else "no folder"
+    )
+
+
 def _work(board: Board, width: int, room: int, now: float) -> list[Text]:
     lines = [_rule("Painting", width)]
     for row in board.running():
         lines += _job(row, width, now)
     if not board.jobs:
-        places = [short_path(row.path) for row in board.folders.values() if row.path]
-        idle = "paused" if board.paused else "nothing to paint"
-        if places and not board.waiting and not board.paused:
-            idle += f": drop a photo into {places[0]}"
-        lines += [Text(f"  {idle}", "dim"), Text()]
+        lines += [Text(f"  {_idle(board)}", "dim"), Text()]
     room = max(3, room)
     return (
         _shortened(_fitted(lines, min(room, 1 + 2 * max(board.slots, len(board.jobs)))), room)
@@ -211,34 +267,57 @@ def sparkline(values: Sequence[float], width: int) -> str:
     return "".join(SPARKS[round((value - low) / span * (len(SPARKS) - 1))] for value in logs)
 
 
-def _results(board: Board, width: int, room: int) -> list[Text]:
+def _results(board: Board, width: int, room: int, now: float) -> list[Text]:
     rows = list(board.results)[: max(0, room - 1)]
-    return [_rule("Done", width), *(_result(row, width) for row in rows)]
+    latest = _notes(rows[0]) if rows else []
+    fallback = "".join(f": {note}" for note in latest if note.startswith(FALLBACK))
+    title = f"Done{visible(fallback)}"
+    return [_rule(title, width), *(_result(row, width, now) for row in rows)]
 
 
-def _result(row: ResultRow, width: int) -> Text:
+def _notes(row: ResultRow) -> list[str]:
+    return row.note.split("; ") if row.note else []
+
+
+def _result(row: ResultRow, width: int, now: float) -> Text:
     line = Text.assemble(
-        (f"  {_clock(row.at)}  ", "dim"), (f"{duration(row.seconds):>7}", "green"), "  "
+        (f"  {_clock(row.at, now)}  ", "dim"), (f"{duration(row.seconds):>7}", "green"), "  "
     )
     line.append(_tail(short_path(row.output), width - line.cell_len - 1), _link(row.output, ""))
-    if row.note:
-        line.append(f"  {visible(row.note)}", "dim")
+    if notes := [note for note in _notes(row) if not note.startswith(FALLBACK)]:
+        line.append(f"  {visible('; '.join(notes))}", "dim")
     return line
 
 
-def _problems(board: Board, width: int, room: int) -> list[Text]:
+def _problems(board: Board, width: int, room: int, now: float) -> list[Text]:
     if not board.problems:
         return []
     lines = [_rule("Problems", width, "bold red")]
-    for row in sorted(board.problems, key=lambda row: not row.folder):  # what still holds, first
-        lines += _problem(row, width)
+    rows = sorted(board.problems, key=lambda row: not row.lasts)  # what still holds, first
+    strange = [row for row in rows if _is_no_photo(row)]
+    if len(strange) > 1:
+        rows = [row for row in rows if row not in strange]
+        names = ", ".join(row.path for row in strange)
+        lines += _wrapped(f"{len(strange)} files are no photos: {names}", width, "  ", "", most=1)
+    for row in rows:
+        lines += _problem(row, width, now)
+    unseen = board.total("failed") - sum(row.kind == "failed" for row in board.problems)
+    if unseen > 0:
+        lines.append(Text(f"  … {unseen} more failed: stylewatch jobs --failed", "dim"))
     return _shortened(lines, max(3, room))
 
 
-def _problem(row: ProblemRow, width: int) -> list[Text]:
+def _is_no_photo(row: ProblemRow) -> bool:
+    """A failure that is no surprise: a film, a text, what a camera keeps beside its photos."""
+    kind, _ = PLAIN_FILES.guess_type("x" + Path(row.path).suffix)
+    strange = kind is not None and not kind.startswith("image/")
+    return row.reason == "not-an-image" and (strange or Path(row.path).suffix.lower() in SIDECARS)
+
+
+def _problem(row: ProblemRow, width: int, now: float) -> list[Text]:
     style = "red" if row.kind == "failed" else "yellow"
-    number = f"#{row.job_id} " if row.job_id else f"{visible(row.folder)} " if row.folder else ""
-    head = f"{_clock(row.at)}  {number}{row.kind}: "
+    number = f"#{row.job_id} " if row.job_id else f"{visible(row.folder)} " if row.lasts else ""
+    head = f"{_clock(row.at, now)}  {number}{word_of(row.kind, row.reason, row.job_id)}: "
     lines = _wrapped(head + row.message, width, "  ", "", most=3)
     lines[0].stylize("dim", 0, 12)
     lines[0].stylize(style, 12, 2 + len(head))
@@ -273,8 +352,10 @@ def _tail(text: str, width: int) -> str:
     return "…" + text
 
 
-def _clock(at: float) -> str:
-    return time.strftime("%H:%M:%S", time.localtime(at))
+def _clock(at: float, now: float) -> str:
+    """The time, or the day if that was another one; as wide in either case."""
+    when, today = time.localtime(at), time.localtime(now)
+    return time.strftime("%H:%M:%S" if when[:3] == today[:3] else "%d %b  ", when)
 
 
 @lru_cache(maxsize=256)

@@ -42,10 +42,11 @@ from stylewatch.host.intake import TURN_SECONDS, Intake
 from stylewatch.host.mailbox import Mailbox
 from stylewatch.host.publication import Publisher, find_results
 from stylewatch.host.pulse import Pulse
+from stylewatch.host.survey import survey
 from stylewatch.settings.config import Config, Folder
-from stylewatch.state.ledger import PENDING, Ledger
+from stylewatch.state.ledger import Ledger
 from stylewatch.state.locks import Locks
-from stylewatch.state.reader import Job
+from stylewatch.state.reader import WAITING, Job, explained
 from stylewatch.state.retention import tidy
 from stylewatch.state.retries import RESOURCE_PAUSE
 
@@ -117,12 +118,12 @@ class Daemon:
         self._paused = self._stopping = False
         self._following: Executor | None = None  # another config's, once nothing runs
         self._trouble = ""
-        self._counts: dict[str, dict[JobState, int]] = {}
+        self._known: dict[str, dict[str, Any]] = {}  # what the ledger says of each folder
         self._counted = -1  # the ledger's changes when that was so
         self._last_busy = self._next_look = self._next_tidy = self._next_health = -math.inf
         self._tidying: Iterator[None] | None = None
         self._close: Callable[[], None] = lambda: None
-        self._told_health: dict[str, tuple[str, str, int, int]] = {}
+        self._told_health: dict[str, Event] = {}
         self.last_tick = -math.inf
         """When the last tick ended, for those who watch over the daemon."""
 
@@ -239,7 +240,9 @@ class Daemon:
     def stop(self) -> None:
         """End within the grace time: running jobs may finish, the others are put back."""
         self._stopping = True
-        self._tell("stopping", "stopping")
+        grace = f"{self.config.grace_seconds:g} s"
+        rest = f"finishing what can be finished in {grace}, the rest goes on at the next start"
+        self._tell("stopping", rest if self._running else "stopping")
         until = self._clock() + self.config.grace_seconds
         try:
             while self._running and self._clock() < until:
@@ -290,12 +293,35 @@ class Daemon:
         self._tell("resumed", "resumed")
 
     def _cancel(self, job_id: int) -> None:
-        if job_id not in self._running:
-            raise UsageError(f"Job {job_id} is not running", remedy="See `stylewatch jobs`")
-        self._executor.cancel(job_id)
+        job = self._job(job_id)
+        if job_id in self._running:
+            self._executor.cancel(job_id)  # what comes of it is a failure like others
+        elif job.state in WAITING:
+            self._ledger.hold(job_id, "cancelled")
+            self._tell_cancelled(job)
+        else:
+            remedy = "Only what waits or is painted can be cancelled; see `stylewatch jobs`"
+            raise UsageError(f"Job {job_id} is {job.word}", remedy=remedy)
 
     def _retry(self, job_id: int | None = None, reason: str = "") -> int:
-        return self._ledger.retry(job_id=job_id, reason=reason)
+        if job_id is not None and self._folder(job := self._job(job_id)) is None:
+            raise UsageError(
+                f"Job {job_id} is of the folder {job.folder}, which is not watched now",
+                remedy="Its photos go on when it is watched again",
+            )
+        count = self._ledger.retry(job_id=job_id, reason=reason)
+        self._ledger.hold_others(folder.name for folder in self.config.folders)
+        return count
+
+    def _job(self, job_id: int) -> Job:
+        job = self._ledger.job(job_id)
+        if job is None:
+            raise UsageError(f"There is no job {job_id}", remedy="See `stylewatch jobs`")
+        return job
+
+    def _tell_cancelled(self, job: Job) -> None:
+        message = f"{job.path}: cancelled; `stylewatch retry {job.id}` brings it back"
+        self._tell("warning", message, job, reason="cancelled")
 
     def _reload(self) -> None:
         """A whole new generation of the config, or the old one goes on."""
@@ -330,6 +356,7 @@ class Daemon:
             "paused": self._paused,
             "folders": self._intake.health(now),
             "settling": self._intake.settling(),
+            "slots": self._executor.slots,
             "running": [
                 {
                     "job": running.job,
@@ -343,6 +370,7 @@ class Daemon:
             "trouble": self._executor.trouble,
             "lost": self._lost,
             "counts": self._ledger.counts(),
+            "failed_files": self._ledger.failed_files(),
             "pace": self._ledger.pace(),
         }
 
@@ -591,8 +619,14 @@ class Daemon:
         if failure.kind is FailureKind.RESOURCE and folder is not None:
             self._space.pause(folder.output, now + RESOURCE_PAUSE)
         kinds = {JobState.RETRY_WAIT: "retry", JobState.BLOCKED: "blocked"}
+        if state is JobState.HELD:
+            self._tell_cancelled(job)
+            return
         kind = "warning" if failure.kind is FailureKind.LOST else kinds.get(state, "failed")
-        self._tell(kind, f"{job.path}: {failure.message}", job, reason=failure.reason)
+        message = (
+            explained(failure.reason, failure.message) if kind == "failed" else failure.message
+        )
+        self._tell(kind, f"{job.path}: {message}", job, reason=failure.reason)
 
     def _look_around(self, now: float) -> None:
         """Free space; and photos that still have to be moved: a crash came between, or a copy."""
@@ -619,22 +653,34 @@ class Daemon:
             message = self._trouble or "there are workers again"
             self._tell("warning" if self._trouble else "recovered", message, reason="engine-lost")
         if self._counted != self._ledger.changes:
-            self._counted, self._counts = self._ledger.changes, self._ledger.counts()
-        for health in self._intake.health(now):
-            jobs = self._counts.get(health.folder, {})
-            waiting = sum(jobs.get(state, 0) for state in PENDING if state is not JobState.RUNNING)
-            told = (health.state, health.detail, waiting, jobs.get(JobState.QUARANTINED, 0))
-            if self._told_health.get(health.folder) != told:
-                self._told_health[health.folder] = told
-                event = Event(
-                    kind="folder",
-                    message=health.detail,
-                    folder=health.folder,
-                    path=str(health.root),
-                    reason=health.state,
-                    extra={"waiting": waiting, "failed": told[3]},
-                )
+            self._counted, self._known = (
+                self._ledger.changes,
+                survey(self._ledger, self.config.folders),
+            )
+        arriving, slow = self._intake.settling(), self._intake.slow(now)
+        healths = {health.folder: health for health in self._intake.health(now)}
+        events = {
+            name: Event(
+                kind="folder",
+                message=health.detail,
+                folder=name,
+                path=str(health.root),
+                reason=health.state,
+                extra={
+                    **self._known.get(name, {}),
+                    "arriving": arriving[name],
+                    "slow": [(str(each.path), each.why, each.since) for each in slow[name]],
+                    "scanned": math.isfinite(health.scan_age),
+                },
+            )
+            for name, health in healths.items()
+        }
+        for name in self._told_health.keys() - events:
+            self._tell_event(Event(kind="folder", message="", folder=name, reason="left"))
+        for name, event in events.items():
+            if self._told_health.get(name) != event:
                 self._tell_event(event)
+        self._told_health = events
 
     @property
     def _workers_are_here(self) -> bool:
