@@ -701,7 +701,7 @@ class Daemon:
         lines = self.log.read_text().splitlines()
         return [json.loads(line) for line in lines]
 
-    def wait_for(self, kind, count=1, seconds=60.0):
+    def wait_for(self, kind, count=1, seconds=100.0):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             found = [one for one in self.events() if one["event"] == kind]
