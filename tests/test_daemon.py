@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from stylewatch.domain import Failure, FailureKind, JobState, PhotoFacts, Rendered
-from stylewatch.errors import ConfigError, LockedError, UsageError, WorkerDied
+from stylewatch.errors import ConfigError, EngineLost, LockedError, UsageError, WorkerDied
 from stylewatch.folders import outputs
 from stylewatch.host.daemon import LOOK_SECONDS, UNMOVED_SECONDS, Daemon, Parts
 from stylewatch.settings.config import watch_config
@@ -373,6 +373,27 @@ def test_pause_and_resume_and_unknown_commands(rig):
     rig.until(lambda: len(rig.results()) == 1)
     with pytest.raises(UsageError, match="Unknown command"):
         rig.daemon.ask("dance").result(0)
+
+
+def test_a_stop_leaves_no_trace_of_a_failure_at_what_it_interrupts(tmp_path):
+    ended = threading.Event()
+
+    def behave(request):
+        ended.wait(10)
+        raise EngineLost("the executor was closed")
+
+    rig = Rig(tmp_path, behave, grace_seconds=0).start()
+    rig.executor.close = lambda: (ended.set(), time.sleep(0.3))
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.daemon._running)
+    rig.daemon.stop()
+    [stopping] = [event for event in rig.events if event.kind == "stopping"]
+    assert "the rest goes on at the next start" in stopping.message
+    assert rig.events[-1] is stopping
+    reader = LedgerReader(tmp_path / "state" / "ledger.db")
+    [job] = reader.jobs()
+    assert (job.state, job.reason, job.message) == (JobState.READY, "", "")
+    reader.close()
 
 
 def told_of(rig, folder="in"):

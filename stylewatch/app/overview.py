@@ -209,7 +209,7 @@ def _job_dict(job: Job, place: Path | None) -> dict[str, Any]:
         "input": jsonable(place or ""),
         "photo": jsonable(job.path),
         "preset": job.preset,
-        "reason": job.reason,
+        "reason": "" if job.is_on_its_way else job.reason,
         "message": jsonable(job.trouble),
         "attempts": job.attempts,
         "created": job.created,

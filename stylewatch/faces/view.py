@@ -201,7 +201,7 @@ def _idle(board: Board) -> str:
     if board.paused:
         return "paused"
     if board.waiting:
-        return "about to begin"
+        return "nothing is painted right now"
     if arriving:
         return f"{arriving} arriving: painted when {'it is' if arriving == 1 else 'they are'} whole"
     if looking:

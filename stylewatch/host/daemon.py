@@ -606,6 +606,9 @@ class Daemon:
                 self._tell("warning", str(error), job, reason=error.reason)
 
     def _fail(self, job: Job, failure: Failure, now: float) -> None:
+        if failure.kind is FailureKind.LOST and self._stopping:  # we have ended it ourselves
+            self._ledger.put_back(job.id)
+            return
         with self._ledger.transaction():
             state = self._ledger.fail(job.id, failure)
             if failure.kind is FailureKind.CHANGED:

@@ -153,7 +153,7 @@ class Intake:
         self._ledger.note_file(
             unsettled.folder, unsettled.path, unsettled.identity, "", unsettled.reason
         )
-        message = explained(unsettled.reason, f"not complete: {LACKS[unsettled.reason]}")
+        message = explained(unsettled.reason, LACKS[unsettled.reason])
         self._tell("failed", unsettled, message, unsettled.reason)
 
     def _add_jobs(self, now: float) -> None:

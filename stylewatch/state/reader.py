@@ -99,8 +99,13 @@ class Job:
         return WORDS[self.state]
 
     @property
+    def is_on_its_way(self) -> bool:
+        """Nothing keeps it from being done; what once did is past."""
+        return self.state in {JobState.READY, *PAINTING}
+
+    @property
     def trouble(self) -> str:
-        """What keeps it from being done, with the remedy; what once did is past and not told."""
+        """What keeps it from being done, with the remedy; else empty."""
         match self.state:
             case JobState.QUARANTINED:
                 return explained(self.reason, self.message)
