@@ -19,9 +19,9 @@ NOON = time.mktime((2026, 6, 21, 12, 0, 0, 0, 0, -1))
 def story():
     """Seconds after noon, and what happened then."""
     yield 0, Event(kind="started", message="watching 2 folders", extra={"slots": 3})
-    for name, waiting, failed in (("in", 12, 1), ("nas", 3, 0)):
+    for name, waiting, done, failed in (("in", 12, 3, 1), ("nas", 3, 0, 0)):
         place = f"/home/anna/Pictures/{name}"
-        extra = {"waiting": waiting, "failed": failed}
+        extra = {"waiting": waiting, "done": done, "failed": failed}
         yield 0, Event(kind="folder", message="", folder=name, path=place, extra=extra)
     for number, (photo, preset, seconds) in enumerate(
         [("lake", "nocturne", 21.0), ("lake", "woodcut", 19.0), ("harbour", "ink", 23.0)]
