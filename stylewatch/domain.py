@@ -94,11 +94,13 @@ class OutputSettings:
     """How a result is written."""
 
     format: Literal["same", "jpeg", "png", "webp", "tiff", "heic"] = "same"
-    """`same` keeps the photo's own format where it can be written, else JPEG."""
+    """`same` keeps the photo's own format where it can be written, else JPEG, or PNG if it is
+    transparent."""
     quality: Annotated[int, Ge(1), Le(100)] = 95
     """For JPEG, WebP and HEIC."""
     keep_gps: bool = True
-    """`false` drops the place where the photo was taken."""
+    """`false` drops the place where the photo was taken, and the camera maker's own note, which may
+    tell it too."""
 
 
 @dataclass(frozen=True, kw_only=True)
