@@ -462,9 +462,14 @@ def burst(bench: Bench, times: int) -> Tally:
 
 def _started_between(log: str, name: str) -> int:
     """How many other jobs began between this photo's being queued and its beginning."""
-    stages = [(line.split()[1], f" {name}" in line) for line in log.splitlines() if " " in line]
-    waiting = stages[stages.index(("queued", True)) : stages.index(("running", True))]
-    return waiting.count(("running", False))
+    stages = [
+        (stage, f" {name}" in line)
+        for line in log.splitlines()
+        for stage in ("queued for", " → echo")
+        if stage in line
+    ]
+    waiting = stages[stages.index(("queued for", True)) : stages.index((" → echo", True))]
+    return waiting.count((" → echo", False))
 
 
 def _memory(pid: int) -> int:
