@@ -88,7 +88,7 @@ def jobs(
     state: StateDir = None,
     as_json: Json = False,
 ) -> None:
-    """List jobs, what is painted first, then what waits, then the latest: a job is one photo in one style.
+    """List jobs: what is painted, what waits, then the latest. A job is one photo in one style.
 
     Works without a daemon too. `--failed` also names files that never became a job, and why.
 
