@@ -21,6 +21,7 @@ from stylewatch.state.reader import (
     WORDS,
     Job,
     LedgerReader,
+    by_word,
     explained,
 )
 
@@ -49,7 +50,7 @@ def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str,
             "state": health["state"],
             "detail": health["detail"],
             "arriving": told["settling"].get(health["folder"], 0),
-            **_counted(
+            **by_word(
                 told["counts"].get(health["folder"], {}),
                 told.get("failed_files", {}).get(health["folder"], 0),
             ),
@@ -107,26 +108,12 @@ def _from_ledger(state_dir: Path) -> dict[str, Any]:
             {
                 "name": name,
                 "input": jsonable(places.get(name, "")),
-                **_counted(
-                    {str(state): n for state, n in counts.get(name, {}).items()},
-                    files.get(name, 0),
-                ),
+                **by_word(counts.get(name, {}), files.get(name, 0)),
             }
             for name in sorted(counts.keys() | files.keys())
         ]
 
     return {"running": False, "folders": _read(state_dir, read) or []}
-
-
-def _counted(counts: Mapping[str, int], files: int) -> dict[str, int]:
-    """How many photos stand where; `files` failed before they had a job."""
-    return {
-        "waiting": sum(counts.get(state, 0) for state in WAITING),
-        "painting": sum(counts.get(state, 0) for state in PAINTING),
-        "done": counts.get(JobState.DONE, 0),
-        "failed": counts.get(JobState.QUARANTINED, 0) + files,
-        "held": counts.get(JobState.HELD, 0),
-    }
 
 
 def overview_text(found: Mapping[str, Any]) -> str:

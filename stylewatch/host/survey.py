@@ -10,23 +10,20 @@ from typing import Any
 from stylewatch.domain import JobState
 from stylewatch.folders.settle import LACKS
 from stylewatch.settings.config import Folder
-from stylewatch.state.reader import WAITING, LedgerReader, explained
+from stylewatch.state.reader import LedgerReader, by_word, explained
 
 KEPT = 20
 """How many of each folder are named: what waits, what is done, what failed."""
 
 
 def survey(ledger: LedgerReader, folders: Iterable[Folder]) -> dict[str, dict[str, Any]]:
-    """By folder: `waiting`, `done`, `failed`, `held`; and `next`, `results` and `failures`."""
+    """By folder: how many stand where; and `next`, `results` and `failures`."""
     counts, files = ledger.counts(), ledger.failed_files()
     found = {}
     for folder in folders:
-        jobs, name = counts.get(folder.name, {}), folder.name
+        name = folder.name
         found[name] = {
-            "waiting": sum(jobs.get(state, 0) for state in WAITING),
-            "done": jobs.get(JobState.DONE, 0),
-            "failed": jobs.get(JobState.QUARANTINED, 0) + files.get(name, 0),
-            "held": jobs.get(JobState.HELD, 0),
+            **by_word(counts.get(name, {}), files.get(name, 0)),
             "next": [(str(job.path), job.preset) for job in ledger.next_jobs(name, KEPT)],
             "results": _results(ledger, folder),
             "failures": _failures(ledger, name),

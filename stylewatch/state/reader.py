@@ -116,6 +116,18 @@ class Job:
         return ""
 
 
+def by_word(counts: Mapping[JobState, int] | Mapping[str, int], files: int) -> dict[str, int]:
+    """How many photos of a folder stand where; `files` failed before they had a job."""
+    found = {str(state): number for state, number in counts.items()}
+    return {
+        "waiting": sum(found.get(state, 0) for state in WAITING),
+        "painting": sum(found.get(state, 0) for state in PAINTING),
+        "done": found.get(JobState.DONE, 0),
+        "failed": found.get(JobState.QUARANTINED, 0) + files,
+        "held": found.get(JobState.HELD, 0),
+    }
+
+
 def explained(reason: str, message: str) -> str:
     """A failure in one line that ends with what to do."""
     remedy = REMEDIES.get(reason, "")
