@@ -345,6 +345,10 @@ class OnStep(Protocol):
         """Take note of one evaluation."""
 
 
+LASTING = frozenset({"dead", "engine-lost"})
+"""Reasons of warnings that another config does not make untrue."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Event:
     """Something the daemon did, for the console, the log and the metrics."""
@@ -364,3 +368,17 @@ class Event:
     seconds: float = 0.0
     reason: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def general(self) -> bool:
+        """It is about no photo and no folder."""
+        return not (self.folder or self.job_id or self.path)
+
+    def ends(self, kind: str, reason: str) -> bool:
+        """Whether it makes a general trouble of that kind, with that reason, untrue."""
+        match self.kind:
+            case "recovered":
+                return kind == "blocked" or bool(reason and reason == self.reason)
+            case "reload":  # what was wrong with the config is not any more
+                return kind == "warning" and reason not in LASTING
+        return False

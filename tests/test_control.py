@@ -528,6 +528,22 @@ def test_a_newcomer_hears_nothing_of_a_trouble_that_is_over():
     assert [row.message for row in newcomer.problems] == ["a.jpg: no permission"]
 
 
+def test_a_newcomer_hears_nothing_of_a_config_that_is_repaired():
+    recent, newcomer = Recent(), Board()
+    told = [
+        Event(kind="warning", message="the old config goes on: x", reason="config"),
+        Event(kind="warning", message="the workers: dead", reason="dead"),
+        Event(kind="failed", message="a.jpg: broken", reason="truncated", job_id=7),
+        Event(kind="warning", message="no worker could start", reason="engine-lost"),
+        Event(kind="recovered", message="there are workers again", reason="engine-lost"),
+        Event(kind="reload", message="config read again: 1 folder"),
+    ]
+    for event in told:
+        recent.note(event, 1.0)
+    newcomer.apply_all(recent.replay(), 4.0)
+    assert [row.message for row in newcomer.problems] == ["a.jpg: broken", "the workers: dead"]
+
+
 def test_a_state_folder_that_cannot_be_looked_into_is_one_clear_error():
     with pytest.raises(LedgerError, match="can't be read"):
         overview._read(Path("/", "x" * 300), lambda reader: reader)

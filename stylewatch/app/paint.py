@@ -311,6 +311,10 @@ def _request(task: Task) -> JobRequest:
             digest_ = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         remedy = "Check the path and its permissions"
+        if isinstance(error, IsADirectoryError):
+            remedy = "Name the photos in it, or `stylewatch watch` it"
+        if isinstance(error, IsADirectoryError):
+            remedy = "Name the photos in it, or `stylewatch watch` it"
         raise InputError(f"{task.photo} can't be read: {error.strerror}", remedy=remedy) from error
     return JobRequest(
         job_id=os.getpid(),  # part of the temporary file's name: no other process shares it

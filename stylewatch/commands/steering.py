@@ -83,6 +83,7 @@ def jobs(
     done: Annotated[bool, typer.Option("--done", help="Those that are painted.")] = False,
     waiting: Annotated[bool, typer.Option("--waiting", help="Those that are to do.")] = False,
     running: Annotated[bool, typer.Option("--running", help="Those in work.")] = False,
+    held: Annotated[bool, typer.Option("--held", help="Those set aside for now.")] = False,
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="How many at most.")] = 50,
     config: ConfigPath = None,
     state: StateDir = None,
@@ -103,6 +104,7 @@ def jobs(
         *((JobState.DONE,) if done else ()),
         *(WAITING if waiting else ()),
         *((JobState.RUNNING, JobState.PUBLISHING) if running else ()),
+        *((JobState.HELD,) if held else ()),
     ]
     found = list_jobs(_state_dir(config, state), states, limit, notes=failed)
     answer(found, jobs_text(found), as_json=as_json)
@@ -144,18 +146,21 @@ def retry(
 def pause(*, config: ConfigPath = None, state: StateDir = None) -> None:
     """Start no new pictures; those in work are finished, new photos are still noticed."""
     _ask(config, state, "pause")
+    typer.echo("paused; `stylewatch resume` goes on", err=True)
 
 
 @command(app, panel=STEER)
 def resume(*, config: ConfigPath = None, state: StateDir = None) -> None:
     """Go on after a pause."""
     _ask(config, state, "resume")
+    typer.echo("going on", err=True)
 
 
 @command(app, panel=STEER)
 def cancel(job_id: JobId, *, config: ConfigPath = None, state: StateDir = None) -> None:
-    """End the work at one picture and set it aside, until `retry`."""
+    """Set one job aside until `retry`: it is not painted, or no further if it is in work."""
     _ask(config, state, "cancel", job_id=job_id)
+    typer.echo(f"job {job_id} is set aside; `stylewatch retry {job_id}` brings it back", err=True)
 
 
 def _ask(config: Path | None, state: Path | None, command: str, **arguments: Any) -> Any:

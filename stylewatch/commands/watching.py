@@ -49,7 +49,7 @@ def watch(
 
     Examples:
       stylewatch watch ~/Pictures/in ~/Pictures/out --preset nocturne
-      stylewatch watch in out -p ink -p soft      two pictures of each photo
+      stylewatch watch in out -p ink -p woodcut   two pictures of each photo
     """
     from stylewatch.app.paint import engine_for
     from stylewatch.settings.config import watch_config

@@ -18,8 +18,6 @@ KEPT_LOSSES = 64
 RECENT_SECONDS = 3600.0
 _HEADLINES = frozenset({"started", "reload"})
 _COUNTS = ("arriving", "waiting", "done", "failed", "held")
-_LASTING = frozenset({"dead", "engine-lost"})
-"""Reasons of warnings that another config does not make untrue."""
 
 
 @dataclass
@@ -175,17 +173,8 @@ class Board:
                 self.paused = True
             case "resumed":
                 self.paused = False
-            case "recovered":
-                over = {event.reason} - {""}
-                self._keep(
-                    lambda row: not (row.general and (row.kind == "blocked" or row.reason in over))
-                )
-            case "reload":  # what was wrong with the config is not any more
-                self._keep(
-                    lambda row: (
-                        not (row.general and row.kind == "warning") or row.reason in _LASTING
-                    )
-                )
+            case "recovered" | "reload":
+                self._keep(lambda row: not (row.general and event.ends(row.kind, row.reason)))
             case "stopping":
                 self.stopping, self.stop_message = True, event.message
         if event.kind in _HEADLINES:

@@ -13,9 +13,10 @@ JSON object in UTF-8.
 Commands:
 
 * `status`: `paused`, `folders`, `settling`, `running`, `blocked`, `counts` (folder → state → jobs),
-  `pace` (seconds per photo), `trouble` (why no worker runs, if none does), `lost`.
+  `failed_files` (folder → photos that never became a job), `pace` (seconds per photo), `slots` (how
+  many are painted at once), `trouble` (why no worker runs, if none does), `lost`.
 * `pause`, `resume`: running photos are finished, no new ones are started; `null`.
-* `cancel` with `job_id`: a running job is killed and set aside; `null`.
+* `cancel` with `job_id`: a job that runs is killed, and it or one that waits is set aside; `null`.
 * `retry` with `job_id`, or `reason`, or neither (all): how many jobs are in the queue again.
 * `reload`: the config is read again, whole or not at all; `null`.
 * `events`: `null`, and from then on each event of the daemon as a line of its own with `event` (its
@@ -94,9 +95,9 @@ class Recent:
                 self._folders[event.folder] = old
             case "paused" | "resumed":
                 self._paused = [old] if event.kind == "paused" else []
-            case "recovered":
-                rest = [each for each in self._ended if each.kind != "blocked" or each.job_id]
-                self._ended = deque(rest, maxlen=KEPT_EVENTS)
+            case "recovered" | "reload":
+                over = [e for e in self._ended if e.general and event.ends(e.kind, e.reason)]
+                self._ended = deque((e for e in self._ended if e not in over), maxlen=KEPT_EVENTS)
             case "running":
                 self._running[event.job_id] = [old]
             case "progress" if event.job_id in self._running:

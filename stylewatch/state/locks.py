@@ -42,7 +42,7 @@ class Locks:
             os.close(descriptor)
             raise LockedError(
                 f"Another stylewatch{f' (process {holder})' if holder else ''} uses {state_dir}",
-                remedy="Stop it, or give this one its own state_dir",
+                remedy="Stop it, or give this one its own state_dir (`watch`: --state DIR)",
             ) from error
         with contextlib.suppress(OSError):  # a full disk: who holds it is only for people
             os.ftruncate(descriptor, 0)
