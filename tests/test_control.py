@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -651,3 +652,12 @@ def test_status_says_what_arrives_and_what_failed_before_it_had_a_job(server, da
     head, row = (line.split() for line in text.splitlines()[1:3])
     assert head == ["folder", "state", "arriving", "waiting", "painting", "done", "failed"]
     assert row == ["in", "watching", "3", "2", "0", "0", "5", "/in"]
+
+
+def test_the_readme_names_every_field(server, daemon, state):
+    daemon.answers["status"] = a_status()
+    found = overview.look(state)
+    told = [found, found["folders"][0], found["painting"][0], overview.list_jobs(state, (), 1)[0]]
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    text = readme.split("`status --json`")[1].split("The same is said")[0]
+    assert {key for one in told for key in one} <= set(re.findall(r"`(\w+)`", text))
