@@ -50,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(error, "format_message"):  # the parser's own: an unknown option, a wrong value
             return _fail(_usage(error), ExitCode.USAGE)
         return _fail(_internal(error), ExitCode.INTERNAL)
+    if code == ExitCode.INTERRUPTED:  # what typer makes of Ctrl-C, without a word
+        return _fail("interrupted", code)
     return code if isinstance(code, int) else ExitCode.OK
 
 

@@ -275,7 +275,8 @@ class TestErrors:
             raise KeyboardInterrupt
 
         monkeypatch.setattr("stylewatch.settings.presets.known_presets", interrupted)
-        assert stylewatch("presets", "list")[0] == 130
+        code, _, err = stylewatch("presets", "list")
+        assert (code, err) == (130, "stylewatch: interrupted\n")
 
     def test_every_error_has_a_documented_code(self):
         def kinds(kind):
