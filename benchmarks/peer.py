@@ -36,7 +36,7 @@ from slices import Stops, running, take_turns
 
 SIDE = 512
 EVALUATIONS, LONG = 500, 1000
-OURS = 620
+OURS = {"bfloat16": 800, "float32": 620}
 """Evaluations of ours at most; each of them is looked at, so fewer only cost less time."""
 HISTORY = 100
 """Correction pairs of both sides. At 30, ours does not come down to the peer's loss in 600."""
@@ -221,6 +221,7 @@ def run_ours(args: argparse.Namespace) -> None:
 
     from stylewatch.engine.backend import to_numpy
     from stylewatch.engine.optimizers import Iterate, minimize
+    from stylewatch.engine.transfer import NOISE
 
     photo, painting = np.load(args.pair / "photo.npy"), np.load(args.pair / "painting.npy")
     evaluate = same_objective(args.weights, photo, painting, args.side)
@@ -238,6 +239,7 @@ def run_ours(args: argparse.Namespace) -> None:
         optimizer="lbfgs",
         evaluations=args.evaluations,
         history=HISTORY,
+        noise=NOISE[args.side],
     )
     recorder.finish(to_numpy(best))
 
@@ -486,9 +488,9 @@ def main() -> None:
     rows: list[Row] = []
     for number, (photo, painting) in enumerate(pairs[: args.pairs]):
         budgets = {"painting": 0, "peer": LONG if number < args.long else EVALUATIONS}
-        budgets["bfloat16"] = OURS
+        budgets["bfloat16"] = OURS["bfloat16"]
         if number < args.float32:
-            budgets["float32"] = OURS
+            budgets["float32"] = OURS["float32"]
         rows.append(compare(args, photo, painting, budgets))
         print(json.dumps(rows[-1]), flush=True)
         lines = "".join(json.dumps(row) + "\n" for row in rows)

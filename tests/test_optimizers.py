@@ -155,6 +155,30 @@ def test_lbfgs_ends_where_the_gradient_s_precision_has_no_more_to_give(where):
     assert seen[-1].best_loss <= -190
 
 
+@pytest.mark.parametrize("where", [lambda x: x, on_the_host])
+def test_lbfgs_goes_on_through_the_noise_of_the_loss_and_gives_the_best(where):
+    evaluate, minimum = quadratic(condition=1000.0)
+    random = np.random.default_rng(1)
+
+    def noisy(x):
+        loss, gradient = evaluate(x)
+        return loss + 1e-4 * abs(minimum) * float(random.random()), gradient
+
+    def run(noise):
+        seen = []
+        start = np.zeros(40, np.float32) if where is on_the_host else ops.zeros((40,))
+        best = minimize(
+            where(noisy), start, lambda it: seen.append(it) or True, optimizer="lbfgs",
+            evaluations=300, noise=noise,
+        )  # fmt: skip
+        assert [it.best_loss for it in seen] == sorted((it.best_loss for it in seen), reverse=True)
+        assert np.array_equal(best, seen[-1].best)
+        return evaluate(best)[0] / minimum
+
+    assert run(0.0) < run(1e-3)
+    assert run(1e-3) == pytest.approx(1.0, abs=1e-4)
+
+
 def test_the_first_step_moves_no_value_by_more_than_ten():
     points = []
 

@@ -53,15 +53,17 @@ def minimize(
     optimizer: Literal["lbfgs", "lbfgs-scipy", "adam"],
     evaluations: int,
     history: int = 10,
+    noise: float = 0.0,
 ) -> Tensor:
     """The best image found from `start` (float32, any shape) within `evaluations`.
 
+    `noise` is the share of a loss by which its rounding may raise it; only `lbfgs` asks.
     `start` may be an array on the host: then L-BFGS keeps all its vectors there, in as little
     memory as it can, and `evaluate` gives arrays.
     """
     match optimizer:
         case "lbfgs":
-            return _lbfgs(evaluate, start, on_iterate, evaluations, history)
+            return _lbfgs(evaluate, start, on_iterate, evaluations, history, noise)
         case "lbfgs-scipy":
             return _lbfgs_scipy(evaluate, start, on_iterate, evaluations, history)
         case "adam":
@@ -69,25 +71,35 @@ def minimize(
 
 
 def _lbfgs(
-    evaluate: Evaluate, x: Tensor, on_iterate: OnIterate, evaluations: int, history: int
+    evaluate: Evaluate,
+    x: Tensor,
+    on_iterate: OnIterate,
+    evaluations: int,
+    history: int,
+    noise: float,
 ) -> Tensor:
     """Limited-memory BFGS (Nocedal and Wright, algorithm 7.5) with step 1 and backtracking.
 
-    On the device only three scalars per evaluation come to the host. Ends early where not even a
-    step straight down lowers the loss: there the gradient's precision has no more to give.
+    On the device only three scalars per evaluation come to the host. A step may raise the loss by
+    as much as is noise (Hager and Zhang's approximate Wolfe conditions do the same): the gradient
+    is good for longer than the difference of two losses. Ends early where not even a step straight
+    down is good enough: there the precision has no more to give.
     """
     model = _HostModel(history) if isinstance(x, np.ndarray) else _DeviceModel(history)
     loss, gradient = evaluate(x)
     direction, slope = model.descend(gradient)
     step = 1.0
+    best_loss, best = loss, x
     go_on = on_iterate(Iterate(loss, loss, x))
     for _ in range(evaluations - 1):
         if not go_on:
             break
         trial = x + (direction if step == 1.0 else step * direction)
         trial_loss, trial_gradient = evaluate(trial)
-        if trial_loss <= loss + _ARMIJO * step * slope:  # never true of NaN
+        if trial_loss <= loss + noise * abs(loss) + _ARMIJO * step * slope:  # never true of NaN
             x, loss = trial, trial_loss
+            if loss <= best_loss:
+                best_loss, best = loss, x
             model.learn(direction, step, gradient, trial_gradient)
             gradient = trial_gradient
             del trial, trial_gradient, direction  # of a huge picture there is no room for two
@@ -101,8 +113,8 @@ def _lbfgs(
             model.forget()
             direction, slope = model.descend(gradient)
             step = 1.0
-        go_on = on_iterate(Iterate(trial_loss, loss, x)) and not stuck
-    return x
+        go_on = on_iterate(Iterate(trial_loss, best_loss, best)) and not stuck
+    return best
 
 
 class _DeviceModel:

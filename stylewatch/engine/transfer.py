@@ -36,6 +36,8 @@ FRAME = 8
 _STALL_WINDOW = 10
 BYTES_PER_PIXEL = {"float32": 2600, "bfloat16": 1400}
 """Of one evaluation with VGG19 down to block5; measured, benchmarks/memory.py."""
+NOISE: dict[Precision, float] = {"float32": 1e-6, "bfloat16": 1e-4}
+"""The share of a loss that rounding may add; without it bfloat16 ends 2 % above float32."""
 _SMALLEST_TILE = 256
 _TILE_STEP = 128
 """Few sizes of tiles: each has its graphs, which serve the next photo too."""
@@ -182,6 +184,7 @@ def _paint_scale(
         optimizer=settings.optimizer,
         evaluations=scale.evaluations - progress.evaluation,
         history=history,
+        noise=NOISE[choose_precision(settings.precision)],
     )
     return frame.remove(deprocess(backend.to_numpy(best)))
 
@@ -218,7 +221,7 @@ def _objective_for(
 def _history_for(scale: Scale, settings: StyleSettings, memory: int) -> int:
     """As many of L-BFGS's pairs as `memory` bytes hold; two images each."""
     images = memory / (12 * scale.width * scale.height)
-    return min(settings.history, max(2, int((images - 6) / 2)))
+    return min(settings.history, max(2, int((images - 7) / 2)))
 
 
 def _with_colours(
