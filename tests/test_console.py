@@ -72,8 +72,8 @@ def events():
     )  # fmt: skip
     yield Event(kind="retry", message="the worker died", folder="in", job_id=3, reason="crash")
     yield Event(
-        kind="folder", message="/mnt/nas/out is read-only. Mount it writable", folder="nas",
-        reason="blocked",
+        kind="folder", message="/mnt/nas/in can not be read. Mount it again", folder="nas",
+        reason="unreadable",
     )  # fmt: skip
     yield Event(kind="reload", message="1 preset changed")
     yield Event(kind="warning", message="polling")
@@ -221,7 +221,7 @@ class TestBoard:
         assert (board.waiting, board.done, len(board.failed)) == (7 - 3 + 1, 1, 1)
         assert list(board.jobs) == []
         assert board.folders["in"].failed == 1
-        assert board.folders["nas"].state == "blocked"
+        assert board.folders["nas"].state == "unreadable"
         assert board.stopping
         assert not board.paused
 
@@ -238,6 +238,13 @@ class TestBoard:
         assert len(board.problems) == 1
         board.apply(Event(kind="recovered", message="/out: there is space again"), 2.0)
         assert not board.problems
+
+    def test_a_folder_whose_output_is_full_is_told_once(self):
+        board = Board()
+        board.apply(Event(kind="blocked", message="/out: only 3 MB free"), 1.0)
+        board.apply(Event(kind="folder", message="/out is full", reason="blocked", folder="in"), 1)
+        assert (board.folders["in"].state, board.folders["in"].note) == ("blocked", "/out is full")
+        assert [row.message for row in board.problems] == ["/out: only 3 MB free"]
 
     def test_what_the_ledger_knows_fills_the_lists_and_the_counts(self):
         board = Board()
@@ -364,8 +371,8 @@ class TestView:
 
     def test_it_says_what_is_watched_done_and_wrong_and_what_to_do(self):
         text = " ".join(text_of(a_board()).split())
-        for words in ("/photos/in", "5 waiting", "1 done", "1 failed", "blocked", "1--starry.jpg",
-                      "Mount it writable", "Copy it again", "stopping", "9 s", "#2 failed"):  # fmt: skip
+        for words in ("/photos/in", "5 waiting", "1 done", "1 failed", "unreadable", "1--starry.jpg",
+                      "Mount it again", "Copy it again", "stopping", "9 s", "#2 failed"):  # fmt: skip
             assert words in text, words
 
     def test_work_shows_scale_evaluation_loss_and_time_left(self):

@@ -406,8 +406,11 @@ def test_a_full_output_is_paused_as_a_whole_and_goes_on_by_itself(rigs, monkeypa
     for _ in range(5):
         rig.daemon.tick(time.monotonic())
     assert len(rig.executor.ran) == 1
+    (told,) = rig.daemon._status()["folders"]
+    assert (told.state, told.detail) == ("blocked", f"{rig.output} is full")
     full.clear()
     rig.until(lambda: rig.counts() == {"done": 5})
+    assert [told.state for told in rig.daemon._status()["folders"]] == ["watching"]
 
 
 def test_a_photo_that_could_not_be_read_for_a_moment_is_read_later(rigs, monkeypatch):

@@ -39,8 +39,12 @@ def story():
     )  # fmt: skip
     yield 62, Event(
         kind="folder", folder="nas", path="/mnt/nas/photos", reason="blocked",
-        message="/mnt/nas/paintings: only 12 MB free; it goes on when there is space",
-        extra={"waiting": 3, "failed": 0},
+        message="/mnt/nas/paintings is full", extra={"waiting": 3, "failed": 0},
+    )  # fmt: skip
+    yield 62, Event(
+        kind="blocked", reason="disk-full",
+        message="/mnt/nas/paintings: only 12 MB free of the 500 MB of `min_free`; it goes on by "
+        "itself when there is space",
     )  # fmt: skip
     for job, (photo, preset, scale, evaluation) in enumerate(
         [("beach", "watercolour", 3, 6), ("old-town", "mosaic", 2, 11), ("cat", "pastel", 1, 27)],

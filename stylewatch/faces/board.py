@@ -226,7 +226,7 @@ class Board:
         row.path = event.path or row.path
         row.state = event.reason or "watching"
         row.note = event.message if row.state != "watching" else ""
-        if row.note:
+        if row.note and row.state != "blocked":  # the output's own line says more of that
             self.problems.appendleft(
                 ProblemRow(at=now, kind=row.state, message=row.note, folder=row.name)
             )

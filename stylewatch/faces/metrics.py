@@ -153,7 +153,7 @@ class Metrics:
         settling: list[Sample] = [({"folder": f}, n) for f, n in status["settling"].items()]
         yield _family("settling_files", "gauge", "files that are not complete yet", settling)
         healthy: list[Sample] = [
-            ({"folder": each.folder}, each.state in {"watching", "scanning"})
+            ({"folder": each.folder}, each.state in {"watching", "scanning", "blocked"})
             for each in status["folders"]
         ]
         yield _family("folder_healthy", "gauge", "whether it is looked after", healthy)

@@ -26,7 +26,8 @@ REGISTER_SECONDS = 1.0  # a new folder that is not watched by then never will be
 LATE_SECONDS = 15.0  # a scan that has not gone on for so long hangs
 RETRY_SECONDS = 600.0  # until a folder that had to be scanned is watched again
 
-FolderState = Literal["watching", "scanning", "missing", "unreadable", "locked"]
+FolderState = Literal["watching", "scanning", "missing", "unreadable", "locked", "blocked"]
+"""Blocked: it is watched, but its results have no room."""
 
 
 @dataclass(frozen=True, kw_only=True)

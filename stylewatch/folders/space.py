@@ -42,7 +42,8 @@ class Space:
                 if free < min_free:
                     self._paused[output] = now
                     rest = "it goes on by itself when there is space"
-                    yield "blocked", f"{output}: only {free / 1e6:.0f} MB free; {rest}"
+                    wanted = f"the {min_free / 1e6:.0f} MB of `min_free`"
+                    yield "blocked", f"{output}: only {free / 1e6:.0f} MB free of {wanted}; {rest}"
             elif now >= self._paused[output] and free >= ROOM * min_free:
                 del self._paused[output]
                 yield "recovered", f"{output}: there is space again"

@@ -34,6 +34,7 @@ from stylewatch.errors import (
     UsageError,
 )
 from stylewatch.folders import outputs
+from stylewatch.folders.sources import FolderHealth
 from stylewatch.folders.space import Space
 from stylewatch.folders.watches import Watches
 from stylewatch.host.fairness import FairShare
@@ -354,7 +355,7 @@ class Daemon:
         now = self._clock()
         return {
             "paused": self._paused,
-            "folders": self._intake.health(now),
+            "folders": self._health(now),
             "settling": self._intake.settling(),
             "slots": self._executor.slots,
             "running": [
@@ -661,7 +662,7 @@ class Daemon:
                 survey(self._ledger, self.config.folders),
             )
         arriving, slow = self._intake.settling(), self._intake.slow(now)
-        healths = {health.folder: health for health in self._intake.health(now)}
+        healths = {health.folder: health for health in self._health(now)}
         events = {
             name: Event(
                 kind="folder",
@@ -684,6 +685,17 @@ class Daemon:
             if self._told_health.get(name) != event:
                 self._tell_event(event)
         self._told_health = events
+
+    def _health(self, now: float) -> list[FolderHealth]:
+        """Each folder as its source sees it, or blocked where its results have no room."""
+        full = {folder.name: folder.output for folder in self.config.folders}
+        full = {name: output for name, output in full.items() if output in self._space.paused}
+        return [
+            replace(health, state="blocked", detail=f"{full[health.folder]} is full")
+            if health.folder in full and health.state in {"watching", "scanning"}
+            else health
+            for health in self._intake.health(now)
+        ]
 
     @property
     def _workers_are_here(self) -> bool:
