@@ -11,7 +11,7 @@ from typing import Any, Final
 from stylewatch.app.remote import Client
 from stylewatch.domain import JobState
 from stylewatch.errors import LedgerError, NotRunningError
-from stylewatch.faces.lines import duration, jsonable, short_path, size, visible
+from stylewatch.faces.lines import duration, jsonable, queue_seconds, short_path, size, visible
 from stylewatch.folders.settle import LACKS
 from stylewatch.state.reader import (
     IGNORED,
@@ -79,26 +79,13 @@ def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str,
         "blocked": told["blocked"],
         "lost": told.get("lost", []),
         "seconds_per_photo": told["pace"],
-        "queue_seconds": _queue_seconds(
-            painting,
+        "queue_seconds": queue_seconds(
+            [(one["seconds"], one["step"] and one["step"]["eta_seconds"]) for one in painting],
             sum(folder["waiting"] for folder in folders),
             told["pace"],
             max(1, told.get("slots", 1)),
         ),
     }
-
-
-def _queue_seconds(
-    painting: Sequence[Mapping[str, Any]], waiting: int, pace: float, slots: int
-) -> float:
-    """When all is painted; 0 while that can't be known."""
-    left = [one["step"]["eta_seconds"] for one in painting if one["step"]]
-    whole = [one["seconds"] + one["step"]["eta_seconds"] for one in painting if one["step"]]
-    left += [max(0.0, pace - one["seconds"]) for one in painting if not one["step"]]
-    each = pace or (sum(whole) / len(whole) if whole else 0.0)
-    if waiting and not each:
-        return 0.0
-    return float(max([(sum(left) + waiting * each) / slots, *left]))
 
 
 def _from_ledger(state_dir: Path) -> dict[str, Any]:

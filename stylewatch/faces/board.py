@@ -7,15 +7,16 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import Any
 
 from stylewatch.domain import Event, Step
+from stylewatch.faces.lines import queue_seconds
 
 KEPT_RESULTS = 50
 KEPT_PROBLEMS = 40
 KEPT_LOSSES = 64
-RECENT_SECONDS = 3600.0
+PACE_RESULTS = 20
 _HEADLINES = frozenset({"started", "reload"})
 _COUNTS = ("arriving", "waiting", "done", "failed", "held")
 
@@ -125,7 +126,6 @@ class Board:
         self.headline = ""
         self.stop_message = ""
         self._failed: set[ProblemRow] = set()
-        self._finished: deque[float] = deque(maxlen=500)
 
     @property
     def waiting(self) -> int:
@@ -187,26 +187,24 @@ class Board:
         for event in events:
             self.apply(event, now)
 
-    def per_hour(self, now: float) -> float:
-        """Photos per hour, from those that were finished in the last hour."""
-        recent = [at for at in self._finished if now - at < RECENT_SECONDS]
-        if len(recent) < 2 or now <= recent[0]:
-            return 0.0
-        return (len(recent) - 1) / max(recent[-1] - recent[0], 1.0) * 3600.0
+    @property
+    def pace(self) -> float:
+        """Seconds that a photo takes, from the last ones that were painted; 0 before the first."""
+        seconds = [row.seconds for row in islice(self.results, PACE_RESULTS) if row.seconds > 0]
+        return sum(seconds) / len(seconds) if seconds else 0.0
 
-    def queue_seconds(self, now: float) -> float | None:
-        """When the queue will be empty; None while nothing is known of the pace."""
-        running = [row.step.eta_seconds for row in self.jobs.values() if row.step]
-        if not self.waiting:
-            return max(running, default=0.0)
-        pace = self.per_hour(now)
-        seconds = [row.seconds for row in self.results if row.seconds > 0]
-        if pace:
-            return self.waiting / pace * 3600.0 + max(running, default=0.0)
-        if seconds:
-            each = sum(seconds) / len(seconds)
-            return self.waiting * each / max(1, self.slots) + max(running, default=0.0)
-        return None
+    @property
+    def per_hour(self) -> float:
+        """Photos per hour while there are enough of them; 0 before the first."""
+        return 3600.0 * max(1, self.slots) / self.pace if self.pace else 0.0
+
+    def queue_seconds(self, now: float) -> float:
+        """When the queue will be empty; 0 while that can't be known."""
+        running = [
+            (now - row.since, row.step.eta_seconds if row.step else None)
+            for row in self.jobs.values()
+        ]
+        return queue_seconds(running, self.waiting, self.pace, max(1, self.slots))
 
     def running(self) -> Iterator[JobRow]:
         """Photos in work, in the order in which they began."""
@@ -294,7 +292,6 @@ class Board:
         self._solved(event)
         if "at" not in event.extra:
             self.done += 1
-            self._finished.append(now)
             if event.folder:
                 self.folder(event.folder).done += 1
         self.results.appendleft(

@@ -119,9 +119,9 @@ def _footer(board: Board, width: int, now: float) -> Text:
     left = Text.assemble(
         ("q", "bold"), " quit  ", ("p", "bold"), " resume" if board.paused else " pause"
     )
-    pace, rest = board.per_hour(now), board.queue_seconds(now)
+    pace, rest = board.per_hour, board.queue_seconds(now)
     words = [f"{pace:.0f} photos/h"] if pace else []
-    if board.waiting and rest is not None:
+    if board.waiting and rest:
         words.append(f"queue empty in {duration(rest)}")
     return _justified(left, Text(" · ".join(words), "dim"), width)
 
