@@ -75,3 +75,10 @@ def test_a_control_group_s_limit_bounds_the_memory(tmp_path, monkeypatch):
     assert backend.free_memory() == 1_500_000
     (tmp_path / "memory.max").write_text("max\n")
     assert backend.free_memory() == pytest.approx(free, rel=0.2)
+
+
+def test_narrow_limits_for_photos_do_not_refuse_a_preset_s_own_image(tmp_path):
+    file = tmp_path / "style.png"
+    Image.new("RGB", (64, 48), "teal").save(file)
+    narrow = EngineSettings(max_pixels=10, max_side=8, max_bytes=20)
+    assert styletransfer.read_style(StyleImage(image=file), narrow).rgb.shape == (48, 64, 3)

@@ -120,9 +120,12 @@ def read_start(settings: StyleSettings, engine: EngineSettings) -> np.ndarray | 
 
 
 def _read(path: Path, engine: EngineSettings, key: str = "style") -> np.ndarray:
-    limits = {"max_pixels": engine.max_pixels, "max_side": engine.max_side}
+    limits = {  # narrower ones are meant for photos; a preset's images were chosen by its author
+        name: max(getattr(engine, name), getattr(EngineSettings, name))
+        for name in ("max_pixels", "max_side", "max_bytes")
+    }
     try:
-        return read_picture(path.read_bytes(), max_bytes=engine.max_bytes, **limits).rgb
+        return read_picture(path.read_bytes(), **limits).rgb
     except (OSError, StylewatchError) as error:
         raise PresetError(
             f"The preset's image {path} can't be read",
