@@ -451,11 +451,11 @@ def test_a_file_that_never_becomes_whole_is_arriving_and_then_failed(rig):
 
 def test_a_folder_that_leaves_the_config_is_told_to_have_left(rig, tmp_path):
     rig = rig()
-    rig.until(lambda: rig.daemon._told_health)
+    rig.until(lambda: rig.daemon._survey._told)
     (tmp_path / "other").mkdir()
     rig.input = tmp_path / "other"
     rig.daemon.ask("reload")
-    rig.until(lambda: "other" in rig.daemon._told_health)
+    rig.until(lambda: "other" in rig.daemon._survey._told)
     left = [event.folder for event in rig.events if event.reason == "left"]
     assert left == ["in"]
 

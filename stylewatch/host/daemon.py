@@ -43,7 +43,7 @@ from stylewatch.host.intake import TURN_SECONDS, Intake
 from stylewatch.host.mailbox import Mailbox
 from stylewatch.host.publication import Publisher, find_results
 from stylewatch.host.pulse import Pulse
-from stylewatch.host.survey import survey
+from stylewatch.host.survey import Survey
 from stylewatch.settings.config import Config, Folder
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.locks import Locks
@@ -114,17 +114,15 @@ class Daemon:
         self._costs: dict[str, float] = {}
         self._locks = Locks()
         self._owner = outputs.owner_of(config.state_dir)
+        self._survey = Survey()
         self._pulse = Pulse()
         self._lost: list[str] = []
         self._paused = self._stopping = False
         self._following: Executor | None = None  # another config's, once nothing runs
         self._trouble = ""
-        self._known: dict[str, dict[str, Any]] = {}  # what the ledger says of each folder
-        self._counted = -1  # the ledger's changes when that was so
         self._last_busy = self._next_look = self._next_tidy = self._next_health = -math.inf
         self._tidying: Iterator[None] | None = None
         self._close: Callable[[], None] = lambda: None
-        self._told_health: dict[str, Event] = {}
         self.last_tick = -math.inf
         """When the last tick ended, for those who watch over the daemon."""
 
@@ -656,35 +654,10 @@ class Daemon:
             self._trouble = self._executor.trouble
             message = self._trouble or "there are workers again"
             self._tell("warning" if self._trouble else "recovered", message, reason="engine-lost")
-        if self._counted != self._ledger.changes:
-            self._counted, self._known = (
-                self._ledger.changes,
-                survey(self._ledger, self.config.folders),
-            )
         arriving, slow = self._intake.settling(), self._intake.slow(now)
-        healths = {health.folder: health for health in self._health(now)}
-        events = {
-            name: Event(
-                kind="folder",
-                message=health.detail,
-                folder=name,
-                path=str(health.root),
-                reason=health.state,
-                extra={
-                    **self._known.get(name, {}),
-                    "arriving": arriving[name],
-                    "slow": [(str(each.path), each.why, each.since) for each in slow[name]],
-                    "scanned": math.isfinite(health.scan_age),
-                },
-            )
-            for name, health in healths.items()
-        }
-        for name in self._told_health.keys() - events:
-            self._tell_event(Event(kind="folder", message="", folder=name, reason="left"))
-        for name, event in events.items():
-            if self._told_health.get(name) != event:
-                self._tell_event(event)
-        self._told_health = events
+        health = self._health(now)
+        for event in self._survey.news(self._ledger, self.config.folders, health, arriving, slow):
+            self._tell_event(event)
 
     def _health(self, now: float) -> list[FolderHealth]:
         """Each folder as its source sees it, or blocked where its results have no room."""

@@ -1,22 +1,71 @@
-"""How the photos of each folder stand, as the ledger has them: counts, and the few to be named.
+"""How each folder stands, and its photos as the ledger has them: counts, and the few to be named.
 
 It is told whole whenever it changes, so that whoever listens need not have heard what came before.
-Knows nothing of events and of those who listen.
+Knows nothing of those who listen.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from stylewatch.domain import JobState
-from stylewatch.folders.settle import LACKS
+from stylewatch.domain import Event, JobState
+from stylewatch.folders.settle import LACKS, Slow
+from stylewatch.folders.sources import FolderHealth
 from stylewatch.settings.config import Folder
+from stylewatch.state.ledger import Ledger
 from stylewatch.state.reader import LedgerReader, by_word, explained
 
 KEPT = 20
 """How many of each folder are named: what waits, what is done, what failed."""
 
 
-def survey(ledger: LedgerReader, folders: Iterable[Folder]) -> dict[str, dict[str, Any]]:
+class Survey:
+    """Of all folders; gives what has changed since it was last asked."""
+
+    def __init__(self) -> None:
+        self._photos: dict[str, dict[str, Any]] = {}
+        self._changes = -1  # the ledger's when that was so
+        self._told: dict[str, Event] = {}
+
+    def news(
+        self,
+        ledger: Ledger,
+        folders: Iterable[Folder],
+        health: Iterable[FolderHealth],
+        arriving: Mapping[str, int],
+        slow: Mapping[str, Sequence[Slow]],
+    ) -> list[Event]:
+        """An event for each folder that stands otherwise than before, or has left the config."""
+        if self._changes != ledger.changes:
+            self._changes, self._photos = ledger.changes, photos_of(ledger, folders)
+        before = self._told
+        self._told = {
+            each.folder: self._event(each, arriving[each.folder], slow[each.folder])
+            for each in health
+        }
+        left = before.keys() - self._told
+        return [
+            *(Event(kind="folder", message="", folder=name, reason="left") for name in left),
+            *(event for name, event in self._told.items() if before.get(name) != event),
+        ]
+
+    def _event(self, health: FolderHealth, arriving: int, slow: Sequence[Slow]) -> Event:
+        return Event(
+            kind="folder",
+            message=health.detail,
+            folder=health.folder,
+            path=str(health.root),
+            reason=health.state,
+            extra={
+                **self._photos.get(health.folder, {}),
+                "arriving": arriving,
+                "slow": [(str(each.path), each.why, each.since) for each in slow],
+                "scanned": math.isfinite(health.scan_age),
+            },
+        )
+
+
+def photos_of(ledger: LedgerReader, folders: Iterable[Folder]) -> dict[str, dict[str, Any]]:
     """By folder: how many stand where; and `next`, `results` and `failures`."""
     counts, files = ledger.counts(), ledger.failed_files()
     found = {}
