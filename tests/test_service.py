@@ -1,6 +1,7 @@
 """What systemd is told, over a real datagram socket; the unit, as systemd's own checks see it."""
 
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -14,9 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stylewatch import cli
 from stylewatch.app.remote import ask
 from stylewatch.domain import Event
 from stylewatch.errors import StylewatchError, UsageError
+from stylewatch.faces import service
 from stylewatch.faces.notify import Notifier, notify, watchdog_interval
 from stylewatch.faces.service import (
     install,
@@ -386,6 +389,34 @@ def test_without_systemd_each_says_so_and_what_to_do_instead(tmp_path, monkeypat
     assert not status.systemd
     assert status.unit is None
     assert status.text == "there is no systemctl"
+
+
+def test_a_tilde_is_the_home_of_whom_the_service_runs_as(systemctl, tmp_path, monkeypatch):
+    anna = tmp_path / "anna"
+    file = anna / ".config" / "stylewatch" / "stylewatch.yaml"
+    file.parent.mkdir(parents=True)
+    (anna / "in").mkdir()
+    file.write_text("folders: [{input: ~/in, output: ~/out, preset: ink}]")
+    account = pwd.struct_passwd(("anna", "x", 1, 1, "", str(anna), "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwnam", {"anna": account}.__getitem__)
+    monkeypatch.setenv("SUDO_USER", "anna")
+    monkeypatch.setenv("HOME", "/root")
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.setattr(service, "unit_path", lambda *, user: tmp_path / "unit")
+    assert cli.main(["service", "install", "--no-start"]) == 0
+    text = (tmp_path / "unit").read_text()
+    assert f'ReadWritePaths="-{anna}/out"' in text
+    assert "User=anna" in text
+    assert str(file) in text
+
+
+def test_what_systemd_lets_only_root_do_is_told_so(systemctl, tmp_path, monkeypatch):
+    program = tmp_path / "bin" / "systemctl"
+    program.write_text(program.read_text().replace("Job for stylewatch.service failed",
+                                                   "Interactive authentication required"))  # fmt: skip
+    monkeypatch.setenv("REFUSE", "daemon-reload")
+    with pytest.raises(StylewatchError, match="Use sudo, or --user"):
+        install(user=True, config=tmp_path / "c.yaml", writable=[])
 
 
 def test_an_account_that_does_not_exist_is_named(systemctl, tmp_path):

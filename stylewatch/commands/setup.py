@@ -1,6 +1,7 @@
 """Commands that set up and check: config, weights, doctor and service."""
 # ruff: noqa: PLC0415  (what a command needs is imported when it runs)
 
+import os
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -139,9 +140,11 @@ def service_install(
       stylewatch service install --user
       sudo stylewatch service install --config /etc/stylewatch.yaml --account anna
     """
-    from stylewatch.faces.service import install
+    from stylewatch.faces.service import account_of, install
     from stylewatch.settings.config import find_config, load_config
 
+    if not user:  # `~` in the config is the home of whom the service runs as
+        os.environ["HOME"] = account_of(account, config).pw_dir
     file = find_config(config)
     lines = install(
         user=user,

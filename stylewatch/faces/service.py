@@ -21,6 +21,7 @@ from stylewatch.faces.lines import visible
 UNIT: Final = "stylewatch.service"
 COMMAND: Final = (sys.executable, "-P", "-m", "stylewatch")
 """What starts stylewatch just as it runs now; -P keeps the working directory out of imports."""
+_AS_ROOT: Final = "Use sudo, or --user for a service of your own"
 SYSTEMCTL_SECONDS: Final = 20.0 * 60.0  # starting waits for READY, which a lost ledger delays
 
 
@@ -127,7 +128,7 @@ def install(
     text = render_unit(
         shipped_unit(user=user).read_text(encoding="utf-8"),
         command=(*command, "run", "--config", str(config.absolute())),
-        account="" if user else _account(account, config),
+        account="" if user else account_of(account, config).pw_name,
         writable=writable,
     )
     path = unit_path(user=user)
@@ -188,16 +189,22 @@ def service_status(*, user: bool) -> ServiceStatus:
     )
 
 
-def _account(name: str, config: Path) -> str:
-    """Whom the service runs as: the one named, who used sudo, or whose config it is."""
+def account_of(name: str, config: Path | None) -> pwd.struct_passwd:
+    """Whom the system's service runs as: the one named, who used sudo, or whose config it is.
+
+    Raises:
+        UsageError: there is no such account.
+    """
     name = name or os.environ.get("SUDO_USER", "")
     try:
-        return pwd.getpwnam(name).pw_name if name else pwd.getpwuid(config.stat().st_uid).pw_name
+        if name:
+            return pwd.getpwnam(name)
+        return pwd.getpwuid(config.stat().st_uid if config else os.getuid())
     except (KeyError, OSError) as error:
         raise UsageError(
             "no account to run the service as",
             expected="someone who may read the photos",
-            received=name or visible(config),
+            received=name or visible(config or os.getuid()),
         ) from error
 
 
@@ -230,7 +237,7 @@ def _remove(path: Path) -> None:
 def _not_ours(path: Path, what: str, error: OSError) -> OutputError:
     return OutputError(
         f"{visible(path)} can't be {what}: {error.strerror}",
-        remedy="Use sudo, or --user for a service of your own",
+        remedy=_AS_ROOT,
     )
 
 
@@ -259,7 +266,7 @@ def _systemctl(*arguments: str, user: bool) -> None:
         journal = f"journalctl {'--user ' if user else ''}-u {UNIT.removesuffix('.service')} -e"
         raise StylewatchError(
             f"systemctl {' '.join(arguments)} failed: {_reason(done)}",
-            remedy=f"`{journal}` tells more",
+            remedy=_AS_ROOT if "uthentication" in done.stderr else f"`{journal}` tells more",
             reason="systemd",
         )
 
