@@ -5,6 +5,7 @@ loads the network's libraries.
 """
 
 import os
+import sys
 import traceback
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -40,6 +41,7 @@ app.add_typer(service_app, name="service", rich_help_panel=SET_UP)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code; every error ends here, as one line on stderr."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything loads TensorFlow
+    _open_streams()
     try:
         code = app(args=arguments, prog_name="stylewatch", standalone_mode=False)
     except StylewatchError as error:
@@ -48,11 +50,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail("interrupted", ExitCode.INTERRUPTED)
     except Exception as error:  # noqa: BLE001  (the last resort)
         if hasattr(error, "format_message"):  # the parser's own: an unknown option, a wrong value
-            return _fail(_usage(error), ExitCode.USAGE)
+            told = error.format_message().strip()  # nothing, where the help was shown instead
+            return _fail(_usage(error), ExitCode.USAGE) if told else int(ExitCode.USAGE)
         return _fail(_internal(error), ExitCode.INTERNAL)
     if code == ExitCode.INTERRUPTED:  # what typer makes of Ctrl-C, without a word
         return _fail("interrupted", code)
     return code if isinstance(code, int) else ExitCode.OK
+
+
+def _open_streams() -> None:
+    """Streams that were closed (`2>&-`) lead nowhere: no file of ours takes their place."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
 def _fail(line: str, code: int) -> int:
@@ -76,11 +90,11 @@ def _internal(error: Exception) -> str:
 def _write_traceback() -> str:
     from stylewatch.settings.config import default_state_dir  # noqa: PLC0415  (needed once in a blue moon)
 
-    file = default_state_dir() / "last-traceback.txt"
     try:
+        file = default_state_dir() / "last-traceback.txt"
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         file.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
-    except OSError:
+    except (OSError, StylewatchError):
         traceback.print_exc()
         return "the lines above"
     return str(file)

@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import resource
+import shlex
 import signal
 import struct
 import subprocess
@@ -277,6 +278,46 @@ class TestErrors:
         monkeypatch.setattr("stylewatch.settings.presets.known_presets", interrupted)
         code, _, err = stylewatch("presets", "list")
         assert (code, err) == (130, "stylewatch: interrupted\n")
+
+    @pytest.mark.parametrize(
+        ("words", "code", "said"),
+        [
+            ("presets list 2>&-", 0, ""),
+            ("presets list >&-", 0, ""),
+            ("presets list > /dev/full", 6, "stdout can't be written: No space left"),
+            ("", 2, ""),  # the help alone
+        ],
+    )
+    def test_streams_that_are_closed_or_full(self, home, words, code, said):
+        command = f"exec '{sys.executable}' -m stylewatch {words}"
+        done = subprocess.run(
+            command, shell=True, capture_output=True, text=True, check=False, timeout=60,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+        assert said in done.stderr
+        assert ": . See" not in done.stderr
+        assert "internal" not in done.stderr
+
+    def test_a_working_directory_that_is_closed_or_gone_is_no_trouble(self, home, tmp_path):
+        gone = tmp_path / "gone"
+        gone.mkdir()
+        command = f"cd '{gone}' && rmdir '{gone}' && '{sys.executable}' -P -m stylewatch status"
+        done = subprocess.run(
+            command, shell=True, capture_output=True, text=True, check=False, timeout=60,
+            env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])},
+        )  # fmt: skip
+        assert done.returncode == 8, done.stderr
+        assert "no stylewatch daemon" in done.stderr
+
+    def test_without_a_home_folder_it_is_said(self, stylewatch, monkeypatch):
+        monkeypatch.delenv("HOME")
+        monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+        monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+        monkeypatch.setattr("pwd.getpwuid", dict[int, object]().__getitem__)
+        for command in ("status", "run", "init"):
+            code, _, err = stylewatch(command)
+            assert (code, "there is no home folder ~" in one_line(err)) == (3, True), err
 
     def test_every_error_has_a_documented_code(self):
         def kinds(kind):
@@ -785,6 +826,13 @@ def test_a_daemon_one_can_talk_to(daemon, stylewatch, tmp_path):
     code, _, err = stylewatch("watch", daemon.input, daemon.output, "-p", "quick", *state)
     assert code == 7
     assert str(daemon.process.pid) in one_line(err)
+
+    first = subprocess.run(
+        f"{shlex.join([sys.executable, '-m', 'stylewatch', 'console', *map(str, state)])}"
+        " 2>&1 | head -n 1",
+        shell=True, capture_output=True, timeout=30, env=os.environ | PATHS, check=True,
+    )  # fmt: skip
+    assert first.stdout.count(b"\n") == 1  # and it has ended, as its reader has
 
     attached = subprocess.Popen(
         [sys.executable, "-m", "stylewatch", "console", *state], stderr=subprocess.PIPE,

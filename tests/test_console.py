@@ -350,6 +350,15 @@ class TestBoard:
         assert board.per_hour == pytest.approx(720.0)
         assert board.queue_seconds(100.0) == pytest.approx(50.0)
 
+    def test_thousands_of_failures_are_folded_in_no_time(self):
+        board, started = Board(), time.process_time()
+        for number in range(5000):
+            about = {"folder": "in", "path": f"{number}.jpg", "job_id": number}
+            board.apply(Event(kind="failed", message="no image", **about), 1.0)
+        board.apply(Event(kind="queued", message="", folder="in", path="7.jpg"), 2.0)
+        assert len(board.failed) == 4999
+        assert time.process_time() - started < 5.0
+
     def test_memory_stays_small_over_any_number_of_events(self):
         board = Board()
         for number in range(2000):
@@ -492,6 +501,12 @@ class TestView:
         assert "▀" not in text_of(a_board(), 200, 12, pictures=lines)
         assert draw_pictures((), ()) == []
 
+    def test_keys_are_named_only_where_they_are_heard(self):
+        board = Board()
+        shown, unheard = (draw_board(board, 80, 24, 1.0, keys=keys)[-1] for keys in (True, False))
+        assert "q quit  p pause" in shown.plain
+        assert unheard.plain.strip() == "Ctrl-C quit"
+
     @given(st.lists(st.floats(0, 1e12), max_size=200), st.integers(2, 40))
     def test_sparklines_fit(self, values, width):
         assert cell_len(sparkline(values, width)) <= width
@@ -569,7 +584,7 @@ class TestLiveConsole:
         # Nothing happens: nothing is written, so nothing can flicker.
         assert not select.select([main], [], [], 1.0)[0]
         assert not termios.tcgetattr(main)[3] & termios.ECHO
-        os.write(main, b"q")
+        os.write(main, b"\x1aq")  # Ctrl-Z does not stop it
         seen = read_until(main, b"quit")
         assert b"\x1b[?1049l" in seen
         assert b"\x1b[?25h" in seen
@@ -577,6 +592,30 @@ class TestLiveConsole:
         assert process.wait(5) == 0
         assert termios.tcgetattr(main)[3] == before[3]
         assert (tmp_path / "chatter").read_text() == "chatter of a library\n"
+
+    def test_a_job_in_the_background_leaves_the_terminal_alone(self):
+        """As `stylewatch run &` has it, which would be stopped when it took the screen."""
+        main, other = pty.openpty()
+        code = (
+            "import os, fcntl, sys, termios\n"
+            "from stylewatch.faces.terminal import is_live, single_keys\n"
+            "os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+            "def told():\n"
+            "    with single_keys() as keys: return is_live(sys.stderr, {'TERM': 'xterm'}), keys\n"
+            "print(told(), flush=True)\n"
+            "if not os.fork():\n"
+            "    os.setpgid(0, 0)\n"
+            "    print(told(), flush=True)\n"
+            "    os._exit(0)\n"
+            "os.wait()"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdin=other, stdout=subprocess.PIPE, stderr=other,
+            text=True, check=True, timeout=30,
+        )  # fmt: skip
+        assert done.stdout.splitlines() == ["(True, 0)", "(False, None)"]
+        os.close(main)
+        os.close(other)
 
     def test_no_colour_where_none_is_wanted(self, terminal):
         _, main, _ = terminal(NO_COLOR="1")

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -511,6 +513,29 @@ def test_what_a_newer_daemon_adds_is_passed_over():
     assert event_of(words) == event("done", message="m")
 
 
+def test_a_client_that_has_said_all_still_gets_its_answers(server, daemon, tmp_path):
+    daemon.answers["status"] = {"scan_age": float("inf")}
+    with dial(tmp_path / SOCKET, 5.0) as client:
+        client.sendall(b'{"do": "status"}\n{"do": "pause"}\n')
+        client.shutdown(socket.SHUT_WR)
+        lines = client.makefile("rb").read().splitlines()  # to its end: then we are dropped
+    told = [json.loads(line, parse_constant=pytest.fail) for line in lines[1:]]
+    assert [answer["ok"] for answer in told] == [True, True]
+    assert told[0]["answer"] == {"scan_age": None}
+
+
+def test_a_step_without_a_number_comes_through(server):
+    told = Event(kind="progress", message="", job_id=1, step=replace(STEP, loss=float("nan")))
+    back = event_of(json.loads(line_of(event_dict(told)), parse_constant=pytest.fail))
+    assert math.isnan(back.step.loss)
+    assert replace(back.step, loss=1.0) == replace(told.step, loss=1.0)
+
+
+def test_a_number_too_large_for_the_ledger_is_refused(server, tmp_path):
+    with pytest.raises(StylewatchError, match="wrong job_id"):
+        ask(tmp_path, "retry", job_id=1 << 63)
+
+
 def test_a_newcomer_is_told_how_many_photos_are_done():
     recent, newcomer = Recent(), Board()
     recent.note(Event(kind="started", message="watching 1 folder"), 1.0)
@@ -609,6 +634,18 @@ def test_what_is_held_is_not_failed(state):
     held = {row["id"]: row["message"] for row in overview.list_jobs(state, [JobState.HELD], 50)}
     assert "`stylewatch retry`" in held[4]
     assert held[5] == "its folder is not watched now"
+
+
+def test_files_that_no_rule_matches_do_not_crowd_out_those_that_failed(state):
+    ledger = Ledger(state / "ledger.db", clock=lambda: 2000.0)
+    for number in range(30):
+        path = Path(f"screenshot {number}.png")
+        ledger.note_file("in", path, Identity(1, 100 + number, 9, 9, 9), note="no-preset")
+    ledger.close()
+    found = overview.list_jobs(state, overview.FAILED, 5, notes=True)
+    assert [row["photo"] for row in found] == ["1.jpg", "half.jpg", "link.jpg"]
+    assert len({frozenset(row) for row in found}) == 1  # the same fields
+    assert len(overview.list_jobs(state, overview.FAILED, 2, notes=True)) == 2
 
 
 def test_status_without_a_daemon_counts_every_file_once(state):

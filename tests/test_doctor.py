@@ -12,6 +12,7 @@ from PIL import Image
 from stylewatch import cli
 from stylewatch.app import doctor
 from stylewatch.domain import EngineSettings
+from stylewatch.errors import ConfigError
 from stylewatch.jobs.child import THREADS
 from stylewatch.state.ledger import Ledger
 
@@ -296,3 +297,18 @@ def test_the_real_engine_is_probed(set_up):
     assert found["device"].state == "ok"
     assert "photos/h" in found["speed"].message
     assert Path(doctor.__file__).is_file()
+
+
+def test_a_folder_that_is_closed_to_us_is_named_with_the_one_that_closes_it(monkeypatch):
+    monkeypatch.setattr(os, "access", lambda place, _: Path(place) != Path("/closed"))
+    error = ConfigError("can't be written to", received="/closed/x/out")
+    assert doctor._folder_remedy(error) == "chmod u+x '/closed', or run as its owner"
+
+
+def test_what_is_closed_to_a_check_is_no_fault_of_the_installation():
+    def closed():
+        raise PermissionError(13, "Permission denied", "/closed/x")
+
+    (finding,) = doctor._alone("disk", closed)
+    assert finding.message == "could not be examined: Permission denied: /closed/x"
+    assert "whom the daemon runs as" in finding.remedy

@@ -196,7 +196,9 @@ def test_known_files_are_not_looked_at_again_until_they_change(ledger):
     ledger.note_file("in", Path("b.jpg"), photo("b.jpg").identity, "plan", NO_PRESET)
     assert ledger.knows("in", Path("b.jpg"), photo("b.jpg").identity, "plan")
     assert not ledger.knows("in", Path("b.jpg"), photo("b.jpg").identity, "another plan")
-    assert ledger.notes() == [("in", Path("b.jpg"), NO_PRESET)]
+    assert ledger.notes() == []
+    ledger.note_file("in", Path("c.jpg"), photo("c.jpg").identity, "plan", "truncated")
+    assert ledger.notes() == [("in", Path("c.jpg"), "truncated")]
 
 
 def test_three_failures_set_a_photo_aside_and_retry_brings_it_back(ledger, clock):

@@ -105,6 +105,9 @@ def _alone(name: str, examine_one: Callable[[], Iterable[Finding]]) -> Iterator[
     """The findings of one check; when it breaks down itself, that is the finding."""
     try:
         yield from examine_one()
+    except OSError as error:
+        text = f"could not be examined: {error.strerror}: {error.filename}"
+        yield problem(name, text, "Run doctor as whom the daemon runs as")
     except Exception as error:  # noqa: BLE001  (a doctor that dies of a disease is no doctor)
         text = f"could not be examined: {type(error).__name__}: {error}"
         yield problem(name, text, "Install stylewatch again; if that does not help, report this")
@@ -148,7 +151,7 @@ def _folders(config: Config) -> Iterator[Finding]:
     for error in errors:
         yield from trouble("folders", error, _folder_remedy(error))
     for folder in config.folders:
-        if folder.output.is_dir():
+        if os.path.isdir(folder.output):  # noqa: PTH112  (pathlib's raises where it is closed to us)
             yield from _write_trial(folder.output)
     if not errors:
         yield ok("folders", "inputs can be read, outputs can be written")
@@ -156,6 +159,9 @@ def _folders(config: Config) -> Iterator[Finding]:
 
 def _folder_remedy(error: ConfigError) -> str:
     path, text = error.received, str(error)
+    above = [*reversed(Path(path).parents)]
+    if closed := next((place for place in above if not os.access(place, os.X_OK)), None):
+        return f"chmod u+x '{closed}', or run as its owner"
     if "does not exist" in text:
         return f"mkdir -p '{path}', or mount what it lies on"
     if "is not a folder" in text:
@@ -222,15 +228,18 @@ def _network(config: Config) -> Iterator[Finding]:
 
 
 def _device(path: Path) -> int:
-    there = next(place for place in (path, *path.parents) if place.exists())
-    return there.stat().st_dev
+    return _nearest(path).stat().st_dev
+
+
+def _nearest(path: Path) -> Path:
+    """The path, or the first above it that is there for us."""
+    return next(place for place in (path, *path.parents) if os.path.exists(place))  # noqa: PTH110  (pathlib's raises)
 
 
 def _disk(config: Config) -> Iterator[Finding]:
     places = dict.fromkeys([*(folder.output for folder in config.folders), config.state_dir])
     for path in places:
-        there = next(place for place in (path, *path.parents) if place.exists())
-        free = shutil.disk_usage(there).free
+        free = shutil.disk_usage(_nearest(path)).free
         text = f"{free / 1e9:.1f} GB free for {short_path(path)}"
         if free < config.min_free:
             remedy = f"Free some: below {config.min_free / 1e9:g} GB (`min_free`) an output pauses"
@@ -298,7 +307,7 @@ def _weights(engine: EngineSettings) -> Iterator[Finding]:
 def keras_weights() -> Path:
     """Where Keras keeps its download of VGG19."""
     home = os.environ.get("KERAS_HOME") or "~/.keras"
-    return Path(home, "models", WEIGHTS_FILE).expanduser()
+    return Path(os.path.expanduser(home), "models", WEIGHTS_FILE)  # noqa: PTH111  (pathlib's raises)
 
 
 def _md5(file: Path) -> str:

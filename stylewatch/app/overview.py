@@ -15,7 +15,6 @@ from stylewatch.faces.lines import duration, jsonable, queue_seconds, short_path
 from stylewatch.folders.settle import LACKS
 from stylewatch.state.reader import (
     IGNORED,
-    NO_PRESET,
     PAINTING,
     WAITING,
     WORDS,
@@ -27,6 +26,7 @@ from stylewatch.state.reader import (
 
 __all__ = ["FAILED", "WAITING", "jobs_text", "list_jobs", "look", "overview_text"]
 
+_OF_A_JOB: Final = ("attempts", "created", "changed", "output", "seconds", "loss", "note", "key")
 FAILED: Final = (JobState.QUARANTINED, JobState.BLOCKED, JobState.RETRY_WAIT)
 """What needs a look, or may need one if it goes on; what is held is so on purpose."""
 
@@ -154,13 +154,9 @@ def list_jobs(
         places = reader.places()
         found = _ordered(reader, wanted, limit)
         told = reader.notes(limit) if notes else []
-        return [_job_dict(job, places.get(job.folder)) for job in found] + [
-            {"id": None, "state": "no job", "folder": folder,
-             "input": jsonable(places.get(folder, "")), "photo": jsonable(path), "preset": "",
-             "reason": why, "message": explained(why, LACKS.get(why, ""))}
-            for folder, path, why in told
-            if why != NO_PRESET
-        ]  # fmt: skip
+        rows = [_job_dict(job, places.get(job.folder)) for job in found]
+        rows += [_note_dict(*note, places.get(note[0])) for note in told]
+        return rows[:limit]
 
     return _read(state_dir, read) or []
 
@@ -193,6 +189,20 @@ def _job_dict(job: Job, place: Path | None) -> dict[str, Any]:
         "loss": job.loss,
         "note": job.note,
         "key": job.key,
+    }
+
+
+def _note_dict(folder: str, path: Path, why: str, place: Path | None) -> dict[str, Any]:
+    """The same of a file that never became a job."""
+    return {
+        **dict.fromkeys(("id", *_OF_A_JOB)),
+        "state": "no job",
+        "folder": folder,
+        "input": jsonable(place or ""),
+        "photo": jsonable(path),
+        "preset": "",
+        "reason": why,
+        "message": explained(why, LACKS.get(why, "")),
     }
 
 

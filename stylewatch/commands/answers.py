@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from stylewatch.errors import ConfigError, ExitCode
+from stylewatch.errors import ConfigError, ExitCode, OutputError
 from stylewatch.faces.lines import jsonable, visible
 
 
@@ -22,17 +22,27 @@ def complain(line: str) -> None:
 def answer(data: object, text: str, *, as_json: bool) -> None:
     """The command's result on stdout."""
     if as_json:
-        typer.echo(json.dumps(data, indent=2, default=str))
+        _say(json.dumps(jsonable(data), indent=2))
     elif text:
-        typer.echo(text)
+        _say(text)
 
 
 def say_path(path: Path) -> None:
     """A path on stdout: to a terminal made safe, to a program as it is, byte for byte."""
     if sys.stdout.isatty():
-        typer.echo(visible(path))
+        _say(visible(path))
     else:
-        typer.echo(os.fsencode(path))
+        _say(os.fsencode(path))
+
+
+def _say(words: str | bytes) -> None:
+    try:
+        typer.echo(words)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        remedy = "Give it a place to write to"
+        raise OutputError(f"stdout can't be written: {error.strerror}", remedy=remedy) from error
 
 
 def report_errors(errors: Sequence[ConfigError], fine: str, *, as_json: bool) -> None:

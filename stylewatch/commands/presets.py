@@ -24,16 +24,16 @@ def presets_list(*, as_json: Json = False) -> None:
     rows = sorted(
         [
             *((name, preset.description, bool(preset.style)) for name, preset in sound.items()),
-            *((name, f"broken: {error}", False) for name, error in broken.items()),
+            *((name, f"broken: {error}", None) for name, error in broken.items()),
         ]
     )
     width = max((len(name) for name, _, _ in rows), default=0)
     text = "\n".join(
-        f"{name:<{width}}  {description}{'' if style else '  (needs --style IMAGE)'}"
+        f"{name:<{width}}  {description}{'  (needs --style IMAGE)' if style is False else ''}"
         for name, description, style in rows
     )
     data = [
-        {"name": name, "description": description, "has_style": style}
+        {"name": name, "description": description, "has_style": bool(style)}
         for name, description, style in rows
     ]
     answer(data, text, as_json=as_json)

@@ -21,7 +21,7 @@ def console(*, config: ConfigPath = None, state: StateDir = None) -> None:
     """Show the live view of a running daemon, also of one that systemd started.
 
     q leaves the view and the daemon running; p pauses and resumes the daemon. Without a terminal
-    it writes one line per event, or JSON with --log-format json.
+    it writes one line per event, or JSON with `stylewatch --log-format json console`.
     """
     from stylewatch.app.remote import Client, ask
     from stylewatch.app.serve import thumbnail
@@ -174,9 +174,10 @@ def _state_dir(config: Path | None, state: Path | None) -> Path:
     """Where the daemon has its state: as named, as the config says, or where it usually is."""
     from stylewatch.app.remote import find_state_dir
     from stylewatch.settings.config import default_state_dir, find_config, load_config
+    from stylewatch.settings.presets import absolute
 
     if state is not None:
-        return state.expanduser().absolute()
+        return absolute(state)
     try:
         file = find_config(config)
         return find_state_dir(load_config(file).state_dir, file)

@@ -53,7 +53,7 @@ def watch(
     """
     from stylewatch.app.paint import engine_for
     from stylewatch.settings.config import watch_config
-    from stylewatch.settings.presets import as_config_names
+    from stylewatch.settings.presets import absolute, as_config_names
 
     if not input_dir.is_dir():
         raise UsageError("no such folder to watch", received=str(input_dir), remedy="Make it first")
@@ -62,7 +62,7 @@ def watch(
         engine = engine_for(weights)
         settings |= {"weights": engine.weights, "features": features or engine.features}
     if state is not None:
-        settings["state_dir"] = str(state.expanduser().absolute())
+        settings["state_dir"] = str(absolute(state))
     names, folders = as_config_names(preset or [DEFAULT_PRESET])
     if folders:
         settings["presets"] = [str(folder) for folder in folders]

@@ -125,7 +125,7 @@ class Board:
         """In this session; the folders' rows count all that the ledger knows."""
         self.headline = ""
         self.stop_message = ""
-        self._failed: set[ProblemRow] = set()
+        self._failed: dict[tuple[str, str], dict[int, ProblemRow]] = {}  # by photo, by job
 
     @property
     def waiting(self) -> int:
@@ -135,7 +135,8 @@ class Board:
     @property
     def failed(self) -> list[ProblemRow]:
         """Photos that failed in this session and were not painted since, the first ones first."""
-        return sorted(self._failed, key=lambda row: row.at)
+        rows = [row for jobs in self._failed.values() for row in jobs.values()]
+        return sorted(rows, key=lambda row: row.at)
 
     def total(self, name: str) -> int:
         """All folders together: `arriving`, `waiting`, `done`, `failed` or `held`."""
@@ -262,7 +263,11 @@ class Board:
     def _solved(self, event: Event) -> None:
         """Its photo has another chance, or is painted: what went wrong before is past."""
         self._keep(lambda row: not row.is_of(event))
-        self._failed = {row for row in self._failed if not row.is_of(event)}
+        jobs = self._failed.get((event.folder, event.path), {})
+        for number in [number for number, row in jobs.items() if row.is_of(event)]:
+            del jobs[number]
+        if not jobs:
+            self._failed.pop((event.folder, event.path), None)
 
     def _keep(self, wanted: Callable[[ProblemRow], bool]) -> None:
         self.problems = deque(filter(wanted, self.problems), maxlen=KEPT_PROBLEMS)
@@ -328,7 +333,7 @@ class Board:
         )
         self.problems.appendleft(problem)
         if event.kind == "failed" and "at" not in event.extra:
-            self._failed.add(problem)
+            self._failed.setdefault((event.folder, event.path), {})[event.job_id] = problem
 
 
 def _known(kind: type, told: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,14 @@ from rich.text import Text
 from stylewatch.domain import Event
 from stylewatch.faces.board import Board, ResultRow
 from stylewatch.faces.lines import Lines, LogFormat, is_journal, time_left, visible
-from stylewatch.faces.terminal import Screen, is_live, pressed, single_keys, stderr_for_us
+from stylewatch.faces.terminal import (
+    Screen,
+    is_live,
+    pressed,
+    single_keys,
+    stderr_for_us,
+    when_unheard,
+)
 from stylewatch.faces.view import Pixels, draw_board, draw_pictures, picture_room
 
 Thumbnail = Callable[[Path, int, int], Pixels]
@@ -33,6 +40,7 @@ Sink = Callable[[Event], None]
 
 FRAME_SECONDS: Final = 0.25
 """Four frames a second are live enough to watch, calm enough to leave open."""
+FRAME_EVENTS: Final = 1000
 IDLE_SECONDS: Final = 5.0
 """How often a view in which nothing happens is drawn again, for its clocks."""
 
@@ -56,6 +64,8 @@ def open_console(
     """
     with stderr_for_us(chatter) as stream:
         if log_format == "json" or not is_live(stream, environ):
+            if attached:  # a daemon works on unheard
+                when_unheard(stream, on_quit)
             yield Lines(stream, log_format=log_format, journal=is_journal(stream, environ))
             return
         live = LiveConsole(stream, on_quit=on_quit, on_pause=on_pause, thumbnail=thumbnail)
@@ -111,7 +121,8 @@ class LiveConsole:
         """Give the screen back."""
         self._ended.set()
         self._thread.join(timeout=2.0)
-        self._take_events()
+        while self._take_events():
+            pass
 
     def _run(self) -> None:
         screen = Screen(self._terminal)
@@ -129,7 +140,9 @@ class LiveConsole:
             now = time.time()
             if news or now - drawn >= (1.0 if self.board.jobs else IDLE_SECONDS):
                 size = screen.size()
-                screen.draw(draw_board(self.board, *size, now, self._latest_pictures(screen)))
+                pictures = self._latest_pictures(screen)
+                lines = draw_board(self.board, *size, now, pictures, keys=keys is not None)
+                screen.draw(lines)
                 drawn = now
             for key in pressed(keys, FRAME_SECONDS):
                 self._on_key.get(key, _nothing)()
@@ -137,7 +150,7 @@ class LiveConsole:
     def _take_events(self) -> bool:
         taken = False
         with suppress(queue.Empty):
-            while True:
+            for _ in range(FRAME_EVENTS):  # then it is drawn, and keys are heard
                 self.board.apply(self._events.get_nowait(), time.time())
                 taken = True
         return taken

@@ -124,6 +124,10 @@ class _Client:
     unread: bytearray = field(default_factory=bytearray)
     request: bytes = b""
     listens: bool = False
+    asked: int = 0
+    """Answers that it still waits for."""
+    ended: bool = False
+    """It has said all that it will say, and may still listen: `echo … | nc -N -U`."""
 
 
 class ControlServer:
@@ -236,8 +240,11 @@ class ControlServer:
         *lines, client.request = (client.request + data).split(b"\n")
         for line in lines:
             self._obey(client, line)
-        if not data or len(client.request) > MAX_REQUEST:
+        client.ended = not data
+        if len(client.request) > MAX_REQUEST:
             self._drop(client)
+        elif client.ended:
+            self._flush(client)
 
     def _obey(self, client: _Client, line: bytes) -> None:
         number: Any = None
@@ -251,9 +258,14 @@ class ControlServer:
         except StylewatchError as error:
             self._say(client, {"id": number, "ok": False, "error": error_dict(error)})
             return
+        client.asked += 1
         self._ask(command, **arguments).add_done_callback(
-            lambda done: self._later(lambda: self._say(client, {"id": number, **_answer(done)}))
+            lambda done: self._later(lambda: self._tell(client, number, done))
         )
+
+    def _tell(self, client: _Client, number: Any, done: "Future[Any]") -> None:
+        client.asked -= 1
+        self._say(client, {"id": number, **_answer(done)})
 
     def _subscribe(self, client: _Client, number: Any) -> None:
         self._say(client, {"id": number, "ok": True, "answer": None})
@@ -273,29 +285,42 @@ class ControlServer:
         self._write(client, line_of(words))
 
     def _write(self, client: _Client, line: bytes) -> None:
-        if client not in self._clients:  # hung up meanwhile
-            return
         client.unread += line
+        self._flush(client)
+        if len(client.unread) > MAX_UNREAD:
+            self._drop(client)
+
+    def _flush(self, client: _Client) -> None:
+        """Send what can be sent; who has ended and has got all answers is gone."""
+        if client not in self._clients:
+            return
         try:
             self._send(client)
         except OSError:
             self._drop(client)
-        if len(client.unread) > MAX_UNREAD:
+        if client.ended and not (client.asked or client.unread):
             self._drop(client)
 
     def _send(self, client: _Client) -> None:
         with contextlib.suppress(BlockingIOError):
             while client.unread:
                 del client.unread[: client.socket.send(client.unread)]
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.unread else 0)
-        key = self._selector.get_key(client.socket)
-        if key.events != wanted:
+        wanted = 0 if client.ended else selectors.EVENT_READ
+        wanted |= selectors.EVENT_WRITE if client.unread else 0
+        key = self._selector.get_map().get(client.socket)
+        if key is None:
+            if wanted:
+                self._selector.register(client.socket, wanted, partial(self._serve, client))
+        elif not wanted:
+            self._selector.unregister(client.socket)
+        elif key.events != wanted:
             self._selector.modify(client.socket, wanted, key.data)
 
     def _drop(self, client: _Client) -> None:
         if client in self._clients:
             self._clients.remove(client)
-            self._selector.unregister(client.socket)
+            if client.socket in self._selector.get_map():
+                self._selector.unregister(client.socket)
             client.socket.close()
 
 

@@ -5,6 +5,7 @@ sends events, of rich, or of what the lines are about.
 """
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -58,7 +59,7 @@ def _escaped(char: str) -> str:
 
 def short_path(path: str | Path) -> str:
     """The path as people write it: `~` for the home folder; safe to show."""
-    text, home = str(path), str(Path.home())
+    text, home = str(path), os.path.expanduser("~")  # noqa: PTH111  (pathlib's raises)
     if text == home or text.startswith(home + "/"):
         text = "~" + text[len(home) :]
     return visible(text)
@@ -146,6 +147,8 @@ def jsonable(value: object) -> Any:
         return {str(jsonable(key)): jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [jsonable(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has no word for it
     if value is None or isinstance(value, bool | int | float):
         return value
     return os.fsencode(str(value)).decode("utf-8", "backslashreplace")

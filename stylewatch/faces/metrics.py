@@ -222,7 +222,7 @@ def _escaped(text: object) -> str:
 def _number(value: float) -> str:
     if math.isinf(value):
         return "+Inf" if value > 0 else "-Inf"
-    return f"{value:g}" if isinstance(value, float) and value != int(value) else str(int(value))
+    return repr(float(value)) if value != int(value) else str(int(value))
 
 
 # --- the port -------------------------------------------------------------------------------------

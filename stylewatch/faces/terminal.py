@@ -8,6 +8,7 @@ import select
 import signal
 import sys
 import termios
+import threading
 import time
 import tty
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -65,11 +66,32 @@ def on_signals(
 
 
 def is_live(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether the stream is a terminal that can show a view."""
+    """Whether the stream is a terminal that can show a view, and that is ours now."""
     try:
-        return stream.isatty() and environ.get("TERM", "dumb") not in {"", "dumb", "unknown"}
+        able = stream.isatty() and environ.get("TERM", "dumb") not in {"", "dumb", "unknown"}
+        return able and _in_foreground(stream.fileno())
     except ValueError:  # closed
         return False
+
+
+def _in_foreground(terminal: int) -> bool:
+    """Not started by `stylewatch run &`: a job in the background is stopped when it takes over."""
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:  # it is no terminal that has jobs
+        return True
+
+
+def when_unheard(stream: TextIO, then: Callable[[], None]) -> None:
+    """Call it, in a thread of its own, when nobody reads the stream any more: `… | head`."""
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)  # the end of a pipe or a terminal is told unasked
+
+    def wait() -> None:
+        poll.poll()
+        then()
+
+    threading.Thread(target=wait, name="unheard", daemon=True).start()
 
 
 class Screen:
@@ -170,11 +192,17 @@ def _open_chatter(chatter: Path | None) -> int:
 
 @contextmanager
 def single_keys() -> Iterator[int | None]:
-    """Standard input giving each key at once, without echo; None where it is no terminal."""
+    """Standard input giving each key at once, without echo; None where it is no terminal.
+
+    Ctrl-Z is a key like others: a daemon that stands still by accident paints nothing overnight.
+    """
     try:
         keys = sys.stdin.fileno()
         before = termios.tcgetattr(keys)
     except (OSError, ValueError, AttributeError, termios.error):
+        yield None
+        return
+    if not _in_foreground(keys):
         yield None
         return
 
@@ -183,6 +211,9 @@ def single_keys() -> Iterator[int | None]:
 
     _UNDO.append(undo)
     tty.setcbreak(keys, termios.TCSANOW)
+    now = termios.tcgetattr(keys)
+    now[6][termios.VSUSP] = b"\0"
+    termios.tcsetattr(keys, termios.TCSANOW, now)
     try:
         yield keys
     finally:

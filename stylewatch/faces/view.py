@@ -46,15 +46,24 @@ _RULER: Final = Console(file=io.StringIO())  # rich wants one to wrap text
 
 
 def draw_board(
-    board: Board, width: int, height: int, now: float, pictures: Sequence[Text] = ()
+    board: Board,
+    width: int,
+    height: int,
+    now: float,
+    pictures: Sequence[Text] = (),
+    *,
+    keys: bool = True,
 ) -> list[Text]:
-    """The whole view: exactly `height` lines, none wider than `width` cells."""
+    """The whole view: exactly `height` lines, none wider than `width` cells.
+
+    `keys` says whether we are told which are pressed.
+    """
     room = height - 2
     if width >= WIDE:
         body = _beside(board, width, room, now, pictures)
     else:
         body = _below(board, width, room, now)
-    lines = [_header(board, width), *_fitted(body, room), _footer(board, width, now)]
+    lines = [_header(board, width), *_fitted(body, room), _footer(board, width, now, keys=keys)]
     for line in lines:
         line.truncate(width, overflow="ellipsis")
     return lines[:height]
@@ -113,12 +122,12 @@ def _header(board: Board, width: int) -> Text:
     return _justified(left, right, width)
 
 
-def _footer(board: Board, width: int, now: float) -> Text:
+def _footer(board: Board, width: int, now: float, *, keys: bool) -> Text:
     if board.stopping:
         return Text(visible(board.stop_message), "dim")
-    left = Text.assemble(
-        ("q", "bold"), " quit  ", ("p", "bold"), " resume" if board.paused else " pause"
-    )
+    left = Text.assemble(("q" if keys else "Ctrl-C", "bold"), " quit")
+    if keys:
+        left.append("  p", "bold").append(" resume" if board.paused else " pause")
     pace, rest = board.per_hour, board.queue_seconds(now)
     words = [f"{pace:.0f} photos/h"] if pace else []
     if board.waiting and rest:

@@ -6,6 +6,7 @@ the socket's own name.
 
 import contextlib
 import json
+import math
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -85,7 +86,7 @@ def call_of(request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         raise UsageError(f"wrong arguments: {command}", expected=expected, received=_shown(given))
     arguments = {name: value for name, value in given.items() if value is not None}
     for name, value in arguments.items():
-        if type(value) is not types[name]:
+        if type(value) is not types[name] or (isinstance(value, int) and abs(value) >= 1 << 63):
             kind = types[name].__name__
             raise UsageError(f"wrong {name}: {command}", expected=kind, received=_shown(value))
     needed = REQUIRED.get(command)
@@ -101,9 +102,16 @@ def event_of(words: Mapping[str, Any]) -> Event:
     return Event(
         kind=words["event"],
         message=words.get("message", ""),
-        step=Step(**{each.name: step[each.name] for each in fields(Step)}) if step else None,
+        step=_step_of(step) if step else None,
         **{name: value for name, value in words.items() if name in known},
     )
+
+
+def _step_of(words: Mapping[str, Any]) -> Step:
+    """JSON's `null` stands for a number that it can't say."""
+    found: dict[str, Any] = {each.name: words[each.name] for each in fields(Step)}
+    found |= {name: math.nan for name, value in found.items() if value is None}
+    return Step(**found)
 
 
 def error_dict(error: StylewatchError) -> dict[str, Any]:

@@ -178,7 +178,7 @@ def watch_config(
     # a name on the command line is bytes and need not be UTF-8, as text in YAML must
     watched = replace(checked.folders[0], input=input_dir, output=output)
     try:
-        return _build(source, replace(checked, folders=(watched,)), Path.cwd())
+        return _build(source, replace(checked, folders=(watched,)), Path())
     except ConfigError as error:
         error.key = error.key.removeprefix("folders[0].")  # no such list was written by anybody
         raise
@@ -193,7 +193,7 @@ def default_state_dir() -> Path:
     """Where the state lives unless the config says otherwise; systemd has its own word for it."""
     systemd = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(systemd) if systemd else absolute(Path(base, "stylewatch"), Path.cwd())
+    return Path(systemd) if systemd else absolute(Path(base, "stylewatch"))
 
 
 def user_config() -> Path:
@@ -206,7 +206,7 @@ def find_config(named: Path | None) -> Path:
     if named is not None:
         return named
     for file in (Path(CONFIG_NAME), user_config()):
-        if file.exists():
+        if os.path.exists(file):  # noqa: PTH110  (pathlib's raises where a folder is closed to us)
             return file
     raise ConfigError(
         "there is no config",

@@ -216,7 +216,7 @@ def changed(preset: Preset, said: Mapping[str, Any]) -> Preset:
     Paths are relative to the working folder.
     """
     source = YamlFile(None, dict(said), kind=PresetError)
-    preset = _with(preset, _values(source, Path.cwd()))
+    preset = _with(preset, _values(source, Path()))
     if errors := [_image_error(source, keys, error) for keys, error in _bad_images(preset)]:
         raise_first(errors)
     return replace(preset, digest=digest(preset))
@@ -241,7 +241,7 @@ def shipped_presets_dir() -> Path:
 def user_presets_dir() -> Path:
     """Where one's own presets lie: `~/.config/stylewatch/presets`."""
     config = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return absolute(Path(config, "stylewatch", "presets"), Path.cwd())
+    return absolute(Path(config, "stylewatch", "presets"))
 
 
 def known_presets() -> Presets:
@@ -256,7 +256,7 @@ def find_preset(called: str) -> tuple[Presets, str]:
     """
     if not _is_path(called):
         return known_presets(), called
-    file = absolute(Path(called), Path.cwd())
+    file = absolute(Path(called))
     return Presets.around(file, [user_presets_dir()]), file.stem
 
 
@@ -285,9 +285,15 @@ def _is_path(called: str) -> bool:
     return Path(called).suffix in _SUFFIXES
 
 
-def absolute(path: Path, folder: Path) -> Path:
-    """A path as written in a file that lies in `folder`."""
-    return folder.absolute() / os.path.expanduser(path)  # noqa: PTH111  (pathlib's raises)
+def absolute(path: Path, folder: Path = Path()) -> Path:
+    """A path as written in a file that lies in `folder`, or else on the command line."""
+    expanded = os.path.expanduser(path)  # noqa: PTH111  (pathlib's raises)
+    if expanded.startswith("~"):
+        raise ConfigError(
+            f"there is no home folder {path.parts[0]}", received=str(path),
+            remedy="Set HOME, or write the path without ~",
+        )  # fmt: skip
+    return (folder / expanded).absolute()
 
 
 def digest(preset: Preset) -> str:

@@ -218,9 +218,12 @@ class LedgerReader:
         return job_of(row) if row else None
 
     def notes(self, limit: int = 100) -> list[tuple[str, Path, str]]:
-        """Files that have no job, the latest first: (folder, relative path, why)."""
-        query = "SELECT folder, path, note FROM files WHERE note != '' ORDER BY seen DESC LIMIT ?"
-        rows = self.ask(query, limit)
+        """Files that ought to have a job and have none, the latest first: folder, path, why."""
+        query = (
+            "SELECT folder, path, note FROM files"
+            " WHERE note NOT IN ('', ?) AND gone = 0 ORDER BY seen DESC LIMIT ?"
+        )
+        rows = self.ask(query, NO_PRESET, limit)
         return [(row["folder"], Path(os.fsdecode(row["path"])), row["note"]) for row in rows]
 
     def failed_files(self) -> dict[str, int]:
