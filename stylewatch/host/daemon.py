@@ -241,7 +241,7 @@ class Daemon:
         self._stopping = True
         grace = f"{self.config.grace_seconds:g} s"
         rest = f"finishing what can be finished in {grace}, the rest goes on at the next start"
-        self._tell("stopping", rest if self._running else "stopping")
+        self._tell("stopping", rest if self._running else "nothing is in work")
         until = self._clock() + self.config.grace_seconds
         try:
             while self._running and self._clock() < until:
