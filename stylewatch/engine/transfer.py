@@ -33,6 +33,8 @@ STRIDE = 16
 """The network halves its features four times: sizes are padded to a multiple of this."""
 FRAME = 8
 """Pixels around the picture that are painted and cut off."""
+DETAIL = 0.5
+"""The share of the photo's detail, too fine for a stage, that the next one begins with."""
 _STALL_WINDOW = 10
 BYTES_PER_PIXEL = {"float32": 2600, "bfloat16": 1400}
 """Of one evaluation with VGG19 down to block5; measured, benchmarks/memory.py."""
@@ -240,9 +242,17 @@ def _with_colours(
 
 
 def _start(image: np.ndarray | None, photo: np.ndarray, settings: StyleSettings) -> np.ndarray:
-    """What a stage begins with: the one before it, or the image chosen, the photo, or noise."""
+    """What a stage begins with: the one before it, or the image chosen, the photo, or noise.
+
+    The one before it is too small for the photo's finest detail: some of that is given to it.
+    """
+    height, width = photo.shape[:2]
     if image is not None:
-        return resize(image, photo.shape[1], photo.shape[0])
+        start = resize(image, width, height)
+        if settings.init == "content" and image.shape != photo.shape:
+            seen = resize(resize(photo, image.shape[1], image.shape[0]), width, height)
+            start += DETAIL * np.subtract(photo, seen, out=seen)
+        return start
     if settings.init == "noise":
         noise = np.random.default_rng(settings.seed).normal(127.5, 40.0, photo.shape)
         return np.asarray(noise, dtype=np.float32)
