@@ -11,6 +11,7 @@ from small_network import small_network
 from stylewatch.domain import StyleSettings
 from stylewatch.engine import transfer
 from stylewatch.engine.features import load_builtin
+from stylewatch.engine.images import resize
 from stylewatch.engine.transfer import Style, plan_scales, stylize
 from stylewatch.errors import RenderError
 
@@ -243,3 +244,15 @@ def test_what_is_painted_around_a_picture_is_cut_off_again(height, width, object
     for before, after in zip(rgb.shape[:2], framed.shape[:2], strict=True):
         assert after % transfer.STRIDE == 0
         assert before + 2 * transfer.FRAME <= after < before + 2 * transfer.FRAME + transfer.STRIDE
+
+
+def test_a_stage_begins_with_some_of_the_detail_that_the_one_before_could_not_hold():
+    photo = np.random.default_rng(1).uniform(0, 255, (32, 48, 3)).astype(np.float32)
+    before = np.full((16, 24, 3), 100.0, np.float32)
+    seen = resize(resize(photo, 24, 16), 48, 32)
+    start = transfer._start(before, photo, StyleSettings())
+    assert np.allclose(start, 100.0 + transfer.DETAIL * (photo - seen), atol=1e-3)
+    assert np.all(before == 100.0)
+    plain = transfer._start(before, photo, StyleSettings(init="noise"))  # it is to stay free of it
+    assert np.allclose(plain, 100.0, atol=1e-3)
+    assert transfer._start(photo, photo, StyleSettings()) is photo  # gone on with after a kill
