@@ -158,7 +158,10 @@ def resume(*, config: ConfigPath = None, state: StateDir = None) -> None:
 
 @command(app, panel=STEER)
 def cancel(job_id: JobId, *, config: ConfigPath = None, state: StateDir = None) -> None:
-    """Set one job aside until `retry`: it is not painted, or no further if it is in work."""
+    """Set one job aside until `retry`.
+
+    It is not painted, or no further where it is in work already.
+    """
     _ask(config, state, "cancel", job_id=job_id)
     typer.echo(f"job {job_id} is set aside; `stylewatch retry {job_id}` brings it back", err=True)
 
