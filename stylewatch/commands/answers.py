@@ -41,6 +41,8 @@ def _say(words: str | bytes) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
+        with suppress(OSError):  # what is still in its buffer can't be written at the end either
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         remedy = "Give it a place to write to"
         raise OutputError(f"stdout can't be written: {error.strerror}", remedy=remedy) from error
 
