@@ -119,6 +119,44 @@ def test_lbfgs_on_the_host_goes_the_way_that_it_goes_on_the_device():
     assert evaluate(best)[0] == pytest.approx(seen[-1].best_loss, rel=1e-4)
 
 
+@pytest.mark.parametrize("size_of_box", [0.02, 0.3])
+@pytest.mark.parametrize(
+    ("optimizer", "evaluations", "where"),
+    [
+        ("lbfgs", 150, "device"), ("lbfgs", 150, "host"),
+        ("lbfgs-scipy", 150, "device"), ("adam", 400, "device"),
+    ],
+)  # fmt: skip
+def test_bounds_are_kept_at_every_evaluation_and_the_best_within_them_is_found(
+    optimizer, evaluations, where, size_of_box
+):
+    evaluate, free_minimum = quadratic(condition=100.0)
+    most = np.linspace(0.5, 1.5, 40).astype(np.float32) * size_of_box
+    seen = []
+
+    def within(x):
+        point = np.asarray(x)
+        assert (-most <= point).all()
+        assert (point <= most).all()
+        seen.append(point)
+        loss, gradient = evaluate(x)
+        return loss, np.array(gradient) if where == "host" else gradient
+
+    start = np.linspace(-2, 2, 40).astype(np.float32)  # both ends lie outside
+    best = minimize(
+        within, start if where == "host" else ops.convert_to_tensor(start), lambda _: True,
+        optimizer=optimizer, evaluations=evaluations, bounds=(-most, most),
+    )  # fmt: skip
+    reference = scipy_minimize(
+        lambda x: evaluate(x)[0], np.zeros(40), bounds=list(zip(-most, most, strict=True)),
+        jac=lambda x: np.asarray(evaluate(x)[1], np.float64), method="L-BFGS-B",
+    )  # fmt: skip
+    cost = abs(reference.fun - free_minimum)
+    assert cost > 1e-3 * abs(free_minimum), "the box must matter"
+    rel = 0.2 if optimizer == "adam" else 1e-3  # Adam's fixed rate is coarse for so small a box
+    assert evaluate(best)[0] == pytest.approx(reference.fun, rel=rel)
+
+
 @pytest.mark.parametrize(("history", "images"), [(2, 9), (5, 15)])
 def test_lbfgs_on_the_host_is_content_with_two_images_a_pair_and_five(history, images):
     curvature = np.random.default_rng(0).uniform(0.1, 3, 10**6).astype(np.float32)

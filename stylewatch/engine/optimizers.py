@@ -41,6 +41,9 @@ class Iterate:
 
 
 Evaluate = Callable[[Tensor], tuple[float, Tensor]]
+Bounds = tuple[Any, Any]
+"""The least and the most of each value; shapes that broadcast to the image's."""
+FREE: Bounds = (-np.inf, np.inf)
 OnIterate = Callable[[Iterate], bool]
 """Called after every evaluation; returns whether to go on."""
 
@@ -54,8 +57,9 @@ def minimize(
     evaluations: int,
     history: int = 10,
     noise: float = 0.0,
+    bounds: Bounds = FREE,
 ) -> Tensor:
-    """The best image found from `start` (float32, any shape) within `evaluations`.
+    """The best image found from `start` (float32, any shape) within `evaluations` and `bounds`.
 
     `noise` is the share of a loss by which its rounding may raise it; only `lbfgs` asks.
     `start` may be an array on the host: then L-BFGS keeps all its vectors there, in as little
@@ -63,11 +67,11 @@ def minimize(
     """
     match optimizer:
         case "lbfgs":
-            return _lbfgs(evaluate, start, on_iterate, evaluations, history, noise)
+            return _lbfgs(evaluate, start, on_iterate, evaluations, history, noise, bounds)
         case "lbfgs-scipy":
-            return _lbfgs_scipy(evaluate, start, on_iterate, evaluations, history)
+            return _lbfgs_scipy(evaluate, start, on_iterate, evaluations, history, bounds)
         case "adam":
-            return _adam(evaluate, start, on_iterate, evaluations)
+            return _adam(evaluate, start, on_iterate, evaluations, bounds)
 
 
 def _lbfgs(
@@ -77,6 +81,7 @@ def _lbfgs(
     evaluations: int,
     history: int,
     noise: float,
+    bounds: Bounds,
 ) -> Tensor:
     """Limited-memory BFGS (Nocedal and Wright, algorithm 7.5) with step 1 and backtracking.
 
@@ -84,26 +89,31 @@ def _lbfgs(
     as much as is noise (Hager and Zhang's approximate Wolfe conditions do the same): the gradient
     is good for longer than the difference of two losses. Ends early where not even a step straight
     down is good enough: there the precision has no more to give.
+
+    Within bounds it is a projected method (Bertsekas, "Projected Newton Methods for Optimization
+    Problems with Simple Constraints", 1982): a value at a bound that would leave is held for one
+    step, and every trial is cut to the bounds.
     """
-    model = _HostModel(history) if isinstance(x, np.ndarray) else _DeviceModel(history)
+    Model = _HostModel if isinstance(x, np.ndarray) else _DeviceModel  # noqa: N806
+    model = Model(history, bounds)
+    x = model.move(x, 0.0, x)
     loss, gradient = evaluate(x)
-    direction, slope = model.descend(gradient)
+    direction, slope = model.descend(x, gradient)
     step = 1.0
     best_loss, best = loss, x
     go_on = on_iterate(Iterate(loss, loss, x))
     for _ in range(evaluations - 1):
         if not go_on:
             break
-        trial = x + (direction if step == 1.0 else step * direction)
+        trial = model.move(x, step, direction)
         trial_loss, trial_gradient = evaluate(trial)
         if trial_loss <= loss + noise * abs(loss) + _ARMIJO * step * slope:  # never true of NaN
-            x, loss = trial, trial_loss
+            model.learn(x, trial, direction, gradient, trial_gradient)
+            x, loss, gradient = trial, trial_loss, trial_gradient
             if loss <= best_loss:
                 best_loss, best = loss, x
-            model.learn(direction, step, gradient, trial_gradient)
-            gradient = trial_gradient
             del trial, trial_gradient, direction  # of a huge picture there is no room for two
-            direction, slope = model.descend(gradient)
+            direction, slope = model.descend(x, gradient)
             step = 1.0
         else:
             step *= _SHRINK
@@ -111,7 +121,7 @@ def _lbfgs(
         if step < _SMALLEST_STEP or not slope < 0:  # a stale model: start a new one here
             stuck = model.straight
             model.forget()
-            direction, slope = model.descend(gradient)
+            direction, slope = model.descend(x, gradient)
             step = 1.0
         go_on = on_iterate(Iterate(trial_loss, best_loss, best)) and not stuck
     return best
@@ -123,7 +133,8 @@ class _DeviceModel:
     Memory: 2·history images, and some that come and go.
     """
 
-    def __init__(self, history: int) -> None:
+    def __init__(self, history: int, bounds: Bounds) -> None:
+        self._bounds = tuple(ops.convert_to_tensor(each, dtype="float32") for each in bounds)
         self._pairs: deque[Pair] = deque(maxlen=history)
         self.straight = True
         """Whether the last direction was straight down."""
@@ -132,30 +143,45 @@ class _DeviceModel:
         """Begin anew."""
         self._pairs.clear()
 
-    def learn(self, direction: Tensor, step: float, before: Tensor, after: Tensor) -> None:
-        """A step was taken, and changed the gradient from `before` to `after`."""
-        s = direction if step == 1.0 else step * direction
+    def move(self, x: Tensor, step: float, direction: Tensor) -> Tensor:
+        """Where `step` along the direction leads, within the bounds."""
+        return ops.clip(x + step * direction, *self._bounds)
+
+    def learn(
+        self, x: Tensor, trial: Tensor, direction: Tensor, before: Tensor, after: Tensor
+    ) -> None:
+        """The step to `trial` was taken, and changed the gradient from `before` to `after`."""
+        del direction
+        s = trial - x
         y, rho, curved = _difference(s, before, after)
         if bool(curved):
             self._pairs.append((s, y, rho))
 
-    def descend(self, gradient: Tensor) -> tuple[Tensor, float]:
-        """The direction to go in, and the loss's slope along it."""
+    def descend(self, x: Tensor, gradient: Tensor) -> tuple[Tensor, float]:
+        """The direction to go in from x, and the loss's slope along it."""
         self.straight = not self._pairs
+        held = _held(x, gradient, *self._bounds)
         if self.straight:
-            direction, slope = _downhill(gradient)
+            direction, slope = _downhill(gradient, held)
         else:
             none = (ops.zeros_like(gradient),) * 2 + (ops.zeros((), dtype="float32"),)
             missing = self._pairs.maxlen - len(self._pairs)  # type: ignore[operator]
             direction, slope = _two_loop(
-                gradient, *zip(*[none] * missing, *self._pairs, strict=True)
+                gradient, held, *zip(*[none] * missing, *self._pairs, strict=True)
             )
         return direction, float(slope)
 
 
 @compiled
-def _downhill(gradient: Tensor) -> tuple[Tensor, Tensor]:
+def _held(x: Tensor, gradient: Tensor, least: Tensor, most: Tensor) -> Tensor:
+    """Which values lie at a bound that going down would cross."""
+    return ((x <= least) & (gradient > 0)) | ((x >= most) & (gradient < 0))
+
+
+@compiled
+def _downhill(gradient: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
     """Straight down, `FIRST_STEP` where the gradient is largest; and the slope along it."""
+    gradient = ops.where(held, 0.0, gradient)
     direction = -gradient * (FIRST_STEP / ops.maximum(ops.max(ops.abs(gradient)), 1e-30))
     return direction, _dot(direction, gradient)
 
@@ -172,15 +198,16 @@ def _difference(s: Tensor, before: Tensor, after: Tensor) -> tuple[Tensor, Tenso
 @compiled
 def _two_loop(
     gradient: Tensor,
+    held: Tensor,
     steps: tuple[Tensor, ...],
     changes: tuple[Tensor, ...],
     weights: tuple[Tensor, ...],
 ) -> tuple[Tensor, Tensor]:
-    """-H·gradient (algorithm 7.4) and the slope along it.
+    """-H·gradient (algorithm 7.4) of the values not held, and the slope along it.
 
     Pairs not yet filled are zeros with ρ = 0 and change nothing, so one graph serves all.
     """
-    q = gradient
+    q = ops.where(held, 0.0, gradient)
     alphas = []
     for s, y, rho in zip(reversed(steps), reversed(changes), reversed(weights), strict=True):
         alphas.append(rho * _dot(s, q))
@@ -188,6 +215,7 @@ def _two_loop(
     q = q / (weights[-1] * _dot(changes[-1], changes[-1]))  # H₀ = s·y / y·y of the newest pair
     for s, y, rho, alpha in zip(steps, changes, weights, reversed(alphas), strict=True):
         q = q + (alpha - rho * _dot(y, q)) * s
+    q = ops.where(held, 0.0, q)
     return -q, -_dot(q, gradient)
 
 
@@ -202,8 +230,9 @@ class _HostModel:
     Gradients that it has learnt from are no longer the caller's.
     """
 
-    def __init__(self, history: int) -> None:
+    def __init__(self, history: int, bounds: Bounds) -> None:
         self._history = history
+        self._bounds = bounds
         self._pairs: deque[tuple[np.ndarray, np.ndarray, float]] = deque()
         self.straight = True
 
@@ -211,21 +240,35 @@ class _HostModel:
         """Begin anew."""
         self._pairs.clear()
 
+    def move(self, x: np.ndarray, step: float, direction: np.ndarray) -> np.ndarray:
+        """Where `step` along the direction leads, within the bounds."""
+        trial: np.ndarray = direction * np.float32(step)
+        trial += x
+        np.clip(trial, *self._bounds, out=trial)
+        return trial
+
     def learn(
-        self, direction: np.ndarray, step: float, before: np.ndarray, after: np.ndarray
+        self,
+        x: np.ndarray,
+        trial: np.ndarray,
+        direction: np.ndarray,
+        before: np.ndarray,
+        after: np.ndarray,
     ) -> None:
-        """A step was taken, and changed the gradient from `before` to `after`."""
+        """The step to `trial` was taken, and changed the gradient from `before` to `after`."""
         s, y = direction, before
-        if step != 1.0:
-            s *= step
+        np.subtract(trial, x, out=s)
         np.subtract(after, before, out=y)
         product = _host_dot(s, y)
         if product > _CURVED * (_host_dot(s, s) * _host_dot(y, y)) ** 0.5:
             self._pairs.append((s, y, 1.0 / product))
 
-    def descend(self, gradient: np.ndarray) -> tuple[np.ndarray, float]:
-        """The direction to go in, and the loss's slope along it."""
+    def descend(self, x: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, float]:
+        """The direction to go in from x, and the loss's slope along it."""
+        least, most = self._bounds
+        held = ((x <= least) & (gradient > 0)) | ((x >= most) & (gradient < 0))
         q = np.negative(gradient)
+        q[held] = 0.0
         self.straight = not self._pairs
         if self.straight:
             q *= FIRST_STEP / max(float(q.max()), -float(q.min()), 1e-30)
@@ -240,6 +283,7 @@ class _HostModel:
             _host_add(q, alpha - rho * _host_dot(y, q), s)
         if len(self._pairs) == self._history:
             self._pairs.popleft()  # the next pair takes its place
+        q[held] = 0.0
         return q, _host_dot(q, gradient)
 
 
@@ -261,10 +305,15 @@ class _Enough(Exception):  # noqa: N818  (how SciPy is left early)
 
 
 def _lbfgs_scipy(
-    evaluate: Evaluate, x: Tensor, on_iterate: OnIterate, evaluations: int, history: int
+    evaluate: Evaluate,
+    x: Tensor,
+    on_iterate: OnIterate,
+    evaluations: int,
+    history: int,
+    bounds: Bounds,
 ) -> Tensor:
-    """SciPy's L-BFGS-B, the reference: one continuous run, no bounds, float64 on the host."""
-    from scipy.optimize import minimize as scipy_minimize  # noqa: PLC0415  (slow to import, rarely used)
+    """SciPy's L-BFGS-B, the reference: one continuous run, float64 on the host."""
+    from scipy import optimize  # noqa: PLC0415  (slow to import, rarely used)
 
     shape, used = tuple(x.shape), 0
     best_loss, best = np.inf, x
@@ -281,22 +330,28 @@ def _lbfgs_scipy(
         return loss, to_numpy(gradient).ravel().astype(np.float64)
 
     limits = {"maxcor": history, "maxfun": evaluations, "maxiter": evaluations}
+    least, most = (np.broadcast_to(each, shape).ravel() for each in bounds)
     with contextlib.suppress(_Enough):
-        scipy_minimize(
+        optimize.minimize(
             objective,
-            to_numpy(x).ravel().astype(np.float64),
+            np.clip(to_numpy(x).ravel().astype(np.float64), least, most),
             jac=True,
             method="L-BFGS-B",
+            bounds=optimize.Bounds(least, most),
             options={**limits, "ftol": 0.0, "gtol": 0.0},
         )
     return best
 
 
-def _adam(evaluate: Evaluate, x: Tensor, on_iterate: OnIterate, evaluations: int) -> Tensor:
+def _adam(
+    evaluate: Evaluate, x: Tensor, on_iterate: OnIterate, evaluations: int, bounds: Bounds
+) -> Tensor:
     """Adam (Kingma and Ba, algorithm 1), its epsilon relative to the first gradient's size.
 
     An absolute epsilon too small for the loss's scale is what gives Adam its grey haze.
     """
+    least, most = (ops.convert_to_tensor(each, dtype="float32") for each in bounds)
+    x = ops.clip(x, least, most)
     best_loss, best = np.inf, x
     first = second = ops.zeros_like(x)
     epsilon = ops.zeros((), dtype="float32")
@@ -310,7 +365,7 @@ def _adam(evaluate: Evaluate, x: Tensor, on_iterate: OnIterate, evaluations: int
             epsilon = 1e-2 * ops.sqrt(ops.mean(ops.square(gradient)))
         count = ops.convert_to_tensor(float(t), dtype="float32")
         change, first, second = _adam_step(gradient, first, second, epsilon, count)
-        x = x - change
+        x = ops.clip(x - change, least, most)
     return best
 
 

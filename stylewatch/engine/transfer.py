@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ from stylewatch.engine.backend import Precision
 from stylewatch.engine.features import FeatureNetwork, deprocess, preprocess
 from stylewatch.engine.images import fit_size, match_colours, photo_colours, resize, to_luminance
 from stylewatch.engine.objective import Objective, Parts, Region
-from stylewatch.engine.optimizers import Iterate, minimize
+from stylewatch.engine.optimizers import FREE, Bounds, Iterate, minimize
 from stylewatch.engine.tiles import TiledObjective, grid_of, margin_of
 from stylewatch.errors import RenderError
 
@@ -187,8 +187,19 @@ def _paint_scale(
         evaluations=scale.evaluations - progress.evaluation,
         history=history,
         noise=NOISE[choose_precision(settings.precision)],
+        bounds=FREE if settings.objective != "balanced" else _black_and_white(),
     )
     return frame.remove(deprocess(backend.to_numpy(best)))
+
+
+@cache
+def _black_and_white() -> Bounds:
+    """What every pixel lies between: cutting a finished picture there undoes much of its style.
+
+    The classic objectives are as they were published: without.
+    """
+    black, white = (preprocess(np.full((1, 1, 3), level, np.float32)) for level in (0.0, 255.0))
+    return black, white
 
 
 @lru_cache(maxsize=8)
