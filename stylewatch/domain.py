@@ -334,8 +334,8 @@ class Checkpoint:
 
     scale: int
     evaluation: int
-    rgb: "np.ndarray"
-    """The best image so far at that scale, (H, W, 3); float32, not clipped."""
+    image: "np.ndarray"
+    """The best so far at that scale, (H, W, 3) RGB, its painted frame with it; not clipped."""
 
 
 class OnStep(Protocol):

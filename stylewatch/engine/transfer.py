@@ -113,7 +113,7 @@ def stylize(
     scales = plan_scales(content.shape[1], content.shape[0], settings)
     progress = _Progress(scales, settings, on_step, on_checkpoint, clock, resume)
     memory = memory or backend.free_memory() // 2 or _ASSUMED_MEMORY
-    image = resume.rgb if resume else start
+    image = start
     for scale in scales[resume.scale - 1 if resume else 0 :]:
         objective = _objective_for(scale, settings, network, memory)
         history = _history_for(scale, settings, memory)
@@ -161,12 +161,12 @@ def _paint_scale(
     frame = _Frame(scale, settings)
     regions = _regions(styles, scale, settings, frame.add)
     small = resize(photo, scale.width, scale.height)
-    start = _start(before, small, settings)
-    progress.begin(scale, history)
+    kept = progress.begin(scale, history)
+    start = frame.add(_start(before, small, settings)) if kept is None else kept
     if progress.spent:
-        return start
+        return frame.remove(start)
     targets = objective.targets(objective.place(preprocess(frame.add(small))), regions, settings)
-    image = objective.place(preprocess(frame.add(start)))
+    image = objective.place(preprocess(start))
     del small, start, before, regions  # of a huge photo the optimiser needs their memory
 
     def evaluate(image: Tensor) -> tuple[float, Tensor]:
@@ -175,9 +175,7 @@ def _paint_scale(
         return parts.loss, gradient
 
     def on_iterate(iterate: Iterate) -> bool:
-        return progress.step(
-            iterate, lambda: frame.remove(deprocess(backend.to_numpy(iterate.best)))
-        )
+        return progress.step(iterate, lambda: deprocess(backend.to_numpy(iterate.best)))
 
     best = minimize(
         evaluate,
@@ -375,17 +373,17 @@ class _Progress:
         self.parts = self._best = Parts(math.nan, math.nan, math.nan, math.nan)
         self.spent = False
 
-    def begin(self, scale: Scale, history: int) -> None:
-        """A stage starts, or goes on where the process was killed.
+    def begin(self, scale: Scale, history: int) -> np.ndarray | None:
+        """A stage starts, or goes on where the process was killed, with the image returned.
 
         The image is as it was, but what L-BFGS knew of the loss around it is not: for as many
         evaluations as it remembers it learns that again, or the result would be a worse one.
         """
-        self.evaluation = 0
-        if self._resume is not None and self._resume.scale == scale.number:
-            self.evaluation = max(0, self._resume.evaluation - history)
+        kept = self._resume if self._resume and self._resume.scale == scale.number else None
+        self.evaluation = max(0, kept.evaluation - history) if kept else 0
         self._scale = scale
         self._losses = []
+        return kept.image if kept else None
 
     def step(self, iterate: Iterate, image: Callable[[], np.ndarray]) -> bool:
         """Take note of one evaluation; returns whether to go on."""

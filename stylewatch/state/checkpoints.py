@@ -29,7 +29,7 @@ class CheckpointFile:
         """What was kept last, or None; a damaged file counts as none."""
         try:
             with np.load(self._path) as kept:
-                return Checkpoint(int(kept["scale"]), int(kept["evaluation"]), kept["rgb"])
+                return Checkpoint(int(kept["scale"]), int(kept["evaluation"]), kept["image"])
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
             return None
 
@@ -46,7 +46,7 @@ class CheckpointFile:
                     stream,
                     scale=checkpoint.scale,
                     evaluation=checkpoint.evaluation,
-                    rgb=checkpoint.rgb,
+                    image=checkpoint.image,
                 )
                 stream.flush()
                 os.fsync(stream.fileno())
