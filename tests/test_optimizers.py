@@ -132,13 +132,11 @@ def test_bounds_are_kept_at_every_evaluation_and_the_best_within_them_is_found(
 ):
     evaluate, free_minimum = quadratic(condition=100.0)
     most = np.linspace(0.5, 1.5, 40).astype(np.float32) * size_of_box
-    seen = []
 
     def within(x):
         point = np.asarray(x)
         assert (-most <= point).all()
         assert (point <= most).all()
-        seen.append(point)
         loss, gradient = evaluate(x)
         return loss, np.array(gradient) if where == "host" else gradient
 
@@ -155,6 +153,24 @@ def test_bounds_are_kept_at_every_evaluation_and_the_best_within_them_is_found(
     assert cost > 1e-3 * abs(free_minimum), "the box must matter"
     rel = 0.2 if optimizer == "adam" else 1e-3  # Adam's fixed rate is coarse for so small a box
     assert evaluate(best)[0] == pytest.approx(reference.fun, rel=rel)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "lbfgs-scipy"])
+def test_within_bounds_the_first_step_is_long_enough_to_show_in_a_rough_loss(optimizer):
+    """Of pixels a loss is flat: a step as long as its gradient would drown in rounding."""
+
+    def evaluate(x):
+        miss = np.asarray(x, np.float64) - np.linspace(-90, 90, 40)
+        loss = float(f"{1e-6 * miss @ miss + 1:.4g}")
+        return loss, ops.convert_to_tensor((2e-6 * miss).astype(np.float32))
+
+    bounds = -np.full(40, 50, np.float32), np.full(40, 50, np.float32)
+    best = minimize(
+        evaluate, ops.zeros((40,)), lambda _: True,
+        optimizer=optimizer, evaluations=40, bounds=bounds,
+    )  # fmt: skip
+    best_within = evaluate(np.clip(np.linspace(-90, 90, 40), *bounds))[0]
+    assert evaluate(best)[0] - best_within < 0.01 * (evaluate(np.zeros(40))[0] - best_within)
 
 
 @pytest.mark.parametrize(("history", "images"), [(2, 9), (5, 15)])

@@ -94,9 +94,9 @@ def _lbfgs(
     Problems with Simple Constraints", 1982): a value at a bound that would leave is held for one
     step, and every trial is cut to the bounds.
     """
-    Model = _HostModel if isinstance(x, np.ndarray) else _DeviceModel  # noqa: N806
-    model = Model(history, bounds)
-    x = model.move(x, 0.0, x)
+    on_host = isinstance(x, np.ndarray)
+    model = _HostModel(history, bounds) if on_host else _DeviceModel(history, bounds)
+    x = _cut(x, bounds)
     loss, gradient = evaluate(x)
     direction, slope = model.descend(x, gradient)
     step = 1.0
@@ -108,11 +108,12 @@ def _lbfgs(
         trial = model.move(x, step, direction)
         trial_loss, trial_gradient = evaluate(trial)
         if trial_loss <= loss + noise * abs(loss) + _ARMIJO * step * slope:  # never true of NaN
-            model.learn(x, trial, direction, gradient, trial_gradient)
+            del direction  # of a huge picture there is no room for two
+            model.learn(trial - x, gradient, trial_gradient)
             x, loss, gradient = trial, trial_loss, trial_gradient
             if loss <= best_loss:
                 best_loss, best = loss, x
-            del trial, trial_gradient, direction  # of a huge picture there is no room for two
+            del trial, trial_gradient
             direction, slope = model.descend(x, gradient)
             step = 1.0
         else:
@@ -134,7 +135,8 @@ class _DeviceModel:
     """
 
     def __init__(self, history: int, bounds: Bounds) -> None:
-        self._bounds = tuple(ops.convert_to_tensor(each, dtype="float32") for each in bounds)
+        least, most = (ops.convert_to_tensor(each, dtype="float32") for each in bounds)
+        self._bounds = least, most
         self._pairs: deque[Pair] = deque(maxlen=history)
         self.straight = True
         """Whether the last direction was straight down."""
@@ -145,14 +147,10 @@ class _DeviceModel:
 
     def move(self, x: Tensor, step: float, direction: Tensor) -> Tensor:
         """Where `step` along the direction leads, within the bounds."""
-        return ops.clip(x + step * direction, *self._bounds)
+        return _cut(x + step * direction, self._bounds)
 
-    def learn(
-        self, x: Tensor, trial: Tensor, direction: Tensor, before: Tensor, after: Tensor
-    ) -> None:
-        """The step to `trial` was taken, and changed the gradient from `before` to `after`."""
-        del direction
-        s = trial - x
+    def learn(self, s: Tensor, before: Tensor, after: Tensor) -> None:
+        """The step s was taken, and changed the gradient from `before` to `after`."""
         y, rho, curved = _difference(s, before, after)
         if bool(curved):
             self._pairs.append((s, y, rho))
@@ -160,7 +158,7 @@ class _DeviceModel:
     def descend(self, x: Tensor, gradient: Tensor) -> tuple[Tensor, float]:
         """The direction to go in from x, and the loss's slope along it."""
         self.straight = not self._pairs
-        held = _held(x, gradient, *self._bounds)
+        held = _held(x, gradient, self._bounds)
         if self.straight:
             direction, slope = _downhill(gradient, held)
         else:
@@ -172,9 +170,14 @@ class _DeviceModel:
         return direction, float(slope)
 
 
-@compiled
-def _held(x: Tensor, gradient: Tensor, least: Tensor, most: Tensor) -> Tensor:
+def _cut(x: Tensor, bounds: Bounds) -> Tensor:
+    """What x is within the bounds; an array stays an array."""
+    return (np if isinstance(x, np.ndarray) else ops).clip(x, *bounds)
+
+
+def _held(x: Tensor, gradient: Tensor, bounds: Bounds) -> Tensor:
     """Which values lie at a bound that going down would cross."""
+    least, most = bounds
     return ((x <= least) & (gradient > 0)) | ((x >= most) & (gradient < 0))
 
 
@@ -247,17 +250,9 @@ class _HostModel:
         np.clip(trial, *self._bounds, out=trial)
         return trial
 
-    def learn(
-        self,
-        x: np.ndarray,
-        trial: np.ndarray,
-        direction: np.ndarray,
-        before: np.ndarray,
-        after: np.ndarray,
-    ) -> None:
-        """The step to `trial` was taken, and changed the gradient from `before` to `after`."""
-        s, y = direction, before
-        np.subtract(trial, x, out=s)
+    def learn(self, s: np.ndarray, before: np.ndarray, after: np.ndarray) -> None:
+        """The step s was taken, and changed the gradient from `before` to `after`."""
+        y = before
         np.subtract(after, before, out=y)
         product = _host_dot(s, y)
         if product > _CURVED * (_host_dot(s, s) * _host_dot(y, y)) ** 0.5:
@@ -265,8 +260,7 @@ class _HostModel:
 
     def descend(self, x: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, float]:
         """The direction to go in from x, and the loss's slope along it."""
-        least, most = self._bounds
-        held = ((x <= least) & (gradient > 0)) | ((x >= most) & (gradient < 0))
+        held = _held(x, gradient, self._bounds)
         q = np.negative(gradient)
         q[held] = 0.0
         self.straight = not self._pairs
@@ -312,14 +306,19 @@ def _lbfgs_scipy(
     history: int,
     bounds: Bounds,
 ) -> Tensor:
-    """SciPy's L-BFGS-B, the reference: one continuous run, float64 on the host."""
+    """SciPy's L-BFGS-B, the reference: one continuous run, float64 on the host.
+
+    Within bounds its first step is the bare gradient, which may be too short to show in the loss:
+    so the loss is scaled, which changes nothing else, until that step is `FIRST_STEP`.
+    """
     from scipy import optimize  # noqa: PLC0415  (slow to import, rarely used)
 
     shape, used = tuple(x.shape), 0
     best_loss, best = np.inf, x
+    unit = 0.0
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        nonlocal used, best_loss, best
+        nonlocal used, best_loss, best, unit
         point = ops.convert_to_tensor(flat.reshape(shape).astype(np.float32))
         loss, gradient = evaluate(point)
         used += 1
@@ -327,14 +326,16 @@ def _lbfgs_scipy(
             best_loss, best = loss, point
         if not on_iterate(Iterate(loss, best_loss, best)) or used >= evaluations:
             raise _Enough
-        return loss, to_numpy(gradient).ravel().astype(np.float64)
+        slopes = to_numpy(gradient).ravel().astype(np.float64)
+        unit = unit or FIRST_STEP / max(float(np.abs(slopes).max()), 1e-30)
+        return unit * loss, unit * slopes
 
     limits = {"maxcor": history, "maxfun": evaluations, "maxiter": evaluations}
     least, most = (np.broadcast_to(each, shape).ravel() for each in bounds)
     with contextlib.suppress(_Enough):
         optimize.minimize(
             objective,
-            np.clip(to_numpy(x).ravel().astype(np.float64), least, most),
+            to_numpy(_cut(x, bounds)).ravel().astype(np.float64),
             jac=True,
             method="L-BFGS-B",
             bounds=optimize.Bounds(least, most),
@@ -350,8 +351,7 @@ def _adam(
 
     An absolute epsilon too small for the loss's scale is what gives Adam its grey haze.
     """
-    least, most = (ops.convert_to_tensor(each, dtype="float32") for each in bounds)
-    x = ops.clip(x, least, most)
+    x = _cut(x, bounds)
     best_loss, best = np.inf, x
     first = second = ops.zeros_like(x)
     epsilon = ops.zeros((), dtype="float32")
@@ -365,7 +365,7 @@ def _adam(
             epsilon = 1e-2 * ops.sqrt(ops.mean(ops.square(gradient)))
         count = ops.convert_to_tensor(float(t), dtype="float32")
         change, first, second = _adam_step(gradient, first, second, epsilon, count)
-        x = ops.clip(x - change, least, most)
+        x = _cut(x - change, bounds)
     return best
 
 

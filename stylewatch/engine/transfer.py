@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -40,6 +40,8 @@ BYTES_PER_PIXEL = {"float32": 2600, "bfloat16": 1400}
 """Of one evaluation with VGG19 down to block5; measured, benchmarks/memory.py."""
 NOISE: dict[Precision, float] = {"float32": 1e-6, "bfloat16": 1e-4}
 """The share of a loss that rounding may add; without it bfloat16 ends 2 % above float32."""
+BLACK_AND_WHITE: Bounds = preprocess(np.zeros((1, 1, 3))), preprocess(np.full((1, 1, 3), 255.0))
+"""Cutting a finished picture there undoes much of its style; the classic ones are published so."""
 _SMALLEST_TILE = 256
 _TILE_STEP = 128
 """Few sizes of tiles: each has its graphs, which serve the next photo too."""
@@ -185,19 +187,9 @@ def _paint_scale(
         evaluations=scale.evaluations - progress.evaluation,
         history=history,
         noise=NOISE[choose_precision(settings.precision)],
-        bounds=FREE if settings.objective != "balanced" else _black_and_white(),
+        bounds=BLACK_AND_WHITE if settings.objective == "balanced" else FREE,
     )
     return frame.remove(deprocess(backend.to_numpy(best)))
-
-
-@cache
-def _black_and_white() -> Bounds:
-    """What every pixel lies between: cutting a finished picture there undoes much of its style.
-
-    The classic objectives are as they were published: without.
-    """
-    black, white = (preprocess(np.full((1, 1, 3), level, np.float32)) for level in (0.0, 255.0))
-    return black, white
 
 
 @lru_cache(maxsize=8)
