@@ -43,6 +43,16 @@ def peak_gigabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
+def gpu_peak() -> str:
+    """What a GPU held at most; nothing where there is none, or nobody counts."""
+    if os.environ.get("KERAS_BACKEND") != "jax":
+        return ""
+    import jax
+
+    peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
+    return f", on the GPU {peak / 1e9:.2f} GB" if peak else ""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photo", type=Path, help="painted as it is")
@@ -90,7 +100,8 @@ def main() -> None:
         raise SystemExit(f"{outcome.reason}: {outcome.message}")
     seconds = time.monotonic() - started
     print(f"{outcome.temporary}: {outcome.width}×{outcome.height}")
-    print(f"{outcome.evaluations} evaluations, {seconds:.0f} s, peak {peak_gigabytes():.2f} GB")
+    peaks = f"peak {peak_gigabytes():.2f} GB{gpu_peak()}"
+    print(f"{outcome.evaluations} evaluations, {seconds:.0f} s, {peaks}")
 
 
 if __name__ == "__main__":

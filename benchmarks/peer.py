@@ -114,14 +114,16 @@ class Record:
 # -- the peer --------------------------------------------------------------------------------------
 
 
-def run_peer(args: argparse.Namespace) -> None:
-    """The PyTorch loop; its process knows nothing of ours, not even TensorFlow."""
+def torch_loop(
+    pair: Path, evaluations: int, recorder: Any, device: str = "cpu"
+) -> tuple[Callable[[], Any], Any]:
+    """The loop, ready to run, and the image it works on; its process needs nothing of ours."""
     import torch
     import torch.nn.functional as F
 
-    arrays = np.load(args.pair / "weights.npz")
+    arrays = np.load(pair / "weights.npz")
     layers = [
-        (name, torch.from_numpy(arrays[name]), torch.from_numpy(arrays[f"{name}/bias"]))
+        (name, *(torch.from_numpy(arrays[key]).to(device) for key in (name, f"{name}/bias")))
         for name in arrays.files
         if "/" not in name
     ]
@@ -140,10 +142,8 @@ def run_peer(args: argparse.Namespace) -> None:
         return flat @ flat.T / flat.numel()
 
     def tensor(name: str) -> Any:
-        return torch.from_numpy(np.load(args.pair / name)).permute(0, 3, 1, 2).contiguous()
-
-    def image_now() -> Image:
-        return image.detach().permute(0, 2, 3, 1).numpy().copy()
+        array = np.load(pair / name)
+        return torch.from_numpy(array).permute(0, 3, 1, 2).contiguous().to(device)
 
     with torch.no_grad():
         content = taps(tensor("photo.npy"))[CONTENT]
@@ -152,12 +152,11 @@ def run_peer(args: argparse.Namespace) -> None:
     image = tensor("photo.npy").requires_grad_(True)
     optimizer = torch.optim.LBFGS(
         [image],
-        max_iter=args.evaluations,
+        max_iter=evaluations,
         tolerance_change=-1,
         tolerance_grad=-1,
         history_size=HISTORY,
     )
-    recorder = Recorder(args.record)
 
     def closure() -> Any:
         optimizer.zero_grad()
@@ -169,13 +168,28 @@ def run_peer(args: argparse.Namespace) -> None:
         down = (image[..., 1:, :] - image[..., :-1, :]).abs().sum()
         loss = loss + TV_WEIGHT * (across + down)
         loss.backward()
-        if recorder.evaluation == 0:
-            np.save(args.record / "gradient.npy", image.grad.permute(0, 2, 3, 1).numpy())
-        recorder.evaluated(loss.item(), image_now)
+        recorder.evaluated(loss.item(), image)
         return loss
 
-    optimizer.step(closure)
-    recorder.finish(image_now())
+    return lambda: optimizer.step(closure), image
+
+
+def run_peer(args: argparse.Namespace) -> None:
+    """The PyTorch loop; its process knows nothing of ours, not even TensorFlow."""
+
+    def array(tensor: Any) -> Image:
+        return tensor.detach().permute(0, 2, 3, 1).numpy().copy()
+
+    class Keeper(Recorder):
+        def evaluated(self, loss: float, image: Any) -> None:
+            if self.evaluation == 0:
+                np.save(args.record / "gradient.npy", array(image.grad))
+            super().evaluated(loss, lambda: array(image))
+
+    recorder = Keeper(args.record)
+    run, image = torch_loop(args.pair, args.evaluations, recorder)
+    run()
+    recorder.finish(array(image))
 
 
 # -- ours ------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from stylewatch.engine.backend import Precision
+from stylewatch.engine.backend import Precision, max_pool
 from stylewatch.engine.convolution import Convolve, convolution
 from stylewatch.errors import WeightsError
 
@@ -109,8 +109,9 @@ def _on_device(layer: Convolution, precision: Precision) -> Convolve:
 
 
 def _pool(x: Tensor, pooling: str) -> Tensor:
-    pool = ops.max_pool if pooling == "max" else ops.average_pool
-    return pool(x, 2, strides=2, padding="valid")
+    if pooling == "max":
+        return max_pool(x)
+    return ops.average_pool(x, 2, strides=2, padding="valid")
 
 
 def preprocess(rgb: np.ndarray) -> np.ndarray:

@@ -124,8 +124,8 @@ class Objective:
 
     def evaluate(self, image: Tensor, targets: Targets) -> tuple[Parts, Tensor]:
         """The loss at `image` (1, H, W, 3) and its gradient; waits for the device."""
-        loss, parts, gradient = self._evaluate(image, targets)
-        return Parts(float(loss), *(float(part) for part in parts)), gradient
+        _, parts, gradient = self._evaluate(image, targets)
+        return Parts(*backend.to_numpy(parts).tolist()), gradient  # one transfer, one wait
 
     def describe(self, photo: Tensor, masks: Sequence[dict[str, Tensor]]) -> Description:
         """The photo's features and Gram matrices."""
@@ -138,7 +138,7 @@ class Objective:
         """A style image's Gram matrices."""
         return self._describe_style(image)  # type: ignore[no-any-return]
 
-    def _loss(self, image: Tensor, targets: Targets) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _loss(self, image: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
         features = self.extract(image)
         content_weight, style_weight, *tv_weight = targets["weights"]
         content = content_weight * sum(
@@ -155,7 +155,8 @@ class Objective:
         )  # a pixel that is no number is seen here: ReLUs would hide it
         for weight in tv_weight:
             tv = weight * losses.total_variation_loss(image)
-        return content + style + tv, (content, style, tv)
+        loss = content + style + tv
+        return loss, ops.stack([loss, content, style, tv])
 
     def _gram(self, features: dict[str, Tensor], layer: str, masks: dict[str, Tensor]) -> Tensor:
         if not masks:

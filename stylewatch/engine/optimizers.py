@@ -13,12 +13,11 @@ from typing import Any, Literal
 
 import numpy as np
 from keras import ops
+from scipy.linalg import solve_triangular
 
-from stylewatch.engine.backend import compiled, to_numpy
+from stylewatch.engine.backend import compiled, inner_products, to_numpy
 
 Tensor = Any
-Pair = tuple[Tensor, Tensor, Tensor]
-"""A correction pair of L-BFGS with its weight: (s, y, ρ = 1 / s·y)."""
 
 FIRST_STEP = 10.0
 """A step along the gradient alone changes no pixel value by more than this (grey levels)."""
@@ -85,7 +84,7 @@ def _lbfgs(
 ) -> Tensor:
     """Limited-memory BFGS (Nocedal and Wright, algorithm 7.5) with step 1 and backtracking.
 
-    On the device only three scalars per evaluation come to the host. A step may raise the loss by
+    On the device only scalars come to the host. A step may raise the loss by
     as much as is noise (Hager and Zhang's approximate Wolfe conditions do the same): the gradient
     is good for longer than the difference of two losses. Ends early where not even a step straight
     down is good enough: there the precision has no more to give.
@@ -98,7 +97,7 @@ def _lbfgs(
     model = _HostModel(history, bounds) if on_host else _DeviceModel(history, bounds)
     x = _cut(x, bounds)
     loss, gradient = evaluate(x)
-    direction, slope = model.descend(x, gradient)
+    direction, slope = model.straight_down(x, gradient)
     step = 1.0
     best_loss, best = loss, x
     go_on = on_iterate(Iterate(loss, loss, x))
@@ -109,20 +108,17 @@ def _lbfgs(
         trial_loss, trial_gradient = evaluate(trial)
         if trial_loss <= loss + noise * abs(loss) + _ARMIJO * step * slope:  # never true of NaN
             del direction  # of a huge picture there is no room for two
-            model.learn(trial - x, gradient, trial_gradient)
+            direction, slope = model.onward(x, trial, gradient, trial_gradient)
             x, loss, gradient = trial, trial_loss, trial_gradient
             if loss <= best_loss:
                 best_loss, best = loss, x
-            del trial, trial_gradient
-            direction, slope = model.descend(x, gradient)
             step = 1.0
         else:
             step *= _SHRINK
         stuck = False
         if step < _SMALLEST_STEP or not slope < 0:  # a stale model: start a new one here
             stuck = model.straight
-            model.forget()
-            direction, slope = model.descend(x, gradient)
+            direction, slope = model.straight_down(x, gradient)
             step = 1.0
         go_on = on_iterate(Iterate(trial_loss, best_loss, best)) and not stuck
     return best
@@ -131,43 +127,78 @@ def _lbfgs(
 class _DeviceModel:
     """The curvature as the last steps showed it: correction pairs, all of them on the device.
 
-    Memory: 2·history images, and some that come and go.
+    A direction is a sum of the pairs and the gradient, and what multiplies each follows from inner
+    products alone (Byrd, Nocedal and Schnabel, "Representations of Quasi-Newton Matrices", 1994,
+    theorem 2.2): one sweep over the pairs takes those, one sums, and the host does the rest in
+    float64. Memory: 2·history images, and some that come and go.
     """
 
     def __init__(self, history: int, bounds: Bounds) -> None:
         least, most = (ops.convert_to_tensor(each, dtype="float32") for each in bounds)
         self._bounds = least, most
-        self._pairs: deque[Pair] = deque(maxlen=history)
+        self._history = history
+        self._pairs: deque[tuple[Tensor, Tensor]] = deque(maxlen=history)
+        self._sy = self._yy = np.zeros((0, 0))
+        """Of the pairs, oldest first: s·y, right where y is the newer or the same; and y·y."""
         self.straight = True
         """Whether the last direction was straight down."""
 
-    def forget(self) -> None:
-        """Begin anew."""
-        self._pairs.clear()
-
     def move(self, x: Tensor, step: float, direction: Tensor) -> Tensor:
         """Where `step` along the direction leads, within the bounds."""
-        return _cut(x + step * direction, self._bounds)
+        return _move(x, step, direction, self._bounds)
 
-    def learn(self, s: Tensor, before: Tensor, after: Tensor) -> None:
-        """The step s was taken, and changed the gradient from `before` to `after`."""
-        y, rho, curved = _difference(s, before, after)
-        if bool(curved):
-            self._pairs.append((s, y, rho))
-
-    def descend(self, x: Tensor, gradient: Tensor) -> tuple[Tensor, float]:
-        """The direction to go in from x, and the loss's slope along it."""
-        self.straight = not self._pairs
-        held = _held(x, gradient, self._bounds)
-        if self.straight:
-            direction, slope = _downhill(gradient, held)
-        else:
-            none = (ops.zeros_like(gradient),) * 2 + (ops.zeros((), dtype="float32"),)
-            missing = self._pairs.maxlen - len(self._pairs)  # type: ignore[operator]
-            direction, slope = _two_loop(
-                gradient, held, *zip(*[none] * missing, *self._pairs, strict=True)
-            )
+    def straight_down(self, x: Tensor, gradient: Tensor) -> tuple[Tensor, float]:
+        """Begin anew: the direction straight down from x, and the loss's slope along it."""
+        self._pairs.clear()
+        self._sy = self._yy = np.zeros((0, 0))
+        self.straight = True
+        direction, slope = _downhill(x, gradient, self._bounds)
         return direction, float(slope)
+
+    def onward(
+        self, x: Tensor, trial: Tensor, before: Tensor, after: Tensor
+    ) -> tuple[Tensor, float]:
+        """The direction from `trial`, which was reached from x, and the loss's slope along it.
+
+        That step, and how it changed the gradient from `before` to `after`, are the newest pair.
+        """
+        s, y, held, inner = _inner_products(x, trial, before, after, self._bounds, *self._filled(x))
+        table = to_numpy(inner).astype(np.float64)
+        with_y, with_gradient = table[:, :-2].reshape(2, 2, -1)  # each of all s, and of all y
+        length, steepness = table[0, -2], table[1, -1]
+        known = list(range(len(self._pairs)))
+        if with_y[0, -1] > _CURVED * (length * with_y[1, -1]) ** 0.5:
+            known = [*known, -1][-self._history :]
+            self._pairs.append((s, y))
+            self._sy, self._yy = (
+                np.pad(old, (0, 1))[-self._history :, -self._history :]
+                for old in (self._sy, self._yy)
+            )
+            self._sy[:, -1], self._yy[:, -1] = with_y[:, known]
+            self._yy[-1] = self._yy[:, -1]
+        if not known:
+            return self.straight_down(trial, after)
+        self.straight = False
+        by_s, by_y, by_gradient = self._shares(*with_gradient[:, known])
+        slope = by_s @ with_gradient[0, known] + by_y @ with_gradient[1, known]
+        shares = np.pad([by_s, by_y], ((0, 0), (0, self._history - len(known))))
+        direction = _sum(after, held, by_gradient, np.float32(shares), *self._filled(x))
+        return direction, float(slope + by_gradient * steepness)
+
+    def _filled(self, x: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """All s and all y, and x where there are none yet, so that one graph serves all."""
+        none = ((x, x),) * (self._history - len(self._pairs))
+        steps, changes = zip(*self._pairs, *none, strict=True)
+        return steps, changes
+
+    def _shares(self, s: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.float32]:
+        """What multiplies each s, each y and the gradient, given its products with them."""
+        curvature = np.diag(self._sy)
+        scale = curvature[-1] / self._yy[-1, -1]  # H₀ = s·y / y·y of the newest pair
+        by_y = solve_triangular(self._sy, s, check_finite=False)
+        rest = curvature * by_y - scale * (y - self._yy @ by_y)
+        by_s = solve_triangular(self._sy, rest, trans="T", check_finite=False)
+        return -by_s, scale * by_y, np.float32(-scale)
 
 
 def _cut(x: Tensor, bounds: Bounds) -> Tensor:
@@ -182,44 +213,55 @@ def _held(x: Tensor, gradient: Tensor, bounds: Bounds) -> Tensor:
 
 
 @compiled
-def _downhill(gradient: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
+def _move(x: Tensor, step: Tensor, direction: Tensor, bounds: Bounds) -> Tensor:
+    return _cut(x + step * direction, bounds)
+
+
+@compiled
+def _downhill(x: Tensor, gradient: Tensor, bounds: Bounds) -> tuple[Tensor, Tensor]:
     """Straight down, `FIRST_STEP` where the gradient is largest; and the slope along it."""
-    gradient = ops.where(held, 0.0, gradient)
+    gradient = ops.where(_held(x, gradient, bounds), 0.0, gradient)
     direction = -gradient * (FIRST_STEP / ops.maximum(ops.max(ops.abs(gradient)), 1e-30))
     return direction, _dot(direction, gradient)
 
 
 @compiled
-def _difference(s: Tensor, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The y and ρ of an accepted step s, and whether its curvature can be trusted."""
-    y = after - before
-    product = _dot(s, y)
-    curved = product > _CURVED * ops.sqrt(_dot(s, s)) * ops.sqrt(_dot(y, y))
-    return y, 1.0 / ops.where(curved, product, 1.0), curved
+def _inner_products(
+    x: Tensor,
+    trial: Tensor,
+    before: Tensor,
+    after: Tensor,
+    bounds: Bounds,
+    steps: tuple[Tensor, ...],
+    changes: tuple[Tensor, ...],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The newest s and y; which values are held; and what the host needs to know of them all.
+
+    That is what y, and the gradient of the values not held, make with each s and each y, the
+    newest last. At the end stand s·s and the square of that gradient.
+    """
+    s, y = trial - x, after - before
+    held = _held(trial, after, bounds)
+    gradient = ops.where(held, 0.0, after)
+    products = inner_products((*steps, s, *changes, y), (y, gradient))
+    return s, y, held, ops.concatenate([products, inner_products((s, gradient), (s, gradient))], 1)
 
 
 @compiled
-def _two_loop(
+def _sum(
     gradient: Tensor,
     held: Tensor,
+    by_gradient: Tensor,
+    shares: Tensor,
     steps: tuple[Tensor, ...],
     changes: tuple[Tensor, ...],
-    weights: tuple[Tensor, ...],
-) -> tuple[Tensor, Tensor]:
-    """-H·gradient (algorithm 7.4) of the values not held, and the slope along it.
-
-    Pairs not yet filled are zeros with ρ = 0 and change nothing, so one graph serves all.
-    """
-    q = ops.where(held, 0.0, gradient)
-    alphas = []
-    for s, y, rho in zip(reversed(steps), reversed(changes), reversed(weights), strict=True):
-        alphas.append(rho * _dot(s, q))
-        q = q - alphas[-1] * y
-    q = q / (weights[-1] * _dot(changes[-1], changes[-1]))  # H₀ = s·y / y·y of the newest pair
-    for s, y, rho, alpha in zip(steps, changes, weights, reversed(alphas), strict=True):
-        q = q + (alpha - rho * _dot(y, q)) * s
-    q = ops.where(held, 0.0, q)
-    return -q, -_dot(q, gradient)
+) -> Tensor:
+    """The gradient, the steps and the changes, each times its share, of the values not held."""
+    total = by_gradient * gradient
+    for kind, vectors in enumerate((steps, changes)):
+        for number, vector in enumerate(vectors):
+            total = total + shares[kind, number] * vector
+    return ops.where(held, 0.0, total)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
@@ -239,10 +281,6 @@ class _HostModel:
         self._pairs: deque[tuple[np.ndarray, np.ndarray, float]] = deque()
         self.straight = True
 
-    def forget(self) -> None:
-        """Begin anew."""
-        self._pairs.clear()
-
     def move(self, x: np.ndarray, step: float, direction: np.ndarray) -> np.ndarray:
         """Where `step` along the direction leads, within the bounds."""
         trial: np.ndarray = direction * np.float32(step)
@@ -250,23 +288,33 @@ class _HostModel:
         np.clip(trial, *self._bounds, out=trial)
         return trial
 
-    def learn(self, s: np.ndarray, before: np.ndarray, after: np.ndarray) -> None:
-        """The step s was taken, and changed the gradient from `before` to `after`."""
-        y = before
+    def straight_down(self, x: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, float]:
+        """Begin anew: the direction straight down from x, and the loss's slope along it."""
+        self._pairs.clear()
+        self.straight = True
+        direction = np.negative(gradient)
+        direction[_held(x, gradient, self._bounds)] = 0.0
+        direction *= FIRST_STEP / max(float(direction.max()), -float(direction.min()), 1e-30)
+        return direction, _host_dot(direction, gradient)
+
+    def onward(
+        self, x: np.ndarray, trial: np.ndarray, before: np.ndarray, after: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        """The direction from `trial`, which was reached from x, and the loss's slope along it.
+
+        By two loops over the pairs (Nocedal and Wright, algorithm 7.4).
+        """
+        s, y = trial - x, before
         np.subtract(after, before, out=y)
         product = _host_dot(s, y)
         if product > _CURVED * (_host_dot(s, s) * _host_dot(y, y)) ** 0.5:
             self._pairs.append((s, y, 1.0 / product))
-
-    def descend(self, x: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, float]:
-        """The direction to go in from x, and the loss's slope along it."""
-        held = _held(x, gradient, self._bounds)
-        q = np.negative(gradient)
+        if not self._pairs:
+            return self.straight_down(trial, after)
+        self.straight = False
+        held = _held(trial, after, self._bounds)
+        q = np.negative(after)
         q[held] = 0.0
-        self.straight = not self._pairs
-        if self.straight:
-            q *= FIRST_STEP / max(float(q.max()), -float(q.min()), 1e-30)
-            return q, _host_dot(q, gradient)
         alphas = []
         for s, y, rho in reversed(self._pairs):
             alphas.append(rho * _host_dot(s, q))
@@ -278,7 +326,7 @@ class _HostModel:
         if len(self._pairs) == self._history:
             self._pairs.popleft()  # the next pair takes its place
         q[held] = 0.0
-        return q, _host_dot(q, gradient)
+        return q, _host_dot(q, after)
 
 
 def _host_dot(a: np.ndarray, b: np.ndarray) -> float:
