@@ -1,4 +1,4 @@
-"""The core on Keras's other backends, where they are installed: the same losses as TensorFlow's."""
+"""The core on Keras's other backends (PyTorch where it is installed): the same as TensorFlow's."""
 
 import importlib.util
 import json
@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 SCRIPT = """
@@ -23,10 +24,10 @@ print(json.dumps([losses, float(result.rgb.mean())]))
 """
 
 
-def losses_on(backend):
+def run_on(backend, script):
     env = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": os.path.dirname(__file__)}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env=env, capture_output=True, text=True, check=True
+        [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True
     )
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -35,11 +36,38 @@ def losses_on(backend):
 def test_another_backend_paints_the_same(backend):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    (ours, mean), (theirs, their_mean) = losses_on("tensorflow"), losses_on(backend)
+    (ours, mean), (theirs, their_mean) = run_on("tensorflow", SCRIPT), run_on(backend, SCRIPT)
     assert len(ours) == len(theirs) == 10
     assert theirs[0] == pytest.approx(ours[0], rel=1e-3)
     assert theirs[-1] == pytest.approx(ours[-1], rel=0.05)
     assert their_mean == pytest.approx(mean, rel=0.02)
+
+
+PARTS = """
+import json
+import numpy as np
+from keras import ops
+from stylewatch.engine import backend
+rng = np.random.default_rng(0)
+features = rng.normal(size=(1, 7, 10, 3)).astype(np.float32)
+weights = ops.convert_to_tensor(rng.normal(size=(1, 3, 5, 3)).astype(np.float32))
+loss = lambda x, _: (ops.sum(weights * backend.max_pool(x)), ())
+value, _, slope = backend.value_and_gradient(loss)(ops.convert_to_tensor(features), ())
+ones, others = (
+    [ops.convert_to_tensor(each, dtype="float32") for each in rng.normal(size=(n, 1, 4, 3, 3))]
+    for n in (3, 2)
+)
+products = backend.compiled(backend.inner_products)(ones, others)
+print(json.dumps([float(value), *(np.asarray(each).tolist() for each in (slope, products))]))
+"""
+
+
+def test_what_each_backend_does_in_its_own_way_gives_the_same():
+    (value, slope, products), theirs = (run_on(each, PARTS) for each in ("tensorflow", "jax"))
+    assert theirs[0] == pytest.approx(value, rel=1e-5)
+    assert np.asarray(theirs[1]) == pytest.approx(np.asarray(slope), rel=1e-6)
+    assert np.asarray(theirs[2]) == pytest.approx(np.asarray(products), rel=1e-4, abs=1e-5)
+    assert np.asarray(products).shape == (2, 3)
 
 
 @pytest.mark.parametrize("instructions", ["AVX512_CORE", "AVX2"])

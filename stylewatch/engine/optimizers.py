@@ -84,10 +84,10 @@ def _lbfgs(
 ) -> Tensor:
     """Limited-memory BFGS (Nocedal and Wright, algorithm 7.5) with step 1 and backtracking.
 
-    On the device only scalars come to the host. A step may raise the loss by
-    as much as is noise (Hager and Zhang's approximate Wolfe conditions do the same): the gradient
-    is good for longer than the difference of two losses. Ends early where not even a step straight
-    down is good enough: there the precision has no more to give.
+    On the device only scalars come to the host. A step may raise the loss by as much as is noise
+    (Hager and Zhang's approximate Wolfe conditions do the same): the gradient is good for longer
+    than the difference of two losses. Ends early where not even a step straight down is good
+    enough: there the precision has no more to give.
 
     Within bounds it is a projected method (Bertsekas, "Projected Newton Methods for Optimization
     Problems with Simple Constraints", 1982): a value at a bound that would leave is held for one
