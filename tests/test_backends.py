@@ -13,8 +13,11 @@ SCRIPT = """
 import json
 import numpy as np
 from stylewatch.domain import StyleSettings
+from stylewatch.engine import backend
 from small_network import small_network
 from stylewatch.engine.transfer import Style, stylize
+if as_on_a_gpu:
+    backend.has_gpu = lambda: True
 rng = np.random.default_rng(0)
 photo, style = (rng.uniform(0, 255, (40, 56, 3)).astype(np.float32) for _ in range(2))
 settings = StyleSettings(max_side=48, coarsest_side=24, evaluations=(6, 4), precision="float32")
@@ -32,11 +35,15 @@ def run_on(backend, script):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_another_backend_paints_the_same(backend):
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+@pytest.mark.parametrize("gpu", [False, True])
+def test_another_backend_paints_the_same_and_so_does_the_way_that_a_gpu_takes(backend, gpu):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    (ours, mean), (theirs, their_mean) = run_on("tensorflow", SCRIPT), run_on(backend, SCRIPT)
+    (ours, mean), (theirs, their_mean) = (
+        run_on(each, f"as_on_a_gpu = {on_gpu}\n{SCRIPT}")
+        for each, on_gpu in (("tensorflow", False), (backend, gpu))
+    )
     assert len(ours) == len(theirs) == 10
     assert theirs[0] == pytest.approx(ours[0], rel=1e-3)
     assert theirs[-1] == pytest.approx(ours[-1], rel=0.05)
@@ -53,11 +60,11 @@ features = rng.normal(size=(1, 7, 10, 3)).astype(np.float32)
 weights = ops.convert_to_tensor(rng.normal(size=(1, 3, 5, 3)).astype(np.float32))
 loss = lambda x, _: (ops.sum(weights * backend.max_pool(x)), ())
 value, _, slope = backend.value_and_gradient(loss)(ops.convert_to_tensor(features), ())
-ones, others = (
+rows, columns = (
     [ops.convert_to_tensor(each, dtype="float32") for each in rng.normal(size=(n, 1, 4, 3, 3))]
-    for n in (3, 2)
+    for n in (2, 3)
 )
-products = backend.compiled(backend.inner_products)(ones, others)
+products = backend.compiled(backend.inner_products)(rows, columns)
 print(json.dumps([float(value), *(np.asarray(each).tolist() for each in (slope, products))]))
 """
 

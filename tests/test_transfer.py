@@ -228,8 +228,8 @@ def test_the_time_left_goes_by_what_was_evaluated_and_not_by_what_was_skipped(ne
 
 def test_a_history_of_one_pair_is_one_pair():
     scale, settings = transfer.Scale(1, 100, 100, 1), StyleSettings(history=1)
-    assert transfer._history_for(scale, settings, 1 << 30) == 1
-    assert transfer._history_for(scale, StyleSettings(history=50), 1) == 2
+    assert transfer._history_for(scale, settings, 1 << 30, on_host=True) == 1
+    assert transfer._history_for(scale, StyleSettings(history=50), 1, on_host=False) == 2
 
 
 @given(st.integers(1, 70), st.integers(1, 70), st.sampled_from(["balanced", "classic"]))

@@ -77,6 +77,8 @@ class Objective:
         precision: Precision,
     ) -> None:
         self.precision = precision
+        self.on_host = not backend.has_gpu()
+        """Whether the optimiser should keep its images as arrays: on a CPU NumPy is faster."""
         self.content_layers = content_layers
         self.style_layers = style_layers
         layers = {*content_layers, *style_layers}
@@ -119,13 +121,14 @@ class Objective:
         return {"content": content, "style": style, "masks": masks, "weights": weights}
 
     def place(self, image: np.ndarray) -> Tensor:
-        """An image where the optimiser should keep it: here, on the device."""
-        return ops.convert_to_tensor(image)
+        """An image where the optimiser should keep it."""
+        return image if self.on_host else ops.convert_to_tensor(image)
 
     def evaluate(self, image: Tensor, targets: Targets) -> tuple[Parts, Tensor]:
         """The loss at `image` (1, H, W, 3) and its gradient; waits for the device."""
         _, parts, gradient = self._evaluate(image, targets)
-        return Parts(*backend.to_numpy(parts).tolist()), gradient  # one transfer, one wait
+        loss = Parts(*backend.to_numpy(parts).tolist())  # one transfer, one wait
+        return loss, np.array(gradient) if self.on_host else gradient
 
     def describe(self, photo: Tensor, masks: Sequence[dict[str, Tensor]]) -> Description:
         """The photo's features and Gram matrices."""
@@ -156,7 +159,7 @@ class Objective:
         for weight in tv_weight:
             tv = weight * losses.total_variation_loss(image)
         loss = content + style + tv
-        return loss, ops.stack([loss, content, style, tv])
+        return loss, ops.stack([loss, content, style, tv])  # as `Parts` has them
 
     def _gram(self, features: dict[str, Tensor], layer: str, masks: dict[str, Tensor]) -> Tensor:
         if not masks:

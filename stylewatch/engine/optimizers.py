@@ -1,4 +1,4 @@
-"""Minimisers of an image's loss: L-BFGS on the device, SciPy's L-BFGS-B, and Adam.
+"""Minimisers of an image's loss: L-BFGS on a GPU or the host, SciPy's L-BFGS-B, and Adam.
 
 Each takes `evaluate(x) -> (loss, gradient)` over backend tensors and a budget of evaluations,
 and tells of every evaluation, so that the caller decides about progress, checkpoints and
@@ -62,7 +62,7 @@ def minimize(
 
     `noise` is the share of a loss by which its rounding may raise it; only `lbfgs` asks.
     `start` may be an array on the host: then L-BFGS keeps all its vectors there, in as little
-    memory as it can, and `evaluate` gives arrays.
+    memory as it can, and `evaluate` gives arrays that may be written to.
     """
     match optimizer:
         case "lbfgs":
@@ -108,10 +108,12 @@ def _lbfgs(
         trial_loss, trial_gradient = evaluate(trial)
         if trial_loss <= loss + noise * abs(loss) + _ARMIJO * step * slope:  # never true of NaN
             del direction  # of a huge picture there is no room for two
-            direction, slope = model.onward(x, trial, gradient, trial_gradient)
+            s, before = trial - x, gradient
             x, loss, gradient = trial, trial_loss, trial_gradient
             if loss <= best_loss:
                 best_loss, best = loss, x
+            del trial, trial_gradient
+            direction, slope = model.onward(s, x, before, gradient)
             step = 1.0
         else:
             step *= _SHRINK
@@ -129,8 +131,8 @@ class _DeviceModel:
 
     A direction is a sum of the pairs and the gradient, and what multiplies each follows from inner
     products alone (Byrd, Nocedal and Schnabel, "Representations of Quasi-Newton Matrices", 1994,
-    theorem 2.2): one sweep over the pairs takes those, one sums, and the host does the rest in
-    float64. Memory: 2·history images, and some that come and go.
+    theorem 2.2): those are taken all at once, and the host does the rest in float64. Memory:
+    2·history images, for a moment as many again, and some that come and go.
     """
 
     def __init__(self, history: int, bounds: Bounds) -> None:
@@ -156,17 +158,17 @@ class _DeviceModel:
         return direction, float(slope)
 
     def onward(
-        self, x: Tensor, trial: Tensor, before: Tensor, after: Tensor
+        self, s: Tensor, x: Tensor, before: Tensor, gradient: Tensor
     ) -> tuple[Tensor, float]:
-        """The direction from `trial`, which was reached from x, and the loss's slope along it.
+        """The direction from x, which the step s has led to, and the loss's slope along it.
 
-        That step, and how it changed the gradient from `before` to `after`, are the newest pair.
+        That step, and how it changed the gradient from what was `before`, are the newest pair.
         """
-        s, y, held, inner = _inner_products(x, trial, before, after, self._bounds, *self._filled(x))
+        y, held, inner = _products(s, x, before, gradient, self._bounds, *self._filled(x))
         table = to_numpy(inner).astype(np.float64)
         with_y, with_gradient = table[:, :-2].reshape(2, 2, -1)  # each of all s, and of all y
         length, steepness = table[0, -2], table[1, -1]
-        known = list(range(len(self._pairs)))
+        known = list(range(len(self._pairs)))  # where the products with each pair stand
         if with_y[0, -1] > _CURVED * (length * with_y[1, -1]) ** 0.5:
             known = [*known, -1][-self._history :]
             self._pairs.append((s, y))
@@ -177,12 +179,12 @@ class _DeviceModel:
             self._sy[:, -1], self._yy[:, -1] = with_y[:, known]
             self._yy[-1] = self._yy[:, -1]
         if not known:
-            return self.straight_down(trial, after)
+            return self.straight_down(x, gradient)
         self.straight = False
         by_s, by_y, by_gradient = self._shares(*with_gradient[:, known])
         slope = by_s @ with_gradient[0, known] + by_y @ with_gradient[1, known]
         shares = np.pad([by_s, by_y], ((0, 0), (0, self._history - len(known))))
-        direction = _sum(after, held, by_gradient, np.float32(shares), *self._filled(x))
+        direction = _sum(gradient, held, by_gradient, np.float32(shares), *self._filled(x))
         return direction, float(slope + by_gradient * steepness)
 
     def _filled(self, x: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -226,25 +228,25 @@ def _downhill(x: Tensor, gradient: Tensor, bounds: Bounds) -> tuple[Tensor, Tens
 
 
 @compiled
-def _inner_products(
+def _products(
+    s: Tensor,
     x: Tensor,
-    trial: Tensor,
     before: Tensor,
-    after: Tensor,
+    gradient: Tensor,
     bounds: Bounds,
     steps: tuple[Tensor, ...],
     changes: tuple[Tensor, ...],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The newest s and y; which values are held; and what the host needs to know of them all.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The newest y; which values are held; and what the host needs to know of them all.
 
     That is what y, and the gradient of the values not held, make with each s and each y, the
     newest last. At the end stand s·s and the square of that gradient.
     """
-    s, y = trial - x, after - before
-    held = _held(trial, after, bounds)
-    gradient = ops.where(held, 0.0, after)
-    products = inner_products((*steps, s, *changes, y), (y, gradient))
-    return s, y, held, ops.concatenate([products, inner_products((s, gradient), (s, gradient))], 1)
+    y = gradient - before
+    held = _held(x, gradient, bounds)
+    gradient = ops.where(held, 0.0, gradient)
+    products = inner_products((y, gradient), (*steps, s, *changes, y))
+    return y, held, ops.concatenate([products, inner_products((s, gradient), (s, gradient))], 1)
 
 
 @compiled
@@ -269,7 +271,7 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 class _HostModel:
-    """The same for a picture so large that it is kept on the host: in place, with fewer copies.
+    """The same on the host, in place: on a CPU faster, and the one that huge pictures fit into.
 
     Memory: 2·history images, two of them only while a direction is sought, and one for that.
     Gradients that it has learnt from are no longer the caller's.
@@ -298,35 +300,34 @@ class _HostModel:
         return direction, _host_dot(direction, gradient)
 
     def onward(
-        self, x: np.ndarray, trial: np.ndarray, before: np.ndarray, after: np.ndarray
+        self, s: np.ndarray, x: np.ndarray, before: np.ndarray, gradient: np.ndarray
     ) -> tuple[np.ndarray, float]:
-        """The direction from `trial`, which was reached from x, and the loss's slope along it.
+        """The direction from x, which the step s has led to, and the loss's slope along it.
 
         By two loops over the pairs (Nocedal and Wright, algorithm 7.4).
         """
-        s, y = trial - x, before
-        np.subtract(after, before, out=y)
+        y = np.subtract(gradient, before, out=before)
         product = _host_dot(s, y)
         if product > _CURVED * (_host_dot(s, s) * _host_dot(y, y)) ** 0.5:
             self._pairs.append((s, y, 1.0 / product))
         if not self._pairs:
-            return self.straight_down(trial, after)
+            return self.straight_down(x, gradient)
         self.straight = False
-        held = _held(trial, after, self._bounds)
-        q = np.negative(after)
+        held = _held(x, gradient, self._bounds)
+        q = np.negative(gradient)
         q[held] = 0.0
         alphas = []
-        for s, y, rho in reversed(self._pairs):
-            alphas.append(rho * _host_dot(s, q))
-            _host_add(q, -alphas[-1], y)
-        _, y, rho = self._pairs[-1]
-        q *= 1.0 / (rho * _host_dot(y, y))
-        for (s, y, rho), alpha in zip(self._pairs, reversed(alphas), strict=True):
-            _host_add(q, alpha - rho * _host_dot(y, q), s)
+        for step, change, rho in reversed(self._pairs):
+            alphas.append(rho * _host_dot(step, q))
+            _host_add(q, -alphas[-1], change)
+        _, change, rho = self._pairs[-1]
+        q *= 1.0 / (rho * _host_dot(change, change))
+        for (step, change, rho), alpha in zip(self._pairs, reversed(alphas), strict=True):
+            _host_add(q, alpha - rho * _host_dot(change, q), step)
         if len(self._pairs) == self._history:
             self._pairs.popleft()  # the next pair takes its place
         q[held] = 0.0
-        return q, _host_dot(q, after)
+        return q, _host_dot(q, gradient)
 
 
 def _host_dot(a: np.ndarray, b: np.ndarray) -> float:

@@ -118,7 +118,7 @@ def stylize(
     image = start
     for scale in scales[resume.scale - 1 if resume else 0 :]:
         objective = _objective_for(scale, settings, network, memory)
-        history = _history_for(scale, settings, memory)
+        history = _history_for(scale, settings, memory, on_host=objective.on_host)
         image = _paint_scale(scale, photo, image, styles, settings, objective, history, progress)
     assert image is not None
     painted = np.clip(image, 0.0, 255.0)
@@ -221,10 +221,10 @@ def _objective_for(
     return _open_objective(network, content, style, settings.pooling, precision, tile_side)
 
 
-def _history_for(scale: Scale, settings: StyleSettings, memory: int) -> int:
-    """As many of L-BFGS's pairs as `memory` bytes hold; two images each."""
+def _history_for(scale: Scale, settings: StyleSettings, memory: int, *, on_host: bool) -> int:
+    """As many of L-BFGS's pairs as `memory` bytes hold: two images each on the host, else four."""
     images = memory / (12 * scale.width * scale.height)
-    return min(settings.history, max(2, int((images - 7) / 2)))
+    return min(settings.history, max(2, int((images - 7) / (2 if on_host else 4))))
 
 
 def _with_colours(
