@@ -142,7 +142,7 @@ def balanced(network: FeatureNetwork, photo: Image, painting: Image, *, moments:
         if not moments:
             return parts.loss, gradient
         more, _, slope = extra(tensor, wanted)
-        return parts.loss + float(more), gradient + slope
+        return parts.loss + float(more), backend.place(gradient + slope)
 
     return evaluate
 
@@ -160,7 +160,7 @@ def way(optimizer: Literal["lbfgs", "lbfgs-scipy"], bounds: optimizers.Bounds) -
     def paint(evaluate: Evaluate, start: Image) -> Image:
         best = optimizers.minimize(
             evaluate,
-            ops.convert_to_tensor(start),
+            backend.place(start),
             lambda _: True,
             optimizer=optimizer,
             evaluations=EVALUATIONS,

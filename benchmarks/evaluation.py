@@ -21,7 +21,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
-from keras import ops
 
 from stylewatch.domain import StyleSettings
 from stylewatch.engine import backend, features
@@ -59,8 +58,7 @@ def our_evaluation(
     objective = Objective(network, ("block5_conv2",), STYLE_LAYERS, "max", precision)
     rng = np.random.default_rng(0)
     photo, style = (
-        ops.convert_to_tensor(features.preprocess(rng.uniform(0, 255, (side, side, 3))))
-        for _ in range(2)
+        backend.place(features.preprocess(rng.uniform(0, 255, (side, side, 3)))) for _ in range(2)
     )
     targets = objective.targets(photo, [Region([(style, 1.0)], None)], SETTINGS)
     return lambda image: objective.evaluate(image, targets), photo

@@ -224,16 +224,14 @@ def same_objective(weights: str, photo: Image, painting: Image, precision: Any) 
 
     def call(image: Any) -> tuple[float, Any]:
         value, _, gradient = evaluate(ops.convert_to_tensor(image), targets)
-        return float(value), gradient
+        return float(value), backend.place(gradient)
 
     return call
 
 
 def run_ours(args: argparse.Namespace) -> None:
     """The product's L-BFGS on the same objective."""
-    from keras import ops
-
-    from stylewatch.engine.backend import to_numpy
+    from stylewatch.engine.backend import place, to_numpy
     from stylewatch.engine.optimizers import Iterate, minimize
     from stylewatch.engine.transfer import NOISE
 
@@ -248,7 +246,7 @@ def run_ours(args: argparse.Namespace) -> None:
 
     best = minimize(
         evaluate,
-        ops.convert_to_tensor(photo),
+        place(photo),
         on_iterate,
         optimizer="lbfgs",
         evaluations=args.evaluations,

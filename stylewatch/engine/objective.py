@@ -78,7 +78,7 @@ class Objective:
     ) -> None:
         self.precision = precision
         self.on_host = not backend.has_gpu()
-        """Whether the optimiser should keep its images as arrays: on a CPU NumPy is faster."""
+        """Whether the optimiser's images are arrays."""
         self.content_layers = content_layers
         self.style_layers = style_layers
         layers = {*content_layers, *style_layers}
@@ -122,13 +122,12 @@ class Objective:
 
     def place(self, image: np.ndarray) -> Tensor:
         """An image where the optimiser should keep it."""
-        return image if self.on_host else ops.convert_to_tensor(image)
+        return backend.place(image)
 
     def evaluate(self, image: Tensor, targets: Targets) -> tuple[Parts, Tensor]:
         """The loss at `image` (1, H, W, 3) and its gradient; waits for the device."""
         _, parts, gradient = self._evaluate(image, targets)
-        loss = Parts(*backend.to_numpy(parts).tolist())  # one transfer, one wait
-        return loss, np.array(gradient) if self.on_host else gradient
+        return Parts(*backend.to_numpy(parts).tolist()), backend.place(gradient)
 
     def describe(self, photo: Tensor, masks: Sequence[dict[str, Tensor]]) -> Description:
         """The photo's features and Gram matrices."""

@@ -100,7 +100,7 @@ class TiledObjective(Objective):
     def __init__(self, *arguments: Any, side: int) -> None:
         super().__init__(*arguments)
         self.side = side
-        self.on_host = True  # what goes to the device tile by tile, with all that is like it
+        self.on_host = True
         self._tile_grams = backend.compiled(self._grams_of_tile)
         self._tile_gradient = backend.value_and_gradient(self._loss_of_tile)
         self._smoothness = backend.value_and_gradient(_weighted_tv)
@@ -126,6 +126,10 @@ class TiledObjective(Objective):
     def grams_of_style(self, image: Tensor) -> dict[str, Tensor]:
         """A style image's Gram matrices; it may be as large as the photo."""
         return self._grams(image, self._tiles(image), [{}])[0]
+
+    def place(self, image: np.ndarray) -> Tensor:
+        """What goes to the device tile by tile is kept on the host, with all that is like it."""
+        return image
 
     def evaluate(self, image: Tensor, targets: Targets) -> tuple[Parts, Tensor]:
         """The loss at `image` (1, H, W, 3) and its gradient, in two passes over the tiles."""
