@@ -159,7 +159,9 @@ def test_a_daemon_s_life_as_systemd_hears_it(listener, tmp_path):
     config.write_text("folders: [{input: in, output: out}]\nstate_dir: state\n")
     command = [sys.executable, "-m", "stylewatch", "run", "--config", str(config)]
     environ = os.environ | listener.environ | {"WATCHDOG_USEC": "300000", "TERM": "dumb"}
+    ignored = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # by nohup, and then by the daemon too
     daemon = subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL)
+    signal.signal(signal.SIGHUP, ignored)
     try:
         ready = listener.hear()
         fed = []
