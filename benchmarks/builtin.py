@@ -18,6 +18,7 @@ from typing import Any, get_args
 from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as workers have it
 import numpy as np
 from keras import ops
 from PIL import Image

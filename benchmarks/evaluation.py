@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as workers have it
 
 import numpy as np
 import tensorflow as tf

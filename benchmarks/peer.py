@@ -8,7 +8,7 @@ The peer is our own re-implementation of what neural-style programs run: PyTorch
 `torch.optim.LBFGS` with 100 correction pairs, content relu4_2 × 5, style relu1_1 … relu5_1 × 100
 (Gram / (C·H·W), means), total variation × 1e-3, 512 px, from the photo. Ours runs the very same
 objective with the product's network, Gram matrices and L-BFGS (as many pairs), in bfloat16, and in
-float32 for the first pairs; and the preset `painting` as it ships. For the first `--long` pairs the
+float32 for the first pairs (for all, where bfloat16 is not faster); and the preset `painting` as it ships. For the first `--long` pairs the
 peer goes on to 1000 evaluations.
 
 Each side is a process of its own; they take turns (slices.py), and each counts only the time that
@@ -31,6 +31,7 @@ from typing import Any
 from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as workers have it
 import numpy as np
 from slices import Stops, running, take_turns
 
@@ -464,9 +465,9 @@ def summary(rows: list[Row]) -> str:
     for side in ("bfloat16", "float32"):
         for name, goal in ((side, "the peer's loss"), (f"{side}_near", "1 % above it at most")):
             tried = [row for row in rows if name in row]
-            if all(row[f"{name}_evaluations"] for row in tried):
+            if tried and all(row[f"{name}_evaluations"] for row in tried):
                 text += line(f"{goal}, {side}", "peer", name)
-            else:
+            elif tried:
                 text += f"{goal}: {side} was not there in every pair\n"
     text += line("a painting, against 500 evaluations", "peer", "painting")
     return text + line("a painting, against 1000 evaluations", "peer_long", "painting")
@@ -488,6 +489,8 @@ def main() -> None:
     if args.side:
         {"peer": run_peer, "painting": run_painting}.get(args.side, run_ours)(args)
         return
+    from stylewatch.engine.backend import device
+
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # or the sides would stand still forever
     args.out.mkdir(parents=True, exist_ok=True)
     photos, paintings = (sorted(folder.glob("*.*")) for folder in (args.photos, args.paintings))
@@ -498,10 +501,12 @@ def main() -> None:
         for number, photo in enumerate(photos[:3])
     ]
     rows: list[Row] = []
+    fast_bfloat16 = device().fast_bfloat16
     for number, (photo, painting) in enumerate(pairs[: args.pairs]):
         budgets = {"painting": 0, "peer": LONG if number < args.long else EVALUATIONS}
-        budgets["bfloat16"] = OURS["bfloat16"]
-        if number < args.float32:
+        if fast_bfloat16:
+            budgets["bfloat16"] = OURS["bfloat16"]
+        if number < args.float32 or not fast_bfloat16:
             budgets["float32"] = OURS["float32"]
         rows.append(compare(args, photo, painting, budgets))
         print(json.dumps(rows[-1]), flush=True)

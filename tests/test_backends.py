@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import platform
 import subprocess
 import sys
 
@@ -92,6 +93,27 @@ def test_a_cpu_that_only_says_it_has_bfloat16_paints_in_float32(instructions):
         [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["float32"]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="oneDNN is asked for on x86")
+@pytest.mark.parametrize(
+    ("asked", "taken"), [({}, "True"), ({"TF_ENABLE_ONEDNN_OPTS": "0"}, "False")]
+)
+def test_onednn_multiplies_on_every_x86_unless_it_is_refused(asked, taken):
+    """By itself TensorFlow leaves it out on CPUs without AVX-512, where it takes half the time."""
+    kept = {key: value for key, value in os.environ.items() if key != "TF_ENABLE_ONEDNN_OPTS"}
+    script = (
+        "from stylewatch.jobs.child import set_environment\n"
+        "from stylewatch.domain import EngineSettings\n"
+        "set_environment(EngineSettings())\n"
+        "from tensorflow.python.util import _pywrap_util_port as tensorflow\n"
+        "print(tensorflow.IsMklEnabled())"
+    )
+    env = kept | {"KERAS_BACKEND": "tensorflow"} | asked
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [taken]
 
 
 def test_the_precision_is_the_same_each_time_it_is_chosen():

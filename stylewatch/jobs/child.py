@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import os
 import pickle
+import platform
 import resource
 import signal
 import sys
@@ -49,8 +50,14 @@ def boot(
 
 
 def set_environment(engine: EngineSettings) -> None:
-    """What libraries read when they are imported: how many threads, how much chatter."""
+    """What libraries read when they are imported: how many threads, how much chatter.
+
+    On x86 also that oneDNN multiplies: by itself TensorFlow takes it only where the processor has
+    AVX-512's or AMX's small numbers, but with plain AVX2 it halves the time of a painting too.
+    """
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    if platform.machine() in {"x86_64", "AMD64"}:
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if engine.threads:
         os.environ.update(dict.fromkeys(THREADS, str(engine.threads)))
 
