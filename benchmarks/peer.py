@@ -8,8 +8,8 @@ The peer is our own re-implementation of what neural-style programs run: PyTorch
 `torch.optim.LBFGS` with 100 correction pairs, content relu4_2 × 5, style relu1_1 … relu5_1 × 100
 (Gram / (C·H·W), means), total variation × 1e-3, 512 px, from the photo. Ours runs the very same
 objective with the product's network, Gram matrices and L-BFGS (as many pairs), in bfloat16, and in
-float32 for the first pairs (for all, where bfloat16 is not faster); and the preset `painting` as it ships. For the first `--long` pairs the
-peer goes on to 1000 evaluations.
+float32 for the first pairs (for all, where bfloat16 is not faster); and the preset `painting` as
+it ships. For the first `--long` pairs the peer goes on to 1000 evaluations.
 
 Each side is a process of its own; they take turns (slices.py), and each counts only the time that
 it ran, and its processor seconds. What comes once per process (reading weights, tracing graphs,
