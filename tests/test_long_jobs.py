@@ -134,19 +134,23 @@ def test_a_job_killed_in_the_middle_goes_on_from_its_checkpoint_and_is_as_good(s
 
 def test_the_next_photo_begins_at_once_and_an_idle_worker_s_memory_is_given_back(studio, folder):
     """Network, graphs and style targets stay in the process, until it is released."""
-    preset = preset_of(max_side=384, coarsest_side=192, evaluations=(3, 2))
+    preset = preset_of(max_side=384, coarsest_side=192, evaluations=(4, 2))
     studio.paint(photo_of(folder, 0, 384), preset)
     process = studio.process
-    busy = []
+    starts, evaluations = [], []
     for number in range(1, 5):
         photo = photo_of(folder, number, 384)
         before = processor_seconds(process)
         job = studio.start(photo, preset)
         assert studio.next("started") == process
         studio.next("progress")
-        busy.append(processor_seconds(process) - before)
+        evaluated = processor_seconds(process)
+        studio.next("progress")
+        evaluations.append(processor_seconds(process) - evaluated)
+        starts.append(evaluated - before - evaluations[-1])
         job.result(timeout=PATIENCE).temporary.unlink()
-    assert min(busy) <= 0.3, busy  # the first evaluation counted in
+    # a slow machine may take longer; what is not kept, like a graph, would take many evaluations
+    assert min(starts) <= max(0.3, 2 * min(evaluations)), (starts, evaluations)
     assert psutil.Process(process).memory_info().rss > 300e6
     studio.executor.release()
     with contextlib.suppress(psutil.NoSuchProcess):
