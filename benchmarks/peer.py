@@ -360,10 +360,11 @@ def run(args: argparse.Namespace, folder: Path, budgets: dict[str, int]) -> dict
 
 
 def agreement(weights: str, folder: Path) -> float:
-    """Relative difference of PyTorch's and our float32 gradient at the photo.
+    """Relative difference of PyTorch's and our float32 gradient at the photo, less its worst 1 %.
 
-    Both with plain convolutions: in flat skies neighbours are equal, and the least rounding decides
-    which of them a pooling takes.
+    Both with plain convolutions. In flat skies neighbours are equal, and the least rounding decides
+    which of them a pooling takes: few values that differ by much. Another objective would differ
+    everywhere.
     """
     from stylewatch.engine import backend
 
@@ -371,7 +372,8 @@ def agreement(weights: str, folder: Path) -> float:
     photo, painting = (np.load(folder / f"{name}.npy") for name in ("photo", "painting"))
     with mock.patch.object(backend, "waits_for_products", return_value=False):
         ours = np.asarray(same_objective(weights, photo, painting, "float32")(photo)[1])
-    difference = float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
+    apart = np.sort(np.abs(ours - theirs), axis=None)[: -(ours.size // 100)]
+    difference = float(np.linalg.norm(apart) / np.linalg.norm(theirs))
     if difference > 2e-3:
         raise SystemExit(f"the two sides do not run the same objective: {difference:.1e}")
     return difference
