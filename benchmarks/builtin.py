@@ -10,20 +10,20 @@ are kept in `--out`, so that a later run with other built-in weights only paints
 
 import argparse
 import json
-import os
 import time
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 from unittest import mock
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as workers have it
+from stylewatch.domain import EngineSettings, StyleSettings
+from stylewatch.jobs.child import set_environment
+
+set_environment(EngineSettings())  # as a worker has it
 import numpy as np
 from keras import ops
 from PIL import Image
 
-from stylewatch.domain import StyleSettings
 from stylewatch.engine import backend
 from stylewatch.engine.backend import Precision
 from stylewatch.engine.features import FeatureNetwork, load_builtin, load_vgg19, preprocess

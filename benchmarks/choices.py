@@ -16,7 +16,6 @@ energy. The pictures lie side by side in `--out`.
 
 import argparse
 import math
-import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -25,8 +24,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as workers have it
+from stylewatch.domain import EngineSettings
+from stylewatch.jobs.child import set_environment
+
+set_environment(EngineSettings())  # as a worker has it
 import numpy as np
 from keras import ops
 

@@ -10,20 +10,20 @@ Where other work goes on, processor seconds (of all cores together) tell more th
 """
 
 import argparse
-import os
 import statistics
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as workers have it
+from stylewatch.domain import EngineSettings, StyleSettings
+from stylewatch.jobs.child import set_environment
+
+set_environment(EngineSettings())  # as a worker has it
 
 import numpy as np
 import tensorflow as tf
 
-from stylewatch.domain import StyleSettings
 from stylewatch.engine import backend, features
 from stylewatch.engine.objective import Objective, Region
 from stylewatch.engine.optimizers import minimize

@@ -178,7 +178,7 @@ def against_peer(weights: str, folder: Path, precision: Any, referee: Any) -> st
     photo, painting = (np.load(folder / f"{name}.npy") for name in ("photo", "painting"))
     evaluate = same_objective(weights, photo, painting, precision)
     text = ""
-    for evaluations in (2 * HISTORY // 3 + HISTORY, 2 * EVALUATIONS):  # the first fills the history
+    for evaluations in (2 * HISTORY["ours"], 2 * EVALUATIONS):  # the first fills the history
         recorder = OnDevice(every=5)
 
         def on_iterate(iterate: Iterate, to: OnDevice = recorder) -> bool:
@@ -187,7 +187,7 @@ def against_peer(weights: str, folder: Path, precision: Any, referee: Any) -> st
 
         minimize(
             evaluate, ops.convert_to_tensor(photo), on_iterate, optimizer="lbfgs",
-            evaluations=evaluations, history=HISTORY, noise=NOISE[precision],
+            evaluations=evaluations, history=HISTORY["ours"], noise=NOISE[precision],
         )  # fmt: skip
     losses = {number: referee(image)[0] for number, image in recorder.images.items()}
     for name, loss in (("the peer's loss", goal), ("1 % above it", NEAR * goal)):

@@ -16,13 +16,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as workers have it
+from stylewatch.domain import EngineSettings, Failure, JobRequest, Step
+from stylewatch.jobs.child import set_environment
+
+set_environment(EngineSettings())  # as a worker has it
 
 import numpy as np
 from PIL import Image
 
-from stylewatch.domain import EngineSettings, Failure, JobRequest, Step
 from stylewatch.jobs.worker import run_job
 from stylewatch.settings.presets import Presets
 

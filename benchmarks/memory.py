@@ -8,15 +8,16 @@ that would need most of the free memory is left out.
 """
 
 import argparse
-import os
 import resource
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as workers have it
+from stylewatch.domain import EngineSettings
+from stylewatch.jobs.child import set_environment
+
+set_environment(EngineSettings())  # as a worker has it
 
 
 def peak_bytes() -> int:

@@ -7,13 +7,14 @@ The photo is enlarged or shrunk to each size first, so that nothing but the size
 """
 
 import argparse
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as workers have it
+from stylewatch.domain import EngineSettings
+from stylewatch.jobs.child import set_environment
+
+set_environment(EngineSettings())  # as a worker has it
 
 import numpy as np
 from PIL import Image

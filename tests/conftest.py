@@ -3,10 +3,12 @@
 import os
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # what painting workers are given
-
 import pytest
+
+from stylewatch.domain import EngineSettings
+from stylewatch.jobs.child import set_environment
+
+set_environment(EngineSettings())  # before any test imports TensorFlow
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import hashlib
 import json
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -76,13 +76,14 @@ class FeatureNetwork:
         """
         wanted = set(layers)
         deepest = max(CONVOLUTIONS.index(layer) for layer in wanted)
-        steps = [
-            (layer.name, _on_device(layer, precision)) for layer in self.convolutions[: deepest + 1]
-        ]
+        exact = precision == "float32"
+        first, *others = self.convolutions[: deepest + 1]
+        layers_used = [first if exact else _doubled(first), *others]
+        steps = [(layer.name, _on_device(layer, precision)) for layer in layers_used]
 
         def extract(image: Tensor) -> dict[str, Tensor]:
             taps: dict[str, Tensor] = {}
-            x = ops.cast(image, precision)
+            x = image if exact else _in_two(image, precision)
             block = "block1"
             for name, convolve in steps:
                 if not name.startswith(block):
@@ -106,6 +107,23 @@ def _on_device(layer: Convolution, precision: Precision) -> Convolve:
         return ops.relu(x + bias)
 
     return convolve
+
+
+def _in_two(image: Tensor, precision: Precision) -> Tensor:
+    """(1, H, W, 6): whole grey levels, which bfloat16 holds up to 256, and what is left of them.
+
+    Rounded in one piece, an image between two of bfloat16's values, half a grey level apart, would
+    look like either: near its end an optimiser's steps are smaller than that.
+    """
+    whole = ops.stop_gradient(ops.cast(ops.round(image), precision))
+    rest = ops.cast(image - ops.cast(whole, "float32"), precision)
+    return ops.concatenate([whole, rest], axis=-1)
+
+
+def _doubled(layer: Convolution) -> Convolution:
+    """The same layer for `_in_two` of its input."""
+    kernel, *others = layer.kernels
+    return replace(layer, kernels=(np.concatenate([kernel, kernel], axis=2), *others))
 
 
 def _pool(x: Tensor, pooling: str) -> Tensor:

@@ -6,8 +6,9 @@ stopping. Knows nothing of images, networks or files.
 """
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,7 +26,9 @@ _ARMIJO = 1e-4  # the share of the promised fall in loss that a step has to keep
 _SHRINK = 0.3
 _SMALLEST_STEP = 1e-3
 _CURVED = 1e-10  # least cosine between a step and the change of the gradient over it
-_SLICE = 1 << 16
+_PART = 1 << 16
+_CACHED = 1 << 20
+"""Values of all pairs together that stay near a processor between two uses."""
 _ADAM_RATE = 4.0  # grey levels
 _MOMENTUM, _SPREAD = 0.9, 0.99
 
@@ -93,114 +96,202 @@ def _lbfgs(
     Problems with Simple Constraints", 1982): a value at a bound that would leave is held for one
     step, and every trial is cut to the bounds.
     """
-    on_host = isinstance(x, np.ndarray)
-    model = _HostModel(history, bounds) if on_host else _DeviceModel(history, bounds)
+    model = (_HostModel if isinstance(x, np.ndarray) else _DeviceModel)(history, bounds)
     x = _cut(x, bounds)
     loss, gradient = evaluate(x)
-    direction, slope = model.straight_down(x, gradient)
+    slope = model.begin(x, gradient)
     step = 1.0
     best_loss, best = loss, x
     go_on = on_iterate(Iterate(loss, loss, x))
     for _ in range(evaluations - 1):
         if not go_on:
             break
-        trial = model.move(x, step, direction)
-        trial_loss, trial_gradient = evaluate(trial)
+        del x, gradient  # of a huge picture there are none to spare
+        x = model.trial(step)
+        trial_loss, gradient = evaluate(x)
         if trial_loss <= loss + noise * abs(loss) + _ARMIJO * step * slope:  # never true of NaN
-            del direction  # of a huge picture there is no room for two
-            s, before = trial - x, gradient
-            x, loss, gradient = trial, trial_loss, trial_gradient
+            slope = model.accept(x, gradient)
+            loss, step = trial_loss, 1.0
             if loss <= best_loss:
                 best_loss, best = loss, x
-            del trial, trial_gradient
-            direction, slope = model.onward(s, x, before, gradient)
-            step = 1.0
         else:
             step *= _SHRINK
         stuck = False
         if step < _SMALLEST_STEP or not slope < 0:  # a stale model: start a new one here
             stuck = model.straight
-            direction, slope = model.straight_down(x, gradient)
+            slope = model.straight_down()
             step = 1.0
         go_on = on_iterate(Iterate(trial_loss, best_loss, best)) and not stuck
     return best
 
 
-class _DeviceModel:
-    """The curvature as the last steps showed it: correction pairs, all of them on the device.
+@dataclass(frozen=True)
+class _Products:
+    """Inner products after a step, float64: all that the next direction follows from."""
 
-    A direction is a sum of the pairs and the gradient, and what multiplies each follows from inner
-    products alone (Byrd, Nocedal and Schnabel, "Representations of Quasi-Newton Matrices", 1994,
-    theorem 2.2): those are taken all at once, and the host does the rest in float64. Memory:
-    2·history images, for a moment as many again, and some that come and go.
+    of_y: np.ndarray
+    """(2, pairs): the newest y with every s, and with every y; the newest pair last."""
+    of_gradient: np.ndarray
+    """The same of the gradient, less the values that are held."""
+    length: float
+    """s·s of the newest s."""
+    steepness: float
+    """The gradient's square, less the values that are held."""
+
+
+class _Model(ABC):
+    """Where L-BFGS is, what its last steps have shown of the curvature, and where to go on.
+
+    A pair is a step s, and y, by which the gradient changed over it. A direction is a sum of the
+    pairs and the gradient, and what multiplies each follows from inner products alone (Byrd,
+    Nocedal and Schnabel, "Representations of Quasi-Newton Matrices", 1994, theorem 2.2): all
+    vectors are read twice, for the products and for the sum.
     """
 
+    _sy: np.ndarray
+    """Of the pairs, oldest first: s·y, right where y is the newer or the same."""
+    _yy: np.ndarray
+    """Of the pairs, oldest first: y·y."""
+    straight: bool
+    """Whether the direction is straight down."""
+
     def __init__(self, history: int, bounds: Bounds) -> None:
-        least, most = (ops.convert_to_tensor(each, dtype="float32") for each in bounds)
-        self._bounds = least, most
         self._history = history
-        self._pairs: deque[tuple[Tensor, Tensor]] = deque(maxlen=history)
-        self._sy = self._yy = np.zeros((0, 0))
-        """Of the pairs, oldest first: s·y, right where y is the newer or the same; and y·y."""
-        self.straight = True
-        """Whether the last direction was straight down."""
+        self._bounds = bounds
+        self._forget()
 
-    def move(self, x: Tensor, step: float, direction: Tensor) -> Tensor:
+    @abstractmethod
+    def begin(self, x: Tensor, gradient: Tensor) -> float:
+        """Be at x, and face straight down; the loss's slope that way."""
+
+    @abstractmethod
+    def trial(self, step: float) -> Tensor:
         """Where `step` along the direction leads, within the bounds."""
-        return _move(x, step, direction, self._bounds)
 
-    def straight_down(self, x: Tensor, gradient: Tensor) -> tuple[Tensor, float]:
-        """Begin anew: the direction straight down from x, and the loss's slope along it."""
-        self._pairs.clear()
+    def straight_down(self) -> float:
+        """Forget the pairs, and face straight down; the loss's slope that way."""
+        self._forget()
+        return self._face_down()
+
+    def accept(self, x: Tensor, gradient: Tensor) -> float:
+        """Be at x, learn from the step that led there, and turn; the loss's slope that way."""
+        products = self._step(x, gradient)
+        known = slice(None)
+        if products.of_y[0, -1] > _CURVED * (products.length * products.of_y[1, -1]) ** 0.5:
+            self._sy, self._yy = (np.pad(table, (0, 1)) for table in (self._sy, self._yy))
+            self._sy[:, -1], self._yy[:, -1] = products.of_y
+            self._yy[-1] = self._yy[:, -1]
+            self._keep()
+        else:
+            known = slice(-1)
+        if not self._sy.size:
+            self._turn(np.zeros(0), np.zeros(0), -1.0)
+            return self.straight_down()
+        self.straight = False
+        with_s, with_y = products.of_gradient[:, known]
+        by_s, by_y, by_gradient = self._shares(with_s, with_y)
+        self._turn(by_s, by_y, by_gradient)
+        if len(self._sy) == self._history:  # the next pair takes the place of the oldest
+            self._sy, self._yy = self._sy[1:, 1:], self._yy[1:, 1:]
+            self._drop_oldest()
+        return float(by_s @ with_s + by_y @ with_y + by_gradient * products.steepness)
+
+    def _forget(self) -> None:
         self._sy = self._yy = np.zeros((0, 0))
         self.straight = True
-        direction, slope = _downhill(x, gradient, self._bounds)
-        return direction, float(slope)
 
-    def onward(
-        self, s: Tensor, x: Tensor, before: Tensor, gradient: Tensor
-    ) -> tuple[Tensor, float]:
-        """The direction from x, which the step s has led to, and the loss's slope along it.
-
-        That step, and how it changed the gradient from what was `before`, are the newest pair.
-        """
-        y, held, inner = _products(s, x, before, gradient, self._bounds, *self._filled(x))
-        table = to_numpy(inner).astype(np.float64)
-        with_y, with_gradient = table[:, :-2].reshape(2, 2, -1)  # each of all s, and of all y
-        length, steepness = table[0, -2], table[1, -1]
-        known = list(range(len(self._pairs)))  # where the products with each pair stand
-        if with_y[0, -1] > _CURVED * (length * with_y[1, -1]) ** 0.5:
-            known = [*known, -1][-self._history :]
-            self._pairs.append((s, y))
-            self._sy, self._yy = (
-                np.pad(old, (0, 1))[-self._history :, -self._history :]
-                for old in (self._sy, self._yy)
-            )
-            self._sy[:, -1], self._yy[:, -1] = with_y[:, known]
-            self._yy[-1] = self._yy[:, -1]
-        if not known:
-            return self.straight_down(x, gradient)
-        self.straight = False
-        by_s, by_y, by_gradient = self._shares(*with_gradient[:, known])
-        slope = by_s @ with_gradient[0, known] + by_y @ with_gradient[1, known]
-        shares = np.pad([by_s, by_y], ((0, 0), (0, self._history - len(known))))
-        direction = _sum(gradient, held, by_gradient, np.float32(shares), *self._filled(x))
-        return direction, float(slope + by_gradient * steepness)
-
-    def _filled(self, x: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """All s and all y, and x where there are none yet, so that one graph serves all."""
-        none = ((x, x),) * (self._history - len(self._pairs))
-        steps, changes = zip(*self._pairs, *none, strict=True)
-        return steps, changes
-
-    def _shares(self, s: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.float32]:
+    def _shares(self, s: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         """What multiplies each s, each y and the gradient, given its products with them."""
         curvature = np.diag(self._sy)
         scale = curvature[-1] / self._yy[-1, -1]  # H₀ = s·y / y·y of the newest pair
         by_y = solve_triangular(self._sy, s, check_finite=False)
         rest = curvature * by_y - scale * (y - self._yy @ by_y)
         by_s = solve_triangular(self._sy, rest, trans="T", check_finite=False)
-        return -by_s, scale * by_y, np.float32(-scale)
+        return -by_s, scale * by_y, -scale
+
+    @abstractmethod
+    def _face_down(self) -> float:
+        """Turn straight down, which moves no value by more than `FIRST_STEP`; the slope."""
+
+    @abstractmethod
+    def _step(self, x: Tensor, gradient: Tensor) -> _Products:
+        """Be at x; the products that the step from where it was makes."""
+
+    @abstractmethod
+    def _keep(self) -> None:
+        """The pair of the last step is one of the pairs."""
+
+    @abstractmethod
+    def _drop_oldest(self) -> None:
+        """The oldest pair is not needed any more."""
+
+    @abstractmethod
+    def _turn(self, by_s: np.ndarray, by_y: np.ndarray, by_gradient: float) -> None:
+        """Face along the pairs, oldest first, and the gradient, each times its share."""
+
+
+class _DeviceModel(_Model):
+    """All vectors are tensors on the device, and only numbers come to the host.
+
+    Memory: 2·history images, for a moment as many again, and some that come and go.
+    """
+
+    _x: Tensor
+    _gradient: Tensor
+    _held: Tensor
+    _direction: Tensor
+    _newest: tuple[Tensor, Tensor]
+
+    def __init__(self, history: int, bounds: Bounds) -> None:
+        least, most = (ops.convert_to_tensor(each, dtype="float32") for each in bounds)
+        super().__init__(history, (least, most))
+
+    def begin(self, x: Tensor, gradient: Tensor) -> float:
+        self._x, self._gradient = x, gradient
+        return self.straight_down()
+
+    def trial(self, step: float) -> Tensor:
+        return _move(self._x, step, self._direction, self._bounds)
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._pairs: deque[tuple[Tensor, Tensor]] = deque()
+
+    def _face_down(self) -> float:
+        self._direction, slope = _downhill(self._x, self._gradient, self._bounds)
+        return float(slope)
+
+    def _step(self, x: Tensor, gradient: Tensor) -> _Products:
+        others = self._filled(self._history - 1)
+        *self._newest, self._held, inner = _products(
+            self._x, x, self._gradient, gradient, self._bounds, *others
+        )
+        self._x, self._gradient = x, gradient
+        table = to_numpy(inner).astype(np.float64)
+        known = [*range(len(self._pairs)), -1]
+        of_y, of_gradient = table[:, :-2].reshape(2, 2, -1)[:, :, known]
+        return _Products(of_y, of_gradient, float(table[0, -2]), float(table[1, -1]))
+
+    def _keep(self) -> None:
+        self._pairs.append(self._newest)
+
+    def _drop_oldest(self) -> None:
+        self._pairs.popleft()
+
+    def _turn(self, by_s: np.ndarray, by_y: np.ndarray, by_gradient: float) -> None:
+        shares = np.pad([by_s, by_y], ((0, 0), (0, self._history - len(by_s))))
+        self._direction = _sum(
+            self._gradient,
+            self._held,
+            np.float32(by_gradient),
+            np.float32(shares),
+            *self._filled(self._history),
+        )
+
+    def _filled(self, count: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """All s and all y, and x where there are none yet, so that one graph serves all."""
+        pairs = (*self._pairs, *((self._x, self._x),) * (count - len(self._pairs)))
+        return tuple(s for s, _ in pairs), tuple(y for _, y in pairs)
 
 
 def _cut(x: Tensor, bounds: Bounds) -> Tensor:
@@ -229,24 +320,25 @@ def _downhill(x: Tensor, gradient: Tensor, bounds: Bounds) -> tuple[Tensor, Tens
 
 @compiled
 def _products(
-    s: Tensor,
+    previous: Tensor,
     x: Tensor,
     before: Tensor,
     gradient: Tensor,
     bounds: Bounds,
     steps: tuple[Tensor, ...],
     changes: tuple[Tensor, ...],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The newest y; which values are held; and what the host needs to know of them all.
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The newest s and y; which values are held; and what the host needs to know of them all.
 
     That is what y, and the gradient of the values not held, make with each s and each y, the
     newest last. At the end stand s·s and the square of that gradient.
     """
-    y = gradient - before
+    s, y = x - previous, gradient - before
     held = _held(x, gradient, bounds)
     gradient = ops.where(held, 0.0, gradient)
     products = inner_products((y, gradient), (*steps, s, *changes, y))
-    return y, held, ops.concatenate([products, inner_products((s, gradient), (s, gradient))], 1)
+    own = inner_products((s, gradient), (s, gradient))
+    return s, y, held, ops.concatenate([products, own], 1)
 
 
 @compiled
@@ -270,77 +362,89 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return ops.sum(a * b)
 
 
-class _HostModel:
-    """The same on the host, in place: on a CPU faster, and the one that huge pictures fit into.
+class _HostModel(_Model):
+    """The same in arrays, which is faster on a CPU, and in as little memory as it can.
 
-    Memory: 2·history images, two of them only while a direction is sought, and one for that.
-    Gradients that it has learnt from are no longer the caller's.
+    That is 2·history images, x, and what holds a value back. Pairs are rows of two matrices, so
+    that a product with all of them is one call. The row that the next pair will take holds the
+    direction and the gradient meanwhile.
     """
 
-    def __init__(self, history: int, bounds: Bounds) -> None:
-        self._history = history
-        self._bounds = bounds
-        self._pairs: deque[tuple[np.ndarray, np.ndarray, float]] = deque()
-        self.straight = True
+    _x: np.ndarray
+    _held: np.ndarray
+    _gradient: np.ndarray
 
-    def move(self, x: np.ndarray, step: float, direction: np.ndarray) -> np.ndarray:
-        """Where `step` along the direction leads, within the bounds."""
-        trial: np.ndarray = direction * np.float32(step)
-        trial += x
-        np.clip(trial, *self._bounds, out=trial)
-        return trial
+    def begin(self, x: np.ndarray, gradient: np.ndarray) -> float:
+        self._x = x
+        self._steps, self._changes = (np.empty((self._history, x.size), np.float32) for _ in "sy")
+        self._next = 0
+        self._filled = 1
+        self._changes[0] = gradient.reshape(-1)
+        return self.straight_down()
 
-    def straight_down(self, x: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, float]:
-        """Begin anew: the direction straight down from x, and the loss's slope along it."""
-        self._pairs.clear()
-        self.straight = True
-        direction = np.negative(gradient)
-        direction[_held(x, gradient, self._bounds)] = 0.0
+    def trial(self, step: float) -> np.ndarray:
+        trial: np.ndarray = self._steps[self._next].reshape(self._x.shape) * np.float32(step)
+        trial += self._x
+        return np.clip(trial, *self._bounds, out=trial)
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._rows: list[int] = []
+
+    def _face_down(self) -> float:
+        direction, gradient = (
+            rows[self._next].reshape(self._x.shape) for rows in (self._steps, self._changes)
+        )
+        np.negative(gradient, out=direction)
+        direction[_held(self._x, gradient, self._bounds)] = 0.0
         direction *= FIRST_STEP / max(float(direction.max()), -float(direction.min()), 1e-30)
-        return direction, _host_dot(direction, gradient)
+        return self._dot(direction.reshape(-1), gradient.reshape(-1))
 
-    def onward(
-        self, s: np.ndarray, x: np.ndarray, before: np.ndarray, gradient: np.ndarray
-    ) -> tuple[np.ndarray, float]:
-        """The direction from x, which the step s has led to, and the loss's slope along it.
+    def _step(self, x: np.ndarray, gradient: np.ndarray) -> _Products:
+        s, y = self._steps[self._next], self._changes[self._next]
+        np.subtract(x.reshape(-1), self._x.reshape(-1), out=s)
+        np.subtract(gradient.reshape(-1), y, out=y)
+        self._x, self._gradient = x, gradient.reshape(-1)
+        self._held = _held(x, gradient, self._bounds).reshape(-1)
+        table, own = np.zeros((2, 2, self._filled)), np.zeros(2)
+        for part in self._parts():
+            free = np.where(self._held[part], np.float32(0.0), self._gradient[part])
+            for row, vector in zip(table, (y[part], free), strict=True):
+                row += [
+                    rows[: self._filled, part] @ vector for rows in (self._steps, self._changes)
+                ]
+            own += np.dot(s[part], s[part]), np.dot(free, free)
+        known = [*self._rows, self._next]
+        return _Products(*table[:, :, known], *own.tolist())
 
-        By two loops over the pairs (Nocedal and Wright, algorithm 7.4).
-        """
-        y = np.subtract(gradient, before, out=before)
-        product = _host_dot(s, y)
-        if product > _CURVED * (_host_dot(s, s) * _host_dot(y, y)) ** 0.5:
-            self._pairs.append((s, y, 1.0 / product))
-        if not self._pairs:
-            return self.straight_down(x, gradient)
-        self.straight = False
-        held = _held(x, gradient, self._bounds)
-        q = np.negative(gradient)
-        q[held] = 0.0
-        alphas = []
-        for step, change, rho in reversed(self._pairs):
-            alphas.append(rho * _host_dot(step, q))
-            _host_add(q, -alphas[-1], change)
-        _, change, rho = self._pairs[-1]
-        q *= 1.0 / (rho * _host_dot(change, change))
-        for (step, change, rho), alpha in zip(self._pairs, reversed(alphas), strict=True):
-            _host_add(q, alpha - rho * _host_dot(change, q), step)
-        if len(self._pairs) == self._history:
-            self._pairs.popleft()  # the next pair takes its place
-        q[held] = 0.0
-        return q, _host_dot(q, gradient)
+    def _keep(self) -> None:
+        self._rows.append(self._next)
 
+    def _drop_oldest(self) -> None:
+        self._rows.pop(0)
 
-def _host_dot(a: np.ndarray, b: np.ndarray) -> float:
-    """Summed in float64 over slices: 10⁸ terms are too many for float32."""
-    flat = a.reshape(-1), b.reshape(-1)
-    return sum(float(np.dot(*(v[i : i + _SLICE] for v in flat))) for i in range(0, a.size, _SLICE))
+    def _turn(self, by_s: np.ndarray, by_y: np.ndarray, by_gradient: float) -> None:
+        shares = np.zeros((2, self._filled), np.float32)
+        shares[:, self._rows] = by_s, by_y
+        if self._next in self._rows:
+            self._next = (self._next + 1) % self._history
+        for part in self._parts():
+            direction = np.float32(by_gradient) * self._gradient[part]
+            for share, rows in zip(shares, (self._steps, self._changes), strict=True):
+                direction += share @ rows[: len(share), part]
+            direction[self._held[part]] = 0.0
+            self._steps[self._next, part] = direction
+            self._changes[self._next, part] = self._gradient[part]
+        self._filled = max(self._filled, self._next + 1)
+        del self._gradient, self._held  # until the next step
 
+    def _parts(self) -> Iterator[slice]:
+        """Of all vectors: what the nearer caches hold, and few enough terms for float32."""
+        length = min(_PART, _CACHED // self._history)
+        return (slice(i, i + length) for i in range(0, self._x.size, length))
 
-def _host_add(a: np.ndarray, factor: float, b: np.ndarray) -> None:
-    """Add factor·b to a, without a copy as large as they are."""
-    flat, added = a.reshape(-1), b.reshape(-1)
-    for i in range(0, a.size, _SLICE):
-        flat[i : i + _SLICE] += np.float32(factor) * added[i : i + _SLICE]
+    def _dot(self, a: np.ndarray, b: np.ndarray) -> float:
+        return sum(float(np.dot(a[part], b[part])) for part in self._parts())
 
 
 class _Enough(Exception):  # noqa: N818  (how SciPy is left early)
