@@ -93,6 +93,7 @@ def about_yourself(*, report):
         "nice": os.nice(0),
         "threads": os.environ.get("OMP_NUM_THREADS"),
         "tensorflow threads": os.environ.get("TF_NUM_INTRAOP_THREADS"),
+        "operations at once": os.environ.get("TF_NUM_INTEROP_THREADS"),
         "chatter": os.environ.get("TF_CPP_MIN_LOG_LEVEL"),
         "memory": resource.getrlimit(resource.RLIMIT_AS)[0],
         "interrupt": signal.getsignal(signal.SIGINT) == signal.SIG_IGN,

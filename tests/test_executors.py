@@ -278,6 +278,7 @@ class TestLocal:
                 "nice": min(before + 3, 19),
                 "threads": "2",
                 "tensorflow threads": "2",
+                "operations at once": "1",
                 "chatter": "3",
                 "interrupt": True,
             }

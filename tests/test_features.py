@@ -54,6 +54,24 @@ def test_features_equal_those_of_the_keras_model():
         )
 
 
+def test_bfloat16_sees_less_than_half_a_grey_level(network):
+    """100 and 100.2 are the same number in bfloat16."""
+    extract = network.extractor(["block1_conv1"], precision="bfloat16")
+    here, there = (
+        np.asarray(ops.cast(extract(ops.full((1, 16, 16, 3), level))["block1_conv1"], "float32"))
+        for level in (100.0, 100.2)
+    )
+    assert (here != there).any()
+
+
+def test_an_image_in_two_pieces_is_the_image():
+    image = np.linspace(-124, 152, 6000, dtype=np.float32).reshape(1, 20, 100, 3)
+    pieces = np.asarray(
+        ops.cast(features._in_two(ops.convert_to_tensor(image), "bfloat16"), "float32")
+    )
+    assert np.abs(pieces[..., :3] + pieces[..., 3:] - image).max() <= 2**-10
+
+
 def test_a_missing_weights_file_is_one_clear_line(tmp_path):
     with pytest.raises(WeightsError) as caught:
         features.load_vgg19(str(tmp_path / "nowhere.h5"))

@@ -263,9 +263,10 @@ class _DeviceModel(_Model):
 
     def _step(self, x: Tensor, gradient: Tensor) -> _Products:
         others = self._filled(self._history - 1)
-        *self._newest, self._held, inner = _products(
+        s, y, self._held, inner = _products(
             self._x, x, self._gradient, gradient, self._bounds, *others
         )
+        self._newest = s, y
         self._x, self._gradient = x, gradient
         table = to_numpy(inner).astype(np.float64)
         known = [*range(len(self._pairs)), -1]
