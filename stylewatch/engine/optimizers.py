@@ -27,7 +27,7 @@ _SHRINK = 0.3
 _SMALLEST_STEP = 1e-3
 _CURVED = 1e-10  # least cosine between a step and the change of the gradient over it
 _PART = 1 << 16
-_CACHED = 1 << 20
+_CACHED = 1 << 19
 """Values of all pairs together that stay near a processor between two uses."""
 _ADAM_RATE = 4.0  # grey levels
 _MOMENTUM, _SPREAD = 0.9, 0.99
@@ -410,10 +410,9 @@ class _HostModel(_Model):
         table, own = np.zeros((2, 2, self._filled)), np.zeros(2)
         for part in self._parts():
             free = np.where(self._held[part], np.float32(0.0), self._gradient[part])
-            for row, vector in zip(table, (y[part], free), strict=True):
-                row += [
-                    rows[: self._filled, part] @ vector for rows in (self._steps, self._changes)
-                ]
+            for number, rows in enumerate((self._steps, self._changes)):
+                pairs = rows[: self._filled, part]  # near for the second product
+                table[:, number] += [pairs @ y[part], pairs @ free]
             own += np.dot(s[part], s[part]), np.dot(free, free)
         known = [*self._rows, self._next]
         return _Products(*table[:, :, known], *own.tolist())
