@@ -35,6 +35,7 @@ from stylewatch.engine import backend, losses, optimizers
 from stylewatch.engine.features import FeatureNetwork, deprocess, load_network, preprocess
 from stylewatch.engine.images import resize
 from stylewatch.engine.objective import Objective, Region
+from stylewatch.engine.smoothing import Smoother
 from stylewatch.engine.transfer import BLACK_AND_WHITE, Style, choose_precision, fit_size, stylize
 from stylewatch.settings.presets import Presets
 
@@ -167,6 +168,7 @@ def way(optimizer: Literal["lbfgs", "lbfgs-scipy"], bounds: optimizers.Bounds) -
             optimizer=optimizer,
             evaluations=EVALUATIONS,
             bounds=bounds,
+            guess=Smoother(start.shape),
         )
         return deprocess(backend.to_numpy(best))
 

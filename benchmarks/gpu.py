@@ -121,6 +121,7 @@ def one_evaluation(network: Any, side: int, precision: Any) -> dict[str, float]:
     from stylewatch.engine import features
     from stylewatch.engine.objective import Objective, Region
     from stylewatch.engine.optimizers import minimize
+    from stylewatch.engine.smoothing import Smoother
     from stylewatch.engine.transfer import BLACK_AND_WHITE, NOISE
 
     settings = StyleSettings(content_layers={"block5_conv2": 1.0})
@@ -156,7 +157,7 @@ def one_evaluation(network: Any, side: int, precision: Any) -> dict[str, float]:
 
     minimize(
         evaluate, photo, on_iterate, optimizer="lbfgs", evaluations=100, noise=NOISE[precision],
-        bounds=BLACK_AND_WHITE,
+        bounds=BLACK_AND_WHITE, guess=Smoother(photo.shape),
     )  # fmt: skip
     return {
         "cold": cold,
@@ -171,6 +172,7 @@ def against_peer(weights: str, folder: Path, precision: Any, referee: Any) -> st
     from keras import ops
 
     from stylewatch.engine.optimizers import Iterate, minimize
+    from stylewatch.engine.smoothing import Smoother
     from stylewatch.engine.transfer import NOISE
 
     facts = json.loads((folder / "peer.json").read_text(encoding="utf-8"))
@@ -188,6 +190,7 @@ def against_peer(weights: str, folder: Path, precision: Any, referee: Any) -> st
         minimize(
             evaluate, ops.convert_to_tensor(photo), on_iterate, optimizer="lbfgs",
             evaluations=evaluations, history=HISTORY["ours"], noise=NOISE[precision],
+            guess=Smoother(photo.shape),
         )  # fmt: skip
     losses = {number: referee(image)[0] for number, image in recorder.images.items()}
     for name, loss in (("the peer's loss", goal), ("1 % above it", NEAR * goal)):

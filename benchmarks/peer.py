@@ -242,6 +242,7 @@ def run_ours(args: argparse.Namespace) -> None:
     """The product's L-BFGS on the same objective."""
     from stylewatch.engine.backend import place, to_numpy
     from stylewatch.engine.optimizers import Iterate, minimize
+    from stylewatch.engine.smoothing import Smoother
     from stylewatch.engine.transfer import NOISE
 
     photo, painting = np.load(args.pair / "photo.npy"), np.load(args.pair / "painting.npy")
@@ -261,6 +262,7 @@ def run_ours(args: argparse.Namespace) -> None:
         evaluations=args.evaluations,
         history=HISTORY["ours"],
         noise=NOISE[args.side],
+        guess=Smoother(photo.shape),
     )
     recorder.finish(to_numpy(best))
 

@@ -40,7 +40,8 @@ ONLY_PLACE = {
     "tensorflow": {"engine.backend"},
     "keras": {
         *("engine.backend", "engine.convolution", "engine.features", "engine.losses"),
-        *("engine.objective", "engine.optimizers", "engine.tiles", "engine.transfer"),
+        *("engine.objective", "engine.optimizers", "engine.smoothing"),
+        *("engine.tiles", "engine.transfer"),
     },
     "scipy": {"engine.optimizers"},
     "yaml": {"settings.yamlfile"},

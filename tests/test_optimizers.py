@@ -119,6 +119,89 @@ def test_lbfgs_on_the_host_goes_the_way_that_it_goes_on_the_device():
     assert evaluate(best)[0] == pytest.approx(seen[-1].best_loss, rel=1e-4)
 
 
+def textbook(evaluate, x, guess, evaluations, history):
+    """The losses of L-BFGS by two loops (Nocedal and Wright, algorithm 7.4), in float64."""
+    losses, pairs = [], []
+    loss, gradient = evaluate(x)
+    losses.append(loss)
+    direction = -(guess @ gradient)
+    direction *= 10 / np.abs(direction).max()
+    while len(losses) < evaluations:
+        step = 1.0
+        while True:
+            trial = x + step * direction
+            new_loss, new_gradient = evaluate(trial)
+            losses.append(new_loss)
+            if new_loss <= loss + 1e-4 * step * (direction @ gradient):
+                break
+            step *= 0.3
+        pairs = [*pairs, (trial - x, new_gradient - gradient)][-history:]
+        x, loss, gradient = trial, new_loss, new_gradient
+        q, shares = gradient.copy(), []
+        for s, y in reversed(pairs):
+            shares.append((s @ q) / (s @ y))
+            q -= shares[-1] * y
+        s, y = pairs[-1]
+        r = (s @ y) / (y @ guess @ y) * (guess @ q)
+        for (s, y), share in zip(pairs, reversed(shares), strict=True):
+            r += (share - (y @ r) / (s @ y)) * s
+        direction = -r
+    return losses[:evaluations]
+
+
+@pytest.mark.parametrize("where", ["device", "host"])
+def test_lbfgs_begins_with_the_inverse_hessian_that_is_guessed(where):
+    evaluate, minimum = quadratic(condition=100.0)
+    rng = np.random.default_rng(5)
+    root = rng.normal(size=(40, 40)) / 8
+    guess = np.eye(40) + root @ root.T
+
+    def matrix(vector):
+        product = (guess @ np.asarray(vector, np.float64)).astype(np.float32)
+        return product if where == "host" else ops.convert_to_tensor(product)
+
+    seen = []
+    start = np.zeros(40, np.float32)
+    minimize(
+        on_the_host(evaluate) if where == "host" else evaluate,
+        start if where == "host" else ops.convert_to_tensor(start),
+        lambda it: seen.append(it) or True,
+        optimizer="lbfgs", evaluations=30, history=5, guess=matrix,
+    )  # fmt: skip
+    expected = textbook(
+        lambda x: (evaluate(x)[0], np.asarray(evaluate(x)[1], np.float64)),
+        np.zeros(40), guess, 30, 5,
+    )  # fmt: skip
+    assert [it.loss - minimum for it in seen[:20]] == pytest.approx(
+        [loss - minimum for loss in expected[:20]], rel=0.02
+    )
+
+
+@pytest.mark.parametrize("where", ["device", "host"])
+def test_with_a_good_guess_lbfgs_is_soon_there_within_bounds_too(where):
+    curvature = np.geomspace(0.01, 10, 40).astype(np.float32)
+    goal = np.linspace(-90, 90, 40).astype(np.float32)
+
+    def evaluate(x):
+        miss = np.asarray(x) - goal
+        gradient = curvature * miss
+        value = float(gradient @ miss) / 2
+        return value, gradient if where == "host" else ops.convert_to_tensor(gradient)
+
+    def evaluations(guess):
+        seen = []
+        start = np.zeros(40, np.float32)
+        minimize(
+            evaluate, start if where == "host" else ops.convert_to_tensor(start),
+            lambda it: seen.append(it.best_loss) or True, optimizer="lbfgs", evaluations=60,
+            bounds=(np.full(40, -50, np.float32), np.full(40, 50, np.float32)), guess=guess,
+        )  # fmt: skip
+        least = evaluate(np.clip(goal, -50, 50))[0]
+        return next(i for i, loss in enumerate(seen) if loss < 1.001 * least)
+
+    assert 3 * evaluations(lambda v: v / curvature) < evaluations(lambda v: v)
+
+
 @pytest.mark.parametrize("size_of_box", [0.02, 0.3])
 @pytest.mark.parametrize(
     ("optimizer", "evaluations", "where"),

@@ -46,6 +46,11 @@ Evaluate = Callable[[Tensor], tuple[float, Tensor]]
 Bounds = tuple[Any, Any]
 """The least and the most of each value; shapes that broadcast to the image's."""
 FREE: Bounds = (-np.inf, np.inf)
+Guess = Callable[[Any], Any]
+"""What an inverse Hessian might do to a vector, but for a factor.
+
+Linear, symmetric, positive definite.
+"""
 OnIterate = Callable[[Iterate], bool]
 """Called after every evaluation; returns whether to go on."""
 
@@ -60,16 +65,20 @@ def minimize(
     history: int = 10,
     noise: float = 0.0,
     bounds: Bounds = FREE,
+    guess: Guess = lambda vector: vector,
 ) -> Tensor:
     """The best image found from `start` (float32, any shape) within `evaluations` and `bounds`.
 
-    `noise` is the share of a loss by which its rounding may raise it; only `lbfgs` asks.
+    `noise` is the share of a loss by which its rounding may raise it, `guess` what to start from
+    before anything is known of the loss; only `lbfgs` asks for them.
     `start` may be an array on the host: then L-BFGS keeps all its vectors there, in as little
     memory as it can, and `evaluate` gives arrays that may be written to.
     """
     match optimizer:
         case "lbfgs":
-            return _lbfgs(evaluate, start, on_iterate, evaluations, history, noise, bounds)
+            kind = _HostModel if isinstance(start, np.ndarray) else _DeviceModel
+            model = kind(history, bounds, guess)
+            return _lbfgs(evaluate, _cut(start, bounds), on_iterate, evaluations, noise, model)
         case "lbfgs-scipy":
             return _lbfgs_scipy(evaluate, start, on_iterate, evaluations, history, bounds)
         case "adam":
@@ -81,9 +90,8 @@ def _lbfgs(
     x: Tensor,
     on_iterate: OnIterate,
     evaluations: int,
-    history: int,
     noise: float,
-    bounds: Bounds,
+    model: "_Model",
 ) -> Tensor:
     """Limited-memory BFGS (Nocedal and Wright, algorithm 7.5) with step 1 and backtracking.
 
@@ -96,8 +104,6 @@ def _lbfgs(
     Problems with Simple Constraints", 1982): a value at a bound that would leave is held for one
     step, and every trial is cut to the bounds.
     """
-    model = (_HostModel if isinstance(x, np.ndarray) else _DeviceModel)(history, bounds)
-    x = _cut(x, bounds)
     loss, gradient = evaluate(x)
     slope = model.begin(x, gradient)
     step = 1.0
@@ -130,34 +136,36 @@ class _Products:
     """Inner products after a step, float64: all that the next direction follows from."""
 
     of_y: np.ndarray
-    """(2, pairs): the newest y with every s, and with every y; the newest pair last."""
+    """(2, pairs): the newest y with every s, and with every z; the newest pair last."""
     of_gradient: np.ndarray
     """The same of the gradient, less the values that are held."""
     length: float
     """s·s of the newest s."""
     steepness: float
-    """The gradient's square, less the values that are held."""
+    """That gradient with what is guessed to lead straight down from it."""
 
 
 class _Model(ABC):
     """Where L-BFGS is, what its last steps have shown of the curvature, and where to go on.
 
-    A pair is a step s, and y, by which the gradient changed over it. A direction is a sum of the
-    pairs and the gradient, and what multiplies each follows from inner products alone (Byrd,
-    Nocedal and Schnabel, "Representations of Quasi-Newton Matrices", 1994, theorem 2.2): all
-    vectors are read twice, for the products and for the sum.
+    A pair is a step s, and z = P y: y is by how much the gradient changed over it, and P what is
+    guessed of the inverse Hessian. A direction is a sum of the pairs and P times the gradient, and
+    what multiplies each follows from inner products alone (Byrd, Nocedal and Schnabel,
+    "Representations of Quasi-Newton Matrices", 1994, theorem 2.2, its H₀ = γP): all vectors are
+    read twice, for the products and for the sum.
     """
 
     _sy: np.ndarray
     """Of the pairs, oldest first: s·y, right where y is the newer or the same."""
-    _yy: np.ndarray
-    """Of the pairs, oldest first: y·y."""
+    _yz: np.ndarray
+    """Of the pairs, oldest first: y·z."""
     straight: bool
-    """Whether the direction is straight down."""
+    """Whether the direction is straight down, as far as P knows."""
 
-    def __init__(self, history: int, bounds: Bounds) -> None:
+    def __init__(self, history: int, bounds: Bounds, guess: Guess) -> None:
         self._history = history
         self._bounds = bounds
+        self._guess = guess
         self._forget()
 
     @abstractmethod
@@ -178,9 +186,9 @@ class _Model(ABC):
         products = self._step(x, gradient)
         known = slice(None)
         if products.of_y[0, -1] > _CURVED * (products.length * products.of_y[1, -1]) ** 0.5:
-            self._sy, self._yy = (np.pad(table, (0, 1)) for table in (self._sy, self._yy))
-            self._sy[:, -1], self._yy[:, -1] = products.of_y
-            self._yy[-1] = self._yy[:, -1]
+            self._sy, self._yz = (np.pad(table, (0, 1)) for table in (self._sy, self._yz))
+            self._sy[:, -1], self._yz[:, -1] = products.of_y
+            self._yz[-1] = self._yz[:, -1]
             self._keep()
         else:
             known = slice(-1)
@@ -188,26 +196,26 @@ class _Model(ABC):
             self._turn(np.zeros(0), np.zeros(0), -1.0)
             return self.straight_down()
         self.straight = False
-        with_s, with_y = products.of_gradient[:, known]
-        by_s, by_y, by_gradient = self._shares(with_s, with_y)
-        self._turn(by_s, by_y, by_gradient)
+        with_s, with_z = products.of_gradient[:, known]
+        by_s, by_z, by_gradient = self._shares(with_s, with_z)
+        self._turn(by_s, by_z, by_gradient)
         if len(self._sy) == self._history:  # the next pair takes the place of the oldest
-            self._sy, self._yy = self._sy[1:, 1:], self._yy[1:, 1:]
+            self._sy, self._yz = self._sy[1:, 1:], self._yz[1:, 1:]
             self._drop_oldest()
-        return float(by_s @ with_s + by_y @ with_y + by_gradient * products.steepness)
+        return float(by_s @ with_s + by_z @ with_z + by_gradient * products.steepness)
 
     def _forget(self) -> None:
-        self._sy = self._yy = np.zeros((0, 0))
+        self._sy = self._yz = np.zeros((0, 0))
         self.straight = True
 
-    def _shares(self, s: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        """What multiplies each s, each y and the gradient, given its products with them."""
+    def _shares(self, s: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        """What multiplies each s, each z and P times the gradient, given its products with them."""
         curvature = np.diag(self._sy)
-        scale = curvature[-1] / self._yy[-1, -1]  # H₀ = s·y / y·y of the newest pair
-        by_y = solve_triangular(self._sy, s, check_finite=False)
-        rest = curvature * by_y - scale * (y - self._yy @ by_y)
+        scale = curvature[-1] / self._yz[-1, -1]  # γ = s·y / y·z of the newest pair
+        by_z = solve_triangular(self._sy, s, check_finite=False)
+        rest = curvature * by_z - scale * (z - self._yz @ by_z)
         by_s = solve_triangular(self._sy, rest, trans="T", check_finite=False)
-        return -by_s, scale * by_y, -scale
+        return -by_s, scale * by_z, -scale
 
     @abstractmethod
     def _face_down(self) -> float:
@@ -226,8 +234,8 @@ class _Model(ABC):
         """The oldest pair is not needed any more."""
 
     @abstractmethod
-    def _turn(self, by_s: np.ndarray, by_y: np.ndarray, by_gradient: float) -> None:
-        """Face along the pairs, oldest first, and the gradient, each times its share."""
+    def _turn(self, by_s: np.ndarray, by_z: np.ndarray, by_gradient: float) -> None:
+        """Face along the pairs, oldest first, and P times the gradient, each times its share."""
 
 
 class _DeviceModel(_Model):
@@ -239,12 +247,13 @@ class _DeviceModel(_Model):
     _x: Tensor
     _gradient: Tensor
     _held: Tensor
+    _downhill: Tensor
     _direction: Tensor
     _newest: tuple[Tensor, Tensor]
 
-    def __init__(self, history: int, bounds: Bounds) -> None:
+    def __init__(self, history: int, bounds: Bounds, guess: Guess) -> None:
         least, most = (ops.convert_to_tensor(each, dtype="float32") for each in bounds)
-        super().__init__(history, (least, most))
+        super().__init__(history, (least, most), guess)
 
     def begin(self, x: Tensor, gradient: Tensor) -> float:
         self._x, self._gradient = x, gradient
@@ -258,15 +267,17 @@ class _DeviceModel(_Model):
         self._pairs: deque[tuple[Tensor, Tensor]] = deque()
 
     def _face_down(self) -> float:
-        self._direction, slope = _downhill(self._x, self._gradient, self._bounds)
+        free, held = _free(self._x, self._gradient, self._bounds)
+        self._direction, slope = _downhill(self._guess(free), free, held)
         return float(slope)
 
     def _step(self, x: Tensor, gradient: Tensor) -> _Products:
         others = self._filled(self._history - 1)
-        s, y, self._held, inner = _products(
-            self._x, x, self._gradient, gradient, self._bounds, *others
-        )
-        self._newest = s, y
+        s, y = x - self._x, gradient - self._gradient
+        free, self._held = _free(x, gradient, self._bounds)
+        z, self._downhill = self._guess(y), self._guess(free)
+        inner = _products(s, y, z, free, self._downhill, *others)
+        self._newest = s, z
         self._x, self._gradient = x, gradient
         table = to_numpy(inner).astype(np.float64)
         known = [*range(len(self._pairs)), -1]
@@ -279,10 +290,10 @@ class _DeviceModel(_Model):
     def _drop_oldest(self) -> None:
         self._pairs.popleft()
 
-    def _turn(self, by_s: np.ndarray, by_y: np.ndarray, by_gradient: float) -> None:
-        shares = np.pad([by_s, by_y], ((0, 0), (0, self._history - len(by_s))))
+    def _turn(self, by_s: np.ndarray, by_z: np.ndarray, by_gradient: float) -> None:
+        shares = np.pad([by_s, by_z], ((0, 0), (0, self._history - len(by_s))))
         self._direction = _sum(
-            self._gradient,
+            self._downhill,
             self._held,
             np.float32(by_gradient),
             np.float32(shares),
@@ -290,9 +301,9 @@ class _DeviceModel(_Model):
         )
 
     def _filled(self, count: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """All s and all y, and x where there are none yet, so that one graph serves all."""
+        """All s and all z, and x where there are none yet, so that one graph serves all."""
         pairs = (*self._pairs, *((self._x, self._x),) * (count - len(self._pairs)))
-        return tuple(s for s, _ in pairs), tuple(y for _, y in pairs)
+        return tuple(s for s, _ in pairs), tuple(z for _, z in pairs)
 
 
 def _cut(x: Tensor, bounds: Bounds) -> Tensor:
@@ -312,68 +323,69 @@ def _move(x: Tensor, step: Tensor, direction: Tensor, bounds: Bounds) -> Tensor:
 
 
 @compiled
-def _downhill(x: Tensor, gradient: Tensor, bounds: Bounds) -> tuple[Tensor, Tensor]:
-    """Straight down, `FIRST_STEP` where the gradient is largest; and the slope along it."""
-    gradient = ops.where(_held(x, gradient, bounds), 0.0, gradient)
-    direction = -gradient * (FIRST_STEP / ops.maximum(ops.max(ops.abs(gradient)), 1e-30))
-    return direction, _dot(direction, gradient)
+def _free(x: Tensor, gradient: Tensor, bounds: Bounds) -> tuple[Tensor, Tensor]:
+    """The gradient less the values that are held, and which these are."""
+    held = _held(x, gradient, bounds)
+    return ops.where(held, 0.0, gradient), held
+
+
+@compiled
+def _downhill(guess: Tensor, gradient: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
+    """Against the guess, no value by more than `FIRST_STEP`; and the slope along it."""
+    guess = ops.where(held, 0.0, guess)
+    direction = -guess * (FIRST_STEP / ops.maximum(ops.max(ops.abs(guess)), 1e-30))
+    return direction, ops.sum(direction * gradient)
 
 
 @compiled
 def _products(
-    previous: Tensor,
-    x: Tensor,
-    before: Tensor,
+    s: Tensor,
+    y: Tensor,
+    z: Tensor,
     gradient: Tensor,
-    bounds: Bounds,
+    downhill: Tensor,
     steps: tuple[Tensor, ...],
     changes: tuple[Tensor, ...],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The newest s and y; which values are held; and what the host needs to know of them all.
+) -> Tensor:
+    """What y and the gradient of the values not held make with each s and each z, the newest last.
 
-    That is what y, and the gradient of the values not held, make with each s and each y, the
-    newest last. At the end stand s·s and the square of that gradient.
+    In the last two columns stand s·s, and the gradient with what leads downhill from it.
     """
-    s, y = x - previous, gradient - before
-    held = _held(x, gradient, bounds)
-    gradient = ops.where(held, 0.0, gradient)
-    products = inner_products((y, gradient), (*steps, s, *changes, y))
-    own = inner_products((s, gradient), (s, gradient))
-    return s, y, held, ops.concatenate([products, own], 1)
+    products = inner_products((y, gradient), (*steps, s, *changes, z))
+    own = inner_products((s, gradient), (s, downhill))
+    return ops.concatenate([products, own], 1)
 
 
 @compiled
 def _sum(
-    gradient: Tensor,
+    downhill: Tensor,
     held: Tensor,
     by_gradient: Tensor,
     shares: Tensor,
     steps: tuple[Tensor, ...],
     changes: tuple[Tensor, ...],
 ) -> Tensor:
-    """The gradient, the steps and the changes, each times its share, of the values not held."""
-    total = by_gradient * gradient
+    """Downhill, the steps and the changes, each times its share, of the values not held."""
+    total = by_gradient * downhill
     for kind, vectors in enumerate((steps, changes)):
         for number, vector in enumerate(vectors):
             total = total + shares[kind, number] * vector
     return ops.where(held, 0.0, total)
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return ops.sum(a * b)
-
-
 class _HostModel(_Model):
     """The same in arrays, which is faster on a CPU, and in as little memory as it can.
 
-    That is 2·history images, x, and what holds a value back. Pairs are rows of two matrices, so
-    that a product with all of them is one call. The row that the next pair will take holds the
-    direction and the gradient meanwhile.
+    That is 2·history images, x, and what holds a value back; three more during a step. Pairs are
+    rows of two matrices, so that a product with all of them is one call. The row that the next pair
+    will take holds the direction and the gradient meanwhile.
     """
 
     _x: np.ndarray
-    _held: np.ndarray
     _gradient: np.ndarray
+    _held: np.ndarray
+    _of_held: np.ndarray
+    _downhill: np.ndarray
 
     def begin(self, x: np.ndarray, gradient: np.ndarray) -> float:
         self._x = x
@@ -396,24 +408,30 @@ class _HostModel(_Model):
         direction, gradient = (
             rows[self._next].reshape(self._x.shape) for rows in (self._steps, self._changes)
         )
-        np.negative(gradient, out=direction)
-        direction[_held(self._x, gradient, self._bounds)] = 0.0
-        direction *= FIRST_STEP / max(float(direction.max()), -float(direction.min()), 1e-30)
+        held = _held(self._x, gradient, self._bounds)
+        direction[...] = self._guess(np.where(held, np.float32(0.0), gradient))
+        direction[held] = 0.0
+        direction *= -FIRST_STEP / max(float(direction.max()), -float(direction.min()), 1e-30)
         return self._dot(direction.reshape(-1), gradient.reshape(-1))
 
     def _step(self, x: np.ndarray, gradient: np.ndarray) -> _Products:
         s, y = self._steps[self._next], self._changes[self._next]
         np.subtract(x.reshape(-1), self._x.reshape(-1), out=s)
         np.subtract(gradient.reshape(-1), y, out=y)
+        z = self._guess(y.reshape(x.shape)).reshape(-1)
         self._x, self._gradient = x, gradient.reshape(-1)
         self._held = _held(x, gradient, self._bounds).reshape(-1)
+        self._of_held = self._gradient[self._held]
+        self._gradient[self._held] = 0.0  # until they are put back
+        self._downhill = self._guess(gradient).reshape(-1)
         table, own = np.zeros((2, 2, self._filled)), np.zeros(2)
         for part in self._parts():
-            free = np.where(self._held[part], np.float32(0.0), self._gradient[part])
+            change, free = y[part].copy(), self._gradient[part]
+            y[part] = z[part]
             for number, rows in enumerate((self._steps, self._changes)):
                 pairs = rows[: self._filled, part]  # near for the second product
-                table[:, number] += [pairs @ y[part], pairs @ free]
-            own += np.dot(s[part], s[part]), np.dot(free, free)
+                table[:, number] += [pairs @ change, pairs @ free]
+            own += np.dot(s[part], s[part]), np.dot(free, self._downhill[part])
         known = [*self._rows, self._next]
         return _Products(*table[:, :, known], *own.tolist())
 
@@ -423,20 +441,21 @@ class _HostModel(_Model):
     def _drop_oldest(self) -> None:
         self._rows.pop(0)
 
-    def _turn(self, by_s: np.ndarray, by_y: np.ndarray, by_gradient: float) -> None:
+    def _turn(self, by_s: np.ndarray, by_z: np.ndarray, by_gradient: float) -> None:
         shares = np.zeros((2, self._filled), np.float32)
-        shares[:, self._rows] = by_s, by_y
+        shares[:, self._rows] = by_s, by_z
         if self._next in self._rows:
             self._next = (self._next + 1) % self._history
+        self._gradient[self._held] = self._of_held
         for part in self._parts():
-            direction = np.float32(by_gradient) * self._gradient[part]
+            direction = np.float32(by_gradient) * self._downhill[part]
             for share, rows in zip(shares, (self._steps, self._changes), strict=True):
                 direction += share @ rows[: len(share), part]
             direction[self._held[part]] = 0.0
             self._steps[self._next, part] = direction
             self._changes[self._next, part] = self._gradient[part]
         self._filled = max(self._filled, self._next + 1)
-        del self._gradient, self._held  # until the next step
+        del self._gradient, self._of_held, self._downhill, self._held  # until the next step
 
     def _parts(self) -> Iterator[slice]:
         """Of all vectors: what the nearer caches hold, and few enough terms for float32."""

@@ -22,6 +22,7 @@ from stylewatch.engine.features import FeatureNetwork, deprocess, preprocess
 from stylewatch.engine.images import fit_size, match_colours, photo_colours, resize, to_luminance
 from stylewatch.engine.objective import Objective, Parts, Region
 from stylewatch.engine.optimizers import FREE, Bounds, Iterate, minimize
+from stylewatch.engine.smoothing import Smoother
 from stylewatch.engine.tiles import TiledObjective, grid_of, margin_of
 from stylewatch.errors import RenderError
 
@@ -188,6 +189,7 @@ def _paint_scale(
         history=history,
         noise=NOISE[choose_precision(settings.precision)],
         bounds=BLACK_AND_WHITE if settings.objective == "balanced" else FREE,
+        guess=Smoother(image.shape),
     )
     return frame.remove(deprocess(backend.to_numpy(best)))
 
