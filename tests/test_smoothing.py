@@ -17,7 +17,7 @@ def reference(image):
     _, height, width, _ = image.shape
     down, across = np.arange(height)[:, None], np.arange(width)
     gains = 10 / (1 + ((down / height) ** 2 + (across / width) ** 2) / (2 * 0.03) ** 2)
-    gains[(4 * down >= height) | (4 * across >= width)] = 0
+    gains[(8 * down >= height) | (8 * across >= width)] = 0
     waves = dctn(image[0].astype(np.float64), axes=(0, 1), norm="ortho")
     return idctn((1 + gains[..., None]) * waves, axes=(0, 1), norm="ortho")[None]
 

@@ -20,7 +20,7 @@ _GAIN = 10.0
 """By how much more than the finest detail that counts which is the same everywhere."""
 _CORNER = 0.03
 """Waves per pixel where half of this is left."""
-_COARSE = 0.25
+_COARSE = 0.125
 """The share of the frequencies, from zero up, that counts for more; the others are left alone."""
 
 
@@ -29,7 +29,7 @@ class Smoother:
 
     Linear, symmetric and positive definite, as an inverse Hessian. In cosines, reflected at the
     edges, ∇² is diagonal, and the coarse ones are few: products with two small matrices, there and
-    back. An array's takes one more array, and for a moment three quarters of another.
+    back. An array's takes one more array, and for a moment three eighths of another.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
