@@ -38,7 +38,7 @@ from slices import Stops, running, take_turns
 
 SIDE = 512
 EVALUATIONS, LONG = 500, 1000
-OURS = {"bfloat16": 650, "float32": 620}
+OURS = {"bfloat16": 600, "float32": 620}
 """Evaluations of ours at most; each of them is looked at, so fewer only cost less time."""
 HISTORY = {"peer": 100, "ours": 50}
 """Correction pairs: as many as PyTorch's programs take, and what is soonest there for ours."""
