@@ -99,7 +99,7 @@ def ways(network: FeatureNetwork, photo: Image, painting: Image) -> dict[str, Ca
 
     shipped_way = way("lbfgs", BLACK_AND_WHITE)
     return {
-        "`painting`, 60 + 30 + 15": multi(*shipped.evaluations),
+        f"`painting`, {' + '.join(map(str, shipped.evaluations))}": multi(*shipped.evaluations),
         "40 + 20 + 10": multi(40, 20, 10),
         "150 + 75 + 40": multi(150, 75, 40),
         "`classic`, 200": lambda: stylize(photo, [Style(painting)], classic, network).rgb,
@@ -168,7 +168,7 @@ def way(optimizer: Literal["lbfgs", "lbfgs-scipy"], bounds: optimizers.Bounds) -
             optimizer=optimizer,
             evaluations=EVALUATIONS,
             bounds=bounds,
-            guess=Smoother(start.shape),
+            preconditioner=Smoother(start.shape),
         )
         return deprocess(backend.to_numpy(best))
 

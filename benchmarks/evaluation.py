@@ -115,11 +115,20 @@ def optimizer_overhead(
         inside += clock() - started
         return parts.loss, gradient
 
-    guess = Smoother(image.shape)
-    minimize(timed, image, lambda _: True, optimizer="lbfgs", evaluations=3, guess=guess)
+    smoother = Smoother(image.shape)
+    minimize(
+        timed, image, lambda _: True, optimizer="lbfgs", evaluations=3, preconditioner=smoother
+    )
     inside = 0.0
     started = clock()
-    minimize(timed, image, lambda _: True, optimizer="lbfgs", evaluations=evaluations, guess=guess)
+    minimize(
+        timed,
+        image,
+        lambda _: True,
+        optimizer="lbfgs",
+        evaluations=evaluations,
+        preconditioner=smoother,
+    )
     return (clock() - started) / inside - 1
 
 

@@ -157,7 +157,7 @@ def one_evaluation(network: Any, side: int, precision: Any) -> dict[str, float]:
 
     minimize(
         evaluate, photo, on_iterate, optimizer="lbfgs", evaluations=100, noise=NOISE[precision],
-        bounds=BLACK_AND_WHITE, guess=Smoother(photo.shape),
+        bounds=BLACK_AND_WHITE, preconditioner=Smoother(photo.shape),
     )  # fmt: skip
     return {
         "cold": cold,
@@ -190,7 +190,7 @@ def against_peer(weights: str, folder: Path, precision: Any, referee: Any) -> st
         minimize(
             evaluate, ops.convert_to_tensor(photo), on_iterate, optimizer="lbfgs",
             evaluations=evaluations, history=HISTORY["ours"], noise=NOISE[precision],
-            guess=Smoother(photo.shape),
+            preconditioner=Smoother(photo.shape),
         )  # fmt: skip
     losses = {number: referee(image)[0] for number, image in recorder.images.items()}
     for name, loss in (("the peer's loss", goal), ("1 % above it", NEAR * goal)):

@@ -262,7 +262,7 @@ def run_ours(args: argparse.Namespace) -> None:
         evaluations=args.evaluations,
         history=HISTORY["ours"],
         noise=NOISE[args.side],
-        guess=Smoother(photo.shape),
+        preconditioner=Smoother(photo.shape),
     )
     recorder.finish(to_numpy(best))
 

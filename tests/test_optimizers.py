@@ -150,7 +150,7 @@ def textbook(evaluate, x, guess, evaluations, history):
 
 
 @pytest.mark.parametrize("where", ["device", "host"])
-def test_lbfgs_begins_with_the_inverse_hessian_that_is_guessed(where):
+def test_lbfgs_begins_with_the_inverse_hessian_that_is_assumed(where):
     evaluate, minimum = quadratic(condition=100.0)
     rng = np.random.default_rng(5)
     root = rng.normal(size=(40, 40)) / 8
@@ -166,7 +166,7 @@ def test_lbfgs_begins_with_the_inverse_hessian_that_is_guessed(where):
         on_the_host(evaluate) if where == "host" else evaluate,
         start if where == "host" else ops.convert_to_tensor(start),
         lambda it: seen.append(it) or True,
-        optimizer="lbfgs", evaluations=30, history=5, guess=matrix,
+        optimizer="lbfgs", evaluations=30, history=5, preconditioner=matrix,
     )  # fmt: skip
     expected = textbook(
         lambda x: (evaluate(x)[0], np.asarray(evaluate(x)[1], np.float64)),
@@ -178,7 +178,7 @@ def test_lbfgs_begins_with_the_inverse_hessian_that_is_guessed(where):
 
 
 @pytest.mark.parametrize("where", ["device", "host"])
-def test_with_a_good_guess_lbfgs_is_soon_there_within_bounds_too(where):
+def test_with_a_good_preconditioner_lbfgs_is_soon_there_within_bounds_too(where):
     curvature = np.geomspace(0.01, 10, 40).astype(np.float32)
     goal = np.linspace(-90, 90, 40).astype(np.float32)
 
@@ -188,18 +188,79 @@ def test_with_a_good_guess_lbfgs_is_soon_there_within_bounds_too(where):
         value = float(gradient @ miss) / 2
         return value, gradient if where == "host" else ops.convert_to_tensor(gradient)
 
-    def evaluations(guess):
+    def evaluations(preconditioner):
         seen = []
         start = np.zeros(40, np.float32)
         minimize(
             evaluate, start if where == "host" else ops.convert_to_tensor(start),
             lambda it: seen.append(it.best_loss) or True, optimizer="lbfgs", evaluations=60,
-            bounds=(np.full(40, -50, np.float32), np.full(40, 50, np.float32)), guess=guess,
+            bounds=(np.full(40, -50, np.float32), np.full(40, 50, np.float32)),
+            preconditioner=preconditioner,
         )  # fmt: skip
         least = evaluate(np.clip(goal, -50, 50))[0]
         return next(i for i, loss in enumerate(seen) if loss < 1.001 * least)
 
     assert 3 * evaluations(lambda v: v / curvature) < evaluations(lambda v: v)
+
+
+@pytest.mark.parametrize("where", ["device", "host", "host, columns first"])
+@pytest.mark.parametrize("seed", range(4))
+def test_within_bounds_a_preconditioner_that_mixes_values_leads_to_the_least_too(where, seed):
+    rng = np.random.default_rng(seed)
+    turn, _ = np.linalg.qr(rng.normal(size=(36, 36)))
+    hessian = turn @ np.diag(np.geomspace(1, 100, 36)) @ turn.T
+    slope = rng.normal(size=36) * 60
+    root = rng.normal(size=(36, 36)) / 2
+    matrix = (np.eye(36) + root @ root.T).astype(np.float32)
+    shape = (1, 3, 4, 3)
+
+    def value_and_gradient(x):
+        point = np.asarray(x, np.float64).reshape(-1)
+        return point @ hessian @ point / 2 - slope @ point, hessian @ point - slope
+
+    def evaluate(x):
+        value, gradient = value_and_gradient(x)
+        gradient = gradient.astype(np.float32).reshape(shape)
+        if where == "device":
+            return float(value), ops.convert_to_tensor(gradient)
+        return float(value), np.copy(gradient, order="C" if where == "host" else "F")
+
+    def precondition(vector):
+        product = (matrix @ np.asarray(vector).reshape(-1)).reshape(shape)
+        return ops.convert_to_tensor(product) if where == "device" else product
+
+    start = np.zeros(shape, np.float32)
+    one = np.ones(shape, np.float32)
+    best = minimize(
+        evaluate, ops.convert_to_tensor(start) if where == "device" else start, lambda _: True,
+        optimizer="lbfgs", evaluations=60, bounds=(-one, one), preconditioner=precondition,
+    )  # fmt: skip
+    reference = scipy_minimize(
+        value_and_gradient, np.zeros(36), jac=True, bounds=[(-1, 1)] * 36, method="L-BFGS-B"
+    )
+    assert evaluate(best)[0] == pytest.approx(reference.fun, rel=0.01)
+
+
+@pytest.mark.parametrize("where", ["device", "host"])
+def test_where_a_preconditioner_leads_into_a_bound_lbfgs_goes_on_along_the_gradient(where):
+    """The second value, a hair below its bound, promises a fall that the bound then takes away."""
+    matrix = np.array([[1, 0.9], [0.9, 1]], np.float32)
+
+    def placed(array):
+        return array if where == "host" else ops.convert_to_tensor(array)
+
+    def evaluate(x):
+        point = np.asarray(x, np.float64)
+        value = point[0] - 3 * point[1] + 1e-3 * point @ point
+        gradient = np.array([1, -3]) + 2e-3 * point
+        return float(value), placed(gradient.astype(np.float32))
+
+    best = minimize(
+        evaluate, placed(np.array([0, 50 - 1e-4], np.float32)), lambda _: True,
+        optimizer="lbfgs", evaluations=60, bounds=(np.float32(-50), np.float32(50)),
+        preconditioner=lambda vector: placed(matrix @ np.asarray(vector)),
+    )  # fmt: skip
+    assert np.asarray(best) == pytest.approx([-50, 50])
 
 
 @pytest.mark.parametrize("size_of_box", [0.02, 0.3])
@@ -256,8 +317,10 @@ def test_within_bounds_the_first_step_is_long_enough_to_show_in_a_rough_loss(opt
     assert evaluate(best)[0] - best_within < 0.01 * (evaluate(np.zeros(40))[0] - best_within)
 
 
-@pytest.mark.parametrize(("history", "images"), [(2, 8), (5, 14.5)])
-def test_lbfgs_on_the_host_is_content_with_two_images_a_pair_and_five(history, images):
+@pytest.mark.parametrize("where_held", ["nowhere", "nearly everywhere"])
+@pytest.mark.parametrize("history", [2, 5])
+def test_lbfgs_on_the_host_is_content_with_two_images_a_pair_and_five(history, where_held):
+    """All that `minimize` adds to what it was given, and a preconditioner's products with it."""
     curvature = np.random.default_rng(0).uniform(0.1, 3, 10**6).astype(np.float32)
 
     def evaluate(x):
@@ -265,13 +328,16 @@ def test_lbfgs_on_the_host_is_content_with_two_images_a_pair_and_five(history, i
         return float(gradient @ x) / 2, gradient
 
     start = np.full(10**6, 50, np.float32)
+    least = np.full(10**6, -50 if where_held == "nowhere" else 50, np.float32)
+    least[0] = -50
     tracemalloc.start()
     minimize(
-        evaluate, start, lambda _: True, optimizer="lbfgs", evaluations=12, history=history
+        evaluate, start, lambda _: True, optimizer="lbfgs", evaluations=12, history=history,
+        bounds=(least, np.float32(60)), preconditioner=lambda vector: 2 * vector,
     )  # fmt: skip
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < images * start.nbytes
+    assert peak < (2 * history + 4.5) * start.nbytes
 
 
 @pytest.mark.parametrize("where", [lambda x: x, on_the_host])

@@ -24,7 +24,7 @@ def reference(image):
 
 @settings(deadline=None, max_examples=15)
 @given(shape=shapes, seed=st.integers(0, 99))
-def test_it_is_one_and_what_is_coarse_ten_times(shape, seed):
+def test_it_adds_what_is_coarse_to_all_of_an_image(shape, seed):
     image = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
     before = image.copy()
     expected = pytest.approx(reference(image), abs=1e-4)
@@ -49,4 +49,4 @@ def test_what_is_the_same_everywhere_counts_eleven_times_and_grain_once():
     grain = np.indices((64, 48)).sum(axis=0)[None, :, :, None] % 2 * np.float32(2) - np.float32(1)
     grain = np.repeat(grain, 3, axis=3)
     assert smoother(flat) == pytest.approx(11 * flat, rel=1e-4)
-    assert smoother(grain) == pytest.approx(grain, abs=0.1)
+    assert smoother(grain) == pytest.approx(grain, abs=0.06)

@@ -21,11 +21,11 @@ from stylewatch.engine.backend import compiled, inner_products, to_numpy
 Tensor = Any
 
 FIRST_STEP = 10.0
-"""A step along the gradient alone changes no pixel value by more than this (grey levels)."""
+"""A step straight down changes no pixel value by more than this (grey levels)."""
 _ARMIJO = 1e-4  # the share of the promised fall in loss that a step has to keep
 _SHRINK = 0.3
 _SMALLEST_STEP = 1e-3
-_CURVED = 1e-10  # least cosine between a step and the change of the gradient over it
+_CURVED = 1e-10  # the least of s·y / √(s·s y·Py): below it the loss is not curved upwards
 _PART = 1 << 16
 _CACHED = 1 << 19
 """Values of all pairs together that stay near a processor between two uses."""
@@ -46,10 +46,10 @@ Evaluate = Callable[[Tensor], tuple[float, Tensor]]
 Bounds = tuple[Any, Any]
 """The least and the most of each value; shapes that broadcast to the image's."""
 FREE: Bounds = (-np.inf, np.inf)
-Guess = Callable[[Any], Any]
-"""What an inverse Hessian might do to a vector, but for a factor.
+Preconditioner = Callable[[Any], Any]
+"""The product of a vector with what the inverse Hessian might be, but for a factor.
 
-Linear, symmetric, positive definite.
+Linear, symmetric, positive definite. Gives a new vector, or the very one that it was given.
 """
 OnIterate = Callable[[Iterate], bool]
 """Called after every evaluation; returns whether to go on."""
@@ -65,19 +65,19 @@ def minimize(
     history: int = 10,
     noise: float = 0.0,
     bounds: Bounds = FREE,
-    guess: Guess = lambda vector: vector,
+    preconditioner: Preconditioner = lambda vector: vector,
 ) -> Tensor:
     """The best image found from `start` (float32, any shape) within `evaluations` and `bounds`.
 
-    `noise` is the share of a loss by which its rounding may raise it, `guess` what to start from
-    before anything is known of the loss; only `lbfgs` asks for them.
+    `noise` is the share of a loss by which its rounding may raise it, `preconditioner` what is
+    assumed of the inverse Hessian before any step; only `lbfgs` asks for them.
     `start` may be an array on the host: then L-BFGS keeps all its vectors there, in as little
     memory as it can, and `evaluate` gives arrays that may be written to.
     """
     match optimizer:
         case "lbfgs":
             kind = _HostModel if isinstance(start, np.ndarray) else _DeviceModel
-            model = kind(history, bounds, guess)
+            model = kind(history, bounds, preconditioner)
             return _lbfgs(evaluate, _cut(start, bounds), on_iterate, evaluations, noise, model)
         case "lbfgs-scipy":
             return _lbfgs_scipy(evaluate, start, on_iterate, evaluations, history, bounds)
@@ -97,12 +97,13 @@ def _lbfgs(
 
     On the device only scalars come to the host. A step may raise the loss by as much as is noise
     (Hager and Zhang's approximate Wolfe conditions do the same): the gradient is good for longer
-    than the difference of two losses. Ends early where not even a step straight down is good
+    than the difference of two losses. Ends early where not even a step along the gradient is good
     enough: there the precision has no more to give.
 
     Within bounds it is a projected method (Bertsekas, "Projected Newton Methods for Optimization
     Problems with Simple Constraints", 1982): a value at a bound that would leave is held for one
-    step, and every trial is cut to the bounds.
+    step, and every trial is cut to the bounds. What the cut takes from values next to a bound may
+    be all that leads down, unless the direction is the gradient's own: that is the last resort.
     """
     loss, gradient = evaluate(x)
     slope = model.begin(x, gradient)
@@ -116,16 +117,16 @@ def _lbfgs(
         x = model.trial(step)
         trial_loss, gradient = evaluate(x)
         if trial_loss <= loss + noise * abs(loss) + _ARMIJO * step * slope:  # never true of NaN
+            if trial_loss <= best_loss:
+                best_loss, best = trial_loss, x
             slope = model.accept(x, gradient)
             loss, step = trial_loss, 1.0
-            if loss <= best_loss:
-                best_loss, best = loss, x
         else:
             step *= _SHRINK
         stuck = False
         if step < _SMALLEST_STEP or not slope < 0:  # a stale model: start a new one here
-            stuck = model.straight
-            slope = model.straight_down()
+            stuck = model.plain
+            slope = model.straight_down(plain=model.straight)
             step = 1.0
         go_on = on_iterate(Iterate(trial_loss, best_loss, best)) and not stuck
     return best
@@ -142,17 +143,17 @@ class _Products:
     length: float
     """s·s of the newest s."""
     steepness: float
-    """That gradient with what is guessed to lead straight down from it."""
+    """That gradient with P times itself."""
 
 
 class _Model(ABC):
     """Where L-BFGS is, what its last steps have shown of the curvature, and where to go on.
 
-    A pair is a step s, and z = P y: y is by how much the gradient changed over it, and P what is
-    guessed of the inverse Hessian. A direction is a sum of the pairs and P times the gradient, and
-    what multiplies each follows from inner products alone (Byrd, Nocedal and Schnabel,
-    "Representations of Quasi-Newton Matrices", 1994, theorem 2.2, its H₀ = γP): all vectors are
-    read twice, for the products and for the sum.
+    A pair is a step s, and z = P y: y is by how much the gradient changed over it, and P is the
+    preconditioner. A direction is a sum of the pairs and P times the gradient, and what multiplies
+    each follows from inner products alone (Byrd, Nocedal and Schnabel, "Representations of
+    Quasi-Newton Matrices", 1994, theorem 2.2, with H₀ = γP): all vectors are read twice, for the
+    products and for the sum.
     """
 
     _sy: np.ndarray
@@ -160,12 +161,14 @@ class _Model(ABC):
     _yz: np.ndarray
     """Of the pairs, oldest first: y·z."""
     straight: bool
-    """Whether the direction is straight down, as far as P knows."""
+    """Whether no pair has a share in the direction: it is −P times the gradient, or `plain`."""
+    plain: bool
+    """Whether P has none either."""
 
-    def __init__(self, history: int, bounds: Bounds, guess: Guess) -> None:
+    def __init__(self, history: int, bounds: Bounds, preconditioner: Preconditioner) -> None:
         self._history = history
         self._bounds = bounds
-        self._guess = guess
+        self._preconditioner = preconditioner
         self._forget()
 
     @abstractmethod
@@ -176,9 +179,10 @@ class _Model(ABC):
     def trial(self, step: float) -> Tensor:
         """Where `step` along the direction leads, within the bounds."""
 
-    def straight_down(self) -> float:
+    def straight_down(self, *, plain: bool) -> float:
         """Forget the pairs, and face straight down; the loss's slope that way."""
         self._forget()
+        self.plain = plain
         return self._face_down()
 
     def accept(self, x: Tensor, gradient: Tensor) -> float:
@@ -193,9 +197,9 @@ class _Model(ABC):
         else:
             known = slice(-1)
         if not self._sy.size:
-            self._turn(np.zeros(0), np.zeros(0), -1.0)
-            return self.straight_down()
-        self.straight = False
+            self._turn(np.zeros(0), np.zeros(0), -1.0)  # as after any step, but for its length
+            return self.straight_down(plain=self.plain)
+        self.straight = self.plain = False
         with_s, with_z = products.of_gradient[:, known]
         by_s, by_z, by_gradient = self._shares(with_s, with_z)
         self._turn(by_s, by_z, by_gradient)
@@ -247,17 +251,17 @@ class _DeviceModel(_Model):
     _x: Tensor
     _gradient: Tensor
     _held: Tensor
-    _downhill: Tensor
+    _preconditioned: Tensor
     _direction: Tensor
     _newest: tuple[Tensor, Tensor]
 
-    def __init__(self, history: int, bounds: Bounds, guess: Guess) -> None:
+    def __init__(self, history: int, bounds: Bounds, preconditioner: Preconditioner) -> None:
         least, most = (ops.convert_to_tensor(each, dtype="float32") for each in bounds)
-        super().__init__(history, (least, most), guess)
+        super().__init__(history, (least, most), preconditioner)
 
     def begin(self, x: Tensor, gradient: Tensor) -> float:
         self._x, self._gradient = x, gradient
-        return self.straight_down()
+        return self.straight_down(plain=False)
 
     def trial(self, step: float) -> Tensor:
         return _move(self._x, step, self._direction, self._bounds)
@@ -268,15 +272,15 @@ class _DeviceModel(_Model):
 
     def _face_down(self) -> float:
         free, held = _free(self._x, self._gradient, self._bounds)
-        self._direction, slope = _downhill(self._guess(free), free, held)
+        uphill = free if self.plain else self._preconditioner(free)
+        self._direction, slope = _downhill(uphill, free, held)
         return float(slope)
 
     def _step(self, x: Tensor, gradient: Tensor) -> _Products:
         others = self._filled(self._history - 1)
-        s, y = x - self._x, gradient - self._gradient
-        free, self._held = _free(x, gradient, self._bounds)
-        z, self._downhill = self._guess(y), self._guess(free)
-        inner = _products(s, y, z, free, self._downhill, *others)
+        s, y, free, self._held = _changed(self._x, x, self._gradient, gradient, self._bounds)
+        z, self._preconditioned = self._preconditioner(y), self._preconditioner(free)
+        inner = _products(s, y, z, free, self._preconditioned, *others)
         self._newest = s, z
         self._x, self._gradient = x, gradient
         table = to_numpy(inner).astype(np.float64)
@@ -293,7 +297,7 @@ class _DeviceModel(_Model):
     def _turn(self, by_s: np.ndarray, by_z: np.ndarray, by_gradient: float) -> None:
         shares = np.pad([by_s, by_z], ((0, 0), (0, self._history - len(by_s))))
         self._direction = _sum(
-            self._downhill,
+            self._preconditioned,
             self._held,
             np.float32(by_gradient),
             np.float32(shares),
@@ -322,7 +326,6 @@ def _move(x: Tensor, step: Tensor, direction: Tensor, bounds: Bounds) -> Tensor:
     return _cut(x + step * direction, bounds)
 
 
-@compiled
 def _free(x: Tensor, gradient: Tensor, bounds: Bounds) -> tuple[Tensor, Tensor]:
     """The gradient less the values that are held, and which these are."""
     held = _held(x, gradient, bounds)
@@ -330,10 +333,18 @@ def _free(x: Tensor, gradient: Tensor, bounds: Bounds) -> tuple[Tensor, Tensor]:
 
 
 @compiled
-def _downhill(guess: Tensor, gradient: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
-    """Against the guess, no value by more than `FIRST_STEP`; and the slope along it."""
-    guess = ops.where(held, 0.0, guess)
-    direction = -guess * (FIRST_STEP / ops.maximum(ops.max(ops.abs(guess)), 1e-30))
+def _changed(
+    x: Tensor, new_x: Tensor, gradient: Tensor, new_gradient: Tensor, bounds: Bounds
+) -> tuple[Tensor, ...]:
+    """The step, the gradient's change, and what of the new gradient is free."""
+    return new_x - x, new_gradient - gradient, *_free(new_x, new_gradient, bounds)
+
+
+@compiled
+def _downhill(uphill: Tensor, gradient: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
+    """Away from `uphill`, no value by more than `FIRST_STEP`; and the slope that way."""
+    uphill = ops.where(held, 0.0, uphill)
+    direction = -uphill * (FIRST_STEP / ops.maximum(ops.max(ops.abs(uphill)), 1e-30))
     return direction, ops.sum(direction * gradient)
 
 
@@ -343,30 +354,30 @@ def _products(
     y: Tensor,
     z: Tensor,
     gradient: Tensor,
-    downhill: Tensor,
+    preconditioned: Tensor,
     steps: tuple[Tensor, ...],
     changes: tuple[Tensor, ...],
 ) -> Tensor:
     """What y and the gradient of the values not held make with each s and each z, the newest last.
 
-    In the last two columns stand s·s, and the gradient with what leads downhill from it.
+    In the last two columns stand s·s, and the gradient with P times itself.
     """
     products = inner_products((y, gradient), (*steps, s, *changes, z))
-    own = inner_products((s, gradient), (s, downhill))
+    own = inner_products((s, gradient), (s, preconditioned))
     return ops.concatenate([products, own], 1)
 
 
 @compiled
 def _sum(
-    downhill: Tensor,
+    preconditioned: Tensor,
     held: Tensor,
     by_gradient: Tensor,
     shares: Tensor,
     steps: tuple[Tensor, ...],
     changes: tuple[Tensor, ...],
 ) -> Tensor:
-    """Downhill, the steps and the changes, each times its share, of the values not held."""
-    total = by_gradient * downhill
+    """P times the gradient, all s and all z, each times its share, of the values not held."""
+    total = by_gradient * preconditioned
     for kind, vectors in enumerate((steps, changes)):
         for number, vector in enumerate(vectors):
             total = total + shares[kind, number] * vector
@@ -376,16 +387,16 @@ def _sum(
 class _HostModel(_Model):
     """The same in arrays, which is faster on a CPU, and in as little memory as it can.
 
-    That is 2·history images, x, and what holds a value back; three more during a step. Pairs are
-    rows of two matrices, so that a product with all of them is one call. The row that the next pair
-    will take holds the direction and the gradient meanwhile.
+    That is 2·history images, x, the best where that is another, and what holds a value back; three
+    more during a step, and what P needs. Pairs are rows of two matrices, all s and all z, so that a
+    product with all of them is one call. The row that the next pair will take holds the direction
+    and the gradient meanwhile.
     """
 
     _x: np.ndarray
     _gradient: np.ndarray
     _held: np.ndarray
-    _of_held: np.ndarray
-    _downhill: np.ndarray
+    _preconditioned: np.ndarray
 
     def begin(self, x: np.ndarray, gradient: np.ndarray) -> float:
         self._x = x
@@ -393,7 +404,7 @@ class _HostModel(_Model):
         self._next = 0
         self._filled = 1
         self._changes[0] = gradient.reshape(-1)
-        return self.straight_down()
+        return self.straight_down(plain=False)
 
     def trial(self, step: float) -> np.ndarray:
         trial: np.ndarray = self._steps[self._next].reshape(self._x.shape) * np.float32(step)
@@ -409,7 +420,8 @@ class _HostModel(_Model):
             rows[self._next].reshape(self._x.shape) for rows in (self._steps, self._changes)
         )
         held = _held(self._x, gradient, self._bounds)
-        direction[...] = self._guess(np.where(held, np.float32(0.0), gradient))
+        free = np.where(held, np.float32(0.0), gradient)
+        direction[...] = free if self.plain else self._preconditioner(free)
         direction[held] = 0.0
         direction *= -FIRST_STEP / max(float(direction.max()), -float(direction.min()), 1e-30)
         return self._dot(direction.reshape(-1), gradient.reshape(-1))
@@ -418,20 +430,22 @@ class _HostModel(_Model):
         s, y = self._steps[self._next], self._changes[self._next]
         np.subtract(x.reshape(-1), self._x.reshape(-1), out=s)
         np.subtract(gradient.reshape(-1), y, out=y)
-        z = self._guess(y.reshape(x.shape)).reshape(-1)
         self._x, self._gradient = x, gradient.reshape(-1)
-        self._held = _held(x, gradient, self._bounds).reshape(-1)
-        self._of_held = self._gradient[self._held]
-        self._gradient[self._held] = 0.0  # until they are put back
-        self._downhill = self._guess(gradient).reshape(-1)
+        held = _held(x, gradient, self._bounds)
+        free = np.where(held, np.float32(0.0), gradient)
+        self._held = held.reshape(-1)
+        self._preconditioned = self._preconditioner(free).reshape(-1)
+        del free  # and again in parts: there is no room for it and for z
+        z = self._preconditioner(y.reshape(x.shape)).reshape(-1)
         table, own = np.zeros((2, 2, self._filled)), np.zeros(2)
         for part in self._parts():
-            change, free = y[part].copy(), self._gradient[part]
+            free = np.where(self._held[part], np.float32(0.0), self._gradient[part])
+            change = y[part].copy()
             y[part] = z[part]
             for number, rows in enumerate((self._steps, self._changes)):
                 pairs = rows[: self._filled, part]  # near for the second product
                 table[:, number] += [pairs @ change, pairs @ free]
-            own += np.dot(s[part], s[part]), np.dot(free, self._downhill[part])
+            own += np.dot(s[part], s[part]), np.dot(free, self._preconditioned[part])
         known = [*self._rows, self._next]
         return _Products(*table[:, :, known], *own.tolist())
 
@@ -446,16 +460,15 @@ class _HostModel(_Model):
         shares[:, self._rows] = by_s, by_z
         if self._next in self._rows:
             self._next = (self._next + 1) % self._history
-        self._gradient[self._held] = self._of_held
         for part in self._parts():
-            direction = np.float32(by_gradient) * self._downhill[part]
+            direction = np.float32(by_gradient) * self._preconditioned[part]
             for share, rows in zip(shares, (self._steps, self._changes), strict=True):
                 direction += share @ rows[: len(share), part]
             direction[self._held[part]] = 0.0
             self._steps[self._next, part] = direction
             self._changes[self._next, part] = self._gradient[part]
         self._filled = max(self._filled, self._next + 1)
-        del self._gradient, self._of_held, self._downhill, self._held  # until the next step
+        del self._gradient, self._preconditioned, self._held  # until the next step
 
     def _parts(self) -> Iterator[slice]:
         """Of all vectors: what the nearer caches hold, and few enough terms for float32."""

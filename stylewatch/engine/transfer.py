@@ -189,7 +189,7 @@ def _paint_scale(
         history=history,
         noise=NOISE[choose_precision(settings.precision)],
         bounds=BLACK_AND_WHITE if settings.objective == "balanced" else FREE,
-        guess=Smoother(image.shape),
+        preconditioner=Smoother(image.shape),
     )
     return frame.remove(deprocess(backend.to_numpy(best)))
 
