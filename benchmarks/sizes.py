@@ -68,7 +68,7 @@ def main() -> None:
         started = time.monotonic()
         painting = stylize(content, styles, settings, network)
         print(
-            f"{side} px: {time.monotonic() - started:.0f} s, loss {painting.parts.loss:.4f} "
+            f"{side} px: {time.monotonic() - started:.1f} s, loss {painting.parts.loss:.4f} "
             f"(content {painting.parts.content:.4f}, style {painting.parts.style:.4f})",
             flush=True,
         )
