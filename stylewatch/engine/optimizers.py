@@ -77,8 +77,9 @@ def minimize(
     match optimizer:
         case "lbfgs":
             kind = _HostModel if isinstance(start, np.ndarray) else _DeviceModel
-            model = kind(history, bounds, preconditioner)
-            return _lbfgs(evaluate, _cut(start, bounds), on_iterate, evaluations, noise, model)
+            model = kind(_cut(start, bounds), history, bounds, preconditioner)
+            del start  # of a huge picture there is none to spare
+            return _lbfgs(evaluate, model, on_iterate, evaluations, noise)
         case "lbfgs-scipy":
             return _lbfgs_scipy(evaluate, start, on_iterate, evaluations, history, bounds)
         case "adam":
@@ -87,11 +88,10 @@ def minimize(
 
 def _lbfgs(
     evaluate: Evaluate,
-    x: Tensor,
+    model: "_Model",
     on_iterate: OnIterate,
     evaluations: int,
     noise: float,
-    model: "_Model",
 ) -> Tensor:
     """Limited-memory BFGS (Nocedal and Wright, algorithm 7.5) with step 1 and backtracking.
 
@@ -105,15 +105,16 @@ def _lbfgs(
     step, and every trial is cut to the bounds. What the cut takes from values next to a bound may
     be all that leads down, unless the direction is the gradient's own: that is the last resort.
     """
+    x = model.x
     loss, gradient = evaluate(x)
-    slope = model.begin(x, gradient)
+    slope = model.begin(gradient)
     step = 1.0
     best_loss, best = loss, x
     go_on = on_iterate(Iterate(loss, loss, x))
     for _ in range(evaluations - 1):
         if not go_on:
             break
-        del x, gradient  # of a huge picture there are none to spare
+        del x, gradient  # before there are others
         x = model.trial(step)
         trial_loss, gradient = evaluate(x)
         if trial_loss <= loss + noise * abs(loss) + _ARMIJO * step * slope:  # never true of NaN
@@ -156,6 +157,8 @@ class _Model(ABC):
     products and for the sum.
     """
 
+    x: Tensor
+    """Where it is, within the bounds."""
     _sy: np.ndarray
     """Of the pairs, oldest first: s·y, right where y is the newer or the same."""
     _yz: np.ndarray
@@ -165,15 +168,18 @@ class _Model(ABC):
     plain: bool
     """Whether P has none either."""
 
-    def __init__(self, history: int, bounds: Bounds, preconditioner: Preconditioner) -> None:
+    def __init__(
+        self, x: Tensor, history: int, bounds: Bounds, preconditioner: Preconditioner
+    ) -> None:
+        self.x = x
         self._history = history
         self._bounds = bounds
         self._preconditioner = preconditioner
         self._forget()
 
     @abstractmethod
-    def begin(self, x: Tensor, gradient: Tensor) -> float:
-        """Be at x, and face straight down; the loss's slope that way."""
+    def begin(self, gradient: Tensor) -> float:
+        """Face straight down from x; the loss's slope that way."""
 
     @abstractmethod
     def trial(self, step: float) -> Tensor:
@@ -248,41 +254,42 @@ class _DeviceModel(_Model):
     Memory: 2·history images, for a moment as many again, and some that come and go.
     """
 
-    _x: Tensor
     _gradient: Tensor
     _held: Tensor
     _preconditioned: Tensor
     _direction: Tensor
     _newest: tuple[Tensor, Tensor]
 
-    def __init__(self, history: int, bounds: Bounds, preconditioner: Preconditioner) -> None:
+    def __init__(
+        self, x: Tensor, history: int, bounds: Bounds, preconditioner: Preconditioner
+    ) -> None:
         least, most = (ops.convert_to_tensor(each, dtype="float32") for each in bounds)
-        super().__init__(history, (least, most), preconditioner)
+        super().__init__(x, history, (least, most), preconditioner)
 
-    def begin(self, x: Tensor, gradient: Tensor) -> float:
-        self._x, self._gradient = x, gradient
+    def begin(self, gradient: Tensor) -> float:
+        self._gradient = gradient
         return self.straight_down(plain=False)
 
     def trial(self, step: float) -> Tensor:
-        return _move(self._x, step, self._direction, self._bounds)
+        return _move(self.x, step, self._direction, self._bounds)
 
     def _forget(self) -> None:
         super()._forget()
         self._pairs: deque[tuple[Tensor, Tensor]] = deque()
 
     def _face_down(self) -> float:
-        free, held = _free(self._x, self._gradient, self._bounds)
+        free, held = _free(self.x, self._gradient, self._bounds)
         uphill = free if self.plain else self._preconditioner(free)
         self._direction, slope = _downhill(uphill, free, held)
         return float(slope)
 
     def _step(self, x: Tensor, gradient: Tensor) -> _Products:
         others = self._filled(self._history - 1)
-        s, y, free, self._held = _changed(self._x, x, self._gradient, gradient, self._bounds)
+        s, y, free, self._held = _changed(self.x, x, self._gradient, gradient, self._bounds)
         z, self._preconditioned = self._preconditioner(y), self._preconditioner(free)
         inner = _products(s, y, z, free, self._preconditioned, *others)
         self._newest = s, z
-        self._x, self._gradient = x, gradient
+        self.x, self._gradient = x, gradient
         table = to_numpy(inner).astype(np.float64)
         known = [*range(len(self._pairs)), -1]
         of_y, of_gradient = table[:, :-2].reshape(2, 2, -1)[:, :, known]
@@ -306,7 +313,7 @@ class _DeviceModel(_Model):
 
     def _filled(self, count: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """All s and all z, and x where there are none yet, so that one graph serves all."""
-        pairs = (*self._pairs, *((self._x, self._x),) * (count - len(self._pairs)))
+        pairs = (*self._pairs, *((self.x, self.x),) * (count - len(self._pairs)))
         return tuple(s for s, _ in pairs), tuple(z for _, z in pairs)
 
 
@@ -393,22 +400,21 @@ class _HostModel(_Model):
     and the gradient meanwhile.
     """
 
-    _x: np.ndarray
     _gradient: np.ndarray
     _held: np.ndarray
     _preconditioned: np.ndarray
 
-    def begin(self, x: np.ndarray, gradient: np.ndarray) -> float:
-        self._x = x
-        self._steps, self._changes = (np.empty((self._history, x.size), np.float32) for _ in "sy")
+    def begin(self, gradient: np.ndarray) -> float:
+        size = gradient.size
+        self._steps, self._changes = (np.empty((self._history, size), np.float32) for _ in "sy")
         self._next = 0
         self._filled = 1
         self._changes[0] = gradient.reshape(-1)
         return self.straight_down(plain=False)
 
     def trial(self, step: float) -> np.ndarray:
-        trial: np.ndarray = self._steps[self._next].reshape(self._x.shape) * np.float32(step)
-        trial += self._x
+        trial: np.ndarray = self._steps[self._next].reshape(self.x.shape) * np.float32(step)
+        trial += self.x
         return np.clip(trial, *self._bounds, out=trial)
 
     def _forget(self) -> None:
@@ -417,9 +423,9 @@ class _HostModel(_Model):
 
     def _face_down(self) -> float:
         direction, gradient = (
-            rows[self._next].reshape(self._x.shape) for rows in (self._steps, self._changes)
+            rows[self._next].reshape(self.x.shape) for rows in (self._steps, self._changes)
         )
-        held = _held(self._x, gradient, self._bounds)
+        held = _held(self.x, gradient, self._bounds)
         free = np.where(held, np.float32(0.0), gradient)
         direction[...] = free if self.plain else self._preconditioner(free)
         direction[held] = 0.0
@@ -428,9 +434,9 @@ class _HostModel(_Model):
 
     def _step(self, x: np.ndarray, gradient: np.ndarray) -> _Products:
         s, y = self._steps[self._next], self._changes[self._next]
-        np.subtract(x.reshape(-1), self._x.reshape(-1), out=s)
+        np.subtract(x.reshape(-1), self.x.reshape(-1), out=s)
         np.subtract(gradient.reshape(-1), y, out=y)
-        self._x, self._gradient = x, gradient.reshape(-1)
+        self.x, self._gradient = x, gradient.reshape(-1)
         held = _held(x, gradient, self._bounds)
         free = np.where(held, np.float32(0.0), gradient)
         self._held = held.reshape(-1)
@@ -473,7 +479,7 @@ class _HostModel(_Model):
     def _parts(self) -> Iterator[slice]:
         """Of all vectors: what the nearer caches hold, and few enough terms for float32."""
         length = min(_PART, _CACHED // self._history)
-        return (slice(i, i + length) for i in range(0, self._x.size, length))
+        return (slice(i, i + length) for i in range(0, self.x.size, length))
 
     def _dot(self, a: np.ndarray, b: np.ndarray) -> float:
         return sum(float(np.dot(a[part], b[part])) for part in self._parts())

@@ -169,7 +169,8 @@ def _paint_scale(
     if progress.spent:
         return frame.remove(start)
     targets = objective.targets(objective.place(preprocess(frame.add(small))), regions, settings)
-    image = objective.place(preprocess(start))
+    images = [objective.place(preprocess(start))]  # who minimises takes it, and can let it go
+    shape = images[0].shape
     del small, start, before, regions  # of a huge photo the optimiser needs their memory
 
     def evaluate(image: Tensor) -> tuple[float, Tensor]:
@@ -182,14 +183,14 @@ def _paint_scale(
 
     best = minimize(
         evaluate,
-        image,
+        images.pop(),
         on_iterate,
         optimizer=settings.optimizer,
         evaluations=scale.evaluations - progress.evaluation,
         history=history,
         noise=NOISE[choose_precision(settings.precision)],
         bounds=BLACK_AND_WHITE if settings.objective == "balanced" else FREE,
-        preconditioner=Smoother(image.shape),
+        preconditioner=Smoother(shape),
     )
     return frame.remove(deprocess(backend.to_numpy(best)))
 
