@@ -119,12 +119,12 @@ def test_lbfgs_on_the_host_goes_the_way_that_it_goes_on_the_device():
     assert evaluate(best)[0] == pytest.approx(seen[-1].best_loss, rel=1e-4)
 
 
-def textbook(evaluate, x, guess, evaluations, history):
+def textbook(evaluate, x, matrix, evaluations, history):
     """The losses of L-BFGS by two loops (Nocedal and Wright, algorithm 7.4), in float64."""
     losses, pairs = [], []
     loss, gradient = evaluate(x)
     losses.append(loss)
-    direction = -(guess @ gradient)
+    direction = -(matrix @ gradient)
     direction *= 10 / np.abs(direction).max()
     while len(losses) < evaluations:
         step = 1.0
@@ -142,7 +142,7 @@ def textbook(evaluate, x, guess, evaluations, history):
             shares.append((s @ q) / (s @ y))
             q -= shares[-1] * y
         s, y = pairs[-1]
-        r = (s @ y) / (y @ guess @ y) * (guess @ q)
+        r = (s @ y) / (y @ matrix @ y) * (matrix @ q)
         for (s, y), share in zip(pairs, reversed(shares), strict=True):
             r += (share - (y @ r) / (s @ y)) * s
         direction = -r
@@ -154,10 +154,10 @@ def test_lbfgs_begins_with_the_inverse_hessian_that_is_assumed(where):
     evaluate, minimum = quadratic(condition=100.0)
     rng = np.random.default_rng(5)
     root = rng.normal(size=(40, 40)) / 8
-    guess = np.eye(40) + root @ root.T
+    matrix = np.eye(40) + root @ root.T
 
-    def matrix(vector):
-        product = (guess @ np.asarray(vector, np.float64)).astype(np.float32)
+    def precondition(vector):
+        product = (matrix @ np.asarray(vector, np.float64)).astype(np.float32)
         return product if where == "host" else ops.convert_to_tensor(product)
 
     seen = []
@@ -166,11 +166,11 @@ def test_lbfgs_begins_with_the_inverse_hessian_that_is_assumed(where):
         on_the_host(evaluate) if where == "host" else evaluate,
         start if where == "host" else ops.convert_to_tensor(start),
         lambda it: seen.append(it) or True,
-        optimizer="lbfgs", evaluations=30, history=5, preconditioner=matrix,
+        optimizer="lbfgs", evaluations=30, history=5, preconditioner=precondition,
     )  # fmt: skip
     expected = textbook(
         lambda x: (evaluate(x)[0], np.asarray(evaluate(x)[1], np.float64)),
-        np.zeros(40), guess, 30, 5,
+        np.zeros(40), matrix, 30, 5,
     )  # fmt: skip
     assert [it.loss - minimum for it in seen[:20]] == pytest.approx(
         [loss - minimum for loss in expected[:20]], rel=0.02

@@ -2,7 +2,7 @@
 
 The loss answers to fine detail ten to fifty times as strongly as to light and dark over many
 pixels, so straight down leads to grain first and to large forms last. L-BFGS reaches the same loss
-with a tenth to a third fewer evaluations where what is coarse in a gradient counts for more: a
+with a tenth to two fifths fewer evaluations where what is coarse in a gradient counts for more: a
 Sobolev gradient (Neuberger, "Sobolev Gradients and Differential Equations", 1997).
 """
 
