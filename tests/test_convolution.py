@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 from stylewatch.engine import backend, convolution
-from stylewatch.engine.convolution import POINTS, WORTHWHILE, transforms, winograd
+from stylewatch.engine.convolution import POINTS, WORTHWHILE, both_ways, transforms, winograd
 
 
 def random(seed, *shape):
@@ -54,6 +54,17 @@ def test_it_is_the_plain_convolution_at_every_size(height, width, channels, filt
     kernel = random(0, 3, 3, channels, filters)
     x, slope = random(1, 1, height, width, channels), random(2, 1, height, width, filters)
     ours = value_and_gradient(winograd(kernel, "float32", POINTS[points]), x, slope)
+    theirs = value_and_gradient(plain(kernel), x, slope)
+    for mine, expected in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine, expected, rtol=1e-4, atol=1e-4)
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5), st.sampled_from([1, 3, 5]))
+@settings(max_examples=25, deadline=None)
+def test_both_ways_it_is_the_plain_convolution(height, width, channels, side):
+    kernel = random(0, side, side, channels, 4)
+    x, slope = random(1, 1, height, width, channels), random(2, 1, height, width, 4)
+    ours = value_and_gradient(both_ways(kernel, "float32"), x, slope)
     theirs = value_and_gradient(plain(kernel), x, slope)
     for mine, expected in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(mine, expected, rtol=1e-4, atol=1e-4)

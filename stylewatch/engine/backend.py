@@ -5,6 +5,7 @@ present. Everything else in the core is written in `keras.ops`. Knows nothing of
 """
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -234,6 +235,17 @@ def waits_for_products(precision: Precision) -> bool:
     if keras.backend.backend() != "tensorflow" or _gpu_name("tensorflow"):
         return False
     return precision == "float32" or "amx_bf16" not in _cpu_flags()
+
+
+def arranges_kernels_once() -> bool:
+    """Whether a convolution's kernel is put into the processor's own order at its first use only.
+
+    oneDNN does so where TensorFlow is told that no kernel ever changes, which is for the process
+    to say (`jobs.child.set_environment`). With a small picture the deep kernels are as much to
+    arrange as the picture is to convolve.
+    """
+    told = os.environ.get("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS") == "1"
+    return told and keras.backend.backend() == "tensorflow" and not _gpu_name("tensorflow")
 
 
 def free_memory() -> int:

@@ -39,8 +39,30 @@ def convolution(kernel: np.ndarray, precision: Precision) -> Convolve:
     wide = math.prod(kernel.shape[2:]) / sum(kernel.shape[2:]) >= WORTHWHILE[precision]
     if kernel.shape[:2] == (3, 3) and wide and backend.waits_for_products(precision):
         return winograd(kernel, precision, POINTS[precision])
+    if backend.arranges_kernels_once():
+        return both_ways(kernel, precision)
     weights = ops.convert_to_tensor(kernel, dtype=precision)
     return lambda x: ops.conv(x, weights, padding="same")
+
+
+def both_ways(kernel: np.ndarray, precision: Precision) -> Convolve:
+    """The same, with its gradient as a convolution too: that with the reversed kernel.
+
+    A library that arranges each convolution's kernel once would arrange it for the gradient's own
+    operation at every use.
+    """
+    there = ops.convert_to_tensor(kernel, dtype=precision)
+    back = ops.convert_to_tensor(kernel[::-1, ::-1].swapaxes(2, 3), dtype=precision)
+
+    @ops.custom_gradient  # type: ignore[untyped-decorator]
+    def convolve(x: Tensor) -> tuple[Tensor, Callable[..., Tensor]]:
+        def gradient(*arguments: Tensor, upstream: Tensor = None) -> Tensor:
+            slope = arguments[0] if upstream is None else upstream
+            return ops.conv(slope, back, padding="same")
+
+        return ops.conv(x, there, padding="same"), gradient
+
+    return convolve  # type: ignore[no-any-return]
 
 
 def outputs_at_once(precision: Precision) -> int:

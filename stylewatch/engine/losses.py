@@ -12,7 +12,8 @@ from keras import ops
 
 Tensor = Any
 
-_STRIPS = 16
+_STRIPS_OF_CHANNELS = 1024
+"""Strips of the picture times channels: a Gram matrix for each strip takes memory, and so time."""
 
 
 def gram_matrix(features: Tensor) -> Tensor:
@@ -40,8 +41,9 @@ def gram_matrix(features: Tensor) -> Tensor:
 
         if features.dtype == "float32":
             return ops.matmul(ops.transpose(flat), flat) / area, gradient
-        strips = ops.pad(flat, ((0, -positions % _STRIPS), (0, 0)))
-        strips = ops.reshape(strips, (_STRIPS, -1, channels))
+        count = max(1, _STRIPS_OF_CHANNELS // channels)
+        strips = ops.pad(flat, ((0, -positions % count), (0, 0)))
+        strips = ops.reshape(strips, (count, -1, channels))
         products = ops.matmul(ops.transpose(strips, (0, 2, 1)), strips)
         return ops.sum(ops.cast(products, "float32"), axis=0) / area, gradient
 

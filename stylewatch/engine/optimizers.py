@@ -404,6 +404,12 @@ class _HostModel(_Model):
     _held: np.ndarray
     _preconditioned: np.ndarray
 
+    def __init__(
+        self, x: np.ndarray, history: int, bounds: Bounds, preconditioner: Preconditioner
+    ) -> None:
+        least, most = (_in_rows(each, x.shape) for each in bounds)
+        super().__init__(x, history, (least, most), preconditioner)
+
     def begin(self, gradient: np.ndarray) -> float:
         size = gradient.size
         self._steps, self._changes = (np.empty((self._history, size), np.float32) for _ in "sy")
@@ -426,7 +432,7 @@ class _HostModel(_Model):
             rows[self._next].reshape(self.x.shape) for rows in (self._steps, self._changes)
         )
         held = _held(self.x, gradient, self._bounds)
-        free = np.where(held, np.float32(0.0), gradient)
+        free = gradient * ~held
         direction[...] = free if self.plain else self._preconditioner(free)
         direction[held] = 0.0
         direction *= -FIRST_STEP / max(float(direction.max()), -float(direction.min()), 1e-30)
@@ -438,14 +444,14 @@ class _HostModel(_Model):
         np.subtract(gradient.reshape(-1), y, out=y)
         self.x, self._gradient = x, gradient.reshape(-1)
         held = _held(x, gradient, self._bounds)
-        free = np.where(held, np.float32(0.0), gradient)
+        free = gradient * ~held
         self._held = held.reshape(-1)
         self._preconditioned = self._preconditioner(free).reshape(-1)
         del free  # and again in parts: there is no room for it and for z
         z = self._preconditioner(y.reshape(x.shape)).reshape(-1)
         table, own = np.zeros((2, 2, self._filled)), np.zeros(2)
         for part in self._parts():
-            free = np.where(self._held[part], np.float32(0.0), self._gradient[part])
+            free = self._gradient[part] * ~self._held[part]
             change = y[part].copy()
             y[part] = z[part]
             for number, rows in enumerate((self._steps, self._changes)):
@@ -483,6 +489,13 @@ class _HostModel(_Model):
 
     def _dot(self, a: np.ndarray, b: np.ndarray) -> float:
         return sum(float(np.dot(a[part], b[part])) for part in self._parts())
+
+
+def _in_rows(bound: np.ndarray | float, shape: tuple[int, ...]) -> np.ndarray:
+    """One number, or one for each value of a row: NumPy is slow to repeat three along it."""
+    if np.ndim(bound):
+        bound = np.broadcast_to(bound, np.broadcast_shapes(np.shape(bound), shape[-2:]))
+    return np.asarray(bound, np.float32, order="C")
 
 
 class _Enough(Exception):  # noqa: N818  (how SciPy is left early)

@@ -53,7 +53,8 @@ def set_environment(engine: EngineSettings) -> None:
     """What libraries read when they are imported: how many threads, how much chatter.
 
     On x86 also that oneDNN multiplies: by itself TensorFlow takes it only where the processor has
-    AVX-512's or AMX's small numbers, but with plain AVX2 it halves the time of a painting too.
+    AVX-512's or AMX's small numbers, but with plain AVX2 it halves the time of a painting too. Here
+    no kernel changes while a network lives, so oneDNN may arrange each of them once.
     TensorFlow and NumPy compute in turn, and neither's threads should keep the other waiting:
     operations come one after the other, and OpenBLAS sleeps after 2²⁰ ticks without work.
     """
@@ -62,6 +63,7 @@ def set_environment(engine: EngineSettings) -> None:
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
     if platform.machine() in {"x86_64", "AMD64"}:
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+        os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
     if engine.threads:
         os.environ.update(dict.fromkeys(THREADS, str(engine.threads)))
 
