@@ -41,7 +41,7 @@ def measure(weights: str, megapixels: float, precision: Any, budget: int) -> Non
     photo = ops.convert_to_tensor(rng.random((1, side, side, 3), dtype=np.float32) * 240 - 120)
     style = photo[:, :256, :256]
     memory = budget * 10**6 or sys.maxsize
-    objective = transfer._objective_for(scale, settings, network, memory)  # noqa: SLF001
+    objective = transfer._objective_for(scale, [], settings, network, memory)  # noqa: SLF001
     before = peak_bytes()
     targets = objective.targets(photo, [Region([(style, 1.0)], None)], settings)
     for _ in range(2):

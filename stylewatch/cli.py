@@ -4,6 +4,7 @@ The commands import what they need when they run, so that `--help` comes at once
 loads the network's libraries.
 """
 
+import io
 import os
 import sys
 import traceback
@@ -59,7 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_streams() -> None:
-    """Streams that were closed (`2>&-`) lead nowhere: no file of ours takes their place."""
+    """Streams that were closed (`2>&-`) lead nowhere: no file of ours takes their place.
+
+    What a locale has no sign for is written as its number, on stdout as on stderr.
+    """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             nowhere = os.open(os.devnull, os.O_RDWR)
@@ -67,6 +71,8 @@ def _open_streams() -> None:
                 os.dup2(nowhere, number)
                 os.close(nowhere)
             setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _fail(line: str, code: int) -> int:

@@ -154,8 +154,17 @@ class Identity:
 
     @classmethod
     def of(cls, stat: os.stat_result) -> "Identity":
-        """The identity in one `os.stat` result."""
-        return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        """The identity in one `os.stat` result.
+
+        SQLite's integers have a sign: an inode of 64 bits, or a time after 2262, wraps around.
+        """
+        numbers = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        return cls(*((number + 2**63) % 2**64 - 2**63 for number in numbers))
+
+    @property
+    def inode(self) -> tuple[int, int]:
+        """Which file or folder this is, in whatever state."""
+        return self.dev, self.ino
 
 
 @dataclass(frozen=True, slots=True)

@@ -852,3 +852,16 @@ def test_a_daemon_one_can_talk_to(daemon, stylewatch, tmp_path):
     assert sorted(path.name for path in daemon.output.rglob("*.*")) == [
         "a--quick.jpg", "b--quick.png",
     ]  # fmt: skip
+
+
+def test_what_a_locale_has_no_sign_for_is_written_as_its_number(tmp_path):
+    presets = tmp_path / ".config" / "stylewatch" / "presets"
+    presets.mkdir(parents=True)
+    (presets / "mine.yaml").write_text("description: 写真 → 絵\n", encoding="utf-8")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("XDG_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "stylewatch", "presets", "list"], capture_output=True, check=False,
+        env=kept | {"HOME": str(tmp_path), "PYTHONIOENCODING": "latin-1"}, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rb"\u5199\u771f \u2192 \u7d75" in done.stdout

@@ -792,3 +792,10 @@ def test_both_modules_start_fast_and_without_the_network_s_libraries():
     ]
     assert all(run.split(maxsplit=1)[1].strip() == "[]" for run in runs)
     assert min(float(run.split()[0]) for run in runs) < 0.25
+
+
+def test_a_home_folder_that_is_not_there_is_told_with_its_place(tmp_path):
+    file = tmp_path / "stylewatch.yaml"
+    file.write_text("folders:\n  - input: in\n    output: ~nobody-of-that-name/out\n")
+    with pytest.raises(ConfigError, match=r":3:5: folders\[0\].output: there is no home folder"):
+        load_config(file)

@@ -21,7 +21,7 @@ from rich.cells import cell_len
 
 from stylewatch.domain import Event, Step
 from stylewatch.faces.board import KEPT_LOSSES, Board, JobRow
-from stylewatch.faces.console import farewell, open_bars, open_console
+from stylewatch.faces.console import OnItsTerminal, farewell, open_bars, open_console
 from stylewatch.faces.lines import Lines, duration, event_dict, is_journal, visible
 from stylewatch.faces.terminal import is_live
 from stylewatch.faces.view import draw_board, draw_pictures, sparkline
@@ -614,6 +614,16 @@ class TestLiveConsole:
             text=True, check=True, timeout=30,
         )  # fmt: skip
         assert done.stdout.splitlines() == ["(True, 0)", "(False, None)"]
+        os.close(main)
+        os.close(other)
+
+    def test_bars_are_as_wide_as_the_terminal_that_they_are_on(self):
+        """In `while read f; do stylewatch apply "$f" >> list; done < files` it is stderr's."""
+        main, other = pty.openpty()
+        for columns in (50, 43):
+            fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+            with open(os.dup(other), "w") as stream:
+                assert OnItsTerminal(file=stream, force_terminal=True).width == columns
         os.close(main)
         os.close(other)
 

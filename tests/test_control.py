@@ -691,6 +691,15 @@ def test_status_says_what_arrives_and_what_failed_before_it_had_a_job(server, da
     assert row == ["in", "watching", "3", "2", "0", "0", "5", "/in"]
 
 
+def test_status_says_why_nothing_is_painted(server, daemon, tmp_path):
+    daemon.answers["status"] = a_status(trouble="the Dask scheduler has no workers", lost=["disk"])
+    found = overview.look(tmp_path)
+    assert found["trouble"] == "the Dask scheduler has no workers"
+    lines = overview.overview_text(found).splitlines()
+    assert "the Dask scheduler has no workers" in lines
+    assert "does not answer: disk" in lines
+
+
 def test_the_readme_names_every_field(server, daemon, state):
     daemon.answers["status"] = a_status()
     found = overview.look(state)

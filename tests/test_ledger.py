@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -101,6 +102,35 @@ def finish(ledger, job_id, output="/out/a--soft.jpg"):
     ledger.claim("in")
     ledger.publishing(job_id, rendered(job_id))
     ledger.done(job_id, Path(output))
+
+
+@pytest.mark.parametrize("number", [2**63 - 1, 2**63, 2**64 - 1])
+def test_numbers_that_sqlite_has_no_room_for_are_no_trouble(ledger, number):
+    """Inodes of 64 bits (mergerfs), and photos that say they are of the year 2300."""
+    info = SimpleNamespace(
+        st_dev=1, st_ino=number, st_size=10, st_mtime_ns=number, st_ctime_ns=number
+    )
+    seen, other = Identity.of(info), Identity.of(SimpleNamespace(**vars(info) | {"st_ino": 7}))
+    [job_id] = ledger.add(replace(photo(), identity=seen), "d", "p", [planned()])
+    assert ledger.job(job_id).identity == seen
+    assert ledger.knows("in", Path("a.jpg"), seen, "p")
+    assert not ledger.knows("in", Path("a.jpg"), other, "p")
+    ledger.tell_apart("in", Path("/in"), seen.inode)
+    assert ledger.folders() == [("in", Path("/in"), seen.inode)]
+
+
+def test_a_photo_that_has_to_be_looked_at_again_is_not_finished(ledger):
+    """What its second look brings may be a job, and the photo must still be there then."""
+    first, second = ledger.add(photo(), "d", "p", [planned(), planned(key="k2", preset="hard")])
+    finish(ledger, first)
+    assert ledger.unattended() == []
+    ledger.claim("in")
+    ledger.fail(second, failure(second, FailureKind.CHANGED, "vanished"))
+    assert [job.id for job in ledger.unattended()] == [first]
+    ledger.forget_file("in", Path("a.jpg"))
+    assert ledger.unattended() == []
+    ledger.note_file("in", Path("a.jpg"), photo().identity, "p")
+    assert [job.id for job in ledger.unattended()] == [first]
 
 
 def test_bytes_that_come_back_are_overtaken_by_nothing(ledger):
@@ -330,3 +360,13 @@ def test_every_failure_has_a_verdict_with_a_bounded_pause(kind, failures, crashe
     if kind in {FailureKind.TRANSIENT, FailureKind.RESOURCE, FailureKind.LOST}:
         assert verdict.state is not JobState.QUARANTINED
         assert not verdict.counted
+
+
+def test_time_outs_count_as_failures_and_two_crashes_are_enough():
+    def verdict(kind, before):
+        same = {"failures": before, "crashes": before, "tries": before}
+        return judge(kind, **same, max_attempts=5, rng=Random(0)).state
+
+    assert verdict(FailureKind.CRASH, 1) is JobState.QUARANTINED
+    assert verdict(FailureKind.TIMEOUT, 3) is JobState.RETRY_WAIT
+    assert verdict(FailureKind.TIMEOUT, 4) is JobState.QUARANTINED

@@ -67,6 +67,40 @@ def test_another_photo_s_result_of_the_same_bytes_is_not_taken_for_ours(tmp_path
     assert find() == theirs
 
 
+def test_an_output_whose_disk_is_away_is_no_lack_of_rights(tmp_path):
+    (tmp_path / "mount").write_bytes(b"")  # nothing can be made below it, not even by root
+    output = tmp_path / "mount" / "out"
+    with pytest.raises(OutputError) as caught:
+        outputs.prepare(output, output / "a--soft")
+    assert caught.value.reason == "enoent"
+
+
+def test_of_many_results_of_one_name_only_those_that_may_be_it_are_read(tmp_path, monkeypatch):
+    for number in range(5):
+        outputs.publish(*written(tmp_path, b"earlier" * number), ".jpg")
+    read = []
+    whole = outputs.file_hash
+    monkeypatch.setattr(outputs, "file_hash", lambda path: read.append(path) or whole(path))
+    temporary, target = written(tmp_path, b"picture")
+    sha256 = hashlib.sha256(b"picture").hexdigest()
+    assert outputs.find_published(temporary, target, ".jpg", sha256) is None
+    assert [path.name for path in read] == ["a--soft~2.jpg"]  # seven bytes, too
+    assert outputs.publish(temporary, target, ".jpg").name == "a--soft~6.jpg"
+    assert len(read) == 1
+
+
+def test_what_can_t_be_read_now_is_not_taken_for_gone(tmp_path, monkeypatch):
+    temporary, target = written(tmp_path)
+    outputs.publish(temporary, target, ".jpg")
+
+    def broken(path):
+        raise OSError(5, "Input/output error", str(path))
+
+    monkeypatch.setattr(outputs, "file_hash", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        outputs.find_published(temporary, target, ".jpg", "s")
+
+
 def test_our_own_earlier_result_is_replaced(tmp_path):
     first, target = written(tmp_path, b"first")
     outputs.publish(first, target, ".jpg")

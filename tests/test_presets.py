@@ -716,3 +716,10 @@ def test_every_shipped_preset_loads():
         assert len(preset.digest) == 64
         for style in preset.style:
             assert style.image.is_relative_to(shipped_presets_dir()), "the wheel would lack it"
+
+
+def test_a_home_folder_that_is_not_there_is_told_with_its_place_and_harms_no_other(tmp_path):
+    (tmp_path / "lost.yaml").write_text("description: x\nstyle: ~nobody-of-that-name/p.jpg\n")
+    sound, broken = Presets.load([tmp_path]).sorted_out()
+    assert "ink" in sound
+    assert str(broken["lost"]).startswith(f"{tmp_path}/lost.yaml:2:1: style: there is no home")

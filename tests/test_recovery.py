@@ -19,6 +19,7 @@ from test_ledger import Clock, failure, photo, planned, rendered
 
 from stylewatch.domain import EngineSettings, Failure, FailureKind, JobState
 from stylewatch.errors import EngineLost, LedgerError, LockedError
+from stylewatch.folders import outputs
 from stylewatch.host import daemon as daemon_module
 from stylewatch.host import intake
 from stylewatch.jobs.executors import LocalExecutor
@@ -33,6 +34,7 @@ def _look_around_often(monkeypatch):
     monkeypatch.setattr(daemon_module, "LOOK_SECONDS", 0.2)
     monkeypatch.setattr(daemon_module, "LEDGER_SECONDS", 0.2)
     monkeypatch.setattr(intake, "AGAIN_SECONDS", 0.3)
+    monkeypatch.setattr(daemon_module, "UNMOVED_SECONDS", 0.3)
 
 
 @pytest.fixture
@@ -457,6 +459,50 @@ def test_a_photo_stays_while_one_of_its_presets_has_failed(rigs):
     rig.daemon.ask("retry")
     rig.until(lambda: not path.exists())
     assert rig.results() == ["a--draft.jpg", "a--painting.jpg"]
+
+
+def test_a_photo_that_was_away_when_it_was_painted_is_dealt_with_when_it_is_back(
+    rigs, tmp_path, monkeypatch
+):
+    apply_after = outputs.apply_after
+
+    asked = []
+
+    def without_the_disk(*arguments):
+        if not asked:
+            rig.input.rename(tmp_path / "away")
+        asked.append(arguments)
+        return apply_after(*arguments)
+
+    monkeypatch.setattr(outputs, "apply_after", without_the_disk)
+    rig = rigs(start=False, rescan_seconds=1)
+    with_folder(rig, after="delete")
+    rig.start()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.results() and rig.idle())
+    assert not rig.input.exists()
+    assert [event.reason for event in rig.events if event.kind == "warning"] == ["after"]
+    (tmp_path / "away").rename(rig.input)
+    assert (rig.input / "a.jpg").exists()
+    rig.until(lambda: not (rig.input / "a.jpg").exists())
+    assert len(rig.executor.ran) == 1
+
+
+def test_a_picture_that_can_t_be_read_for_a_moment_is_not_painted_anew(rigs, monkeypatch):
+    whole, broken = outputs.file_hash, [True]
+
+    def file_hash(path):
+        if broken and path.name.endswith(outputs.TEMPORARY):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return whole(path)
+
+    monkeypatch.setattr(outputs, "file_hash", file_hash)
+    rig = rigs()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"publishing": 1})
+    broken.clear()
+    rig.until(lambda: rig.results() == ["a--painting.jpg"] and rig.idle())
+    assert len(rig.executor.ran) == 1
 
 
 # --- the same photo again ------------------------------------------------------------------------

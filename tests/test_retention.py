@@ -116,3 +116,21 @@ def test_the_file_gets_smaller_again(rig):
     pages = ledger.ask("PRAGMA page_count")[0][0]
     rig.tidied(0)
     assert ledger.ask("PRAGMA page_count")[0][0] < pages / 2
+
+
+def test_unfinished_paintings_of_which_nothing_comes_are_forgotten(rig, tmp_path):
+    paint(rig, "a.jpg")
+    ledger = rig.daemon._ledger
+    [done] = ledger.jobs()
+    ledger.change("UPDATE jobs SET key = 'open', state = 'quarantined' WHERE id = ?", done.id)
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    for name in ("open.npz", "open.tmp", "done.npz", "nobody-s.tmp"):
+        (folder / name).write_bytes(b"")
+    for _ in tidy(ledger, 30, folder):
+        pass
+    assert sorted(path.name for path in folder.iterdir()) == ["open.npz", "open.tmp"]
+    os.utime(folder / "open.npz", (1, 1))  # nobody has asked for it for years
+    for _ in tidy(ledger, 30, folder):
+        pass
+    assert [path.name for path in folder.iterdir()] == ["open.tmp"]

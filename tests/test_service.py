@@ -109,7 +109,12 @@ def test_the_daemon_s_events_become_systemd_s_words(listener):
     notifier(event("progress", job_id=2))
     notifier(event("done", job_id=2))
     notifier(event("stopping"))
-    assert listener.lines() == ["STOPPING=1", "STATUS=stopping"]
+    assert listener.lines() == ["STOPPING=1", "EXTEND_TIMEOUT_USEC=25000000", "STATUS=stopping"]
+
+
+def test_the_grace_time_is_asked_of_systemd_too(listener):
+    Notifier(grace=lambda: 120.0, environ=listener.environ).stopping()
+    assert "EXTEND_TIMEOUT_USEC=145000000" in listener.lines()
 
 
 def test_a_file_s_name_cannot_speak_to_systemd(listener):
@@ -410,6 +415,28 @@ def test_a_tilde_is_the_home_of_whom_the_service_runs_as(systemctl, tmp_path, mo
     assert f'ReadWritePaths="-{anna}/out"' in text
     assert "User=anna" in text
     assert str(file) in text
+
+
+def test_where_nobody_is_named_the_config_s_owner_runs_it(systemctl, tmp_path, monkeypatch):
+    anna = tmp_path / "anna"
+    (anna / "in").mkdir(parents=True)
+    (tmp_path / "stylewatch.yaml").write_text(
+        "folders: [{input: ~/in, output: ~/out, preset: ink}]"
+    )
+    account = pwd.struct_passwd(("anna", "x", 1, 1, "", str(anna), "/bin/sh"))
+    root = pwd.struct_passwd(("root", "x", 0, 0, "", "/root", "/bin/sh"))
+    owner = os.stat(tmp_path / "stylewatch.yaml").st_uid
+    asked = []
+    monkeypatch.setattr(
+        pwd, "getpwuid", lambda uid: account if asked.append(uid) or len(asked) > 1 else root
+    )
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    monkeypatch.setenv("HOME", "/root")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(service, "unit_path", lambda *, user: tmp_path / "unit")
+    assert cli.main(["service", "install", "--no-start"]) == 0
+    assert f'ReadWritePaths="-{anna}/out"' in (tmp_path / "unit").read_text()
+    assert asked[:2] == [os.getuid(), owner]
 
 
 def test_what_systemd_lets_only_root_do_is_told_so(systemctl, tmp_path, monkeypatch):

@@ -191,6 +191,19 @@ def test_on_a_network_folder_the_wait_is_long_and_no_lease_is_asked(settler, tmp
 
 
 @pytest.mark.parametrize(
+    ("quiet", "closed", "open_"), [(2.0, 0.5, 2.0), (60.0, 15.0, 60.0), (0.2, 0.2, 0.2)]
+)
+def test_since_it_was_closed_a_quarter_of_the_quiet_period_is_enough(
+    tmp_path, quiet, closed, open_
+):
+    for was_closed, wait in ((True, closed), (False, open_)):
+        settler = Settler(ends_well, quiet_seconds=quiet)
+        put(tmp_path)
+        settler.observe(candidate(tmp_path, closed=was_closed), 100.0)
+        assert [now for now, _ in follow(settler, 100.0, 300.0)] == [pytest.approx(100.0 + wait)]
+
+
+@pytest.mark.parametrize(
     ("data", "reason"), [(b"", "empty"), (b"HEAD and then", "truncated")], ids=["empty", "cut"]
 )
 def test_an_incomplete_file_is_told_once_and_comes_back_when_it_changes(

@@ -1,5 +1,8 @@
 """The built-in effect: what it refuses to hand out, and what it tries again in float32."""
 
+import resource
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -75,6 +78,16 @@ def test_a_control_group_s_limit_bounds_the_memory(tmp_path, monkeypatch):
     assert backend.free_memory() == 1_500_000
     (tmp_path / "memory.max").write_text("max\n")
     assert backend.free_memory() == pytest.approx(free, rel=0.2)
+
+
+def test_the_process_s_own_limit_bounds_the_memory():
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 10**9, hard))
+    try:
+        assert backend.free_memory() == pytest.approx(10**9, rel=0.2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def test_narrow_limits_for_photos_do_not_refuse_a_preset_s_own_image(tmp_path):

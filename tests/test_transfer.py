@@ -12,6 +12,7 @@ from stylewatch.domain import StyleSettings
 from stylewatch.engine import transfer
 from stylewatch.engine.features import load_builtin
 from stylewatch.engine.images import resize
+from stylewatch.engine.tiles import TiledObjective
 from stylewatch.engine.transfer import Style, plan_scales, stylize
 from stylewatch.errors import RenderError
 
@@ -154,6 +155,30 @@ def test_a_spent_time_budget_gives_the_best_so_far_at_full_size(network):
     assert not painting.complete
     assert painting.evaluations < 50
     assert painting.rgb.shape == (34, 48, 3)
+
+
+def test_a_budget_that_ends_with_the_last_evaluation_has_cut_nothing_short(network):
+    ticks = itertools.count()
+    settings = StyleSettings(max_side=32, coarsest_side=32, evaluations=(3,), time_budget=1)
+    painting = paint(network, settings, clock=lambda: float(next(ticks)) // 4)
+    assert (painting.complete, painting.evaluations) == (True, 3)
+
+
+def test_a_style_image_counts_where_it_is_larger_than_the_photo(network):
+    """It goes through the network as a whole, unless the picture is painted in tiles."""
+    settings = StyleSettings(max_side=512, precision="float32")
+    scale = transfer.Scale(1, 512, 384, 1)
+    rgb = np.zeros((2048, 2048, 3), np.float32)
+    memory = 2 * 512 * 384 * transfer.BYTES_PER_PIXEL["float32"]
+
+    def tiled(*styles):
+        arguments = scale, styles, settings, network, memory
+        return isinstance(transfer._objective_for(*arguments), TiledObjective)
+
+    assert not tiled(Style(rgb))
+    assert tiled(Style(rgb, scale=3.0))
+    assert not tiled(*(Style(rgb, mask=np.ones((4, 4))) for _ in range(4)))
+    assert tiled(*(Style(rgb, mask=np.ones((4, 4))) for _ in range(6)))
 
 
 def test_tolerance_ends_a_scale_that_has_stalled(network):

@@ -5,6 +5,7 @@ import io
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -252,3 +253,35 @@ def test_checkpoints_are_kept_no_more_often_than_asked(tmp_path):
     assert not made
     kept.offer(make)
     assert made
+
+
+def test_a_library_s_lack_of_memory_is_told_as_such(tmp_path, preset, monkeypatch):
+    """Real exceptions of the library's, not asked for by filling this machine's memory."""
+    import tensorflow as tf
+
+    def render(*arguments):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr(worker, "open_effect", lambda name: SimpleNamespace(render=render))
+    failure = run(request_for(picture_file(tmp_path / "a.jpg"), preset))
+    assert (failure.kind, failure.reason) == (FailureKind.RENDER, "memory")
+    assert failure.message == "not enough memory for a photo of this size"
+
+
+def test_what_webp_can_t_hold_is_said_before_it_is_painted(tmp_path, preset):
+    Image.new("L", (16400, 2)).save(tmp_path / "a.png")
+    asked = replace(preset, output=OutputSettings(format="webp"))
+    whole = replace(asked, settings=replace(QUICK, max_side="photo"))
+    steps = []
+    failure = run(request_for(tmp_path / "a.png", whole), steps=steps)
+    assert (failure.kind, failure.reason, steps) == (FailureKind.BAD_INPUT, "too-large", [])
+    assert "16383" in failure.message
+    assert isinstance(run(request_for(tmp_path / "a.png", asked)), Rendered)
+
+
+def test_a_tiff_with_values_that_are_no_numbers_is_the_photo_s_fault(tmp_path, preset):
+    values = np.full((20, 30), 0.5, np.float32)
+    values[3, 4] = np.nan
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    failure = run(request_for(tmp_path / "a.tif", preset))
+    assert (failure.kind, failure.reason) == (FailureKind.BAD_INPUT, "not-finite")

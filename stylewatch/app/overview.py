@@ -77,6 +77,7 @@ def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str,
         "folders": folders,
         "painting": painting,
         "blocked": told["blocked"],
+        "trouble": told.get("trouble", ""),
         "lost": told.get("lost", []),
         "seconds_per_photo": told["pace"],
         "queue_seconds": queue_seconds(
@@ -124,6 +125,8 @@ def overview_text(found: Mapping[str, Any]) -> str:
         f"#{one['id']} {one['photo']} → {one['preset']}  {_step_text(one)}"
         for one in found.get("painting", ())
     ]
+    lines += [found["trouble"]] if found.get("trouble") else []
+    lines += [f"does not answer: {part}" for part in found.get("lost", ())]
     lines += [f"blocked: {path} ({why})" for path, why in found.get("blocked", {}).items()]
     if found.get("queue_seconds"):
         lines.append(f"the queue is empty in about {duration(found['queue_seconds'])}")

@@ -268,6 +268,9 @@ def paint(task: Task, engine: EngineSettings, on_event: Callable[[Event], None])
 def _paint(task: Task, engine: EngineSettings, report: Callable[[Step], None]) -> Painted:
     """Paint it, wherever it is told; what nobody has foreseen is this photo's own error too."""
     from stylewatch.folders.outputs import publish
+    from stylewatch.jobs.child import set_environment
+
+    set_environment(engine)  # as in a worker, before libraries are loaded
     from stylewatch.jobs.worker import run_job
 
     request = _request(task)

@@ -58,7 +58,7 @@ def serve(load: Callable[[], Config], *, version: str, log_format: LogFormat = "
             sink(event)
 
     daemon = Daemon(config, _parts(), tell, load=load)
-    notifier = Notifier(lambda: not daemon.lost)
+    notifier = Notifier(lambda: not daemon.lost, lambda: daemon.config.grace_seconds)
     metrics = Metrics(lambda: daemon.ask("status").result(STATUS_SECONDS))
     on_change = _OnChange(daemon)
     stop = threading.Event()

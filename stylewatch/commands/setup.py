@@ -146,6 +146,8 @@ def service_install(
     if not user:  # `~` in the config is the home of whom the service runs as
         os.environ["HOME"] = account_of(account, config).pw_dir
     file = find_config(config)
+    if not user:  # where nobody is named it runs as whose config this is
+        os.environ["HOME"] = account_of(account, file).pw_dir
     lines = install(
         user=user,
         config=file,

@@ -177,7 +177,7 @@ def _state_dir(config: Path | None, state: Path | None) -> Path:
     """Where the daemon has its state: as named, as the config says, or where it usually is."""
     from stylewatch.app.remote import find_state_dir
     from stylewatch.settings.config import default_state_dir, find_config, load_config
-    from stylewatch.settings.presets import absolute
+    from stylewatch.settings.yamlfile import absolute
 
     if state is not None:
         return absolute(state)

@@ -53,7 +53,8 @@ def watch(
     """
     from stylewatch.app.paint import engine_for
     from stylewatch.settings.config import watch_config
-    from stylewatch.settings.presets import absolute, as_config_names
+    from stylewatch.settings.presets import as_config_names
+    from stylewatch.settings.yamlfile import absolute
 
     if not input_dir.is_dir():
         raise UsageError("no such folder to watch", received=str(input_dir), remedy="Make it first")
@@ -111,8 +112,8 @@ def init(
     """
     from stylewatch.faces.lines import short_path
     from stylewatch.settings.config import CONFIG_NAME, load_config, user_config, watch_config
-    from stylewatch.settings.presets import absolute
     from stylewatch.settings.starter import default_config_text, make_folders, write_config
+    from stylewatch.settings.yamlfile import absolute
 
     file = (folder / CONFIG_NAME) if folder else user_config()
     places = ("in", "out") if folder else ("~/Pictures/stylewatch/in", "~/Pictures/stylewatch/out")

@@ -6,6 +6,7 @@ present. Everything else in the core is written in `keras.ops`. Knows nothing of
 
 import contextlib
 import os
+import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -263,7 +264,15 @@ def free_memory() -> int:
             if torch.cuda.is_available():
                 return int(torch.cuda.mem_get_info()[0])
     machine = _numbers(Path("/proc/meminfo")).get("MemAvailable:", 0) * 1024
-    return min([machine, *_left_to_groups()])
+    return min([machine, *_left_to_groups(), *_left_to_process()])
+
+
+def _left_to_process() -> Iterator[int]:
+    """Bytes of addresses, where they are limited (`memory_limit`)."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        yield max(1, limit - used * resource.getpagesize())
 
 
 def _left_to_groups() -> Iterator[int]:

@@ -191,6 +191,12 @@ def _pixels(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, np.ndarr
     """Pixels in sRGB, and alpha where there is any."""
     if image.mode.startswith("I") or image.mode == "F":
         grey = np.asarray(image, dtype=np.float32)
+        if not np.isfinite(grey).all():
+            raise InputError(
+                "The photo holds values that are no numbers",
+                remedy="Save it anew with a number in their place",
+                reason="not-finite",
+            )
         if image.mode != "F" or grey.max(initial=0.0) > 255:
             grey = grey / 257.0
         elif grey.max(initial=0.0) <= 1.0:
@@ -609,15 +615,19 @@ def photo_colours(painted: np.ndarray, photo: np.ndarray) -> np.ndarray:
 
 def match_colours(style: np.ndarray, photo: np.ndarray) -> np.ndarray:
     """The style with the photo's mean and covariance of colours (Gatys et al. 2016, eq. 10)."""
-    s, p = style.reshape(-1, 3).astype(np.float64), photo.reshape(-1, 3).astype(np.float64)
-    transform = _root(_covariance(p)) @ np.linalg.inv(_root(_covariance(s) + 1e-3 * np.eye(3)))
-    matched = (s - s.mean(axis=0)) @ transform.T + p.mean(axis=0)
-    return np.asarray(np.clip(matched, 0, 255).reshape(style.shape), dtype=np.float32)
+    (from_mean, from_spread), (to_mean, to_spread) = map(_moments, (style, photo))
+    transform = _root(to_spread) @ np.linalg.inv(_root(from_spread + 1e-3 * np.eye(3)))
+    matched = (style - np.float32(from_mean)) @ np.float32(transform.T)
+    matched += np.float32(to_mean)
+    return np.clip(matched, 0, 255, out=matched)
 
 
-def _covariance(colours: np.ndarray) -> np.ndarray:
-    """Of all pixels there are, not of a sample: zero, and no division by it, for a single one."""
-    return np.cov(colours.T, bias=True)
+def _moments(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and covariance of all colours, in double precision, row by row for huge photos."""
+    pixels = rgb.shape[0] * rgb.shape[1]
+    mean = sum(row.sum(axis=0, dtype=np.float64) for row in rgb) / pixels
+    rows = (row - mean for row in rgb)
+    return mean, sum(row.T @ row for row in rows) / pixels
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:

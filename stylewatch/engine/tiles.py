@@ -101,6 +101,7 @@ class TiledObjective(Objective):
         super().__init__(*arguments)
         self.side = side
         self.on_host = True
+        self._taps = backend.compiled(self.extract)
         self._tile_grams = backend.compiled(self._grams_of_tile)
         self._tile_gradient = backend.value_and_gradient(self._loss_of_tile)
         self._smoothness = backend.value_and_gradient(_weighted_tv)
@@ -112,7 +113,7 @@ class TiledObjective(Objective):
         energy = dict.fromkeys(self.content_layers, 0.0)
         elements = dict.fromkeys(self.content_layers, 0)
         for tile in tiles:
-            taps = self.extract(ops.convert_to_tensor(tile.cut(photo)))
+            taps = self._taps(ops.convert_to_tensor(tile.cut(photo)))
             for layer in self.content_layers:
                 owned = ops.convert_to_tensor(tile.ownership(layer))
                 tap = taps[layer]

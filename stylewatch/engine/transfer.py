@@ -39,6 +39,10 @@ DETAIL = 0.5
 _STALL_WINDOW = 10
 BYTES_PER_PIXEL = {"float32": 2600, "bfloat16": 1400}
 """Of one evaluation with VGG19 down to block5; measured, benchmarks/memory.py."""
+_STYLE_SHARE = 0.4
+"""Of that: what a style image's pixel takes, of which no gradient is asked."""
+_MASKED_SHARE = 0.2
+"""Of that: a masked style has the style layers' features once more."""
 NOISE: dict[Precision, float] = {"float32": 1e-6, "bfloat16": 1e-4}
 """The share of a loss that rounding may add; without it bfloat16 ends 2 % above float32."""
 BLACK_AND_WHITE: Bounds = preprocess(np.zeros((1, 1, 3))), preprocess(np.full((1, 1, 3), 255.0))
@@ -118,7 +122,7 @@ def stylize(
     memory = memory or backend.free_memory() // 2 or _ASSUMED_MEMORY
     image = start
     for scale in scales[resume.scale - 1 if resume else 0 :]:
-        objective = _objective_for(scale, settings, network, memory)
+        objective = _objective_for(scale, styles, settings, network, memory)
         history = _history_for(scale, settings, memory, on_host=objective.on_host)
         image = _paint_scale(scale, photo, image, styles, settings, objective, history, progress)
     assert image is not None
@@ -210,14 +214,21 @@ def _open_objective(
 
 
 def _objective_for(
-    scale: Scale, settings: StyleSettings, network: FeatureNetwork, memory: int
+    scale: Scale,
+    styles: Sequence[Style],
+    settings: StyleSettings,
+    network: FeatureNetwork,
+    memory: int,
 ) -> Objective:
-    """The whole picture at once where it fits into `memory` bytes, else in tiles."""
+    """The whole picture at once where it and the styles fit into `memory` bytes, else in tiles."""
     content, style = tuple(settings.content_layers), tuple(settings.style_layers)
     precision = choose_precision(settings.precision)
     pixels = memory / BYTES_PER_PIXEL[precision]
     tile_side = 0
-    if scale.width * scale.height > pixels:
+    masked = sum(style.mask is not None for style in styles)
+    sizes = [math.prod(_style_size(style, scale, settings)) for style in styles]
+    needed = scale.width * scale.height * (1.0 + _MASKED_SHARE * masked)
+    if max([needed, *(_STYLE_SHARE * size for size in sizes)]) > pixels:
         margin = margin_of([*content, *style])
         side = int(pixels**0.5) - 2 * margin - grid_of(precision)
         tile_side = max(_SMALLEST_TILE, side // _TILE_STEP * _TILE_STEP)
@@ -328,12 +339,16 @@ def _fit_mask(mask: np.ndarray, scale: Scale) -> np.ndarray:
 
 def _fit_style(style: Style, scale: Scale, settings: StyleSettings) -> np.ndarray:
     """A style image at the size where its strokes suit this stage, never enlarged."""
-    height, width = style.rgb.shape[:2]
-    if settings.style_fit == "stretch":
-        return resize(style.rgb, max(scale.width, STRIDE), max(scale.height, STRIDE))
-    side = max(scale.width, scale.height) * style.scale
-    fitted = fit_size(width, height, max(STRIDE, round(side)))
-    return resize(style.rgb, max(fitted[0], STRIDE), max(fitted[1], STRIDE))
+    return resize(style.rgb, *_style_size(style, scale, settings))
+
+
+def _style_size(style: Style, scale: Scale, settings: StyleSettings) -> tuple[int, int]:
+    """Its width and height there."""
+    width, height = scale.width, scale.height
+    if settings.style_fit != "stretch":
+        side = max(STRIDE, round(max(width, height) * style.scale))
+        width, height = fit_size(style.rgb.shape[1], style.rgb.shape[0], side)
+    return max(width, STRIDE), max(height, STRIDE)
 
 
 def _tensor(rgb: np.ndarray) -> Tensor:
@@ -401,7 +416,9 @@ class _Progress:
             number, evaluation = self._scale.number, self.evaluation
             self._on_checkpoint(lambda: Checkpoint(number, evaluation, image()))
         budget = self._settings.time_budget
-        self.spent = budget is not None and self._clock() - self._started >= budget
+        last = self._scale is self._scales[-1] and self.evaluation >= self._scale.evaluations
+        late = budget is not None and self._clock() - self._started >= budget
+        self.spent = late and not last
         return not (self.spent or self._stalled())
 
     def finish(self, rgb: np.ndarray, precision: Precision) -> Painting:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TextIO
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 from rich.table import Column
 from rich.text import Text
@@ -28,6 +28,7 @@ from stylewatch.faces.terminal import (
     is_live,
     pressed,
     single_keys,
+    size_of,
     stderr_for_us,
     when_unheard,
 )
@@ -216,9 +217,18 @@ def open_bars(
             TaskProgressColumn(),
             TextColumn("{task.fields[figures]}", markup=False, style="dim"),
         )
-        console = Console(file=stream, force_terminal=True, highlight=False)
+        console = OnItsTerminal(file=stream, force_terminal=True, highlight=False)
         with Progress(*columns, console=console, refresh_per_second=4) as progress:
             yield _Bars(progress)
+
+
+class OnItsTerminal(Console):
+    """As wide as the terminal that it writes to; rich would ask the standard streams for theirs."""
+
+    @property  # type: ignore[misc]
+    def size(self) -> ConsoleDimensions:
+        """Of that terminal, as it is now."""
+        return ConsoleDimensions(*size_of(self.file))
 
 
 class _Bars:

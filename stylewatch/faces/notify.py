@@ -16,6 +16,8 @@ from stylewatch.domain import Event
 from stylewatch.faces.lines import visible
 
 NOTIFY_SECONDS: Final = 1.0
+END_SECONDS: Final = 25.0
+"""What the daemon needs to end, beyond the time that a running photo is given."""
 
 
 def notify(*lines: str, environ: Mapping[str, str] = os.environ) -> bool:
@@ -47,9 +49,14 @@ class Notifier:
     """A sink for the daemon's events that tells systemd how it stands."""
 
     def __init__(
-        self, alive: Callable[[], bool] = lambda: True, *, environ: Mapping[str, str] = os.environ
+        self,
+        alive: Callable[[], bool] = lambda: True,
+        grace: Callable[[], float] = lambda: 0.0,
+        *,
+        environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._alive = alive
+        self._grace = grace
         self._environ = environ
         self._interval = watchdog_interval(environ)
         self._next_beat = -math.inf
@@ -94,8 +101,9 @@ class Notifier:
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
-        """The end has begun."""
-        self._send("STOPPING=1", *_status_line("stopping"))
+        """The end has begun; it may take the grace time, whatever the unit says."""
+        micros = int(1e6 * (self._grace() + END_SECONDS))
+        self._send("STOPPING=1", f"EXTEND_TIMEOUT_USEC={micros}", *_status_line("stopping"))
 
     def beat(self, now: float) -> None:
         """Feed the watchdog when it is time, and only while all is alive."""

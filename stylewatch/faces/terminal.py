@@ -14,7 +14,7 @@ import tty
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, TextIO
+from typing import IO, Final, TextIO
 
 from rich.console import Console
 from rich.segment import Segments
@@ -94,6 +94,15 @@ def when_unheard(stream: TextIO, then: Callable[[], None]) -> None:
     threading.Thread(target=wait, name="unheard", daemon=True).start()
 
 
+def size_of(stream: IO[str]) -> tuple[int, int]:
+    """Columns and rows of the terminal that a stream leads to, at least so many as make sense."""
+    try:
+        columns, rows = os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError):
+        columns, rows = 80, 24
+    return max(columns, 20), max(rows, 6)
+
+
 class Screen:
     """A terminal's whole screen, of which only what changed is written."""
 
@@ -110,11 +119,7 @@ class Screen:
 
     def size(self) -> tuple[int, int]:
         """Columns and rows, at least as many as a view needs to make sense."""
-        try:
-            columns, rows = os.get_terminal_size(self._stream.fileno())
-        except (OSError, ValueError):
-            columns, rows = 80, 24
-        return max(columns, 20), max(rows, 6)
+        return size_of(self._stream)
 
     def enter(self) -> None:
         """Take the terminal's alternate screen."""

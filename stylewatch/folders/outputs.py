@@ -59,7 +59,10 @@ def prepare(output: Path, target: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             outside = not folder.resolve().is_relative_to(output.resolve())
     except (OSError, RuntimeError) as error:
-        raise _output_error(target, error) from error
+        failure = _output_error(target, error)
+        if not os.path.isdir(output):  # noqa: PTH112  (pathlib's raises)
+            failure.reason = "enoent"  # its disk is away: no lack of rights, whatever was refused
+        raise failure from error
     if outside:
         raise OutputError(
             f"{folder} leads out of the output folder",
@@ -107,7 +110,7 @@ def publish(
     temporary: Path,
     target: Path,
     extension: str,
-    ours: Callable[[Path, str], bool] = lambda *_: False,
+    ours: Callable[[Path, str], bool] | None = None,
 ) -> Path:
     """Give a finished file its name in one step, never in place of a foreign file.
 
@@ -120,7 +123,7 @@ def publish(
             try:
                 _name_exclusively(temporary, final)
             except FileExistsError:
-                if not _can_be_ours(final, ours):
+                if ours is None or not _can_be_ours(final, ours):
                     continue
                 temporary.replace(final)
             break
@@ -183,14 +186,21 @@ def find_published(
 
     A file with the same bytes that is `taken` is another photo's result.
     """
+    size = None
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        size = temporary.lstat().st_size
     for final in _names(target, extension):
         try:
+            if size is not None and final.lstat().st_size != size:
+                continue  # thousands may have this name: they need not all be read
             if file_hash(final) != sha256 or taken(final):
                 continue
+        except (FileNotFoundError, NotADirectoryError):
+            break
         except OSError as error:
             if error.errno in _FOREIGN and os.path.lexists(final):
                 continue
-            break
+            raise
         temporary.unlink(missing_ok=True)
         _sync_folder(final.parent)
         return final
@@ -236,9 +246,16 @@ def apply_after(
 
     `action` may be a folder to move to: sub-folders are mirrored, nothing is replaced there.
     Returns whether something was done.
+
+    Raises:
+        OSError: it can't be done now; so, too, while the photo's disk is away.
     """
     source = root / photo
-    if action == "keep" or not _unchanged(source, identity):
+    if action == "keep":
+        return False
+    if not _unchanged(source, identity):
+        if _is_away(source, root, identity):
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), str(source))
         return False
     if action == "delete":
         source.unlink()
@@ -249,10 +266,22 @@ def apply_after(
     return True
 
 
+def _is_away(source: Path, root: Path, identity: Identity) -> bool:
+    """Whether the disk that the photo lay on is not where it was: another one's folder is."""
+    folder = source.parent
+    while folder != root and not os.path.lexists(folder):
+        folder = folder.parent
+    try:
+        return Identity.of(folder.stat()).dev != identity.dev
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+
+
 def _unchanged(path: Path, identity: Identity) -> bool:
+    """Whether it is there as it was; an error where that can't be told now."""
     try:
         return Identity.of(path.lstat()) == identity
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 
@@ -260,7 +289,7 @@ def _same_file(path: Path, identity: Identity) -> bool:
     """Unchanged but for its ctime, which a second name changes too."""
     try:
         found = Identity.of(path.lstat())
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     return replace(found, ctime_ns=identity.ctime_ns) == identity
 

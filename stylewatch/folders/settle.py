@@ -22,7 +22,8 @@ from typing import BinaryIO, Final, Literal
 from stylewatch.domain import Candidate, Identity, Photo
 from stylewatch.folders.listing import open_below
 
-CLOSED_QUIET = 0.5  # after a close or rename; never 0: scanners close and reopen
+CLOSED_SHARE = 0.25  # of the quiet period after a close or rename: scanners close and reopen
+CLOSED_QUIET = 0.5  # but no quiet period that is shorter anyway is made shorter than that
 NETWORK_QUIET = 10.0  # where a writer can be on another machine
 PATIENCE = 30.0  # the longest pause between two looks at a file that is not complete
 LAST_PATIENCE = 60.0  # the pause once it was given out as unsettled
@@ -240,7 +241,9 @@ class Settler:
     def _quiet(self, *, network: bool, closed: bool) -> float:
         if network:
             return max(self._quiet_seconds, NETWORK_QUIET)
-        return min(self._quiet_seconds, CLOSED_QUIET) if closed else self._quiet_seconds
+        if not closed:
+            return self._quiet_seconds
+        return max(CLOSED_SHARE * self._quiet_seconds, min(self._quiet_seconds, CLOSED_QUIET))
 
 
 @contextlib.contextmanager

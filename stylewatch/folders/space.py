@@ -41,7 +41,7 @@ class Space:
             if output not in self._paused:
                 if free < min_free:
                     self._paused[output] = now
-                    rest = "it goes on by itself when there is space"
+                    rest = f"it goes on by itself at {ROOM * min_free / 1e6:.0f} MB"
                     wanted = f"the {min_free / 1e6:.0f} MB of `min_free`"
                     yield "blocked", f"{output}: only {free / 1e6:.0f} MB free of {wanted}; {rest}"
             elif now >= self._paused[output] and free >= ROOM * min_free:

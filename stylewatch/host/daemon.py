@@ -14,12 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from stylewatch.domain import (
     Event,
     Failure,
     FailureKind,
+    Identity,
     JobRequest,
     JobState,
     Outcome,
@@ -401,8 +403,7 @@ class Daemon:
     def _tell_apart(self, folder: Folder) -> None:
         inode = None
         with contextlib.suppress(OSError):
-            stat = folder.input.stat()
-            inode = stat.st_dev, stat.st_ino
+            inode = Identity.of(folder.input.stat()).inode
         places = [each.input for each in self.config.folders]
         self._ledger.tell_apart(folder.name, folder.input, inode, places)
 
@@ -642,7 +643,7 @@ class Daemon:
             folder = self._folder(job)
             if job.output is not None and os.path.lexists(job.output):
                 self._attend(job)
-            elif folder is not None and folder.output.is_dir() and job.id not in self._unmoved:
+            elif folder is not None and job.id not in self._unmoved and _is_there(folder.output):
                 self._ledger.put_back(job.id)  # its result was taken away before: once more
 
     def _tell_health(self, now: float) -> None:
@@ -698,7 +699,7 @@ class Daemon:
         if self._tidying is None and now >= self._next_tidy:
             days = self.config.retention_days
             self._next_tidy = now + min(TIDY_SECONDS, days * TIDY_SECONDS / 4)
-            self._tidying = tidy(self._ledger, days)
+            self._tidying = tidy(self._ledger, days, self.config.engine.checkpoint_dir)
         if self._tidying is not None and next(self._tidying, "through"):
             self._tidying = None
 
@@ -733,3 +734,7 @@ def _output_failure(job_id: int, error: OutputError) -> Failure:
     full = isinstance(error, OutputFullError)
     kind = FailureKind.RESOURCE if full else FailureKind.PERMISSION
     return Failure(job_id=job_id, kind=kind, reason=error.reason, message=str(error))
+
+
+def _is_there(folder: Path) -> bool:
+    return os.path.isdir(folder)  # noqa: PTH112  (pathlib's raises where a share is away)

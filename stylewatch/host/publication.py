@@ -6,7 +6,9 @@ photo whose result is not durable. Knows nothing of watching and rendering.
 
 import contextlib
 import errno
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -79,16 +81,16 @@ class Publisher:
                     temporary,
                     job.target,
                     job.extension,
-                    ours=lambda path, sha256: (
-                        stays
-                        and self._ledger.published(job, sha256)
-                        and not self._ledger.taken(job, path)
-                    ),
+                    ours=partial(self._is_earlier, job) if stays else None,
                 )
             failpoint("publication.published")
             self._ledger.done(job.id, final)
             failpoint("publication.done")
         return self._job(job.id)
+
+    def _is_earlier(self, job: Job, path: Path, sha256: str) -> bool:
+        """Whether a file is an earlier result for the same photo, and for no other."""
+        return self._ledger.published(job, sha256) and not self._ledger.taken(job, path)
 
     def copy_same(self, job: Job) -> Rendered | None:
         """The very same picture made before, copied for this job; None when there is none."""
@@ -129,7 +131,7 @@ class Publisher:
         except OSError as error:
             raise OutputError(
                 f"{job.path} is painted but could not be moved or deleted: {error.strerror}",
-                remedy="Check the permissions of the input folder",
+                remedy="Is its disk there, and may we write to it? It is tried again by itself",
                 reason="after",
             ) from error
         self._ledger.after_done(job)
@@ -141,9 +143,10 @@ class Publisher:
 
 
 def _is_whole(temporary: Path, sha256: str) -> bool:
+    """Surely not where there is nothing; what can't be read now is whole, perhaps."""
     try:
         return outputs.file_hash(temporary) == sha256
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 
@@ -152,10 +155,11 @@ def find_results(
 ) -> Iterator[tuple[str, Path, str]]:
     """Job key, path and SHA-256 of every result in these folders, as told by the files alone."""
     for folder in folders:
-        for path in folder.rglob("*--*"):
-            if not path.name.startswith("."):
-                with contextlib.suppress(Exception):  # any strange file may lie there
-                    if path.lstat().st_size > LARGEST_RESULT:
-                        continue
-                    sha256 = outputs.file_hash(path)
-                    yield read_facts(path.read_bytes())["job_key"], path, sha256
+        for inside, _, names in os.walk(folder):  # what can't be listed is passed over
+            for path in (Path(inside, name) for name in names):
+                if "--" in path.name and not path.name.startswith("."):
+                    with contextlib.suppress(Exception):  # any strange file may lie there
+                        if path.lstat().st_size > LARGEST_RESULT:
+                            continue
+                        sha256 = outputs.file_hash(path)
+                        yield read_facts(path.read_bytes())["job_key"], path, sha256

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from stylewatch.domain import EngineSettings
 from stylewatch.errors import ExecutorError, StylewatchError
@@ -115,9 +115,13 @@ def _readable(answer: tuple[bool, Any]) -> bytes:
     return data
 
 
+_KNOWN: Final = {"builtins", "stylewatch"}
+
+
 def _readable_error(error: BaseException) -> bytes:
+    """Ours and Python's as they are; the daemon would load another's library to read it."""
     with contextlib.suppress(Exception):
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and type(error).__module__.split(".")[0] in _KNOWN:
             return _readable((False, error))
     told = f"{type(error).__name__}: {error}"
     return _readable((False, ExecutorError("a job failed", received=told, reason="render")))

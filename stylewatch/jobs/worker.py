@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from stylewatch.domain import (
     EngineSettings,
@@ -46,6 +47,10 @@ from stylewatch.state.checkpoints import CheckpointFile
 
 Report = Callable[[Step], None]
 
+_WEBP_SIDE = 16383
+_NO_MEMORY = ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OutOfMemory")
+"""What TensorFlow, JAX and PyTorch say instead of `MemoryError`."""
+
 
 def run_job(request: JobRequest, engine: EngineSettings, *, report: Report) -> Rendered | Failure:
     """Do one job. What can be foreseen comes back as a `Failure`; a crash is the executor's."""
@@ -54,6 +59,10 @@ def run_job(request: JobRequest, engine: EngineSettings, *, report: Report) -> R
         return _render(request, engine, report, started)
     except (StylewatchError, OSError, MemoryError) as error:
         return failure_of(request.job_id, error)
+    except Exception as error:
+        if not any(word in f"{type(error).__name__} {error}" for word in _NO_MEMORY):
+            raise
+        return failure_of(request.job_id, MemoryError())
 
 
 def _render(
@@ -62,6 +71,8 @@ def _render(
     preset = request.preset
     data = _read_unchanged(request, engine)
     picture = read_picture(data, **_limits(engine))
+    form = output_format(preset.output.format, picture)
+    _check_fits(picture, form, preset.settings.max_side)
     checkpoint = _checkpoint(request, engine)
     context = Context(engine=engine, on_step=report, checkpoint=checkpoint)
     rendering = open_effect(preset.effect).render(picture.rgb, preset, context)
@@ -69,7 +80,6 @@ def _render(
     painted = replace(
         picture, rgb=rendering.rgb, alpha=resize_alpha(picture.alpha, rendering.rgb.shape)
     )
-    form = output_format(preset.output.format, picture)
     result = _encoded(painted, form, preset.output, facts)
     temporary = write_temporary(
         result, request.target, form.extension, request.job_id, request.owner
@@ -115,6 +125,20 @@ def _read_unchanged(request: JobRequest, engine: EngineSettings) -> bytes:
     if before != after or hashlib.sha256(data).hexdigest() != request.digest:
         raise InputChangedError(f"{request.source} changed after it was queued")
     return data
+
+
+def _check_fits(picture: Picture, form: OutputFormat, max_side: int | Literal["photo"]) -> None:
+    """WebP holds no side that is longer: better said before the picture is painted."""
+    side = max(picture.rgb.shape[:2])
+    side = side if max_side == "photo" else min(side, max_side)
+    if form.name == "webp" and side > _WEBP_SIDE:
+        raise InputError(
+            "The result would be too large for WebP",
+            expected=f"at most {_WEBP_SIDE} pixels a side",
+            received=str(side),
+            remedy="Lower the preset's `max_side`, or choose another `output.format`",
+            reason="too-large",
+        )
 
 
 def _encoded(

@@ -23,13 +23,13 @@ from stylewatch.settings.presets import (
     DEFAULT_BASE,
     DEFAULT_EFFECT,
     Presets,
-    absolute,
     user_presets_dir,
 )
 from stylewatch.settings.rules import Rule
 from stylewatch.settings.yamlfile import (
     KeyPath,
     YamlFile,
+    absolute,
     dotted,
     json_schema,
     load_yaml,
@@ -74,7 +74,8 @@ class Pace:
     workers: Workers = "local"
     """Who paints: `local` (one process here), {local: 4}, or a Dask scheduler's tls://HOST:PORT."""
     quiet_seconds: Annotated[Seconds, Ge(0.1)] = 2.0
-    """A file is complete when it has not changed for so long."""
+    """A file is complete when it has not changed for so long, or for a quarter of it since it was
+    closed."""
     settle_max_seconds: Annotated[Seconds, Gt(0)] = 600.0
     """A file that is still not whole so long after its last change is set aside."""
     rescan_seconds: Annotated[Seconds, Ge(1)] = 30.0
@@ -216,16 +217,22 @@ def find_config(named: Path | None) -> Path:
 
 
 def _build(source: YamlFile, checked: ConfigFile, base: Path) -> Config:
-    folders = tuple(_placed(folder, checked.quiet_seconds, base) for folder in checked.folders)
-    own_dirs = [absolute(path, base) for path in checked.presets]
-    state_dir = absolute(checked.state_dir, base) if checked.state_dir else default_state_dir()
+    def place(*written: Any) -> Path:  # the keys, and what stands there
+        return source.place(written[:-1], Path(written[-1]), base)
+
+    folders = tuple(
+        _placed(folder, checked.quiet_seconds, partial(place, "folders", number))
+        for number, folder in enumerate(checked.folders)
+    )
+    own_dirs = [place("presets", number, path) for number, path in enumerate(checked.presets)]
+    state_dir = place("state_dir", checked.state_dir) if checked.state_dir else default_state_dir()
     config = Config(
         **{same.name: getattr(checked, same.name) for same in fields(Pace)},
         file=source.path,
         folders=folders,
         preset_dirs=(*own_dirs, user_presets_dir()),
         presets={},
-        engine=_engine(checked, base, state_dir),
+        engine=_engine(checked, place, state_dir),
         state_dir=state_dir,
     )
     errors = [
@@ -238,14 +245,15 @@ def _build(source: YamlFile, checked: ConfigFile, base: Path) -> Config:
     return replace(config, presets=_usable_presets(source, config))
 
 
-def _placed(folder: Folder, quiet_seconds: float, base: Path) -> Folder:
-    source = absolute(folder.input, base)
+def _placed(folder: Folder, quiet_seconds: float, place: Callable[..., Path]) -> Folder:
+    source = place("input", folder.input)
+    after = folder.after
     return replace(
         folder,
         input=source,
-        output=absolute(folder.output, base),
+        output=place("output", folder.output),
         name=folder.name or _label(os.path.basename(os.path.abspath(source))),  # noqa: PTH100, PTH119
-        after=absolute(folder.after, base) if isinstance(folder.after, Path) else folder.after,
+        after=place("after", after) if isinstance(after, Path) else after,
         quiet_seconds=folder.quiet_seconds or quiet_seconds,
     )
 
@@ -255,10 +263,10 @@ def _label(name: str) -> str:
     return os.fsencode(name).decode(errors="backslashreplace")
 
 
-def _engine(checked: ConfigFile, base: Path, state_dir: Path) -> EngineSettings:
+def _engine(checked: ConfigFile, place: Callable[..., Path], state_dir: Path) -> EngineSettings:
     weights = checked.weights
     return EngineSettings(
-        weights=weights if weights == "imagenet" else str(absolute(Path(weights), base)),
+        weights=weights if weights == "imagenet" else str(place("weights", weights)),
         features=checked.features,
         threads=checked.threads,
         nice=checked.nice,

@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from stylewatch.errors import ConfigError, PresetError, UsageError
 from stylewatch.settings.yamlfile import (
     KeyPath,
     YamlFile,
+    absolute,
     json_schema,
     load_yaml,
     nearest,
@@ -285,17 +286,6 @@ def _is_path(called: str) -> bool:
     return Path(called).suffix in _SUFFIXES
 
 
-def absolute(path: Path, folder: Path = Path()) -> Path:
-    """A path as written in a file that lies in `folder`, or else on the command line."""
-    expanded = os.path.expanduser(path)  # noqa: PTH111  (pathlib's raises)
-    if expanded.startswith("~"):
-        raise ConfigError(
-            f"there is no home folder {path.parts[0]}", received=str(path),
-            remedy="Set HOME, or write the path without ~",
-        )  # fmt: skip
-    return (folder / expanded).absolute()
-
-
 def digest(preset: Preset) -> str:
     """Hex SHA-256 of all that makes a difference to the result; images count by their content."""
     style = [
@@ -349,9 +339,10 @@ def _values(source: YamlFile, folder: Path) -> dict[str, Any]:
     if errors := [*_layer_errors(source, values), *_effect_errors(source, values)]:
         raise_first(errors)
     if "style" in values:
-        values["style"] = tuple(_placed(style, folder) for style in checked.style)
+        placed = partial(_placed, source, folder)
+        values["style"] = tuple(map(placed, range(len(checked.style)), checked.style))
     if isinstance(checked.init, Path):
-        values["init"] = absolute(checked.init, folder)
+        values["init"] = source.place(("init",), checked.init, folder)
     values.pop("output", None)
     said = source.data.get("output", {})
     output = {key: getattr(checked.output, name) for key, name in OUTPUT.items() if name in said}
@@ -383,9 +374,12 @@ def _images(source: YamlFile) -> list[Any]:
     return [{"image": item} if isinstance(item, str) else item for item in items]
 
 
-def _placed(style: StyleImage, folder: Path) -> StyleImage:
-    mask = absolute(style.mask, folder) if style.mask else None
-    return replace(style, image=absolute(style.image, folder), mask=mask)
+def _placed(source: YamlFile, folder: Path, number: int, style: StyleImage) -> StyleImage:
+    def place(key: str, path: Path) -> Path:
+        return source.place(("style", number, key), path, folder)
+
+    mask = place("mask", style.mask) if style.mask else None
+    return replace(style, image=place("image", style.image), mask=mask)
 
 
 def _layer_errors(source: YamlFile, values: Mapping[str, Any]) -> Iterator[ConfigError]:
@@ -429,14 +423,15 @@ def _bad_images(preset: Preset) -> Iterator[tuple[KeyPath, OSError]]:
 
 def _image_error(source: YamlFile, keys: KeyPath, error: OSError) -> ConfigError:
     what = {"image": "style image", "mask": "mask", "init": "image to start from"}[str(keys[-1])]
-    written = next((keys[:n] for n in (3, 2, 1) if keys[:n] in source.marks), keys[:1])
     problem = f"the {what} can't be used: {error.strerror}"
     where = "the folder of the preset's file" if source.path else "the working folder"
     remedy = f"A path is relative to {where}"
     if keys == ("init",):
         remedy += "; without an image: content or noise"
     received = repr(str(error.filename))
-    return source.error(written, problem, received=received, remedy=remedy, reason="style-image")
+    return source.error(
+        source.written(keys), problem, received=received, remedy=remedy, reason="style-image"
+    )
 
 
 def _cycle(chain: list[_Layer], again: Path) -> ConfigError:

@@ -43,7 +43,8 @@ folders:
 # limits: {{max_pixels: 100000000, max_side: 30000, max_bytes: 200MB}}   # larger photos are refused
 
 # When things happen
-# quiet_seconds: 2s        # a file is complete when it has not changed for so long
+# quiet_seconds: 2s        # a file is complete when it has not changed for so long, or for a
+#                          # quarter of it since it was closed
 # settle_max_seconds: 10min  # still not whole so long after its last change: set aside
 # rescan_seconds: 30s      # how often folders are looked through
 # job_timeout: 1h          # a photo that takes longer is stopped and tried again

@@ -6,6 +6,7 @@ Whatever is wrong is told with file, line, column and key. Knows nothing of pres
 import difflib
 import json
 import math
+import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Sequence
@@ -69,6 +70,30 @@ class YamlFile:
         line, column = self.marks.get(keys[:known], (0, 0))
         key = dotted(keys)
         return self.kind(problem, file=self.path, line=line, column=column, key=key, **parts)
+
+    def written(self, keys: KeyPath) -> KeyPath:
+        """As much of `keys` as stands in the file: a short form leaves some of them out."""
+        known = (keys[:n] for n in range(len(keys), 0, -1) if keys[:n] in self.marks)
+        return next(known, keys[:1])
+
+    def place(self, keys: KeyPath, path: Path, folder: Path) -> Path:
+        """The path that is written at `keys`, absolute; `folder` is what a relative one is in."""
+        try:
+            return absolute(path, folder)
+        except ConfigError as error:
+            parts = {"received": error.received, "remedy": error.remedy}
+            raise self.error(self.written(keys), error.problem, **parts) from None
+
+
+def absolute(path: Path, folder: Path = Path()) -> Path:
+    """A path as written in a file that lies in `folder`, or else on the command line."""
+    expanded = os.path.expanduser(path)  # noqa: PTH111  (pathlib's raises)
+    if expanded.startswith("~"):
+        raise ConfigError(
+            f"there is no home folder {path.parts[0]}", received=str(path),
+            remedy="Set HOME, or write the path without ~",
+        )  # fmt: skip
+    return (folder / expanded).absolute()
 
 
 def dotted(keys: KeyPath) -> str:

@@ -388,7 +388,8 @@ class Ledger(LedgerReader):
     def unattended(self, job_id: int | None = None) -> list[Job]:
         """What is done while the photo itself still waits for what comes after; or whether one is.
 
-        Only photos of which nothing else is to do: no other preset waits for them or has failed.
+        Only photos of which nothing else is to do: no other preset waits for them or has failed,
+        and they need not be looked at again (`forget_file`), which may bring another job.
         """
         query = (
             "SELECT * FROM jobs AS job WHERE state = 'done' AND after_done = 0"
@@ -396,6 +397,8 @@ class Ledger(LedgerReader):
             "SELECT 1 FROM jobs AS other WHERE other.folder = job.folder"
             " AND other.path = job.path AND other.digest = job.digest"
             f" AND other.state NOT IN ({','.join('?' * len(_NOTHING_TO_DO))}))"
+            " AND NOT EXISTS (SELECT 1 FROM files WHERE files.folder = job.folder"
+            " AND files.path = job.path AND files.ctime_ns = -1)"
         )
         return [job_of(row) for row in self.ask(query, job_id, *_NOTHING_TO_DO)]
 
@@ -421,7 +424,7 @@ class Ledger(LedgerReader):
             max_attempts=self.max_attempts,
             rng=self._rng,
         )
-        crashed = failure.kind in {FailureKind.CRASH, FailureKind.TIMEOUT}
+        crashed = failure.kind is FailureKind.CRASH
         self._set(
             job_id,
             verdict.state,

@@ -4,11 +4,12 @@ A photo that still lies in its folder is never forgotten, else it would be paint
 small steps, so that no tick waits for it. Knows nothing of jobs that are still to be done.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from stylewatch.domain import JobState
+from stylewatch.domain import Identity, JobState
 from stylewatch.state.ledger import Ledger
 
 ROWS = 200  # dealt with in one step
@@ -18,7 +19,7 @@ _OLD_ENDS = "state IN (?, ?) AND changed < ?"
 _ENDS = (str(JobState.SUPERSEDED), str(JobState.VANISHED))
 
 
-def tidy(ledger: Ledger, days: float) -> Iterator[None]:
+def tidy(ledger: Ledger, days: float, checkpoints: Path | None = None) -> Iterator[None]:
     """One round over the whole ledger; each `next` is one small durable step.
 
     Only a photo that was found missing `days` ago, and is missing again now, is forgotten: its
@@ -31,6 +32,9 @@ def tidy(ledger: Ledger, days: float) -> Iterator[None]:
         while step(ledger, before):
             yield
     while ledger.shrink(PAGES):
+        yield
+    for file in _files(checkpoints) if checkpoints else ():
+        _forget_checkpoint(ledger, file, before)
         yield
 
 
@@ -58,10 +62,9 @@ def _look_for(
 
 def _inode(root: Path) -> tuple[int, int] | None:
     try:
-        stat = root.stat()
+        return Identity.of(root.stat()).inode
     except OSError:
         return None
-    return stat.st_dev, stat.st_ino
 
 
 def _is_missing(file: Path) -> bool:
@@ -120,3 +123,19 @@ def _shorten_done(ledger: Ledger, before: float) -> int:
             )
             ledger.change("DELETE FROM jobs WHERE id = ?", row["id"])
     return len(rows)
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _forget_checkpoint(ledger: Ledger, file: Path, before: float) -> None:
+    """An unfinished painting of which nothing is to be done, or has not been for long."""
+    query = "SELECT 1 FROM jobs WHERE key = ? AND state NOT IN (?, ?, ?) LIMIT 1"
+    with contextlib.suppress(OSError):
+        wanted = ledger.ask(query, file.stem, str(JobState.DONE), *_ENDS)
+        if not wanted or file.stat().st_mtime < before:
+            file.unlink()

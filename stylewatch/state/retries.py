@@ -64,7 +64,7 @@ def judge(
     row before this. Pauses have full jitter, so that a whole folder does not return at once.
     """
     if kind in _COUNTED:
-        crashed = kind is not FailureKind.RENDER and crashes + 1 >= MOST_CRASHES
+        crashed = kind is FailureKind.CRASH and crashes + 1 >= MOST_CRASHES
         if crashed or failures + 1 >= max_attempts:
             return Verdict(JobState.QUARANTINED, counted=True)
         return Verdict(JobState.RETRY_WAIT, _backoff(failures, rng), counted=True)
