@@ -127,7 +127,8 @@ def balanced(network: FeatureNetwork, photo: Image, painting: Image, *, moments:
         deviation, aim = (ops.sqrt(variance + 1e-6) for _, variance in (found, wanted))
         return ops.sum(ops.square(found[0] - wanted[0])) + ops.sum(ops.square(deviation - aim))
 
-    at_photo, wanted = described(preprocess(photo)), described(preprocess(painting))
+    describe = backend.compiled(described)
+    at_photo, wanted = describe(preprocess(photo)), describe(preprocess(painting))
     factors = {
         name: settings.strength * 0.2 / float(distance(at_photo[name], wanted[name]))
         for name in layers
@@ -182,7 +183,7 @@ class Judge:
         settings = Presets.load()["painting"].settings
         self._layers = tuple(settings.style_layers)
         [self._content] = settings.content_layers
-        self._extract = network.extractor({self._content, *self._layers})
+        self._extract = backend.compiled(network.extractor({self._content, *self._layers}))
         self._photo, self._grams = self._describe(photo)
         _, self._wanted = self._describe(painting)
 

@@ -411,10 +411,10 @@ def layer_losses(weights: str, folder: Path, pictures: dict[str, Image]) -> dict
     """
     from keras import ops
 
-    from stylewatch.engine import losses
+    from stylewatch.engine import backend, losses
     from stylewatch.engine.features import deprocess, load_network, preprocess
 
-    extract = load_network("vgg19", weights).extractor({CONTENT, *STYLE})
+    extract = backend.compiled(load_network("vgg19", weights).extractor({CONTENT, *STYLE}))
 
     def described(image: Image) -> tuple[Any, dict[str, Any]]:
         clipped = preprocess(np.clip(deprocess(image), 0, 255))

@@ -243,7 +243,8 @@ def arranges_kernels_once() -> bool:
 
     oneDNN does so where TensorFlow is told that no kernel ever changes, which is for the process
     to say (`jobs.child.set_environment`). With a small picture the deep kernels are as much to
-    arrange as the picture is to convolve.
+    arrange as the picture is to convolve. Not compiled, all convolutions would share what was
+    arranged first, whosever kernel it is: so features are asked for in compiled functions alone.
     """
     told = os.environ.get("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS") == "1"
     return told and keras.backend.backend() == "tensorflow" and not _gpu_name("tensorflow")
