@@ -134,3 +134,17 @@ def test_unfinished_paintings_of_which_nothing_comes_are_forgotten(rig, tmp_path
     for _ in tidy(ledger, 30, folder):
         pass
     assert [path.name for path in folder.iterdir()] == ["open.tmp"]
+
+
+def test_a_photo_that_came_back_is_not_forgotten_while_its_disk_is_away(rig, tmp_path):
+    paint(rig, "a.jpg")
+    (rig.input / "a.jpg").rename(tmp_path / "a.jpg")
+    rig.tidied(0)
+    (tmp_path / "a.jpg").rename(rig.input / "a.jpg")
+    rig.input.rename(tmp_path / "away")
+    assert rig.tidied(31 * 86400).rows() == (0, 1, 1)  # the proof that it is painted
+    (tmp_path / "away").rename(rig.input)
+    os.utime(rig.input / "a.jpg", (1, 1))
+    rig.until(lambda: rig.rows()[0] == 1)
+    rig.until(rig.idle)
+    assert len(rig.executor.ran) == 1

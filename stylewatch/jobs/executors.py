@@ -111,9 +111,10 @@ class LocalExecutor(JobTable):
         if job.place:
             self._in_background(_stop, job.place)
             job.place = None
-        if job.doomed:
+        began = not job.doomed and job.started.wait(NEWS_SECONDS)
+        if job.doomed:  # perhaps only just now
             return
-        if job.started.wait(NEWS_SECONDS):
+        if began:
             self._finish(job, error=WorkerDied("the job's process died as soon as it began"))
         elif was_idle:  # its worker died while nobody looked: another one will do
             self._launch(job, task)

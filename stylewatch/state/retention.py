@@ -6,7 +6,8 @@ small steps, so that no tick waits for it. Knows nothing of jobs that are still 
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from stylewatch.domain import Identity, JobState
@@ -25,10 +26,12 @@ def tidy(ledger: Ledger, days: float, checkpoints: Path | None = None) -> Iterat
     Only a photo that was found missing `days` ago, and is missing again now, is forgotten: its
     disk may have been away. Of an old painting in use only what proves that it was painted stays.
     """
+    looked_at = []
     for folder, root, inode in ledger.folders():
-        yield from _look_for(ledger, folder, root, inode)
+        if (yield from _look_for(ledger, folder, root, inode)):
+            looked_at.append(folder)
     before = ledger.now - days * 86400.0
-    for step in (_forget_gone, _forget_ended, _shorten_done):
+    for step in (partial(_forget_gone, folders=looked_at), _forget_ended, _shorten_done):
         while step(ledger, before):
             yield
     while ledger.shrink(PAGES):
@@ -40,14 +43,17 @@ def tidy(ledger: Ledger, days: float, checkpoints: Path | None = None) -> Iterat
 
 def _look_for(
     ledger: Ledger, folder: str, root: Path, inode: tuple[int, int] | None
-) -> Iterator[None]:
-    """Note which files of a folder are gone, or back; not while another disk is in its place."""
+) -> Generator[None, None, bool]:
+    """Note which files of a folder are gone, or back; not while another disk is in its place.
+
+    Whether it was there to the end.
+    """
     last = b""
     while _inode(root) == inode is not None:
         query = "SELECT path, gone FROM files WHERE folder = ? AND path > ? ORDER BY path LIMIT ?"
         rows = ledger.ask(query, folder, last, ROWS)
         if not rows:
-            return
+            return True
         last = rows[-1]["path"]
         with ledger.transaction():
             for row in rows:
@@ -58,6 +64,7 @@ def _look_for(
                         *(ledger.now if missing else 0.0, folder, row["path"]),
                     )
         yield
+    return False
 
 
 def _inode(root: Path) -> tuple[int, int] | None:
@@ -78,15 +85,16 @@ def _is_missing(file: Path) -> bool:
     return False
 
 
-def _forget_gone(ledger: Ledger, before: float) -> int:
+def _forget_gone(ledger: Ledger, before: float, folders: Sequence[str]) -> int:
     """Everything about photos that have been gone for long, unless something runs for them."""
     busy = (JobState.RUNNING, JobState.PUBLISHING)
     place = "folder = ? AND path = ?"
     rows = ledger.ask(
-        "SELECT folder, path FROM files WHERE gone > 0 AND gone < ? AND NOT EXISTS (SELECT 1"
+        "SELECT folder, path FROM files WHERE gone > 0 AND gone < ?"
+        f" AND folder IN ({','.join('?' * len(folders))}) AND NOT EXISTS (SELECT 1"
         " FROM jobs WHERE jobs.folder = files.folder AND jobs.path = files.path"
         " AND state IN (?, ?)) LIMIT ?",
-        *(before, *busy, ROWS),
+        *(before, *folders, *busy, ROWS),
     )
     with ledger.transaction():
         for row in rows:
