@@ -7,7 +7,7 @@ StylewatchError
 ├── InputError           this photo can't be used (never retried until the file changes)
 │   └── InputChangedError    the file changed while it was read: settle again
 ├── OutputError          the result can't be written
-│   └── OutputFullError      no space: pause that output and go on by itself later
+│   └── OutputFullError      no space, or no disk: pause that output, go on by itself later
 ├── WeightsError         the network's weights are missing or damaged
 ├── RenderError          the effect gave no usable picture (NaN, black, unchanged)
 ├── LockedError          another daemon holds this folder or this state
@@ -164,7 +164,7 @@ class OutputError(StylewatchError):
 
 
 class OutputFullError(OutputError):
-    """No space left (ENOSPC, EDQUOT) at the output."""
+    """No space left (ENOSPC, EDQUOT) at the output, or its disk is away."""
 
     reason = "disk-full"
 

@@ -70,9 +70,9 @@ def test_another_photo_s_result_of_the_same_bytes_is_not_taken_for_ours(tmp_path
 def test_an_output_whose_disk_is_away_is_no_lack_of_rights(tmp_path):
     (tmp_path / "mount").write_bytes(b"")  # nothing can be made below it, not even by root
     output = tmp_path / "mount" / "out"
-    with pytest.raises(OutputError) as caught:
+    with pytest.raises(OutputFullError, match="Is its disk there") as caught:
         outputs.prepare(output, output / "a--soft")
-    assert caught.value.reason == "enoent"
+    assert caught.value.reason == "away"
 
 
 def test_of_many_results_of_one_name_only_those_that_may_be_it_are_read(tmp_path, monkeypatch):
@@ -94,11 +94,12 @@ def test_what_can_t_be_read_now_is_not_taken_for_gone(tmp_path, monkeypatch):
     outputs.publish(temporary, target, ".jpg")
 
     def broken(path):
-        raise OSError(5, "Input/output error", str(path))
+        raise OSError(5 if path.exists() else 2, "Input/output error", str(path))
 
     monkeypatch.setattr(outputs, "file_hash", broken)
     with pytest.raises(OSError, match="Input/output"):
         outputs.find_published(temporary, target, ".jpg", "s")
+    assert outputs.find_published(temporary, target, ".jpg", "s", patient=False) is None
 
 
 def test_our_own_earlier_result_is_replaced(tmp_path):

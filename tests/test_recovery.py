@@ -18,11 +18,13 @@ from test_daemon import Rig, ThreadExecutor
 from test_ledger import Clock, failure, photo, planned, rendered
 
 from stylewatch.domain import EngineSettings, Failure, FailureKind, JobState
-from stylewatch.errors import EngineLost, LedgerError, LockedError
+from stylewatch.errors import EngineLost, LedgerError, LockedError, OutputError
 from stylewatch.folders import outputs
 from stylewatch.host import daemon as daemon_module
 from stylewatch.host import intake
+from stylewatch.host.publication import find_results
 from stylewatch.jobs.executors import LocalExecutor
+from stylewatch.state import retries
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.reader import LedgerReader
 
@@ -461,8 +463,9 @@ def test_a_photo_stays_while_one_of_its_presets_has_failed(rigs):
     assert rig.results() == ["a--draft.jpg", "a--painting.jpg"]
 
 
+@pytest.mark.parametrize("mount_point", [False, True])
 def test_a_photo_that_was_away_when_it_was_painted_is_dealt_with_when_it_is_back(
-    rigs, tmp_path, monkeypatch
+    rigs, tmp_path, monkeypatch, mount_point
 ):
     apply_after = outputs.apply_after
 
@@ -471,6 +474,8 @@ def test_a_photo_that_was_away_when_it_was_painted_is_dealt_with_when_it_is_back
     def without_the_disk(*arguments):
         if not asked:
             rig.input.rename(tmp_path / "away")
+            if mount_point:
+                rig.input.mkdir()
         asked.append(arguments)
         return apply_after(*arguments)
 
@@ -480,11 +485,13 @@ def test_a_photo_that_was_away_when_it_was_painted_is_dealt_with_when_it_is_back
     rig.start()
     rig.drop("a.jpg")
     rig.until(lambda: rig.results() and rig.idle())
-    assert not rig.input.exists()
+    if mount_point:
+        rig.input.rmdir()
     assert [event.reason for event in rig.events if event.kind == "warning"] == ["after"]
     (tmp_path / "away").rename(rig.input)
     assert (rig.input / "a.jpg").exists()
     rig.until(lambda: not (rig.input / "a.jpg").exists())
+    assert rig.daemon._unmoved == {}
     assert len(rig.executor.ran) == 1
 
 
@@ -503,6 +510,62 @@ def test_a_picture_that_can_t_be_read_for_a_moment_is_not_painted_anew(rigs, mon
     broken.clear()
     rig.until(lambda: rig.results() == ["a--painting.jpg"] and rig.idle())
     assert len(rig.executor.ran) == 1
+
+
+def test_an_output_whose_disk_is_away_waits_and_says_so_once(rigs, tmp_path, monkeypatch):
+    monkeypatch.setattr(retries, "RESOURCE_PAUSE", 0.3)
+    monkeypatch.setattr(daemon_module, "RESOURCE_PAUSE", 0.3)
+    mount = tmp_path / "mount"
+    mount.write_bytes(b"")  # nothing can be made below it
+    rig = rigs(start=False)
+    with_folder(rig, output=mount / "out")
+    rig.output = mount / "out"
+    rig.start()
+    rig.drop("a.jpg", b"a")
+    rig.drop("b.jpg", b"b")
+    rig.until(lambda: "blocked" in rig.counts())
+    end = time.monotonic() + 1.5
+    rig.until(lambda: time.monotonic() > end)
+    assert len([event for event in rig.events if event.kind == "blocked"]) == 1
+    assert rig.executor.ran == []
+    [health] = rig.daemon._health(time.monotonic())
+    assert (health.state, health.detail) == ("blocked", f"{rig.output} is away")
+    mount.unlink()
+    mount.mkdir()
+    rig.until(lambda: rig.results() == ["a--painting.jpg", "b--painting.jpg"])
+
+
+def test_a_picture_that_stays_unreadable_is_painted_anew(rigs, monkeypatch):
+    monkeypatch.setattr(daemon_module, "UNREADABLE_SECONDS", 1.0)
+    whole, broken = outputs.file_hash, []
+
+    def file_hash(path):
+        if path.name.endswith(outputs.TEMPORARY) and len(rig.executor.ran) == 1:
+            broken.append(path)
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return whole(path)
+
+    monkeypatch.setattr(outputs, "file_hash", file_hash)
+    rig = rigs()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.results() == ["a--painting.jpg"] and rig.idle())
+    assert len(broken) > 2
+    assert len(rig.executor.ran) == 2
+
+
+def test_results_that_can_t_be_listed_are_not_taken_for_none(tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    scandir = os.scandir
+
+    def stale(path):
+        if str(path).endswith("sub"):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", stale)
+    with pytest.raises(OutputError, match="sub can't be listed: Stale"):
+        list(find_results([tmp_path], lambda data: {}))
+    assert list(find_results([tmp_path / "none"], lambda data: {})) == []
 
 
 # --- the same photo again ------------------------------------------------------------------------

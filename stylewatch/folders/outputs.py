@@ -51,6 +51,7 @@ def prepare(output: Path, target: Path) -> None:
 
     Raises:
         OutputError: a link or `..` would lead out of the output folder, or it can't be made.
+        OutputFullError: the output folder itself can't be: its disk is away.
     """
     folder = target.parent
     try:
@@ -59,10 +60,13 @@ def prepare(output: Path, target: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             outside = not folder.resolve().is_relative_to(output.resolve())
     except (OSError, RuntimeError) as error:
-        failure = _output_error(target, error)
         if not os.path.isdir(output):  # noqa: PTH112  (pathlib's raises)
-            failure.reason = "enoent"  # its disk is away: no lack of rights, whatever was refused
-        raise failure from error
+            raise OutputFullError(
+                f"{output} can't be made: {getattr(error, 'strerror', error)}",
+                remedy="Is its disk there? It goes on by itself when the folder can be made",
+                reason="away",
+            ) from error
+        raise _output_error(target, error) from error
     if outside:
         raise OutputError(
             f"{folder} leads out of the output folder",
@@ -181,10 +185,13 @@ def find_published(
     extension: str,
     sha256: str,
     taken: Callable[[Path], bool] = lambda _: False,
+    *,
+    patient: bool = True,
 ) -> Path | None:
     """Whether an interrupted `publish` had come to its end: the file under its name, or None.
 
-    A file with the same bytes that is `taken` is another photo's result.
+    A file with the same bytes that is `taken` is another photo's result. One that can't be read is
+    an error, or, not `patient`, not ours.
     """
     size = None
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -198,7 +205,7 @@ def find_published(
         except (FileNotFoundError, NotADirectoryError):
             break
         except OSError as error:
-            if error.errno in _FOREIGN and os.path.lexists(final):
+            if (error.errno in _FOREIGN or not patient) and os.path.lexists(final):
                 continue
             raise
         temporary.unlink(missing_ok=True)
@@ -246,16 +253,9 @@ def apply_after(
 
     `action` may be a folder to move to: sub-folders are mirrored, nothing is replaced there.
     Returns whether something was done.
-
-    Raises:
-        OSError: it can't be done now; so, too, while the photo's disk is away.
     """
     source = root / photo
-    if action == "keep":
-        return False
-    if not _unchanged(source, identity):
-        if _is_away(source, root, identity):
-            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), str(source))
+    if action == "keep" or not _unchanged(source, identity):
         return False
     if action == "delete":
         source.unlink()
@@ -264,17 +264,6 @@ def apply_after(
     failpoint("outputs.after")
     _sync_folder(source.parent)
     return True
-
-
-def _is_away(source: Path, root: Path, identity: Identity) -> bool:
-    """Whether the disk that the photo lay on is not where it was: another one's folder is."""
-    folder = source.parent
-    while folder != root and not os.path.lexists(folder):
-        folder = folder.parent
-    try:
-        return Identity.of(folder.stat()).dev != identity.dev
-    except (FileNotFoundError, NotADirectoryError):
-        return True
 
 
 def _unchanged(path: Path, identity: Identity) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from stylewatch.folders.outputs import free_space
+from stylewatch.errors import OutputError
+from stylewatch.folders.outputs import free_space, prepare
 
 ROOM = 1.25  # of the low-water mark: so much has to be free before an output goes on
 
@@ -44,6 +45,15 @@ class Space:
                     rest = f"it goes on by itself at {ROOM * min_free / 1e6:.0f} MB"
                     wanted = f"the {min_free / 1e6:.0f} MB of `min_free`"
                     yield "blocked", f"{output}: only {free / 1e6:.0f} MB free of {wanted}; {rest}"
-            elif now >= self._paused[output] and free >= ROOM * min_free:
+            elif now >= self._paused[output] and free >= ROOM * min_free and _is_there(output):
                 del self._paused[output]
-                yield "recovered", f"{output}: there is space again"
+                yield "recovered", f"{output}: results can be written again"
+
+
+def _is_there(output: Path) -> bool:
+    """Whether results can be written there: its disk may be away."""
+    try:
+        prepare(output, output / "any")
+    except OutputError:
+        return False
+    return True

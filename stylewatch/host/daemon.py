@@ -58,6 +58,7 @@ LOOK_SECONDS = 5.0  # how often free space is looked at, and photos whose result
 LEDGER_SECONDS = 5.0  # between two attempts to go on with a ledger that could not be written
 FIRST_COST = 30.0  # seconds that a photo is thought to take before any was painted
 COPY_COST = 1.0  # the same for a copy: more than it takes, else thousands would go first
+UNREADABLE_SECONDS = 600.0  # then a picture that can't be read any more is painted again
 UNMOVED_SECONDS = 300.0  # between two attempts to move or delete a painted photo
 FIXED = ("state_dir", "metrics_port")  # settings that a running daemon can't change
 TIDY_SECONDS = 86400.0  # how often the ledger is tidied, more often where it remembers less
@@ -109,7 +110,7 @@ class Daemon:
         self._mailbox = Mailbox(commands, self._wake.set)
         self._finished: queue.SimpleQueue[Running] = queue.SimpleQueue()
         self._running: dict[int, Running] = {}
-        self._unpublished: dict[int, float] = {}  # job id → when to try again
+        self._unpublished: dict[int, tuple[float, float]] = {}  # job id → when to try again, since
         self._unmoved: dict[int, float] = {}  # job id → when to try again to move its photo
         self._space = Space()
         self._fair = FairShare()
@@ -555,9 +556,12 @@ class Daemon:
 
     def _complete(self, job_id: int, now: float) -> None:
         job = self._ledger.job(job_id)
+        _, since = self._unpublished.get(job_id, (now, now))
+        patient = now - since < UNREADABLE_SECONDS
         try:
             if job is not None and job.state is JobState.PUBLISHING:
-                self._published(self._publisher.complete(job, stays=self._stays(job_id)))
+                stays = self._stays(job_id)
+                self._published(self._publisher.complete(job, stays=stays, patient=patient))
         except OutputError as error:
             self._publish_later(job_id, error, now)
         else:
@@ -573,10 +577,11 @@ class Daemon:
         """The picture is finished and safe; only its name is missing."""
         if job_id not in self._unpublished:
             self._tell("blocked", str(error), self._ledger.job(job_id), reason=error.reason)
-        self._unpublished[job_id] = now + LOOK_SECONDS
+        _, since = self._unpublished.get(job_id, (now, now))
+        self._unpublished[job_id] = now + LOOK_SECONDS, since
 
     def _publish_again(self, now: float) -> None:
-        for job_id, due in list(self._unpublished.items()):
+        for job_id, (due, _) in list(self._unpublished.items()):
             if now >= due:
                 self._complete(job_id, now)
 
@@ -604,6 +609,8 @@ class Daemon:
             self._unmoved[job.id] = self._clock() + UNMOVED_SECONDS
             if first:
                 self._tell("warning", str(error), job, reason=error.reason)
+        else:
+            self._unmoved.pop(job.id, None)
 
     def _fail(self, job: Job, failure: Failure, now: float) -> None:
         if failure.kind is FailureKind.LOST and self._stopping:  # we have ended it ourselves
@@ -662,11 +669,14 @@ class Daemon:
 
     def _health(self, now: float) -> list[FolderHealth]:
         """Each folder as its source sees it, or blocked where its results have no room."""
-        full = {folder.name: folder.output for folder in self.config.folders}
-        full = {name: output for name, output in full.items() if output in self._space.paused}
+        paused = {
+            folder.name: f"{folder.output} is {'full' if _is_there(folder.output) else 'away'}"
+            for folder in self.config.folders
+            if folder.output in self._space.paused
+        }
         return [
-            replace(health, state="blocked", detail=f"{full[health.folder]} is full")
-            if health.folder in full and health.state in {"watching", "scanning"}
+            replace(health, state="blocked", detail=paused[health.folder])
+            if health.folder in paused and health.state in {"watching", "scanning"}
             else health
             for health in self._intake.health(now)
         ]
@@ -708,7 +718,7 @@ class Daemon:
         pause_ends = self._ledger.next_due()
         if pause_ends is not None:
             due = min(due, now + max(0.1, pause_ends - self._wall_clock()))
-        return min([due, *self._unpublished.values()])
+        return min([due, *(again for again, _ in self._unpublished.values())])
 
     def _tell(
         self, kind: Any, message: str, job: Job | None = None, *, reason: str = "", **more: Any

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from stylewatch.domain import Rendered
+from stylewatch.domain import Identity, Rendered
 from stylewatch.errors import OutputError
 from stylewatch.failpoints import failpoint
 from stylewatch.folders import outputs
@@ -48,22 +48,23 @@ class Publisher:
         failpoint("publication.journalled")
         return self.complete(self._job(job.id), stays=stays)
 
-    def complete(self, job: Job, *, stays: bool) -> Job:
+    def complete(self, job: Job, *, stays: bool, patient: bool = True) -> Job:
         """Finish what the journal says was begun; a result that was lost is rendered again.
 
         Where the photo `stays`, its new result takes the place of an older one. Where it is moved
-        or deleted, another photo may come under the same name, and both results are kept.
+        or deleted, another photo may come under the same name, and both results are kept. What
+        can't be read now is waited for, or, not `patient`, taken for lost.
 
         Raises:
             OutputError: it can't be named now; the job stays `publishing`.
         """
         try:
-            return self._complete(job, stays=stays)
+            return self._complete(job, stays=stays, patient=patient)
         except OSError as error:  # of reading and tidying; what `outputs` writes, it translates
             reason = errno.errorcode.get(error.errno or 0, "output").lower()
             raise OutputError(f"{job.target.parent}: {error.strerror}", reason=reason) from error
 
-    def _complete(self, job: Job, *, stays: bool) -> Job:
+    def _complete(self, job: Job, *, stays: bool, patient: bool) -> Job:
         temporary = job.temporary
         assert temporary is not None, "nothing was journalled"
         final = outputs.find_published(
@@ -72,8 +73,9 @@ class Publisher:
             job.extension,
             job.sha256,
             taken=lambda path: self._ledger.taken(job, path),
+            patient=patient,
         )
-        if final is None and not _is_whole(temporary, job.sha256):
+        if final is None and not _is_whole(temporary, job.sha256, patient=patient):
             self._ledger.put_back(job.id)
         else:
             if final is None:
@@ -127,7 +129,9 @@ class Publisher:
         if not self._ledger.unattended(job.id):
             return
         try:
-            outputs.apply_after(action, root, job.path, job.identity)
+            acted = outputs.apply_after(action, root, job.path, job.identity)
+            if not acted and action != "keep":
+                self._be_sure_of(job.folder, root)
         except OSError as error:
             raise OutputError(
                 f"{job.path} is painted but could not be moved or deleted: {error.strerror}",
@@ -136,26 +140,48 @@ class Publisher:
             ) from error
         self._ledger.after_done(job)
 
+    def _be_sure_of(self, folder: str, root: Path) -> None:
+        """An error where another disk is in the folder's place, or none: nothing is gone then."""
+        known = {name: inode for name, _, inode in self._ledger.folders()}.get(folder)
+        if known and Identity.of(root.stat()).inode != known:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), str(root))
+
     def _job(self, job_id: int) -> Job:
         job = self._ledger.job(job_id)
         assert job is not None
         return job
 
 
-def _is_whole(temporary: Path, sha256: str) -> bool:
+def _is_whole(temporary: Path, sha256: str, *, patient: bool) -> bool:
     """Surely not where there is nothing; what can't be read now is whole, perhaps."""
     try:
         return outputs.file_hash(temporary) == sha256
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError as error:
+        if patient and not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise
         return False
 
 
 def find_results(
     folders: Iterable[Path], read_facts: Callable[[bytes], Mapping[str, str]]
 ) -> Iterator[tuple[str, Path, str]]:
-    """Job key, path and SHA-256 of every result in these folders, as told by the files alone."""
+    """Job key, path and SHA-256 of every result in these folders, as told by the files alone.
+
+    Raises:
+        OutputError: a folder can't be listed now; without its results all would be painted again.
+    """
+
+    def passed_over(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
+            raise OutputError(
+                f"{error.filename} can't be listed: {error.strerror}",
+                remedy="The ledger is new, and finds there what was painted: start again "
+                "when the folder can be read",
+                reason="unlisted",
+            ) from error
+
     for folder in folders:
-        for inside, _, names in os.walk(folder):  # what can't be listed is passed over
+        for inside, _, names in os.walk(folder, onerror=passed_over):
             for path in (Path(inside, name) for name in names):
                 if "--" in path.name and not path.name.startswith("."):
                     with contextlib.suppress(Exception):  # any strange file may lie there

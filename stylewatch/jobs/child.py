@@ -123,8 +123,8 @@ def _readable_error(error: BaseException) -> bytes:
     with contextlib.suppress(Exception):
         if isinstance(error, Exception) and type(error).__module__.split(".")[0] in _KNOWN:
             return _readable((False, error))
-    told = f"{type(error).__name__}: {error}"
-    return _readable((False, ExecutorError("a job failed", received=told, reason="render")))
+    told = " ".join(f"{type(error).__name__}: {error}".split())
+    return _readable((False, ExecutorError(told, reason="error")))
 
 
 def _die_with_the_parent(lifeline: Connection) -> None:

@@ -82,6 +82,9 @@ class LocalExecutor(JobTable):
             pool = self._idle.pop() if self._idle else None
         try:
             job.place = pool or self._new_pool()
+            if job.doomed:  # by now: whoever cancelled it found no process to end
+                self._in_background(_stop, job.place)
+                return
             answer = job.place.schedule(run, (job.name, task))
         except (BrokenExecutor, RuntimeError, OSError) as error:
             self._lose(job, task, error, was_idle=pool is not None)

@@ -392,7 +392,8 @@ class Ledger(LedgerReader):
         and they need not be looked at again (`forget_file`), which may bring another job.
         """
         query = (
-            "SELECT * FROM jobs AS job WHERE state = 'done' AND after_done = 0"
+            "SELECT * FROM jobs AS job INDEXED BY jobs_unattended"
+            " WHERE state = 'done' AND after_done = 0"
             " AND id = ifnull(?, id) AND NOT EXISTS ("
             "SELECT 1 FROM jobs AS other WHERE other.folder = job.folder"
             " AND other.path = job.path AND other.digest = job.digest"
