@@ -232,6 +232,13 @@ class TestBoard:
         assert not any(row.folder == "nas" for row in board.problems)
         assert board.folders["nas"].state == "watching"
 
+    def test_a_folder_that_was_left_does_not_come_back_with_its_last_job(self):
+        board = a_board()
+        board.apply(Event(kind="folder", message="", folder="in", reason="left"), 1.0)
+        for kind in ("done", "failed", "retry"):
+            board.apply(Event(kind=kind, message="x", folder="in", path="a.jpg", job_id=1), 2.0)
+        assert "in" not in board.folders
+
     def test_an_output_that_has_space_again_takes_its_problem_off_the_board(self):
         board = Board()
         board.apply(Event(kind="blocked", message="/out: only 3 MB free"), 1.0)
@@ -584,6 +591,7 @@ class TestLiveConsole:
         # Nothing happens: nothing is written, so nothing can flicker.
         assert not select.select([main], [], [], 1.0)[0]
         assert not termios.tcgetattr(main)[3] & termios.ECHO
+        assert not termios.tcgetattr(main)[0] & termios.IXON  # nor does Ctrl-S
         os.write(main, b"\x1aq")  # Ctrl-Z does not stop it
         seen = read_until(main, b"quit")
         assert b"\x1b[?1049l" in seen
@@ -614,6 +622,27 @@ class TestLiveConsole:
             text=True, check=True, timeout=30,
         )  # fmt: skip
         assert done.stdout.splitlines() == ["(True, 0)", "(False, None)"]
+        os.close(main)
+        os.close(other)
+
+    def test_a_view_that_hangs_still_gives_the_terminal_back(self):
+        """As it does when a thumbnail lies on a share that does not answer."""
+        main, other = pty.openpty()
+        code = (
+            "import os, sys, time\n"
+            "from stylewatch.faces.console import LiveConsole, open_console\n"
+            "LiveConsole._loop = lambda *_: time.sleep(60)\n"
+            "with open_console(chatter=os.devnull): time.sleep(0.5)\n"
+        )
+        env = {"PATH": os.environ["PATH"], "TERM": "xterm", "PYTHONPATH": str(HERE.parent)}
+        before = termios.tcgetattr(main)[3]
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdin=other, stdout=other, stderr=other, env=env,
+            check=False, timeout=30,
+        )  # fmt: skip
+        assert done.returncode == 0
+        assert b"\x1b[?1049l" in read_until(main, b"\x1b[?1049l")
+        assert termios.tcgetattr(main)[3] == before
         os.close(main)
         os.close(other)
 

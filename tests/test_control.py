@@ -157,6 +157,8 @@ def test_what_can_t_be_asked_never_reaches_the_daemon(raw, daemon, request_, sai
     assert daemon.asked == []
     raw.write(b'{"id": "x", "do": "pause"}\n')
     assert json.loads(raw.readline()) == {"id": "x", "ok": True, "answer": None}
+    raw.write(b'{"id": "\\ud83d", "do": "pause"}\n')  # half of an emoji
+    assert json.loads(raw.readline()) == {"id": "?", "ok": True, "answer": None}
 
 
 def test_answers_carry_the_request_s_id_and_need_not_wait_for_each_other(raw, daemon):

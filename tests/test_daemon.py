@@ -10,7 +10,14 @@ from dataclasses import replace
 import pytest
 
 from stylewatch.domain import Failure, FailureKind, JobState, PhotoFacts, Rendered
-from stylewatch.errors import ConfigError, EngineLost, LockedError, UsageError, WorkerDied
+from stylewatch.errors import (
+    ConfigError,
+    EngineLost,
+    JobTimeout,
+    LockedError,
+    UsageError,
+    WorkerDied,
+)
 from stylewatch.folders import outputs
 from stylewatch.host.daemon import LOOK_SECONDS, UNMOVED_SECONDS, Daemon, Parts
 from stylewatch.settings.config import watch_config
@@ -503,6 +510,24 @@ def test_what_is_painted_can_be_cancelled_and_is_held_not_failed(rig):
     rig.until(lambda: rig.counts() == {"held": 1})
     assert not any(event.kind == "failed" for event in rig.events)
     assert [event.job_id for event in rig.events if event.reason == "cancelled"] == [job_id]
+
+
+def test_what_was_cancelled_is_held_whatever_else_ends_it(rig):
+    release = threading.Event()
+
+    def behave(request):
+        release.wait(10)
+        raise JobTimeout("it was too late anyway")
+
+    rig = rig(behave)
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"running": 1})
+    [job] = rig.daemon._ledger.jobs()
+    asked(rig, "cancel", job_id=job.id)
+    rig.daemon._stopping = True  # it may even be the end
+    release.set()
+    rig.until(lambda: rig.counts() == {"held": 1})
+    assert [event.job_id for event in rig.events if event.reason == "cancelled"] == [job.id]
 
 
 @pytest.mark.parametrize("command", ["cancel", "retry"])

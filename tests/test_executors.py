@@ -7,6 +7,7 @@ import queue
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import CancelledError
 from dataclasses import replace
@@ -452,6 +453,25 @@ class TestDask:
             while f"no Dask scheduler answers at {address}" not in executor.trouble:
                 assert time.monotonic() < until
                 time.sleep(0.05)
+
+    @needs_dask
+    def test_a_scheduler_that_is_away_for_long_costs_no_descriptors(self, heard, monkeypatch):
+        monkeypatch.setattr("stylewatch.jobs.cluster.ANSWER_SECONDS", 0.2)
+        monkeypatch.setattr("stylewatch.jobs.cluster.LOOK_SECONDS", 0.05)
+        with contextlib.closing(open_executor("tcp://127.0.0.1:9", ENGINE, heard)) as executor:
+            connect, open_at = executor._connect, []
+
+            def counted():
+                open_at.append((len(os.listdir("/proc/self/fd")), threading.active_count()))
+                connect()
+
+            monkeypatch.setattr(executor, "_connect", counted)
+            until = time.monotonic() + PATIENCE
+            while len(open_at) < 7:
+                assert time.monotonic() < until
+                time.sleep(0.05)
+        assert open_at[6][0] <= open_at[2][0] + 2
+        assert open_at[6][1] <= open_at[2][1] + 1
 
     @needs_dask
     @pytest.mark.slow

@@ -104,7 +104,11 @@ def test_the_daemon_s_events_become_systemd_s_words(listener):
     assert listener.lines() == ["STATUS=painting a.jpg → ink, b.jpg → ink"]
     notifier(event("done", job_id=1))
     assert listener.lines() == ["STATUS=painting b.jpg → ink"]
+    notifier(event("warning", job_id=2, reason="cancelled"))
+    assert listener.lines() == ["STATUS=watching 1 folder"]
+    notifier(event("running", job_id=2, path="b.jpg", preset="ink"))
     notifier(event("failed", job_id=2))
+    assert listener.lines() == ["STATUS=painting b.jpg → ink"]
     assert listener.lines() == ["STATUS=watching 1 folder"]
     notifier(event("progress", job_id=2))
     notifier(event("done", job_id=2))

@@ -297,8 +297,8 @@ class Board:
         self._solved(event)
         if "at" not in event.extra:
             self.done += 1
-            if event.folder:
-                self.folder(event.folder).done += 1
+            if row := self.folders.get(event.folder):  # it may have been left since
+                row.done += 1
         self.results.appendleft(
             ResultRow(
                 at=now,
@@ -315,7 +315,7 @@ class Board:
     def _note_problem(self, event: Event, now: float) -> None:
         self.jobs.pop(event.job_id, None)
         self._solved(event)
-        row = self.folder(event.folder) if event.folder else None
+        row = self.folders.get(event.folder)
         if row and "at" not in event.extra:
             row.failed += event.kind == "failed"
             row.waiting += event.kind == "retry"

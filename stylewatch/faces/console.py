@@ -27,6 +27,7 @@ from stylewatch.faces.terminal import (
     Screen,
     is_live,
     pressed,
+    restore_terminal,
     single_keys,
     size_of,
     stderr_for_us,
@@ -42,6 +43,8 @@ Sink = Callable[[Event], None]
 FRAME_SECONDS: Final = 0.25
 """Four frames a second are live enough to watch, calm enough to leave open."""
 FRAME_EVENTS: Final = 1000
+MOST_EVENTS: Final = 10 * FRAME_EVENTS
+"""With more that wait the view hangs: no further news of progress."""
 IDLE_SECONDS: Final = 5.0
 """How often a view in which nothing happens is drawn again, for its clocks."""
 
@@ -73,9 +76,10 @@ def open_console(
         live.board.title = title
         with live:
             yield live
-        with suppress(OSError):  # the terminal was closed
-            stream.writelines(() if attached else farewell(live.board))
-            stream.flush()
+        if live.ended:
+            with suppress(OSError):  # the terminal was closed
+                stream.writelines(() if attached else farewell(live.board))
+                stream.flush()
 
 
 class LiveConsole:
@@ -104,7 +108,8 @@ class LiveConsole:
     def __call__(self, event: Event) -> None:
         """Take an event, from any thread; it shows within a frame."""
         if self._thread.is_alive():
-            self._events.put(event)
+            if event.kind != "progress" or self._events.qsize() < MOST_EVENTS:  # it may hang
+                self._events.put(event)
         else:  # the view broke down, the work did not
             Lines(self._terminal)(event)
 
@@ -122,8 +127,17 @@ class LiveConsole:
         """Give the screen back."""
         self._ended.set()
         self._thread.join(timeout=2.0)
+        if not self.ended:  # it waits for a picture, or for a terminal that has stopped
+            undo = threading.Thread(target=restore_terminal, name="restore", daemon=True)
+            undo.start()
+            undo.join(timeout=2.0)
         while self._take_events():
             pass
+
+    @property
+    def ended(self) -> bool:
+        """Whether the view has given the terminal back."""
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         screen = Screen(self._terminal)

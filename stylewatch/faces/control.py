@@ -37,6 +37,7 @@ import socket
 import struct
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -192,13 +193,20 @@ class ControlServer:
     def _run(self) -> None:
         while not self._ended:
             for key, _ in self._selector.select():
-                key.data()
+                self._do(key.data)
             while self._inbox:
-                self._inbox.popleft()()
+                self._do(self._inbox.popleft())
         for client in list(self._clients):
             self._drop(client)
         for each in (self._listener, self._alarm, self._bell, self._selector):
             each.close()
+
+    def _do(self, part: Callable[[], None]) -> None:
+        """One client's trouble is no other's: nobody would answer any more."""
+        try:
+            part()
+        except Exception:  # noqa: BLE001
+            traceback.print_exc()  # goes where everything goes that libraries say
 
     def _end(self) -> None:
         self._ended = True

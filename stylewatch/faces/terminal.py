@@ -217,6 +217,7 @@ def single_keys() -> Iterator[int | None]:
     _UNDO.append(undo)
     tty.setcbreak(keys, termios.TCSANOW)
     now = termios.tcgetattr(keys)
+    now[0] &= ~termios.IXON  # Ctrl-S would stop the view, and with it whoever tells it something
     now[6][termios.VSUSP] = b"\0"
     termios.tcsetattr(keys, termios.TCSANOW, now)
     try:

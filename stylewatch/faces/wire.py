@@ -67,6 +67,8 @@ def id_of(request: Mapping[str, Any]) -> str | float | None:
     found = request.get("id")
     if found is not None and not isinstance(found, str | int | float):
         raise UsageError("not an id", expected="a text or a number", received=_shown(found))
+    if isinstance(found, str):  # half of a surrogate pair is no text
+        return found.encode("utf-8", "replace").decode()
     return found
 
 

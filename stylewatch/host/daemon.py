@@ -123,6 +123,7 @@ class Daemon:
         self._paused = self._stopping = False
         self._following: Executor | None = None  # another config's, once nothing runs
         self._trouble = ""
+        self._slots = 0
         self._last_busy = self._next_look = self._next_tidy = self._next_health = -math.inf
         self._tidying: Iterator[None] | None = None
         self._close: Callable[[], None] = lambda: None
@@ -161,8 +162,9 @@ class Daemon:
             opened.callback(self._follow_with, None)
             self._close = opened.pop_all().close
         self._last_busy = now
-        slots = {"slots": self._executor.slots}
-        self._tell("started", f"watching {_folders(self.config)}", extra=slots)
+        self._slots = self._executor.slots
+        extra = {"slots": self._slots}
+        self._tell("started", f"watching {_folders(self.config)}", extra=extra)
 
     def tick(self, now: float) -> float:
         """One round of everything; returns when the next one is due.
@@ -297,7 +299,8 @@ class Daemon:
     def _cancel(self, job_id: int) -> None:
         job = self._job(job_id)
         if job_id in self._running:
-            self._executor.cancel(job_id)  # what comes of it is a failure like others
+            self._running[job_id].cancelled = True
+            self._executor.cancel(job_id)
         elif job.state in WAITING:
             self._ledger.hold(job_id, "cancelled")
             self._tell_cancelled(job)
@@ -533,7 +536,12 @@ class Daemon:
                 running = self._finished.get_nowait()
                 if self._running.get(running.job.id) is running:
                     self._last_busy = now
-                    self._record(running.job, outcome_of(running), now)
+                    outcome = outcome_of(running)
+                    if running.cancelled and not isinstance(outcome, Rendered):
+                        self._ledger.hold(running.job.id, "cancelled")
+                        self._tell_cancelled(running.job)
+                    else:
+                        self._record(running.job, outcome, now)
                     del self._running[running.job.id]
 
     def _record(self, job: Job, outcome: Outcome, now: float) -> None:
@@ -662,6 +670,9 @@ class Daemon:
             self._trouble = self._executor.trouble
             message = self._trouble or "there are workers again"
             self._tell("warning" if self._trouble else "recovered", message, reason="engine-lost")
+        if self._executor.slots not in {0, self._slots}:
+            self._slots = self._executor.slots
+            self._tell("folder", "", extra={"slots": self._slots})
         arriving, slow = self._intake.settling(), self._intake.slow(now)
         health = self._health(now)
         for event in self._survey.news(self._ledger, self.config.folders, health, arriving, slow):

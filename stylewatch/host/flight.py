@@ -55,6 +55,8 @@ class Running:
     step: Step | None = None
     pid: int = 0
     """Of the process on this machine that runs it; 0 while that is not known."""
+    cancelled: bool = False
+    """Somebody asked that it should end, whatever else ends it."""
 
     @property
     def memory(self) -> int:

@@ -4,6 +4,7 @@ The scheduler should not retry what killed a worker (DASK_DISTRIBUTED__SCHEDULER
 =0): attempts are counted here. Each worker runs one job at a time (`dask worker --nthreads 1`).
 """
 
+import asyncio
 import contextlib
 import functools
 import ipaddress
@@ -12,6 +13,8 @@ import math
 import threading
 import time
 import uuid
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +45,7 @@ class DaskExecutor(JobTable):
         self._scheduler = ""  # its own id, which a restart changes
         self._workers, self._seen = 0, -math.inf
         self._leaving = threading.Event()
+        self._loop, self._end_loop = _running_loop()
         self._follower = threading.Thread(target=self._follow, name="dask", daemon=True)
         self._follower.start()
 
@@ -60,6 +64,7 @@ class DaskExecutor(JobTable):
         self._follower.join(1.0)
         if self._client:
             self._client.close(timeout=2.0)
+        self._end_loop()
 
     def _follow(self) -> None:
         """Keep a client and count the workers, off the daemon's thread: a scheduler may hang."""
@@ -88,7 +93,11 @@ class DaskExecutor(JobTable):
             self._client.close(timeout=2.0)
             self._client = None
         client = self._distributed.Client(
-            self._address, security=self._security, timeout=ANSWER_SECONDS, set_as_default=False
+            self._address,
+            security=self._security,
+            timeout=ANSWER_SECONDS,
+            set_as_default=False,
+            loop=self._loop,
         )
         client.subscribe_topic(self._topic, lambda event: self._hear(event[1]))
         self._client, self._scheduler = client, client.scheduler_info()["id"]
@@ -129,6 +138,25 @@ class DaskExecutor(JobTable):
             job.place.cancel()
             if workers:
                 self._client.restart_workers(workers, timeout=ANSWER_SECONDS, raise_for_error=False)
+
+
+def _running_loop() -> tuple[Any, Callable[[], None]]:
+    """Tornado's loop in a thread of its own, and what ends it.
+
+    A client that has none makes one, and leaves it behind where no scheduler answers.
+    """
+    from tornado.ioloop import IOLoop  # noqa: PLC0415  (comes with Dask)
+
+    running: Future[Any] = Future()
+    end = asyncio.Event()
+
+    async def hold() -> None:
+        running.set_result(IOLoop.current())
+        await end.wait()
+
+    threading.Thread(target=lambda: asyncio.run(hold()), name="dask-loop", daemon=True).start()
+    loop = running.result()
+    return loop, lambda: loop.add_callback(end.set)
 
 
 def run_on_dask(topic: str, name: JobName, task: bytes, engine: EngineSettings) -> bytes:
