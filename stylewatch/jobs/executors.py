@@ -22,6 +22,7 @@ from stylewatch.jobs.child import boot, run
 from stylewatch.jobs.jobtable import Executor, Job, JobTable, OnEvent
 
 NEWS_SECONDS = 0.5  # what a dead process has told is read by then
+START_SECONDS = 5.0  # for an idle worker to begin what it is given
 
 
 def open_executor(
@@ -89,8 +90,17 @@ class LocalExecutor(JobTable):
         except (BrokenExecutor, RuntimeError, OSError) as error:
             self._lose(job, task, error, was_idle=pool is not None)
         else:
-            answered = functools.partial(self._answered, job, task, was_idle=pool is not None)
+            place, was_idle = job.place, pool is not None
+            answered = functools.partial(self._answered, job, task, place, was_idle=was_idle)
             answer.add_done_callback(answered)
+            if was_idle:
+                self._in_background(self._expect_a_start, job, task, place)
+
+    def _expect_a_start(self, job: Job, task: bytes, place: ProcessPool) -> None:
+        """A worker that is killed while idle may take along what it was just given, unseen."""
+        if not job.started.wait(START_SECONDS) and job.place is place and not job.out.done():
+            silent = EngineLost("a worker process did not begin its job")
+            self._lose(job, task, silent, was_idle=True)
 
     def _new_pool(self) -> ProcessPool:
         pool = ProcessPool(
@@ -100,7 +110,11 @@ class LocalExecutor(JobTable):
             assert pool.active  # starts it here and now
         return pool
 
-    def _answered(self, job: Job, task: bytes, answer: Future[bytes], *, was_idle: bool) -> None:
+    def _answered(
+        self, job: Job, task: bytes, place: ProcessPool, answer: Future[bytes], *, was_idle: bool
+    ) -> None:
+        if job.place is not place:  # it was given up, and another one has the job
+            return
         error = answer.exception()
         if error is None:
             self._read(job, answer.result())
