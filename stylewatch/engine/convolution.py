@@ -54,13 +54,21 @@ def both_ways(kernel: np.ndarray, precision: Precision) -> Convolve:
     there = ops.convert_to_tensor(kernel, dtype=precision)
     back = ops.convert_to_tensor(kernel[::-1, ::-1].swapaxes(2, 3), dtype=precision)
 
+    return _with_gradient(
+        lambda x: ops.conv(x, there, padding="same"),
+        lambda slope: ops.conv(slope, back, padding="same"),
+    )
+
+
+def _with_gradient(there: Convolve, back: Convolve) -> Convolve:
+    """`there`, whose gradient is `back`."""
+
     @ops.custom_gradient  # type: ignore[untyped-decorator]
     def convolve(x: Tensor) -> tuple[Tensor, Callable[..., Tensor]]:
         def gradient(*arguments: Tensor, upstream: Tensor = None) -> Tensor:
-            slope = arguments[0] if upstream is None else upstream
-            return ops.conv(slope, back, padding="same")
+            return back(arguments[0] if upstream is None else upstream)
 
-        return ops.conv(x, there, padding="same"), gradient
+        return there(x), gradient
 
     return convolve  # type: ignore[no-any-return]
 
@@ -86,15 +94,10 @@ def winograd(kernel: np.ndarray, precision: Precision, points: Sequence[float]) 
     weights = np.tensordot(np.kron(g, g), kernel.reshape(9, *kernel.shape[2:]), 1)
     products = ops.convert_to_tensor(weights, dtype=precision)
 
-    @ops.custom_gradient  # type: ignore[untyped-decorator]
-    def convolve(x: Tensor) -> tuple[Tensor, Callable[..., Tensor]]:
-        def gradient(*arguments: Tensor, upstream: Tensor = None) -> Tensor:
-            slope = arguments[0] if upstream is None else upstream
-            return back.convolve(slope, ops.transpose(products, (0, 2, 1)))
-
-        return there.convolve(x, products), gradient
-
-    return convolve  # type: ignore[no-any-return]
+    return _with_gradient(
+        lambda x: there.convolve(x, products),
+        lambda slope: back.convolve(slope, ops.transpose(products, (0, 2, 1))),
+    )
 
 
 def transforms(points: Sequence[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -60,7 +60,7 @@ def prepare(output: Path, target: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             outside = not folder.resolve().is_relative_to(output.resolve())
     except (OSError, RuntimeError) as error:
-        if not os.path.isdir(output):  # noqa: PTH112  (pathlib's raises)
+        if not is_there(output):
             raise OutputFullError(
                 f"{output} can't be made: {getattr(error, 'strerror', error)}",
                 remedy="Is its disk there? It goes on by itself when the folder can be made",
@@ -75,6 +75,11 @@ def prepare(output: Path, target: Path) -> None:
             remedy="Remove the link",
             reason="escape",
         )
+
+
+def is_there(folder: Path) -> bool:
+    """Whether it can be used as a folder just now; a share that is away is no error."""
+    return os.path.isdir(folder)  # noqa: PTH112  (pathlib's raises)
 
 
 def owner_of(state_dir: Path) -> str:

@@ -45,12 +45,14 @@ class Space:
                     rest = f"it goes on by itself at {ROOM * min_free / 1e6:.0f} MB"
                     wanted = f"the {min_free / 1e6:.0f} MB of `min_free`"
                     yield "blocked", f"{output}: only {free / 1e6:.0f} MB free of {wanted}; {rest}"
-            elif now >= self._paused[output] and free >= ROOM * min_free and _is_there(output):
+            elif (
+                now >= self._paused[output] and free >= ROOM * min_free and _can_be_written(output)
+            ):
                 del self._paused[output]
                 yield "recovered", f"{output}: results can be written again"
 
 
-def _is_there(output: Path) -> bool:
+def _can_be_written(output: Path) -> bool:
     """Whether results can be written there: its disk may be away."""
     try:
         prepare(output, output / "any")

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from stylewatch.domain import (
@@ -658,7 +657,11 @@ class Daemon:
             folder = self._folder(job)
             if job.output is not None and os.path.lexists(job.output):
                 self._attend(job)
-            elif folder is not None and job.id not in self._unmoved and _is_there(folder.output):
+            elif (
+                folder is not None
+                and job.id not in self._unmoved
+                and outputs.is_there(folder.output)
+            ):
                 self._ledger.put_back(job.id)  # its result was taken away before: once more
 
     def _tell_health(self, now: float) -> None:
@@ -680,10 +683,11 @@ class Daemon:
 
     def _health(self, now: float) -> list[FolderHealth]:
         """Each folder as its source sees it, or blocked where its results have no room."""
+        why = {each: "full" if outputs.is_there(each) else "away" for each in self._space.paused}
         paused = {
-            folder.name: f"{folder.output} is {'full' if _is_there(folder.output) else 'away'}"
+            folder.name: f"{folder.output} is {why[folder.output]}"
             for folder in self.config.folders
-            if folder.output in self._space.paused
+            if folder.output in why
         }
         return [
             replace(health, state="blocked", detail=paused[health.folder])
@@ -755,7 +759,3 @@ def _output_failure(job_id: int, error: OutputError) -> Failure:
     full = isinstance(error, OutputFullError)
     kind = FailureKind.RESOURCE if full else FailureKind.PERMISSION
     return Failure(job_id=job_id, kind=kind, reason=error.reason, message=str(error))
-
-
-def _is_there(folder: Path) -> bool:
-    return os.path.isdir(folder)  # noqa: PTH112  (pathlib's raises where a share is away)
