@@ -383,6 +383,11 @@ class Event:
         """It is about no photo and no folder."""
         return not (self.folder or self.job_id or self.path)
 
+    @property
+    def stops_work(self) -> bool:
+        """Its photo is not being painted any more, if it is about one that was."""
+        return self.kind in {"done", "failed", "retry", "blocked", "warning"}
+
     def ends(self, kind: str, reason: str) -> bool:
         """Whether it makes a general trouble of that kind, with that reason, untrue."""
         match self.kind:

@@ -103,7 +103,7 @@ class Recent:
                 self._running[event.job_id] = [old]
             case "progress" if event.job_id in self._running:
                 self._running[event.job_id][1:] = [old]
-            case "done" | "failed" | "retry" | "blocked" | "warning":
+            case _ if event.stops_work:
                 self._running.pop(event.job_id, None)
                 self._ended.append(old)
                 self._done += event.kind == "done"

@@ -177,7 +177,7 @@ class Lines:
         now = self._clock()
         if not self._is_news(event, now):
             return
-        if event.kind in {"done", "failed", "retry", "blocked", "warning"}:
+        if event.stops_work:
             self._told.pop(event.job_id, None)
         try:
             self._stream.write(self._line(event, now) + "\n")

@@ -84,7 +84,7 @@ class Metrics:
                     self._seconds[event.preset] += event.seconds
                 case "failed" | "retry" | "blocked":
                     self._failures[event.kind, event.reason] += 1
-            if event.kind in {"running", "done", "failed", "retry", "blocked", "warning"}:
+            if event.kind == "running" or event.stops_work:
                 self._steps.pop(event.job_id, None)
 
     def _count_step(self, job_id: int, step: Step) -> None:

@@ -76,7 +76,7 @@ class Notifier:
                 return
             case "running":
                 self._running[event.job_id] = f"{event.path} → {event.preset}"
-            case "done" | "failed" | "retry" | "blocked" | "warning":  # a warning: it was cancelled
+            case _ if event.stops_work:
                 self._running.pop(event.job_id, None)
             case "paused" | "resumed" | "reload":
                 self._rest = event.message

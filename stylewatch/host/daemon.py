@@ -548,8 +548,6 @@ class Daemon:
             before = self._costs.get(job.preset, outcome.seconds)
             self._costs[job.preset] = 0.7 * before + 0.3 * outcome.seconds
             self._publish(outcome, now)
-        elif outcome.kind is FailureKind.CANCELLED and self._stopping:
-            self._ledger.put_back(job.id)
         else:
             self._fail(job, outcome, now)
 
@@ -620,7 +618,8 @@ class Daemon:
             self._unmoved.pop(job.id, None)
 
     def _fail(self, job: Job, failure: Failure, now: float) -> None:
-        if failure.kind is FailureKind.LOST and self._stopping:  # we have ended it ourselves
+        ended = failure.kind in {FailureKind.LOST, FailureKind.CANCELLED}
+        if ended and self._stopping:  # by ourselves
             self._ledger.put_back(job.id)
             return
         with self._ledger.transaction():
