@@ -277,6 +277,8 @@ class JobRequest:
     """The result's intended path without extension; the temporary file is written beside it."""
     owner: str = ""
     """What ends the temporary file's name: another daemon's may lie beside it."""
+    crashes: int = 0
+    """How many workers have died of it: it may have taken more memory than there was."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,8 @@ class Context:
     engine: EngineSettings
     on_step: OnStep
     checkpoint: CheckpointFile | None = None
+    crashes: int = 0
+    """How many processes have died of this photo: of too much memory, perhaps."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

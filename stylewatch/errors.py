@@ -224,3 +224,10 @@ class EngineLost(ExecutorError):  # noqa: N818
     """The whole executor is gone; its jobs go back to the queue and count no attempt."""
 
     reason = "engine-lost"
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether it says so in Python's word, or in TensorFlow's, JAX's or PyTorch's."""
+    told = f"{type(error).__name__} {error}"
+    words = ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OutOfMemory")
+    return isinstance(error, MemoryError) or any(word in told for word in words)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 from small_network import small_network
 
@@ -36,8 +37,11 @@ def preset(tmp_path, monkeypatch):
     return make
 
 
-def render(preset, checkpoint=None):
-    context = Context(engine=EngineSettings(), on_step=lambda step: None, checkpoint=checkpoint)
+def render(preset, checkpoint=None, engine=None, crashes=0):
+    context = Context(
+        engine=engine or EngineSettings(), on_step=lambda step: None, checkpoint=checkpoint,
+        crashes=crashes,
+    )  # fmt: skip
     return styletransfer.StyleTransfer().render(PHOTO, preset, context)
 
 
@@ -65,6 +69,46 @@ def test_what_fails_in_bfloat16_is_painted_in_float32_from_the_start(preset, tmp
     assert "float32" in rendering.note
 
 
+@pytest.mark.parametrize(
+    "none_left",
+    [MemoryError, lambda: tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")],
+)
+def test_what_finds_less_memory_than_there_seemed_to_be_is_painted_in_smaller_tiles(
+    preset, monkeypatch, none_left
+):
+    real, tried = styletransfer.stylize, []
+
+    def stylize(*arguments, memory, **more):
+        tried.append(memory)
+        if memory > enough:
+            raise none_left()
+        return real(*arguments, memory=memory, **more)
+
+    monkeypatch.setattr(styletransfer, "stylize", stylize)
+    enough = 1 << 28
+    whole = render(preset(), engine=EngineSettings(memory=enough))
+    tried.clear()
+    assert np.array_equal(render(preset(), engine=EngineSettings(memory=1 << 30)).rgb, whole.rgb)
+    assert tried == [1 << 30, 1 << 29, 1 << 28]
+    enough = 0
+    with pytest.raises(type(none_left())):
+        render(preset(), engine=EngineSettings(memory=1 << 30))
+    assert tried[-1] == 1 << 26
+
+
+def test_after_a_crash_a_photo_gets_a_quarter_of_the_memory(preset, monkeypatch):
+    real, tried = styletransfer.stylize, []
+
+    def stylize(*arguments, memory, **more):
+        tried.append(memory)
+        return real(*arguments, memory=memory, **more)
+
+    monkeypatch.setattr(styletransfer, "stylize", stylize)
+    for crashes in (0, 1):
+        render(preset(), engine=EngineSettings(memory=1 << 30), crashes=crashes)
+    assert tried == [1 << 30, 1 << 28]
+
+
 def test_a_control_group_s_limit_bounds_the_memory(tmp_path, monkeypatch):
     free = backend.free_memory()
     monkeypatch.setattr(backend, "CGROUPS", tmp_path)
@@ -88,6 +132,12 @@ def test_the_process_s_own_limit_bounds_the_memory():
         assert backend.free_memory() == pytest.approx(10**9, rel=0.2)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def test_what_tensorflow_can_t_tell_of_a_gpu_is_guessed_from_the_machine_s_memory(monkeypatch):
+    free = backend.free_memory()
+    monkeypatch.setattr(backend, "has_gpu", lambda: True)
+    assert backend.free_memory() == pytest.approx(free, rel=0.2)
 
 
 def test_narrow_limits_for_photos_do_not_refuse_a_preset_s_own_image(tmp_path):

@@ -316,8 +316,6 @@ def _request(task: Task) -> JobRequest:
         remedy = "Check the path and its permissions"
         if isinstance(error, IsADirectoryError):
             remedy = "Name the photos in it, or `stylewatch watch` it"
-        if isinstance(error, IsADirectoryError):
-            remedy = "Name the photos in it, or `stylewatch watch` it"
         raise InputError(f"{task.photo} can't be read: {error.strerror}", remedy=remedy) from error
     return JobRequest(
         job_id=os.getpid(),  # part of the temporary file's name: no other process shares it

@@ -253,6 +253,9 @@ def arranges_kernels_once() -> bool:
 def free_memory() -> int:
     """Bytes that this process could still use on the device; 0 when nobody can tell."""
     match keras.backend.backend():
+        case "tensorflow" if has_gpu():
+            with contextlib.suppress(Exception):  # what it does not tell is guessed below
+                return _left_on_tensorflows_gpu()
         case "jax":
             import jax
 
@@ -266,6 +269,15 @@ def free_memory() -> int:
                 return int(torch.cuda.mem_get_info()[0])
     machine = _numbers(Path("/proc/meminfo")).get("MemAvailable:", 0) * 1024
     return min([machine, *_left_to_groups(), *_left_to_process()])
+
+
+def _left_on_tensorflows_gpu() -> int:
+    """What TensorFlow has set aside for itself on the first GPU, or may, less what is in use."""
+    import tensorflow as tf
+    from tensorflow.python.client import device_lib
+
+    gpus = [each for each in device_lib.list_local_devices() if each.device_type == "GPU"]
+    return int(gpus[0].memory_limit - tf.config.experimental.get_memory_info("GPU:0")["current"])
 
 
 def _left_to_process() -> Iterator[int]:

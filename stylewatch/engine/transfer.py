@@ -109,7 +109,7 @@ def stylize(
 
     The same arguments give the same bytes on one machine. `start` is the image that
     `settings.init` names, if it names one. `on_step` may raise to stop the run. What does not fit
-    into `memory` bytes (0: half of what is free) is painted in tiles.
+    into `memory` bytes (0: as many as `usable_memory` says) is painted in tiles.
 
     Raises:
         RenderError: the loss is not a finite number.
@@ -119,7 +119,7 @@ def stylize(
         start = to_luminance(start)
     scales = plan_scales(content.shape[1], content.shape[0], settings)
     progress = _Progress(scales, settings, on_step, on_checkpoint, clock, resume)
-    memory = memory or backend.free_memory() // 2 or _ASSUMED_MEMORY
+    memory = memory or usable_memory()
     image = start
     for scale in scales[resume.scale - 1 if resume else 0 :]:
         objective = _objective_for(scale, styles, settings, network, memory)
@@ -130,6 +130,11 @@ def stylize(
     if settings.colour == "photo":
         painted = photo_colours(painted, resize(content, scales[-1].width, scales[-1].height))
     return progress.finish(painted, choose_precision(settings.precision))
+
+
+def usable_memory() -> int:
+    """Bytes that a painting may take on this device now: half of what is free."""
+    return backend.free_memory() // 2 or _ASSUMED_MEMORY
 
 
 def plan_scales(width: int, height: int, settings: StyleSettings) -> list[Scale]:

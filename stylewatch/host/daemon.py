@@ -504,6 +504,7 @@ class Daemon:
             preset=preset,
             target=job.target,
             owner=self._owner,
+            crashes=job.crashes,
         )
         self._fair.charge(folder.name, self._costs.get(preset.name, FIRST_COST), folder.weight)
         timeout = self.config.job_timeout

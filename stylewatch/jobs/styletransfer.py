@@ -5,6 +5,7 @@ bfloat16. Knows nothing of watching, jobs or where results go.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,11 +16,27 @@ from stylewatch.domain import EngineSettings, Preset, StyleImage, StyleSettings
 from stylewatch.effect import Context, Rendering
 from stylewatch.engine.features import FeatureNetwork, load_network
 from stylewatch.engine.images import read_picture, resize
-from stylewatch.engine.transfer import Painting, Style, choose_precision, stylize
-from stylewatch.errors import PresetError, RenderError, StylewatchError, WeightsError
+from stylewatch.engine.transfer import (
+    Painting,
+    Style,
+    choose_precision,
+    stylize,
+    usable_memory,
+)
+from stylewatch.errors import (
+    PresetError,
+    RenderError,
+    StylewatchError,
+    WeightsError,
+    ran_out_of_memory,
+)
 
 _UNCHANGED = 0.1  # grey levels, on average: nobody would see them
 _ENOUGH = 10  # evaluations after which something is to be seen
+_HALVINGS = 4
+"""How often a picture that finds less memory than there seemed to be is tried in smaller tiles."""
+_HALVINGS_OF_A_CRASH = 2
+"""Who is killed for taking too much is not told so, and has few tries."""
 
 
 class StyleTransfer:
@@ -65,21 +82,37 @@ class StyleTransfer:
         context: Context,
     ) -> Painting:
         checkpoint = context.checkpoint
-        painting = stylize(
-            photo,
-            styles,
-            settings,
-            network,
-            context.on_step,
-            start=read_start(settings, context.engine),
-            resume=checkpoint.load() if checkpoint else None,
-            on_checkpoint=checkpoint.offer if checkpoint else None,
-            memory=context.engine.memory,
-        )
+
+        def paint(memory: int) -> Painting:
+            return stylize(
+                photo,
+                styles,
+                settings,
+                network,
+                context.on_step,
+                start=read_start(settings, context.engine),
+                resume=checkpoint.load() if checkpoint else None,
+                on_checkpoint=checkpoint.offer if checkpoint else None,
+                memory=memory,
+            )
+
+        memory = context.engine.memory or usable_memory()
+        painting = _within_memory(paint, memory >> _HALVINGS_OF_A_CRASH * context.crashes)
         _check_usable(painting)
         if painting.complete and sum(settings.evaluations) >= _ENOUGH:
             _check_changed(painting.rgb, photo)
         return painting
+
+
+def _within_memory(paint: Callable[[int], Painting], memory: int) -> Painting:
+    """`paint` with so many bytes, or fewer: others use the graphics card or the machine as well."""
+    for halvings in range(_HALVINGS):
+        try:
+            return paint(memory >> halvings)
+        except Exception as error:
+            if not ran_out_of_memory(error):
+                raise
+    return paint(memory >> _HALVINGS)
 
 
 def choose_network(settings: StyleSettings, engine: EngineSettings) -> tuple[FeatureNetwork, str]:

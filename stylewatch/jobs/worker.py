@@ -41,6 +41,7 @@ from stylewatch.errors import (
     OutputFullError,
     RenderError,
     StylewatchError,
+    ran_out_of_memory,
 )
 from stylewatch.folders.outputs import write_temporary
 from stylewatch.state.checkpoints import CheckpointFile
@@ -48,8 +49,6 @@ from stylewatch.state.checkpoints import CheckpointFile
 Report = Callable[[Step], None]
 
 _WEBP_SIDE = 16383
-_NO_MEMORY = ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OutOfMemory")
-"""What TensorFlow, JAX and PyTorch say instead of `MemoryError`."""
 
 
 def run_job(request: JobRequest, engine: EngineSettings, *, report: Report) -> Rendered | Failure:
@@ -60,7 +59,7 @@ def run_job(request: JobRequest, engine: EngineSettings, *, report: Report) -> R
     except (StylewatchError, OSError, MemoryError) as error:
         return failure_of(request.job_id, error)
     except Exception as error:
-        if not any(word in f"{type(error).__name__} {error}" for word in _NO_MEMORY):
+        if not ran_out_of_memory(error):
             raise
         return failure_of(request.job_id, MemoryError())
 
@@ -74,7 +73,7 @@ def _render(
     form = output_format(preset.output.format, picture)
     _check_fits(picture, form, preset.settings.max_side)
     checkpoint = _checkpoint(request, engine)
-    context = Context(engine=engine, on_step=report, checkpoint=checkpoint)
+    context = Context(engine=engine, on_step=report, checkpoint=checkpoint, crashes=request.crashes)
     rendering = open_effect(preset.effect).render(picture.rgb, preset, context)
     facts = {"job_key": request.key, "preset": preset.name, **rendering.facts}
     painted = replace(

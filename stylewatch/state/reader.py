@@ -81,6 +81,7 @@ class Job:
     reason: str
     message: str
     attempts: int
+    crashes: int
     created: float
     changed: float
     """Wall-clock times of its making and of its last change of state."""
@@ -146,7 +147,7 @@ def job_of(row: sqlite3.Row) -> Job:
         name: row[name]
         for name in (
             *("id", "folder", "preset", "key", "digest", "reason", "message", "attempts"),
-            *("created", "changed", "extension", "sha256", "seconds", "loss", "note"),
+            *("crashes", "created", "changed", "extension", "sha256", "seconds", "loss", "note"),
         )
     }
     return Job(
