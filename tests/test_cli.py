@@ -285,6 +285,7 @@ class TestErrors:
             ("presets list 2>&-", 0, ""),
             ("presets list >&-", 0, ""),
             ("presets list > /dev/full", 6, "stdout can't be written: No space left"),
+            ("doctor > /dev/full", 6, "stdout can't be written: No space left"),
             ("", 2, ""),  # the help alone
         ],
     )

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from stylewatch import cli
 from stylewatch.app.remote import ask
 from stylewatch.domain import Event
-from stylewatch.errors import StylewatchError, UsageError
+from stylewatch.errors import ExitCode, StylewatchError, UsageError
 from stylewatch.faces import service
 from stylewatch.faces.notify import Notifier, notify, watchdog_interval
 from stylewatch.faces.service import (
@@ -235,6 +235,18 @@ def test_systemd_finds_nothing_to_say_about_the_unit(tmp_path, user):
 
 
 @needs_analyze
+def test_systemd_finds_a_program_with_a_dollar_in_its_path(tmp_path):
+    program = tmp_path / "a $HOME ${b} 50%" / "python"
+    program.parent.mkdir()
+    program.symlink_to("/bin/true")
+    template = shipped_unit(user=True).read_text(encoding="utf-8")
+    file = tmp_path / "stylewatch.service"
+    file.write_text(render_unit(template, command=[str(program), "run"]), encoding="utf-8")
+    result = analyze("--user", "verify", "--man=no", file, XDG_RUNTIME_DIR=str(tmp_path))
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@needs_analyze
 def test_the_check_itself_can_fail(tmp_path):
     file = rendered(tmp_path)
     file.write_text(file.read_text() + "\n[Service]\nNoSuchKey=1\n")
@@ -285,7 +297,10 @@ def test_a_name_that_systemd_cannot_be_told_is_refused(name):
 
 
 def as_systemd_reads(line):
-    """The words of a line after systemd's rules for quotes, specifiers and `$`."""
+    """The words of a line after systemd's rules for quotes, specifiers and `$`.
+
+    `$` is expanded in arguments only: what is run is taken as it stands.
+    """
     words, word, escaped, inside = [], "", False, False
     for char in line:
         if escaped:
@@ -301,10 +316,13 @@ def as_systemd_reads(line):
             word += char
     assert not inside
     assert not escaped
+    program, *arguments = words
     for word in words:  # each doubled, and so standing for itself
         assert "%" not in word.replace("%%", "")
+    for word in arguments:
         assert "$" not in word.replace("$$", "")
-    return [word.replace("%%", "%").replace("$$", "$") for word in words]
+    arguments = [word.replace("$$", "$") for word in arguments]
+    return [word.replace("%%", "%") for word in (program, *arguments)]
 
 
 names = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1)
@@ -321,11 +339,11 @@ def test_systemd_reads_back_every_word_as_it_was(words):
 SYSTEMCTL = """#!/bin/sh
 echo "$@" >> "$CALLS"
 case "$*" in
+  *"$REFUSE"*) echo "Job for stylewatch.service failed." >&2; exit 1 ;;
   *Version*) echo Version=252 ;;
   *ActiveState*)
-    printf 'ActiveState=active\\nUnitFileState=enabled\\nStatusText=painting a=b.jpg\\n'
+    printf "ActiveState=$STATE\\nUnitFileState=enabled\\nStatusText=painting a=b.jpg\\n"
     printf 'Result=success\\nMainPID=42\\nNRestarts=3\\n' ;;
-  *"$REFUSE"*) echo "Job for stylewatch.service failed." >&2; exit 1 ;;
 esac
 """
 
@@ -341,6 +359,7 @@ def systemctl(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     monkeypatch.setenv("REFUSE", "nothing")
+    monkeypatch.setenv("STATE", "active\\nSubState=running")
     return lambda: [
         line.removeprefix("--user --no-ask-password --no-pager ")
         for line in (tmp_path / "calls").read_text().splitlines()
@@ -388,6 +407,50 @@ def test_status_is_what_systemd_says(systemctl, tmp_path):
     assert (status.systemd, status.enabled, status.state) == (True, True, "active")
     assert (status.text, status.pid, status.restarts) == ("painting a=b.jpg", 42, 3)
     assert status.unit == unit_path(user=True)
+
+
+@pytest.mark.parametrize(
+    ("state", "word", "code"),
+    [
+        ("active\\nSubState=running", "active", ExitCode.OK),
+        ("activating\\nSubState=start", "activating", ExitCode.OK),
+        ("activating\\nSubState=auto-restart", "auto-restart", ExitCode.NOT_RUNNING),
+        ("activating\\nSubState=auto-restart-queued", "auto-restart", ExitCode.NOT_RUNNING),
+        ("failed\\nSubState=failed", "failed", ExitCode.NOT_RUNNING),
+    ],
+)
+def test_what_crashes_again_and_again_does_not_run(
+    systemctl, monkeypatch, capfd, state, word, code
+):
+    monkeypatch.setenv("STATE", state)
+    assert cli.main(["service", "status", "--user"]) == code
+    assert capfd.readouterr().out.startswith(f"{word}, enabled")
+
+
+def test_a_service_that_may_run_where_we_cannot_ask_keeps_its_unit(
+    systemctl, tmp_path, monkeypatch
+):
+    """`su` has no bus of the user's, while the service is on it."""
+    install(user=True, config=tmp_path / "my.yaml", writable=[], start=False)
+    monkeypatch.setenv("REFUSE", "Version")
+    monkeypatch.setattr(service, "BOOTED", tmp_path)
+    with pytest.raises(UsageError, match="does not answer: .* Log in as yourself"):
+        uninstall(user=True)
+    assert unit_path(user=True).exists()
+
+
+def test_where_systemd_does_not_run_the_machine_the_unit_and_its_links_are_removed(
+    systemctl, tmp_path, monkeypatch
+):
+    install(user=True, config=tmp_path / "my.yaml", writable=[], start=False)
+    link = unit_path(user=True).parent / "default.target.wants" / service.UNIT
+    link.parent.mkdir()
+    link.symlink_to(unit_path(user=True))
+    monkeypatch.setenv("REFUSE", "Version")
+    monkeypatch.setattr(service, "BOOTED", tmp_path / "missing")
+    assert uninstall(user=True) == [f"removed {unit_path(user=True)}"]
+    assert not unit_path(user=True).exists()
+    assert not link.is_symlink()
 
 
 def test_without_systemd_each_says_so_and_what_to_do_instead(tmp_path, monkeypatch):
@@ -450,6 +513,14 @@ def test_what_systemd_lets_only_root_do_is_told_so(systemctl, tmp_path, monkeypa
     monkeypatch.setenv("REFUSE", "daemon-reload")
     with pytest.raises(StylewatchError, match="Use sudo, or --user"):
         install(user=True, config=tmp_path / "c.yaml", writable=[])
+
+
+def test_a_config_that_is_not_there_is_the_config_s_error(systemctl, tmp_path, monkeypatch, capfd):
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    typo = str(tmp_path / "typo.yaml")
+    assert cli.main(["service", "install", "-c", typo]) == ExitCode.CONFIG
+    assert typo in capfd.readouterr().err
 
 
 def test_an_account_that_does_not_exist_is_named(systemctl, tmp_path):

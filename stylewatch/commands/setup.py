@@ -107,9 +107,9 @@ def doctor(
         findings.append(finding)
         if not as_json:
             mark = {"ok": "✓", "warning": "!", "problem": "✗"}[finding.state]
-            typer.echo(f"{mark} {finding.check:<10}  {visible(finding.message)}")
-            if finding.remedy:
-                typer.echo(f"{'':<14}→ {visible(finding.remedy)}")
+            lines = [f"{mark} {finding.check:<10}  {visible(finding.message)}"]
+            lines += [f"{'':<14}→ {visible(finding.remedy)}"] if finding.remedy else []
+            answer(finding, "\n".join(lines), as_json=False)
     if as_json:
         answer([jsonable(finding) for finding in findings], "", as_json=True)
     if any(finding.state == "problem" for finding in findings):
@@ -173,12 +173,11 @@ def service_status(*, user: User = False, as_json: Json = False) -> None:
     from stylewatch.faces.service import service_status
 
     found = service_status(user=user)
-    running = found.state in {"active", "activating", "reloading"}
     words = [found.state or "unknown", "enabled" if found.enabled else "not enabled"]
     words += [f"process {found.pid}"] if found.pid else []
     words += [f"{found.restarts} restarts"] if found.restarts else []
-    words += [found.result] if found.state == "failed" else []
+    words += [found.result] if found.failing else []
     lines = [", ".join(words), f"unit: {found.unit or 'not installed'}", found.text]
     answer(jsonable(found), "\n".join(visible(line) for line in lines if line), as_json=as_json)
-    if not running:
+    if not found.running:
         raise typer.Exit(ExitCode.NOT_RUNNING)

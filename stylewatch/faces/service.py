@@ -22,6 +22,8 @@ UNIT: Final = "stylewatch.service"
 COMMAND: Final = (sys.executable, "-P", "-m", "stylewatch")
 """What starts stylewatch just as it runs now; -P keeps the working directory out of imports."""
 _AS_ROOT: Final = "Use sudo, or --user for a service of your own"
+BOOTED: Final = Path("/run/systemd/system")
+"""Where systemd runs the machine this is there, as sd_booted(3) says."""
 SYSTEMCTL_SECONDS: Final = 20.0 * 60.0  # starting waits for READY, which a lost ledger delays
 
 
@@ -36,13 +38,26 @@ class ServiceStatus:
     enabled: bool
     """Whether it starts at boot, or at login."""
     state: str
-    """systemd's word: `active`, `activating`, `reloading`, `failed`, `inactive`; else empty."""
+    """systemd's word: `active`, `activating`, `reloading`, `failed`, `inactive`; else empty.
+
+    `auto-restart` where it has ended and will be started again: to systemd that is `activating`.
+    """
     result: str
     """Why it ended: `success`, `exit-code`, `watchdog`, `signal`, …"""
     text: str
     """The daemon's own words, or why nothing is known."""
     pid: int
     restarts: int
+
+    @property
+    def running(self) -> bool:
+        """It runs, or is about to without having failed."""
+        return self.state in {"active", "activating", "reloading"}
+
+    @property
+    def failing(self) -> bool:
+        """It has ended by itself, and `result` says why."""
+        return self.state in {"failed", "auto-restart"}
 
 
 def shipped_unit(*, user: bool) -> Path:
@@ -65,11 +80,12 @@ def render_unit(
     template: str, *, command: Sequence[str], account: str = "", writable: Iterable[Path] = ()
 ) -> str:
     """The unit with its three lines filled in; a line that the template lacks stays away."""
+    program, *arguments = command  # in these alone systemd expands `$`
     folders = _outermost(path.absolute() for path in writable)
     values = {
-        "ExecStart": " ".join(_quoted(word) for word in command),
+        "ExecStart": " ".join([_quoted(program), *(_quoted(word, "$$") for word in arguments)]),
         "User": _checked(account),
-        "ReadWritePaths": " ".join(_quoted(f"-{path}", dollar="$") for path in folders),
+        "ReadWritePaths": " ".join(_quoted(f"-{path}") for path in folders),
     }
     lines = []
     for line in template.splitlines():
@@ -87,7 +103,7 @@ def _outermost(paths: Iterable[Path]) -> list[Path]:
     return [path for path in unique if not any(other in path.parents for other in unique)]
 
 
-def _quoted(word: str, dollar: str = "$$") -> str:
+def _quoted(word: str, dollar: str = "$") -> str:
     """The word as systemd reads it back, whatever it holds."""
     text = _checked(word).replace("\\", "\\\\").replace('"', '\\"')
     return '"' + text.replace("%", "%%").replace("$", dollar) + '"'
@@ -123,7 +139,7 @@ def install(
         OutputError: the unit can't be written.
         StylewatchError: systemd refused.
     """
-    _require_systemd(user=user)
+    _require_systemd(user, ", or run `stylewatch run` under what starts programs here")
     writable = list(writable)
     text = render_unit(
         shipped_unit(user=user).read_text(encoding="utf-8"),
@@ -148,7 +164,7 @@ def uninstall(*, user: bool) -> list[str]:
     """Stop and disable the service and remove its unit; photos, results and ledger stay.
 
     Raises:
-        UsageError: it is not installed.
+        UsageError: it is not installed, or systemd does not answer.
         OutputError: the unit can't be removed.
     """
     path = unit_path(user=user)
@@ -158,9 +174,12 @@ def uninstall(*, user: bool) -> list[str]:
             expected=visible(path),
             remedy="`stylewatch service status` tells what is" + ("" if user else "; see --user"),
         )
-    if _systemd_trouble(user=user):  # an image that is being built, a machine without systemd
-        _remove(path)
+    if _systemd_trouble(user=user) and not (shutil.which("systemctl") and BOOTED.is_dir()):
+        # an image that is being built, a machine without systemd: nothing runs
+        for link in [*path.parent.glob(f"*.wants/{UNIT}"), path]:
+            _remove(link)
         return [f"removed {visible(path)}"]
+    _require_systemd(user)
     _systemctl("disable", "--now", UNIT, user=user)
     _remove(path)
     _systemctl("daemon-reload", user=user)
@@ -174,14 +193,15 @@ def service_status(*, user: bool) -> ServiceStatus:
     trouble = _systemd_trouble(user=user)
     shown: dict[str, str] = {}
     if not trouble:
-        names = "ActiveState,UnitFileState,StatusText,Result,MainPID,NRestarts"
+        names = "ActiveState,SubState,UnitFileState,StatusText,Result,MainPID,NRestarts"
         done = _call("show", UNIT, f"--property={names}", user=user)
         shown = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    waits = shown.get("SubState", "").startswith("auto-restart")  # or auto-restart-queued
     return ServiceStatus(
         systemd=not trouble,
         unit=unit,
         enabled=shown.get("UnitFileState", "").startswith("enabled"),
-        state=shown.get("ActiveState", ""),
+        state="auto-restart" if waits else shown.get("ActiveState", ""),
         result=shown.get("Result", ""),
         text=trouble or shown.get("StatusText", ""),
         pid=int(shown.get("MainPID") or 0),
@@ -199,7 +219,9 @@ def account_of(name: str, config: Path | None) -> pwd.struct_passwd:
     try:
         if name:
             return pwd.getpwnam(name)
-        return pwd.getpwuid(config.stat().st_uid if config else os.getuid())
+        if config and os.path.exists(config):  # noqa: PTH110  (pathlib's raises)
+            return pwd.getpwuid(config.stat().st_uid)
+        return pwd.getpwuid(os.getuid())
     except (KeyError, OSError) as error:
         raise UsageError(
             "no account to run the service as",
@@ -241,13 +263,13 @@ def _not_ours(path: Path, what: str, error: OSError) -> OutputError:
     )
 
 
-def _require_systemd(*, user: bool) -> None:
+def _require_systemd(user: bool, otherwise: str = "") -> None:
     trouble = _systemd_trouble(user=user)
     if trouble:
         where = "Log in as yourself, without su or sudo" if user else "Boot with systemd"
         raise UsageError(
-            f"no systemd to install into: {trouble}",
-            remedy=f"{where}, or run `stylewatch run` under what starts programs here",
+            f"systemd does not answer: {trouble}",
+            remedy=f"{where}{otherwise}",
             reason="no-systemd",
         )
 
