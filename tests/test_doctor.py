@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from stylewatch import cli
 from stylewatch.app import doctor
 from stylewatch.domain import EngineSettings
 from stylewatch.errors import ConfigError
+from stylewatch.faces.service import ServiceStatus
 from stylewatch.jobs.child import THREADS
 from stylewatch.state.ledger import Ledger
 
@@ -265,6 +267,39 @@ class TestEngine:
             [finding] = doctor._engine(EngineSettings(threads=threads), 0.1)
             assert finding.message == f"OSError: {seen}"
 
+    def test_the_trial_imports_nothing_from_the_working_directory(self, monkeypatch, tmp_path):
+        for place in ("here", "installed"):
+            (tmp_path / place).mkdir()
+            (tmp_path / place / "keras.py").write_text(f"raise OSError('{place}')\n")
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path / "installed"))
+        monkeypatch.chdir(tmp_path / "here")
+        [finding] = doctor._engine(EngineSettings(), 0.1)
+        assert finding.message == "OSError: installed"
+
+    @pytest.mark.parametrize(
+        ("told", "checks"),
+        [
+            (None, ["tensorflow"]),
+            (b'{"backend": "jax", "keras": "3", "version": "2"}\n', ["tensorflow", "device"]),
+        ],
+    )
+    def test_what_was_told_before_the_time_was_over_is_not_lost(self, monkeypatch, told, checks):
+        def too_long(command, *, timeout, **_):
+            raise subprocess.TimeoutExpired(command, timeout, output=told)
+
+        monkeypatch.setattr(doctor.subprocess, "run", too_long)
+        findings = list(doctor._engine(EngineSettings(), 0.1))
+        assert [one.check for one in findings] == checks
+        assert (findings[-1].state, "120 s" in findings[-1].message) == ("problem", True)
+
+    @pytest.mark.parametrize("damage", [no_weights, no_download, damaged_weights])
+    def test_the_trial_downloads_nothing(self, monkeypatch, set_up, tmp_path, damage):
+        file, asked = set_up(), []
+        damage(file, tmp_path)
+        monkeypatch.setattr(doctor, "_engine", lambda engine, _: asked.append(engine) or ())
+        list(doctor.examine(file))
+        assert [engine.features for engine in asked] == ["builtin"]
+
     def test_a_slow_machine_gets_a_hint(self):
         words = {"precision": "float32", "features": "VGG19", "evaluations_per_photo": 100.0}
         slow, quick = (
@@ -289,6 +324,31 @@ def test_the_command_tells_json_and_ends_with_1_on_a_problem(
     out = capfd.readouterr().out
     assert "✗ folders" in out
     assert "→ mkdir -p" in out
+
+
+@pytest.mark.parametrize(
+    ("standing", "state", "message", "remedy"),
+    [
+        ({}, "ok", "the service --user is active: painting", ""),
+        ({"state": "activating"}, "ok", "is activating", ""),
+        ({"enabled": False}, "warning", "not enabled", "systemctl --user enable"),
+        ({"state": "auto-restart"}, "problem", "is auto-restart: exit-code", "journalctl --user"),
+        ({"state": "failed"}, "problem", "is failed: exit-code", "journalctl --user"),
+    ],
+)
+def test_the_service_is_told_of_as_it_stands(monkeypatch, standing, state, message, remedy):
+    as_it_was = ServiceStatus(
+        systemd=True, unit=Path("/unit"), enabled=True, state="active", result="exit-code",
+        text="painting a.jpg", pid=0, restarts=7,
+    )  # fmt: skip
+    nowhere = replace(as_it_was, unit=None)
+    stands = {False: nowhere, True: replace(as_it_was, **standing)}
+    monkeypatch.setattr(doctor, "service_status", lambda *, user: stands[user])
+    [finding] = doctor._service()
+    assert finding.state == state
+    assert message in finding.message
+    assert ("not enabled" in finding.message) == (not stands[True].enabled)
+    assert remedy in finding.remedy
 
 
 def test_the_real_engine_is_probed(set_up):

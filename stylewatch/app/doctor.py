@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -91,14 +91,12 @@ def examine(file: Path | None, *, probe_seconds: float = 2.0) -> Iterator[Findin
         yield from _alone("network", lambda: _network(config))
         yield from _alone("disk", lambda: _disk(config))
         yield from _alone("ledger", lambda: _ledger(config))
-    yield from _alone("weights", lambda: _weights(engine))
+    weights = list(_alone("weights", lambda: _weights(engine)))
+    yield from weights
+    if any(one.state != "ok" for one in weights):  # a trial with VGG19 would download them
+        engine = replace(engine, features="builtin")
     yield from _alone("engine", lambda: _engine(engine, probe_seconds))
     yield from _alone("service", _service)
-
-
-def finding_dict(finding: Finding) -> dict[str, str]:
-    """For `--json`."""
-    return asdict(finding)
 
 
 def _alone(name: str, examine_one: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
@@ -335,22 +333,36 @@ tell(**probe_speed(engine, seconds), evaluations_per_photo=cost / 384**2)
 
 
 def _engine(engine: EngineSettings, seconds: float) -> Iterator[Finding]:
-    words: dict[str, Any] = {}
     told = pickle.dumps((engine, seconds, _usual_settings()))
-    command = [sys.executable, "-c", _ENGINE_PROGRAM, told.hex()]
+    command = [sys.executable, "-P", "-c", _ENGINE_PROGRAM, told.hex()]
     try:
         done = subprocess.run(  # noqa: S603
             command, capture_output=True, timeout=ENGINE_SECONDS, check=False
         )
-    except subprocess.TimeoutExpired:
-        yield problem("engine", f"no answer within {ENGINE_SECONDS:g} s", "Close other programs")
+    except subprocess.TimeoutExpired as error:
+        words = _told(error.stdout or b"")
+        yield from _engine_findings(words)
+        text = f"no answer within {ENGINE_SECONDS:g} s"
+        yield problem(_stage(words), text, "Close other programs, then try again")
         return
-    for line in done.stdout.decode(errors="replace").splitlines():
-        if line.startswith("{"):
-            words |= json.loads(line)
+    words = _told(done.stdout)
     yield from _engine_findings(words)
     if done.returncode:
         yield _engine_failure(words, done.returncode, done.stderr.decode(errors="replace"))
+
+
+def _told(stdout: bytes) -> dict[str, Any]:
+    """What the trial said so far; libraries may speak between its lines."""
+    words: dict[str, Any] = {}
+    for line in stdout.decode(errors="replace").splitlines():
+        if line.startswith("{"):
+            words |= json.loads(line)
+    return words
+
+
+def _stage(words: dict[str, Any]) -> str:
+    """How far the trial came: what was begun, but not told of."""
+    return "speed" if "device" in words else "device" if "version" in words else "tensorflow"
 
 
 def _engine_findings(words: dict[str, Any]) -> Iterator[Finding]:
@@ -385,20 +397,20 @@ def _service() -> Iterator[Finding]:
     installed = [(scope, status) for scope, status in found if status.unit]
     for scope, status in installed:
         words = " ".join(["the service", *([scope] if scope else [])])
-        text = f"{words} is {status.state or 'unknown'}: {status.text or status.result}"
-        if status.state in {"active", "reloading"} and status.enabled:
-            yield ok("service", text)
-        elif status.state in {"active", "reloading", "activating"}:
-            yield warning("service", f"{text}, not enabled", f"systemctl {scope} enable {UNIT}")
-        else:
+        why = status.result if status.failing else status.text or status.result
+        text = f"{words} is {status.state or 'unknown'}: {why}"
+        if not status.running:
             remedy = f"`journalctl {scope} -u stylewatch -e` tells why"
             yield problem("service", text, remedy)
+        elif status.enabled:
+            yield ok("service", text)
+        else:
+            yield warning("service", f"{text}, not enabled", f"systemctl {scope} enable {UNIT}")
     if not installed:
         yield ok("service", "not installed; `stylewatch service install --user` would")
 
 
 def _engine_failure(words: dict[str, Any], code: int, stderr: str) -> Finding:
-    stage = "speed" if "device" in words else "device" if "version" in words else "tensorflow"
     last = next((line for line in reversed(stderr.splitlines()) if line.strip()), "").strip()
     if code == -signal.SIGILL:
         text, remedy = (
@@ -415,4 +427,4 @@ def _engine_failure(words: dict[str, Any], code: int, stderr: str) -> Finding:
     else:
         text = last or f"it ended with code {code}"
         remedy = "Install stylewatch again; if that does not help, report this"
-    return problem(stage, text, remedy)
+    return problem(_stage(words), text, remedy)
