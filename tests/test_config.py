@@ -204,6 +204,7 @@ def test_a_broken_preset_that_nothing_names_is_a_problem_and_no_error(home):
     (home / ".config/stylewatch/presets/torn.yaml").write_text("sed: 1")
     config = load(home, FOLDER)
     assert "torn" not in config.presets
+    assert list(config.broken) == ["torn"]
     assert any("torn.yaml:1:1: sed: unknown key" in str(problem) for problem in check(config))
 
 
@@ -672,6 +673,14 @@ def test_a_sub_folder_named_after_a_preset_beats_the_rules():
     assert chosen(where, "deep/ink/a.jpg") == ["soft"], "the first folder only"
     assert chosen(where, "ink") == ["soft"], "a file of that name is no folder"
     assert chosen(replace(where, subfolders=False), "ink/a.jpg") == ["soft"]
+
+
+def test_the_sub_folder_of_a_broken_preset_gives_none_and_not_the_folder_s():
+    path, where = PurePosixPath("torn/a.jpg"), folder()
+    assert match(where, path, lambda: PORTRAIT, PRESETS, {"torn"}) == ()
+    assert match(where, path, lambda: PORTRAIT, PRESETS) == (PRESETS["starry"],)
+    no_meaning = replace(where, subfolders=False)
+    assert match(no_meaning, path, lambda: PORTRAIT, PRESETS, {"torn"}) == (PRESETS["starry"],)
 
 
 @pytest.mark.parametrize(

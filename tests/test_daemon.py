@@ -167,6 +167,24 @@ def test_a_sub_folder_named_after_a_preset_chooses_it(rig):
     rig.until(lambda: rig.results() == ["draft/a--draft.jpg"])
 
 
+def test_a_sub_folder_of_a_preset_that_is_broken_for_now_waits_for_it(rig, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "waves.png").write_bytes(b"picture")
+    (mine / "own.yaml").write_text("style: wave.png")
+    rig = rig(presets=[str(mine)])
+    photo = rig.drop("own/a.jpg")
+    noted = "SELECT 1 FROM files WHERE note = 'no-preset'"
+    rig.until(lambda: rig.daemon._ledger.ask(noted))
+    assert rig.counts() == {}
+    assert photo.exists()
+    (told,) = [event.message for event in rig.events if event.kind == "warning"]
+    assert told.startswith(f"photos in a sub-folder own wait for that preset: {mine}/own.yaml:1:1")
+    (mine / "own.yaml").write_text("style: waves.png")
+    rig.daemon.ask("reload")
+    rig.until(lambda: rig.results() == ["own/a--own.jpg"])
+
+
 def test_a_restart_does_nothing_twice(rig, tmp_path):
     first = rig()
     for number in range(5):

@@ -72,6 +72,10 @@ class Intake:
             )
             for folder in config.folders
         }
+        meant = any(folder.subfolders for folder in config.folders)
+        for name, trouble in config.broken.items() if meant else ():
+            message = f"photos in a sub-folder {name} wait for that preset: {trouble}"
+            on_event(Event(kind="warning", message=message, preset=name, reason="preset"))
 
     def tick(self, now: float) -> None:
         """Move every file one stage on: seen, settled, in the ledger."""
@@ -177,7 +181,13 @@ class Intake:
             self._refuse(photo, plan)
             return
         with _unchanged(photo) as stream:
-            presets = match(folder, photo.path, lambda: self._facts(stream), self._config.presets)
+            presets = match(
+                folder,
+                photo.path,
+                lambda: self._facts(stream),
+                self._config.presets,
+                self._config.broken,
+            )
             if not presets:
                 self._ledger.note_file(photo.folder, photo.path, photo.identity, plan, NO_PRESET)
                 return
@@ -254,8 +264,7 @@ def _unchanged(photo: Photo) -> BinaryIO:
 
 
 def _plan_of(folder: Folder, config: Config) -> str:
-    """What decides whether a file is painted at all: rules, known presets, the largest size."""
+    """What decides whether a file is painted at all: rules, presets there are, the largest size."""
     rules = repr(replace(folder, output=Path(), after="keep", weight=1.0))
-    names = sorted(config.presets)
-    decisive = [rules, names, config.engine.max_bytes]
+    decisive = [rules, sorted(config.presets), sorted(config.broken), config.engine.max_bytes]
     return hashlib.sha256(json.dumps(decisive).encode(errors="surrogateescape")).hexdigest()

@@ -6,7 +6,7 @@ problem that `check` lists.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import combinations
@@ -146,6 +146,8 @@ class Config(Pace):
     folders: tuple[Folder, ...]
     presets: Mapping[str, Preset]
     """Every preset that can be used, by name."""
+    broken: Mapping[str, str] = field(default_factory=dict)
+    """What is wrong with those that can't be used just now, by name."""
     preset_dirs: tuple[Path, ...]
     """Where they came from, besides the shipped ones."""
     engine: EngineSettings
@@ -242,7 +244,8 @@ def _build(source: YamlFile, checked: ConfigFile, base: Path) -> Config:
     ]
     if errors:
         raise_first(errors)
-    return replace(config, presets=_usable_presets(source, config))
+    presets, broken = _sorted_presets(source, config)
+    return replace(config, presets=presets, broken=broken)
 
 
 def _placed(folder: Folder, quiet_seconds: float, place: Callable[..., Path]) -> Folder:
@@ -288,8 +291,8 @@ def _name_errors(source: YamlFile, folders: Sequence[Folder]) -> Iterator[Config
             yield source.error(("folders", number, "name"), problem, remedy=remedy)
 
 
-def _usable_presets(source: YamlFile, config: Config) -> dict[str, Preset]:
-    """The presets there are; those that the config names must be without fault."""
+def _sorted_presets(source: YamlFile, config: Config) -> tuple[dict[str, Preset], dict[str, str]]:
+    """The presets there are, and what is wrong with others; the config may name none of these."""
     there = Presets.load(config.preset_dirs)
     sound, broken = there.sorted_out()
     usable = {
@@ -309,7 +312,7 @@ def _usable_presets(source: YamlFile, config: Config) -> dict[str, Preset]:
             errors.append(source.error(keys, problem, remedy="Name another: " + ", ".join(usable)))
     if errors:
         raise_first(errors)
-    return usable
+    return usable, {name: str(error) for name, error in broken.items()}
 
 
 def _named(folders: Sequence[Folder]) -> Iterator[tuple[KeyPath, str]]:
@@ -401,12 +404,18 @@ def match(
     path: PurePath,
     facts: Callable[[], PhotoFacts],
     presets: Mapping[str, Preset],
+    broken: Container[str] = (),
 ) -> tuple[Preset, ...]:
     """The presets for the photo at `path` below the folder's input; () leaves it alone.
 
-    `facts` is asked only when a rule needs to look into the photo.
+    `facts` is asked only when a rule needs to look into the photo. In the sub-folder of a preset
+    that is `broken` for now it waits: no other style was meant.
     """
-    if folder.subfolders and len(path.parts) > 1 and path.parts[0] in presets:
-        return (presets[path.parts[0]],)
+    if folder.subfolders and len(path.parts) > 1:
+        named = path.parts[0]
+        if named in broken:
+            return ()
+        if named in presets:
+            return (presets[named],)
     rule = next((rule for rule in folder.rules if rule.holds(path, facts)), folder)
     return tuple(presets[name] for name in rule.preset if name in presets)
