@@ -675,6 +675,19 @@ def test_a_sub_folder_named_after_a_preset_beats_the_rules():
     assert chosen(replace(where, subfolders=False), "ink/a.jpg") == ["soft"]
 
 
+def test_an_accent_may_be_written_in_two_ways(home):
+    """As one letter in the config, and as letter and accent in the names of a Mac's files."""
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    (home / f".config/stylewatch/presets/{decomposed}.yaml").write_text("style: waves.png")
+    (home / ".config/stylewatch/presets/ink.yaml").write_text(f"base: {composed}")
+    config = load(home, FOLDER.replace("starry", composed))
+    assert config.presets["ink"].style == config.presets["starry"].style
+    for name in (composed, decomposed):
+        path = PurePosixPath(name, "a.jpg")
+        (preset,) = match(config.folders[0], path, lambda: PORTRAIT, config.presets)
+        assert preset.name == composed
+
+
 def test_the_sub_folder_of_a_broken_preset_gives_none_and_not_the_folder_s():
     path, where = PurePosixPath("torn/a.jpg"), folder()
     assert match(where, path, lambda: PORTRAIT, PRESETS, {"torn"}) == ()
@@ -689,6 +702,7 @@ def test_the_sub_folder_of_a_broken_preset_gives_none_and_not_the_folder_s():
         ({"camera": "*x100*"}, True),
         ({"camera": "*X100v"}, True),
         ({"camera": "X100V"}, False),
+        ({"camera": ""}, False),
         ({"orientation": "portrait"}, True),
         ({"orientation": "landscape"}, False),
         ({"min_side": 4000}, True),

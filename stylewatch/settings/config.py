@@ -17,7 +17,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 
 from stylewatch.domain import EngineSettings, PhotoFacts, Preset
 from stylewatch.errors import ConfigError
-from stylewatch.settings.notations import After, Bytes, Names, Paths, Seconds, Workers
+from stylewatch.settings.notations import After, Bytes, Names, Paths, Seconds, Workers, composed
 from stylewatch.settings.places import lineage
 from stylewatch.settings.presets import (
     DEFAULT_BASE,
@@ -412,7 +412,7 @@ def match(
     that is `broken` for now it waits: no other style was meant.
     """
     if folder.subfolders and len(path.parts) > 1:
-        named = path.parts[0]
+        named = composed(path.parts[0])
         if named in broken:
             return ()
         if named in presets:

@@ -4,6 +4,7 @@ Types for dataclasses that are read from YAML. Knows nothing of what the values 
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,6 +14,11 @@ from pydantic import BeforeValidator, PlainValidator
 _SECONDS = {"ms": 0.001, "s": 1, "min": 60, "h": 3600, "d": 86400}
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _BYTES |= {"KB": 10**3, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+def composed(name: str) -> str:
+    """The name with each accent and its letter as one: keyboards and file systems differ there."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _quantity(value: object, units: Mapping[str, float], examples: str) -> object:
@@ -38,7 +44,7 @@ def _names(value: object) -> tuple[str, ...]:
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("a preset's name, or a list of names")
-    return tuple(dict.fromkeys(names))
+    return tuple(dict.fromkeys(map(composed, names)))
 
 
 def _paths(value: object) -> tuple[Path, ...]:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from stylewatch.domain import Identity, OutputSettings, Preset, StyleImage, StyleSettings
 from stylewatch.errors import ConfigError, PresetError, UsageError
+from stylewatch.settings.notations import composed
 from stylewatch.settings.yamlfile import (
     KeyPath,
     YamlFile,
@@ -79,7 +80,7 @@ class _Layer:
 
     @property
     def name(self) -> str:
-        return self.file.stem
+        return _name_of(self.file)
 
 
 class Presets:
@@ -101,7 +102,7 @@ class Presets:
             folders.setdefault(os.path.realpath(folder), folder)
         files: dict[str, tuple[Path, ...]] = {}
         for file in (file for folder in folders.values() for file in _yaml_files(folder)):
-            files[file.stem] = (*files.get(file.stem, ()), file)
+            files[_name_of(file)] = (*files.get(_name_of(file), ()), file)
         return cls(files)
 
     @classmethod
@@ -111,8 +112,8 @@ class Presets:
 
     def with_first(self, file: Path) -> "Presets":
         """These presets, with `file` before all others of its name."""
-        others = (other for other in self._files.get(file.stem, ()) if other != file)
-        return Presets({**self._files, file.stem: (file, *others)})
+        others = (other for other in self._files.get(_name_of(file), ()) if other != file)
+        return Presets({**self._files, _name_of(file): (file, *others)})
 
     def __iter__(self) -> Iterator[str]:
         """The names, sorted."""
@@ -122,15 +123,15 @@ class Presets:
         """How many names there are."""
         return len(self._files)
 
-    def __contains__(self, name: object) -> bool:
+    def __contains__(self, name: str) -> bool:
         """Whether a file has that name; it may still hold errors."""
-        return name in self._files
+        return composed(name) in self._files
 
     def __getitem__(self, name: str) -> Preset:
         """The preset, resolved. A `PresetError` says what is wrong with it, or that it is none."""
         chain = self._chain(self.origin(name))
         values = {key: value for layer in reversed(chain) for key, value in layer.values.items()}
-        described = Preset(name=name, description=chain[0].values.get("description", ""))
+        described = Preset(name=chain[0].name, description=chain[0].values.get("description", ""))
         preset = _with(described, values)
         errors = []
         for keys, error in _bad_images(preset):
@@ -153,10 +154,10 @@ class Presets:
 
     def origin(self, name: str) -> Path:
         """The preset's file."""
-        if name not in self._files:
+        if name not in self:
             remedy = nearest(name, self._files)
             raise PresetError(f"unknown preset {name!r}", remedy=remedy, reason="unknown-preset")
-        return self._files[name][0]
+        return self._files[composed(name)][0]
 
     def explain(self, name: str) -> tuple[Explained, ...]:
         """Every value of a preset with the preset and file that set it, for `presets show`."""
@@ -188,7 +189,7 @@ class Presets:
 
     def _base(self, chain: list[_Layer]) -> Path | None:
         layer = chain[-1]
-        name = layer.values.get("base", DEFAULT_BASE)
+        name = composed(layer.values.get("base", DEFAULT_BASE))
         files = self._files.get(name, ())
         shadowed = files[files.index(layer.file) + 1 :] if layer.file in files else files
         if shadowed:
@@ -311,6 +312,10 @@ def _hash(path: Path) -> str:
 def _hash_of(path: Path, _identity: Identity) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _name_of(file: Path) -> str:
+    return composed(file.stem)
 
 
 def _yaml_files(folder: Path) -> list[Path]:

@@ -3,7 +3,6 @@
 Knows nothing of folders and of how a header is read.
 """
 
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -14,7 +13,7 @@ from annotated_types import Ge
 from pydantic import AfterValidator
 
 from stylewatch.domain import PhotoFacts
-from stylewatch.settings.notations import Names
+from stylewatch.settings.notations import Names, composed
 
 
 def _pattern(value: str) -> str:
@@ -44,14 +43,14 @@ class Rule:
         """Whether it speaks of the photo at `path`; `facts` is asked only when needed."""
         if self.path is not None and not path_matches(path, self.path):
             return False
-        if not (self.camera or self.orientation or self.min_side or self.max_side):
+        if {self.camera, self.orientation, self.min_side, self.max_side} == {None}:
             return True
         photo = facts()
         if not photo.width:  # its header can't be read: nothing is known of it
             return False
         side = max(photo.width, photo.height)
         return (
-            (not self.camera or fnmatchcase(photo.camera.casefold(), self.camera.casefold()))
+            (self.camera is None or fnmatchcase(photo.camera.casefold(), self.camera.casefold()))
             and (self.orientation is None or photo.orientation == self.orientation)
             and (self.min_side is None or side >= self.min_side)
             and (self.max_side is None or side <= self.max_side)
@@ -60,10 +59,10 @@ class Rule:
 
 def path_matches(path: PurePath, pattern: str) -> bool:
     """Whether a glob matches a relative path: `*` within one name, `**` over any number of them."""
-    pattern = unicodedata.normalize("NFC", pattern)
+    pattern = composed(pattern)
     wanted = (pattern + "**" if pattern.endswith("/") else pattern).split("/")
     reached = _past_stars({0}, wanted)
-    for name in unicodedata.normalize("NFC", str(path)).split("/"):
+    for name in composed(str(path)).split("/"):
         steps = ((at, wanted[at]) for at in reached if at < len(wanted))
         reached = _past_stars(
             {at + (want != "**") for at, want in steps if want == "**" or fnmatchcase(name, want)},
