@@ -368,6 +368,13 @@ BROKEN = {
             "received {home}/in. " + OUTSIDE
         ),
     ),
+    "presets inside input": (
+        FOLDER + "presets: [.config, in/mine]",
+        (
+            "3:1: presets: the presets folder lies inside the input of 'in': "
+            "received {home}/in/mine. " + OUTSIDE
+        ),
+    ),
     "several": (
         FOLDER + "worker: 1\nthreads: -1",
         "3:1: worker: unknown key. Did you mean 'workers'? (and 1 more)",
@@ -386,6 +393,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_an_error_is_one_line_with_place_and_remedy(home, name):
+    (home / "in/mine").mkdir(parents=True)
     text, line = BROKEN[name]
     with pytest.raises(ConfigError) as caught:
         load(home, text)
@@ -514,6 +522,42 @@ def test_a_folder_that_is_there_is_no_problem(home):
 def test_an_input_that_is_a_file_is_a_problem(home):
     (home / "in").write_text("")
     assert "the input of 'in' is not a folder" in str(check(load(home, FOLDER))[0])
+
+
+def test_what_the_system_can_t_tell_of_a_place_is_a_problem_and_no_crash(home):
+    for name in ("loop", "loop2"):
+        (home / name).symlink_to(name)
+    long = "x" * 256
+    config = load(home, FOLDER.replace("in,", f"{long},").replace("out,", f"{long}2/out,"))
+    looped = load(home, FOLDER.replace("in,", "loop/in,").replace("out,", "loop2,"))
+    assert [
+        str(problem).split(" the ", 1)[1].split(": received")[0]
+        for problem in check(config) + check(looped)
+        if problem.key.startswith("folders")
+    ] == [
+        f"input of '{long}' can't be read: File name too long",
+        f"output of '{long}' can't be used: File name too long",
+        "input of 'in' can't be read: Too many levels of symbolic links",
+        "output of 'in' can't be used: Too many levels of symbolic links",
+    ]
+    with pytest.raises(ConfigError, match="presets: no such folder"):
+        load(home, FOLDER + f"presets: {long}")
+
+
+@pytest.mark.parametrize(
+    ("weights", "trouble"),
+    [("in", "is a folder"), ("''", "is a folder"), ("gone.h5", "can't be read")],
+)
+def test_weights_that_are_no_file_are_a_problem(home, weights, trouble):
+    (home / "in").mkdir()
+    (problem,) = check(load(home, FOLDER + f"weights: {weights}"))
+    assert f"weights: the weights file {trouble}: received {home}" in str(problem)
+
+
+def test_the_daemon_writes_to_a_state_folder_that_the_config_names_be_it_the_usual_one(home):
+    usual = default_state_dir()
+    assert load(home, FOLDER).written() == [home / "out"]
+    assert load(home, FOLDER + f"state_dir: {usual}").written() == [home / "out", usual]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -6,6 +6,7 @@ problem that `check` lists.
 """
 
 import os
+import stat
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -152,6 +153,8 @@ class Config(Pace):
     """Where they came from, besides the shipped ones."""
     engine: EngineSettings
     state_dir: Path
+    own_state_dir: bool = field(default=False, compare=False)
+    """Whether the config names it, so that systemd's word for it does not count."""
 
     def written(self) -> list[Path]:
         """The folders that the daemon writes to, besides the usual state directory."""
@@ -159,7 +162,7 @@ class Config(Pace):
         for folder in self.folders:
             folders += [folder.input] if folder.after != "keep" else []
             folders += [folder.after] if isinstance(folder.after, Path) else []
-        return folders + ([self.state_dir] if self.state_dir != default_state_dir() else [])
+        return folders + [self.state_dir] * self.own_state_dir
 
 
 # --- from YAML to Config --------------------------------------------------------------------------
@@ -227,7 +230,8 @@ def _build(source: YamlFile, checked: ConfigFile, base: Path) -> Config:
         for number, folder in enumerate(checked.folders)
     )
     own_dirs = [place("presets", number, path) for number, path in enumerate(checked.presets)]
-    state_dir = place("state_dir", checked.state_dir) if checked.state_dir else default_state_dir()
+    named = checked.state_dir
+    state_dir = default_state_dir() if named is None else place("state_dir", named)
     config = Config(
         **{same.name: getattr(checked, same.name) for same in fields(Pace)},
         file=source.path,
@@ -236,11 +240,14 @@ def _build(source: YamlFile, checked: ConfigFile, base: Path) -> Config:
         presets={},
         engine=_engine(checked, place, state_dir),
         state_dir=state_dir,
+        own_state_dir=named is not None,
     )
+    gone = [path for path in own_dirs if not os.path.isdir(path)]  # noqa: PTH112  (pathlib's raises)
+    read = [_Place(("presets",), "the presets folder", path, "read") for path in config.preset_dirs]
     errors = [
-        *(source.error(("presets",), f"no such folder: {d}") for d in own_dirs if not d.is_dir()),
+        *(source.error(("presets",), f"no such folder: {path}") for path in gone),
         *_name_errors(source, folders),
-        *_overlap_errors(source, list(_places(config))),
+        *_overlap_errors(source, [*_places(config), *read]),
     ]
     if errors:
         raise_first(errors)
@@ -330,13 +337,13 @@ class _Place(NamedTuple):
     keys: KeyPath
     what: str
     path: Path
-    is_input: bool = False
+    use: Literal["watched", "written", "read"] = "written"
 
 
 def _places(config: Config) -> Iterator[_Place]:
     for number, folder in enumerate(config.folders):
         keys: KeyPath = ("folders", number)
-        yield _Place((*keys, "input"), f"the input of {folder.name!r}", folder.input, True)
+        yield _Place((*keys, "input"), f"the input of {folder.name!r}", folder.input, "watched")
         yield _Place((*keys, "output"), f"the output of {folder.name!r}", folder.output)
         if isinstance(folder.after, Path):
             what = f"the folder that photos of {folder.name!r} move to"
@@ -345,13 +352,13 @@ def _places(config: Config) -> Iterator[_Place]:
 
 
 def _overlap_errors(source: YamlFile, places: Sequence[_Place]) -> Iterator[ConfigError]:
-    """Nothing may lie inside an input, nor an input inside anything: results would be inputs."""
+    """Nothing may lie inside an input, nor an input where we write: results would be inputs."""
     lines = {place: lineage(place.path) for place in places}
     for one, other in combinations(places, 2):
-        if not (one.is_input or other.is_input):
+        if "watched" not in (one.use, other.use):
             continue
         for inner, outer in ((other, one), (one, other)):
-            if lines[outer][0] in lines[inner]:
+            if outer.use != "read" and lines[outer][0] in lines[inner]:
                 how = "is" if lines[outer][0] == lines[inner][0] else "lies inside"
                 problem = f"{inner.what} {how} {outer.what}"
                 remedy = "Choose a folder outside of it"
@@ -367,8 +374,8 @@ def check(config: Config) -> list[ConfigError]:
     problem = partial(ConfigError, file=config.file)
     problems: list[ConfigError] = []
     for place in _places(config):
-        trouble = _reading_trouble(place.path) if place.is_input else _writing_trouble(place.path)
-        if trouble:
+        trouble_of = _reading_trouble if place.use == "watched" else _writing_trouble
+        if trouble := trouble_of(place.path):
             problems.append(
                 problem(f"{place.what} {trouble}", key=dotted(place.keys), received=str(place.path))
             )
@@ -377,21 +384,38 @@ def check(config: Config) -> list[ConfigError]:
             text = f"photos can't be taken out of {folder.input}"
             problems.append(problem(text, key=f"folders[{number}].after"))
     weights = config.engine.weights
-    if weights != "imagenet" and not os.access(weights, os.R_OK):
-        problems.append(problem("the weights file can't be read", key="weights", received=weights))
+    if weights != "imagenet" and (trouble := _file_trouble(weights)):
+        problems.append(problem(f"the weights file {trouble}", key="weights", received=weights))
     return problems + list(Presets.load(config.preset_dirs).sorted_out()[1].values())
 
 
 def _reading_trouble(path: Path) -> str:
-    if not path.is_dir():
-        return "is not a folder" if path.exists() else "does not exist"
+    try:
+        if not stat.S_ISDIR(path.stat().st_mode):
+            return "is not a folder"
+    except (FileNotFoundError, NotADirectoryError):
+        return "does not exist"
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
     return "" if os.access(path, os.R_OK | os.X_OK) else "can't be read"
+
+
+def _file_trouble(path: str) -> str:
+    if os.path.isdir(path):  # noqa: PTH112  (pathlib's raises)
+        return "is a folder"
+    return "" if os.access(path, os.R_OK) else "can't be read"
 
 
 def _writing_trouble(path: Path) -> str:
     """Why nothing can be written there; a folder that can be made is no trouble."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:  # closed to us, too long a name, a share that does not answer
+        return f"can't be used: {error.strerror}"
     there = next(place for place in (path, *path.parents) if os.path.lexists(place))
-    if not there.is_dir():
+    if not os.path.isdir(there):  # noqa: PTH112  (pathlib's raises)
         return "is not a folder" if there == path else f"can't be made: {there} is not a folder"
     return "" if os.access(there, os.W_OK | os.X_OK) else "can't be written to"
 
