@@ -1,8 +1,9 @@
 """Effects turn a photo into a picture; style transfer (`styletransfer`) is the built-in one.
 
 An effect is found by its entry point in the group `stylewatch.effects`, so that another package
-can add one: a class without arguments whose `render` is the method below. Knows nothing of
-watching, jobs, where results go, or of any particular effect.
+can add one: a class without arguments whose `render` is the method below. A preset asks for it by
+that name, with `effect: NAME`. Knows nothing of watching, jobs, where results go, or of any
+particular effect.
 """
 
 from collections.abc import Callable

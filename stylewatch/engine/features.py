@@ -206,18 +206,10 @@ def load_builtin() -> FeatureNetwork:
 
 
 def _unpack(name: str, arrays: Mapping[str, np.ndarray]) -> Convolution:
-    def array(key: str) -> np.ndarray | None:
-        stored = arrays.get(f"{name}/{key}")
-        if stored is None:
-            return None
-        scale = arrays.get(f"{name}/{key}:scale")
-        values = stored.astype(np.float32)
-        return values if scale is None else values * scale.astype(np.float32)
-
-    kernels = tuple(k for k in (array("kernel"), array("reduce"), array("expand")) if k is not None)
-    bias = array("bias")
-    assert bias is not None
-    return Convolution(name, kernels, bias)
+    """The layer of that name: in one kernel, or in two factors."""
+    stored = (arrays.get(f"{name}/{key}") for key in ("kernel", "reduce", "expand"))
+    kernels = tuple(kernel.astype(np.float32) for kernel in stored if kernel is not None)
+    return Convolution(name, kernels, arrays[f"{name}/bias"].astype(np.float32))
 
 
 def _digest(convolutions: tuple[Convolution, ...]) -> str:
