@@ -44,6 +44,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=0, help="only so many, spread evenly")
     parser.add_argument("--side", type=int, default=512, help="of the square that is timed")
     args = parser.parse_args()
+    if args.what == "quality" and not (args.photos and args.paintings):
+        parser.error("which --photos and which --paintings?")
     networks = {"builtin": load_builtin(), "vgg19": load_vgg19(args.weights)}
     if args.what == "speed":
         speed(networks, args.side)

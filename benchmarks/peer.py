@@ -65,6 +65,9 @@ class Recorder:
         self._folder = folder
         self._lines: list[tuple[int, float, float, float]] = []
         self.evaluation = 0
+
+    def begin(self) -> None:
+        """From here on it counts: all that comes once per process is done."""
         self._note(0, float("nan"))
 
     def evaluated(self, loss: float, image: Callable[[], Image]) -> None:
@@ -190,6 +193,7 @@ def run_peer(args: argparse.Namespace) -> None:
 
     recorder = Keeper(args.record)
     run, image = torch_loop(args.pair, args.evaluations, recorder)
+    recorder.begin()
     run()
     recorder.finish(array(image))
 
@@ -254,6 +258,7 @@ def run_ours(args: argparse.Namespace) -> None:
         recorder.evaluated(iterate.loss, lambda: to_numpy(iterate.best))
         return True
 
+    recorder.begin()
     best = minimize(
         evaluate,
         place(photo),
@@ -281,6 +286,7 @@ def run_painting(args: argparse.Namespace) -> None:
     warm = replace(settings, evaluations=(3,))
     stylize(photo[::-1], [Style(painting[::-1])], warm, network)  # another photo, another style
     recorder = Recorder(args.record)
+    recorder.begin()
     result = stylize(
         photo, [Style(painting)], settings, network,
         lambda step: recorder.evaluated(step.loss, lambda: np.zeros(0)),
@@ -501,6 +507,8 @@ def main() -> None:
     if args.side:
         {"peer": run_peer, "painting": run_painting}.get(args.side, run_ours)(args)
         return
+    if not (args.photos and args.paintings):
+        parser.error("which --photos and which --paintings?")
     from stylewatch.engine.backend import device
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # or the sides would stand still forever
