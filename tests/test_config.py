@@ -6,14 +6,17 @@ import re
 import subprocess
 import sys
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from stylewatch.commands import watching
 from stylewatch.domain import EngineSettings, PhotoFacts, Preset, StyleImage
 from stylewatch.errors import ConfigError, ExitCode, PresetError
+from stylewatch.settings import presets
 from stylewatch.settings.config import (
     Config,
     ConfigFile,
@@ -21,12 +24,14 @@ from stylewatch.settings.config import (
     check,
     config_schema,
     default_state_dir,
+    find_config,
     load_config,
     match,
     watch_config,
 )
 from stylewatch.settings.rules import Rule, path_matches
 from stylewatch.settings.starter import default_config_text
+from stylewatch.settings.yamlfile import absolute
 
 quick = settings(
     max_examples=100,
@@ -215,6 +220,8 @@ def test_the_state_lives_where_systemd_or_xdg_say(monkeypatch):
     assert default_state_dir() == Path("/h/.local/state/stylewatch")
     monkeypatch.setenv("XDG_STATE_HOME", "/x")
     assert default_state_dir() == Path("/x/stylewatch")
+    monkeypatch.setenv("XDG_STATE_HOME", "x")  # which XDG wants to be passed over
+    assert default_state_dir() == Path("/h/.local/state/stylewatch")
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/stylewatch:/var/lib/other")
     assert default_state_dir() == Path("/var/lib/stylewatch")
 
@@ -859,6 +866,32 @@ def test_both_modules_start_fast_and_without_the_network_s_libraries():
     ]
     assert all(run.split(maxsplit=1)[1].strip() == "[]" for run in runs)
     assert min(float(run.split()[0]) for run in runs) < 0.25
+
+
+def test_a_tilde_is_the_home_folder_where_a_word_begins_with_it(home, monkeypatch):
+    monkeypatch.chdir(home)
+    load(home, FOLDER)
+    assert find_config(Path("~/stylewatch.yaml")) == home / "stylewatch.yaml"
+    assert absolute("~/in") == home / "in"
+    assert absolute("./~in") == home / "~in"
+
+
+def test_watch_takes_a_name_that_only_looks_like_a_home_folder(home, monkeypatch):
+    monkeypatch.chdir(home)
+    (home / "~root").mkdir()
+    served = []
+    monkeypatch.setattr(watching, "_serve", lambda load: served.append(load().folders[0]))
+    watching.watch("./~root", "~/out", preset=["ink"])
+    assert (served[0].input, served[0].output) == (home / "~root", home / "out")
+
+
+def test_a_working_folder_that_was_removed_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for use in (partial(absolute, "in"), partial(presets.check, Path("mine.yaml"))):
+        with pytest.raises(ConfigError, match="the working folder was removed"):
+            use()
 
 
 def test_a_home_folder_that_is_not_there_is_told_with_its_place(tmp_path):

@@ -685,8 +685,11 @@ def test_the_schema_describes_every_key():
 def test_one_s_own_presets_lie_in_the_config_home(monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", "/c")
     assert user_presets_dir() == Path("/c/stylewatch/presets")
-    monkeypatch.delenv("XDG_CONFIG_HOME")
     monkeypatch.setenv("HOME", "/h")
+    for other in ("", "c"):
+        monkeypatch.setenv("XDG_CONFIG_HOME", other)
+        assert user_presets_dir() == Path("/h/.config/stylewatch/presets")
+    monkeypatch.delenv("XDG_CONFIG_HOME")
     assert user_presets_dir() == Path("/h/.config/stylewatch/presets")
 
 

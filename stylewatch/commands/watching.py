@@ -31,8 +31,8 @@ app = typer.Typer()
 
 @command(app, panel=WATCH)
 def watch(
-    input_dir: Annotated[Path, typer.Argument(metavar="IN", help="The folder to watch.")],
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="Where results go.")],
+    input_dir: Annotated[str, typer.Argument(metavar="IN", help="The folder to watch.")],
+    output: Annotated[str, typer.Argument(metavar="OUT", help="Where results go.")],
     *,
     preset: PresetNames = None,
     weights: Weights = "",
@@ -56,8 +56,9 @@ def watch(
     from stylewatch.settings.presets import as_config_names
     from stylewatch.settings.yamlfile import absolute
 
-    if not input_dir.is_dir():
-        raise UsageError("no such folder to watch", received=str(input_dir), remedy="Make it first")
+    watched = absolute(input_dir)
+    if not os.path.isdir(watched):  # noqa: PTH112  (pathlib's raises where a folder is closed to us)
+        raise UsageError("no such folder to watch", received=input_dir, remedy="Make it first")
     settings: dict[str, Any] = {"features": features} if features else {}
     if weights:
         engine = engine_for(weights)
@@ -67,7 +68,7 @@ def watch(
     names, folders = as_config_names(preset or [DEFAULT_PRESET])
     if folders:
         settings["presets"] = [str(folder) for folder in folders]
-    _serve(lambda: watch_config(input_dir, output, names, **settings))
+    _serve(lambda: watch_config(watched, absolute(output), names, **settings))
 
 
 @command(app, panel=WATCH)
@@ -118,7 +119,7 @@ def init(
     file = (folder / CONFIG_NAME) if folder else user_config()
     places = ("in", "out") if folder else ("~/Pictures/stylewatch/in", "~/Pictures/stylewatch/out")
     if not os.path.lexists(file):  # what is wrong with it is told before anything is written
-        watched, output = (absolute(Path(place), file.parent) for place in places)
+        watched, output = (absolute(place, file.parent) for place in places)
         watch_config(watched, output, [preset])
     if write_config(file, default_config_text(*places, preset)):
         typer.echo(f"wrote {short_path(file)}", err=True)

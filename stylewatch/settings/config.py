@@ -24,13 +24,13 @@ from stylewatch.settings.presets import (
     DEFAULT_BASE,
     DEFAULT_EFFECT,
     Presets,
+    base_folder,
     user_presets_dir,
 )
 from stylewatch.settings.rules import Rule
 from stylewatch.settings.yamlfile import (
     KeyPath,
     YamlFile,
-    absolute,
     dotted,
     json_schema,
     load_yaml,
@@ -198,8 +198,9 @@ def config_schema() -> dict[str, Any]:
 def default_state_dir() -> Path:
     """Where the state lives unless the config says otherwise; systemd has its own word for it."""
     systemd = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(systemd) if systemd else absolute(Path(base, "stylewatch"))
+    if systemd:
+        return Path(systemd)
+    return base_folder("XDG_STATE_HOME", "~/.local/state") / "stylewatch"
 
 
 def user_config() -> Path:
@@ -210,7 +211,7 @@ def user_config() -> Path:
 def find_config(named: Path | None) -> Path:
     """The config to use: as named, the one here, or the user's."""
     if named is not None:
-        return named
+        return Path(os.path.expanduser(named))  # noqa: PTH111  (pathlib's raises)
     for file in (Path(CONFIG_NAME), user_config()):
         if os.path.exists(file):  # noqa: PTH110  (pathlib's raises where a folder is closed to us)
             return file

@@ -204,7 +204,7 @@ class Presets:
 
 def check(file: Path, dirs: Iterable[Path] = ()) -> list[ConfigError]:
     """Everything that is wrong with one preset file; its bases are looked for beside it first."""
-    file = file.absolute()
+    file = absolute(Path()) / file
     try:
         _ = Presets.around(file, dirs)[file.stem]
     except PresetError as error:
@@ -242,8 +242,13 @@ def shipped_presets_dir() -> Path:
 
 def user_presets_dir() -> Path:
     """Where one's own presets lie: `~/.config/stylewatch/presets`."""
-    config = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return absolute(Path(config, "stylewatch", "presets"))
+    return base_folder("XDG_CONFIG_HOME", "~/.config") / "stylewatch" / "presets"
+
+
+def base_folder(variable: str, usual: str) -> Path:
+    """One of XDG's base directories; as it wants it, a relative one does not count."""
+    named = os.environ.get(variable, "")
+    return absolute(named if named.startswith(("/", "~")) else usual)
 
 
 def known_presets() -> Presets:
@@ -258,7 +263,7 @@ def find_preset(called: str) -> tuple[Presets, str]:
     """
     if not _is_path(called):
         return known_presets(), called
-    file = absolute(Path(called))
+    file = absolute(called)
     return Presets.around(file, [user_presets_dir()]), file.stem
 
 

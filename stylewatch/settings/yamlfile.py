@@ -85,15 +85,22 @@ class YamlFile:
             raise self.error(self.written(keys), error.problem, **parts) from None
 
 
-def absolute(path: Path, folder: Path = Path()) -> Path:
-    """A path as written in a file that lies in `folder`, or else on the command line."""
+def absolute(path: str | Path, folder: Path = Path()) -> Path:
+    """A path as written in a file that lies in `folder`, or else on the command line.
+
+    As text it may be `./~name`, which is no home folder; a `Path` forgets its `./`.
+    """
     expanded = os.path.expanduser(path)  # noqa: PTH111  (pathlib's raises)
     if expanded.startswith("~"):
         raise ConfigError(
-            f"there is no home folder {path.parts[0]}", received=str(path),
+            f"there is no home folder {expanded.partition('/')[0]}", received=str(path),
             remedy="Set HOME, or write the path without ~",
         )  # fmt: skip
-    return (folder / expanded).absolute()
+    try:
+        return (folder / expanded).absolute()
+    except FileNotFoundError:
+        remedy = "Change to a folder that is there"
+        raise ConfigError("the working folder was removed", remedy=remedy) from None
 
 
 def dotted(keys: KeyPath) -> str:
