@@ -30,7 +30,7 @@ from stylewatch.settings.config import (
     watch_config,
 )
 from stylewatch.settings.rules import Rule, path_matches
-from stylewatch.settings.starter import default_config_text
+from stylewatch.settings.starter import default_config_text, write_config
 from stylewatch.settings.yamlfile import absolute
 
 quick = settings(
@@ -664,6 +664,35 @@ def test_init_quotes_names_that_yaml_would_misread(home, name):
             load_config(home / "stylewatch.yaml")
     else:
         assert load_config(home / "stylewatch.yaml").folders[0].input == expected
+
+
+def test_init_writes_a_config_whole_or_not_at_all(home):
+    """Over a limit on the size of files, as on a full disk."""
+    program = (
+        "import resource, signal, sys; from pathlib import Path;"
+        "from stylewatch.settings.starter import write_config;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10));"
+        "write_config(Path(sys.argv[1]), 'folders: []' * 10)"
+    )
+    file = home / "new/stylewatch.yaml"
+    result = subprocess.run(
+        [sys.executable, "-B", "-c", program, file], capture_output=True, text=True, check=False
+    )
+    assert "stylewatch.yaml can't be made: File too large" in result.stderr
+    assert not file.exists()
+    assert write_config(file, "folders: []")
+    assert not write_config(file, "other")
+    assert file.read_text() == "folders: []"
+
+
+def test_init_in_a_home_that_is_not_utf_8(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", os.fsdecode(bytes(tmp_path) + b"/h\xff"))
+    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "STATE_DIRECTORY"):
+        monkeypatch.delenv(name, raising=False)
+    file = tmp_path / "stylewatch.yaml"
+    assert write_config(file, default_config_text("in", "out", "ink"))
+    assert load_config(file).folders[0].input == tmp_path / "in"
 
 
 def test_the_schema_describes_every_key():

@@ -61,14 +61,22 @@ folders:
 
 
 def write_config(file: Path, text: str) -> bool:
-    """Write the config, unless there is one already; whether it was written."""
+    """Write the config, unless there is one already; whether it was written. No part of one stays.
+
+    A name in it that is not UTF-8, as a config has to be, stands there as its numbers.
+    """
     with _making(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with file.open("x", encoding="utf-8") as stream:
-                stream.write(text)
+            stream = file.open("xb")
         except FileExistsError:
             return False
+        try:
+            with stream:
+                stream.write(text.encode(errors="backslashreplace"))
+        except BaseException:
+            file.unlink()
+            raise
     return True
 
 
