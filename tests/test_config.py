@@ -244,6 +244,22 @@ BROKEN = {
         "folders: [{input: in, outptu: out, output: out}]",
         "1:23: folders[0].outptu: unknown key. Did you mean 'output'?",
     ),
+    "typo in a key that must be there": (
+        "folders:\n  - input: in\n    outptu: out",
+        "3:5: folders[0].outptu: unknown key. Did you mean 'output'?",
+    ),
+    "unknown key and a missing one": (
+        "folders:\n  - input: in\n    colour: red",
+        "2:5: folders[0].output: missing key (and 1 more)",
+    ),
+    "merge key": (
+        "folders:\n  - &a {input: in, output: out}\n  - <<: *a\n    input: b",
+        "3:5: folders[1]: merge keys (<<) are not read here: write the values themselves",
+    ),
+    "tag that does not fit": (
+        FOLDER.replace("starry", "starry, subfolders: !!bool yes"),
+        "2:58: folders[0].subfolders: 'yes' is not true or false",
+    ),
     "typo in a rule": (
         FOLDER.replace("preset: starry", "rules: [{pth: x, preset: ink}]"),
         "2:39: folders[0].rules[0].pth: unknown key. Did you mean 'path'?",

@@ -28,10 +28,11 @@ KeyPath = tuple[str | int, ...]
 MAX_BYTES, MAX_NODES, MAX_DEPTH = 256 * 1024, 20_000, 16
 _CONTROL = re.compile(r"[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _TAG = "tag:yaml.org,2002:"
+_BOOLS = {"true": True, "false": False}
 _SCALARS: dict[str, Callable[[str], Any]] = {
     f"{_TAG}str": str,
     f"{_TAG}null": lambda _: None,
-    f"{_TAG}bool": lambda text: text.lower() == "true",
+    f"{_TAG}bool": lambda text: _BOOLS[text.lower()],
     f"{_TAG}int": int,
     f"{_TAG}float": float,
 }
@@ -184,6 +185,9 @@ class _Composition:
             line, column = _place(name)
             if not isinstance(name, yaml.ScalarNode) or not name.value.isprintable():
                 raise self._error(name, keys, "a key must be plain text on one line")
+            if name.value == "<<":
+                problem = "merge keys (<<) are not read here: write the values themselves"
+                raise self._error(name, keys, problem)
             key = (*keys, name.value)
             if key in self.file.marks:
                 first = self.file.marks[key][0]
@@ -199,6 +203,8 @@ class _Composition:
             raise self._error(node, keys, f"the tag {shown(node.tag)} has no meaning here")
         try:
             value = _SCALARS[node.tag](node.value)
+        except KeyError:
+            raise self._error(node, keys, f"{shown(node.value)} is not true or false") from None
         except ValueError:
             value = math.nan
         if isinstance(value, float) and not math.isfinite(value):
@@ -256,6 +262,10 @@ def validate(kind: type[T], file: YamlFile) -> T:
             # a list whose items are wrong is reported as too short as well
             if error["type"] != "too_short" or not error["input"]:
                 found.setdefault(_keys_of(error, file.data), []).append(error)
+        for keys in [keys for keys, errors in found.items() if _is_unknown(errors)]:
+            near = difflib.get_close_matches(str(keys[-1]), _keys_beside(kind, keys), 1)
+            if not _holds(file.data, meant := (*keys[:-1], *near)):
+                found.pop(meant, None)  # it is there, misspelt
         raise_first([_translate(kind, file, keys, errors) for keys, errors in found.items()])
     return checked
 
@@ -274,6 +284,10 @@ def _keys_of(error: Any, data: Any) -> KeyPath:
     return keys[: held + (error["type"] == "missing")]
 
 
+def _is_unknown(errors: Sequence[Any]) -> bool:
+    return bool(errors[0]["type"] == "unexpected_keyword_argument")
+
+
 def _holds(data: Any, keys: KeyPath) -> bool:
     for key in keys:
         try:
@@ -286,7 +300,7 @@ def _holds(data: Any, keys: KeyPath) -> bool:
 def _translate(kind: type, file: YamlFile, keys: KeyPath, errors: Sequence[Any]) -> ConfigError:
     """One line out of what pydantic says of one value (a union says several things)."""
     what, received = errors[0]["type"], shown(errors[0]["input"])
-    if what == "unexpected_keyword_argument":
+    if _is_unknown(errors):
         return file.error(keys, "unknown key", remedy=nearest(keys[-1], _keys_beside(kind, keys)))
     if what == "missing":
         return file.error(keys, "missing key")
