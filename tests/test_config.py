@@ -320,6 +320,21 @@ BROKEN = {
         FOLDER + "job_timeout: -1",
         "3:1: job_timeout: out of range: expected more than 0, received -1",
     ),
+    "longer than any wait": (
+        FOLDER + "job_timeout: 9999999999",
+        "3:1: job_timeout: out of range: expected at most 31536000, received 9999999999",
+    ),
+    "larger than any memory": (
+        FOLDER + "memory_limit: 99999999TB",
+        (
+            "3:1: memory_limit: out of range: expected at most 1000000000000000, "
+            "received '99999999TB'"
+        ),
+    ),
+    "larger than a number": (
+        FOLDER + f"min_free: {'9' * 330}TB",
+        f"3:1: min_free: wrong value: {SIZE}, received '{'9' * 59}…'",
+    ),
     "size": (FOLDER + "min_free: 4 gigs", f"3:1: min_free: wrong value: {SIZE}, received '4 gigs'"),
     "unencrypted": (
         FOLDER + "workers: tcp://gpu:8786",
@@ -720,6 +735,52 @@ def test_the_schema_describes_every_key():
             assert described.get("description") or "$ref" in described, name
     assert schema["required"] == ["folders"]
     json.dumps(schema)
+
+
+def fits(value, schema) -> bool:
+    """Whether a value is as a JSON Schema wants it, in the few words that ours uses."""
+    if "anyOf" in schema:
+        return any(fits(value, branch) for branch in schema["anyOf"])
+    kinds = {"integer": int, "number": (int, float), "string": str, "object": dict}
+    if not isinstance(value, kinds[schema.get("type", "string")]):
+        return False
+    if isinstance(value, dict):
+        return len(value) >= schema["minProperties"] and all(
+            fits(key, schema["propertyNames"]) and fits(each, schema["additionalProperties"])
+            for key, each in value.items()
+        )
+    if isinstance(value, str):
+        choices = schema.get("enum", [schema["const"]] if "const" in schema else [value])
+        return value in choices and bool(re.search(schema.get("pattern", ""), value))
+    return (
+        schema.get("minimum", value) <= value <= schema.get("maximum", value)
+        and value > schema.get("exclusiveMinimum", value - 1)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "good", "bad"),
+    [
+        ("job_timeout", [1, 0.5, "90s", "1.5 h"], [0, -1, 31536001, "90", "soon", "1 day"]),
+        ("quiet_seconds", [0.1, "100ms"], [0.09, "100 moons"]),
+        ("min_free", [0, 10**15, "1.5GB"], [-1, 10**15 + 1, "4 gigs", "1gb"]),
+        ("memory_limit", [0, "4 GiB"], [10**16, "x"]),
+        ("threads", [0, 1024], [-1, 1025]),
+        ("workers", ["local", 2, {"local": 2}, "tls://a:1"], ["tcp://a:1", 0, {}, {"local": 0}]),
+        ("after", ["keep", {"move": "x"}], ["trash", {}, {"moved": "x"}]),
+    ],
+)
+def test_the_schema_takes_and_refuses_what_the_daemon_does(home, key, good, bad):
+    schema = config_schema()
+    shape = schema["$defs"]["Folder"] if key == "after" else schema
+    for value in good + bad:
+        folder = {"input": "in", "output": "out"} | ({key: value} if key == "after" else {})
+        config = {"folders": [folder]} | ({} if key == "after" else {key: value})
+        try:
+            taken = bool(load(home, json.dumps(config)))
+        except ConfigError:
+            taken = False
+        assert (taken, fits(value, shape["properties"][key])) == (value in good,) * 2, value
 
 
 # --- which presets a photo gets -------------------------------------------------------------------

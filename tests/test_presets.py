@@ -679,6 +679,10 @@ def test_the_schema_describes_every_key():
             assert described.get("description") or "$ref" in described, name
     assert schema["properties"]["strength"]["minimum"] == 0
     assert {"type": "string"} in schema["properties"]["style"]["anyOf"]
+    for key in ("content_layers", "style_layers"):
+        layers = schema["properties"][key]
+        assert (layers["minProperties"], layers["additionalProperties"]["minimum"]) == (1, 0)
+        assert set(layers["propertyNames"]["enum"]) == set(LAYERS)
     json.dumps(schema)
 
 

@@ -123,7 +123,7 @@ class ConfigFile(Pace):
     """`imagenet` (downloaded once), or the path of a VGG19 weights file in Keras's format."""
     features: Literal["auto", "vgg19", "builtin"] = EngineSettings.features
     """What a preset's `features: auto` means here."""
-    threads: Annotated[int, Ge(0)] = EngineSettings.threads
+    threads: Annotated[int, Ge(0), Le(1024)] = EngineSettings.threads
     """CPU threads per worker; 0 = all cores."""
     nice: Annotated[int, Ge(0), Le(19)] = EngineSettings.nice
     """How far workers stand back behind other programs."""

@@ -3,17 +3,27 @@
 Types for dataclasses that are read from YAML. Knows nothing of what the values are for.
 """
 
+import math
 import re
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, PlainValidator
+from annotated_types import Ge, Le, MinLen
+from pydantic import BeforeValidator, Field, PlainValidator
+
+YEAR = 31_536_000
+"""Seconds; no wait of ours is longer, and no clock or thread minds it."""
+PETABYTE = 10**15
 
 _SECONDS = {"ms": 0.001, "s": 1, "min": 60, "h": 3600, "d": 86400}
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _BYTES |= {"KB": 10**3, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+def _pattern(units: Mapping[str, float]) -> str:
+    return rf"(\d+(?:\.\d+)?)\s*({'|'.join(units)})"
 
 
 def composed(name: str) -> str:
@@ -25,10 +35,11 @@ def _quantity(value: object, units: Mapping[str, float], examples: str) -> objec
     """A number with a unit, in the smallest unit; what isn't text is left to the type."""
     if not isinstance(value, str):
         return value
-    parts = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", value)
-    if parts is None or parts[2] not in units:
+    parts = re.fullmatch(_pattern(units), value)
+    quantity = float(parts[1]) * units[parts[2]] if parts else math.inf
+    if math.isinf(quantity):
         raise ValueError(examples)
-    return float(parts[1]) * units[parts[2]]
+    return quantity
 
 
 def _seconds(value: object) -> object:
@@ -62,26 +73,47 @@ def _after(value: object) -> object:
     raise ValueError("keep, delete or {move: FOLDER}")
 
 
+_SCHEDULER = r"tls://[^/\s]+:\d+"
+
+
 def _workers(value: object) -> object:
     count = value.get("local") if isinstance(value, dict) and len(value) == 1 else value
     if isinstance(count, int) and not isinstance(count, bool) and count >= 1:
         return count
-    if value == "local" or (isinstance(value, str) and re.fullmatch(r"tls://[^/\s]+:\d+", value)):
+    if value == "local" or (isinstance(value, str) and re.fullmatch(_SCHEDULER, value)):
         return value
     raise ValueError("local, {local: NUMBER} or tls://HOST:PORT (nothing unencrypted)")
 
 
-Seconds = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=float | str)]
-Bytes = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=int | str)]
+# What stands after `json_schema_input_type` is for editors: the same in JSON Schema's words.
+
+
+def _said(pattern: str) -> Any:
+    return Annotated[str, Field(pattern=f"^{pattern}$")]
+
+
+Seconds = Annotated[
+    float,
+    BeforeValidator(_seconds, json_schema_input_type=float | _said(_pattern(_SECONDS))),
+    Le(YEAR),
+]
+Bytes = Annotated[
+    int,
+    BeforeValidator(_bytes, json_schema_input_type=int | _said(_pattern(_BYTES))),
+    Le(PETABYTE),
+]
 Names = Annotated[tuple[str, ...], PlainValidator(_names, json_schema_input_type=str | list[str])]
 Paths = Annotated[tuple[Path, ...], PlainValidator(_paths, json_schema_input_type=str | list[str])]
+_Move = Annotated[dict[Literal["move"], str], MinLen(1)]
 After = Annotated[
     Literal["keep", "delete"] | Path,
-    PlainValidator(
-        _after, json_schema_input_type=Literal["keep", "delete"] | dict[Literal["move"], str]
-    ),
+    PlainValidator(_after, json_schema_input_type=Literal["keep", "delete"] | _Move),
 ]
+_Count = Annotated[int, Ge(1)]
+_Local = Annotated[dict[Literal["local"], _Count], MinLen(1)]
 Workers = Annotated[
     int | str,
-    PlainValidator(_workers, json_schema_input_type=str | int | dict[Literal["local"], int]),
+    PlainValidator(
+        _workers, json_schema_input_type=Literal["local"] | _said(_SCHEDULER) | _Count | _Local
+    ),
 ]

@@ -230,6 +230,12 @@ def preset_schema() -> dict[str, Any]:
     style, name = schema["properties"]["style"], {"type": "string"}
     images = {"type": style.pop("type"), "items": {"anyOf": [name, style.pop("items")]}}
     style["anyOf"] = [name, images]
+    for key in ("content_layers", "style_layers"):
+        schema["properties"][key] |= {
+            "minProperties": 1,
+            "propertyNames": {"enum": LAYERS},
+            "additionalProperties": {"type": "number", "minimum": 0},
+        }
     return schema
 
 

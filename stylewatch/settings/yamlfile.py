@@ -185,7 +185,7 @@ class _Composition:
             line, column = _place(name)
             if not isinstance(name, yaml.ScalarNode) or not name.value.isprintable():
                 raise self._error(name, keys, "a key must be plain text on one line")
-            if name.value == "<<":
+            if name.value == "<<" and not name.style:  # in quotes it is a word
                 problem = "merge keys (<<) are not read here: write the values themselves"
                 raise self._error(name, keys, problem)
             key = (*keys, name.value)
@@ -237,11 +237,17 @@ _TYPES = {
     "json": "text in UTF-8",
 }
 _BOUNDS = {
-    "greater_than_equal": "at least {ge:g}",
-    "greater_than": "more than {gt:g}",
-    "less_than_equal": "at most {le:g}",
-    "less_than": "less than {lt:g}",
+    "greater_than_equal": "at least {ge:.16g}",
+    "greater_than": "more than {gt:.16g}",
+    "less_than_equal": "at most {le:.16g}",
+    "less_than": "less than {lt:.16g}",
     "too_short": "at least {min_length} in the list",
+}
+_SCHEMA_WORDS = {
+    "ge": "minimum",
+    "gt": "exclusiveMinimum",
+    "le": "maximum",
+    "lt": "exclusiveMaximum",
 }
 
 
@@ -364,4 +370,15 @@ def json_schema(kind: type) -> dict[str, Any]:
         schema["$defs"] = inherited["$defs"] | schema["$defs"]
         for name, described in inherited["properties"].items():
             shape["properties"][name] = described | shape["properties"][name]
+    for one in (shape, *schema["$defs"].values()):
+        for described in one["properties"].values():
+            _move_bounds(described)
     return {"$defs": schema["$defs"], **shape}
+
+
+def _move_bounds(described: dict[str, Any]) -> None:
+    """Bounds of a number that has other notations stand beside these, in pydantic's own words."""
+    words = {name: described.pop(name) for name in _SCHEMA_WORDS.keys() & described.keys()}
+    for branch in described.get("anyOf", ()):
+        if branch.get("type") in {"integer", "number"}:
+            branch |= {_SCHEMA_WORDS[name]: bound for name, bound in words.items()}
