@@ -134,6 +134,16 @@ def test_a_file_that_is_only_mapped_for_writing_waits(settler, tmp_path):
     assert len(follow(settler, 102.0, 105.0)) == 1
 
 
+def test_the_end_of_a_file_that_is_too_large_anyway_is_not_looked_for(tmp_path):
+    looked_at = []
+    settler = Settler(lambda stream: looked_at.append(stream.seek(0, os.SEEK_END)), max_bytes=1000)
+    for name, size in (("large.jpg", 1000), ("larger.jpg", 1 << 40)):
+        os.truncate(put(tmp_path, name=name), size)  # without a byte on disk
+        settler.observe(candidate(tmp_path, name), 100.0)
+    assert len(follow(settler, 100.0, 110.0)) == 2
+    assert looked_at == [1000]
+
+
 def test_readers_do_not_matter(settler, tmp_path):
     with put(tmp_path).open("rb"):
         settler.observe(candidate(tmp_path), 100.0)

@@ -102,8 +102,11 @@ class Settler:
         *,
         quiet_seconds: float = 2.0,
         settle_max_seconds: float = 600.0,
+        max_bytes: float = math.inf,
     ) -> None:
+        """The end of a file with more than `max_bytes` is not looked for: nobody will read it."""
         self._structural_end = structural_end
+        self._max_bytes = max_bytes
         self._quiet_seconds = max(quiet_seconds, 0.1)
         self._settle_max_seconds = settle_max_seconds
         self._waiting: dict[str, _Waiting] = {}  # by absolute path
@@ -208,6 +211,8 @@ class Settler:
             file.blind = True
         if file.identity.size == 0:
             return "empty"
+        if os.fstat(stream.fileno()).st_size > self._max_bytes:
+            return None
         try:
             return "truncated" if self._structural_end(stream) is False else None
         except OSError:

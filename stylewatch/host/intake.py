@@ -69,6 +69,7 @@ class Intake:
                 structural_end,
                 quiet_seconds=folder.quiet_seconds or config.quiet_seconds,
                 settle_max_seconds=config.settle_max_seconds,
+                max_bytes=config.engine.max_bytes,
             )
             for folder in config.folders
         }
