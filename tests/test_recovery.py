@@ -486,6 +486,11 @@ def test_a_photo_that_was_away_when_it_was_painted_is_dealt_with_when_it_is_back
     rig.drop("a.jpg")
     rig.until(lambda: rig.results() and rig.idle())
     if mount_point:
+        rig.daemon._intake._sources["in"]._next_root = 0.0
+        rig.daemon._unmoved = dict.fromkeys(rig.daemon._unmoved, 0.0)  # minutes later
+        rig.daemon._next_look = 0.0
+        rig.daemon.tick(time.monotonic())
+        assert rig.daemon._unmoved
         rig.input.rmdir()
     assert [event.reason for event in rig.events if event.kind == "warning"] == ["after"]
     (tmp_path / "away").rename(rig.input)

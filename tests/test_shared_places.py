@@ -1,11 +1,13 @@
 """Names, places and results that several photos, folders or daemons lay claim to."""
 
 import errno
+import itertools
 import os
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from test_daemon import LOOK_SECONDS, Rig, ThreadExecutor, copy_job
@@ -13,8 +15,10 @@ from test_daemon import LOOK_SECONDS, Rig, ThreadExecutor, copy_job
 from stylewatch.domain import FailureKind, JobState, PhotoFacts
 from stylewatch.errors import LedgerError
 from stylewatch.faces.board import Board
+from stylewatch.folders import outputs
 from stylewatch.folders.listing import Listing
 from stylewatch.folders.outputs import owner_of
+from stylewatch.host import daemon as daemon_module
 from stylewatch.jobs.worker import failure_of
 from stylewatch.settings.rules import Rule
 from stylewatch.state.ledger import Ledger
@@ -146,13 +150,112 @@ def test_queued_photos_of_a_folder_that_is_another_daemon_s_are_not_painted(rig,
     rig.daemon.ask("pause")
     rig.drop("a.jpg")
     rig.until(lambda: rig.counts() == {"ready": 1})
-    rig.daemon._locks.refused.add(rig.input)
+    rig.input.rename(tmp_path / "aside")
+    rig.input.mkdir()
+    other = Locks()
+    other.hold_folder(rig.input)
+    rig.drop("b.jpg", b"b")
+    source = rig.daemon._intake._sources["in"]
+    source._next_root = 0.0
     rig.daemon.ask("resume")
     for _ in range(3):
         rig.daemon.tick(time.monotonic())
     assert rig.counts() == {"ready": 1}
-    rig.daemon._locks.refused.clear()
-    rig.until(lambda: rig.counts() == {"done": 1})
+    other.release()
+    source._next_root = 0.0
+    rig.until(lambda: rig.results() == ["b--painting.jpg"])
+
+
+def test_queued_photos_wait_for_a_folder_that_is_away(rig, tmp_path):
+    rig.start()
+    rig.daemon.ask("pause")
+    for number in range(5):
+        rig.drop(f"{number}.jpg", b"%d" % number)
+    rig.until(lambda: rig.counts() == {"ready": 5})
+    rig.input.rename(tmp_path / "aside")
+    source = rig.daemon._intake._sources["in"]
+    source._next_root = 0.0
+    rig.daemon.ask("resume")
+    for _ in range(5):
+        rig.daemon.tick(time.monotonic())
+    assert rig.counts() == {"ready": 5}
+    rig.input.mkdir()  # the empty folder where it is mounted
+    source._next_root = 0.0
+    for _ in range(5):
+        rig.daemon.tick(time.monotonic())
+    assert rig.counts() == {"ready": 5}
+    [health] = rig.daemon._status()["folders"]
+    assert "is its disk away?" in health.detail
+    rig.input.rmdir()
+    (tmp_path / "aside").rename(rig.input)
+    source._next_root = 0.0
+    rig.until(lambda: rig.counts() == {"done": 5})
+    assert len(rig.executor.ran) == 5
+
+
+@pytest.mark.parametrize("trouble", ["preset", "output"])
+def test_jobs_that_can_t_be_started_do_not_keep_another_folder_waiting(rig, tmp_path, trouble):
+    (tmp_path / "b").mkdir()
+    with_folders(
+        rig,
+        lambda folder: [
+            replace(folder, name="a"),
+            replace(folder, name="b", input=tmp_path / "b", output=tmp_path / "out b"),
+        ],
+    )
+    rig.start()
+    rig.daemon.ask("pause")
+    for number in range(80):
+        rig.drop(f"sub/{number}.jpg", b"%d" % number)
+    (tmp_path / "b" / "a.jpg").write_bytes(b"b")
+    rig.until(lambda: len(rig.daemon._ledger.jobs([JobState.READY], limit=-1)) == 81)
+    if trouble == "preset":
+        rig.daemon._ledger.change("UPDATE jobs SET preset = 'none' WHERE folder = 'a'")
+    else:
+        rig.output.mkdir()
+        (rig.output / "sub").symlink_to(tmp_path)
+    rig.daemon.ask("resume")
+    rig.until(lambda: any(e.kind == "running" and e.folder == "b" for e in rig.events))
+    assert rig.daemon._ledger.counts()["a"][JobState.READY] > 70
+
+
+def test_one_of_many_photos_that_can_be_moved_at_last_does_not_keep_the_rest_waiting(
+    rig, tmp_path, monkeypatch
+):
+    away = [True]
+
+    def apply_after(*arguments):
+        if away:
+            raise OSError(errno.EIO, "I/O error")
+        return real(*arguments)
+
+    real = outputs.apply_after
+    monkeypatch.setattr(outputs, "apply_after", apply_after)
+    with_folders(rig, lambda folder: [replace(folder, after="delete")]).start()
+    for number in range(9):
+        rig.drop(f"{number}.jpg", b"%d" % number)
+    rig.until(lambda: rig.counts() == {"done": 9} and rig.idle())
+    rig.daemon._unmoved.clear()
+    away.clear()
+    slow = SimpleNamespace(monotonic=itertools.count(0, 0.1).__next__)  # a tenth of a second each
+    monkeypatch.setattr(daemon_module, "time", slow)
+    rig.daemon._next_look = 0.0
+    left = []
+    while len(list(rig.input.iterdir())) > 0:
+        rig.daemon._look_around(1e9)
+        left.append(len(list(rig.input.iterdir())))
+    assert left == [7, 5, 3, 1, 0]
+
+
+def test_a_result_that_was_deleted_does_not_keep_the_next_from_being_copied(rig):
+    rig.start()
+    for name in "ab":
+        rig.drop(f"{name}.jpg", b"same")
+        rig.until(lambda name=name: f"{name}--painting.jpg" in rig.results())
+    (rig.output / "b--painting.jpg").unlink()
+    rig.drop("c.jpg", b"same")
+    rig.until(lambda: "c--painting.jpg" in rig.results())
+    assert len(rig.executor.ran) == 1
 
 
 @pytest.mark.parametrize("link", [False, True])

@@ -6,11 +6,13 @@ handed in. Knows nothing of terminals, sockets and systemd.
 """
 
 import contextlib
+import errno
 import math
 import os
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -111,6 +113,7 @@ class Daemon:
         self._running: dict[int, Running] = {}
         self._unpublished: dict[int, tuple[float, float]] = {}  # job id → when to try again, since
         self._unmoved: dict[int, float] = {}  # job id → when to try again to move its photo
+        self._to_attend: deque[int] = deque()  # jobs of which some have a photo to move
         self._space = Space()
         self._fair = FairShare()
         self._costs: dict[str, float] = {}
@@ -389,9 +392,10 @@ class Daemon:
             found = self._ledger.rebuild(find_results(places, self._parts.read_facts))
             if found:
                 self._tell("warning", f"{found} results found that belong to no ledger: kept")
-        begun = self._ledger.recover()
+        for job in self._ledger.recover():
+            self._tell("failed", f"{job.path}: {job.trouble}", job, reason=job.reason)
         self._take_up_folders()
-        for job in begun:
+        for job in self._ledger.jobs([JobState.PUBLISHING], limit=-1):
             self._complete(job.id, now)
         pending = {job.temporary for job in self._ledger.jobs([JobState.PUBLISHING], limit=-1)}
         for output in places:
@@ -400,15 +404,26 @@ class Daemon:
     def _take_up_folders(self) -> None:
         """Jobs of folders that the config does not have wait; those of returned ones go on."""
         for folder in self.config.folders:
-            self._tell_apart(folder)
+            with contextlib.suppress(OSError):
+                self._tell_apart(folder)
         self._ledger.hold_others(folder.name for folder in self.config.folders)
 
     def _tell_apart(self, folder: Folder) -> None:
-        inode = None
+        """Learn which folder lies in this place.
+
+        Raises:
+            OSError: it is empty and not the one that was there: where a disk is mounted, perhaps.
+        """
+        inode, away = None, False
         with contextlib.suppress(OSError):
             inode = Identity.of(folder.input.stat()).inode
+            known = {place: each for _, place, each in self._ledger.folders()}.get(folder.input)
+            if known not in {None, inode} and not any(folder.input.iterdir()):
+                inode, away = known, True
         places = [each.input for each in self.config.folders]
         self._ledger.tell_apart(folder.name, folder.input, inode, places)
+        if away:
+            raise OSError(errno.ENODEV, "Empty and not the folder that it was (is its disk away?)")
 
     def _open_intake(self) -> Intake:
         return Intake(
@@ -442,6 +457,7 @@ class Daemon:
 
         Raises:
             LockedError: another daemon watches it.
+            OSError: it is not there, only where it is mounted.
         """
         folder = next(each for each in self.config.folders if each.name == name)
         self._locks.hold_folder(folder.input)
@@ -461,17 +477,18 @@ class Daemon:
             if time.monotonic() > until:  # many that need not be run, such as copies
                 self._wake.set()
                 return
-            full, theirs = self._space.paused, self._locks.refused
+            health = {each.folder: each.state for each in self._health(now)}
             folders = {
                 each.name: each
                 for each in self.config.folders
-                if each.output not in full and each.input not in theirs
+                if health[each.name] in {"watching", "scanning"}
             }
             name = self._fair.pick(self._ledger.waiting(folders))
             if name is None:
                 return
             job = self._ledger.claim(name)
             if job is not None:
+                self._fair.charge(name, COPY_COST, folders[name].weight)
                 self._start(job, folders[name], now)
 
     def _start(self, job: Job, folder: Folder, now: float) -> None:
@@ -493,7 +510,6 @@ class Daemon:
             self._fail(job, _output_failure(job.id, error), now)
             return
         if copied:
-            self._fair.charge(folder.name, COPY_COST, folder.weight)
             self._publish(copied, now)
             return
         request = JobRequest(
@@ -647,22 +663,31 @@ class Daemon:
 
     def _look_around(self, now: float) -> None:
         """Free space; and photos that still have to be moved: a crash came between, or a copy."""
-        if now < self._next_look:
+        if now >= self._next_look:
+            self._next_look = now + LOOK_SECONDS
+            places = {folder.output for folder in self.config.folders}
+            for kind, message in self._space.look(places, self.config.min_free, now):
+                self._tell(kind, message, reason="disk-full")
+            self._to_attend = self._to_attend or deque(
+                job_id
+                for job_id in self._ledger.unattended()
+                if now >= self._unmoved.get(job_id, -math.inf)
+            )
+        until = time.monotonic() + TURN_SECONDS
+        while self._to_attend and time.monotonic() < until:
+            self._attend_to(self._to_attend.popleft())
+        if self._to_attend:
+            self._wake.set()
+
+    def _attend_to(self, job_id: int) -> None:
+        if not self._ledger.is_unattended(job_id):
             return
-        self._next_look = now + LOOK_SECONDS
-        places = {folder.output for folder in self.config.folders}
-        for kind, message in self._space.look(places, self.config.min_free, now):
-            self._tell(kind, message, reason="disk-full")
-        for job in self._ledger.unattended():
-            folder = self._folder(job)
-            if job.output is not None and os.path.lexists(job.output):
-                self._attend(job)
-            elif (
-                folder is not None
-                and job.id not in self._unmoved
-                and outputs.is_there(folder.output)
-            ):
-                self._ledger.put_back(job.id)  # its result was taken away before: once more
+        job = self._job(job_id)
+        folder = self._folder(job)
+        if job.output is not None and os.path.lexists(job.output):
+            self._attend(job)
+        elif folder is not None and job_id not in self._unmoved and outputs.is_there(folder.output):
+            self._ledger.put_back(job_id)  # its result was taken away before: once more
 
     def _tell_health(self, now: float) -> None:
         """How each folder stands, when that has changed."""

@@ -96,14 +96,13 @@ class Publisher:
 
     def copy_same(self, job: Job) -> Rendered | None:
         """The very same picture made before, copied for this job; None when there is none."""
-        same = self._ledger.same_result(job)
-        if same is None or same.output is None:
-            return None
-        try:
-            if outputs.file_hash(same.output) != same.sha256:
-                return None
-            data = same.output.read_bytes()
-        except OSError:
+        for same in self._ledger.same_results(job):
+            assert same.output is not None
+            with contextlib.suppress(OSError):
+                if outputs.file_hash(same.output) == same.sha256:
+                    data = same.output.read_bytes()
+                    break
+        else:
             return None
         extension = same.output.suffix
         return Rendered(
@@ -126,7 +125,7 @@ class Publisher:
         Raises:
             OutputError: it can't be moved or deleted now.
         """
-        if not self._ledger.unattended(job.id):
+        if not self._ledger.is_unattended(job.id):
             return
         try:
             acted = outputs.apply_after(action, root, job.path, job.identity)

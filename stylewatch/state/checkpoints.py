@@ -3,9 +3,9 @@
 The file belongs to one job key: another photo, preset or engine version never resumes it.
 """
 
+import contextlib
 import os
 import time
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class CheckpointFile:
         try:
             with np.load(self._path) as kept:
                 return Checkpoint(int(kept["scale"]), int(kept["evaluation"]), kept["image"])
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+        except Exception:  # noqa: BLE001  (what damage makes of it is beyond any list)
             return None
 
     def offer(self, make: Callable[[], Checkpoint]) -> None:
@@ -52,7 +52,8 @@ class CheckpointFile:
                 os.fsync(stream.fileno())
             temporary.replace(self._path)
         except OSError:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
         self._last = self._clock()
 
     def clear(self) -> None:

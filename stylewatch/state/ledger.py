@@ -21,6 +21,7 @@ from stylewatch.state.reader import (
     IDENTITY,
     NO_PRESET,
     TOO_LARGE,
+    WAITING,
     Job,
     LedgerReader,
     job_of,
@@ -36,11 +37,11 @@ PASSING_NOTES = {"writer", "unreadable"}
 
 _INTERRUPTED = "interrupted"
 _REBUILT = 0x5354594C  # the file's application_id once `rebuild` is through
+_SAME = 5  # results that are looked at for one to copy: people delete some
 
-PENDING = (
+_PENDING = (
     JobState.READY, JobState.RUNNING, JobState.PUBLISHING, JobState.RETRY_WAIT, JobState.BLOCKED,
 )  # fmt: skip
-_CLAIMABLE = (JobState.READY, JobState.RETRY_WAIT, JobState.BLOCKED)
 
 
 @dataclass(frozen=True)
@@ -342,7 +343,7 @@ class Ledger(LedgerReader):
             "SELECT id FROM jobs WHERE state = ? AND folder = ?"
             " AND (not_before <= ? OR changed > ?) ORDER BY id LIMIT 1"
         )
-        found = [self._one(query, state, folder, now, now) for state in _CLAIMABLE]
+        found = [self._one(query, state, folder, now, now) for state in WAITING]
         return min((row for row in found if row), key=lambda row: int(row["id"]), default=None)
 
     def next_due(self) -> float | None:
@@ -351,14 +352,13 @@ class Ledger(LedgerReader):
         row = self._one(query, JobState.RETRY_WAIT, JobState.BLOCKED, self._clock())
         return None if row is None or row[0] is None else float(row[0])
 
-    def same_result(self, job: Job) -> Job | None:
-        """A job that is done and has the very same picture as its result."""
-        row = self._one(
+    def same_results(self, job: Job) -> list[Job]:
+        """The last few jobs that are done and have the very same picture as their result."""
+        query = (
             "SELECT * FROM jobs WHERE key = ? AND state = ? AND id != ? AND output IS NOT NULL"
-            " ORDER BY id LIMIT 1",
-            *(job.key, JobState.DONE, job.id),
+            f" ORDER BY id DESC LIMIT {_SAME}"
         )
-        return job_of(row) if row else None
+        return [job_of(row) for row in self.ask(query, job.key, JobState.DONE, job.id)]
 
     def publishing(self, job_id: int, rendered: Rendered) -> None:
         """The result is complete under its temporary name; from here on it will be published."""
@@ -385,23 +385,29 @@ class Ledger(LedgerReader):
             job_id, JobState.DONE, output=os.fsencode(output), temporary=None, reason="", message=""
         )
 
-    def unattended(self, job_id: int | None = None) -> list[Job]:
-        """What is done while the photo itself still waits for what comes after; or whether one is.
+    def unattended(self) -> list[int]:
+        """The jobs that are done while what comes after, for the photo itself, is not."""
+        query = (
+            "SELECT id FROM jobs INDEXED BY jobs_unattended WHERE state = 'done' AND after_done = 0"
+        )
+        return [row["id"] for row in self.ask(query)]
 
-        Only photos of which nothing else is to do: no other preset waits for them or has failed,
-        and they need not be looked at again (`forget_file`), which may bring another job.
+    def is_unattended(self, job_id: int) -> bool:
+        """Whether the photo of such a job waits for that alone.
+
+        Nothing else is to do with it: no other preset waits for it or has failed, and it need not
+        be looked at again (`forget_file`), which may bring another job.
         """
         query = (
-            "SELECT * FROM jobs AS job INDEXED BY jobs_unattended"
-            " WHERE state = 'done' AND after_done = 0"
-            " AND id = ifnull(?, id) AND NOT EXISTS ("
+            "SELECT 1 FROM jobs AS job WHERE id = ? AND state = 'done' AND after_done = 0"
+            " AND NOT EXISTS ("
             "SELECT 1 FROM jobs AS other WHERE other.folder = job.folder"
             " AND other.path = job.path AND other.digest = job.digest"
             f" AND other.state NOT IN ({','.join('?' * len(_NOTHING_TO_DO))}))"
             " AND NOT EXISTS (SELECT 1 FROM files WHERE files.folder = job.folder"
             " AND files.path = job.path AND files.ctime_ns = -1)"
         )
-        return [job_of(row) for row in self.ask(query, job_id, *_NOTHING_TO_DO)]
+        return self._one(query, job_id, *_NOTHING_TO_DO) is not None
 
     def after_done(self, job: Job) -> None:
         """What was to be done with the photo itself is done."""
@@ -535,7 +541,8 @@ class Ledger(LedgerReader):
         return cursor.rowcount
 
     def recover(self) -> list[Job]:
-        """After a start: what ran is to do again; returns what was being published."""
+        """After a start: what ran is to do again, but for what ran too often; returns that."""
+        given_up = []
         with self.transaction():
             for row in self.ask("SELECT * FROM jobs WHERE state = ?", JobState.RUNNING):
                 times = 1 + (row["tries"] if row["reason"] == _INTERRUPTED else 0)
@@ -548,14 +555,15 @@ class Ledger(LedgerReader):
                     tries=times,
                     not_before=self._after(verdict.pause),
                 )
-        return self.jobs([JobState.PUBLISHING], limit=-1)
+                given_up += [row["id"]] * (verdict.state is JobState.QUARANTINED)
+        return [job for job in map(self.job, given_up) if job]
 
     def hold_others(self, folders: Iterable[str]) -> None:
         """Jobs of folders that are not watched any more wait; those of returned ones go on."""
         kept = list(folders)
         marks = ",".join("?" * len(kept))
         now = self._clock()
-        waiting = [str(state) for state in _CLAIMABLE]
+        waiting = [str(state) for state in WAITING]
         with self.transaction():
             self._db.execute(
                 f"UPDATE jobs SET state=?, reason='folder', changed=? WHERE folder NOT IN ({marks})"
@@ -578,7 +586,7 @@ class Ledger(LedgerReader):
 
 
 _SUPERSEDABLE = (
-    *(str(state) for state in PENDING if state is not JobState.RUNNING),
+    *(str(state) for state in _PENDING if state is not JobState.RUNNING),
     JobState.QUARANTINED, JobState.HELD, JobState.DONE,
 )  # fmt: skip
 _NOTHING_TO_DO = (

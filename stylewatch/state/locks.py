@@ -16,8 +16,6 @@ class Locks:
     def __init__(self) -> None:
         self._held: dict[Path, int] = {}
         self._state = Path()
-        self.refused: set[Path] = set()
-        """Folders that another daemon watches, as far as they were asked for."""
 
     def hold_state(self, state_dir: Path) -> None:
         """Lock the state directory; the lock file tells who holds it.
@@ -75,19 +73,16 @@ class Locks:
         except OSError as error:
             os.close(descriptor)
             if error.errno in {errno.EWOULDBLOCK, errno.EAGAIN}:
-                self.refused.add(folder)
                 raise LockedError(
                     f"Another stylewatch watches {folder}",
                     remedy="Stop it, or take the folder out of one of the two configs",
                 ) from error
             return  # a share without locks: the state directory's has to do
         self._held[folder] = descriptor
-        self.refused.discard(folder)
 
     def keep_folders(self, folders: Iterable[Path]) -> None:
         """Let go of all other folders."""
         folders = set(folders)
-        self.refused &= folders
         for folder in set(self._held) - {*folders, self._state}:
             os.close(self._held.pop(folder))
 
@@ -97,4 +92,3 @@ class Locks:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
         self._held.clear()
-        self.refused.clear()
