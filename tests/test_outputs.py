@@ -158,6 +158,18 @@ def test_sweeping_removes_only_what_is_ours_and_not_kept(tmp_path):
     assert (tmp_path / "notes.sw-tmp.txt").exists()
 
 
+def test_sweeping_goes_down_into_any_depth(tmp_path):
+    deepest = tmp_path / "deep" / "/".join(["d"] * 1100)
+    for place in [*reversed(deepest.parents), deepest]:
+        place.mkdir(exist_ok=True)
+    try:
+        left, _ = written(deepest)
+        assert outputs.sweep(tmp_path) == 1
+        assert not left.exists()
+    finally:
+        subprocess.run(["rm", "-rf", tmp_path / "deep"], check=True)  # shutil recurses
+
+
 def test_a_link_out_of_the_output_folder_is_refused(tmp_path):
     output, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
     output.mkdir()

@@ -100,6 +100,42 @@ def test_files_already_there_are_found_at_once(watched):
     assert watched.health.watches == 2
 
 
+@pytest.fixture
+def deep(tmp_path):
+    """More folders within each other than Python's stack has room for."""
+    deepest = tmp_path / "deep" / "/".join(["d"] * 1100)
+    for place in [*reversed(deepest.parents), deepest]:
+        place.mkdir(exist_ok=True)
+    put(deepest)
+    yield tmp_path / "deep"
+    subprocess.run(["rm", "-rf", tmp_path / "in", tmp_path / "deep"], check=True)  # shutil recurses
+
+
+def test_a_very_deep_tree_is_scanned(watched, deep):
+    deep.rename(watched.root / "deep")
+    assert [Path(name).name for name in watched.drain()] == ["a.jpg"]
+    assert watched.health.state == "scanning"
+    assert "more than 500 folders within each other" in watched.health.detail
+
+
+def test_a_tree_that_is_too_deep_for_watchdog_can_t_be_watched(watched, deep):
+    with pytest.raises(OSError, match="too many folders within each other"):
+        watched.watches.add(str(deep), Inbox("", watched.watches.wake))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_very_deep_tree_that_comes_later_is_scanned(watched, deep):
+    """Its events end watchdog's thread."""
+    watched.drain()
+    deep.rename(watched.root / "deep")
+    until = time.monotonic() + 10.0
+    while watched.health.state != "scanning":
+        assert time.monotonic() < until
+        watched.woken.wait(0.05)
+        watched.later(sources.ROOT_SECONDS)
+    assert [Path(name).name for name in watched.found] == ["a.jpg"]
+
+
 def test_a_written_file_is_heard_of_with_its_close(watched):
     watched.drain()
     put(watched.root)

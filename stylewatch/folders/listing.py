@@ -7,7 +7,7 @@ events, watches or clocks.
 import os
 import re
 import stat as modes
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,6 +57,27 @@ def open_below(root: str | Path, relative: str | Path, flags: int = FILE) -> int
         return os.open(name, flags | os.O_NOFOLLOW, dir_fd=here)
     finally:
         os.close(here)
+
+
+def walk(
+    root: str | Path, on_error: Callable[[OSError], object] = lambda _: None
+) -> Iterator[tuple[str, list[str]]]:
+    """Each folder with the names of what else lies in it; `os.walk` gives up in very deep trees."""
+    stack = [os.fspath(root)]
+    while stack:
+        folder = stack.pop()
+        names = []
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        stack.append(entry.path)
+                    else:
+                        names.append(entry.name)
+        except OSError as error:
+            on_error(error)
+        else:
+            yield folder, names
 
 
 @dataclass(slots=True)

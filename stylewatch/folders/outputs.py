@@ -20,6 +20,7 @@ from typing import Literal
 from stylewatch.domain import Identity
 from stylewatch.errors import OutputError, OutputFullError
 from stylewatch.failpoints import failpoint
+from stylewatch.folders.listing import walk
 
 TEMPORARY = ".sw-tmp"
 """Ends the names of files that are being written; they begin with a dot."""
@@ -232,9 +233,9 @@ def sweep(folder: Path, owner: str = "", keep: Iterable[Path] = ()) -> int:
     """Remove what killed workers of this owner left in an output folder; returns how many files."""
     kept = set(keep)
     swept = 0
-    for root, _, names in os.walk(folder):
+    for inside, names in walk(folder):
         for name in names:
-            path = Path(root, name)
+            path = Path(inside, name)
             ours = name.startswith(".") and name.endswith(f"{owner}{TEMPORARY}")
             if ours and path not in kept:
                 with contextlib.suppress(OSError):

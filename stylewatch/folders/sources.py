@@ -5,7 +5,6 @@ Knows nothing of pictures, rules, jobs or the ledger.
 """
 
 import errno
-import itertools
 import math
 import os
 from collections import deque
@@ -16,7 +15,7 @@ from typing import Literal
 
 from stylewatch.domain import Candidate
 from stylewatch.errors import LockedError
-from stylewatch.folders.listing import Listing, network_devices
+from stylewatch.folders.listing import Listing, network_devices, walk
 from stylewatch.folders.watches import Inbox, Watch, Watches, watch_limit, watched_inodes
 
 SLICE = 4000  # names looked at per drain
@@ -25,6 +24,7 @@ PATIENCE = 2.0  # an event that is this late is lost
 REGISTER_SECONDS = 1.0  # a new folder that is not watched by then never will be
 LATE_SECONDS = 15.0  # a scan that has not gone on for so long hangs
 RETRY_SECONDS = 600.0  # until a folder that had to be scanned is watched again
+DEEPEST = 500  # folders within each other: watchdog's own walk recurses
 
 FolderState = Literal["watching", "scanning", "missing", "unreadable", "locked", "blocked"]
 """Blocked: it is watched, but its results have no room."""
@@ -298,6 +298,9 @@ def _topmost(folders: Iterable[str]) -> list[str]:
 
 def _check_size(root: str, limit: int) -> None:
     """Ask for no watches where they can't suffice: they are shared by all of a user's programs."""
-    if sum(1 for _ in itertools.islice(os.walk(root), limit + 1)) > limit:
-        why = f"more than {limit} folders; raise it: sysctl fs.inotify.max_user_watches"
-        raise OSError(errno.ENOSPC, why)
+    for count, (folder, _) in enumerate(walk(root), start=1):
+        if count > limit:
+            why = f"more than {limit} folders; raise it: sysctl fs.inotify.max_user_watches"
+            raise OSError(errno.ENOSPC, why)
+        if folder.count("/") - root.count("/") > DEEPEST:
+            raise OSError(errno.ENAMETOOLONG, f"more than {DEEPEST} folders within each other")

@@ -5,6 +5,7 @@ certain: events come late, twice or not at all.
 """
 
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -135,7 +136,10 @@ class Watches(logging.Handler):
             warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
             self._observer = InotifyObserver()
             self._observer.start()
-        watch = self._observer.schedule(inbox, root, recursive=True, event_filter=EVENTS)
+        try:
+            watch = self._observer.schedule(inbox, root, recursive=True, event_filter=EVENTS)
+        except RecursionError as error:
+            raise OSError(errno.ENAMETOOLONG, "too many folders within each other") from error
         self._inboxes[watch] = inbox
         return watch
 
