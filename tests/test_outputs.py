@@ -4,7 +4,6 @@ import hashlib
 import os
 import subprocess
 import sys
-import unicodedata
 from functools import partial
 from pathlib import Path
 
@@ -201,7 +200,26 @@ def test_result_names_fit_and_differ_when_photos_do(stem):
     other = outputs.target_name(Path(f"{stem}!.jpg"), "soft").name
     assert len(os.fsencode(f".{name}.tiff.123456789{outputs.TEMPORARY}")) <= 255
     assert name != other
-    assert unicodedata.normalize("NFC", name) is not None
+    assert name.encode(), "no half character"
+
+
+def test_a_name_that_is_no_utf_8_is_cut_too():
+    name = outputs.target_name(Path(os.fsdecode(b"\xe9" * 240 + b".jpg")), "soft").name
+    assert len(os.fsencode(name)) < 220
+    assert os.fsencode(name).startswith(b"\xe9" * 100)
+
+
+def test_too_long_a_name_is_told_with_what_to_do(tmp_path):
+    with pytest.raises(OutputError, match="Give the photo, or the folder it is in, a shorter name"):
+        written(tmp_path, name="x" * 250)
+    with pytest.raises(OutputError, match="a shorter name"):
+        outputs.prepare(tmp_path, tmp_path / ("x" * 256) / "a--soft")
+
+
+def test_the_space_of_a_folder_is_told_wherever_it_lies(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    for folder in (tmp_path, tmp_path / "new/out", tmp_path / "loop/out", tmp_path / ("x" * 256)):
+        assert outputs.free_space(folder) > 0
 
 
 def test_an_unwritable_output_is_one_clear_line(tmp_path):
@@ -270,16 +288,36 @@ def test_a_photo_that_comes_while_the_old_one_is_moved_is_not_deleted(tmp_path, 
     assert source.exists() is bool(newer)
 
 
-def test_moving_to_another_file_system_is_a_verified_copy(tmp_path, monkeypatch):
-    photo, identity = photo_in(tmp_path / "in")
+@pytest.fixture
+def other_device(monkeypatch):
+    """Photos can't be linked, as to another file system."""
     real = os.link
 
-    def other_device(source, *rest, **options):
+    def link(source, *rest, **options):
         if str(source).endswith("a.jpg"):
             raise OSError(18, "cross-device")
         return real(source, *rest, **options)
 
-    monkeypatch.setattr(os, "link", other_device)
+    monkeypatch.setattr(os, "link", link)
+
+
+@pytest.mark.usefixtures("other_device")
+def test_a_photo_with_the_longest_name_is_moved_to_another_file_system(tmp_path, monkeypatch):
+    """One that keeps no rights, as FAT."""
+
+    def refused(*_, **__):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chmod", refused)
+    photo, identity = photo_in(tmp_path / "in", "x" * 250 + "a.jpg")
+    assert outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
+    assert (tmp_path / "done" / photo).read_bytes() == b"photo"
+    assert not (tmp_path / "in" / photo).exists()
+
+
+@pytest.mark.usefixtures("other_device")
+def test_moving_to_another_file_system_is_a_verified_copy(tmp_path):
+    photo, identity = photo_in(tmp_path / "in")
     assert outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
     assert (tmp_path / "done" / photo).read_bytes() == b"photo"
     assert [p.name for p in (tmp_path / "done/sub").iterdir()] == ["a.jpg"]

@@ -4,6 +4,7 @@ A result's name never shows partial bytes, never replaces a file that is not our
 lies outside its output folder. Knows nothing of pictures, presets or the ledger.
 """
 
+import codecs
 import contextlib
 import ctypes
 import errno
@@ -12,6 +13,7 @@ import itertools
 import os
 import shutil
 import stat
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -41,10 +43,17 @@ def target_name(photo: Path, preset: str) -> Path:
     room = _LONGEST_NAME - len(f"~999.tiff{TEMPORARY}..123456789-12345678")
     name = os.fsencode(f"{photo.stem}--{preset}")
     if len(name) > room:
-        mark = hashlib.sha256(name).hexdigest()[:12].encode()
-        ending = os.fsencode(f"--{preset}")[: room // 2]
-        name = name[: room - len(mark) - len(ending) - 1] + b"~" + mark + ending
+        mark = f"~{hashlib.sha256(name).hexdigest()[:12]}"
+        ending = _cut(os.fsencode(f"--{preset}"), room // 2)
+        beginning = _cut(name, room - len(mark) - len(os.fsencode(ending)))
+        return photo.parent / f"{beginning}{mark}{ending}"
     return photo.parent / os.fsdecode(name)
+
+
+def _cut(name: bytes, room: int) -> str:
+    """What of a name has room; no half character, which some shares refuse."""
+    decoder = codecs.getincrementaldecoder(sys.getfilesystemencoding())
+    return decoder(sys.getfilesystemencodeerrors()).decode(name[:room])
 
 
 def prepare(output: Path, target: Path) -> None:
@@ -180,7 +189,7 @@ def _rename_exclusively(temporary: Path, final: Path) -> None:
     code = ctypes.get_errno()
     if code not in {errno.EINVAL, errno.ENOSYS}:
         raise OSError(code, os.strerror(code), str(final))
-    if final.exists() or final.is_symlink():  # the last resort leaves a moment in between
+    if os.path.lexists(final):  # the last resort leaves a moment in between
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(final))
     temporary.rename(final)
 
@@ -246,10 +255,13 @@ def sweep(folder: Path, owner: str = "", keep: Iterable[Path] = ()) -> int:
 
 def free_space(folder: Path) -> int:
     """Bytes that may still be written there; of its nearest existing parent."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    usage = os.statvfs(folder)
+    usage = os.statvfs(nearest(folder))
     return usage.f_bavail * usage.f_frsize
+
+
+def nearest(path: Path) -> Path:
+    """The path, or the first above it that is there for us."""
+    return next(place for place in (path, *path.parents) if os.path.exists(place))  # noqa: PTH110  (pathlib's raises)
 
 
 def apply_after(
@@ -322,9 +334,12 @@ def _same_bytes(one: Path, other: Path) -> bool:
 
 
 def _copy_durably(source: Path, goal: Path) -> None:
-    temporary = goal.with_name(f".{goal.name}{TEMPORARY}")
+    mark = hashlib.blake2b(os.fsencode(goal.name), digest_size=8).hexdigest()
+    temporary = goal.with_name(f".{mark}{TEMPORARY}")  # its own name may have no room
     with _removed_on_error(temporary):
-        shutil.copy2(source, temporary, follow_symlinks=False)
+        shutil.copyfile(source, temporary, follow_symlinks=False)
+        with contextlib.suppress(OSError):  # FAT keeps no rights
+            shutil.copystat(source, temporary, follow_symlinks=False)
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         if file_hash(temporary) != file_hash(source):
@@ -360,8 +375,11 @@ def _output_error(path: Path, error: Exception) -> OutputError:
         return OutputFullError(
             f"No space left at {path.parent}", remedy="It goes on by itself when there is space"
         )
+    remedy = "Check the folder and its permissions"
+    if code == errno.ENAMETOOLONG:
+        remedy = "Give the photo, or the folder it is in, a shorter name"
     return OutputError(
         f"{path.parent} can't be written: {why}",
-        remedy="Check the folder and its permissions",
+        remedy=remedy,
         reason=errno.errorcode.get(code, "output").lower() if code else "output",
     )
