@@ -600,6 +600,26 @@ class TestBatches:
             in (tmp_path / "home/.local/state/stylewatch/chatter.log").read_text()
         )
 
+    @pytest.mark.parametrize("name", ["o/sub", "o.jpg/sub", f"{'x' * 250}.jpg"])
+    def test_an_output_that_cannot_be_written_costs_no_painting(
+        self, stylewatch, monkeypatch, name
+    ):
+        Path("o").write_text("a file")
+        Path("o.jpg").symlink_to("/proc/nowhere")
+        monkeypatch.setattr(self, "PHOTOS", ("a.jpg",))
+        code, out, err = self.apply(stylewatch, monkeypatch, pytest.fail, "-o", name)
+        assert (code, out) == (6, "")
+        assert "can't be written" in one_line(err)
+
+    def test_of_the_test_whether_the_output_can_be_written_nothing_is_left(
+        self, stylewatch, monkeypatch
+    ):
+        def paint(request):
+            assert list(request.target.parent.iterdir()) == []
+            raise KeyboardInterrupt
+
+        assert self.apply(stylewatch, monkeypatch, paint)[0] == 130
+
     def test_each_path_is_told_as_soon_as_it_is_there(self, stylewatch, monkeypatch, capfd):
         told = []
 

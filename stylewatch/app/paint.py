@@ -40,6 +40,7 @@ from stylewatch.errors import (
     WeightsError,
 )
 from stylewatch.faces.lines import jsonable
+from stylewatch.folders.outputs import publish, target_name, write_temporary
 from stylewatch.settings.presets import changed, find_preset, known_presets
 from stylewatch.settings.yamlfile import shown
 
@@ -209,15 +210,14 @@ def plan(photos: Sequence[Path], presets: Sequence[Preset], output: Path) -> lis
         return [_single(photos, presets, output)]
     pairs = [(photo, preset) for photo in photos for preset in presets]
     return [
-        Task(number=number, photo=photo, preset=preset, target=output / _name(photo, preset))
+        Task(
+            number=number,
+            photo=photo,
+            preset=preset,
+            target=output / target_name(Path(photo.name), preset.name),
+        )
         for number, (photo, preset) in enumerate(pairs, start=1)
     ]
-
-
-def _name(photo: Path, preset: Preset) -> Path:
-    from stylewatch.folders.outputs import target_name
-
-    return target_name(Path(photo.name), preset.name)
 
 
 def _single(photos: Sequence[Path], presets: Sequence[Preset], output: Path) -> Task:
@@ -267,7 +267,6 @@ def paint(task: Task, engine: EngineSettings, on_event: Callable[[Event], None])
 
 def _paint(task: Task, engine: EngineSettings, report: Callable[[Step], None]) -> Painted:
     """Paint it, wherever it is told; what nobody has foreseen is this photo's own error too."""
-    from stylewatch.folders.outputs import publish
     from stylewatch.jobs.child import set_environment
 
     set_environment(engine)  # as in a worker, before libraries are loaded
@@ -299,7 +298,13 @@ def _about(photo: Path, error: StylewatchError) -> str:
 def paint_all(
     tasks: Sequence[Task], engine: EngineSettings, on_event: Callable[[Event], None]
 ) -> Iterator[Painted | StylewatchError]:
-    """Paint one after the other; a photo that can't be painted fails alone."""
+    """Paint one after the other; a photo that can't be painted fails alone.
+
+    Raises:
+        OutputError: nothing can be written where results go, so nothing is painted.
+    """
+    for task in {task.target.parent: task for task in tasks}.values():
+        write_temporary(b"", task.target, task.extension, os.getpid()).unlink(missing_ok=True)
     for task in tasks:
         try:
             yield paint(task, engine, on_event)
