@@ -1,15 +1,15 @@
 """Around the daemon: who may run it, and when it reads its config again."""
 
 import os
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from stylewatch.app.serve import _OnChange, _refuse_a_second
 from stylewatch.domain import Preset, StyleImage
-from stylewatch.errors import LedgerError, LockedError
+from stylewatch.errors import ConfigError, LedgerError, LockedError
 from stylewatch.settings.config import watch_config
 from stylewatch.state.locks import Locks
 
@@ -34,11 +34,23 @@ def touch(file: Path, text: str) -> None:
     os.utime(file, ns=(1, len(text)))
 
 
+class Daemon:
+    """What is asked of it, each with the future of its answer."""
+
+    def __init__(self, config):
+        self.config, self.asked, self.answers = config, [], []
+
+    def ask(self, command):
+        self.asked.append(command)
+        self.answers.append(Future())
+        return self.answers[-1]
+
+
 class TestOnChange:
     @pytest.fixture
     def watcher(self, config):
-        asked = []
-        daemon = SimpleNamespace(config=config, ask=asked.append)
+        daemon = Daemon(config)
+        asked = daemon.asked
         now = 0.0
         on_change = _OnChange(daemon)
 
@@ -75,29 +87,46 @@ class TestOnChange:
         assert [watcher() for _ in range(3)] == [0, 1, 1]
 
     def test_a_style_image_that_a_reload_brought_is_no_change(self, config):
-        asked = []
-        daemon = SimpleNamespace(config=replace(config, presets={}), ask=asked.append)
+        daemon = Daemon(replace(config, presets={}))
         on_change = _OnChange(daemon)
         daemon.config = config
         for now in (10.0, 20.0, 30.0):
             on_change.look(now)
-        assert asked == []
+        assert daemon.asked == []
         touch(config.presets["mine"].style[0].image, "another")
         for now in (40.0, 50.0):
             on_change.look(now)
-        assert asked == ["reload"]
+        assert daemon.asked == ["reload"]
 
     def test_a_change_before_the_first_look_counts(self, config):
-        asked = []
-        on_change = _OnChange(SimpleNamespace(config=config, ask=asked.append))
+        daemon = Daemon(config)
+        on_change = _OnChange(daemon)
         touch(config.file, "22")
         for now in (10.0, 20.0):
             on_change.look(now)
-        assert asked == ["reload"]
+        assert daemon.asked == ["reload"]
 
-    def test_without_a_file_there_is_nothing_to_read(self, config):
-        daemon = SimpleNamespace(config=replace(config, file=None), ask=pytest.fail)
-        _OnChange(daemon).look(1.0)
+    def test_without_a_config_s_file_presets_count_all_the_same(self, config):
+        daemon = Daemon(replace(config, file=None))
+        on_change = _OnChange(daemon)
+        touch(config.preset_dirs[-1] / "mine.yaml", "22")
+        for now in (10.0, 20.0):
+            on_change.look(now)
+        assert daemon.asked == ["reload"]
+
+    def test_what_the_ledger_did_not_let_be_read_is_read_when_it_does(self, config):
+        daemon = Daemon(config)
+        on_change = _OnChange(daemon)
+        touch(config.file, "22")
+        for now in (10.0, 20.0, 30.0):
+            on_change.look(now)
+        assert len(daemon.asked) == 1  # it is not answered yet
+        daemon.answers[-1].set_exception(LedgerError("full"))
+        on_change.look(40.0)
+        assert len(daemon.asked) == 2
+        daemon.answers[-1].set_exception(ConfigError("nonsense"))
+        on_change.look(50.0)
+        assert len(daemon.asked) == 2
 
 
 def test_a_second_daemon_is_refused_before_the_screen_is_taken(config):

@@ -16,6 +16,7 @@ from typing import Any
 
 from stylewatch.domain import EngineSettings, Event, JobRequest, Outcome, Step
 from stylewatch.engine.images import probe, read_facts, structural_end
+from stylewatch.errors import LedgerError
 from stylewatch.faces.console import LiveConsole, open_console
 from stylewatch.faces.control import ControlServer
 from stylewatch.faces.lines import LogFormat
@@ -129,17 +130,21 @@ _States = dict[Path, tuple[int, int, int]]
 
 
 class _OnChange:
-    """Has the config read again when its file or a preset's has changed and then rested."""
+    """Has the config read again when its file or a preset's has changed and then rested.
+
+    What the daemon could not do for its ledger's sake it is asked for again.
+    """
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
         self._read, self._images = self._find()
         self._seen = (self._read, self._images)
         self._next = -math.inf
+        self._answer: Future[Any] = Future()  # to what was asked last
 
     def look(self, now: float) -> None:
         """In the daemon's thread, after each of its ticks."""
-        if now < self._next or self._daemon.config.file is None:
+        if now < self._next:
             return
         self._next = now + LOOK_SECONDS
         try:
@@ -147,13 +152,15 @@ class _OnChange:
         except OSError:  # a folder that is closed to us for now
             return
         known = images | self._images  # those of a new preset are as its reader saw them
-        if files == self._read and images.items() <= known.items():
+        same = files == self._read and images.items() <= known.items()
+        answer = self._answer
+        if same and not (answer.done() and isinstance(answer.exception(), LedgerError)):
             self._images = images
         elif seen != self._seen:
             self._seen = seen  # somebody is at it: one more look
         else:
             self._read, self._images = seen
-            self._daemon.ask("reload")
+            self._answer = self._daemon.ask("reload")
 
     def _find(self) -> tuple[_States, _States]:
         """The config and the presets there are, and the images that are painted after."""
