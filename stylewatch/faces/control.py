@@ -5,7 +5,7 @@ JSON object in UTF-8.
 
 * On connecting the daemon says who it is: `{"stylewatch": 1, "version": …, "pid": …, "config": …}`.
 * A request is `{"id": ID, "do": COMMAND, "with": {ARGUMENTS}}`; `id` (a text or a number) and
-  `with` may be left out.
+  `with` may be left out. Any other key is refused.
 * Its answer is `{"id": ID, "ok": true, "answer": …}` or `{"id": ID, "ok": false, "error": {…}}`
   with `message` (one line for people), `problem`, `expected`, `received`, `remedy`, `reason` (a
   stable word) and `exit_code`. Answers may come in another order than requests.
@@ -259,12 +259,12 @@ class ControlServer:
         try:
             request = request_of(line)
             number = id_of(request)
-            if request.get("do") == "events":
-                self._subscribe(client, number)
-                return
             command, arguments = call_of(request)
         except StylewatchError as error:
             self._say(client, {"id": number, "ok": False, "error": error_dict(error)})
+            return
+        if command == "events":
+            self._subscribe(client, number)
             return
         client.asked += 1
         self._ask(command, **arguments).add_done_callback(

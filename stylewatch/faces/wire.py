@@ -29,9 +29,11 @@ COMMANDS: Final[Mapping[str, Mapping[str, type]]] = {
     "reload": {},
     "cancel": {"job_id": int},
     "retry": {"job_id": int, "reason": str},
+    "events": {},
 }
-"""What the daemon does, and with which arguments."""
+"""What can be asked for, and with which arguments."""
 REQUIRED: Final = {"cancel": "job_id"}
+KEYS: Final = ("id", "do", "with")  # of a request
 
 _PARTS: Final = ("problem", "expected", "received", "remedy", "reason")
 
@@ -78,9 +80,12 @@ def call_of(request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     Raises:
         UsageError: this can't be asked.
     """
+    if strange := request.keys() - KEYS:  # passed over, they would leave `retry` with everything
+        remedy, received = 'Arguments belong into "with"', _shown(sorted(strange))
+        raise UsageError("unknown keys", expected=", ".join(KEYS), received=received, remedy=remedy)
     command = request.get("do")
     if not isinstance(command, str) or command not in COMMANDS:
-        known = "one of " + ", ".join((*COMMANDS, "events"))
+        known = "one of " + ", ".join(COMMANDS)
         raise UsageError("unknown command", expected=known, received=_shown(command))
     types, given = COMMANDS[command], request.get("with") or {}
     if not isinstance(given, dict) or not given.keys() <= types.keys():
