@@ -145,6 +145,10 @@ def test_the_daemon_s_no_comes_back_as_it_was_said(server, daemon, tmp_path):
         (b'{"do": "cancel", "with": {"job_id": 1.5}}', "wrong job_id: cancel"),
         (b'{"do": "pause", "with": {"self": 1}}', "wrong arguments: pause"),
         (b'{"do": "pause", "with": 7}', "wrong arguments: pause"),
+        (b'{"do": "retry", "job_id": 16}', "unknown keys"),
+        (b'{"do": "retry", "with": {}, "": 1, "reason": null}', "unknown keys"),
+        (b'{"do": "events", "since": 1}', "unknown keys"),
+        (b'{"do": "events", "with": {"since": 1}}', "wrong arguments: events"),
     ],
 )
 def test_what_can_t_be_asked_never_reaches_the_daemon(raw, daemon, request_, said):
@@ -267,7 +271,8 @@ def test_what_a_newcomer_is_told_agrees_with_what_everyone_saw(events):
         if each.kind != "progress" or each.job_id in all_along.jobs:
             recent.note(each, float(number))
             all_along.apply(each, float(number))
-    newcomer.apply_all(recent.replay(), 1000.0)
+    for each in recent.replay():
+        newcomer.apply(each, 1000.0)
     assert newcomer.jobs.keys() == all_along.jobs.keys()
     assert newcomer.paused == all_along.paused
     assert len(newcomer.results) == len(all_along.results)
@@ -543,7 +548,8 @@ def test_a_newcomer_is_told_how_many_photos_are_done():
     recent.note(Event(kind="started", message="watching 1 folder"), 1.0)
     for number in range(70):  # more than are remembered one by one
         recent.note(Event(kind="done", message="", job_id=number, output=f"/{number}"), 2.0)
-    newcomer.apply_all(recent.replay(), 3.0)
+    for each in recent.replay():
+        newcomer.apply(each, 3.0)
     assert newcomer.done == 70
 
 
@@ -552,7 +558,8 @@ def test_a_newcomer_hears_nothing_of_a_trouble_that_is_over():
     recent.note(Event(kind="blocked", message="/out: only 3 MB free"), 1.0)
     recent.note(Event(kind="blocked", message="a.jpg: no permission", job_id=7), 2.0)
     recent.note(Event(kind="recovered", message="/out: there is space again"), 3.0)
-    newcomer.apply_all(recent.replay(), 4.0)
+    for each in recent.replay():
+        newcomer.apply(each, 4.0)
     assert [row.message for row in newcomer.problems] == ["a.jpg: no permission"]
 
 
@@ -568,7 +575,8 @@ def test_a_newcomer_hears_nothing_of_a_config_that_is_repaired():
     ]
     for event in told:
         recent.note(event, 1.0)
-    newcomer.apply_all(recent.replay(), 4.0)
+    for each in recent.replay():
+        newcomer.apply(each, 4.0)
     assert [row.message for row in newcomer.problems] == ["a.jpg: broken", "the workers: dead"]
 
 

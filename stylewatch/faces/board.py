@@ -168,7 +168,7 @@ class Board:
                 self._note_step(event, now)
             case "done":
                 self._finish(event, now)
-            case "failed" | "retry" | "blocked" | "warning":
+            case _ if event.stops_work:
                 self._note_problem(event, now)
             case "paused":
                 self.paused = True
@@ -182,11 +182,6 @@ class Board:
             self.headline = event.message
         if "waiting" in event.extra:  # what the daemon has counted itself beats ours
             self._believe(event)
-
-    def apply_all(self, events: Iterable[Event], now: float) -> None:
-        """Take note of several."""
-        for event in events:
-            self.apply(event, now)
 
     @property
     def pace(self) -> float:
