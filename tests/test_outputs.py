@@ -200,7 +200,14 @@ def test_result_names_fit_and_differ_when_photos_do(stem):
     other = outputs.target_name(Path(f"{stem}!.jpg"), "soft").name
     assert len(os.fsencode(f".{name}.tiff.123456789{outputs.TEMPORARY}")) <= 255
     assert name != other
-    assert name.encode(), "no half character"
+
+
+@pytest.mark.parametrize("start", ["", "x", "xx"])
+def test_a_long_name_is_cut_between_characters(start):
+    mountain = "\u5c71"  # of three bytes
+    photo, preset = f"{start}{mountain * 75}.jpg", f"{start}{mountain * 50}"
+    name = outputs.target_name(Path(photo), preset).name
+    assert name.encode().startswith(f"{start}{mountain}".encode())
 
 
 def test_a_name_that_is_no_utf_8_is_cut_too():
