@@ -7,7 +7,7 @@ StylewatchError
 ├── InputError           this photo can't be used (never retried until the file changes)
 │   └── InputChangedError    the file changed while it was read: settle again
 ├── OutputError          the result can't be written
-│   └── OutputFullError      no space, or no disk: pause that output, go on by itself later
+│   └── OutputFullError      no space, no disk, or it is read-only: that output waits by itself
 ├── WeightsError         the network's weights are missing or damaged
 ├── RenderError          the effect gave no usable picture (NaN, black, unchanged)
 ├── LockedError          another daemon holds this folder or this state
@@ -164,7 +164,7 @@ class OutputError(StylewatchError):
 
 
 class OutputFullError(OutputError):
-    """No space left (ENOSPC, EDQUOT) at the output, or its disk is away."""
+    """No space (ENOSPC, EDQUOT) at the output, its disk is away, or nothing may be written."""
 
     reason = "disk-full"
 

@@ -21,7 +21,7 @@ from stylewatch.domain import EngineSettings, Failure, FailureKind, JobState
 from stylewatch.errors import EngineLost, LedgerError, LockedError, OutputError
 from stylewatch.folders import outputs
 from stylewatch.host import daemon as daemon_module
-from stylewatch.host import intake
+from stylewatch.host import intake, publication
 from stylewatch.host.publication import find_results
 from stylewatch.jobs.executors import LocalExecutor
 from stylewatch.state import retries
@@ -534,7 +534,7 @@ def test_an_output_whose_disk_is_away_waits_and_says_so_once(rigs, tmp_path, mon
     assert len([event for event in rig.events if event.kind == "blocked"]) == 1
     assert rig.executor.ran == []
     [health] = rig.daemon._health(time.monotonic())
-    assert (health.state, health.detail) == ("blocked", f"{rig.output} is away")
+    assert (health.state, health.detail) == ("blocked", f"{rig.output} is not there")
     mount.unlink()
     mount.mkdir()
     rig.until(lambda: rig.results() == ["a--painting.jpg", "b--painting.jpg"])
@@ -757,3 +757,69 @@ def test_photos_are_painted_in_processes_of_their_own_and_a_crash_costs_one(rigs
     [crashed] = rig.daemon._ledger.jobs([JobState.QUARANTINED])
     assert (str(crashed.path), crashed.reason, crashed.attempts) == ("crash.jpg", "crash", 1)
     assert (rig.output / "sub/b--painting.jpg").read_bytes() == b"sub/b.jpg"
+
+
+def test_nothing_is_written_where_an_output_s_disk_is_only_mounted(rigs, tmp_path, monkeypatch):
+    monkeypatch.setattr(retries, "RESOURCE_PAUSE", 0.3)
+    monkeypatch.setattr(daemon_module, "RESOURCE_PAUSE", 0.3)
+    mount, disk = tmp_path / "mount", [tmp_path / "mount"]
+    monkeypatch.setattr(publication, "mount_of", lambda place: disk[0])
+    rig = rigs(start=False)
+    with_folder(rig, output=mount / "out", after="delete")
+    rig.output = mount / "out"
+    rig.start()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.results() == ["a--painting.jpg"] and rig.idle())
+    mount.rename(tmp_path / "unplugged")
+    mount.mkdir()
+    disk[0] = tmp_path
+    rig.drop("b.jpg", b"b")
+    rig.until(lambda: rig.counts() == {"done": 1, "blocked": 1})
+    (health,) = rig.daemon._status()["folders"]
+    assert (health.state, health.detail) == ("blocked", f"{rig.output} is not there")
+    assert rig.daemon._status()["blocked"] == {str(rig.output): "away"}
+    for _ in range(3):
+        rig.daemon._next_look = 0.0
+        rig.daemon.tick(time.monotonic())
+    assert list(mount.iterdir()) == []
+    assert (rig.input / "b.jpg").exists()
+    assert [event.reason for event in rig.events if event.kind == "blocked"] == ["away"]
+    mount.rmdir()
+    (tmp_path / "unplugged").rename(mount)
+    disk[0] = mount
+    rig.until(lambda: rig.results() == ["a--painting.jpg", "b--painting.jpg"])
+    rig.until(lambda: list(rig.input.iterdir()) == [])
+
+
+def test_an_output_that_was_moved_to_another_disk_for_good_goes_on(rigs, tmp_path, monkeypatch):
+    disk = [tmp_path / "out"]
+    monkeypatch.setattr(publication, "mount_of", lambda place: disk[0])
+    rig = rigs()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.results() == ["a--painting.jpg"])
+    disk[0] = tmp_path  # with all that was on it
+    rig.drop("b.jpg", b"b")
+    rig.until(lambda: rig.results() == ["a--painting.jpg", "b--painting.jpg"])
+    assert rig.daemon._ledger.mount_of(rig.output) == tmp_path
+
+
+def test_an_output_that_is_read_only_for_a_while_waits_as_a_whole(rigs, monkeypatch):
+    monkeypatch.setattr(retries, "RESOURCE_PAUSE", 0.3)
+    monkeypatch.setattr(daemon_module, "RESOURCE_PAUSE", 0.3)
+    forbidden = [True]
+    monkeypatch.setattr(outputs, "can_be_written", lambda folder: not forbidden)
+    rig = rigs()
+    for number in range(5):
+        rig.drop(f"{number}.jpg", b"%d" % number)
+    rig.until(lambda: rig.counts() == {"blocked": 1, "ready": 4})
+    for _ in range(3):
+        rig.daemon._next_look = 0.0
+        rig.daemon.tick(time.monotonic())
+    (health,) = rig.daemon._status()["folders"]
+    assert (health.state, health.detail) == ("blocked", f"{rig.output} can't be written")
+    assert rig.daemon._status()["blocked"] == {str(rig.output): "forbidden"}
+    assert [event.reason for event in rig.events if event.kind == "blocked"] == ["forbidden"]
+    assert rig.executor.ran == []
+    forbidden.clear()
+    rig.until(lambda: rig.counts() == {"done": 5})
+    assert len(rig.executor.ran) == 5

@@ -61,7 +61,8 @@ def prepare(output: Path, target: Path) -> None:
 
     Raises:
         OutputError: a link or `..` would lead out of the output folder, or it can't be made.
-        OutputFullError: the output folder itself can't be: its disk is away.
+        OutputFullError: the output folder itself can't be, or not written: its disk is away, or
+            was made read-only. No photo is at fault.
     """
     folder = target.parent
     try:
@@ -77,6 +78,12 @@ def prepare(output: Path, target: Path) -> None:
                 reason="away",
             ) from error
         raise _output_error(target, error) from error
+    if not can_be_written(output):
+        raise OutputFullError(
+            f"{output} can't be written",
+            remedy="Check its permissions, and whether its disk is read-only; it goes on by itself",
+            reason="forbidden",
+        )
     if outside:
         raise OutputError(
             f"{folder} leads out of the output folder",
@@ -90,6 +97,11 @@ def prepare(output: Path, target: Path) -> None:
 def is_there(folder: Path) -> bool:
     """Whether it can be used as a folder just now; a share that is away is no error."""
     return os.path.isdir(folder)  # noqa: PTH112  (pathlib's raises)
+
+
+def can_be_written(folder: Path) -> bool:
+    """Whether we may make files in it just now."""
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def owner_of(state_dir: Path) -> str:

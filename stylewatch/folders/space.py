@@ -3,13 +3,14 @@
 Knows nothing of jobs and of what is written there.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from stylewatch.errors import OutputError
-from stylewatch.folders.outputs import free_space, prepare
+from stylewatch.errors import OutputFullError
+from stylewatch.folders.outputs import free_space
 
+FULL = OutputFullError.reason
 ROOM = 1.25  # of the low-water mark: so much has to be free before an output goes on
 
 
@@ -17,21 +18,25 @@ class Space:
     """The outputs that are paused, and until when at least."""
 
     def __init__(self) -> None:
-        self._paused: dict[Path, float] = {}
+        self._paused: dict[Path, tuple[float, str]] = {}
 
     @property
-    def paused(self) -> list[Path]:
-        """Where nothing can be written now."""
-        return list(self._paused)
+    def paused(self) -> dict[Path, str]:
+        """Where nothing can be written now, and why: `disk-full`, `away` or `forbidden`."""
+        return {output: why for output, (_, why) in self._paused.items()}
 
-    def pause(self, output: Path, until: float) -> None:
+    def pause(self, output: Path, until: float, why: str) -> None:
         """A write has failed there, whatever the file system says of free space (a quota)."""
-        self._paused[output] = until
+        self._paused[output] = until, why
 
     def look(
-        self, outputs: Iterable[Path], min_free: int, now: float
-    ) -> Iterator[tuple[Literal["blocked", "recovered"], str]]:
-        """Compare what is free with the low-water mark; gives what has changed."""
+        self,
+        outputs: Iterable[Path],
+        min_free: int,
+        now: float,
+        can_be_written: Callable[[Path], bool],
+    ) -> Iterator[tuple[Literal["blocked", "recovered"], str, str]]:
+        """Compare what is free with the low-water mark; what has changed, in words, and why."""
         outputs = list(outputs)
         self._paused = {path: self._paused[path] for path in outputs if path in self._paused}
         for output in outputs:
@@ -41,21 +46,14 @@ class Space:
                 continue
             if output not in self._paused:
                 if free < min_free:
-                    self._paused[output] = now
+                    self._paused[output] = now, FULL
                     rest = f"it goes on by itself at {ROOM * min_free / 1e6:.0f} MB"
                     wanted = f"the {min_free / 1e6:.0f} MB of `min_free`"
-                    yield "blocked", f"{output}: only {free / 1e6:.0f} MB free of {wanted}; {rest}"
-            elif (
-                now >= self._paused[output] and free >= ROOM * min_free and _can_be_written(output)
-            ):
+                    told = f"{output}: only {free / 1e6:.0f} MB free of {wanted}; {rest}"
+                    yield "blocked", told, FULL
+                continue
+            until, why = self._paused[output]
+            if now >= until and free >= ROOM * min_free and can_be_written(output):
                 del self._paused[output]
-                yield "recovered", f"{output}: results can be written again"
+                yield "recovered", f"{output}: results can be written again", why
 
-
-def _can_be_written(output: Path) -> bool:
-    """Whether results can be written there: its disk may be away."""
-    try:
-        prepare(output, output / "any")
-    except OutputError:
-        return False
-    return True

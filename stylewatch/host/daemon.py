@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from stylewatch.domain import (
@@ -66,6 +67,8 @@ TIDY_SECONDS = 86400.0  # how often the ledger is tidied, more often where it re
 HEALTH_SECONDS = 1.0
 OVERDUE_SECONDS = 30.0  # a job that goes on for so long after its time-out can't be ended
 
+
+_BLOCKED = {"disk-full": "is full", "forbidden": "can't be written"}
 
 OpenExecutor = Callable[[Config, Callable[[int, str, Any], None]], Executor]
 
@@ -373,7 +376,7 @@ class Daemon:
                 }
                 for running in self._running.values()
             ],
-            "blocked": {str(path): "disk-full" for path in self._space.paused},
+            "blocked": {str(path): why for path, why in self._space.paused.items()},
             "trouble": self._executor.trouble,
             "lost": self._lost,
             "counts": self._ledger.counts(),
@@ -504,7 +507,7 @@ class Daemon:
                 return
             job = replace(job, key=key, target=target)
         try:
-            outputs.prepare(folder.output, job.target)
+            self._publisher.prepare(folder.output, job.target)
             copied = self._publisher.copy_same(job)
         except OutputError as error:
             self._fail(job, _output_failure(job.id, error), now)
@@ -650,7 +653,7 @@ class Daemon:
             return
         folder = self._folder(job)
         if failure.kind is FailureKind.RESOURCE and folder is not None:
-            self._space.pause(folder.output, now + RESOURCE_PAUSE)
+            self._space.pause(folder.output, now + RESOURCE_PAUSE, failure.reason)
         kinds = {JobState.RETRY_WAIT: "retry", JobState.BLOCKED: "blocked"}
         if state is JobState.HELD:
             self._tell_cancelled(job)
@@ -666,8 +669,9 @@ class Daemon:
         if now >= self._next_look:
             self._next_look = now + LOOK_SECONDS
             places = {folder.output for folder in self.config.folders}
-            for kind, message in self._space.look(places, self.config.min_free, now):
-                self._tell(kind, message, reason="disk-full")
+            min_free = self.config.min_free
+            for kind, message, why in self._space.look(places, min_free, now, self._can_be_written):
+                self._tell(kind, message, reason=why)
             self._to_attend = self._to_attend or deque(
                 job_id
                 for job_id in self._ledger.unattended()
@@ -678,6 +682,13 @@ class Daemon:
             self._attend_to(self._to_attend.popleft())
         if self._to_attend:
             self._wake.set()
+
+    def _can_be_written(self, output: Path) -> bool:
+        try:
+            self._publisher.prepare(output, output / "any")
+        except OutputError:
+            return False
+        return True
 
     def _attend_to(self, job_id: int) -> None:
         if not self._ledger.is_unattended(job_id):
@@ -708,9 +719,9 @@ class Daemon:
 
     def _health(self, now: float) -> list[FolderHealth]:
         """Each folder as its source sees it, or blocked where its results have no room."""
-        why = {each: "full" if outputs.is_there(each) else "away" for each in self._space.paused}
+        why = self._space.paused
         paused = {
-            folder.name: f"{folder.output} is {why[folder.output]}"
+            folder.name: f"{folder.output} {_BLOCKED.get(why[folder.output], 'is not there')}"
             for folder in self.config.folders
             if folder.output in why
         }

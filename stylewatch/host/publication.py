@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 from stylewatch.domain import Identity, Rendered
-from stylewatch.errors import OutputError
+from stylewatch.errors import OutputError, OutputFullError
 from stylewatch.failpoints import failpoint
 from stylewatch.folders import outputs
+from stylewatch.settings.places import mount_of
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.reader import Job
 
@@ -31,6 +32,16 @@ class Publisher:
     def __init__(self, ledger: Ledger, owner: str = "") -> None:
         self._ledger = ledger
         self._owner = owner
+
+    def prepare(self, output: Path, target: Path) -> None:
+        """Make the folder of a result, on the disk that the output's results are on.
+
+        Raises:
+            OutputError: it can't be made, or not inside the output.
+            OutputFullError: that disk is away.
+        """
+        self._be_sure_of_the_disk(output)
+        outputs.prepare(output, target)
 
     def publish(self, rendered: Rendered, *, stays: bool) -> Job:
         """Journal a rendered result, then `complete` it.
@@ -128,6 +139,8 @@ class Publisher:
         if not self._ledger.is_unattended(job.id):
             return
         try:
+            if isinstance(action, Path):
+                self._be_sure_of_the_disk(action)
             acted = outputs.apply_after(action, root, job.path, job.identity)
             if not acted and action != "keep":
                 self._be_sure_of(job.folder, root)
@@ -145,10 +158,38 @@ class Publisher:
         if known and Identity.of(root.stat()).inode != known:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), str(root))
 
+    def _be_sure_of_the_disk(self, output: Path) -> None:
+        """An error where only the empty folder is that the disk used to be mounted on, or around.
+
+        What was written there would be hidden as soon as the disk is back.
+        """
+        empty = _is_empty(output)  # asked first: a look may mount it
+        mount, known = mount_of(output), self._ledger.mount_of(output)
+        if known == mount:
+            return
+        if not empty or known is None or not known.is_relative_to(mount):
+            self._ledger.note_mount(output, mount)
+            return
+        raise OutputFullError(
+            f"{output} lies on a disk that is away: nothing is mounted on {known}",
+            remedy="It goes on by itself when it is back; to go on without it, put a file there",
+            reason="away",
+        )
+
     def _job(self, job_id: int) -> Job:
         job = self._ledger.job(job_id)
         assert job is not None
         return job
+
+
+def _is_empty(folder: Path) -> bool:
+    """Surely, or it does not exist."""
+    try:
+        return not any(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
 
 
 def _is_whole(temporary: Path, sha256: str, *, patient: bool) -> bool:

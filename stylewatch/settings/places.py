@@ -19,20 +19,40 @@ def lineage(path: Path) -> Lineage:
     return [_identity(place) for alias in aliases for place in (alias, *alias.parents)]
 
 
-def _mounted_as(path: Path) -> Iterator[Path]:
-    """The same place by way of other mounts: /out may be a bind mount of /in/out (Linux)."""
+def mount_of(path: Path) -> Path:
+    """Where the file system is mounted on which this place lies, or would lie (Linux; else /)."""
+    around = _around(Path(os.path.realpath(path)), _mounts())
+    return around[2] if around else Path("/")
+
+
+_Mount = tuple[str, Path, Path]
+"""Device, what of it is mounted, and where."""
+
+
+def _mounts() -> list[_Mount]:
     try:
         lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
     except OSError:
-        return
-    mounts = [
+        return []
+    return [
         (words[2], Path(_plain(words[3])), Path(_plain(words[4])))
         for words in map(str.split, lines)
     ]
-    around = [mount for mount in mounts if path.is_relative_to(mount[2])]
-    if not around:
+
+
+def _around(path: Path, mounts: list[_Mount]) -> _Mount | None:
+    """The mount on which a place lies; the last one where several are on one place."""
+    around = [mount for mount in reversed(mounts) if path.is_relative_to(mount[2])]
+    return max(around, key=lambda mount: len(mount[2].parts), default=None)
+
+
+def _mounted_as(path: Path) -> Iterator[Path]:
+    """The same place by way of other mounts: /out may be a bind mount of /in/out (Linux)."""
+    mounts = _mounts()
+    around = _around(path, mounts)
+    if around is None:
         return
-    device, root, point = max(reversed(around), key=lambda mount: len(mount[2].parts))
+    device, root, point = around
     inner = root / path.relative_to(point)
     for other, root, point in mounts:
         if other == device and inner.is_relative_to(root):

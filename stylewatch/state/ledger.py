@@ -174,6 +174,16 @@ class Ledger(LedgerReader):
             query = f"UPDATE OR REPLACE {table} SET folder = ? WHERE folder = ?"
             self._db.execute(query, (new, name))
 
+    def mount_of(self, output: Path) -> Path | None:
+        """Where the disk was mounted on which these results lay when one was last made."""
+        row = self._one("SELECT mount FROM outputs WHERE path = ?", os.fsencode(output))
+        return None if row is None else Path(os.fsdecode(row["mount"]))
+
+    def note_mount(self, output: Path, mount: Path) -> None:
+        """Results are made on this disk."""
+        values = (os.fsencode(output), os.fsencode(mount))
+        self.change("INSERT OR REPLACE INTO outputs VALUES (?,?)", *values)
+
     # --- photos -----------------------------------------------------------------------------
 
     def knows(self, folder: str, path: Path, identity: Identity, plan: str) -> bool:
@@ -491,10 +501,13 @@ class Ledger(LedgerReader):
         return row is not None
 
     def taken(self, job: Job, output: Path) -> bool:
-        """Whether a file is the result of another job."""
+        """Whether a file is the result of another job, or of another photo painted long ago."""
+        raw = os.fsencode(output)
         row = self._one(
-            "SELECT 1 FROM jobs WHERE output = ? AND id != ? AND state = ?",
-            *(os.fsencode(output), job.id, JobState.DONE),
+            "SELECT 1 FROM jobs WHERE output = ? AND id != ? AND state = 'done' UNION ALL"
+            " SELECT 1 FROM painted WHERE output = ?"
+            " AND (folder, path, preset) != (?, ?, ?)",
+            *(raw, job.id, raw, job.folder, os.fsencode(job.path), job.preset),
         )
         return row is not None
 

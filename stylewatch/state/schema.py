@@ -57,6 +57,11 @@ CREATE TABLE painted (
     sha256 TEXT NOT NULL, output BLOB, PRIMARY KEY (folder, path, preset)
 ) WITHOUT ROWID;
 """,
+    """
+CREATE TABLE outputs (path BLOB PRIMARY KEY, mount BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX jobs_by_output ON jobs (output) WHERE state = 'done';
+CREATE INDEX painted_by_output ON painted (output);
+""",
 )
 """What makes each version out of the one before it."""
 
