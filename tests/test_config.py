@@ -213,6 +213,15 @@ def test_a_broken_preset_that_nothing_names_is_a_problem_and_no_error(home):
     assert any("torn.yaml:1:1: sed: unknown key" in str(problem) for problem in check(config))
 
 
+def test_the_images_of_all_presets_are_known_also_those_that_are_away(home):
+    presets = home / ".config/stylewatch/presets"
+    (presets / "away.yaml").write_text("style: [{image: gone.png, mask: m.png}]\ninit: i.png")
+    config = load(home, FOLDER)
+    assert list(config.broken) == ["away"]
+    away = {presets / "gone.png", presets / "m.png", presets / "i.png"}
+    assert away | {presets / "waves.png"} <= config.images
+
+
 def test_the_state_lives_where_systemd_or_xdg_say(monkeypatch):
     monkeypatch.setenv("HOME", "/h")
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)

@@ -149,6 +149,8 @@ class Config(Pace):
     """Every preset that can be used, by name."""
     broken: Mapping[str, str] = field(default_factory=dict)
     """What is wrong with those that can't be used just now, by name."""
+    images: frozenset[Path] = frozenset()
+    """The images that all these name: when one changes or comes back, so do they."""
     preset_dirs: tuple[Path, ...]
     """Where they came from, besides the shipped ones."""
     engine: EngineSettings
@@ -252,8 +254,9 @@ def _build(source: YamlFile, checked: ConfigFile, base: Path) -> Config:
     ]
     if errors:
         raise_first(errors)
-    presets, broken = _sorted_presets(source, config)
-    return replace(config, presets=presets, broken=broken)
+    there = Presets.load(config.preset_dirs)
+    presets, broken = _sorted_presets(source, config, there)
+    return replace(config, presets=presets, broken=broken, images=frozenset(there.images()))
 
 
 def _placed(folder: Folder, quiet_seconds: float, place: Callable[..., Path]) -> Folder:
@@ -299,9 +302,10 @@ def _name_errors(source: YamlFile, folders: Sequence[Folder]) -> Iterator[Config
             yield source.error(("folders", number, "name"), problem, remedy=remedy)
 
 
-def _sorted_presets(source: YamlFile, config: Config) -> tuple[dict[str, Preset], dict[str, str]]:
-    """The presets there are, and what is wrong with others; the config may name none of these."""
-    there = Presets.load(config.preset_dirs)
+def _sorted_presets(
+    source: YamlFile, config: Config, there: Presets
+) -> tuple[dict[str, Preset], dict[str, str]]:
+    """The presets of use, and what is wrong with others; the config may name none of these."""
     sound, broken = there.sorted_out()
     usable = {
         name: preset

@@ -152,6 +152,14 @@ class Presets:
                 broken[name] = error
         return sound, broken
 
+    def images(self) -> set[Path]:
+        """The images that the presets read so far name, be they there or not."""
+        values = [layer.values for layer in self._layers.values()]
+        styles = [style for each in values for style in each.get("style", ())]
+        named = [each.get("init") for each in values]
+        named += [path for style in styles for path in (style.image, style.mask)]
+        return {path for path in named if isinstance(path, Path)}
+
     def origin(self, name: str) -> Path:
         """The preset's file."""
         if name not in self:
