@@ -356,6 +356,9 @@ class TestBoard:
         board.slots = 2  # two at once, and they may well end together
         assert board.per_hour == pytest.approx(720.0)
         assert board.queue_seconds(100.0) == pytest.approx(50.0)
+        assert "queue empty in 50 s" in text_of(board, now=100.0)
+        board.apply(Event(kind="paused", message=""), 100.0)
+        assert "queue empty" not in text_of(board, now=100.0)
 
     def test_thousands_of_failures_are_folded_in_no_time(self):
         board, started = Board(), time.process_time()

@@ -195,7 +195,9 @@ class Board:
         return 3600.0 * max(1, self.slots) / self.pace if self.pace else 0.0
 
     def queue_seconds(self, now: float) -> float:
-        """When the queue will be empty; 0 while that can't be known."""
+        """When the queue will be empty; 0 while that can't be known, and in a pause."""
+        if self.paused:
+            return 0.0
         running = [
             (now - row.since, row.step.eta_seconds if row.step else None)
             for row in self.jobs.values()
