@@ -21,10 +21,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from stylewatch import cli
-from stylewatch.domain import Rendered
+from stylewatch.domain import Identity, Photo, Rendered
 from stylewatch.errors import ExitCode, StylewatchError
 from stylewatch.folders.outputs import write_temporary
 from stylewatch.settings.config import load_config
+from stylewatch.state.ledger import Ledger, Planned
 
 HERE = Path(__file__).parent
 PATHS = {"PYTHONPATH": str(HERE.parent)}
@@ -704,9 +705,30 @@ class TestWithoutADaemon:
         assert code == 8
         assert json.loads(out)["running"] is False
 
-    def test_no_jobs(self, stylewatch):
-        assert stylewatch("jobs") == (0, "no such jobs\n", "")
-        assert json.loads(stylewatch("jobs", "--json")[1]) == []
+    def test_before_the_first_daemon_there_are_no_jobs(self, stylewatch):
+        told = "there is no ledger in ~/.local/state/stylewatch: nothing has been painted yet\n"
+        assert stylewatch("jobs") == (0, "no such jobs\n", told)
+        assert stylewatch("jobs", "--json") == (0, "[]\n", told)
+
+    def test_a_state_that_is_no_folder_but_a_word_for_jobs(self, stylewatch):
+        code, _, err = stylewatch("jobs", "--state", "failed")
+        assert (code, err.endswith("did you mean `--failed`?\n")) == (0, True)
+        assert "did you mean" not in stylewatch("jobs", "--state", "typo")[2]
+
+    def test_jobs_say_how_many_more_there_are_and_programs_get_all(self, stylewatch, tmp_path):
+        ledger = Ledger(tmp_path / "ledger.db")
+        for number in range(60):
+            photo = Photo("in", tmp_path, Path(f"{number}.jpg"), Identity(1, number, 9, 9, 9))
+            ledger.add(photo, "d", "", [Planned("ink", f"key {number}", Path(f"/out/{number}"))])
+        ledger.close()
+        state = ("--state", tmp_path)
+        code, out, err = stylewatch("jobs", *state)
+        assert (code, out.count("\n"), err) == (0, 50, "… and 10 more (`--limit`)\n")
+        assert stylewatch("jobs", "--limit", 58, *state)[2] == "… and 2 more (`--limit`)\n"
+        assert stylewatch("jobs", "--limit", 60, *state)[2] == ""
+        code, out, err = stylewatch("jobs", "--json", *state)
+        assert (code, len(json.loads(out)), err) == (0, 60, "")
+        assert len(json.loads(stylewatch("jobs", "--json", "--limit", 5, *state)[1])) == 5
 
     @pytest.mark.parametrize("arguments", [[], ["1", "--all"], ["--all", "--reason", "crash"]])
     def test_retry_wants_one_thing(self, stylewatch, arguments):

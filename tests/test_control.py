@@ -627,6 +627,23 @@ def test_jobs_are_told_in_one_vocabulary_what_is_painted_first(state):
     assert "no image. Remove it, or export it as JPEG" in overview.jobs_text(found)
 
 
+@pytest.mark.parametrize(
+    ("states", "notes", "number"),
+    [((), False, 7), (overview.FAILED, True, 3), ([JobState.DONE], False, 0)],
+)
+def test_what_a_limit_cuts_off_is_counted(state, states, notes, number):
+    assert overview.count_jobs(state, states, notes=notes) == number
+    assert len(overview.list_jobs(state, states, sys.maxsize, notes=notes)) == number
+
+
+def test_why_a_job_is_not_done_is_told_before_where_its_result_once_was(state):
+    found = overview.list_jobs(state, [JobState.HELD], 50)
+    text = overview.jobs_text([job | {"output": "/out/old.jpg"} for job in found])
+    assert "its folder is not watched now" in text
+    assert "cancelled" in text
+    assert "/out/old.jpg" not in text
+
+
 def test_folders_are_told_apart_where_there_are_several(state):
     text = overview.jobs_text(overview.list_jobs(state, (), 50))
     assert " /a/in " in text
@@ -686,11 +703,19 @@ def a_status(**more):
         ({"pace": 10.0, "counts": {}}, 18.0),
         ({}, 58.0),  # as the running one will take
         ({"running": []}, 0.0),
+        ({"pace": 10.0, "paused": True}, None),
     ],
 )
 def test_the_queue_s_end_includes_what_is_painted(server, daemon, tmp_path, more, seconds):
     daemon.answers["status"] = a_status(**more)
     assert overview.look(tmp_path)["queue_seconds"] == seconds
+
+
+def test_in_a_pause_nobody_says_when_the_queue_is_empty(server, daemon, tmp_path):
+    daemon.answers["status"] = a_status(paused=True, pace=10.0)
+    text = overview.overview_text(overview.look(tmp_path))
+    assert ", paused" in text
+    assert "empty" not in text
 
 
 def test_status_says_what_arrives_and_what_failed_before_it_had_a_job(server, daemon, tmp_path):

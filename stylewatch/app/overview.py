@@ -3,10 +3,11 @@
 Stable data for programs, and a few lines of text for people. Knows nothing of the command line.
 """
 
+import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from stylewatch.app.remote import Client
 from stylewatch.domain import JobState
@@ -24,7 +25,9 @@ from stylewatch.state.reader import (
     explained,
 )
 
-__all__ = ["FAILED", "WAITING", "jobs_text", "list_jobs", "look", "overview_text"]
+__all__ = ["FAILED", "WAITING", "count_jobs", "jobs_text", "list_jobs", "look", "overview_text"]
+
+Answer = TypeVar("Answer")
 
 _OF_A_JOB: Final = ("attempts", "created", "changed", "output", "seconds", "loss", "note", "key")
 FAILED: Final = (JobState.QUARANTINED, JobState.BLOCKED, JobState.RETRY_WAIT)
@@ -68,6 +71,12 @@ def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str,
         }
         for one in told["running"]
     ]
+    left = queue_seconds(
+        [(one["seconds"], one["step"] and one["step"]["eta_seconds"]) for one in painting],
+        sum(folder["waiting"] for folder in folders),
+        told["pace"],
+        max(1, told.get("slots", 1)),
+    )
     return {
         "running": True,
         "pid": about.get("pid"),
@@ -80,12 +89,7 @@ def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str,
         "trouble": told.get("trouble", ""),
         "lost": told.get("lost", []),
         "seconds_per_photo": told["pace"],
-        "queue_seconds": queue_seconds(
-            [(one["seconds"], one["step"] and one["step"]["eta_seconds"]) for one in painting],
-            sum(folder["waiting"] for folder in folders),
-            told["pace"],
-            max(1, told.get("slots", 1)),
-        ),
+        "queue_seconds": None if told["paused"] else left,
     }
 
 
@@ -164,6 +168,17 @@ def list_jobs(
     return _read(state_dir, read) or []
 
 
+def count_jobs(state_dir: Path, states: Iterable[JobState], *, notes: bool = False) -> int | None:
+    """How many `list_jobs` would list without a limit; None where there is no ledger yet."""
+    wanted = set(states) or set(JobState)
+
+    def read(reader: LedgerReader) -> int:
+        jobs = sum(n for each in reader.counts().values() for s, n in each.items() if s in wanted)
+        return jobs + (len(reader.notes(sys.maxsize)) if notes else 0)
+
+    return _read(state_dir, read)
+
+
 def _ordered(reader: LedgerReader, wanted: set[JobState], limit: int) -> list[Job]:
     painting, waiting = wanted & {*PAINTING}, wanted & {*WAITING}
     found = reader.jobs(painting, limit) if painting else []
@@ -218,7 +233,7 @@ def jobs_text(found: Sequence[Mapping[str, Any]]) -> str:
     for job in found:
         is_job = job["id"] is not None
         when = time.strftime("%d %b %H:%M", time.localtime(job["changed"])) if is_job else ""
-        about = short_path(job["output"]) if job.get("output") else job["message"] or job["reason"]
+        about = job["message"] or short_path(job["output"] or "") or job["reason"]
         rows.append(
             [
                 *(f"#{job['id']}" if is_job else "-", _word(job), when, job["preset"]),
@@ -246,7 +261,7 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _read(state_dir: Path, question: Any) -> Any:
+def _read(state_dir: Path, question: Callable[[LedgerReader], Answer]) -> Answer | None:
     """What the ledger answers; None where there is none yet."""
     file = state_dir / "ledger.db"
     try:

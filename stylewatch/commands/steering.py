@@ -1,6 +1,7 @@
 """Commands that look at a daemon and steer it, by its state directory."""
 # ruff: noqa: PLC0415  (what a command needs is imported when it runs)
 
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,8 @@ from stylewatch.domain import JobState
 from stylewatch.errors import ConfigError, NotRunningError, StylewatchError, UsageError
 
 app = typer.Typer()
+
+_STATES = ("failed", "done", "waiting", "running", "held")  # options of `jobs`
 
 
 @command(app, panel=STEER)
@@ -84,7 +87,10 @@ def jobs(
     waiting: Annotated[bool, typer.Option("--waiting", help="Those that are to do.")] = False,
     running: Annotated[bool, typer.Option("--running", help="Those in work.")] = False,
     held: Annotated[bool, typer.Option("--held", help="Those set aside for now.")] = False,
-    limit: Annotated[int, typer.Option(min=1, metavar="N", help="How many at most.")] = 50,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="How many at most: 50, or all with --json."),
+    ] = None,
     config: ConfigPath = None,
     state: StateDir = None,
     as_json: Json = False,
@@ -97,7 +103,8 @@ def jobs(
       stylewatch jobs --failed
       stylewatch jobs --done --limit 5 --json
     """
-    from stylewatch.app.overview import FAILED, WAITING, jobs_text, list_jobs
+    from stylewatch.app.overview import FAILED, WAITING, count_jobs, jobs_text, list_jobs
+    from stylewatch.faces.lines import short_path
 
     states = [
         *(FAILED if failed else ()),
@@ -106,8 +113,17 @@ def jobs(
         *((JobState.RUNNING, JobState.PUBLISHING) if running else ()),
         *((JobState.HELD,) if held else ()),
     ]
-    found = list_jobs(_state_dir(config, state), states, limit, notes=failed)
+    folder = _state_dir(config, state)
+    limit = limit or (sys.maxsize if as_json else 50)
+    found = list_jobs(folder, states, limit, notes=failed)
     answer(found, jobs_text(found), as_json=as_json)
+    there = count_jobs(folder, states, notes=failed)
+    if there is None:
+        words = f"there is no ledger in {short_path(folder)}: nothing has been painted yet"
+        hint = f"; did you mean `--{state}`?" if str(state) in _STATES else ""
+        typer.echo(words + hint, err=True)
+    elif there > len(found):
+        typer.echo(f"… and {there - len(found)} more (`--limit`)", err=True)
 
 
 JobId = Annotated[int, typer.Argument(metavar="ID", help="The job's number, as `jobs` tells it.")]
