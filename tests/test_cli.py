@@ -181,6 +181,8 @@ class TestWrongUse:
             (["watch", "nowhere", "out"], "no such folder"),
             (["--log-format", "xml", "status"], "text"),
             (["presets", "preview", "quick", "--side", "5"], "64"),
+            (["retry", "#no"], "'#no' is no job's number"),
+            (["cancel", "9.5"], "'9.5' is no job's number"),
         ],
     )
     def test_one_line_says_what_is_wrong_and_the_code_is_2(self, stylewatch, arguments, words):
@@ -850,10 +852,15 @@ def test_a_daemon_one_can_talk_to(daemon, stylewatch, tmp_path):
     code, out, _ = stylewatch("jobs", *state)
     assert re.search(r"^#\d+ +done .* sub/a.jpg .*a--quick.jpg$", out, re.MULTILINE)
 
-    code, _, err = stylewatch("retry", failed["id"], *state)
+    code, _, err = stylewatch("retry", f"#{failed['id']}", *state)
     assert (code, err) == (0, "1 job in the queue again\n")
     daemon.wait_for("failed", 2)
-    assert stylewatch("cancel", failed["id"], *state)[0] == 2
+    code, _, err = stylewatch("cancel", f"#{failed['id']}", *state)
+    assert (code, f"Job {failed['id']} is failed" in one_line(err)) == (2, True)
+    code, _, err = stylewatch("retry", done["job_id"], *state)
+    assert (code, f"Job {done['job_id']} is done" in one_line(err)) == (2, True)
+    code, _, err = stylewatch("retry", "--reason", "bogus", *state)
+    assert (code, "expected one of not-an-image" in one_line(err)) == (2, True)
 
     assert stylewatch("pause", *state)[0] == 0
     assert ", paused" in stylewatch("status", *state)[1]

@@ -25,7 +25,10 @@ from stylewatch.state.reader import (
     explained,
 )
 
-__all__ = ["FAILED", "WAITING", "count_jobs", "jobs_text", "list_jobs", "look", "overview_text"]
+__all__ = [
+    "FAILED", "WAITING", "count_jobs", "jobs_text", "list_jobs", "look", "overview_text",
+    "word_of_job",
+]  # fmt: skip
 
 Answer = TypeVar("Answer")
 
@@ -177,6 +180,12 @@ def count_jobs(state_dir: Path, states: Iterable[JobState], *, notes: bool = Fal
         return jobs + (len(reader.notes(sys.maxsize)) if notes else 0)
 
     return _read(state_dir, read)
+
+
+def word_of_job(state_dir: Path, job_id: int) -> str:
+    """Where one job stands, in the words that are used everywhere."""
+    job = _read(state_dir, lambda reader: reader.job(job_id))
+    return job.word if job else "gone"
 
 
 def _ordered(reader: LedgerReader, wanted: set[JobState], limit: int) -> list[Job]:

@@ -126,14 +126,22 @@ def jobs(
         typer.echo(f"… and {there - len(found)} more (`--limit`)", err=True)
 
 
-JobId = Annotated[int, typer.Argument(metavar="ID", help="The job's number, as `jobs` tells it.")]
+def _job_number(text: str) -> int:
+    """The number, also as `jobs` prints it: `#9`."""
+    try:
+        return int(text.removeprefix("#"))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no job's number") from error
+
+
+JobId = typer.Argument(
+    metavar="ID", parser=_job_number, help="The job's number, as `jobs` tells it."
+)
 
 
 @command(app, panel=STEER)
 def retry(
-    job_id: Annotated[
-        int | None, typer.Argument(metavar="ID", help="The job's number, as `jobs` tells it.")
-    ] = None,
+    job_id: Annotated[int | None, JobId] = None,
     *,
     everything: Annotated[
         bool, typer.Option("--all", help="Everything that was set aside.")
@@ -155,7 +163,21 @@ def retry(
     if (job_id is not None) + everything + bool(reason) != 1:
         raise UsageError("what to retry?", expected="ID, --all or --reason R")
     count = _ask(config, state, "retry", job_id=job_id, reason=reason)
+    if not count and not everything:
+        raise _nothing_to_retry(_state_dir(config, state), job_id, reason)
     typer.echo(f"{count} job{'s' * (count != 1)} in the queue again", err=True)
+
+
+def _nothing_to_retry(folder: Path, job_id: int | None, reason: str) -> UsageError:
+    from stylewatch.app.overview import FAILED, list_jobs, word_of_job
+
+    if job_id is not None:
+        remedy = "Only what was set aside can be retried; see `stylewatch jobs`"
+        return UsageError(f"Job {job_id} is {word_of_job(folder, job_id)}", remedy=remedy)
+    aside = list_jobs(folder, (*FAILED, JobState.HELD), sys.maxsize)
+    known = ", ".join(sorted({job["reason"] for job in aside} - {"", "folder"}))
+    problem = f"nothing was set aside for {reason!r}"
+    return UsageError(problem, expected=known and f"one of {known}")
 
 
 @command(app, panel=STEER)
@@ -173,7 +195,9 @@ def resume(*, config: ConfigPath = None, state: StateDir = None) -> None:
 
 
 @command(app, panel=STEER)
-def cancel(job_id: JobId, *, config: ConfigPath = None, state: StateDir = None) -> None:
+def cancel(
+    job_id: Annotated[int, JobId], *, config: ConfigPath = None, state: StateDir = None
+) -> None:
     """Set one job aside until `retry`.
 
     It is not painted, or no further where it is in work already.
