@@ -18,10 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from rich.console import Console
+from rich.progress import Progress
 
 from stylewatch.domain import Event, Step
 from stylewatch.faces.board import KEPT_LOSSES, Board, JobRow
-from stylewatch.faces.console import OnItsTerminal, farewell, open_bars, open_console
+from stylewatch.faces.console import OnItsTerminal, _Bars, farewell, open_bars, open_console
 from stylewatch.faces.lines import Lines, duration, event_dict, is_journal, visible
 from stylewatch.faces.terminal import is_live
 from stylewatch.faces.view import draw_board, draw_pictures, sparkline
@@ -702,6 +704,16 @@ class TestOpenConsole:
         with open_bars(log_format="json") as console:
             console(Event(kind="done", message="a.jpg is painted"))
         assert json.loads(capfd.readouterr().err)["message"] == "a.jpg is painted"
+
+    def test_below_a_finished_picture_no_bar_is_left(self):
+        terminal, about = io.StringIO(), {"path": "a.jpg", "preset": "ink", "job_id": 1}
+        console = Console(file=terminal, force_terminal=True, width=80)
+        with Progress(console=console, auto_refresh=False) as progress:
+            bars = _Bars(progress)
+            bars(Event(kind="running", message="", **about))
+            assert "a.jpg → ink" in terminal.getvalue()
+            bars(Event(kind="done", message="out/a--ink.jpg", **about))
+            assert "a.jpg → ink" not in terminal.getvalue().partition("✓")[2]
 
     def test_a_closed_stream_is_not_live(self):
         stream = io.StringIO()
