@@ -21,7 +21,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from stylewatch import cli
-from stylewatch.domain import Identity, Photo, Rendered
+from stylewatch.domain import Failure, FailureKind, Identity, Photo, Rendered
 from stylewatch.errors import ExitCode, StylewatchError
 from stylewatch.folders.outputs import write_temporary
 from stylewatch.settings.config import load_config
@@ -646,6 +646,23 @@ class TestBatches:
         assert code == 130
         outputs = [one["output"] for one in json.loads(out)] if options else out.split()
         assert outputs == ["o/a--quick.jpg"]
+
+    def test_json_tells_of_photos_that_failed_too(self, stylewatch, monkeypatch):
+        def paint(request):
+            if request.source.name == "b.jpg":
+                return Failure(
+                    job_id=1, kind=FailureKind.BAD_INPUT, reason="truncated", message="b.jpg: cut"
+                )
+            return self.painted(request)
+
+        code, out, _ = self.apply(stylewatch, monkeypatch, paint, "--json")
+        told = json.loads(out)
+        assert (code, [one["photo"] for one in told]) == (1, list(self.PHOTOS))
+        assert told[0]["output"] == "o/a--quick.jpg"
+        assert told[1] == {
+            "photo": "b.jpg", "preset": "quick", "output": None, "reason": "truncated",
+            "message": "b.jpg: cut",
+        }  # fmt: skip
 
     def test_a_dot_changes_one_value_of_a_mapping(self, stylewatch, monkeypatch):
         seen = []

@@ -85,6 +85,14 @@ class Task:
     extension: str = ""
     """Of the very name that was asked for, with the dot; else it is the format's usual one."""
 
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {"photo": jsonable(self.photo), "preset": self.preset.name}
+
+    def failed_as_dict(self, error: StylewatchError) -> dict[str, Any]:
+        """The same where nothing came of it."""
+        return {**self.as_dict(), "output": None, "reason": error.reason, "message": str(error)}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Painted:
@@ -99,12 +107,7 @@ class Painted:
         told = jsonable(self.rendered)
         for key in ("job_id", "temporary", "extension"):
             del told[key]
-        return {
-            "photo": jsonable(self.task.photo),
-            "preset": self.task.preset.name,
-            "output": jsonable(self.output),
-            **told,
-        }
+        return {**self.task.as_dict(), "output": jsonable(self.output), **told}
 
 
 def choose_presets(

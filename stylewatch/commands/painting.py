@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -125,21 +125,24 @@ def paint_and_tell(tasks: "Sequence[Task]", engine: EngineSettings, *, as_json: 
 
     painted: list[Painted] = []
     errors: list[StylewatchError] = []
+    told: list[dict[str, Any]] = []
     try:
         with (
             on_signals(_interrupt),
             open_bars(log_format=Asked.log_format, chatter=chatter()) as console,
         ):
-            for result in paint_all(tasks, engine, console):
+            for task, result in zip(tasks, paint_all(tasks, engine, console), strict=True):
                 if isinstance(result, StylewatchError):
                     errors.append(result)
+                    told.append(task.failed_as_dict(result))
                     continue
                 painted.append(result)
+                told.append(result.as_dict())
                 if not as_json:
                     say_path(result.output)
     finally:  # what is there is told, also when the next one ends it all
         if as_json:
-            answer([one.as_dict() for one in painted], "", as_json=True)
+            answer(told, "", as_json=True)
     if painted and not as_json:
         used = dict.fromkeys(one.rendered.facts.get("features", "") for one in painted)
         typer.echo(f"painted with {' and '.join(used)}", err=True)
