@@ -823,3 +823,18 @@ def test_an_output_that_is_read_only_for_a_while_waits_as_a_whole(rigs, monkeypa
     forbidden.clear()
     rig.until(lambda: rig.counts() == {"done": 5})
     assert len(rig.executor.ran) == 5
+
+
+def test_a_photo_that_failed_and_was_taken_away_is_no_longer_shown_and_may_come_back(rigs):
+    rig = rigs(lambda request: ends_with(FailureKind.BAD_INPUT)(request) if bad else None)
+    bad = [True]
+    path = rig.drop("a.jpg", b"bad")
+    rig.until(lambda: rig.counts() == {"quarantined": 1})
+    aside = rig.root / "aside.jpg"
+    path.rename(aside)
+    rig.daemon._next_look = 0.0
+    rig.until(lambda: rig.counts() == {"vanished": 1})
+    assert rig.daemon._ledger.retry() == 0
+    bad.clear()
+    aside.rename(path)
+    rig.until(lambda: rig.counts() == {"done": 1})

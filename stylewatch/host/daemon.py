@@ -47,12 +47,12 @@ from stylewatch.host.intake import TURN_SECONDS, Intake
 from stylewatch.host.mailbox import Mailbox
 from stylewatch.host.publication import Publisher, find_results
 from stylewatch.host.pulse import Pulse
-from stylewatch.host.survey import Survey
+from stylewatch.host.survey import KEPT, Survey
 from stylewatch.settings.config import Config, Folder
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.locks import Locks
 from stylewatch.state.reader import WAITING, Job, explained
-from stylewatch.state.retention import tidy
+from stylewatch.state.retention import is_missing, tidy
 from stylewatch.state.retries import RESOURCE_PAUSE
 
 LONGEST_SLEEP = 5.0  # seconds between two ticks at most
@@ -480,12 +480,7 @@ class Daemon:
             if time.monotonic() > until:  # many that need not be run, such as copies
                 self._wake.set()
                 return
-            health = {each.folder: each.state for each in self._health(now)}
-            folders = {
-                each.name: each
-                for each in self.config.folders
-                if health[each.name] in {"watching", "scanning"}
-            }
+            folders = self._at_hand(now)
             name = self._fair.pick(self._ledger.waiting(folders))
             if name is None:
                 return
@@ -672,6 +667,7 @@ class Daemon:
             min_free = self.config.min_free
             for kind, message, why in self._space.look(places, min_free, now, self._can_be_written):
                 self._tell(kind, message, reason=why)
+            self._forget_removed(now)
             self._to_attend = self._to_attend or deque(
                 job_id
                 for job_id in self._ledger.unattended()
@@ -682,6 +678,27 @@ class Daemon:
             self._attend_to(self._to_attend.popleft())
         if self._to_attend:
             self._wake.set()
+
+    def _forget_removed(self, now: float) -> None:
+        """Photos that failed and were taken away: the latest, which are those that are shown."""
+        for name, folder in self._at_hand(now).items():
+            jobs = self._ledger.last_jobs(JobState.QUARANTINED, name, KEPT)
+            files = self._ledger.last_failed_files(name, KEPT)
+            for path in {*(job.path for job in jobs), *(path for path, _, _ in files)}:
+                if is_missing(folder.input / path):
+                    for job in jobs:
+                        if job.path == path:
+                            self._ledger.vanished(job.id)
+                    self._intake.again(name, path)
+
+    def _at_hand(self, now: float) -> dict[str, Folder]:
+        """The folders whose photos can be painted now: they are there, and so is their output."""
+        health = {each.folder: each.state for each in self._health(now)}
+        return {
+            folder.name: folder
+            for folder in self.config.folders
+            if health[folder.name] in {"watching", "scanning"}
+        }
 
     def _can_be_written(self, output: Path) -> bool:
         try:

@@ -537,8 +537,11 @@ class Ledger(LedgerReader):
         return False
 
     def retry(self, *, job_id: int | None = None, reason: str = "") -> int:
-        """Ready again what was set aside: one job, those with a reason, or all; how many."""
-        states = (*_RETRYABLE,)
+        """Ready again what was set aside: one job, those with a reason, or all; how many.
+
+        What is gone only if it is asked for.
+        """
+        states = (*_RETRYABLE, *[JobState.VANISHED] * bool(job_id or reason))
         query = f"state IN ({','.join('?' * len(states))}) AND reason != 'folder'"
         values: list[Any] = [*states]
         if job_id is not None:
@@ -606,7 +609,7 @@ _NOTHING_TO_DO = (
     str(JobState.DONE), str(JobState.SUPERSEDED), str(JobState.VANISHED),
 )  # fmt: skip
 _RETRYABLE = (
-    JobState.QUARANTINED, JobState.BLOCKED, JobState.RETRY_WAIT, JobState.HELD, JobState.VANISHED,
+    JobState.QUARANTINED, JobState.BLOCKED, JobState.RETRY_WAIT, JobState.HELD,
 )  # fmt: skip
 
 

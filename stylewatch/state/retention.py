@@ -57,7 +57,7 @@ def _look_for(
         last = rows[-1]["path"]
         with ledger.transaction():
             for row in rows:
-                missing = _is_missing(root / os.fsdecode(row["path"]))
+                missing = is_missing(root / os.fsdecode(row["path"]))
                 if missing != bool(row["gone"]):
                     ledger.change(
                         "UPDATE files SET gone = ? WHERE folder = ? AND path = ?",
@@ -74,7 +74,7 @@ def _inode(root: Path) -> tuple[int, int] | None:
         return None
 
 
-def _is_missing(file: Path) -> bool:
+def is_missing(file: Path) -> bool:
     """Surely; what can't be looked at may be there."""
     try:
         file.lstat()
