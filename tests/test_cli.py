@@ -361,6 +361,14 @@ class TestPresets:
         assert {one["key"] for one in found} >= {"strenght", "max_side"}
         assert stylewatch("presets", "check")[0] == 0
 
+    def test_check_takes_names_as_show_does(self, stylewatch, home):
+        assert stylewatch("presets", "check", "quick", "nocturne")[0] == 0
+        (home / ".config/stylewatch/presets/bad.yaml").write_text("strenght: 3\n")
+        code, _, err = stylewatch("presets", "check", "quikc", "bad")
+        assert code == 3
+        assert "Did you mean 'quick'" in err
+        assert "bad.yaml:1:1: strenght" in err
+
     def test_a_broken_preset_does_not_hide_the_others(self, stylewatch, home):
         (home / ".config/stylewatch/presets/bad.yaml").write_text("strenght: 3\n")
         _, out, _ = stylewatch("presets", "list")
@@ -410,6 +418,9 @@ class TestConfig:
         code, _, err = stylewatch("config", "check", file)
         assert code == 3
         assert "stylewatch.yaml:4:5: folders[0].presett: unknown key. Did you mean 'preset'?" in err
+        assert stylewatch("config", "check", "-c", file) == (code, "", err)
+        code, _, err = stylewatch("config", "check", file, "-c", file)
+        assert (code, "FILE or --config FILE" in one_line(err)) == (2, True)
 
     def test_check_tells_what_keeps_it_from_working_now(self, stylewatch, tmp_path):
         file = tmp_path / "stylewatch.yaml"

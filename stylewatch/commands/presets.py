@@ -11,6 +11,7 @@ import typer
 from stylewatch.commands.answers import answer, report_errors
 from stylewatch.commands.options import Features, Json, Output, Weights, command
 from stylewatch.commands.painting import DEMO_PHOTO, paint_and_tell
+from stylewatch.errors import ConfigError, PresetError
 
 app = typer.Typer(no_args_is_help=True, help="The styles there are, and your own.")
 
@@ -61,9 +62,9 @@ def presets_show(
 
 @command(app, "check")
 def presets_check(
-    files: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="FILE", help="Presets' YAML files; all presets without any."),
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Presets, or their YAML files; all without any."),
     ] = None,
     *,
     as_json: Json = False,
@@ -72,14 +73,20 @@ def presets_check(
 
     Examples:
       stylewatch presets check
-      stylewatch presets check ./mine.yaml
+      stylewatch presets check ink ./mine.yaml
     """
-    from stylewatch.settings.presets import check, known_presets, user_presets_dir
+    from stylewatch.settings.presets import check, find_preset, known_presets, user_presets_dir
 
     presets = known_presets()
-    files = files or [presets.origin(name) for name in presets]
-    errors = [error for file in files for error in check(file, [user_presets_dir()])]
-    report_errors(errors, f"{len(files)} presets are fine", as_json=as_json)
+    names = names or [str(presets.origin(name)) for name in presets]
+    errors: list[ConfigError] = []
+    for called in names:
+        try:
+            presets, name = find_preset(called)
+            errors += check(presets.origin(name), [user_presets_dir()])
+        except PresetError as error:  # there is none
+            errors.append(error)
+    report_errors(errors, f"{len(names)} presets are fine", as_json=as_json)
 
 
 @command(app, "preview")

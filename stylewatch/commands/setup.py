@@ -11,7 +11,7 @@ import typer
 
 from stylewatch.commands.answers import answer, chatter, report_errors, say_path
 from stylewatch.commands.options import SET_UP, ConfigPath, Json, command
-from stylewatch.errors import ConfigError, ExitCode, WeightsError
+from stylewatch.errors import ConfigError, ExitCode, UsageError, WeightsError
 
 app = typer.Typer()
 config_app = typer.Typer(no_args_is_help=True, help="stylewatch.yaml: check it, describe it.")
@@ -23,6 +23,7 @@ service_app = typer.Typer(no_args_is_help=True, help="stylewatch in the backgrou
 def config_check(
     file: Annotated[Path | None, typer.Argument(metavar="FILE", help="The config.")] = None,
     *,
+    config: ConfigPath = None,
     as_json: Json = False,
 ) -> None:
     """Check the config: each error with file, line, column, key, and what was expected.
@@ -32,7 +33,9 @@ def config_check(
     """
     from stylewatch.settings.config import check, find_config, load_config
 
-    file = find_config(file)
+    if file and config:
+        raise UsageError("one config at a time", expected="FILE or --config FILE")
+    file = find_config(file or config)
     try:
         errors = check(load_config(file))
     except ConfigError as error:
