@@ -362,6 +362,19 @@ class TestBoard:
         board.apply(Event(kind="paused", message=""), 100.0)
         assert "queue empty" not in text_of(board, now=100.0)
 
+    def test_the_header_does_not_praise_a_config_that_was_refused_since(self):
+        board = Board()
+        for event in (
+            Event(kind="reload", message="config read again: 1 folder"),
+            Event(kind="warning", message="state_dir: changed at the next start"),
+            Event(kind="warning", message="the workers: dead", reason="dead"),
+        ):
+            board.apply(event, 1.0)
+        assert "config read again" in text_of(board).splitlines()[0]
+        refused = Event(kind="warning", message="the old config goes on: x", reason="config")
+        board.apply(refused, 2.0)
+        assert "the old config goes on: x" in text_of(board).splitlines()[0]
+
     def test_thousands_of_failures_are_folded_in_no_time(self):
         board, started = Board(), time.process_time()
         for number in range(5000):

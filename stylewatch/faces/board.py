@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from itertools import islice, zip_longest
 from typing import Any
 
-from stylewatch.domain import Event, Step
+from stylewatch.domain import LASTING, Event, Step
 from stylewatch.faces.lines import queue_seconds
 
 KEPT_RESULTS = 50
@@ -178,7 +178,9 @@ class Board:
                 self._keep(lambda row: not (row.general and event.ends(row.kind, row.reason)))
             case "stopping":
                 self.stopping, self.stop_message = True, event.message
-        if event.kind in _HEADLINES:
+        general = event.kind == "warning" and event.general
+        refused = general and event.reason not in {"", *LASTING}  # another config
+        if event.kind in _HEADLINES or refused:
             self.headline = event.message
         if "waiting" in event.extra:  # what the daemon has counted itself beats ours
             self._believe(event)
