@@ -335,10 +335,7 @@ BROKEN = {
     ),
     "larger than any memory": (
         FOLDER + "memory_limit: 99999999TB",
-        (
-            "3:1: memory_limit: out of range: expected at most 1000000000000000, "
-            "received '99999999TB'"
-        ),
+        "3:1: memory_limit: out of range: expected at most 1e+18, received '99999999TB'",
     ),
     "larger than a number": (
         FOLDER + f"min_free: {'9' * 330}TB",
@@ -772,8 +769,8 @@ def fits(value, schema) -> bool:
     [
         ("job_timeout", [1, 0.5, "90s", "1.5 h"], [0, -1, 31536001, "90", "soon", "1 day"]),
         ("quiet_seconds", [0.1, "100ms"], [0.09, "100 moons"]),
-        ("min_free", [0, 10**15, "1.5GB"], [-1, 10**15 + 1, "4 gigs", "1gb"]),
-        ("memory_limit", [0, "4 GiB"], [10**16, "x"]),
+        ("min_free", [0, 9000 * 10**12, "1.5GB"], [-1, "4 gigs", "1gb"]),
+        ("memory_limit", [0, "4 GiB"], ["x"]),
         ("threads", [0, 1024], [-1, 1025]),
         ("workers", ["local", 2, {"local": 2}, "tls://a:1"], ["tcp://a:1", 0, {}, {"local": 0}]),
         ("after", ["keep", {"move": "x"}], ["trash", {}, {"moved": "x"}]),

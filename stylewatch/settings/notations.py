@@ -15,7 +15,8 @@ from pydantic import BeforeValidator, Field, PlainValidator
 
 YEAR = 31_536_000
 """Seconds; no wait of ours is longer, and no clock or thread minds it."""
-PETABYTE = 10**15
+EXABYTE = 10**18
+"""What the system's calls take as a size."""
 
 _SECONDS = {"ms": 0.001, "s": 1, "min": 60, "h": 3600, "d": 86400}
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -100,7 +101,7 @@ Seconds = Annotated[
 Bytes = Annotated[
     int,
     BeforeValidator(_bytes, json_schema_input_type=int | _said(_pattern(_BYTES))),
-    Le(PETABYTE),
+    Le(EXABYTE),
 ]
 Names = Annotated[tuple[str, ...], PlainValidator(_names, json_schema_input_type=str | list[str])]
 Paths = Annotated[tuple[Path, ...], PlainValidator(_paths, json_schema_input_type=str | list[str])]
