@@ -281,6 +281,7 @@ def test_a_photo_that_has_changed_since_is_not_touched(tmp_path, action):
 def test_a_photo_that_comes_while_the_old_one_is_moved_is_not_deleted(tmp_path, monkeypatch, newer):
     photo, identity = photo_in(tmp_path / "in")
     source = tmp_path / "in" / photo
+    (tmp_path / "done" / photo).parent.mkdir(parents=True)
     real = outputs._sync_folder
 
     def somebody_is_quick(folder):
@@ -328,3 +329,18 @@ def test_moving_to_another_file_system_is_a_verified_copy(tmp_path):
     assert outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
     assert (tmp_path / "done" / photo).read_bytes() == b"photo"
     assert [p.name for p in (tmp_path / "done/sub").iterdir()] == ["a.jpg"]
+
+
+def test_folders_made_for_a_result_are_as_durable_as_the_result(tmp_path, monkeypatch):
+    synced, fsync = [], os.fsync
+
+    def traced(descriptor):
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", traced)
+    outputs.prepare(tmp_path / "out", tmp_path / "out/2024/07/a--p")
+    made = [tmp_path, tmp_path / "out", tmp_path / "out/2024"]
+    assert synced == [str(folder) for folder in made]
+    outputs.prepare(tmp_path / "out", tmp_path / "out/2024/07/b--p")
+    assert len(synced) == 3

@@ -68,7 +68,7 @@ def prepare(output: Path, target: Path) -> None:
     try:
         outside = not folder.resolve().is_relative_to(output.resolve())
         if not outside:
-            folder.mkdir(parents=True, exist_ok=True)
+            _make_folder(folder)
             outside = not folder.resolve().is_relative_to(output.resolve())
     except (OSError, RuntimeError) as error:
         if not is_there(output):
@@ -120,7 +120,7 @@ def write_temporary(
     """
     temporary = target.with_name(f".{target.name}{extension}.{job_id}{owner}{TEMPORARY}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(target.parent)
         temporary.unlink(missing_ok=True)  # left by an earlier attempt of the same job
         with _removed_on_error(temporary):
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -315,7 +315,7 @@ def _same_file(path: Path, identity: Identity) -> bool:
 
 def _move(source: Path, wanted: Path, identity: Identity) -> None:
     """Under a new name first, then away from the old one; what a crash left half done is ended."""
-    wanted.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(wanted.parent)
     for goal in _names(wanted.with_suffix(""), wanted.suffix):
         try:
             _name_exclusively(source, goal)
@@ -367,6 +367,14 @@ def _removed_on_error(path: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
         raise
+
+
+def _make_folder(folder: Path) -> None:
+    """With all that are missing above it, durably: some file systems promise no order."""
+    places = (folder, *folder.parents)
+    for each in reversed([*itertools.takewhile(lambda place: not is_there(place), places)]):
+        each.mkdir(exist_ok=True)
+        _sync_folder(each.parent)
 
 
 def _sync_folder(folder: Path) -> None:
