@@ -24,7 +24,8 @@ from stylewatch.domain import EngineSettings, JobState, StyleSettings
 from stylewatch.errors import ConfigError, PresetError, StylewatchError
 from stylewatch.faces.lines import short_path
 from stylewatch.faces.service import UNIT, service_status
-from stylewatch.folders.listing import network_devices
+from stylewatch.folders.listing import network_devices, walk
+from stylewatch.folders.outputs import nearest
 from stylewatch.folders.watches import watch_limit
 from stylewatch.settings.config import Config, check, load_config
 from stylewatch.settings.presets import Presets, user_presets_dir
@@ -164,6 +165,8 @@ def _folder_remedy(error: ConfigError) -> str:
         return f"mkdir -p '{path}', or mount what it lies on"
     if "is not a folder" in text:
         return "Move that file away, or name another folder"
+    if "too long" in text:
+        return "Give it a shorter name"
     if "can't be read" in text:
         return f"chmod u+rx '{path}', or run as its owner"
     return f"chmod u+wx '{path}', or run as its owner"
@@ -200,7 +203,7 @@ def _watches(config: Config) -> Iterator[Finding]:
 
 def _directories(root: Path) -> int:
     count = 0
-    for count, _ in enumerate(os.walk(root), start=1):
+    for count, _ in enumerate(walk(root), start=1):
         if count >= DIRECTORIES:
             break
     return count
@@ -226,18 +229,13 @@ def _network(config: Config) -> Iterator[Finding]:
 
 
 def _device(path: Path) -> int:
-    return _nearest(path).stat().st_dev
-
-
-def _nearest(path: Path) -> Path:
-    """The path, or the first above it that is there for us."""
-    return next(place for place in (path, *path.parents) if os.path.exists(place))  # noqa: PTH110  (pathlib's raises)
+    return nearest(path).stat().st_dev
 
 
 def _disk(config: Config) -> Iterator[Finding]:
     places = dict.fromkeys([*(folder.output for folder in config.folders), config.state_dir])
     for path in places:
-        free = shutil.disk_usage(_nearest(path)).free
+        free = shutil.disk_usage(nearest(path)).free
         text = f"{free / 1e9:.1f} GB free for {short_path(path)}"
         if free < config.min_free:
             remedy = f"Free some: below {config.min_free / 1e9:g} GB (`min_free`) an output pauses"

@@ -72,7 +72,8 @@ def unit_path(*, user: bool, environ: Mapping[str, str] = os.environ) -> Path:
     """Where systemd looks for the unit."""
     if not user:
         return Path("/etc/systemd/system", UNIT)
-    base = environ.get("XDG_CONFIG_HOME") or "~/.config"
+    base = environ.get("XDG_CONFIG_HOME", "")
+    base = base if base.startswith("/") else "~/.config"  # a relative one counts as none
     return Path(os.path.expanduser(base), "systemd", "user", UNIT)  # noqa: PTH111  (pathlib's raises)
 
 

@@ -56,4 +56,3 @@ class Space:
             if now >= until and free >= ROOM * min_free and can_be_written(output):
                 del self._paused[output]
                 yield "recovered", f"{output}: results can be written again", why
-

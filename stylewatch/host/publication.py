@@ -6,7 +6,9 @@ photo whose result is not durable. Knows nothing of watching and rendering.
 
 import contextlib
 import errno
+import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -16,6 +18,7 @@ from stylewatch.domain import Identity, Rendered
 from stylewatch.errors import OutputError, OutputFullError
 from stylewatch.failpoints import failpoint
 from stylewatch.folders import outputs
+from stylewatch.folders.listing import walk
 from stylewatch.settings.places import mount_of
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.reader import Job
@@ -221,11 +224,12 @@ def find_results(
             ) from error
 
     for folder in folders:
-        for inside, _, names in os.walk(folder, onerror=passed_over):
+        for inside, names in walk(folder, passed_over):
             for path in (Path(inside, name) for name in names):
                 if "--" in path.name and not path.name.startswith("."):
                     with contextlib.suppress(Exception):  # any strange file may lie there
-                        if path.lstat().st_size > LARGEST_RESULT:
-                            continue
-                        sha256 = outputs.file_hash(path)
-                        yield read_facts(path.read_bytes())["job_key"], path, sha256
+                        info = path.lstat()
+                        if stat.S_ISREG(info.st_mode) and info.st_size <= LARGEST_RESULT:
+                            data = path.read_bytes()
+                            key = read_facts(data)["job_key"]
+                            yield key, path, hashlib.sha256(data).hexdigest()
