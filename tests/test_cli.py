@@ -405,6 +405,7 @@ class TestConfig:
         assert "kept" in err
         assert file.read_text().endswith("# mine\n")
         assert (tmp_path / "in/quick").is_dir()
+        assert "ink is for you to write there" in stylewatch("init", tmp_path, "-p", "ink")[2]
 
     def test_init_without_a_folder_writes_where_run_looks(self, stylewatch, home):
         assert stylewatch("init", "--preset", "quick")[0] == 0

@@ -735,6 +735,14 @@ def test_status_says_why_nothing_is_painted(server, daemon, tmp_path):
     assert "does not answer: disk" in lines
 
 
+def test_status_says_that_the_old_config_goes_on(server, daemon, tmp_path):
+    daemon.answers["status"] = a_status(refused="/c.yaml:3:1: foldres: unknown key")
+    found = overview.look(tmp_path)
+    assert found["refused"] == "/c.yaml:3:1: foldres: unknown key"
+    lines = overview.overview_text(found).splitlines()
+    assert "the old config goes on: /c.yaml:3:1: foldres: unknown key" in lines
+
+
 def test_the_readme_names_every_field(server, daemon, state):
     daemon.answers["status"] = a_status()
     found = overview.look(state)

@@ -688,6 +688,11 @@ def test_a_config_whose_folder_another_daemon_has_changes_nothing(rigs, tmp_path
     assert isinstance(answer.exception(0), LockedError)
     assert rig.daemon.config is before
     assert any(event.message.startswith("the old config goes on") for event in rig.events)
+    assert rig.daemon._status()["refused"] == str(answer.exception(0))
+    with_folder(rig, input=before.folders[0].input)
+    rig.daemon.ask("reload")
+    rig.daemon.tick(time.monotonic())
+    assert rig.daemon._status()["refused"] == ""
     rig.drop("a.jpg")
     rig.until(lambda: rig.results() == ["a--painting.jpg"])
 

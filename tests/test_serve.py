@@ -26,7 +26,8 @@ def config(tmp_path, monkeypatch):
     )
     (tmp_path / "style.png").write_text("1")
     mine = Preset(name="mine", style=(StyleImage(image=tmp_path / "style.png"),))
-    return replace(config, file=file, presets=config.presets | {"mine": mine})
+    presets, images = config.presets | {"mine": mine}, config.images | {tmp_path / "style.png"}
+    return replace(config, file=file, presets=presets, images=images)
 
 
 def touch(file: Path, text: str) -> None:
@@ -87,7 +88,7 @@ class TestOnChange:
         assert [watcher() for _ in range(3)] == [0, 1, 1]
 
     def test_a_style_image_that_a_reload_brought_is_no_change(self, config):
-        daemon = Daemon(replace(config, presets={}))
+        daemon = Daemon(replace(config, images=frozenset()))
         on_change = _OnChange(daemon)
         daemon.config = config
         for now in (10.0, 20.0, 30.0):

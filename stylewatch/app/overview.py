@@ -90,6 +90,7 @@ def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str,
         "painting": painting,
         "blocked": told["blocked"],
         "trouble": told.get("trouble", ""),
+        "refused": told.get("refused", ""),
         "lost": told.get("lost", []),
         "seconds_per_photo": told["pace"],
         "queue_seconds": None if told["paused"] else left,
@@ -133,6 +134,7 @@ def overview_text(found: Mapping[str, Any]) -> str:
         for one in found.get("painting", ())
     ]
     lines += [found["trouble"]] if found.get("trouble") else []
+    lines += [f"the old config goes on: {found['refused']}"] if found.get("refused") else []
     lines += [f"does not answer: {part}" for part in found.get("lost", ())]
     lines += [f"blocked: {path} ({why})" for path, why in found.get("blocked", {}).items()]
     if found.get("queue_seconds"):

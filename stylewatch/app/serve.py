@@ -6,7 +6,7 @@ What `watch` and `run` do. Knows nothing of the command line.
 import math
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
@@ -163,20 +163,15 @@ class _OnChange:
             self._answer = self._daemon.ask("reload")
 
     def _find(self) -> tuple[_States, _States]:
-        """The config and the presets there are, and the images that are painted after."""
+        """The config and the presets there are, and the images that they name."""
         config = self._daemon.config
-        presets = [file for folder in config.preset_dirs for file in folder.glob("*.y*ml")]
-        images = [
-            image
-            for preset in config.presets.values()
-            for image in (
-                preset.settings.init,
-                *(file for style in preset.style for file in (style.image, style.mask)),
-            )
-            if isinstance(image, Path)
-        ]
-        files = [config.file, *presets] if config.file else presets
-        return {file: _state_of(file) for file in files}, {file: _state_of(file) for file in images}
+        files = [file for folder in config.preset_dirs for file in folder.glob("*.y*ml")]
+        files += [config.file] if config.file else []
+        return _states_of(files), _states_of(config.images)
+
+
+def _states_of(files: Iterable[Path]) -> _States:
+    return {file: _state_of(file) for file in files}
 
 
 def _state_of(file: Path) -> tuple[int, int, int]:

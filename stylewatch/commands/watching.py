@@ -98,9 +98,13 @@ def init(
     ] = None,
     *,
     preset: Annotated[
-        str, typer.Option("--preset", "-p", metavar="NAME", help="For photos that no rule matches.")
-    ] = DEFAULT_PRESET,
-) -> None:
+        str | None,
+        typer.Option(
+            "--preset", "-p", metavar="NAME", show_default=DEFAULT_PRESET,
+            help="For photos that no rule matches.",
+        ),
+    ] = None,
+) -> None:  # fmt: skip
     """Write a commented config and make the folders, with one sub-folder per style.
 
     Without DIR the folders are ~/Pictures/stylewatch/in and out, and the config is
@@ -120,11 +124,12 @@ def init(
     places = ("in", "out") if folder else ("~/Pictures/stylewatch/in", "~/Pictures/stylewatch/out")
     if not os.path.lexists(file):  # what is wrong with it is told before anything is written
         watched, output = (absolute(place, file.parent) for place in places)
-        watch_config(watched, output, [preset])
-    if write_config(file, default_config_text(*places, preset)):
+        watch_config(watched, output, [preset or DEFAULT_PRESET])
+    if write_config(file, default_config_text(*places, preset or DEFAULT_PRESET)):
         typer.echo(f"wrote {short_path(file)}", err=True)
     else:
-        typer.echo(f"kept {short_path(file)}, which was there already", err=True)
+        rest = f": {preset} is for you to write there" if preset else ""
+        typer.echo(f"kept {short_path(file)}, which was there already{rest}", err=True)
     config = load_config(file)
     for one in config.folders:
         make_folders(one, config.presets)

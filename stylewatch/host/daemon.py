@@ -127,7 +127,7 @@ class Daemon:
         self._lost: list[str] = []
         self._paused = self._stopping = False
         self._following: Executor | None = None  # another config's, once nothing runs
-        self._trouble = ""
+        self._trouble = self._refused = ""
         self._slots = 0
         self._last_busy = self._next_look = self._next_tidy = self._next_health = -math.inf
         self._tidying: Iterator[None] | None = None
@@ -345,10 +345,10 @@ class Daemon:
             following = self._open_other(config)
         except Exception as error:
             self._locks.keep_folders(folder.input for folder in self.config.folders)
-            reason = getattr(error, "reason", "io")
+            self._refused, reason = str(error), getattr(error, "reason", "io")
             self._tell("warning", f"the old config goes on: {error}", reason=reason)
             raise
-        self.config = config
+        self.config, self._refused = config, ""
         self._follow_with(following)
         self._locks.keep_folders(folder.input for folder in config.folders)
         self._ledger.max_attempts = config.max_attempts
@@ -378,6 +378,7 @@ class Daemon:
             ],
             "blocked": {str(path): why for path, why in self._space.paused.items()},
             "trouble": self._executor.trouble,
+            "refused": self._refused,
             "lost": self._lost,
             "counts": self._ledger.counts(),
             "failed_files": self._ledger.failed_files(),
