@@ -197,7 +197,7 @@ class Candidate:
     network: bool = False
     """It lies on a network file system: others may write it unseen."""
     ignored: str = ""
-    """Why it can never become a photo: `symlink`, `fifo`, `socket`, `device`."""
+    """Why it is no photo: `symlink`, `fifo`, `socket`, `device`, or by its name."""
 
     @property
     def absolute(self) -> Path:

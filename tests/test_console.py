@@ -455,21 +455,6 @@ class TestView:
         board.apply(folder_event(waiting=60, next=names), 1.0)
         assert "more" in text_of(board, 200, 20)
 
-    def test_files_that_are_no_photos_are_one_line(self):
-        names = ("notes.txt", "film.MOV", "IMG_1.xmp", "real.jpg", "raw.nef")
-        told = [failure(number, name) for number, name in enumerate(names, 1)]
-        board = Board()
-        board.apply(folder_event(failed=25, failures=told), 1.0)
-        text = text_of(board, 100, 40)
-        assert "3 files are no photos: notes.txt, film.MOV, IMG_1.xmp" in text
-        assert text.count(".txt") == 1
-        for words in (
-            "real.jpg: bad. Do this",
-            "raw.nef: bad. Do this",
-            "20 more failed: stylewatch",
-        ):
-            assert words in text, words
-
     def test_what_paints_instead_of_vgg19_is_said_once(self):
         board = Board()
         note = "built-in features: VGG19 could not be downloaded"

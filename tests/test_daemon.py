@@ -764,3 +764,17 @@ def test_a_job_keeps_the_time_out_that_it_was_started_with(rig):
         rig.daemon.tick(now + later)
     assert len(rig.daemon.lost) == 1
     release.set()
+
+
+def test_raw_and_side_files_are_told_once_and_are_no_failures(rig):
+    rig = rig()
+    for name in ("1.NEF", "2.NEF", "1.xmp", "2.xmp", "a.jpg"):
+        rig.drop(name, name.encode())
+    rig.until(lambda: rig.results() == ["a--painting.jpg"])
+    warned = [event for event in rig.events if event.kind == "warning"]
+    assert sorted(event.reason for event in warned) == ["no-photo", "raw"]
+    assert any("RAW is not read. Export it as JPEG" in event.message for event in warned)
+    assert rig.daemon._ledger.failed_files() == {}
+    assert sorted(str(path) for _, path, _ in rig.daemon._ledger.notes()) == [
+        *("1.NEF", "1.xmp", "2.NEF", "2.xmp"),
+    ]

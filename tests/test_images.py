@@ -636,3 +636,22 @@ def test_a_box_longer_than_any_file_is_not_there(tmp_path, length):
     )
     with file.open("rb") as stream:
         assert images.structural_end(stream) is False
+
+
+@pytest.mark.parametrize("tags", [{254: 1}, {50706: b"\x01\x04\x00\x00"}])
+def test_the_thumbnail_of_a_raw_file_is_no_photo(tags):
+    stream = io.BytesIO()
+    Image.new("RGB", (16, 12)).save(stream, "TIFF", tiffinfo=tags)
+    with pytest.raises(InputError, match="RAW") as caught:
+        read(stream.getvalue())
+    assert caught.value.reason == "raw"
+
+
+def test_canon_s_raw_file_is_no_photo():
+    stream = io.BytesIO()
+    Image.new("RGB", (16, 12)).save(stream, "TIFF")
+    data = stream.getvalue()
+    table = len(data)  # a second time, at the end: its offsets are the file's
+    data = data[:4] + table.to_bytes(4, "little") + b"CR" + data[10:] + data[8:]
+    with pytest.raises(InputError, match="RAW"):
+        read(data)

@@ -264,3 +264,18 @@ def test_whatever_happens_meanwhile_each_file_s_last_state_is_told(tmp_path, ste
         seen |= {str(each.path): Identity.of(each.stat)} if each else {}
     for path in root.rglob("*.jpg"):
         assert seen[str(path.relative_to(root))] == Identity.of(path.stat())
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        *(("IMG_1.NEF", "raw"), ("a.dng", "raw"), ("b.CR2", "raw"), ("film.MOV", "no-photo")),
+        *(("notes.txt", "no-photo"), ("IMG_1.xmp", "no-photo"), ("IMG_1.JPG.xmp", "no-photo")),
+        *(("a.jpg", ""), ("a.JPEG", ""), ("a.heic", ""), ("a.tif", ""), ("a.webp", "")),
+        *(("noname", ""), ("a.strange", ""), ("nef", ""), ("a.bmp", ""), ("a.gif", "")),
+    ],
+)
+def test_names_that_are_no_photos(tmp_path, name, why):
+    (tmp_path / name).write_bytes(b"x")
+    (found,) = (found for found in Listing("in", tmp_path).walk([""]) if found)
+    assert found.ignored == why

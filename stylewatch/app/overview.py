@@ -231,7 +231,7 @@ def _note_dict(folder: str, path: Path, why: str, place: Path | None) -> dict[st
         "photo": jsonable(path),
         "preset": "",
         "reason": why,
-        "message": explained(why, LACKS.get(why, "")),
+        "message": explained(why, LACKS.get(why) or IGNORED.get(why, "")),
     }
 
 

@@ -30,6 +30,9 @@ Format = Literal["jpeg", "png", "webp", "tiff", "heic"]
 
 _DECODERS = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"]
 Image.MAX_IMAGE_PIXELS = None  # `_check_size` has limits of its own, before anything is decoded
+_READ = "JPEG, PNG, WebP, TIFF, HEIC, BMP or GIF"
+_CANON = b"CR"  # what follows a TIFF's first eight bytes in Canon's RAW files
+_DNG_VERSION, _SUBFILE = 50706, 254  # TIFF tags; of the latter, 1 says that it is a thumbnail
 _UPRIGHT = {"HEIF", "TIFF"}  # whose sizes Pillow gives as they are seen
 _PLUGINS = (WebPImagePlugin, TiffImagePlugin)  # the others Pillow loads itself
 _FORMAT_OF: dict[str, Format] = {
@@ -71,8 +74,14 @@ def _register_heif() -> None:
     pillow_heif.register_heif_opener()
 
 
+def _is_raw(image: Image.Image) -> bool:
+    """RAW files are TIFFs to Pillow, which would decode their thumbnail."""
+    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
+    return _DNG_VERSION in tags or bool(int(tags.get(_SUBFILE, 0)) & 1)
+
+
 def _open(stream: BinaryIO) -> Image.Image:
-    head = stream.read(8)
+    head = stream.read(10)
     stream.seek(0)
     if not head:
         raise InputError("The file is empty", reason="empty")
@@ -81,11 +90,11 @@ def _open(stream: BinaryIO) -> Image.Image:
         _register_heif()
         decoders.append("HEIF")
     try:
-        return Image.open(stream, formats=decoders)
+        image = Image.open(stream, formats=decoders)
     except UnidentifiedImageError as error:
         raise InputError(
             "This is not an image",
-            expected="JPEG, PNG, WebP, TIFF, HEIC, BMP or GIF",
+            expected=_READ,
             reason="not-an-image",
         ) from error
     except MemoryError:
@@ -94,6 +103,11 @@ def _open(stream: BinaryIO) -> Image.Image:
         raise InputError(
             "The image's header is damaged", received=_line(error), reason="truncated"
         ) from error
+    if _is_raw(image) or (image.format == "TIFF" and head[8:10] == _CANON):
+        raise InputError(
+            "This is a RAW file", expected=_READ, remedy="Export it as JPEG", reason="raw"
+        )
+    return image
 
 
 def read_picture(data: bytes, *, max_pixels: int, max_side: int, max_bytes: int) -> Picture:

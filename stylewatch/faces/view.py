@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import zip_longest
-from mimetypes import MimeTypes
 from pathlib import Path
 from typing import Final
 
@@ -39,9 +38,6 @@ COUNTS: Final = {"arriving": "", "waiting": "", "done": "", "failed": "bold red"
 """The words for where photos stand, beside `painting`, which are seen one by one."""
 FALLBACK: Final = "built-in features"
 """How the note begins that says it of each picture: said once."""
-PLAIN_FILES: Final = MimeTypes()
-"""Which names are no photos' names; the same on every machine."""
-SIDECARS: Final = {".xmp", ".aae", ".thm", ".lrv", ".ini", ".db", ".json"}
 _RULER: Final = Console(file=io.StringIO())  # rich wants one to wrap text
 
 
@@ -303,24 +299,12 @@ def _problems(board: Board, width: int, room: int, now: float) -> list[Text]:
         return []
     lines = [_rule("Problems", width, "bold red")]
     rows = sorted(board.problems, key=lambda row: not row.lasts)  # what still holds, first
-    strange = [row for row in rows if _is_no_photo(row)]
-    if len(strange) > 1:
-        rows = [row for row in rows if row not in strange]
-        names = ", ".join(row.path for row in strange)
-        lines += _wrapped(f"{len(strange)} files are no photos: {names}", width, "  ", "", most=1)
     for row in rows:
         lines += _problem(row, width, now)
     unseen = board.total("failed") - sum(row.kind == "failed" for row in board.problems)
     if unseen > 0:
         lines.append(Text(f"  … {unseen} more failed: stylewatch jobs --failed", "dim"))
     return _shortened(lines, max(3, room))
-
-
-def _is_no_photo(row: ProblemRow) -> bool:
-    """A failure that is no surprise: a film, a text, what a camera keeps beside its photos."""
-    kind, _ = PLAIN_FILES.guess_type("x" + Path(row.path).suffix)
-    strange = kind is not None and not kind.startswith("image/")
-    return row.reason == "not-an-image" and (strange or Path(row.path).suffix.lower() in SIDECARS)
 
 
 def _problem(row: ProblemRow, width: int, now: float) -> list[Text]:

@@ -9,6 +9,7 @@ import re
 import stat as modes
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from mimetypes import MimeTypes
 from pathlib import Path
 
 from stylewatch.domain import Candidate
@@ -25,6 +26,15 @@ SPECIAL = {
     modes.S_IFBLK: "device",
     modes.S_IFCHR: "device",
 }
+RAW = frozenset({
+    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos",
+    ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw",
+    ".x3f",
+})  # fmt: skip
+"""What cameras write beside or instead of photos."""
+SIDECARS = frozenset({".xmp", ".aae", ".thm", ".lrv", ".pp3", ".dop", ".ini", ".db", ".json"})
+PLAIN_FILES = MimeTypes()
+"""Which names are no photos' names; the same on every machine."""
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -32,6 +42,16 @@ FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 def is_temporary(name: str) -> bool:
     """Whether a name says that it is hidden or not finished yet."""
     return TEMPORARY.fullmatch(name) is not None
+
+
+def why_no_photo(name: str) -> str:
+    """`raw` or `no-photo` (a film, a text, what programs keep beside photos); else empty."""
+    ending = os.path.splitext(name)[1].lower()  # noqa: PTH122  (of thousands)
+    if ending in RAW:
+        return "raw"
+    kind, _ = PLAIN_FILES.guess_type(f"x{ending}")
+    strange = kind is not None and not kind.startswith("image/")
+    return "no-photo" if strange or ending in SIDECARS else ""
 
 
 def network_devices(mountinfo: str) -> frozenset[int]:
@@ -225,7 +245,7 @@ class Listing:
             stat,
             closed=closed,
             network=stat.st_dev in self.network,
-            ignored=SPECIAL.get(modes.S_IFMT(stat.st_mode), ""),
+            ignored=SPECIAL.get(modes.S_IFMT(stat.st_mode)) or why_no_photo(name),
         )
 
 

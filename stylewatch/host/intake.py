@@ -25,7 +25,7 @@ from stylewatch.folders.sources import FolderHealth, FolderSource
 from stylewatch.folders.watches import Watches
 from stylewatch.settings.config import Config, Folder, match
 from stylewatch.state.ledger import Ledger, Planned
-from stylewatch.state.reader import NO_PRESET, TOO_LARGE, explained
+from stylewatch.state.reader import IGNORED, NO_PRESET, TOO_LARGE, explained
 
 TURN_SECONDS = 0.25  # hashing stops for the rest of a tick after so long
 AGAIN_SECONDS = 60.0  # until a photo that could not be read for a moment is looked at again
@@ -53,6 +53,7 @@ class Intake:
         self._folders: Mapping[str, Folder] = {folder.name: folder for folder in config.folders}
         self._plans = {folder.name: _plan_of(folder, config) for folder in config.folders}
         self._complete: deque[Photo] = deque()
+        self._ignored: set[tuple[str, str]] = set()  # folders and why: told once
         self._unread: deque[tuple[float, Photo]] = deque()  # when to look again
         self._sources = {
             folder.name: FolderSource(
@@ -149,7 +150,10 @@ class Intake:
         if candidate.ignored:
             note = candidate.ignored
             self._ledger.note_file(candidate.folder, candidate.path, identity, plan, note)
-            self._tell("warning", candidate, f"ignored: {note}", note)
+            if (candidate.folder, note) not in self._ignored:
+                self._ignored.add((candidate.folder, note))
+                rest = "`stylewatch jobs --failed` names others like it"
+                self._tell("warning", candidate, f"ignored: {IGNORED[note]}; {rest}", note)
             return
         self._settlers[candidate.folder].observe(candidate, now, self._ledger.now)
 

@@ -19,8 +19,17 @@ NO_PRESET = "no-preset"
 TOO_LARGE = "too-large"
 """The note of a file with more bytes than the config lets in."""
 
-IGNORED: Final = ("symlink", "fifo", "socket", "device")
-"""The notes of names that can never be photos."""
+IGNORED: Final[Mapping[str, str]] = {
+    "symlink": "it is a link",
+    "fifo": "it is a named pipe",
+    "socket": "it is a socket",
+    "device": "it is a device",
+    "raw": "RAW is not read. Export it as JPEG",
+    "no-photo": "its name is no photo's",
+}
+"""The notes of names that are no photos, and what people are told."""
+_NO_FAILURES: Final = ("", NO_PRESET, *IGNORED)
+_AMONG: Final = ",".join("?" * len(_NO_FAILURES))
 
 WAITING: Final = (JobState.READY, JobState.RETRY_WAIT, JobState.BLOCKED)
 PAINTING: Final = (JobState.RUNNING, JobState.PUBLISHING)
@@ -231,18 +240,18 @@ class LedgerReader:
         """How many files of each folder failed before they had a job."""
         query = (
             "SELECT folder, COUNT(*) AS n FROM files INDEXED BY files_noted"  # few rows of many
-            " WHERE note != '' AND note NOT IN (?,?,?,?,?) AND gone = 0 GROUP BY folder"
+            f" WHERE note != '' AND note NOT IN ({_AMONG}) AND gone = 0 GROUP BY folder"
         )
-        return {row["folder"]: row["n"] for row in self.ask(query, NO_PRESET, *IGNORED)}
+        return {row["folder"]: row["n"] for row in self.ask(query, *_NO_FAILURES)}
 
     def last_failed_files(self, folder: str, limit: int) -> list[tuple[Path, str, float]]:
         """The latest of them: relative path, why, and when that was found."""
         query = (
             "SELECT path, note, seen FROM files INDEXED BY files_noted"
-            " WHERE note != '' AND note NOT IN (?,?,?,?,?) AND gone = 0 AND folder = ?"
+            f" WHERE note != '' AND note NOT IN ({_AMONG}) AND gone = 0 AND folder = ?"
             " ORDER BY seen DESC LIMIT ?"
         )
-        rows = self.ask(query, NO_PRESET, *IGNORED, folder, limit)
+        rows = self.ask(query, *_NO_FAILURES, folder, limit)
         return [(Path(os.fsdecode(row["path"])), row["note"], row["seen"]) for row in rows]
 
     def pace(self, recent: int = 20) -> float:
