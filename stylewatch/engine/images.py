@@ -77,7 +77,8 @@ def _register_heif() -> None:
 def _is_raw(image: Image.Image) -> bool:
     """RAW files are TIFFs to Pillow, which would decode their thumbnail."""
     tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
-    return _DNG_VERSION in tags or bool(int(tags.get(_SUBFILE, 0)) & 1)
+    subfile = tags.get(_SUBFILE)
+    return _DNG_VERSION in tags or (isinstance(subfile, int) and subfile & 1 == 1)
 
 
 def _open(stream: BinaryIO) -> Image.Image:
