@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from stylewatch.commands import watching
 from stylewatch.domain import EngineSettings, PhotoFacts, Preset, StyleImage
 from stylewatch.errors import ConfigError, ExitCode, PresetError
-from stylewatch.settings import presets
+from stylewatch.settings import places, presets
 from stylewatch.settings.config import (
     Config,
     ConfigFile,
@@ -1011,3 +1011,25 @@ def test_a_home_folder_that_is_not_there_is_told_with_its_place(tmp_path):
     file.write_text("folders:\n  - input: in\n    output: ~nobody-of-that-name/out\n")
     with pytest.raises(ConfigError, match=r":3:5: folders\[0\].output: there is no home folder"):
         load_config(file)
+
+
+MOUNTS = """\
+1 0 8:1 / / rw - ext4 /dev/sda1 rw
+2 1 8:1 /srv/photos /srv/photos rw - ext4 /dev/sda1 rw
+3 1 8:17 / /media/usb rw - exfat /dev/sdb1 rw
+4 3 8:17 /out /media/usb/out rw - exfat /dev/sdb1 rw
+5 1 8:1 /home/anna/out /srv/elsewhere rw - ext4 /dev/sda1 rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "mount"),
+    [
+        *(("/srv/photos/in", "/"), ("/srv", "/")),  # bound onto itself, as systemd does
+        *(("/media/usb/out/2024", "/media/usb"), ("/media/usb", "/media/usb")),
+        ("/srv/elsewhere/x", "/srv/elsewhere"),
+    ],
+)
+def test_where_the_disk_of_a_place_is_mounted(place, mount, monkeypatch):
+    monkeypatch.setattr(Path, "read_text", lambda *arguments, **more: MOUNTS)
+    assert places.mount_of(Path(place)) == Path(mount)

@@ -652,6 +652,6 @@ def test_canon_s_raw_file_is_no_photo():
     Image.new("RGB", (16, 12)).save(stream, "TIFF")
     data = stream.getvalue()
     table = len(data)  # a second time, at the end: its offsets are the file's
-    data = data[:4] + table.to_bytes(4, "little") + b"CR" + data[10:] + data[8:]
+    data = data[:4] + table.to_bytes(4, "little") + b"CR\x02\0" + data[12:] + data[8:]
     with pytest.raises(InputError, match="RAW"):
         read(data)

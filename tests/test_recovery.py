@@ -17,8 +17,9 @@ import pytest
 from test_daemon import Rig, ThreadExecutor
 from test_ledger import Clock, failure, photo, planned, rendered
 
-from stylewatch.domain import EngineSettings, Failure, FailureKind, JobState
+from stylewatch.domain import EngineSettings, Failure, FailureKind, Identity, JobState
 from stylewatch.errors import EngineLost, LedgerError, LockedError, OutputError
+from stylewatch.faces.board import Board
 from stylewatch.folders import outputs
 from stylewatch.host import daemon as daemon_module
 from stylewatch.host import intake, publication
@@ -814,6 +815,7 @@ def test_an_output_that_is_read_only_for_a_while_waits_as_a_whole(rigs, monkeypa
     forbidden = [True]
     monkeypatch.setattr(outputs, "can_be_written", lambda folder: not forbidden)
     rig = rigs()
+    rig.output.mkdir()
     for number in range(5):
         rig.drop(f"{number}.jpg", b"%d" % number)
     rig.until(lambda: rig.counts() == {"blocked": 1, "ready": 4})
@@ -843,3 +845,119 @@ def test_a_photo_that_failed_and_was_taken_away_is_no_longer_shown_and_may_come_
     bad.clear()
     aside.rename(path)
     rig.until(lambda: rig.counts() == {"done": 1})
+
+
+@pytest.mark.parametrize("sub", ["", "sub/"])
+def test_a_disk_that_goes_away_while_a_photo_is_painted_gets_its_result_when_it_is_back(
+    rigs, tmp_path, monkeypatch, sub
+):
+    monkeypatch.setattr(retries, "RESOURCE_PAUSE", 0.3)
+    monkeypatch.setattr(daemon_module, "RESOURCE_PAUSE", 0.3)
+    mount, disk = tmp_path / "mount", [tmp_path / "mount"]
+    monkeypatch.setattr(publication, "mount_of", lambda place: disk[0])
+    started, go = threading.Event(), threading.Event()
+
+    def behave(request):
+        if request.source.name == "b.jpg":
+            started.set()
+            go.wait(10)
+
+    rig = rigs(behave, start=False)
+    with_folder(rig, output=mount, after="delete")
+    rig.output = mount
+    rig.start()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.results() == ["a--painting.jpg"] and rig.idle())
+    rig.drop(f"{sub}b.jpg", b"b")
+    rig.drop(f"{sub}c.jpg", b"c")
+    rig.until(lambda: started.is_set() and rig.counts().get("ready") == 1)
+    mount.rename(tmp_path / "unplugged")
+    mount.mkdir()
+    disk[0] = tmp_path
+    go.set()
+    rig.until(lambda: rig.daemon._status()["blocked"] == {str(mount): "away"})
+    for _ in range(3):
+        rig.daemon._next_look = 0.0
+        rig.daemon.tick(time.monotonic())
+    assert [path for path in mount.rglob("*") if path.is_file()] == []
+    assert (rig.input / f"{sub}b.jpg").exists()
+    for folder in sorted(mount.glob("*")):
+        folder.rmdir()
+    mount.rmdir()
+    (tmp_path / "unplugged").rename(mount)
+    disk[0] = mount
+    rig.until(lambda: len(rig.results()) == 3)
+    assert rig.results() == sorted(["a--painting.jpg", *(f"{sub}{n}--painting.jpg" for n in "bc")])
+
+
+def test_what_is_wrong_with_a_preset_shows_after_a_reload(rigs, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "waves.png").write_bytes(b"x")
+    (mine / "own.yaml").write_text("style: waves.png")
+    rig = rigs(presets=[str(mine)])
+    (mine / "own.yaml").write_text("style: wave.png")
+    rig.daemon.ask("reload")
+    rig.daemon.tick(time.monotonic())
+    board = Board()
+    for event in rig.events:
+        board.apply(event, 0.0)
+    (problem,) = board.problems
+    assert "wave.png" in problem.message
+
+
+def test_a_result_on_a_disk_that_is_away_at_the_start_is_not_painted_again(
+    rigs, tmp_path, monkeypatch
+):
+    mount, disk = tmp_path / "mount", [tmp_path / "mount"]
+    monkeypatch.setattr(publication, "mount_of", lambda place: disk[0])
+    real, away = outputs.apply_after, [True]
+
+    def apply_after(*arguments):
+        if away:
+            raise OSError(errno.EIO, "I/O error")
+        return real(*arguments)
+
+    monkeypatch.setattr(outputs, "apply_after", apply_after)
+    rig = rigs(start=False)
+    with_folder(rig, output=mount, after="delete")
+    rig.output = mount
+    rig.start()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    rig.daemon.stop()
+    mount.rename(tmp_path / "unplugged")
+    mount.mkdir()
+    disk[0] = tmp_path
+    away.clear()
+    rig.start()
+    for _ in range(3):
+        rig.daemon._next_look = 0.0
+        rig.daemon.tick(time.monotonic())
+    assert rig.counts() == {"done": 1}
+    mount.rmdir()
+    (tmp_path / "unplugged").rename(mount)
+    disk[0] = mount
+    rig.until(lambda: not list(rig.input.iterdir()))
+    assert len(rig.executor.ran) == 1
+
+
+def test_what_failed_is_not_forgotten_in_the_moment_in_which_its_disk_goes_away(rigs, tmp_path):
+    rig = rigs(ends_with(FailureKind.BAD_INPUT))
+    for number in range(3):
+        rig.drop(f"{number}.jpg", b"%d" % number)
+    rig.until(lambda: rig.counts() == {"quarantined": 3})
+    rig.input.rename(tmp_path / "aside")
+    rig.input.mkdir()
+    rig.daemon._intake._sources["in"]._next_root = time.monotonic() + 60  # nothing tells of it
+    rig.daemon._forget_removed(time.monotonic())
+    assert rig.counts() == {"quarantined": 3}
+
+
+def test_failures_are_listed_before_what_is_ignored(rigs):
+    ledger = rigs().daemon._ledger
+    ledger.note_file("in", Path("real.jpg"), Identity(1, 2, 3, 4, 5), "", "truncated")
+    for number in range(60):
+        ledger.note_file("in", Path(f"{number}.xmp"), Identity(1, 9, 3, 4, 5), "", "no-photo")
+    assert ledger.notes(50)[0] == ("in", Path("real.jpg"), "truncated")
+    assert ledger.failed_files() == {"in": 1}

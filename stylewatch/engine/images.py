@@ -31,7 +31,7 @@ Format = Literal["jpeg", "png", "webp", "tiff", "heic"]
 _DECODERS = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"]
 Image.MAX_IMAGE_PIXELS = None  # `_check_size` has limits of its own, before anything is decoded
 _READ = "JPEG, PNG, WebP, TIFF, HEIC, BMP or GIF"
-_CANON = b"CR"  # what follows a TIFF's first eight bytes in Canon's RAW files
+_CANON = b"CR\x02\0"  # what follows a TIFF's first eight bytes in Canon's RAW files
 _DNG_VERSION, _SUBFILE = 50706, 254  # TIFF tags; of the latter, 1 says that it is a thumbnail
 _UPRIGHT = {"HEIF", "TIFF"}  # whose sizes Pillow gives as they are seen
 _PLUGINS = (WebPImagePlugin, TiffImagePlugin)  # the others Pillow loads itself
@@ -82,7 +82,7 @@ def _is_raw(image: Image.Image) -> bool:
 
 
 def _open(stream: BinaryIO) -> Image.Image:
-    head = stream.read(10)
+    head = stream.read(12)
     stream.seek(0)
     if not head:
         raise InputError("The file is empty", reason="empty")
@@ -104,7 +104,7 @@ def _open(stream: BinaryIO) -> Image.Image:
         raise InputError(
             "The image's header is damaged", received=_line(error), reason="truncated"
         ) from error
-    if _is_raw(image) or (image.format == "TIFF" and head[8:10] == _CANON):
+    if _is_raw(image) or (image.format == "TIFF" and head[8:] == _CANON):
         raise InputError(
             "This is a RAW file", expected=_READ, remedy="Export it as JPEG", reason="raw"
         )

@@ -32,7 +32,11 @@ RAW = frozenset({
     ".x3f",
 })  # fmt: skip
 """What cameras write beside or instead of photos."""
-SIDECARS = frozenset({".xmp", ".aae", ".thm", ".lrv", ".pp3", ".dop", ".ini", ".db", ".json"})
+NO_PHOTOS = frozenset({
+    ".aae", ".db", ".dop", ".flv", ".ini", ".insv", ".json", ".lrv", ".m2ts", ".m4v", ".mkv",
+    ".mts", ".pp3", ".thm", ".vob", ".wmv", ".xmp",
+})  # fmt: skip
+"""What Python's table of types does not know."""
 PLAIN_FILES = MimeTypes()
 """Which names are no photos' names; the same on every machine."""
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -51,7 +55,7 @@ def why_no_photo(name: str) -> str:
         return "raw"
     kind, _ = PLAIN_FILES.guess_type(f"x{ending}")
     strange = kind is not None and not kind.startswith("image/")
-    return "no-photo" if strange or ending in SIDECARS else ""
+    return "no-photo" if strange or ending in NO_PHOTOS else ""
 
 
 def network_devices(mountinfo: str) -> frozenset[int]:

@@ -65,6 +65,8 @@ def prepare(output: Path, target: Path) -> None:
             was made read-only. No photo is at fault.
     """
     folder = target.parent
+    if is_there(output) and not can_be_written(output):
+        raise _forbidden(output)
     try:
         outside = not folder.resolve().is_relative_to(output.resolve())
         if not outside:
@@ -78,12 +80,6 @@ def prepare(output: Path, target: Path) -> None:
                 reason="away",
             ) from error
         raise _output_error(target, error) from error
-    if not can_be_written(output):
-        raise OutputFullError(
-            f"{output} can't be written",
-            remedy="Check its permissions, and whether its disk is read-only; it goes on by itself",
-            reason="forbidden",
-        )
     if outside:
         raise OutputError(
             f"{folder} leads out of the output folder",
@@ -388,9 +384,19 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _forbidden(folder: Path) -> OutputFullError:
+    return OutputFullError(
+        f"{folder} can't be written",
+        remedy="Check its permissions, and whether its disk is read-only; it goes on by itself",
+        reason="forbidden",
+    )
+
+
 def _output_error(path: Path, error: Exception) -> OutputError:
     code = error.errno if isinstance(error, OSError) else None
     why = os.strerror(code) if code else str(error)
+    if code == errno.EROFS:
+        return _forbidden(path.parent)
     if code in _FULL:
         return OutputFullError(
             f"No space left at {path.parent}", remedy="It goes on by itself when there is space"

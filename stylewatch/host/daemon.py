@@ -355,8 +355,8 @@ class Daemon:
         self._unmoved.clear()
         self._take_up_folders()
         self._intake.close()
-        self._intake = self._open_intake()
         self._tell("reload", f"config read again: {_folders(config)}")
+        self._intake = self._open_intake()
         if waiting := [name for name in FIXED if getattr(wanted, name) != fixed[name]]:
             self._tell("warning", f"{' and '.join(waiting)}: changed at the next start")
 
@@ -569,7 +569,12 @@ class Daemon:
 
     def _publish(self, rendered: Rendered, now: float) -> None:
         try:
-            job = self._publisher.publish(rendered, stays=self._stays(rendered.job_id))
+            folder = self._folder(self._job(rendered.job_id))
+            job = self._publisher.publish(
+                rendered,
+                stays=self._stays(rendered.job_id),
+                output=folder.output if folder else None,
+            )
         except OutputError as error:
             self._publish_later(rendered.job_id, error, now)
         else:
@@ -685,12 +690,17 @@ class Daemon:
         for name, folder in self._at_hand(now).items():
             jobs = self._ledger.last_jobs(JobState.QUARANTINED, name, KEPT)
             files = self._ledger.last_failed_files(name, KEPT)
-            for path in {*(job.path for job in jobs), *(path for path, _, _ in files)}:
-                if is_missing(folder.input / path):
-                    for job in jobs:
-                        if job.path == path:
-                            self._ledger.vanished(job.id)
-                    self._intake.again(name, path)
+            paths = {*(job.path for job in jobs), *(path for path, _, _ in files)}
+            gone = {path for path in paths if is_missing(folder.input / path)}
+            try:
+                self._publisher.be_sure_of(name, folder.input)
+            except OSError:  # its disk went away in this moment
+                continue
+            for job in jobs:
+                if job.path in gone:
+                    self._ledger.vanished(job.id)
+            for path in gone:
+                self._intake.again(name, path)
 
     def _at_hand(self, now: float) -> dict[str, Folder]:
         """The folders whose photos can be painted now: they are there, and so is their output."""
@@ -715,7 +725,11 @@ class Daemon:
         folder = self._folder(job)
         if job.output is not None and os.path.lexists(job.output):
             self._attend(job)
-        elif folder is not None and job_id not in self._unmoved and outputs.is_there(folder.output):
+        elif (
+            folder is not None
+            and job_id not in self._unmoved
+            and self._can_be_written(folder.output)
+        ):
             self._ledger.put_back(job_id)  # its result was taken away before: once more
 
     def _tell_health(self, now: float) -> None:

@@ -46,13 +46,20 @@ class Publisher:
         self._be_sure_of_the_disk(output)
         outputs.prepare(output, target)
 
-    def publish(self, rendered: Rendered, *, stays: bool) -> Job:
+    def publish(self, rendered: Rendered, *, stays: bool, output: Path | None = None) -> Job:
         """Journal a rendered result, then `complete` it.
 
         Raises:
             OutputError: it can't be named now; the job stays `publishing`, to be completed later.
+            OutputFullError: the disk of the `output` went away while it was painted; the job is
+                ready again.
         """
         job = self._job(rendered.job_id)
+        if output is not None and (mount := self._missing_mount(output)):
+            with contextlib.suppress(OSError):
+                rendered.temporary.unlink()
+            self._ledger.put_back(job.id)
+            raise _not_mounted(output, mount)
         if self._ledger.overtaken(job):
             with contextlib.suppress(OSError):  # swept at the next start
                 rendered.temporary.unlink()
@@ -146,7 +153,7 @@ class Publisher:
                 self._be_sure_of_the_disk(action)
             acted = outputs.apply_after(action, root, job.path, job.identity)
             if not acted and action != "keep":
-                self._be_sure_of(job.folder, root)
+                self.be_sure_of(job.folder, root)
         except OSError as error:
             raise OutputError(
                 f"{job.path} is painted but could not be moved or deleted: {error.strerror}",
@@ -155,8 +162,12 @@ class Publisher:
             ) from error
         self._ledger.after_done(job)
 
-    def _be_sure_of(self, folder: str, root: Path) -> None:
-        """An error where another disk is in the folder's place, or none: nothing is gone then."""
+    def be_sure_of(self, folder: str, root: Path) -> None:
+        """Nothing is gone where another disk is in the folder's place, or none.
+
+        Raises:
+            OSError: it is so.
+        """
         known = {name: inode for name, _, inode in self._ledger.folders()}.get(folder)
         if known and Identity.of(root.stat()).inode != known:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), str(root))
@@ -166,18 +177,18 @@ class Publisher:
 
         What was written there would be hidden as soon as the disk is back.
         """
-        empty = _is_empty(output)  # asked first: a look may mount it
-        mount, known = mount_of(output), self._ledger.mount_of(output)
-        if known == mount:
-            return
-        if not empty or known is None or not known.is_relative_to(mount):
+        missing = self._missing_mount(output)
+        if missing and not _holds_files(output):
+            raise _not_mounted(output, missing)
+        mount = mount_of(output)  # that look may have mounted it
+        if mount != self._ledger.mount_of(output):
             self._ledger.note_mount(output, mount)
-            return
-        raise OutputFullError(
-            f"{output} lies on a disk that is away: nothing is mounted on {known}",
-            remedy="It goes on by itself when it is back; to go on without it, put a file there",
-            reason="away",
-        )
+
+    def _missing_mount(self, output: Path) -> Path | None:
+        """Where the disk was mounted on which the last results were made, if nothing is there."""
+        mount, known = mount_of(output), self._ledger.mount_of(output)
+        further_out = known is not None and known != mount and known.is_relative_to(mount)
+        return known if further_out else None
 
     def _job(self, job_id: int) -> Job:
         job = self._ledger.job(job_id)
@@ -185,14 +196,17 @@ class Publisher:
         return job
 
 
-def _is_empty(folder: Path) -> bool:
-    """Surely, or it does not exist."""
-    try:
-        return not any(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
+def _not_mounted(output: Path, mount: Path) -> OutputFullError:
+    return OutputFullError(
+        f"{output} lies on a disk that is away: nothing is mounted on {mount}",
+        remedy="It goes on by itself when it is back; to go on without it, put a file there",
+        reason="away",
+    )
+
+
+def _holds_files(folder: Path) -> bool:
+    """Whether anything lies in it but folders and what is hidden, as results in the making are."""
+    return any(not name.startswith(".") for _, names in walk(folder) for name in names)
 
 
 def _is_whole(temporary: Path, sha256: str, *, patient: bool) -> bool:

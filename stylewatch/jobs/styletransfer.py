@@ -81,13 +81,16 @@ class StyleTransfer:
         network: FeatureNetwork,
         context: Context,
     ) -> Painting:
-        checkpoint = context.checkpoint
+        checkpoint, started = context.checkpoint, time.monotonic()
 
         def paint(memory: int) -> Painting:
+            budget = settings.time_budget
+            if budget is not None:
+                budget = max(1e-3, budget - (time.monotonic() - started))
             return stylize(
                 photo,
                 styles,
-                settings,
+                replace(settings, time_budget=budget),
                 network,
                 context.on_step,
                 start=read_start(settings, context.engine),

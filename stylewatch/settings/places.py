@@ -20,9 +20,19 @@ def lineage(path: Path) -> Lineage:
 
 
 def mount_of(path: Path) -> Path:
-    """Where the file system is mounted on which this place lies, or would lie (Linux; else /)."""
-    around = _around(Path(os.path.realpath(path)), _mounts())
-    return around[2] if around else Path("/")
+    """Where the file system is mounted on which this place lies, or would lie (Linux; else /).
+
+    A folder that is bound onto itself, as systemd does for a service, is no mount of its own.
+    """
+    mounts = _mounts()
+    mount = _around(Path(os.path.realpath(path)), mounts)
+    while mount is not None:
+        device, root, point = mount
+        outer = None if point == point.parent else _around(point.parent, mounts)
+        if outer is None or (device, root) != (outer[0], outer[1] / point.relative_to(outer[2])):
+            return point
+        mount = outer
+    return Path("/")
 
 
 _Mount = tuple[str, Path, Path]

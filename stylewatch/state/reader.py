@@ -28,8 +28,8 @@ IGNORED: Final[Mapping[str, str]] = {
     "no-photo": "its name is no photo's",
 }
 """The notes of names that are no photos, and what people are told."""
-_NO_FAILURES: Final = ("", NO_PRESET, *IGNORED)
-_AMONG: Final = ",".join("?" * len(_NO_FAILURES))
+_NO_FAILURES: Final = ", ".join(f"'{note}'" for note in ("", NO_PRESET, *IGNORED))
+"""As the index of the others has them: one for each RAW file would be many."""
 
 WAITING: Final = (JobState.READY, JobState.RETRY_WAIT, JobState.BLOCKED)
 PAINTING: Final = (JobState.RUNNING, JobState.PUBLISHING)
@@ -228,10 +228,10 @@ class LedgerReader:
         return job_of(row) if row else None
 
     def notes(self, limit: int = 100) -> list[tuple[str, Path, str]]:
-        """Files that ought to have a job and have none, the latest first: folder, path, why."""
+        """Files that have no job, failures first: folder, path, why."""
         query = (
-            "SELECT folder, path, note FROM files"
-            " WHERE note NOT IN ('', ?) AND gone = 0 ORDER BY seen DESC LIMIT ?"
+            "SELECT folder, path, note FROM files WHERE note NOT IN ('', ?) AND gone = 0"
+            f" ORDER BY note IN ({_NO_FAILURES}), seen DESC LIMIT ?"
         )
         rows = self.ask(query, NO_PRESET, limit)
         return [(row["folder"], Path(os.fsdecode(row["path"])), row["note"]) for row in rows]
@@ -239,19 +239,19 @@ class LedgerReader:
     def failed_files(self) -> dict[str, int]:
         """How many files of each folder failed before they had a job."""
         query = (
-            "SELECT folder, COUNT(*) AS n FROM files INDEXED BY files_noted"  # few rows of many
-            f" WHERE note != '' AND note NOT IN ({_AMONG}) AND gone = 0 GROUP BY folder"
+            "SELECT folder, COUNT(*) AS n FROM files INDEXED BY files_failed"
+            f" WHERE note NOT IN ({_NO_FAILURES}) AND gone = 0 GROUP BY folder"
         )
-        return {row["folder"]: row["n"] for row in self.ask(query, *_NO_FAILURES)}
+        return {row["folder"]: row["n"] for row in self.ask(query)}
 
     def last_failed_files(self, folder: str, limit: int) -> list[tuple[Path, str, float]]:
         """The latest of them: relative path, why, and when that was found."""
         query = (
-            "SELECT path, note, seen FROM files INDEXED BY files_noted"
-            f" WHERE note != '' AND note NOT IN ({_AMONG}) AND gone = 0 AND folder = ?"
+            "SELECT path, note, seen FROM files INDEXED BY files_failed"
+            f" WHERE note NOT IN ({_NO_FAILURES}) AND gone = 0 AND folder = ?"
             " ORDER BY seen DESC LIMIT ?"
         )
-        rows = self.ask(query, *_NO_FAILURES, folder, limit)
+        rows = self.ask(query, folder, limit)
         return [(Path(os.fsdecode(row["path"])), row["note"], row["seen"]) for row in rows]
 
     def pace(self, recent: int = 20) -> float:

@@ -61,6 +61,9 @@ CREATE TABLE painted (
 CREATE TABLE outputs (path BLOB PRIMARY KEY, mount BLOB NOT NULL) WITHOUT ROWID;
 CREATE INDEX jobs_by_output ON jobs (output) WHERE state = 'done';
 CREATE INDEX painted_by_output ON painted (output);
+DROP INDEX files_noted;
+CREATE INDEX files_failed ON files (folder, seen) WHERE note NOT IN
+    ('', 'no-preset', 'symlink', 'fifo', 'socket', 'device', 'raw', 'no-photo');
 """,
 )
 """What makes each version out of the one before it."""
