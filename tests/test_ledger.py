@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo, Rendered
-from stylewatch.errors import StylewatchError
+from stylewatch.errors import LedgerError, StylewatchError
 from stylewatch.state.ledger import Ledger, Planned
 from stylewatch.state.reader import NO_PRESET, TOO_LARGE, LedgerReader
 from stylewatch.state.retries import LONGEST_PAUSE, judge
@@ -376,3 +376,20 @@ def test_time_outs_count_as_failures_and_two_crashes_are_enough():
     assert verdict(FailureKind.CRASH, 1) is JobState.QUARANTINED
     assert verdict(FailureKind.TIMEOUT, 3) is JobState.RETRY_WAIT
     assert verdict(FailureKind.TIMEOUT, 4) is JobState.QUARANTINED
+
+
+def test_an_older_ledger_is_brought_up_to_date_by_the_daemon_alone(tmp_path):
+    path = tmp_path / "ledger.db"
+    Ledger(path).close()
+    with sqlite3.connect(path) as db:
+        for index in ("files_failed", "jobs_by_output", "painted_by_output"):
+            db.execute(f"DROP INDEX {index}")
+        db.execute("DROP TABLE outputs")
+        db.execute("CREATE INDEX files_noted ON files (seen) WHERE note != ''")
+        db.execute("PRAGMA user_version = 3")
+    with pytest.raises(LedgerError, match="older stylewatch.*brings it up to date"):
+        LedgerReader(path)
+    Ledger(path).close()
+    reader = LedgerReader(path)
+    assert reader.failed_files() == {}
+    reader.close()

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from stylewatch.domain import Identity, JobState
 from stylewatch.errors import LedgerError
+from stylewatch.state.schema import VERSION
 
 NO_PRESET = "no-preset"
 """The note of a file that no rule and no folder gave a preset."""
@@ -186,6 +187,11 @@ class LedgerReader:
             problem = f"The ledger {path} can't be opened: {error}"
             raise LedgerError(problem, remedy=remedy) from error
         self._db.row_factory = sqlite3.Row
+        version = self._one("PRAGMA user_version")
+        if version and 0 < version[0] < VERSION:
+            self.close()
+            remedy = "Start `stylewatch run` or `watch` once: that brings it up to date"
+            raise LedgerError(f"The ledger {path} is from an older stylewatch", remedy=remedy)
 
     def close(self) -> None:
         """Let go of the file."""

@@ -67,6 +67,7 @@ CREATE INDEX files_failed ON files (folder, seen) WHERE note NOT IN
 """,
 )
 """What makes each version out of the one before it."""
+VERSION = len(_VERSIONS)
 
 
 def open_ledger(path: Path) -> tuple[sqlite3.Connection, Path | None]:
@@ -112,19 +113,19 @@ def _check(db: sqlite3.Connection) -> None:
 
 def _migrate(db: sqlite3.Connection, path: Path) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version > len(_VERSIONS):
+    if version > VERSION:
         raise LedgerError(
             f"The ledger {path} belongs to a newer stylewatch",
-            expected=f"version {len(_VERSIONS)} or older",
+            expected=f"version {VERSION} or older",
             received=str(version),
             remedy="Upgrade stylewatch, or give another state_dir",
         )
-    if version == len(_VERSIONS):
+    if version == VERSION:
         return
     db.execute("BEGIN IMMEDIATE")
     for statement in ";".join(_VERSIONS[version:]).split(";"):
         db.execute(statement)
-    db.execute(f"PRAGMA user_version = {len(_VERSIONS)}")
+    db.execute(f"PRAGMA user_version = {VERSION}")
     db.execute("COMMIT")
 
 
