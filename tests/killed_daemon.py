@@ -18,7 +18,7 @@ from pathlib import Path
 from test_daemon import Rig
 
 from stylewatch import failpoints
-from stylewatch.host import daemon, intake
+from stylewatch.host import daemon, delivery, intake
 
 PHOTOS = {"a.jpg": b"one", "b.jpg": b"one", "sub/c.jpg": b"two"}  # b is a copy: not painted
 PATIENCE = 20.0
@@ -32,7 +32,7 @@ def run(base: Path, point: str) -> int:
     try:
         failpoints._WANTED, _, count = point.partition(":")
         failpoints._COUNT = count
-        daemon.LOOK_SECONDS = intake.TURN_SECONDS = 0.1
+        daemon.LOOK_SECONDS = delivery.UNNAMED_SECONDS = intake.TURN_SECONDS = 0.1
         rig = Rig(base)
         plain = rig.config
         rig.config = lambda: moving(plain(), base)

@@ -19,7 +19,8 @@ from stylewatch.errors import (
     WorkerDied,
 )
 from stylewatch.folders import outputs
-from stylewatch.host.daemon import LOOK_SECONDS, UNMOVED_SECONDS, Daemon, Parts
+from stylewatch.host.daemon import LOOK_SECONDS, Daemon, Parts
+from stylewatch.host.delivery import UNMOVED_SECONDS
 from stylewatch.settings.config import watch_config
 from stylewatch.state.reader import LedgerReader
 
@@ -287,7 +288,7 @@ def test_a_photo_that_can_t_be_moved_is_tried_again_later(rig, tmp_path, monkeyp
     now = time.monotonic()
     rig.daemon.tick(now + LOOK_SECONDS)
     assert (rig.input / "a.jpg").exists()
-    monkeypatch.setattr(rig.daemon, "_clock", lambda: now + UNMOVED_SECONDS + 60)
+    monkeypatch.setattr(rig.daemon._delivery, "_clock", lambda: now + UNMOVED_SECONDS + 60)
     rig.daemon.tick(now + UNMOVED_SECONDS + 60)
     assert (moved / "a.jpg").exists()
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from test_daemon import Rig
 
-from stylewatch.host import daemon
+from stylewatch.host import daemon, delivery
 from stylewatch.state import retries
 
 NAMES = st.sampled_from(["a.jpg", "b.jpg", "sub/c.jpg", "sub/deep/d.jpg"])
@@ -36,6 +36,7 @@ class Folder(RuleBasedStateMachine):
     def begin(self):
         self.patch.setattr(retries, "FIRST_PAUSE", 0.0)
         self.patch.setattr(daemon, "LOOK_SECONDS", 1.0)
+        self.patch.setattr(delivery, "UNNAMED_SECONDS", 1.0)
         self.rig = Rig(self.base, quiet_seconds=1, rescan_seconds=5, settle_max_seconds=30)
         self.start()
 

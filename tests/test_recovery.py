@@ -22,7 +22,7 @@ from stylewatch.errors import EngineLost, LedgerError, LockedError, OutputError
 from stylewatch.faces.board import Board
 from stylewatch.folders import outputs
 from stylewatch.host import daemon as daemon_module
-from stylewatch.host import intake, publication
+from stylewatch.host import delivery, intake, publication
 from stylewatch.host.publication import find_results
 from stylewatch.jobs.executors import LocalExecutor
 from stylewatch.state import retries
@@ -37,7 +37,8 @@ def _look_around_often(monkeypatch):
     monkeypatch.setattr(daemon_module, "LOOK_SECONDS", 0.2)
     monkeypatch.setattr(daemon_module, "LEDGER_SECONDS", 0.2)
     monkeypatch.setattr(intake, "AGAIN_SECONDS", 0.3)
-    monkeypatch.setattr(daemon_module, "UNMOVED_SECONDS", 0.3)
+    monkeypatch.setattr(delivery, "UNMOVED_SECONDS", 0.3)
+    monkeypatch.setattr(delivery, "UNNAMED_SECONDS", 0.2)
 
 
 @pytest.fixture
@@ -488,16 +489,18 @@ def test_a_photo_that_was_away_when_it_was_painted_is_dealt_with_when_it_is_back
     rig.until(lambda: rig.results() and rig.idle())
     if mount_point:
         rig.daemon._intake._sources["in"]._next_root = 0.0
-        rig.daemon._unmoved = dict.fromkeys(rig.daemon._unmoved, 0.0)  # minutes later
+        rig.daemon._delivery._unmoved = dict.fromkeys(
+            rig.daemon._delivery._unmoved, 0.0
+        )  # minutes later
         rig.daemon._next_look = 0.0
         rig.daemon.tick(time.monotonic())
-        assert rig.daemon._unmoved
+        assert rig.daemon._delivery._unmoved
         rig.input.rmdir()
     assert [event.reason for event in rig.events if event.kind == "warning"] == ["after"]
     (tmp_path / "away").rename(rig.input)
     assert (rig.input / "a.jpg").exists()
     rig.until(lambda: not (rig.input / "a.jpg").exists())
-    assert rig.daemon._unmoved == {}
+    assert rig.daemon._delivery._unmoved == {}
     assert len(rig.executor.ran) == 1
 
 
@@ -542,7 +545,7 @@ def test_an_output_whose_disk_is_away_waits_and_says_so_once(rigs, tmp_path, mon
 
 
 def test_a_picture_that_stays_unreadable_is_painted_anew(rigs, monkeypatch):
-    monkeypatch.setattr(daemon_module, "UNREADABLE_SECONDS", 1.0)
+    monkeypatch.setattr(delivery, "UNREADABLE_SECONDS", 1.0)
     whole, broken = outputs.file_hash, []
 
     def file_hash(path):

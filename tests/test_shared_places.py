@@ -18,7 +18,7 @@ from stylewatch.faces.board import Board
 from stylewatch.folders import outputs
 from stylewatch.folders.listing import Listing
 from stylewatch.folders.outputs import owner_of
-from stylewatch.host import daemon as daemon_module
+from stylewatch.host import delivery
 from stylewatch.jobs.worker import failure_of
 from stylewatch.settings.rules import Rule
 from stylewatch.state.ledger import Ledger
@@ -235,10 +235,10 @@ def test_one_of_many_photos_that_can_be_moved_at_last_does_not_keep_the_rest_wai
     for number in range(9):
         rig.drop(f"{number}.jpg", b"%d" % number)
     rig.until(lambda: rig.counts() == {"done": 9} and rig.idle())
-    rig.daemon._unmoved.clear()
+    rig.daemon._delivery.forget_pauses()
     away.clear()
     slow = SimpleNamespace(monotonic=itertools.count(0, 0.1).__next__)  # a tenth of a second each
-    monkeypatch.setattr(daemon_module, "time", slow)
+    monkeypatch.setattr(delivery, "time", slow)
     rig.daemon._next_look = 0.0
     left = []
     while len(list(rig.input.iterdir())) > 0:

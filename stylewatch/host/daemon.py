@@ -8,15 +8,12 @@ handed in. Knows nothing of terminals, sockets and systemd.
 import contextlib
 import errno
 import math
-import os
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from stylewatch.domain import (
@@ -41,6 +38,7 @@ from stylewatch.folders import outputs
 from stylewatch.folders.sources import FolderHealth
 from stylewatch.folders.space import Space
 from stylewatch.folders.watches import Watches
+from stylewatch.host.delivery import Delivery
 from stylewatch.host.fairness import FairShare
 from stylewatch.host.flight import Executor, Running, outcome_of
 from stylewatch.host.intake import TURN_SECONDS, Intake
@@ -60,8 +58,6 @@ LOOK_SECONDS = 5.0  # how often free space is looked at, and photos whose result
 LEDGER_SECONDS = 5.0  # between two attempts to go on with a ledger that could not be written
 FIRST_COST = 30.0  # seconds that a photo is thought to take before any was painted
 COPY_COST = 1.0  # the same for a copy: more than it takes, else thousands would go first
-UNREADABLE_SECONDS = 600.0  # then a picture that can't be read any more is painted again
-UNMOVED_SECONDS = 300.0  # between two attempts to move or delete a painted photo
 FIXED = ("state_dir", "metrics_port")  # settings that a running daemon can't change
 TIDY_SECONDS = 86400.0  # how often the ledger is tidied, more often where it remembers less
 HEALTH_SECONDS = 1.0
@@ -114,9 +110,6 @@ class Daemon:
         self._mailbox = Mailbox(commands, self._wake.set)
         self._finished: queue.SimpleQueue[Running] = queue.SimpleQueue()
         self._running: dict[int, Running] = {}
-        self._unpublished: dict[int, tuple[float, float]] = {}  # job id → when to try again, since
-        self._unmoved: dict[int, float] = {}  # job id → when to try again to move its photo
-        self._to_attend: deque[int] = deque()  # jobs of which some have a photo to move
         self._space = Space()
         self._fair = FairShare()
         self._costs: dict[str, float] = {}
@@ -156,6 +149,9 @@ class Daemon:
             opened.callback(ledger.close)
             self._tidying = None
             self._publisher = Publisher(ledger, self._owner)
+            self._delivery = Delivery(
+                ledger, self._publisher, self._folder, self._tell, self._clock
+            )
             self._recover(now)
             self._watches = Watches(self._wake.set)
             opened.callback(self._watches.close)
@@ -181,7 +177,7 @@ class Daemon:
         self._mailbox.obey()
         self._intake.tick(now)
         self._collect(now)
-        self._publish_again(now)
+        self._delivery.name_again(now)
         self._look_around(now)
         self._start_jobs(now)
         self._rest(now)
@@ -282,7 +278,6 @@ class Daemon:
             pass  # it is left as after a crash: the next start recovers
         finally:
             self._running.clear()
-            self._unpublished.clear()
 
     # --- commands from other threads --------------------------------------------------------
 
@@ -352,7 +347,7 @@ class Daemon:
         self._follow_with(following)
         self._locks.keep_folders(folder.input for folder in config.folders)
         self._ledger.max_attempts = config.max_attempts
-        self._unmoved.clear()
+        self._delivery.forget_pauses()
         self._take_up_folders()
         self._intake.close()
         self._tell("reload", f"config read again: {_folders(config)}")
@@ -400,7 +395,7 @@ class Daemon:
             self._tell("failed", f"{job.path}: {job.trouble}", job, reason=job.reason)
         self._take_up_folders()
         for job in self._ledger.jobs([JobState.PUBLISHING], limit=-1):
-            self._complete(job.id, now)
+            self._delivery.complete(job.id, now)
         pending = {job.temporary for job in self._ledger.jobs([JobState.PUBLISHING], limit=-1)}
         for output in places:
             outputs.sweep(output, self._owner, keep=[path for path in pending if path])
@@ -509,7 +504,7 @@ class Daemon:
             self._fail(job, _output_failure(job.id, error), now)
             return
         if copied:
-            self._publish(copied, now)
+            self._delivery.publish(copied, now)
             return
         request = JobRequest(
             job_id=job.id,
@@ -563,80 +558,9 @@ class Daemon:
         if isinstance(outcome, Rendered):
             before = self._costs.get(job.preset, outcome.seconds)
             self._costs[job.preset] = 0.7 * before + 0.3 * outcome.seconds
-            self._publish(outcome, now)
+            self._delivery.publish(outcome, now)
         else:
             self._fail(job, outcome, now)
-
-    def _publish(self, rendered: Rendered, now: float) -> None:
-        try:
-            folder = self._folder(self._job(rendered.job_id))
-            job = self._publisher.publish(
-                rendered,
-                stays=self._stays(rendered.job_id),
-                output=folder.output if folder else None,
-            )
-        except OutputError as error:
-            self._publish_later(rendered.job_id, error, now)
-        else:
-            self._published(job)
-
-    def _complete(self, job_id: int, now: float) -> None:
-        job = self._ledger.job(job_id)
-        _, since = self._unpublished.get(job_id, (now, now))
-        patient = now - since < UNREADABLE_SECONDS
-        try:
-            if job is not None and job.state is JobState.PUBLISHING:
-                stays = self._stays(job_id)
-                self._published(self._publisher.complete(job, stays=stays, patient=patient))
-        except OutputError as error:
-            self._publish_later(job_id, error, now)
-        else:
-            self._unpublished.pop(job_id, None)
-
-    def _stays(self, job_id: int) -> bool:
-        """Whether the job's photo stays in its folder when it is painted."""
-        job = self._ledger.job(job_id)
-        folder = self._folder(job) if job else None
-        return folder is not None and folder.after == "keep"
-
-    def _publish_later(self, job_id: int, error: OutputError, now: float) -> None:
-        """The picture is finished and safe; only its name is missing."""
-        if job_id not in self._unpublished:
-            self._tell("blocked", str(error), self._ledger.job(job_id), reason=error.reason)
-        _, since = self._unpublished.get(job_id, (now, now))
-        self._unpublished[job_id] = now + LOOK_SECONDS, since
-
-    def _publish_again(self, now: float) -> None:
-        for job_id, (due, _) in list(self._unpublished.items()):
-            if now >= due:
-                self._complete(job_id, now)
-
-    def _published(self, job: Job) -> None:
-        if job.state is not JobState.DONE:
-            overtaken = job.state is JobState.SUPERSEDED
-            why = "it changed while it was painted" if overtaken else "its result was lost"
-            self._tell(
-                "retry", f"{job.path}: {why}", job, reason="changed" if overtaken else "lost"
-            )
-            return
-        message = f"{job.output} in {job.seconds:.1f} s" + (f" ({job.note})" if job.note else "")
-        self._tell("done", message, job, output=str(job.output), seconds=job.seconds)
-        self._attend(job)
-
-    def _attend(self, job: Job) -> None:
-        """Move or delete a photo whose results are all there, as the config wants it."""
-        folder = self._folder(job)
-        if folder is None or self._clock() < self._unmoved.get(job.id, -math.inf):
-            return
-        try:
-            self._publisher.afterwards(job, folder.after, folder.input)
-        except OutputError as error:
-            first = job.id not in self._unmoved
-            self._unmoved[job.id] = self._clock() + UNMOVED_SECONDS
-            if first:
-                self._tell("warning", str(error), job, reason=error.reason)
-        else:
-            self._unmoved.pop(job.id, None)
 
     def _fail(self, job: Job, failure: Failure, now: float) -> None:
         ended = failure.kind in {FailureKind.LOST, FailureKind.CANCELLED}
@@ -666,23 +590,16 @@ class Daemon:
         self._tell(kind, f"{job.path}: {message}", job, reason=failure.reason)
 
     def _look_around(self, now: float) -> None:
-        """Free space; and photos that still have to be moved: a crash came between, or a copy."""
+        """Free space, photos that were taken away, and those that still have to be moved."""
         if now >= self._next_look:
             self._next_look = now + LOOK_SECONDS
             places = {folder.output for folder in self.config.folders}
-            min_free = self.config.min_free
-            for kind, message, why in self._space.look(places, min_free, now, self._can_be_written):
+            usable, min_free = self._publisher.can_publish, self.config.min_free
+            for kind, message, why in self._space.look(places, min_free, now, usable):
                 self._tell(kind, message, reason=why)
             self._forget_removed(now)
-            self._to_attend = self._to_attend or deque(
-                job_id
-                for job_id in self._ledger.unattended()
-                if now >= self._unmoved.get(job_id, -math.inf)
-            )
-        until = time.monotonic() + TURN_SECONDS
-        while self._to_attend and time.monotonic() < until:
-            self._attend_to(self._to_attend.popleft())
-        if self._to_attend:
+            self._delivery.look_for_photos(now)
+        if self._delivery.attend():
             self._wake.set()
 
     def _forget_removed(self, now: float) -> None:
@@ -710,27 +627,6 @@ class Daemon:
             for folder in self.config.folders
             if health[folder.name] in {"watching", "scanning"}
         }
-
-    def _can_be_written(self, output: Path) -> bool:
-        try:
-            self._publisher.prepare(output, output / "any")
-        except OutputError:
-            return False
-        return True
-
-    def _attend_to(self, job_id: int) -> None:
-        if not self._ledger.is_unattended(job_id):
-            return
-        job = self._job(job_id)
-        folder = self._folder(job)
-        if job.output is not None and os.path.lexists(job.output):
-            self._attend(job)
-        elif (
-            folder is not None
-            and job_id not in self._unmoved
-            and self._can_be_written(folder.output)
-        ):
-            self._ledger.put_back(job_id)  # its result was taken away before: once more
 
     def _tell_health(self, now: float) -> None:
         """How each folder stands, when that has changed."""
@@ -801,7 +697,7 @@ class Daemon:
         pause_ends = self._ledger.next_due()
         if pause_ends is not None:
             due = min(due, now + max(0.1, pause_ends - self._wall_clock()))
-        return min([due, *(again for again, _ in self._unpublished.values())])
+        return min(due, self._delivery.next_due())
 
     def _tell(
         self, kind: Any, message: str, job: Job | None = None, *, reason: str = "", **more: Any

@@ -46,6 +46,14 @@ class Publisher:
         self._be_sure_of_the_disk(output)
         outputs.prepare(output, target)
 
+    def can_publish(self, output: Path) -> bool:
+        """Whether results can be made there now."""
+        try:
+            self.prepare(output, output / "any")
+        except OutputError:
+            return False
+        return True
+
     def publish(self, rendered: Rendered, *, stays: bool, output: Path | None = None) -> Job:
         """Journal a rendered result, then `complete` it.
 

@@ -1,0 +1,153 @@
+"""The last stretch: a painted picture gets its name, and then its photo what the config asks for.
+
+What can't be done now is tried again. Knows nothing of workers and of what is painted next.
+"""
+
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+
+from stylewatch.domain import JobState, Rendered
+from stylewatch.errors import OutputError
+from stylewatch.host.intake import TURN_SECONDS
+from stylewatch.host.publication import Publisher
+from stylewatch.settings.config import Folder
+from stylewatch.state.ledger import Ledger
+from stylewatch.state.reader import Job
+
+UNNAMED_SECONDS = 5.0  # between two attempts to give a finished picture its name
+UNREADABLE_SECONDS = 600.0  # then a picture that can't be read any more is painted again
+UNMOVED_SECONDS = 300.0  # between two attempts to move or delete a painted photo
+
+
+class Delivery:
+    """What is painted and not yet done with."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        publisher: Publisher,
+        folder_of: Callable[[Job], Folder | None],
+        tell: Callable[..., None],
+        clock: Callable[[], float],
+    ) -> None:
+        """`folder_of` gives a job's folder in the present config, `tell` tells an event of it."""
+        self._ledger = ledger
+        self._publisher = publisher
+        self._folder_of = folder_of
+        self._tell = tell
+        self._clock = clock
+        self._unnamed: dict[int, tuple[float, float]] = {}  # job id → when to try again, since
+        self._unmoved: dict[int, float] = {}  # job id → when to try again to move its photo
+        self._to_attend: deque[int] = deque()  # jobs of which some have a photo to move
+
+    def publish(self, rendered: Rendered, now: float) -> None:
+        """Give a result its name, now or, where that can't be, later."""
+        job = self._ledger.job(rendered.job_id)
+        folder = self._folder_of(job) if job else None
+        try:
+            job = self._publisher.publish(
+                rendered,
+                stays=_stays(folder),
+                output=folder.output if folder else None,
+            )
+        except OutputError as error:
+            self._name_later(rendered.job_id, error, now)
+        else:
+            self._published(job)
+
+    def complete(self, job_id: int, now: float) -> None:
+        """The same for one that the journal says was begun."""
+        job = self._ledger.job(job_id)
+        _, since = self._unnamed.get(job_id, (now, now))
+        patient = now - since < UNREADABLE_SECONDS
+        try:
+            if job is not None and job.state is JobState.PUBLISHING:
+                stays = _stays(self._folder_of(job))
+                self._published(self._publisher.complete(job, stays=stays, patient=patient))
+        except OutputError as error:
+            self._name_later(job_id, error, now)
+        else:
+            self._unnamed.pop(job_id, None)
+
+    def name_again(self, now: float) -> None:
+        """What had no name, and is due."""
+        for job_id, (due, _) in list(self._unnamed.items()):
+            if now >= due:
+                self.complete(job_id, now)
+
+    def next_due(self) -> float:
+        """When that is."""
+        return min((due for due, _ in self._unnamed.values()), default=math.inf)
+
+    def look_for_photos(self, now: float) -> None:
+        """Photos that still have to be moved or deleted: a crash came between, or a copy."""
+        self._to_attend = self._to_attend or deque(
+            job_id
+            for job_id in self._ledger.unattended()
+            if now >= self._unmoved.get(job_id, -math.inf)
+        )
+
+    def attend(self) -> bool:
+        """Deal with some of them; whether there are more."""
+        until = time.monotonic() + TURN_SECONDS
+        while self._to_attend and time.monotonic() < until:
+            job_id = self._to_attend.popleft()
+            if self._ledger.is_unattended(job_id) and (job := self._ledger.job(job_id)):
+                self._attend_to(job)
+        return bool(self._to_attend)
+
+    def forget_pauses(self) -> None:
+        """With another config what could not be done may be done now."""
+        self._unmoved.clear()
+
+    def _name_later(self, job_id: int, error: OutputError, now: float) -> None:
+        """The picture is finished and safe; only its name is missing."""
+        if job_id not in self._unnamed:
+            self._tell("blocked", str(error), self._ledger.job(job_id), reason=error.reason)
+        _, since = self._unnamed.get(job_id, (now, now))
+        self._unnamed[job_id] = now + UNNAMED_SECONDS, since
+
+    def _published(self, job: Job) -> None:
+        if job.state is not JobState.DONE:
+            overtaken = job.state is JobState.SUPERSEDED
+            why = "it changed while it was painted" if overtaken else "its result was lost"
+            reason = "changed" if overtaken else "lost"
+            self._tell("retry", f"{job.path}: {why}", job, reason=reason)
+            return
+        message = f"{job.output} in {job.seconds:.1f} s" + (f" ({job.note})" if job.note else "")
+        self._tell("done", message, job, output=str(job.output), seconds=job.seconds)
+        self._move(job)
+
+    def _attend_to(self, job: Job) -> None:
+        folder = self._folder_of(job)
+        if job.output is not None and os.path.lexists(job.output):
+            self._move(job)
+        elif (
+            folder is not None
+            and job.id not in self._unmoved
+            and self._publisher.can_publish(folder.output)
+        ):
+            self._ledger.put_back(job.id)  # its result was taken away before: once more
+
+    def _move(self, job: Job) -> None:
+        """Or delete a photo whose results are all there, as the config wants it."""
+        folder = self._folder_of(job)
+        if folder is None or self._clock() < self._unmoved.get(job.id, -math.inf):
+            return
+        try:
+            self._publisher.afterwards(job, folder.after, folder.input)
+        except OutputError as error:
+            first = job.id not in self._unmoved
+            self._unmoved[job.id] = self._clock() + UNMOVED_SECONDS
+            if first:
+                self._tell("warning", str(error), job, reason=error.reason)
+        else:
+            self._unmoved.pop(job.id, None)
+
+
+def _stays(folder: Folder | None) -> bool:
+    """Whether a job's photo stays in its folder when it is painted."""
+    return folder is not None and folder.after == "keep"
