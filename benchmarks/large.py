@@ -64,9 +64,9 @@ def main() -> None:
     parser.add_argument("--weights", default="imagenet", help="imagenet or a file")
     parser.add_argument("--memory", type=int, default=1500, help="megabytes of one evaluation")
     parser.add_argument("--evaluations", type=int, help="at every scale, instead of the preset's")
-    parser.add_argument("--out", type=Path, default=Path("large"))
+    parser.add_argument("--out", type=Path, default=Path("build/large"))
     options = parser.parse_args()
-    options.out.mkdir(exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
     photo = options.photo or options.out / "photo.jpg"
     if not options.photo:
         width, height = map(int, options.size.split("x"))
