@@ -117,6 +117,11 @@ class Rig:
             due = self.daemon.tick(time.monotonic())
             self.daemon._wake.wait(max(0.0, min(0.05, due - time.monotonic())))
 
+    def look_around(self, times=3):
+        for _ in range(times):
+            self.daemon._next_look = 0.0
+            self.daemon.tick(time.monotonic())
+
     def counts(self):
         counts = self.daemon._ledger.counts()
         return {str(state): n for folder in counts.values() for state, n in folder.items()}

@@ -787,9 +787,7 @@ def test_nothing_is_written_where_an_output_s_disk_is_only_mounted(rigs, tmp_pat
     (health,) = rig.daemon._status()["folders"]
     assert (health.state, health.detail) == ("blocked", f"{rig.output} is not there")
     assert rig.daemon._status()["blocked"] == {str(rig.output): "away"}
-    for _ in range(3):
-        rig.daemon._next_look = 0.0
-        rig.daemon.tick(time.monotonic())
+    rig.look_around()
     assert list(mount.iterdir()) == []
     assert (rig.input / "b.jpg").exists()
     assert [event.reason for event in rig.events if event.kind == "blocked"] == ["away"]
@@ -822,9 +820,7 @@ def test_an_output_that_is_read_only_for_a_while_waits_as_a_whole(rigs, monkeypa
     for number in range(5):
         rig.drop(f"{number}.jpg", b"%d" % number)
     rig.until(lambda: rig.counts() == {"blocked": 1, "ready": 4})
-    for _ in range(3):
-        rig.daemon._next_look = 0.0
-        rig.daemon.tick(time.monotonic())
+    rig.look_around()
     (health,) = rig.daemon._status()["folders"]
     assert (health.state, health.detail) == ("blocked", f"{rig.output} can't be written")
     assert rig.daemon._status()["blocked"] == {str(rig.output): "forbidden"}
@@ -879,9 +875,7 @@ def test_a_disk_that_goes_away_while_a_photo_is_painted_gets_its_result_when_it_
     disk[0] = tmp_path
     go.set()
     rig.until(lambda: rig.daemon._status()["blocked"] == {str(mount): "away"})
-    for _ in range(3):
-        rig.daemon._next_look = 0.0
-        rig.daemon.tick(time.monotonic())
+    rig.look_around()
     assert [path for path in mount.rglob("*") if path.is_file()] == []
     assert (rig.input / f"{sub}b.jpg").exists()
     for folder in sorted(mount.glob("*")):
@@ -934,9 +928,7 @@ def test_a_result_on_a_disk_that_is_away_at_the_start_is_not_painted_again(
     disk[0] = tmp_path
     away.clear()
     rig.start()
-    for _ in range(3):
-        rig.daemon._next_look = 0.0
-        rig.daemon.tick(time.monotonic())
+    rig.look_around()
     assert rig.counts() == {"done": 1}
     mount.rmdir()
     (tmp_path / "unplugged").rename(mount)

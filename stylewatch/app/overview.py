@@ -3,7 +3,6 @@
 Stable data for programs, and a few lines of text for people. Knows nothing of the command line.
 """
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -179,7 +178,7 @@ def count_jobs(state_dir: Path, states: Iterable[JobState], *, notes: bool = Fal
 
     def read(reader: LedgerReader) -> int:
         jobs = sum(n for each in reader.counts().values() for s, n in each.items() if s in wanted)
-        return jobs + (len(reader.notes(sys.maxsize)) if notes else 0)
+        return jobs + (reader.count_notes() if notes else 0)
 
     return _read(state_dir, read)
 

@@ -74,11 +74,13 @@ def _register_heif() -> None:
     pillow_heif.register_heif_opener()
 
 
-def _is_raw(image: Image.Image) -> bool:
+def _is_raw(image: Image.Image, head: bytes) -> bool:
     """RAW files are TIFFs to Pillow, which would decode their thumbnail."""
-    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
-    subfile = tags.get(_SUBFILE)
-    return _DNG_VERSION in tags or (isinstance(subfile, int) and subfile & 1 == 1)
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return False
+    subfile = image.tag_v2.get(_SUBFILE)
+    is_thumbnail = isinstance(subfile, int) and subfile & 1 == 1
+    return is_thumbnail or _DNG_VERSION in image.tag_v2 or head[8:] == _CANON
 
 
 def _open(stream: BinaryIO) -> Image.Image:
@@ -104,7 +106,7 @@ def _open(stream: BinaryIO) -> Image.Image:
         raise InputError(
             "The image's header is damaged", received=_line(error), reason="truncated"
         ) from error
-    if _is_raw(image) or (image.format == "TIFF" and head[8:] == _CANON):
+    if _is_raw(image, head):
         raise InputError(
             "This is a RAW file", expected=_READ, remedy="Export it as JPEG", reason="raw"
         )

@@ -609,6 +609,8 @@ class Daemon:
             files = self._ledger.last_failed_files(name, KEPT)
             paths = {*(job.path for job in jobs), *(path for path, _, _ in files)}
             gone = {path for path in paths if is_missing(folder.input / path)}
+            if not gone:
+                continue
             try:
                 self._publisher.be_sure_of(name, folder.input)
             except OSError:  # its disk went away in this moment

@@ -242,6 +242,13 @@ class LedgerReader:
         rows = self.ask(query, NO_PRESET, limit)
         return [(row["folder"], Path(os.fsdecode(row["path"])), row["note"]) for row in rows]
 
+    def count_notes(self) -> int:
+        """How many there are of these."""
+        row = self._one(
+            "SELECT COUNT(*) FROM files WHERE note NOT IN ('', ?) AND gone = 0", NO_PRESET
+        )
+        return int(row[0]) if row else 0
+
     def failed_files(self) -> dict[str, int]:
         """How many files of each folder failed before they had a job."""
         query = (
