@@ -832,10 +832,19 @@ def test_a_sub_folder_named_after_a_preset_beats_the_rules():
     where = folder(Rule(path="**", preset=("soft",)))
     assert chosen(where, "ink/a.jpg") == ["ink"]
     assert chosen(where, "ink/deep/a.jpg") == ["ink"]
-    assert chosen(where, "Ink/a.jpg") == ["soft"], "exactly that name"
+    assert chosen(where, "Ink/a.jpg") == ["ink"], "as people write it"
     assert chosen(where, "deep/ink/a.jpg") == ["soft"], "the first folder only"
     assert chosen(where, "ink") == ["soft"], "a file of that name is no folder"
     assert chosen(replace(where, subfolders=False), "ink/a.jpg") == ["soft"]
+
+
+def test_case_tells_two_presets_apart_and_counts_for_nothing_else():
+    two = {name: replace(PRESETS["ink"], name=name) for name in ("INK", "ink")}
+    for name, wanted in (("ink", "ink"), ("INK", "INK"), ("Ink", "INK")):
+        (preset,) = match(folder(), PurePosixPath(name, "a.jpg"), lambda: PORTRAIT, two)
+        assert preset.name == wanted
+    torn = PurePosixPath("Torn/a.jpg")
+    assert match(folder(), torn, lambda: PORTRAIT, PRESETS, {"torn"}) == ()
 
 
 def test_an_accent_may_be_written_in_two_ways(home):

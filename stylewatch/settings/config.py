@@ -7,7 +7,7 @@ problem that `check` lists.
 
 import os
 import stat
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import combinations
@@ -433,7 +433,7 @@ def match(
     path: PurePath,
     facts: Callable[[], PhotoFacts],
     presets: Mapping[str, Preset],
-    broken: Container[str] = (),
+    broken: Collection[str] = (),
 ) -> tuple[Preset, ...]:
     """The presets for the photo at `path` below the folder's input; () leaves it alone.
 
@@ -441,10 +441,17 @@ def match(
     that is `broken` for now it waits: no other style was meant.
     """
     if folder.subfolders and len(path.parts) > 1:
-        named = composed(path.parts[0])
+        named = _called(path.parts[0], (*broken, *presets))
         if named in broken:
             return ()
         if named in presets:
             return (presets[named],)
     rule = next((rule for rule in folder.rules if rule.holds(path, facts)), folder)
     return tuple(presets[name] for name in rule.preset if name in presets)
+
+
+def _called(folder: str, names: Iterable[str]) -> str:
+    """The one of `names` that a folder has, in another case if need be; else its own."""
+    named = composed(folder)
+    alike = [name for name in names if name.casefold() == named.casefold()]
+    return named if named in alike else next(iter(alike), named)
