@@ -96,7 +96,7 @@ def _open_graph(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     import tensorflow as tf
 
-    graph = tf.function(function, reduce_retracing=True)
+    graph = tf.function(function, reduce_retracing=True, autograph=False)
 
     def call(*arguments: Any) -> Any:
         arguments = tf.nest.map_structure(tf.convert_to_tensor, arguments)
