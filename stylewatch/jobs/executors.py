@@ -19,7 +19,7 @@ from pebble import ProcessExpired, ProcessPool
 from stylewatch.domain import EngineSettings
 from stylewatch.errors import EngineLost, WorkerDied
 from stylewatch.jobs.child import boot, run
-from stylewatch.jobs.jobtable import Executor, Job, JobTable, OnEvent
+from stylewatch.jobs.jobtable import Job, JobTable, OnEvent
 
 NEWS_SECONDS = 0.5  # what a dead process has told is read by then
 START_SECONDS = 5.0  # for an idle worker to begin what it is given
@@ -27,7 +27,7 @@ START_SECONDS = 5.0  # for an idle worker to begin what it is given
 
 def open_executor(
     workers: int | str, engine: EngineSettings, on_event: OnEvent, *, log: Path | None = None
-) -> Executor:
+) -> JobTable:
     """The executor that the config's `workers` names: `local`, a count, or an address."""
     if isinstance(workers, int) or workers == "local":
         count = workers if isinstance(workers, int) else 1

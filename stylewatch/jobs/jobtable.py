@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from stylewatch.errors import EngineLost, ExecutorError, JobTimeout
 from stylewatch.jobs.child import JobName, read_answer
@@ -26,36 +26,6 @@ OnEvent = Callable[[int, str, Any], None]
 
 The last ones may come after the job's future has ended.
 """
-
-
-class Executor(Protocol):
-    """What the daemon needs of a place where jobs run. Futures end on other threads."""
-
-    @property
-    def slots(self) -> int:
-        """How many jobs may be in flight now; 0 while no job could run."""
-
-    @property
-    def trouble(self) -> str:
-        """Why there are no slots, in one line; else empty."""
-
-    def submit(
-        self, job_id: int, fn: Callable[..., Any], /, *args: Any, timeout: float | None = None
-    ) -> Future[Any]:
-        """Run `fn(*args, report=…)` in another process.
-
-        The future ends with its result or its error, or with WorkerDied, JobTimeout (both: this
-        job's fault), EngineLost (no one's) or CancelledError; never before the process is gone.
-        """
-
-    def cancel(self, job_id: int) -> None:
-        """Kill this job's process; its future tells when that is done."""
-
-    def release(self) -> None:
-        """Give back the memory of idle workers; the next job starts a new one."""
-
-    def close(self) -> None:
-        """Kill what runs, and end."""
 
 
 @dataclass(eq=False)
@@ -77,7 +47,7 @@ class Job:
 
 
 class JobTable(ABC):
-    """What both executors share: each job in flight ends exactly once."""
+    """A place where jobs run: each ends exactly once, its future on another thread."""
 
     def __init__(self, on_event: OnEvent) -> None:
         self._on_event = on_event
@@ -107,22 +77,27 @@ class JobTable(ABC):
 
     @abstractmethod
     def release(self) -> None:
-        """Give back the memory of idle workers."""
+        """Give back the memory of idle workers; the next job starts a new one."""
 
     @property
     def slots(self) -> int:
-        """See `Executor`."""
+        """How many jobs may be in flight now; 0 while no job could run."""
         return self._capacity() if time.monotonic() >= self._rests_until else 0
 
     @property
     def trouble(self) -> str:
-        """See `Executor`."""
+        """Why there are no slots, in one line; else empty."""
         return "" if self.slots else self._trouble
 
     def submit(
         self, job_id: int, fn: Callable[..., Any], /, *args: Any, timeout: float | None = None
     ) -> Future[Any]:
-        """See `Executor`. Call it from a thread that stays: workers die with their starter."""
+        """Run `fn(*args, report=…)` in another process.
+
+        The future ends with its result or its error, or with WorkerDied, JobTimeout (both: this
+        job's fault), EngineLost (no one's) or CancelledError; never before the process is gone.
+        Call it from a thread that stays: workers die with their starter.
+        """
         task = pickle.dumps((fn, args))
         with self._lock:
             job = Job(job_id, next(self._serials))
@@ -139,13 +114,13 @@ class JobTable(ABC):
         return job.out
 
     def cancel(self, job_id: int) -> None:
-        """See `Executor`."""
+        """Kill this job's process; its future tells when that is done."""
         for job in list(self._jobs.values()):
             if job.job_id == job_id:
                 self._doom(job, CancelledError(f"job {job_id} was cancelled"))
 
     def close(self) -> None:
-        """See `Executor`."""
+        """Kill what runs, and end."""
         self._closed = True
         for job in list(self._jobs.values()):
             self._doom(job, EngineLost("the executor was closed"))
