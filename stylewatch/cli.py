@@ -15,7 +15,7 @@ import typer
 
 from stylewatch import __version__
 from stylewatch.commands.answers import complain
-from stylewatch.commands.options import SET_UP, Asked
+from stylewatch.commands.options import SET_UP, GlobalOptions
 from stylewatch.commands.painting import app as paint_app
 from stylewatch.commands.presets import app as presets_app
 from stylewatch.commands.setup import app as setup_app
@@ -143,6 +143,6 @@ def stylewatch(
       70 internal       130 interrupted
     """
     del version
-    Asked.log_format = log_format
+    GlobalOptions.log_format = log_format
     if no_colour:
         os.environ["NO_COLOR"] = "1"

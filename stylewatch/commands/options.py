@@ -58,8 +58,8 @@ StateDir = Annotated[
 ]  # fmt: skip
 
 
-class Asked:
-    """What stood before the command's name."""
+class GlobalOptions:
+    """What stood before the command's name; the commands read it there."""
 
     log_format: Literal["text", "json"] = "text"
 

@@ -12,8 +12,8 @@ from stylewatch.commands.options import (
     DEFAULT_PRESET,
     ENGINE,
     TRY,
-    Asked,
     Features,
+    GlobalOptions,
     Json,
     Output,
     PresetNames,
@@ -129,7 +129,7 @@ def paint_and_tell(tasks: "Sequence[Task]", engine: EngineSettings, *, as_json: 
     try:
         with (
             on_signals(_interrupt),
-            open_bars(log_format=Asked.log_format, chatter=chatter()) as console,
+            open_bars(log_format=GlobalOptions.log_format, chatter=chatter()) as console,
         ):
             for task, result in zip(tasks, paint_all(tasks, engine, console), strict=True):
                 if isinstance(result, StylewatchError):

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from stylewatch.commands.answers import answer
-from stylewatch.commands.options import STEER, Asked, ConfigPath, Json, StateDir, command
+from stylewatch.commands.options import STEER, ConfigPath, GlobalOptions, Json, StateDir, command
 from stylewatch.domain import JobState
 from stylewatch.errors import ConfigError, NotRunningError, StylewatchError, UsageError
 
@@ -46,7 +46,7 @@ def console(*, config: ConfigPath = None, state: StateDir = None) -> None:
 
         with (
             open_console(
-                log_format=Asked.log_format,
+                log_format=GlobalOptions.log_format,
                 title=str(client.about.get("version", "")),
                 attached=True,
                 on_quit=leave,

@@ -13,9 +13,9 @@ from stylewatch.commands.answers import say_path
 from stylewatch.commands.options import (
     DEFAULT_PRESET,
     WATCH,
-    Asked,
     ConfigPath,
     Features,
+    GlobalOptions,
     PresetNames,
     StateDir,
     Weights,
@@ -140,4 +140,4 @@ def init(
 def _serve(load: "Callable[[], Config]") -> None:
     from stylewatch.app.serve import serve
 
-    serve(load, version=__version__, log_format=Asked.log_format)
+    serve(load, version=__version__, log_format=GlobalOptions.log_format)

@@ -21,7 +21,7 @@ from typing import Any
 from stylewatch.domain import EngineSettings
 from stylewatch.errors import ConfigError, EngineLost, WorkerDied
 from stylewatch.jobs.child import JobName, perform, set_environment
-from stylewatch.jobs.jobtable import Job, JobTable, OnEvent
+from stylewatch.jobs.jobtable import InFlight, JobTable, OnEvent
 
 ANSWER_SECONDS = 10.0  # for the scheduler to answer, and for its workers to restart
 LOOK_SECONDS = 2.0  # how often the workers are counted
@@ -102,7 +102,7 @@ class DaskExecutor(JobTable):
         client.subscribe_topic(self._topic, lambda event: self._hear(event[1]))
         self._client, self._scheduler = client, client.scheduler_info()["id"]
 
-    def _launch(self, job: Job, task: bytes) -> None:
+    def _launch(self, job: InFlight, task: bytes) -> None:
         if self._client is None or self._client.status != "running":
             raise _no_scheduler()
         job.place = self._client.submit(
@@ -116,7 +116,7 @@ class DaskExecutor(JobTable):
         )
         job.place.add_done_callback(functools.partial(self._answered, job))
 
-    def _answered(self, job: Job, answer: Any) -> None:
+    def _answered(self, job: InFlight, answer: Any) -> None:
         if answer.status not in {"finished", "error"}:
             self._finish(job, error=_no_scheduler())
             return
@@ -127,10 +127,10 @@ class DaskExecutor(JobTable):
         else:
             self._read(job, data)
 
-    def _free(self, job: Job) -> None:
+    def _free(self, job: InFlight) -> None:
         """Nothing: the scheduler knows."""
 
-    def _kill(self, job: Job) -> None:
+    def _kill(self, job: InFlight) -> None:
         """Dask can't end a job that runs: its worker's process has to restart."""
         with contextlib.suppress(Exception):  # what can't be killed is forgotten all the same
             running = self._client.processing()

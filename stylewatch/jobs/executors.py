@@ -19,7 +19,7 @@ from pebble import ProcessExpired, ProcessPool
 from stylewatch.domain import EngineSettings
 from stylewatch.errors import EngineLost, WorkerDied
 from stylewatch.jobs.child import boot, run
-from stylewatch.jobs.jobtable import Job, JobTable, OnEvent
+from stylewatch.jobs.jobtable import InFlight, JobTable, OnEvent
 
 NEWS_SECONDS = 0.5  # what a dead process has told is read by then
 START_SECONDS = 5.0  # for an idle worker to begin what it is given
@@ -77,7 +77,7 @@ class LocalExecutor(JobTable):
         self._listener.join(1.0)
         self._messages.close()
 
-    def _launch(self, job: Job, task: bytes) -> None:
+    def _launch(self, job: InFlight, task: bytes) -> None:
         with self._lock:
             assert len(self._jobs) <= self._workers, "more jobs in flight than slots"
             pool = self._idle.pop() if self._idle else None
@@ -96,7 +96,7 @@ class LocalExecutor(JobTable):
             if was_idle:
                 self._in_background(self._expect_a_start, job, task, place)
 
-    def _expect_a_start(self, job: Job, task: bytes, place: ProcessPool) -> None:
+    def _expect_a_start(self, job: InFlight, task: bytes, place: ProcessPool) -> None:
         """A worker that is killed while idle may take along what it was just given, unseen."""
         if not job.started.wait(START_SECONDS) and job.place is place and not job.out.done():
             silent = EngineLost("a worker process did not begin its job")
@@ -111,7 +111,13 @@ class LocalExecutor(JobTable):
         return pool
 
     def _answered(
-        self, job: Job, task: bytes, place: ProcessPool, answer: Future[bytes], *, was_idle: bool
+        self,
+        job: InFlight,
+        task: bytes,
+        place: ProcessPool,
+        answer: Future[bytes],
+        *,
+        was_idle: bool,
     ) -> None:
         if job.place is not place:  # it was given up, and another one has the job
             return
@@ -123,7 +129,7 @@ class LocalExecutor(JobTable):
         elif not job.doomed:
             self._lose(job, task, error, was_idle=was_idle)
 
-    def _lose(self, job: Job, task: bytes, error: BaseException, *, was_idle: bool) -> None:
+    def _lose(self, job: InFlight, task: bytes, error: BaseException, *, was_idle: bool) -> None:
         """The pool is broken, and as it says before the job began; that may not be so."""
         if job.place:
             self._in_background(_stop, job.place)
@@ -139,11 +145,11 @@ class LocalExecutor(JobTable):
             lost = EngineLost("no worker process could be started", received=repr(error))
             self._finish(job, error=lost)
 
-    def _free(self, job: Job) -> None:
+    def _free(self, job: InFlight) -> None:
         if job.place and not job.doomed:
             self._idle.append(job.place)
 
-    def _kill(self, job: Job) -> None:
+    def _kill(self, job: InFlight) -> None:
         if job.place:
             _stop(job.place)
 

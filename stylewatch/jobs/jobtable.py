@@ -29,8 +29,8 @@ The last ones may come after the job's future has ended.
 
 
 @dataclass(eq=False)
-class Job:
-    """A job in flight."""
+class InFlight:
+    """A job, from `submit` until its future ends."""
 
     job_id: int
     serial: int
@@ -51,7 +51,7 @@ class JobTable(ABC):
 
     def __init__(self, on_event: OnEvent) -> None:
         self._on_event = on_event
-        self._jobs: dict[int, Job] = {}
+        self._jobs: dict[int, InFlight] = {}
         self._serials = itertools.count(1)
         self._lock = threading.RLock()
         self._closed = False
@@ -64,15 +64,15 @@ class JobTable(ABC):
         """How many workers there are."""
 
     @abstractmethod
-    def _launch(self, job: Job, task: bytes) -> None:
+    def _launch(self, job: InFlight, task: bytes) -> None:
         """Start it, and have `_finish` called in the end; ExecutorError where that can't be."""
 
     @abstractmethod
-    def _kill(self, job: Job) -> None:
+    def _kill(self, job: InFlight) -> None:
         """Return when its process is gone."""
 
     @abstractmethod
-    def _free(self, job: Job) -> None:
+    def _free(self, job: InFlight) -> None:
         """Make its place ready for the next job, before anyone hears that this one ended."""
 
     @abstractmethod
@@ -100,7 +100,7 @@ class JobTable(ABC):
         """
         task = pickle.dumps((fn, args))
         with self._lock:
-            job = Job(job_id, next(self._serials))
+            job = InFlight(job_id, next(self._serials))
             self._jobs[job.serial] = job
         job.out.set_running_or_notify_cancel()
         try:
@@ -129,7 +129,7 @@ class JobTable(ABC):
         for thread in list(self._threads):
             thread.join(max(0.0, until - time.monotonic()))
 
-    def _watch_the_clock(self, job: Job, timeout: float | None) -> None:
+    def _watch_the_clock(self, job: InFlight, timeout: float | None) -> None:
         if timeout is not None:
             late = JobTimeout(
                 f"job {job.job_id} did not end within {timeout:g} s",
@@ -141,7 +141,7 @@ class JobTable(ABC):
             if job.out.done():
                 job.timer.cancel()
 
-    def _doom(self, job: Job, error: BaseException) -> None:
+    def _doom(self, job: InFlight, error: BaseException) -> None:
         """Have a job's process killed, and only then let its future end."""
         with self._lock:
             if job.doomed or job.serial not in self._jobs:
@@ -149,7 +149,7 @@ class JobTable(ABC):
             job.doomed = True
         self._in_background(self._put_down, job, error)
 
-    def _put_down(self, job: Job, error: BaseException) -> None:
+    def _put_down(self, job: InFlight, error: BaseException) -> None:
         killer = threading.Thread(target=self._kill, args=(job,), daemon=True)
         killer.start()
         killer.join(KILL_SECONDS)
@@ -157,7 +157,7 @@ class JobTable(ABC):
 
     def _finish(
         self,
-        job: Job,
+        job: InFlight,
         result: Any = None,
         *,
         error: BaseException | None = None,
@@ -177,7 +177,7 @@ class JobTable(ABC):
         else:
             job.out.set_result(result)
 
-    def _read(self, job: Job, answer: bytes) -> None:
+    def _read(self, job: InFlight, answer: bytes) -> None:
         """The job ended by itself: its result or its error is in the answer."""
         try:
             result = read_answer(answer)
