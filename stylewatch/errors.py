@@ -23,7 +23,6 @@ Each says in one line what is wrong, what was expected, what was received and wh
 
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
 
 
 class ExitCode(IntEnum):
@@ -79,17 +78,6 @@ class StylewatchError(Exception):
             line += f": received {self.received}"
         return f"{line}. {self.remedy}" if self.remedy else line
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Errors travel from the worker's process with all their parts."""
-        return _rebuild, (type(self), self.__dict__.copy())
-
-
-def _rebuild(kind: type[StylewatchError], parts: dict[str, Any]) -> StylewatchError:
-    error = kind.__new__(kind)
-    Exception.__init__(error, parts["problem"])
-    error.__dict__.update(parts)
-    return error
-
 
 class UsageError(StylewatchError):
     """The command line asks for something that makes no sense."""
@@ -114,14 +102,9 @@ class ConfigError(StylewatchError):
         line: int = 0,
         column: int = 0,
         key: str = "",
-        expected: str = "",
-        received: str = "",
-        remedy: str = "",
-        reason: str = "",
+        **parts: str,
     ) -> None:
-        super().__init__(
-            problem, expected=expected, received=received, remedy=remedy, reason=reason
-        )
+        super().__init__(problem, **parts)
         self.file = file
         self.line = line
         self.column = column
