@@ -45,7 +45,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 from stylewatch.domain import Event
@@ -166,12 +165,7 @@ class ControlServer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Say what is left to say, and hang up."""
         self._later(self._end)
         self._thread.join(timeout=2.0)
