@@ -150,7 +150,7 @@ def _folders(config: Config) -> Iterator[Finding]:
     for error in errors:
         yield from trouble("folders", error, _folder_remedy(error))
     for folder in config.folders:
-        if os.path.isdir(folder.output):  # noqa: PTH112  (pathlib's raises where it is closed to us)
+        if os.path.isdir(folder.output):
             yield from _write_trial(folder.output)
     if not errors:
         yield ok("folders", "inputs can be read, outputs can be written")
@@ -303,7 +303,7 @@ def _weights(engine: EngineSettings) -> Iterator[Finding]:
 def keras_weights() -> Path:
     """Where Keras keeps its download of VGG19."""
     home = os.environ.get("KERAS_HOME") or "~/.keras"
-    return Path(os.path.expanduser(home), "models", WEIGHTS_FILE)  # noqa: PTH111  (pathlib's raises)
+    return Path(os.path.expanduser(home), "models", WEIGHTS_FILE)
 
 
 def _md5(file: Path) -> str:

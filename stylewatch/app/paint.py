@@ -115,7 +115,7 @@ def choose_presets(
 ) -> list[Preset]:
     """The presets that a command line asks for: by name, by file, or for style images given."""
     for image in styles:
-        if not os.path.isfile(image):  # noqa: PTH113  (pathlib's raises for a name that is too long)
+        if not os.path.isfile(image):
             raise UsageError("no such style image", received=str(image), remedy="Check its path")
     found = [find_preset(name) for name in names or (["painting"] if styles else [])]
     chosen = [presets[name] for presets, name in found]
@@ -197,7 +197,7 @@ def engine_for(weights: str) -> EngineSettings:
     """The engine's settings; only unnamed weights may fall back to the built-in features."""
     if not weights:
         return EngineSettings()
-    if weights != "imagenet" and not os.path.isfile(weights):  # noqa: PTH113  (as above)
+    if weights != "imagenet" and not os.path.isfile(weights):
         raise WeightsError(
             "no such weights file",
             received=weights,
@@ -209,7 +209,7 @@ def engine_for(weights: str) -> EngineSettings:
 def plan(photos: Sequence[Path], presets: Sequence[Preset], output: Path) -> list[Task]:
     """What to paint and where to; `output` is a folder, or the one result's own name."""
     suffix = output.suffix.lower()
-    if suffix in {*FORMATS, *_OTHER_PICTURES} and not os.path.isdir(output):  # noqa: PTH112  (as above)
+    if suffix in {*FORMATS, *_OTHER_PICTURES} and not os.path.isdir(output):
         return [_single(photos, presets, output)]
     pairs = [(photo, preset) for photo in photos for preset in presets]
     return [

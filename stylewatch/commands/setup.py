@@ -64,7 +64,7 @@ def weights_path() -> None:
 
     file = keras_weights()
     say_path(file)
-    if not os.path.isfile(file):  # noqa: PTH113  (pathlib's raises where a folder is closed to us)
+    if not os.path.isfile(file):
         raise WeightsError("the weights are not there", remedy="`stylewatch weights fetch`")
 
 

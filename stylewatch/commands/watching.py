@@ -57,7 +57,7 @@ def watch(
     from stylewatch.settings.yamlfile import absolute
 
     watched = absolute(input_dir)
-    if not os.path.isdir(watched):  # noqa: PTH112  (pathlib's raises where a folder is closed to us)
+    if not os.path.isdir(watched):
         raise UsageError("no such folder to watch", received=input_dir, remedy="Make it first")
     settings: dict[str, Any] = {"features": features} if features else {}
     if weights:

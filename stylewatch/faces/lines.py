@@ -59,7 +59,7 @@ def _escaped(char: str) -> str:
 
 def short_path(path: str | Path) -> str:
     """The path as people write it: `~` for the home folder; safe to show."""
-    text, home = str(path), os.path.expanduser("~")  # noqa: PTH111  (pathlib's raises)
+    text, home = str(path), os.path.expanduser("~")
     if text == home or text.startswith(home + "/"):
         text = "~" + text[len(home) :]
     return visible(text)

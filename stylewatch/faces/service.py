@@ -74,7 +74,7 @@ def unit_path(*, user: bool, environ: Mapping[str, str] = os.environ) -> Path:
         return Path("/etc/systemd/system", UNIT)
     base = environ.get("XDG_CONFIG_HOME", "")
     base = base if base.startswith("/") else "~/.config"  # a relative one counts as none
-    return Path(os.path.expanduser(base), "systemd", "user", UNIT)  # noqa: PTH111  (pathlib's raises)
+    return Path(os.path.expanduser(base), "systemd", "user", UNIT)
 
 
 def render_unit(
@@ -220,7 +220,7 @@ def account_of(name: str, config: Path | None) -> pwd.struct_passwd:
     try:
         if name:
             return pwd.getpwnam(name)
-        if config and os.path.exists(config):  # noqa: PTH110  (pathlib's raises)
+        if config and os.path.exists(config):
             return pwd.getpwuid(config.stat().st_uid)
         return pwd.getpwuid(os.getuid())
     except (KeyError, OSError) as error:

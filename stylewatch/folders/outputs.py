@@ -65,7 +65,7 @@ def prepare(output: Path, target: Path) -> None:
             was made read-only. No photo is at fault.
     """
     folder = target.parent
-    if is_there(output) and not can_be_written(output):
+    if os.path.isdir(output) and not can_be_written(output):
         raise _forbidden(output)
     try:
         outside = not folder.resolve().is_relative_to(output.resolve())
@@ -73,7 +73,7 @@ def prepare(output: Path, target: Path) -> None:
             _make_folder(folder)
             outside = not folder.resolve().is_relative_to(output.resolve())
     except (OSError, RuntimeError) as error:
-        if not is_there(output):
+        if not os.path.isdir(output):
             raise OutputFullError(
                 f"{output} can't be made: {getattr(error, 'strerror', error)}",
                 remedy="Is its disk there? It goes on by itself when the folder can be made",
@@ -88,11 +88,6 @@ def prepare(output: Path, target: Path) -> None:
             remedy="Remove the link",
             reason="escape",
         )
-
-
-def is_there(folder: Path) -> bool:
-    """Whether it can be used as a folder just now; a share that is away is no error."""
-    return os.path.isdir(folder)  # noqa: PTH112  (pathlib's raises)
 
 
 def can_be_written(folder: Path) -> bool:
@@ -269,7 +264,7 @@ def free_space(folder: Path) -> int:
 
 def nearest(path: Path) -> Path:
     """The path, or the first above it that is there for us."""
-    return next(place for place in (path, *path.parents) if os.path.exists(place))  # noqa: PTH110  (pathlib's raises)
+    return next(place for place in (path, *path.parents) if os.path.exists(place))
 
 
 def apply_after(
@@ -368,7 +363,7 @@ def _removed_on_error(path: Path) -> Iterator[None]:
 def _make_folder(folder: Path) -> None:
     """With all that are missing above it, durably: some file systems promise no order."""
     places = (folder, *folder.parents)
-    for each in reversed([*itertools.takewhile(lambda place: not is_there(place), places)]):
+    for each in reversed([*itertools.takewhile(lambda place: not os.path.isdir(place), places)]):
         each.mkdir(exist_ok=True)
         _sync_folder(each.parent)
 

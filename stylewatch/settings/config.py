@@ -213,9 +213,9 @@ def user_config() -> Path:
 def find_config(named: Path | None) -> Path:
     """The config to use: as named, the one here, or the user's."""
     if named is not None:
-        return Path(os.path.expanduser(named))  # noqa: PTH111  (pathlib's raises)
+        return Path(os.path.expanduser(named))
     for file in (Path(CONFIG_NAME), user_config()):
-        if os.path.exists(file):  # noqa: PTH110  (pathlib's raises where a folder is closed to us)
+        if os.path.exists(file):
             return file
     raise ConfigError(
         "there is no config",
@@ -245,7 +245,7 @@ def _build(source: YamlFile, checked: ConfigFile, base: Path) -> Config:
         state_dir=state_dir,
         own_state_dir=named is not None,
     )
-    gone = [path for path in own_dirs if not os.path.isdir(path)]  # noqa: PTH112  (pathlib's raises)
+    gone = [path for path in own_dirs if not os.path.isdir(path)]
     read = [_Place(("presets",), "the presets folder", path, "read") for path in config.preset_dirs]
     errors = [
         *(source.error(("presets",), f"no such folder: {path}") for path in gone),
@@ -406,7 +406,7 @@ def _reading_trouble(path: Path) -> str:
 
 
 def _file_trouble(path: str) -> str:
-    if os.path.isdir(path):  # noqa: PTH112  (pathlib's raises)
+    if os.path.isdir(path):
         return "is a folder"
     return "" if os.access(path, os.R_OK) else "can't be read"
 
@@ -420,7 +420,7 @@ def _writing_trouble(path: Path) -> str:
     except OSError as error:  # closed to us, too long a name, a share that does not answer
         return f"can't be used: {error.strerror}"
     there = next(place for place in (path, *path.parents) if os.path.lexists(place))
-    if not os.path.isdir(there):  # noqa: PTH112  (pathlib's raises)
+    if not os.path.isdir(there):
         return "is not a folder" if there == path else f"can't be made: {there} is not a folder"
     return "" if os.access(there, os.W_OK | os.X_OK) else "can't be written to"
 

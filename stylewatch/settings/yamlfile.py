@@ -91,7 +91,7 @@ def absolute(path: str | Path, folder: Path = Path()) -> Path:
 
     As text it may be `./~name`, which is no home folder; a `Path` forgets its `./`.
     """
-    expanded = os.path.expanduser(path)  # noqa: PTH111  (pathlib's raises)
+    expanded = os.path.expanduser(path)
     if expanded.startswith("~"):
         raise ConfigError(
             f"there is no home folder {expanded.partition('/')[0]}", received=str(path),
