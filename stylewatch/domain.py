@@ -212,7 +212,6 @@ class PhotoFacts:
     width: int
     height: int
     camera: str = ""
-    format: str = ""
 
     @property
     def orientation(self) -> Literal["landscape", "portrait", "square"]:

@@ -64,7 +64,6 @@ class Picture:
     exif: bytes | None = None
     icc: bytes | None = None
     dpi: tuple[float, float] | None = None
-    mode: str = "RGB"
 
 
 @cache
@@ -127,7 +126,7 @@ def read_picture(data: bytes, *, max_pixels: int, max_side: int, max_bytes: int)
             received=str(len(data)), reason="too-large",
         )  # fmt: skip
     image = _open(io.BytesIO(data))
-    original, mode = image.format or "", image.mode
+    original = image.format or ""
     icc = image.info.get("icc_profile")
     try:
         _check_size(image, max_pixels, max_side)
@@ -144,7 +143,7 @@ def read_picture(data: bytes, *, max_pixels: int, max_side: int, max_bytes: int)
         ) from error  # fmt: skip
     form = _FORMAT_OF.get(original, "jpeg" if alpha is None else "png")
     dpi = _sensible_dpi(image.info.get("dpi"))
-    return Picture(rgb, alpha, form, _exif_of(image), icc, dpi, mode)
+    return Picture(rgb, alpha, form, _exif_of(image), icc, dpi)
 
 
 def _line(error: BaseException) -> str:
@@ -497,7 +496,7 @@ def _facts(stream: BinaryIO) -> PhotoFacts:
     if turned and image.format not in _UPRIGHT:
         width, height = height, width
     camera = model if model.startswith(make) else f"{make} {model}".strip()
-    return PhotoFacts(width, height, camera, (image.format or "").lower())
+    return PhotoFacts(width, height, camera)
 
 
 def _exif_without_pixels(image: Image.Image, stream: BinaryIO) -> Image.Exif:
