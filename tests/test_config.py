@@ -660,9 +660,11 @@ def test_watch_refuses_in_one_line(home, monkeypatch, output, presets, more, lin
 
 # --- init and the schema --------------------------------------------------------------------------
 
+AT_HOME = ("~/Pictures/stylewatch/in", "~/Pictures/stylewatch/out", "painting")
+
 
 def test_what_init_writes_loads_and_means_the_defaults(home):
-    config = load(home, default_config_text())
+    config = load(home, default_config_text(*AT_HOME))
     assert config.folders[0].input == home / "Pictures/stylewatch/in"
     assert replace(config, file=None) == watch_config(
         home / "Pictures/stylewatch/in", home / "Pictures/stylewatch/out", ["painting"]
@@ -671,7 +673,7 @@ def test_what_init_writes_loads_and_means_the_defaults(home):
 
 def test_every_remark_of_init_is_the_default_and_loads(home):
     """The keys behind `#` are true: taken as they stand they change nothing, the rules apart."""
-    text = default_config_text(preset="ink")
+    text = default_config_text("in", "out", "ink")
     plain = load(home, text)
     spelled = load(home, re.sub(r"(?m)^( *)# (?=( *- \{)|[a-z_]+: )", r"\1", text))
     assert spelled.folders[0].rules == (
@@ -684,7 +686,7 @@ def test_every_remark_of_init_is_the_default_and_loads(home):
 
 
 def test_init_names_every_key():
-    text = default_config_text()
+    text = default_config_text(*AT_HOME)
     for shape in (ConfigFile, Folder, Rule):
         for field in fields(shape):
             assert re.search(rf"\b{field.name}:", text) or field.name == "min_side", field.name
@@ -694,7 +696,7 @@ def test_init_names_every_key():
     "name", ["/a b/ü", "/a: b #c", "null", "1", "- x", "~", "/{x}", '/"', "/\\x", " "]
 )
 def test_init_quotes_names_that_yaml_would_misread(home, name):
-    (home / "stylewatch.yaml").write_text(default_config_text(input_dir=name, output="/results"))
+    (home / "stylewatch.yaml").write_text(default_config_text(name, "/results", "ink"))
     expected = home if name == "~" else home / name
     if name == "~":  # the state lies in there, which is refused, with the right name
         with pytest.raises(ConfigError, match=f"received {home}"):
@@ -795,7 +797,7 @@ PRESETS = {
     name: Preset(name=name, style=(StyleImage(image=Path("/x.png")),))
     for name in ("starry", "ink", "soft")
 }
-PORTRAIT = PhotoFacts(width=3000, height=4000, camera="FUJIFILM X100V", format="jpeg")
+PORTRAIT = PhotoFacts(width=3000, height=4000, camera="FUJIFILM X100V")
 
 
 def folder(*rules: Rule, **more) -> Folder:

@@ -9,7 +9,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self, TextIO
@@ -58,7 +58,6 @@ def open_console(
     on_pause: Callable[[bool], None] = lambda _paused: None,
     chatter: Path | None = None,
     thumbnail: Thumbnail | None = None,
-    environ: Mapping[str, str] = os.environ,
 ) -> Iterator[Sink]:
     """The right sink for where we run: a live view on a terminal, otherwise one line per event.
 
@@ -66,10 +65,10 @@ def open_console(
     `attached` to a daemon that goes on, the view ends without a word.
     """
     with stderr_for_us(chatter) as stream:
-        if log_format == "json" or not is_live(stream, environ):
+        if log_format == "json" or not is_live(stream, os.environ):
             if attached:  # a daemon works on unheard
                 when_unheard(stream, on_quit)
-            yield Lines(stream, log_format=log_format, journal=is_journal(stream, environ))
+            yield Lines(stream, log_format=log_format, journal=is_journal(stream, os.environ))
             return
         live = LiveConsole(stream, on_quit=on_quit, on_pause=on_pause, thumbnail=thumbnail)
         live.board.title = title
@@ -212,11 +211,10 @@ def open_bars(
     *,
     log_format: LogFormat = "text",
     chatter: Path | None = None,
-    environ: Mapping[str, str] = os.environ,
 ) -> Iterator[Sink]:
     """A sink for a command that paints and ends: a bar per picture, or lines without a terminal."""
     with stderr_for_us(chatter) as stream:
-        if log_format == "json" or not is_live(stream, environ):
+        if log_format == "json" or not is_live(stream, os.environ):
             yield Lines(stream, log_format=log_format)
             return
         columns = (

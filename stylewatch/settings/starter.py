@@ -8,7 +8,6 @@ from pathlib import Path
 
 from stylewatch.errors import OutputError
 from stylewatch.settings.config import Folder, default_state_dir
-from stylewatch.settings.presets import DEFAULT_BASE
 
 _TEMPLATE = """\
 # What stylewatch does. `stylewatch config check` tells whether it can be used;
@@ -96,11 +95,7 @@ def _making(path: Path) -> Iterator[None]:
         raise OutputError(f"{path} can't be made: {error.strerror}") from error
 
 
-def default_config_text(
-    input_dir: str = "~/Pictures/stylewatch/in",
-    output: str = "~/Pictures/stylewatch/out",
-    preset: str = DEFAULT_BASE,
-) -> str:
+def default_config_text(input_dir: str, output: str, preset: str) -> str:
     """A config with every key explained, for `stylewatch init`."""
     state_dir = str(default_state_dir())
     words = {"input": input_dir, "output": output, "preset": preset, "state_dir": state_dir}
