@@ -106,7 +106,7 @@ def _write_traceback() -> str:
     return str(file)
 
 
-def _version(*, wanted: bool) -> None:
+def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"stylewatch {__version__}")
         raise typer.Exit
@@ -117,7 +117,7 @@ def stylewatch(
     *,
     version: Annotated[
         bool,
-        typer.Option("--version", is_eager=True, callback=lambda value: _version(wanted=value),
+        typer.Option("--version", is_eager=True, callback=_version,
                      help="Say the version and end."),
     ] = False,
     log_format: Annotated[

@@ -66,7 +66,7 @@ def events():
         )
     yield Event(
         kind="done", message="done", folder="in", path="1.jpg", preset="starry", job_id=1,
-        output="/photos/out/1--starry.jpg", seconds=9.3, extra={"source": "/photos/in/1.jpg"},
+        output="/photos/out/1--starry.jpg", seconds=9.3,
     )  # fmt: skip
     yield Event(
         kind="failed", message=f"{NASTY} is cut off. Copy it again", folder="in", path=NASTY,

@@ -73,6 +73,9 @@ def serve(load: Callable[[], Config], *, version: str, log_format: LogFormat = "
         notifier.reloading()
         daemon.ask("reload").add_done_callback(lambda _: notifier.ready())
 
+    def pause(wanted: bool) -> None:
+        daemon.ask("pause" if wanted else "resume")  # what comes of it is told as an event
+
     def after_tick(now: float) -> None:
         notifier.beat(now)
         on_change.look(now)
@@ -84,7 +87,7 @@ def serve(load: Callable[[], Config], *, version: str, log_format: LogFormat = "
             log_format=log_format,
             title=version,
             on_quit=end,
-            on_pause=lambda wanted: _pause(daemon, wanted=wanted),
+            on_pause=pause,
             chatter=config.state_dir / CHATTER,
             thumbnail=thumbnail,
         ) as console,
@@ -120,10 +123,6 @@ def _wait(daemon: "Future[None]", asked: deque[Callable[[], None]]) -> None:
 def _watching(folder: Folder) -> Event:
     message = f"{folder.input} → {folder.output}"
     return Event(kind="watching", message=message, folder=folder.name, path=str(folder.input))
-
-
-def _pause(daemon: Daemon, *, wanted: bool) -> None:
-    daemon.ask("pause" if wanted else "resume")  # what comes of it is told as an event
 
 
 _States = dict[Path, tuple[int, int, int]]

@@ -306,8 +306,6 @@ class Board:
                 output=event.output,
                 seconds=event.seconds,
                 job_id=event.job_id,
-                source=str(event.extra.get("source", "")),
-                note=str(event.extra.get("note", "")),
             )
         )
 

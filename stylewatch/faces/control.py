@@ -97,8 +97,8 @@ class Recent:
             case "paused" | "resumed":
                 self._paused = [old] if event.kind == "paused" else []
             case "recovered" | "reload":
-                over = [e for e in self._ended if e.general and event.ends(e.kind, e.reason)]
-                self._ended = deque((e for e in self._ended if e not in over), maxlen=KEPT_EVENTS)
+                still = (e for e in self._ended if not (e.general and event.ends(e.kind, e.reason)))
+                self._ended = deque(still, maxlen=KEPT_EVENTS)
             case "running":
                 self._running[event.job_id] = [old]
             case "progress" if event.job_id in self._running:

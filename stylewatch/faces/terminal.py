@@ -22,8 +22,6 @@ from rich.text import Text
 
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l\x1b[2J", "\x1b[?25h\x1b[?1049l"
 BEGIN_FRAME, END_FRAME = "\x1b[?2026h", "\x1b[?2026l"  # terminals that can, show a frame at once
-
-
 CHATTER_BYTES: Final = 1_000_000
 
 _UNDO: list[Callable[[], None]] = []

@@ -222,12 +222,7 @@ def _work(board: Board, width: int, room: int, now: float) -> list[Text]:
         lines += _job(row, width, now)
     if not board.jobs:
         lines += [Text(f"  {_idle(board)}", "dim"), Text()]
-    room = max(3, room)
-    return (
-        _shortened(_fitted(lines, min(room, 1 + 2 * max(board.slots, len(board.jobs)))), room)
-        if room
-        else []
-    )
+    return _fitted(lines, min(max(3, room), 1 + 2 * max(board.slots, len(board.jobs))))
 
 
 def _job(row: JobRow, width: int, now: float) -> list[Text]:
@@ -311,22 +306,21 @@ def _problem(row: ProblemRow, width: int, now: float) -> list[Text]:
     style = "red" if row.kind == "failed" else "yellow"
     number = f"#{row.job_id} " if row.job_id else f"{visible(row.folder)} " if row.lasts else ""
     head = f"{_clock(row.at, now)}  {number}{word_of(row.kind, row.reason, row.job_id)}: "
-    lines = _wrapped(head + row.message, width, "  ", "", most=3)
+    lines = _wrapped(head + row.message, width)
     lines[0].stylize("dim", 0, 12)
     lines[0].stylize(style, 12, 2 + len(head))
     return lines
 
 
-def _wrapped(text: str, width: int, indent: str, style: str, most: int) -> list[Text]:
-    """The text in at most so many lines; what is cut off ends in an ellipsis."""
-    room = max(10, width - len(indent))
-    words = Text(visible(text), style)
-    lines = list(words.wrap(_RULER, room)) if text else []
-    if len(lines) > most:
-        lines = lines[:most]
+def _wrapped(text: str, width: int) -> list[Text]:
+    """The text, indented, in at most three lines; what is cut off ends in an ellipsis."""
+    room = max(10, width - 2)
+    lines = list(Text(visible(text)).wrap(_RULER, room))
+    if len(lines) > 3:
+        lines = lines[:3]
         lines[-1].append("…" + " " * room)
         lines[-1].truncate(room, overflow="ellipsis")
-    return [Text(indent) + line for line in lines]
+    return [Text("  ") + line for line in lines]
 
 
 def _shortened(lines: list[Text], room: int) -> list[Text]:
