@@ -12,9 +12,9 @@ from PIL import Image
 
 from stylewatch import cli
 from stylewatch.app import doctor
+from stylewatch.app.service import ServiceStatus
 from stylewatch.domain import EngineSettings
 from stylewatch.errors import ConfigError
-from stylewatch.faces.service import ServiceStatus
 from stylewatch.jobs.child import THREADS
 from stylewatch.state.ledger import Ledger
 

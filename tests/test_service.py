@@ -16,12 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stylewatch import cli
+from stylewatch.app import service
 from stylewatch.app.remote import ask
-from stylewatch.domain import Event
-from stylewatch.errors import ExitCode, StylewatchError, UsageError
-from stylewatch.faces import service
-from stylewatch.faces.notify import Notifier, notify, watchdog_interval
-from stylewatch.faces.service import (
+from stylewatch.app.service import (
     install,
     render_unit,
     service_status,
@@ -29,6 +26,9 @@ from stylewatch.faces.service import (
     uninstall,
     unit_path,
 )
+from stylewatch.domain import Event
+from stylewatch.errors import ExitCode, StylewatchError, UsageError
+from stylewatch.faces.notify import Notifier, notify, watchdog_interval
 
 
 class Listener:

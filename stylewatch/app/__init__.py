@@ -1,1 +1,1 @@
-"""Whole programs put together from the parts: serve, paint, look, examine."""
+"""Whole programs put together from the parts: serve, paint, look, examine, install."""

@@ -20,10 +20,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from stylewatch.app.service import UNIT, service_status
 from stylewatch.domain import EngineSettings, JobState, StyleSettings
 from stylewatch.errors import ConfigError, PresetError, StylewatchError
 from stylewatch.faces.lines import short_path
-from stylewatch.faces.service import UNIT, service_status
 from stylewatch.folders.listing import network_devices, walk
 from stylewatch.folders.outputs import nearest
 from stylewatch.folders.watches import watch_limit

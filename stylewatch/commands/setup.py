@@ -143,7 +143,7 @@ def service_install(
       stylewatch service install --user
       sudo stylewatch service install --config /etc/stylewatch.yaml --account anna
     """
-    from stylewatch.faces.service import account_of, install
+    from stylewatch.app.service import account_of, install
     from stylewatch.settings.config import find_config, load_config
 
     if not user:  # `~` in the config is the home of whom the service runs as
@@ -164,7 +164,7 @@ def service_install(
 @command(service_app, "uninstall")
 def service_uninstall(*, user: User = False) -> None:
     """Stop and disable the service and remove its unit; photos, results and ledger stay."""
-    from stylewatch.faces.service import uninstall
+    from stylewatch.app.service import uninstall
 
     typer.echo("\n".join(uninstall(user=user)), err=True)
 
@@ -172,8 +172,8 @@ def service_uninstall(*, user: User = False) -> None:
 @command(service_app, "status")
 def service_status(*, user: User = False, as_json: Json = False) -> None:
     """Say how the service stands; exit code 8 when it does not run."""
+    from stylewatch.app.service import service_status
     from stylewatch.faces.lines import jsonable, visible
-    from stylewatch.faces.service import service_status
 
     found = service_status(user=user)
     words = [found.state or "unknown", "enabled" if found.enabled else "not enabled"]

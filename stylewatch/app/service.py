@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -68,12 +68,12 @@ def shipped_unit(*, user: bool) -> Path:
     return folder / "user" / UNIT if user else folder / UNIT
 
 
-def unit_path(*, user: bool, environ: Mapping[str, str] = os.environ) -> Path:
+def unit_path(*, user: bool) -> Path:
     """Where systemd looks for the unit."""
     if not user:
         return Path("/etc/systemd/system", UNIT)
-    base = environ.get("XDG_CONFIG_HOME", "")
-    base = base if base.startswith("/") else "~/.config"  # a relative one counts as none
+    base = os.environ.get("XDG_CONFIG_HOME", "")
+    base = base if base.startswith("/") else "~/.config"  # to systemd, `~/x` counts as none too
     return Path(os.path.expanduser(base), "systemd", "user", UNIT)
 
 
