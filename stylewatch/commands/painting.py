@@ -25,7 +25,8 @@ from stylewatch.domain import EngineSettings
 from stylewatch.errors import ExitCode, StylewatchError
 
 if TYPE_CHECKING:
-    from stylewatch.app.paint import Painted, Task
+    from stylewatch.app.order import Task
+    from stylewatch.app.paint import Painted
 
 DEMO_PHOTO = Path(__file__).parent.parent / "data" / "demo.jpg"
 
@@ -52,7 +53,7 @@ def demo(
       stylewatch demo
       stylewatch demo --preset ink -o ~/Desktop
     """
-    from stylewatch.app.paint import choose_presets, engine_for, plan
+    from stylewatch.app.order import choose_presets, engine_for, plan
 
     chosen = choose_presets([preset], [], {"features": features} if features else {})
     paint_and_tell(plan([DEMO_PHOTO], chosen, output), engine_for(weights), as_json=as_json)
@@ -107,7 +108,7 @@ def apply(
       stylewatch apply beach.jpg --style monet.jpg -o beach-monet.png
       stylewatch apply beach.jpg -p nocturne --set strength=30 --set colour=photo
     """
-    from stylewatch.app.paint import choose_presets, engine_for, parse_settings, plan
+    from stylewatch.app.order import choose_presets, engine_for, parse_settings, plan
 
     sides = [] if max_side is None else [f"max_side={max_side}"]
     overrides = parse_settings([*(settings or []), *sides])

@@ -111,7 +111,7 @@ def presets_preview(
       stylewatch presets preview ink beach.jpg
       stylewatch presets preview ./mine.yaml beach.jpg --side 384
     """
-    from stylewatch.app.paint import choose_presets, engine_for, plan
+    from stylewatch.app.order import choose_presets, engine_for, plan
 
     overrides: dict[str, Any] = {"max_side": side} | ({"features": features} if features else {})
     [preset] = choose_presets([name], [], overrides)

@@ -51,7 +51,7 @@ def watch(
       stylewatch watch ~/Pictures/in ~/Pictures/out --preset nocturne
       stylewatch watch in out -p ink -p woodcut   two pictures of each photo
     """
-    from stylewatch.app.paint import engine_for
+    from stylewatch.app.order import engine_for
     from stylewatch.settings.config import watch_config
     from stylewatch.settings.presets import as_config_names
     from stylewatch.settings.yamlfile import absolute
