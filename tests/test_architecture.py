@@ -41,7 +41,7 @@ ONLY_PLACE = {
     "keras": {
         *("engine.backend", "engine.convolution", "engine.features", "engine.losses"),
         *("engine.objective", "engine.optimizers", "engine.smoothing"),
-        *("engine.tiles", "engine.transfer"),
+        *("engine.tiles", "engine.transfer", "app.trial"),
     },
     "scipy": {"engine.optimizers"},
     "yaml": {"settings.yamlfile"},

@@ -53,7 +53,7 @@ def set_up(tmp_path):
 @pytest.fixture
 def examine(monkeypatch):
     """The findings without the engine's, which takes seconds, by check."""
-    monkeypatch.setattr(doctor, "_engine", lambda *_: iter(()))
+    monkeypatch.setattr(doctor, "_engine", lambda _: iter(()))
 
     def run(file):
         found = {}
@@ -233,7 +233,7 @@ class TestEngine:
     def failure(self, monkeypatch, code, stderr=b"", stdout=b""):
         done = subprocess.CompletedProcess([], code, stdout, stderr)
         monkeypatch.setattr(doctor.subprocess, "run", lambda *_, **__: done)
-        return list(doctor._engine(EngineSettings(), 0.1))
+        return list(doctor._engine(EngineSettings()))
 
     def test_a_crash_is_one_line(self, monkeypatch):
         [finding] = self.failure(monkeypatch, -4)
@@ -260,20 +260,20 @@ class TestEngine:
     def test_the_trial_runs_with_the_threads_of_the_config(self, monkeypatch, tmp_path):
         program = "import os\nraise OSError(','.join(os.environ[name] for name in {names}))\n"
         (tmp_path / "keras.py").write_text(program.format(names=THREADS))
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
         for name in THREADS:
             monkeypatch.setenv(name, "9")
         for threads, seen in ((3, "3,3,3"), (0, "9,9,9")):
-            [finding] = doctor._engine(EngineSettings(threads=threads), 0.1)
+            [finding] = doctor._engine(EngineSettings(threads=threads))
             assert finding.message == f"OSError: {seen}"
 
     def test_the_trial_imports_nothing_from_the_working_directory(self, monkeypatch, tmp_path):
         for place in ("here", "installed"):
             (tmp_path / place).mkdir()
             (tmp_path / place / "keras.py").write_text(f"raise OSError('{place}')\n")
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path / "installed"))
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path / "installed"), prepend=os.pathsep)
         monkeypatch.chdir(tmp_path / "here")
-        [finding] = doctor._engine(EngineSettings(), 0.1)
+        [finding] = doctor._engine(EngineSettings())
         assert finding.message == "OSError: installed"
 
     @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ class TestEngine:
             raise subprocess.TimeoutExpired(command, timeout, output=told)
 
         monkeypatch.setattr(doctor.subprocess, "run", too_long)
-        findings = list(doctor._engine(EngineSettings(), 0.1))
+        findings = list(doctor._engine(EngineSettings()))
         assert [one.check for one in findings] == checks
         assert (findings[-1].state, "120 s" in findings[-1].message) == ("problem", True)
 
@@ -296,7 +296,7 @@ class TestEngine:
     def test_the_trial_downloads_nothing(self, monkeypatch, set_up, tmp_path, damage):
         file, asked = set_up(), []
         damage(file, tmp_path)
-        monkeypatch.setattr(doctor, "_engine", lambda engine, _: asked.append(engine) or ())
+        monkeypatch.setattr(doctor, "_engine", lambda engine: asked.append(engine) or ())
         list(doctor.examine(file))
         assert [engine.features for engine in asked] == ["builtin"]
 
@@ -352,7 +352,7 @@ def test_the_service_is_told_of_as_it_stands(monkeypatch, standing, state, messa
 
 
 def test_the_real_engine_is_probed(set_up):
-    found = {one.check: one for one in doctor._engine(EngineSettings(features="builtin"), 0.2)}
+    found = {one.check: one for one in doctor._engine(EngineSettings(features="builtin"))}
     assert found["tensorflow"].state == "ok"
     assert found["device"].state == "ok"
     assert "photos/h" in found["speed"].message

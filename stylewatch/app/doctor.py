@@ -79,7 +79,7 @@ def trouble(check_: str, error: StylewatchError, remedy: str) -> Iterator[Findin
         yield from trouble(check_, other, remedy)
 
 
-def examine(file: Path | None, *, probe_seconds: float = 2.0) -> Iterator[Finding]:
+def examine(file: Path | None) -> Iterator[Finding]:
     """All findings, each as soon as it is known; `file` is the config, None when there is none."""
     config, findings = _config(file)
     engine = config.engine if config else EngineSettings()
@@ -96,7 +96,7 @@ def examine(file: Path | None, *, probe_seconds: float = 2.0) -> Iterator[Findin
     yield from weights
     if any(one.state != "ok" for one in weights):  # a trial with VGG19 would download them
         engine = replace(engine, features="builtin")
-    yield from _alone("engine", lambda: _engine(engine, probe_seconds))
+    yield from _alone("engine", lambda: _engine(engine))
     yield from _alone("service", _service)
 
 
@@ -311,31 +311,12 @@ def _md5(file: Path) -> str:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-_ENGINE_PROGRAM: Final = """
-import json, pickle, sys
-from stylewatch.jobs.child import set_environment
-def tell(**words): print("\\n" + json.dumps(words), flush=True)
-engine, seconds, settings = pickle.loads(bytes.fromhex(sys.argv[1]))
-set_environment(engine)  # with as many threads as a worker, which libraries ask when they load
-import keras
-backend = keras.backend.backend()
-tell(backend=backend, keras=keras.__version__, version=__import__(backend).__version__)
-from stylewatch.engine.backend import device
-found = device()
-tell(device=found.name, fast_bfloat16=found.fast_bfloat16)
-from stylewatch.jobs.styletransfer import probe_speed
-from stylewatch.engine.transfer import plan_scales
-cost = sum(scale.cost for scale in plan_scales(1024, 768, settings))
-tell(**probe_speed(engine, seconds), evaluations_per_photo=cost / 384**2)
-"""
-
-
-def _engine(engine: EngineSettings, seconds: float) -> Iterator[Finding]:
-    told = pickle.dumps((engine, seconds, _usual_settings()))
-    command = [sys.executable, "-P", "-c", _ENGINE_PROGRAM, told.hex()]
+def _engine(engine: EngineSettings) -> Iterator[Finding]:
+    command = [sys.executable, "-P", "-m", "stylewatch.app.trial"]
+    asked = pickle.dumps((engine, _usual_settings()))
     try:
         done = subprocess.run(  # noqa: S603
-            command, capture_output=True, timeout=ENGINE_SECONDS, check=False
+            command, input=asked, capture_output=True, timeout=ENGINE_SECONDS, check=False
         )
     except subprocess.TimeoutExpired as error:
         words = _told(error.stdout or b"")
@@ -382,32 +363,6 @@ def _engine_findings(words: dict[str, Any]) -> Iterator[Finding]:
             )
 
 
-def _usual_settings() -> StyleSettings:
-    """Of the preset that all others build on."""
-    try:
-        return Presets.load()["painting"].settings
-    except PresetError:
-        return StyleSettings()
-
-
-def _service() -> Iterator[Finding]:
-    found = [(scope, service_status(user=scope == "--user")) for scope in ("", "--user")]
-    installed = [(scope, status) for scope, status in found if status.unit]
-    for scope, status in installed:
-        words = " ".join(["the service", *([scope] if scope else [])])
-        why = status.result if status.failing else status.text or status.result
-        text = f"{words} is {status.state or 'unknown'}: {why}"
-        if not status.running:
-            remedy = f"`journalctl {scope} -u stylewatch -e` tells why"
-            yield problem("service", text, remedy)
-        elif status.enabled:
-            yield ok("service", text)
-        else:
-            yield warning("service", f"{text}, not enabled", f"systemctl {scope} enable {UNIT}")
-    if not installed:
-        yield ok("service", "not installed; `stylewatch service install --user` would")
-
-
 def _engine_failure(words: dict[str, Any], code: int, stderr: str) -> Finding:
     last = next((line for line in reversed(stderr.splitlines()) if line.strip()), "").strip()
     if code == -signal.SIGILL:
@@ -426,3 +381,32 @@ def _engine_failure(words: dict[str, Any], code: int, stderr: str) -> Finding:
         text = last or f"it ended with code {code}"
         remedy = "Install stylewatch again; if that does not help, report this"
     return problem(_stage(words), text, remedy)
+
+
+def _usual_settings() -> StyleSettings:
+    """Of the preset that all others build on."""
+    try:
+        return Presets.load()["painting"].settings
+    except PresetError:
+        return StyleSettings()
+
+
+# --- the service ----------------------------------------------------------------------------------
+
+
+def _service() -> Iterator[Finding]:
+    found = [(scope, service_status(user=scope == "--user")) for scope in ("", "--user")]
+    installed = [(scope, status) for scope, status in found if status.unit]
+    for scope, status in installed:
+        words = " ".join(["the service", *([scope] if scope else [])])
+        why = status.result if status.failing else status.text or status.result
+        text = f"{words} is {status.state or 'unknown'}: {why}"
+        if not status.running:
+            remedy = f"`journalctl {scope} -u stylewatch -e` tells why"
+            yield problem("service", text, remedy)
+        elif status.enabled:
+            yield ok("service", text)
+        else:
+            yield warning("service", f"{text}, not enabled", f"systemctl {scope} enable {UNIT}")
+    if not installed:
+        yield ok("service", "not installed; `stylewatch service install --user` would")

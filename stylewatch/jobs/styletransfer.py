@@ -172,8 +172,8 @@ def _read(path: Path, engine: EngineSettings, key: str = "style") -> np.ndarray:
         ) from error
 
 
-def probe_speed(engine: EngineSettings, seconds: float = 2.0) -> dict[str, float | str]:
-    """Evaluations per second at 384×384 with the features that would be used here."""
+def probe_speed(engine: EngineSettings) -> dict[str, float | str]:
+    """Evaluations per second at 384×384, in two seconds, with the features used here."""
     settings = StyleSettings(max_side=384, coarsest_side=384, evaluations=(1000,))
     network, _ = choose_network(settings, engine)
     rng = np.random.default_rng(0)
@@ -181,7 +181,7 @@ def probe_speed(engine: EngineSettings, seconds: float = 2.0) -> dict[str, float
     warm = replace(settings, evaluations=(2,))
     stylize(picture, [Style(picture[::-1])], warm, network)
     started = time.monotonic()
-    timed = replace(settings, time_budget=seconds)
+    timed = replace(settings, time_budget=2.0)
     painting = stylize(picture, [Style(picture[::-1])], timed, network)
     return {
         "features": network.name,
