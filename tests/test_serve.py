@@ -1,6 +1,8 @@
 """Around the daemon: who may run it, and when it reads its config again."""
 
+import itertools
 import os
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -47,87 +49,76 @@ class Daemon:
         return self.answers[-1]
 
 
+def looking(daemon: Daemon) -> Callable[[], int]:
+    """A look at its files, time and again; each tells how often it was asked to read them."""
+    on_change, times = _OnChange(daemon), itertools.count(10.0, 10.0)
+
+    def look():
+        on_change.look(next(times))
+        return len(daemon.asked)
+
+    return look
+
+
 class TestOnChange:
     @pytest.fixture
-    def watcher(self, config):
-        daemon = Daemon(config)
-        asked = daemon.asked
-        now = 0.0
-        on_change = _OnChange(daemon)
-
-        def look():
-            nonlocal now
-            now += 10.0
-            on_change.look(now)
-            return len(asked)
-
+    def look(self, config):
+        look = looking(Daemon(config))
         look()
         return look
 
-    def test_nothing_changed_nothing_read(self, watcher):
-        assert [watcher() for _ in range(3)] == [0, 0, 0]
+    def test_nothing_changed_nothing_read(self, look):
+        assert [look() for _ in range(3)] == [0, 0, 0]
 
-    def test_a_change_is_read_once_and_when_it_has_rested(self, watcher, config):
+    def test_a_change_is_read_once_and_when_it_has_rested(self, look, config):
         touch(config.file, "22")
-        assert watcher() == 0  # somebody may still be writing
+        assert look() == 0  # somebody may still be writing
         touch(config.file, "333")
-        assert watcher() == 0
-        assert [watcher() for _ in range(3)] == [1, 1, 1]
+        assert look() == 0
+        assert [look() for _ in range(3)] == [1, 1, 1]
 
-    def test_a_new_a_changed_and_a_removed_preset_count(self, watcher, config):
+    def test_a_new_a_changed_and_a_removed_preset_count(self, look, config):
         preset = config.preset_dirs[-1] / "mine.yaml"
         touch(preset, "1")
-        assert [watcher(), watcher()] == [0, 1]
+        assert [look(), look()] == [0, 1]
         touch(preset, "22")
-        assert [watcher(), watcher()] == [1, 2]
+        assert [look(), look()] == [1, 2]
         preset.unlink()
-        assert [watcher(), watcher()] == [2, 3]
+        assert [look(), look()] == [2, 3]
 
-    def test_a_changed_style_image_counts(self, watcher, config):
+    def test_a_changed_style_image_counts(self, look, config):
         touch(config.presets["mine"].style[0].image, "another")
-        assert [watcher() for _ in range(3)] == [0, 1, 1]
+        assert [look() for _ in range(3)] == [0, 1, 1]
 
     def test_a_style_image_that_a_reload_brought_is_no_change(self, config):
         daemon = Daemon(replace(config, images=frozenset()))
-        on_change = _OnChange(daemon)
+        look = looking(daemon)
         daemon.config = config
-        for now in (10.0, 20.0, 30.0):
-            on_change.look(now)
-        assert daemon.asked == []
+        assert [look() for _ in range(3)] == [0, 0, 0]
         touch(config.presets["mine"].style[0].image, "another")
-        for now in (40.0, 50.0):
-            on_change.look(now)
-        assert daemon.asked == ["reload"]
+        assert [look(), look()] == [0, 1]
 
     def test_a_change_before_the_first_look_counts(self, config):
         daemon = Daemon(config)
-        on_change = _OnChange(daemon)
+        look = looking(daemon)
         touch(config.file, "22")
-        for now in (10.0, 20.0):
-            on_change.look(now)
+        assert [look(), look()] == [0, 1]
         assert daemon.asked == ["reload"]
 
     def test_without_a_config_s_file_presets_count_all_the_same(self, config):
-        daemon = Daemon(replace(config, file=None))
-        on_change = _OnChange(daemon)
+        look = looking(Daemon(replace(config, file=None)))
         touch(config.preset_dirs[-1] / "mine.yaml", "22")
-        for now in (10.0, 20.0):
-            on_change.look(now)
-        assert daemon.asked == ["reload"]
+        assert [look(), look()] == [0, 1]
 
     def test_what_the_ledger_did_not_let_be_read_is_read_when_it_does(self, config):
         daemon = Daemon(config)
-        on_change = _OnChange(daemon)
+        look = looking(daemon)
         touch(config.file, "22")
-        for now in (10.0, 20.0, 30.0):
-            on_change.look(now)
-        assert len(daemon.asked) == 1  # it is not answered yet
+        assert [look() for _ in range(3)] == [0, 1, 1]  # it is not answered yet
         daemon.answers[-1].set_exception(LedgerError("full"))
-        on_change.look(40.0)
-        assert len(daemon.asked) == 2
+        assert look() == 2
         daemon.answers[-1].set_exception(ConfigError("nonsense"))
-        on_change.look(50.0)
-        assert len(daemon.asked) == 2
+        assert look() == 2
 
 
 def test_a_second_daemon_is_refused_before_the_screen_is_taken(config):
