@@ -1,14 +1,9 @@
-"""What systemd is told, over a real datagram socket; the unit, as systemd's own checks see it."""
+"""The service: its unit as systemd's own checks see it, and what `systemctl` is told."""
 
 import os
 import pwd
 import shutil
-import signal
-import socket
-import struct
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +12,6 @@ from hypothesis import strategies as st
 
 from stylewatch import cli
 from stylewatch.app import service
-from stylewatch.app.remote import ask
 from stylewatch.app.service import (
     install,
     render_unit,
@@ -26,179 +20,7 @@ from stylewatch.app.service import (
     uninstall,
     unit_path,
 )
-from stylewatch.domain import Event
 from stylewatch.errors import ExitCode, StylewatchError, UsageError
-from stylewatch.faces.notify import Notifier, notify, watchdog_interval
-
-
-class Listener:
-    """systemd's end of the notify socket."""
-
-    def __init__(self, address):
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        self.socket.settimeout(10)
-        self.socket.bind(address)
-        name = "@" + address[1:] if address.startswith("\0") else address
-        self.environ = {"NOTIFY_SOCKET": name}
-
-    def hear(self):
-        """The next message's lines, and who sent it."""
-        data, ancillary, _, _ = self.socket.recvmsg(4096, socket.CMSG_SPACE(12))
-        pid, _, _ = struct.unpack("3i", ancillary[0][2])
-        return data.decode().split("\n"), pid
-
-    def lines(self):
-        return self.hear()[0]
-
-    def silent(self):
-        self.socket.setblocking(False)
-        try:
-            self.socket.recv(4096)
-        except BlockingIOError:
-            return True
-        finally:
-            self.socket.settimeout(10)
-        return False
-
-
-@pytest.fixture(params=["path", "abstract"])
-def listener(request, tmp_path):
-    name = f"\0stylewatch-{os.getpid()}" if request.param == "abstract" else str(tmp_path / "n")
-    made = Listener(name)
-    yield made
-    made.socket.close()
-
-
-def event(kind, **more):
-    return Event(kind=kind, message=more.pop("message", kind), **more)
-
-
-def test_a_message_arrives_whole_and_in_utf_8(listener):
-    assert notify("READY=1", "STATUS=写真 café", environ=listener.environ)
-    assert listener.lines() == ["READY=1", "STATUS=写真 café"]
-
-
-@pytest.mark.parametrize("address", ["", "relative", "/nowhere/at/all", "vsock:2:1234", "@gone"])
-def test_nobody_to_tell_is_no_trouble(address):
-    assert not notify("READY=1", environ={"NOTIFY_SOCKET": address})
-
-
-def test_the_watchdog_s_interval_is_ours_only_when_it_names_us():
-    ours = str(os.getpid())
-    assert watchdog_interval({"WATCHDOG_USEC": "6000000"}) == 6.0
-    assert watchdog_interval({"WATCHDOG_USEC": "6000000", "WATCHDOG_PID": ours}) == 6.0
-    assert watchdog_interval({"WATCHDOG_USEC": "6000000", "WATCHDOG_PID": "1"}) is None
-    for nothing in ({}, {"WATCHDOG_USEC": "soon"}, {"WATCHDOG_USEC": "0"}):
-        assert watchdog_interval(nothing) is None
-
-
-def test_the_daemon_s_events_become_systemd_s_words(listener):
-    notifier = Notifier(environ=listener.environ)
-    notifier(event("watching", message="in → out"))
-    notifier(event("started", message="watching 1 folder"))
-    assert listener.lines() == ["READY=1", "STATUS=watching 1 folder"]
-    notifier(event("running", path="a.jpg", preset="ink", job_id=1))
-    assert listener.lines() == ["STATUS=painting a.jpg → ink"]
-    notifier(event("running", path="b.jpg", preset="ink", job_id=2))
-    assert listener.lines() == ["STATUS=painting a.jpg → ink, b.jpg → ink"]
-    notifier(event("done", job_id=1))
-    assert listener.lines() == ["STATUS=painting b.jpg → ink"]
-    notifier(event("warning", job_id=2, reason="cancelled"))
-    assert listener.lines() == ["STATUS=watching 1 folder"]
-    notifier(event("running", job_id=2, path="b.jpg", preset="ink"))
-    notifier(event("failed", job_id=2))
-    assert listener.lines() == ["STATUS=painting b.jpg → ink"]
-    assert listener.lines() == ["STATUS=watching 1 folder"]
-    notifier(event("progress", job_id=2))
-    notifier(event("done", job_id=2))
-    notifier(event("stopping"))
-    assert listener.lines() == ["STOPPING=1", "EXTEND_TIMEOUT_USEC=25000000", "STATUS=stopping"]
-
-
-def test_the_grace_time_is_asked_of_systemd_too(listener):
-    Notifier(grace=lambda: 120.0, environ=listener.environ).stopping()
-    assert "EXTEND_TIMEOUT_USEC=145000000" in listener.lines()
-
-
-def test_a_file_s_name_cannot_speak_to_systemd(listener):
-    notifier = Notifier(environ=listener.environ)
-    notifier(event("running", path="a\nWATCHDOG=1\n\udcff\x1b.jpg", preset="ink"))
-    assert listener.lines() == [r"STATUS=painting a\nWATCHDOG=1\n\xff\x1b.jpg → ink"]
-
-
-def test_a_reload_says_when_it_began_and_that_it_ended(listener):
-    notifier = Notifier(environ=listener.environ)
-    before = time.monotonic_ns() // 1000
-    notifier.reloading()
-    first, second = listener.lines()
-    assert first == "RELOADING=1"
-    assert before <= int(second.removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
-    notifier.ready()
-    assert listener.lines() == ["READY=1"]
-
-
-def test_the_watchdog_is_fed_in_time_but_only_while_alive(listener):
-    alive = [True]
-    environ = listener.environ | {"WATCHDOG_USEC": "9000000"}
-    notifier = Notifier(lambda: alive[0], environ=environ)
-    for now in range(100, 110):
-        notifier.beat(float(now))
-    assert [listener.lines() for _ in range(4)] == [["WATCHDOG=1"]] * 4  # at 100, 103, 106, 109
-    alive[0] = False
-    notifier.beat(200.0)
-    assert listener.silent()
-
-
-def test_a_feeding_that_was_lost_is_made_up_for(tmp_path):
-    environ = {"NOTIFY_SOCKET": str(tmp_path / "n"), "WATCHDOG_USEC": "9000000"}
-    notifier = Notifier(environ=environ)
-    notifier.beat(1.0)
-    listener = Listener(str(tmp_path / "n"))
-    notifier.beat(1.1)
-    assert listener.lines() == ["WATCHDOG=1"]
-    listener.socket.close()
-
-
-def test_a_daemon_s_life_as_systemd_hears_it(listener, tmp_path):
-    """READY, the watchdog fed again and again, a reload, STOPPING: all from the main process."""
-    (tmp_path / "in").mkdir()
-    (tmp_path / "out").mkdir()
-    config = tmp_path / "stylewatch.yaml"
-    config.write_text("folders: [{input: in, output: out}]\nstate_dir: state\n")
-    command = [sys.executable, "-m", "stylewatch", "run", "--config", str(config)]
-    environ = os.environ | listener.environ | {"WATCHDOG_USEC": "300000", "TERM": "dumb"}
-    ignored = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # by nohup, and then by the daemon too
-    daemon = subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL)
-    signal.signal(signal.SIGHUP, ignored)
-    try:
-        ready = listener.hear()
-        fed = []
-        while len(fed) < 3:
-            time.sleep(0.1)
-            assert ask(tmp_path / "state", "status")["paused"] is False
-            fed.append(listener.hear())
-        daemon.send_signal(signal.SIGHUP)
-        reloaded = []
-        while ["READY=1"] not in [lines[:1] for lines, _ in reloaded]:
-            assert len(reloaded) < 100  # older feedings may still wait to be heard
-            reloaded.append(listener.hear())
-        daemon.send_signal(signal.SIGTERM)
-        heard = [*fed, *reloaded]
-        while heard[-1][0][0] != "STOPPING=1":
-            heard.append(listener.hear())
-        assert daemon.wait(30) == 0
-    finally:
-        daemon.kill()
-        daemon.wait()
-    assert ready[0] == ["READY=1", "STATUS=watching 1 folder"]
-    assert {tuple(lines) for lines, _ in fed} == {("WATCHDOG=1",)}
-    words = [lines[0] for lines, _ in reloaded]
-    assert words.index("RELOADING=1") < words.index("READY=1")
-    assert {pid for _, pid in [ready, *heard]} == {daemon.pid}
-
-
-# --- the unit -------------------------------------------------------------------------------------
 
 needs_analyze = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"

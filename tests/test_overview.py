@@ -1,0 +1,190 @@
+"""What `status` and `jobs` tell, of a ledger with all kinds of jobs and of a daemon that answers."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from stylewatch.app import overview
+from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo
+from stylewatch.errors import LedgerError
+from stylewatch.faces.control import ControlServer
+from stylewatch.state.ledger import Ledger, Planned
+from tests.test_control import STEP, Daemon
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    made = Daemon()
+    with ControlServer(tmp_path, made.ask, {"version": "1.2"}):
+        yield made
+
+
+@pytest.fixture
+def state(tmp_path):
+    """A ledger with jobs of every kind in two folders of one name."""
+    ledger = Ledger(tmp_path / "ledger.db", clock=lambda: 1000.0)
+    for name, place in (("in", "/a/in"), ("in (2)", "/b/in")):
+        ledger.tell_apart(name, Path(place), None)
+    for number, folder in enumerate(["in"] * 6 + ["in (2)"], 1):
+        photo = Photo(folder, Path("/"), Path(f"{number}.jpg"), Identity(1, number, 9, 9, 9))
+        ledger.add(photo, "d", "", [Planned("ink", f"key {number}", Path(f"/out/{number}"))])
+    for number in (1, 2, 3):
+        assert ledger.claim("in").id == number
+    bad = {"kind": FailureKind.BAD_INPUT, "reason": "not-an-image", "message": "no image"}
+    closed = {"kind": FailureKind.LOST, "reason": "engine-lost", "message": "the executor closed"}
+    ledger.fail(1, Failure(job_id=1, **bad))
+    ledger.fail(2, Failure(job_id=2, **closed))  # ready again
+    ledger.hold(4, "cancelled")
+    ledger.hold(5, "folder")
+    ledger.note_file("in", Path("half.jpg"), Identity(1, 20, 9, 9, 9), note="truncated")
+    ledger.note_file("in", Path("link.jpg"), Identity(1, 21, 9, 9, 9), note="symlink")
+    ledger.close()
+    return tmp_path
+
+
+def rows(found):
+    return [line.split() for line in overview.jobs_text(found).splitlines()]
+
+
+def test_jobs_are_told_in_one_vocabulary_what_is_painted_first(state):
+    found = overview.list_jobs(state, (), 50)
+    assert [(row[0], row[1]) for row in rows(found)] == [
+        *(("#3", "painting"), ("#2", "waiting"), ("#6", "waiting"), ("#7", "waiting")),
+        *(("#5", "held"), ("#4", "held"), ("#1", "failed")),
+    ]
+    assert [row["state"] for row in found][:2] == ["running", "ready"]  # for programs as ever
+    assert [len(overview.list_jobs(state, (), limit)) for limit in (1, 3)] == [1, 3]
+    assert "executor" not in overview.jobs_text(found)
+    assert "no image. Remove it, or export it as JPEG" in overview.jobs_text(found)
+
+
+@pytest.mark.parametrize(
+    ("states", "notes", "number"),
+    [((), False, 7), (overview.FAILED, True, 3), ([JobState.DONE], False, 0)],
+)
+def test_what_a_limit_cuts_off_is_counted(state, states, notes, number):
+    assert overview.count_jobs(state, states, notes=notes) == number
+    assert len(overview.list_jobs(state, states, sys.maxsize, notes=notes)) == number
+
+
+def test_why_a_job_is_not_done_is_told_before_where_its_result_once_was(state):
+    found = overview.list_jobs(state, [JobState.HELD], 50)
+    text = overview.jobs_text([job | {"output": "/out/old.jpg"} for job in found])
+    assert "its folder is not watched now" in text
+    assert "cancelled" in text
+    assert "/out/old.jpg" not in text
+
+
+def test_folders_are_told_apart_where_there_are_several(state):
+    text = overview.jobs_text(overview.list_jobs(state, (), 50))
+    assert " /a/in " in text
+    assert " /b/in " in text
+    failed = overview.list_jobs(state, [JobState.QUARANTINED], 50)
+    assert "/a/in" not in overview.jobs_text(failed)
+
+
+def test_what_is_held_is_not_failed(state):
+    found = overview.list_jobs(state, overview.FAILED, 50, notes=True)
+    assert sorted((row[0], row[1]) for row in rows(found)) == [
+        ("#1", "failed"), ("-", "failed"), ("-", "ignored"),
+    ]  # fmt: skip
+    assert "its end is missing. Copy it again" in overview.jobs_text(found)
+    held = {row["id"]: row["message"] for row in overview.list_jobs(state, [JobState.HELD], 50)}
+    assert "`stylewatch retry`" in held[4]
+    assert held[5] == "its folder is not watched now"
+
+
+def test_files_that_no_rule_matches_do_not_crowd_out_those_that_failed(state):
+    ledger = Ledger(state / "ledger.db", clock=lambda: 2000.0)
+    for number in range(30):
+        path = Path(f"screenshot {number}.png")
+        ledger.note_file("in", path, Identity(1, 100 + number, 9, 9, 9), note="no-preset")
+    ledger.close()
+    found = overview.list_jobs(state, overview.FAILED, 5, notes=True)
+    assert [row["photo"] for row in found] == ["1.jpg", "half.jpg", "link.jpg"]
+    assert len({frozenset(row) for row in found}) == 1  # the same fields
+    assert len(overview.list_jobs(state, overview.FAILED, 2, notes=True)) == 2
+
+
+def test_status_without_a_daemon_counts_every_file_once(state):
+    found = overview.look(state)
+    assert found["folders"] == [
+        {"name": "in", "input": "/a/in",
+         "waiting": 2, "painting": 1, "done": 0, "failed": 2, "held": 2},
+        {"name": "in (2)", "input": "/b/in",
+         "waiting": 1, "painting": 0, "done": 0, "failed": 0, "held": 0},
+    ]  # fmt: skip
+
+
+def a_status(**more):
+    health = {"folder": "in", "root": "/in", "state": "watching", "detail": ""}
+    job = {"id": 1, "path": "a.jpg", "preset": "ink"}
+    return {
+        "paused": False, "folders": [health], "settling": {"in": 3}, "blocked": {}, "pace": 0.0,
+        "running": [{"job": job, "seconds": 2.0, "step": STEP}],
+        "counts": {"in": {"ready": 2, "quarantined": 1}},
+    } | more  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("more", "seconds"),
+    [
+        ({"pace": 10.0}, 38.0),  # what is left of the running one, and two more
+        ({"pace": 10.0, "slots": 2}, 19.0),
+        ({"pace": 10.0, "counts": {}}, 18.0),
+        ({}, 58.0),  # as the running one will take
+        ({"running": []}, 0.0),
+        ({"pace": 10.0, "paused": True}, None),
+    ],
+)
+def test_the_queue_s_end_includes_what_is_painted(daemon, tmp_path, more, seconds):
+    daemon.answers["status"] = a_status(**more)
+    assert overview.look(tmp_path)["queue_seconds"] == seconds
+
+
+def test_in_a_pause_nobody_says_when_the_queue_is_empty(daemon, tmp_path):
+    daemon.answers["status"] = a_status(paused=True, pace=10.0)
+    text = overview.overview_text(overview.look(tmp_path))
+    assert ", paused" in text
+    assert "empty" not in text
+
+
+def test_status_says_what_arrives_and_what_failed_before_it_had_a_job(daemon, tmp_path):
+    daemon.answers["status"] = a_status(failed_files={"in": 4})
+    text = overview.overview_text(overview.look(tmp_path))
+    head, row = (line.split() for line in text.splitlines()[1:3])
+    assert head == ["folder", "state", "arriving", "waiting", "painting", "done", "failed"]
+    assert row == ["in", "watching", "3", "2", "0", "0", "5", "/in"]
+
+
+def test_status_says_why_nothing_is_painted(daemon, tmp_path):
+    daemon.answers["status"] = a_status(trouble="the Dask scheduler has no workers", lost=["disk"])
+    found = overview.look(tmp_path)
+    assert found["trouble"] == "the Dask scheduler has no workers"
+    lines = overview.overview_text(found).splitlines()
+    assert "the Dask scheduler has no workers" in lines
+    assert "does not answer: disk" in lines
+
+
+def test_status_says_that_the_old_config_goes_on(daemon, tmp_path):
+    daemon.answers["status"] = a_status(refused="/c.yaml:3:1: foldres: unknown key")
+    found = overview.look(tmp_path)
+    assert found["refused"] == "/c.yaml:3:1: foldres: unknown key"
+    lines = overview.overview_text(found).splitlines()
+    assert "the old config goes on: /c.yaml:3:1: foldres: unknown key" in lines
+
+
+def test_the_readme_names_every_field(daemon, state):
+    daemon.answers["status"] = a_status()
+    found = overview.look(state)
+    told = [found, found["folders"][0], found["painting"][0], overview.list_jobs(state, (), 1)[0]]
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    text = readme.split("`status --json`")[1].split("The same is said")[0]
+    assert {key for one in told for key in one} <= set(re.findall(r"`(\w+)`", text))
+
+
+def test_a_state_folder_that_cannot_be_looked_into_is_one_clear_error():
+    with pytest.raises(LedgerError, match="can't be read"):
+        overview._read(Path("/", "x" * 300), lambda reader: reader)
