@@ -20,6 +20,7 @@ from stylewatch.failpoints import failpoint
 from stylewatch.state.reader import (
     IDENTITY,
     NO_PRESET,
+    PAINTING,
     TOO_LARGE,
     WAITING,
     Job,
@@ -39,9 +40,12 @@ _INTERRUPTED = "interrupted"
 _REBUILT = 0x5354594C  # the file's application_id once `rebuild` is through
 _SAME = 5  # results that are looked at for one to copy: people delete some
 
-_PENDING = (
-    JobState.READY, JobState.RUNNING, JobState.PUBLISHING, JobState.RETRY_WAIT, JobState.BLOCKED,
+_SUPERSEDABLE = (
+    JobState.READY, JobState.RETRY_WAIT, JobState.BLOCKED, JobState.PUBLISHING,
+    JobState.DONE, JobState.QUARANTINED, JobState.HELD,
 )  # fmt: skip
+_NOTHING_TO_DO = (JobState.DONE, JobState.SUPERSEDED, JobState.VANISHED)
+_RETRYABLE = (JobState.QUARANTINED, JobState.BLOCKED, JobState.RETRY_WAIT, JobState.HELD)
 
 
 @dataclass(frozen=True)
@@ -116,12 +120,13 @@ class Ledger(LedgerReader):
 
     def shrink(self, pages: int) -> bool:
         """Give so many unused pages of the file back; whether there are more."""
-        before, _, after = (
-            self._one("PRAGMA freelist_count"),
-            self.ask(f"PRAGMA incremental_vacuum({int(pages)})"),
-            self._one("PRAGMA freelist_count"),
-        )
-        return before is not None and after is not None and 0 < after[0] < before[0]
+        before = self._unused_pages()
+        self.ask(f"PRAGMA incremental_vacuum({int(pages)})")
+        return 0 < self._unused_pages() < before
+
+    def _unused_pages(self) -> int:
+        (row,) = self.ask("PRAGMA freelist_count")
+        return int(row[0])
 
     # --- folders ----------------------------------------------------------------------------
 
@@ -154,7 +159,7 @@ class Ledger(LedgerReader):
         with self.transaction():
             known = self._one(
                 "SELECT name FROM folders WHERE input = ? OR (dev = ? AND ino = ?"
-                f" AND input NOT IN ({','.join('?' * len(watched))})) ORDER BY input != ?",
+                f" AND input NOT IN ({marks(watched)})) ORDER BY input != ?",
                 *(raw, dev, ino, *watched, raw),
             )
             if known is None or known["name"] != name:
@@ -164,15 +169,13 @@ class Ledger(LedgerReader):
                     self._rename_folder(name, f"{name} ({place})")
                 if known:
                     self._rename_folder(known["name"], name)
-            self._db.execute(
-                "INSERT OR REPLACE INTO folders VALUES (?,?,?,?)", (name, raw, dev, ino)
-            )
+            self.change("INSERT OR REPLACE INTO folders VALUES (?,?,?,?)", name, raw, dev, ino)
 
     def _rename_folder(self, name: str, new: str) -> None:
-        self._db.execute("UPDATE OR REPLACE folders SET name = ? WHERE name = ?", (new, name))
+        self.change("UPDATE OR REPLACE folders SET name = ? WHERE name = ?", new, name)
         for table in ("jobs", "files", "painted"):
             query = f"UPDATE OR REPLACE {table} SET folder = ? WHERE folder = ?"
-            self._db.execute(query, (new, name))
+            self.change(query, new, name)
 
     def mount_of(self, output: Path) -> Path | None:
         """Where the disk was mounted on which these results lay when one was last made."""
@@ -202,19 +205,15 @@ class Ledger(LedgerReader):
         self, folder: str, path: Path, identity: Identity, plan: str = "", note: str = ""
     ) -> None:
         """Remember a file in its present state; `note` says why it has no job, if it has none."""
-        with self.transaction():
-            self._db.execute(
-                "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?,0)",
-                (folder, os.fsencode(path), *astuple(identity), plan, _text(note), self._clock()),
-            )
+        self.change(
+            "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?,0)",
+            *(folder, os.fsencode(path), *astuple(identity), plan, _text(note), self._clock()),
+        )
 
     def forget_file(self, folder: str, path: Path) -> None:
         """It has to be looked at again: as it is remembered no file ever is."""
-        with self.transaction():
-            self._db.execute(
-                "UPDATE files SET ctime_ns = -1, note = '' WHERE folder = ? AND path = ?",
-                (folder, os.fsencode(path)),
-            )
+        query = "UPDATE files SET ctime_ns = -1, note = '' WHERE folder = ? AND path = ?"
+        self.change(query, folder, os.fsencode(path))
 
     def add(
         self,
@@ -249,11 +248,11 @@ class Ledger(LedgerReader):
         """`settled`: it lay there before, just so; of a result nothing is left to be done."""
         place = (photo.folder, os.fsencode(photo.path), wanted.preset)
         now = self._clock()
-        marks = ",".join("?" * len(_SUPERSEDABLE))
-        self._db.execute(
+        self.change(
             "UPDATE jobs SET state = ?, reason = 'changed', changed = ?"
-            f" WHERE folder = ? AND path = ? AND preset = ? AND key != ? AND state IN ({marks})",
-            (JobState.SUPERSEDED, now, *place, wanted.key, *_SUPERSEDABLE),
+            " WHERE folder = ? AND path = ? AND preset = ? AND key != ?"
+            f" AND state IN ({marks(_SUPERSEDABLE)})",
+            *(JobState.SUPERSEDED, now, *place, wanted.key, *_SUPERSEDABLE),
         )
         row = self._one(
             "SELECT * FROM jobs WHERE folder = ? AND path = ? AND preset = ? AND key = ?",
@@ -281,23 +280,19 @@ class Ledger(LedgerReader):
         Where photos stay, one that is as old as it was has not come anew: its disk was mounted
         again, or its rights were changed. A result that was taken away since stays away.
         """
-        if job.state in {JobState.RUNNING, JobState.PUBLISHING}:
+        if job.state in PAINTING:
             target = job.target  # its temporary file lies there
         before = job.identity
         same = (identity.size, identity.mtime_ns) == (before.size, before.mtime_ns)
         settled = stays and same and job.state is JobState.DONE
-        rearmed = job.state not in {
-            *(JobState.READY, JobState.RUNNING, JobState.PUBLISHING, JobState.DONE)
-        }
+        rearmed = not (job.is_on_its_way or job.state is JobState.DONE)
         state = JobState.READY if rearmed else job.state
-        self._db.execute(
+        self.change(
             "UPDATE jobs SET dev=?, ino=?, size=?, mtime_ns=?, ctime_ns=?, target=?, state=?,"
             " changed=?, failures=failures*?, crashes=crashes*?, not_before=not_before*?, tries=0,"
             " after_done=after_done*? WHERE id=?",
-            (
-                *(*astuple(identity), os.fsencode(target), state),
-                *(self._clock() if rearmed else job.changed, *(not rearmed,) * 3, settled, job.id),
-            ),
+            *(*astuple(identity), os.fsencode(target), state),
+            *(self._clock() if rearmed else job.changed, *(not rearmed,) * 3, settled, job.id),
         )
         return job.id if rearmed else 0
 
@@ -324,7 +319,7 @@ class Ledger(LedgerReader):
         with self.transaction():
             rows = ((key, os.fsencode(path), sha256) for key, path, sha256 in results)
             self._db.executemany("INSERT OR REPLACE INTO results VALUES (?,?,?)", rows)
-            self._db.execute(f"PRAGMA application_id = {_REBUILT}")
+            self.change(f"PRAGMA application_id = {_REBUILT}")
             found = self._one("SELECT COUNT(*) FROM results")
         return int(found[0]) if found else 0
 
@@ -340,9 +335,9 @@ class Ledger(LedgerReader):
             row = self._next(folder)
             if row is None:
                 return None
-            self._db.execute(
+            self.change(
                 "UPDATE jobs SET state=?, attempts=attempts+1, changed=? WHERE id=?",
-                (JobState.RUNNING, self._clock(), row["id"]),
+                *(JobState.RUNNING, self._clock(), row["id"]),
             )
         return self.job(row["id"])
 
@@ -373,10 +368,10 @@ class Ledger(LedgerReader):
     def publishing(self, job_id: int, rendered: Rendered) -> None:
         """The result is complete under its temporary name; from here on it will be published."""
         with self.transaction():
-            self._db.execute(  # what it may replace is remembered as ours
+            self.change(  # what it may replace is remembered as ours
                 "INSERT OR REPLACE INTO results SELECT key, output, sha256 FROM jobs"
                 " WHERE id = ? AND output IS NOT NULL",
-                (job_id,),
+                job_id,
             )
             self._set(
                 job_id,
@@ -413,7 +408,7 @@ class Ledger(LedgerReader):
             " AND NOT EXISTS ("
             "SELECT 1 FROM jobs AS other WHERE other.folder = job.folder"
             " AND other.path = job.path AND other.digest = job.digest"
-            f" AND other.state NOT IN ({','.join('?' * len(_NOTHING_TO_DO))}))"
+            f" AND other.state NOT IN ({marks(_NOTHING_TO_DO)}))"
             " AND NOT EXISTS (SELECT 1 FROM files WHERE files.folder = job.folder"
             " AND files.path = job.path AND files.ctime_ns = -1)"
         )
@@ -421,12 +416,11 @@ class Ledger(LedgerReader):
 
     def after_done(self, job: Job) -> None:
         """What was to be done with the photo itself is done."""
-        with self.transaction():
-            self._db.execute(
-                "UPDATE jobs SET after_done = 1"
-                " WHERE folder = ? AND path = ? AND digest = ? AND state = ?",
-                (job.folder, os.fsencode(job.path), job.digest, JobState.DONE),
-            )
+        self.change(
+            "UPDATE jobs SET after_done = 1"
+            " WHERE folder = ? AND path = ? AND digest = ? AND state = ?",
+            *(job.folder, os.fsencode(job.path), job.digest, JobState.DONE),
+        )
 
     def fail(self, job_id: int, failure: Failure) -> JobState:
         """Write a failure down; returns what becomes of the job."""
@@ -526,13 +520,13 @@ class Ledger(LedgerReader):
         with self.transaction():
             other = self._one(f"SELECT id FROM jobs WHERE {where} AND id != ?", *place, job.id)
             if other is None:
-                columns = (key, os.fsencode(target), job.id)
-                self._db.execute("UPDATE jobs SET key = ?, target = ? WHERE id = ?", columns)
+                query = "UPDATE jobs SET key = ?, target = ? WHERE id = ?"
+                self.change(query, key, os.fsencode(target), job.id)
                 return True
             self.supersede(job.id)
-            self._db.execute(  # it is the one to do now, should it have been given up for this
+            self.change(  # it is the one to do now, should it have been given up for this
                 "UPDATE jobs SET state = ? WHERE id = ? AND state IN (?, ?)",
-                (JobState.READY, other["id"], JobState.SUPERSEDED, JobState.VANISHED),
+                *(JobState.READY, other["id"], JobState.SUPERSEDED, JobState.VANISHED),
             )
         return False
 
@@ -542,19 +536,17 @@ class Ledger(LedgerReader):
         What is gone only if it is asked for.
         """
         states = (*_RETRYABLE, *[JobState.VANISHED] * bool(job_id or reason))
-        query = f"state IN ({','.join('?' * len(states))}) AND reason != 'folder'"
+        query = f"state IN ({marks(states)}) AND reason != 'folder'"
         values: list[Any] = [*states]
         if job_id is not None:
             query, values = query + " AND id = ?", [*values, job_id]
         if reason:
             query, values = query + " AND reason = ?", [*values, reason]
-        with self.transaction():
-            cursor = self._db.execute(
-                "UPDATE jobs SET state=?, failures=0, crashes=0, tries=0, not_before=0, changed=?"
-                f" WHERE {query}",
-                (JobState.READY, self._clock(), *values),
-            )
-        return cursor.rowcount
+        return self.change(
+            "UPDATE jobs SET state=?, failures=0, crashes=0, tries=0, not_before=0, changed=?"
+            f" WHERE {query}",
+            *(JobState.READY, self._clock(), *values),
+        )
 
     def recover(self) -> list[Job]:
         """After a start: what ran is to do again, but for what ran too often; returns that."""
@@ -577,40 +569,28 @@ class Ledger(LedgerReader):
     def hold_others(self, folders: Iterable[str]) -> None:
         """Jobs of folders that are not watched any more wait; those of returned ones go on."""
         kept = list(folders)
-        marks = ",".join("?" * len(kept))
         now = self._clock()
-        waiting = [str(state) for state in WAITING]
         with self.transaction():
-            self._db.execute(
-                f"UPDATE jobs SET state=?, reason='folder', changed=? WHERE folder NOT IN ({marks})"
-                f" AND state IN ({','.join('?' * len(waiting))})",
-                (JobState.HELD, now, *kept, *waiting),
+            self.change(
+                "UPDATE jobs SET state=?, reason='folder', changed=?"
+                f" WHERE folder NOT IN ({marks(kept)}) AND state IN ({marks(WAITING)})",
+                *(JobState.HELD, now, *kept, *WAITING),
             )
-            self._db.execute(
+            self.change(
                 "UPDATE jobs SET state=?, reason='', changed=?"
-                f" WHERE state=? AND reason IN ('folder', 'preset') AND folder IN ({marks})",
-                (JobState.READY, now, JobState.HELD, *kept),
+                f" WHERE state=? AND reason IN ('folder', 'preset') AND folder IN ({marks(kept)})",
+                *(JobState.READY, now, JobState.HELD, *kept),
             )
 
     def _set(self, job_id: int, state: JobState, **columns: Any) -> None:
         names = ", ".join(f"{name} = ?" for name in ("state", "changed", *columns))
-        with self.transaction():
-            self._db.execute(
-                f"UPDATE jobs SET {names} WHERE id = ?",
-                (state, self._clock(), *columns.values(), job_id),
-            )
+        values = (state, self._clock(), *columns.values(), job_id)
+        self.change(f"UPDATE jobs SET {names} WHERE id = ?", *values)
 
 
-_SUPERSEDABLE = (
-    *(str(state) for state in _PENDING if state is not JobState.RUNNING),
-    JobState.QUARANTINED, JobState.HELD, JobState.DONE,
-)  # fmt: skip
-_NOTHING_TO_DO = (
-    str(JobState.DONE), str(JobState.SUPERSEDED), str(JobState.VANISHED),
-)  # fmt: skip
-_RETRYABLE = (
-    JobState.QUARANTINED, JobState.BLOCKED, JobState.RETRY_WAIT, JobState.HELD,
-)  # fmt: skip
+def marks(values: Sequence[object]) -> str:
+    """A question mark for each, as in `IN (?,?,?)`."""
+    return ",".join("?" * len(values))
 
 
 def _text(text: str) -> str:

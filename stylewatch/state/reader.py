@@ -129,13 +129,12 @@ class Job:
 
 def by_word(counts: Mapping[JobState, int] | Mapping[str, int], files: int) -> dict[str, int]:
     """How many photos of a folder stand where; `files` failed before they had a job."""
-    found = {str(state): number for state, number in counts.items()}
     return {
-        "waiting": sum(found.get(state, 0) for state in WAITING),
-        "painting": sum(found.get(state, 0) for state in PAINTING),
-        "done": found.get(JobState.DONE, 0),
-        "failed": found.get(JobState.QUARANTINED, 0) + files,
-        "held": found.get(JobState.HELD, 0),
+        "waiting": sum(counts.get(state, 0) for state in WAITING),
+        "painting": sum(counts.get(state, 0) for state in PAINTING),
+        "done": counts.get(JobState.DONE, 0),
+        "failed": counts.get(JobState.QUARANTINED, 0) + files,
+        "held": counts.get(JobState.HELD, 0),
     }
 
 

@@ -11,13 +11,13 @@ from functools import partial
 from pathlib import Path
 
 from stylewatch.domain import Identity, JobState
-from stylewatch.state.ledger import Ledger
+from stylewatch.state.ledger import Ledger, marks
 
 ROWS = 200  # dealt with in one step
 PAGES = 256  # of the ledger's file, given back in one step
 
 _OLD_ENDS = "state IN (?, ?) AND changed < ?"
-_ENDS = (str(JobState.SUPERSEDED), str(JobState.VANISHED))
+_ENDS = (JobState.SUPERSEDED, JobState.VANISHED)
 
 
 def tidy(ledger: Ledger, days: float, checkpoints: Path | None = None) -> Iterator[None]:
@@ -91,7 +91,7 @@ def _forget_gone(ledger: Ledger, before: float, folders: Sequence[str]) -> int:
     place = "folder = ? AND path = ?"
     rows = ledger.ask(
         "SELECT folder, path FROM files WHERE gone > 0 AND gone < ?"
-        f" AND folder IN ({','.join('?' * len(folders))}) AND NOT EXISTS (SELECT 1"
+        f" AND folder IN ({marks(folders)}) AND NOT EXISTS (SELECT 1"
         " FROM jobs WHERE jobs.folder = files.folder AND jobs.path = files.path"
         " AND state IN (?, ?)) LIMIT ?",
         *(before, *folders, *busy, ROWS),
@@ -144,6 +144,6 @@ def _forget_checkpoint(ledger: Ledger, file: Path, before: float) -> None:
     """An unfinished painting of which nothing is to be done, or has not been for long."""
     query = "SELECT 1 FROM jobs WHERE key = ? AND state NOT IN (?, ?, ?) LIMIT 1"
     with contextlib.suppress(OSError):
-        wanted = ledger.ask(query, file.stem, str(JobState.DONE), *_ENDS)
+        wanted = ledger.ask(query, file.stem, JobState.DONE, *_ENDS)
         if not wanted or file.stat().st_mtime < before:
             file.unlink()
