@@ -24,11 +24,6 @@ from stylewatch.state.reader import (
     explained,
 )
 
-__all__ = [
-    "FAILED", "WAITING", "count_jobs", "jobs_text", "list_jobs", "look", "overview_text",
-    "word_of_job",
-]  # fmt: skip
-
 Answer = TypeVar("Answer")
 
 _OF_A_JOB: Final = ("attempts", "created", "changed", "output", "seconds", "loss", "note", "key")
@@ -172,7 +167,7 @@ def list_jobs(
     return _read(state_dir, read) or []
 
 
-def count_jobs(state_dir: Path, states: Iterable[JobState], *, notes: bool = False) -> int | None:
+def count_jobs(state_dir: Path, states: Iterable[JobState], *, notes: bool) -> int | None:
     """How many `list_jobs` would list without a limit; None where there is no ledger yet."""
     wanted = set(states) or set(JobState)
 

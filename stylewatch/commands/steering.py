@@ -103,8 +103,9 @@ def jobs(
       stylewatch jobs --failed
       stylewatch jobs --done --limit 5 --json
     """
-    from stylewatch.app.overview import FAILED, WAITING, count_jobs, jobs_text, list_jobs
+    from stylewatch.app.overview import FAILED, count_jobs, jobs_text, list_jobs
     from stylewatch.faces.lines import short_path
+    from stylewatch.state.reader import WAITING
 
     states = [
         *(FAILED if failed else ()),

@@ -113,10 +113,10 @@ class _Folder:
 class Listing:
     """A tree as it was when last looked at. Folders are relative to the root, itself ""."""
 
-    def __init__(self, folder: str, root: Path, network: frozenset[int] = frozenset()) -> None:
+    def __init__(self, folder: str, root: Path) -> None:
         self.folder = folder
         self.root = root
-        self.network = network
+        self.network: frozenset[int] = frozenset()  # devices, see `network_devices`
         self.unreadable: dict[str, str] = {}  # folder -> why
         self.surprise = ""  # a file, new in a folder known before, met by the last full walk
         self._folders: dict[str, _Folder] = {}

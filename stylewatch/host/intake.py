@@ -68,7 +68,7 @@ class Intake:
         self._settlers = {
             folder.name: Settler(
                 structural_end,
-                quiet_seconds=folder.quiet_seconds or config.quiet_seconds,
+                quiet_seconds=folder.quiet_seconds,
                 settle_max_seconds=config.settle_max_seconds,
                 max_bytes=config.engine.max_bytes,
             )

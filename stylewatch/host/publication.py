@@ -32,7 +32,7 @@ LARGEST_RESULT = 1 << 29
 class Publisher:
     """Publishes results and remembers in the ledger how far it came."""
 
-    def __init__(self, ledger: Ledger, owner: str = "") -> None:
+    def __init__(self, ledger: Ledger, owner: str) -> None:
         self._ledger = ledger
         self._owner = owner
 

@@ -69,6 +69,7 @@ REMEDIES: Final[Mapping[str, str]] = {
 """What to do, by reason, where whoever failed did not say it."""
 _SAYS_WHAT_TO_DO = re.compile(r"\. [`A-Z]")  # how an error's line is put together
 
+_RECENT = 20  # results that tell the pace
 IDENTITY = ("dev", "ino", "size", "mtime_ns", "ctime_ns")
 """The columns of an `Identity`."""
 
@@ -266,13 +267,13 @@ class LedgerReader:
         rows = self.ask(query, folder, limit)
         return [(Path(os.fsdecode(row["path"])), row["note"], row["seen"]) for row in rows]
 
-    def pace(self, recent: int = 20) -> float:
+    def pace(self) -> float:
         """Seconds per photo, over the last ones done that were not copied; 0 without any."""
         query = (
             "SELECT AVG(nullif(seconds, 0)) FROM"
             " (SELECT seconds FROM jobs WHERE state = ? ORDER BY changed DESC, id DESC LIMIT ?)"
         )
-        row = self._one(query, JobState.DONE, recent)
+        row = self._one(query, JobState.DONE, _RECENT)
         return float(row[0] or 0.0) if row else 0.0
 
     def ask(self, query: str, *values: Any) -> list[sqlite3.Row]:
