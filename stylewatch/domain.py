@@ -221,6 +221,10 @@ class PhotoFacts:
         return "landscape" if self.width > self.height else "portrait"
 
 
+After = Literal["keep", "delete"] | Path
+"""What happens to a photo once its result is safe; a path is the folder that it is moved to."""
+
+
 class JobState(StrEnum):
     """Where a job stands; the console, `jobs` and the ledger use exactly these words."""
 

@@ -12,6 +12,7 @@ import os
 import statistics
 import time
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -163,10 +164,9 @@ class Day:
                 ask()
                 times.append(time.perf_counter() - started)
             spent[name] = round(1000 * statistics.median(times), 1)
-        reader = LedgerReader(self.ledger)
         tables = ("jobs", "files", "painted", "results")
-        rows = {table: reader.ask(f"SELECT COUNT(*) FROM {table}")[0][0] for table in tables}
-        reader.close()
+        with closing(LedgerReader(self.ledger)) as reader:
+            rows = {table: reader.ask(f"SELECT COUNT(*) FROM {table}")[0][0] for table in tables}
         fifth = len(self.seen) // 5
         first = self.seen[fifth]
         return {

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,9 +73,8 @@ def case(base: Path, point: str) -> dict:
     ended = run(base, "")
     from stylewatch.state.reader import LedgerReader
 
-    reader = LedgerReader(base / "state" / "ledger.db")
-    jobs = sorted((str(job.path), str(job.state)) for job in reader.jobs())
-    reader.close()
+    with closing(LedgerReader(base / "state" / "ledger.db")) as reader:
+        jobs = sorted((str(job.path), str(job.state)) for job in reader.jobs())
     return {
         "point": point, "killed": killed, "ended": ended, "jobs": jobs,
         "results": files(base / "out"), "moved": files(base / "moved"), "left": files(base / "in"),

@@ -165,7 +165,7 @@ metrics_port: 9464
 @pytest.mark.parametrize(
     ("written", "meant"),
     [
-        ("local", "local"),
+        ("local", 1),
         ("2", 2),
         ("{local: 3}", 3),
         ("tls://gpu.example:8786", "tls://gpu.example:8786"),

@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from concurrent.futures import CancelledError, Future
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -279,7 +280,7 @@ def test_what_only_a_start_can_change_is_said(rig, tmp_path):
     assert "state_dir and metrics_port: changed at the next start" in said
 
 
-def test_a_photo_that_can_t_be_moved_is_tried_again_later(rig, tmp_path, monkeypatch):
+def test_a_photo_that_can_t_be_moved_is_tried_again_later(rig, tmp_path):
     rig = rig()
     moved = tmp_path / "painted"
     moved.write_text("a file where the folder should be")
@@ -293,7 +294,6 @@ def test_a_photo_that_can_t_be_moved_is_tried_again_later(rig, tmp_path, monkeyp
     now = time.monotonic()
     rig.daemon.tick(now + LOOK_SECONDS)
     assert (rig.input / "a.jpg").exists()
-    monkeypatch.setattr(rig.daemon._delivery, "_clock", lambda: now + UNMOVED_SECONDS + 60)
     rig.daemon.tick(now + UNMOVED_SECONDS + 60)
     assert (moved / "a.jpg").exists()
 
@@ -424,10 +424,9 @@ def test_a_stop_leaves_no_trace_of_a_failure_at_what_it_interrupts(tmp_path):
     [stopping] = [event for event in rig.events if event.kind == "stopping"]
     assert "the rest goes on at the next start" in stopping.message
     assert rig.events[-1] is stopping
-    reader = LedgerReader(tmp_path / "state" / "ledger.db")
-    [job] = reader.jobs()
+    with closing(LedgerReader(tmp_path / "state" / "ledger.db")) as reader:
+        [job] = reader.jobs()
     assert (job.state, job.reason, job.message) == (JobState.READY, "", "")
-    reader.close()
 
 
 def told_of(rig, folder="in"):
@@ -621,9 +620,8 @@ def test_stop_waits_for_the_running_job_within_its_grace_then_puts_it_back(rig, 
     first.daemon.stop()
     assert time.monotonic() - started < 4
     blocker.set()
-    reader = LedgerReader(tmp_path / "state" / "ledger.db")
-    assert [job.state for job in reader.jobs()] == [JobState.READY]
-    reader.close()
+    with closing(LedgerReader(tmp_path / "state" / "ledger.db")) as reader:
+        assert [job.state for job in reader.jobs()] == [JobState.READY]
     second = Rig(tmp_path).start()
     second.until(lambda: len(second.results()) == 1)
     second.daemon.stop()

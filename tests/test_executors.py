@@ -122,7 +122,7 @@ def with_slots(executor):
 @pytest.fixture
 def executor(request, heard):
     kind = getattr(request, "param", "local")
-    workers = request.getfixturevalue("scheduler").address if kind == "dask" else kind
+    workers = request.getfixturevalue("scheduler").address if kind == "dask" else 1
     with contextlib.closing(open_executor(workers, ENGINE, heard)) as opened:
         yield with_slots(opened)
 

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -69,10 +70,9 @@ def test_adding_the_same_photo_twice_makes_one_job(ledger):
 def test_an_attempt_is_on_disk_before_the_job_starts(ledger, tmp_path):
     ledger.add(photo(), "d", "p", [planned()])
     job = ledger.claim("in")
-    reader = LedgerReader(tmp_path / "ledger.db")
-    assert reader.job(job.id).state is JobState.RUNNING
-    assert reader.job(job.id).attempts == 1
-    reader.close()
+    with closing(LedgerReader(tmp_path / "ledger.db")) as reader:
+        assert reader.job(job.id).state is JobState.RUNNING
+        assert reader.job(job.id).attempts == 1
     assert ledger.claim("in") is None
 
 
@@ -390,6 +390,5 @@ def test_an_older_ledger_is_brought_up_to_date_by_the_daemon_alone(tmp_path):
     with pytest.raises(LedgerError, match="older stylewatch.*brings it up to date"):
         LedgerReader(path)
     Ledger(path).close()
-    reader = LedgerReader(path)
-    assert reader.failed_files() == {}
-    reader.close()
+    with closing(LedgerReader(path)) as reader:
+        assert reader.failed_files() == {}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from stylewatch.domain import Identity
 from stylewatch.errors import OutputError, OutputFullError
-from stylewatch.folders import outputs
+from stylewatch.folders import outputs, space
 
 
 def written(folder, data=b"picture", name="a--soft", job_id=1):
@@ -24,7 +24,7 @@ def written(folder, data=b"picture", name="a--soft", job_id=1):
 def test_a_temporary_file_is_hidden_and_publishing_leaves_only_the_result(tmp_path):
     temporary, target = written(tmp_path)
     assert temporary.name.startswith(".")
-    assert temporary.name.endswith(outputs.TEMPORARY)
+    assert temporary.name.endswith(outputs.TEMPORARY_SUFFIX)
     final = outputs.publish(temporary, target, ".jpg")
     assert [path.name for path in tmp_path.iterdir()] == ["a--soft.jpg"]
     assert final.read_bytes() == b"picture"
@@ -140,7 +140,7 @@ def test_a_kill_at_any_step_leaves_the_name_whole_or_absent(tmp_path, point):
         assert final.read_bytes() == b"x" * 100_000
     # the same again, as after a restart, comes to the one result
     digest = hashlib.sha256(b"x" * 100_000).hexdigest()
-    temporary = tmp_path / f".a--soft.jpg.1{outputs.TEMPORARY}"
+    temporary = tmp_path / f".a--soft.jpg.1{outputs.TEMPORARY_SUFFIX}"
     if outputs.find_published(temporary, tmp_path / "a--soft", ".jpg", digest) is None:
         again, target = written(tmp_path, b"x" * 100_000)
         outputs.publish(again, target, ".jpg")
@@ -198,7 +198,7 @@ def test_result_names_fit_and_differ_when_photos_do(stem):
         return
     name = outputs.target_name(Path(f"{stem}.jpg"), "soft").name
     other = outputs.target_name(Path(f"{stem}!.jpg"), "soft").name
-    assert len(os.fsencode(f".{name}.tiff.123456789{outputs.TEMPORARY}")) <= 255
+    assert len(os.fsencode(f".{name}.tiff.123456789{outputs.TEMPORARY_SUFFIX}")) <= 255
     assert name != other
 
 
@@ -226,7 +226,7 @@ def test_too_long_a_name_is_told_with_what_to_do(tmp_path):
 def test_the_space_of_a_folder_is_told_wherever_it_lies(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     for folder in (tmp_path, tmp_path / "new/out", tmp_path / "loop/out", tmp_path / ("x" * 256)):
-        assert outputs.free_space(folder) > 0
+        assert space.free_space(folder) > 0
 
 
 def test_an_unwritable_output_is_one_clear_line(tmp_path):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -276,9 +277,8 @@ def test_a_lost_ledger_is_learnt_again_from_results_whatever_else_lies_there(rig
     for number in range(3):
         rig.drop(f"{number}.jpg", b"%d" % number)
     rig.until(lambda: rig.counts() == {"done": 3})
-    reader = LedgerReader(tmp_path / "state" / "ledger.db")
-    keys = {job.output.read_bytes(): job.key for job in reader.jobs()}
-    reader.close()
+    with closing(LedgerReader(tmp_path / "state" / "ledger.db")) as reader:
+        keys = {job.output.read_bytes(): job.key for job in reader.jobs()}
     rig.daemon.stop()
     (rig.output / "strange--thing.jpg").write_bytes(os.urandom(3000))
     (tmp_path / "state" / "ledger.db").write_bytes(os.urandom(4096))
@@ -322,20 +322,19 @@ def test_what_is_asked_of_a_big_ledger_is_answered_at_once(ledger, tmp_path):
             " SELECT 'in', CAST(i AS BLOB), 'soft', 'k' || i, 'd', CAST(i AS BLOB), 1, i, 1, 1, 1,"
             " iif(i % 1000, 'done', 'quarantined'), i, i, 2.0 FROM n"
         )
-    reader = LedgerReader(tmp_path / "ledger.db")
-    questions = (
-        reader.counts, reader.jobs, reader.pace, reader.notes,
-        lambda: reader.jobs([JobState.DONE]), lambda: reader.jobs([JobState.QUARANTINED]),
-    )  # fmt: skip
-    for question in questions:
-        spent = []
-        for _ in range(3):
-            started = time.perf_counter()
-            assert question() is not None
-            spent.append(time.perf_counter() - started)
-        assert min(spent) < 0.1, question
-    assert [job.changed for job in reader.jobs([JobState.QUARANTINED], 2)] == [100_000, 99_000]
-    reader.close()
+    with closing(LedgerReader(tmp_path / "ledger.db")) as reader:
+        questions = (
+            reader.counts, reader.jobs, reader.pace, reader.notes,
+            lambda: reader.jobs([JobState.DONE]), lambda: reader.jobs([JobState.QUARANTINED]),
+        )  # fmt: skip
+        for question in questions:
+            spent = []
+            for _ in range(3):
+                started = time.perf_counter()
+                assert question() is not None
+                spent.append(time.perf_counter() - started)
+            assert min(spent) < 0.1, question
+        assert [job.changed for job in reader.jobs([JobState.QUARANTINED], 2)] == [100_000, 99_000]
 
 
 def test_a_ledger_of_the_first_version_is_brought_up_to_date(tmp_path):
@@ -508,7 +507,7 @@ def test_a_picture_that_can_t_be_read_for_a_moment_is_not_painted_anew(rigs, mon
     whole, broken = outputs.file_hash, [True]
 
     def file_hash(path):
-        if broken and path.name.endswith(outputs.TEMPORARY):
+        if broken and path.name.endswith(outputs.TEMPORARY_SUFFIX):
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
         return whole(path)
 
@@ -549,7 +548,7 @@ def test_a_picture_that_stays_unreadable_is_painted_anew(rigs, monkeypatch):
     whole, broken = outputs.file_hash, []
 
     def file_hash(path):
-        if path.name.endswith(outputs.TEMPORARY) and len(rig.executor.ran) == 1:
+        if path.name.endswith(outputs.TEMPORARY_SUFFIX) and len(rig.executor.ran) == 1:
             broken.append(path)
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
         return whole(path)

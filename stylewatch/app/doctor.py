@@ -10,12 +10,12 @@ import json
 import os
 import pickle
 import platform
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -25,11 +25,12 @@ from stylewatch.domain import EngineSettings, JobState, StyleSettings
 from stylewatch.errors import ConfigError, PresetError, StylewatchError
 from stylewatch.faces.lines import short_path
 from stylewatch.folders.listing import network_devices, walk
-from stylewatch.folders.outputs import nearest
+from stylewatch.folders.space import free_space, nearest_existing
 from stylewatch.folders.watches import watch_limit
 from stylewatch.settings.config import Config, check, load_config
 from stylewatch.settings.presets import Presets, user_presets_dir
 from stylewatch.state.reader import LedgerReader
+from stylewatch.state.schema import LEDGER
 
 State = Literal["ok", "warning", "problem"]
 
@@ -229,13 +230,13 @@ def _network(config: Config) -> Iterator[Finding]:
 
 
 def _device(path: Path) -> int:
-    return nearest(path).stat().st_dev
+    return nearest_existing(path).stat().st_dev
 
 
 def _disk(config: Config) -> Iterator[Finding]:
     places = dict.fromkeys([*(folder.output for folder in config.folders), config.state_dir])
     for path in places:
-        free = shutil.disk_usage(nearest(path)).free
+        free = free_space(path)
         text = f"{free / 1e9:.1f} GB free for {short_path(path)}"
         if free < config.min_free:
             remedy = f"Free some: below {config.min_free / 1e9:g} GB (`min_free`) an output pauses"
@@ -247,16 +248,13 @@ def _disk(config: Config) -> Iterator[Finding]:
 
 
 def _ledger(config: Config) -> Iterator[Finding]:
-    file = config.state_dir / "ledger.db"
+    file = config.state_dir / LEDGER
     if not file.exists():
         yield ok("ledger", f"{short_path(file)} will be made by the first run")
         return
     try:
-        reader = LedgerReader(file)
-        try:
+        with closing(LedgerReader(file)) as reader:
             counts = reader.counts()
-        finally:
-            reader.close()
     except Exception as error:  # noqa: BLE001  (SQLite's errors are the ledger's own business)
         remedy = "The next start sets it aside and learns from the results what is done"
         yield problem("ledger", f"{short_path(file)} can't be read: {error}", remedy)

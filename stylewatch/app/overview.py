@@ -5,6 +5,7 @@ Stable data for programs, and a few lines of text for people. Knows nothing of t
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -23,6 +24,7 @@ from stylewatch.state.reader import (
     by_word,
     explained,
 )
+from stylewatch.state.schema import LEDGER
 
 Answer = TypeVar("Answer")
 
@@ -268,7 +270,7 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _read(state_dir: Path, question: Callable[[LedgerReader], Answer]) -> Answer | None:
     """What the ledger answers; None where there is none yet."""
-    file = state_dir / "ledger.db"
+    file = state_dir / LEDGER
     try:
         if not file.exists():
             return None
@@ -277,8 +279,5 @@ def _read(state_dir: Path, question: Callable[[LedgerReader], Answer]) -> Answer
             f"{state_dir} can't be read: {error.strerror}",
             remedy="Ask as the user that the daemon runs as",
         ) from error
-    reader = LedgerReader(file)
-    try:
+    with closing(LedgerReader(file)) as reader:
         return question(reader)
-    finally:
-        reader.close()

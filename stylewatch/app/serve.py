@@ -22,7 +22,7 @@ from stylewatch.faces.control import ControlServer
 from stylewatch.faces.lines import LogFormat
 from stylewatch.faces.metrics import Metrics, MetricsServer
 from stylewatch.faces.notify import Notifier
-from stylewatch.faces.terminal import on_signals
+from stylewatch.faces.terminal import CHATTER, on_signals
 from stylewatch.host.daemon import Daemon, Parts
 from stylewatch.jobs.executors import open_executor
 from stylewatch.settings.config import Config, Folder
@@ -31,8 +31,6 @@ from stylewatch.state.locks import Locks
 LOOK_SECONDS = 2.0  # how often the config's files are looked at
 SIGNAL_SECONDS = 0.2  # the longest a signal waits to be obeyed
 STATUS_SECONDS = 5.0  # for the daemon to answer whoever reads the metrics
-CHATTER = "chatter.log"
-"""In the state directory: what libraries and workers said."""
 
 
 def run_in_worker(

@@ -64,8 +64,9 @@ def report_errors(errors: Sequence[ConfigError], fine: str, *, as_json: bool) ->
 
 def chatter() -> Path:
     """Where what libraries say goes while a command runs."""
-    from stylewatch.settings.config import default_state_dir  # noqa: PLC0415  (pydantic is slow to import)
+    from stylewatch.faces.terminal import CHATTER  # noqa: PLC0415  (rich is slow to import)
+    from stylewatch.settings.config import default_state_dir  # noqa: PLC0415  (so is pydantic)
 
     with suppress(OSError):
         default_state_dir().mkdir(parents=True, exist_ok=True, mode=0o700)
-    return default_state_dir() / "chatter.log"
+    return default_state_dir() / CHATTER

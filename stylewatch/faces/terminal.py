@@ -22,6 +22,9 @@ from rich.text import Text
 
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l\x1b[2J", "\x1b[?25h\x1b[?1049l"
 BEGIN_FRAME, END_FRAME = "\x1b[?2026h", "\x1b[?2026l"  # terminals that can, show a frame at once
+
+CHATTER: Final = "chatter.log"
+"""In the state directory: what libraries and workers said."""
 CHATTER_BYTES: Final = 1_000_000
 
 _UNDO: list[Callable[[], None]] = []

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from stylewatch.domain import Candidate
 
-TEMPORARY = re.compile(
+UNFINISHED = re.compile(
     r"(\.|~\$).*|.*(~|\.(tmp|part|partial|filepart|crdownload|download|tacitpart))",
     re.IGNORECASE | re.DOTALL,
 )
@@ -45,7 +45,7 @@ FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 def is_temporary(name: str) -> bool:
     """Whether a name says that it is hidden or not finished yet."""
-    return TEMPORARY.fullmatch(name) is not None
+    return UNFINISHED.fullmatch(name) is not None
 
 
 def why_no_photo(name: str) -> str:

@@ -17,14 +17,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
-from stylewatch.domain import Identity
+from stylewatch.domain import After, Identity
 from stylewatch.errors import OutputError, OutputFullError
 from stylewatch.failpoints import failpoint
 from stylewatch.folders.listing import walk
 
-TEMPORARY = ".sw-tmp"
+TEMPORARY_SUFFIX = ".sw-tmp"
 """Ends the names of files that are being written; they begin with a dot."""
 
 _LONGEST_NAME = 255  # bytes, on every file system in use
@@ -40,7 +39,7 @@ def target_name(photo: Path, preset: str) -> Path:
 
     What would be longer than a file system allows is cut, and told apart by a hash.
     """
-    room = _LONGEST_NAME - len(f"~999.tiff{TEMPORARY}..123456789-12345678")
+    room = _LONGEST_NAME - len(f"~999.tiff{TEMPORARY_SUFFIX}..123456789-12345678")
     name = os.fsencode(f"{photo.stem}--{preset}")
     if len(name) > room:
         mark = f"~{hashlib.sha256(name).hexdigest()[:12]}"
@@ -109,7 +108,7 @@ def write_temporary(
         OutputFullError: no space.
         OutputError: not writable.
     """
-    temporary = target.with_name(f".{target.name}{extension}.{job_id}{owner}{TEMPORARY}")
+    temporary = target.with_name(f".{target.name}{extension}.{job_id}{owner}{TEMPORARY_SUFFIX}")
     try:
         _make_folder(target.parent)
         temporary.unlink(missing_ok=True)  # left by an earlier attempt of the same job
@@ -248,7 +247,7 @@ def sweep(folder: Path, owner: str = "", keep: Iterable[Path] = ()) -> int:
     for inside, names in walk(folder):
         for name in names:
             path = Path(inside, name)
-            ours = name.startswith(".") and name.endswith(f"{owner}{TEMPORARY}")
+            ours = name.startswith(".") and name.endswith(f"{owner}{TEMPORARY_SUFFIX}")
             if ours and path not in kept:
                 with contextlib.suppress(OSError):
                     path.unlink()
@@ -256,20 +255,7 @@ def sweep(folder: Path, owner: str = "", keep: Iterable[Path] = ()) -> int:
     return swept
 
 
-def free_space(folder: Path) -> int:
-    """Bytes that may still be written there; of its nearest existing parent."""
-    usage = os.statvfs(nearest(folder))
-    return usage.f_bavail * usage.f_frsize
-
-
-def nearest(path: Path) -> Path:
-    """The path, or the first above it that is there for us."""
-    return next(place for place in (path, *path.parents) if os.path.exists(place))
-
-
-def apply_after(
-    action: Literal["keep", "delete"] | Path, root: Path, photo: Path, identity: Identity
-) -> bool:
+def apply_after(action: After, root: Path, photo: Path, identity: Identity) -> bool:
     """Move or delete a photo whose result is durable, if it is still the same file.
 
     `action` may be a folder to move to: sub-folders are mirrored, nothing is replaced there.
@@ -338,7 +324,7 @@ def _same_bytes(one: Path, other: Path) -> bool:
 
 def _copy_durably(source: Path, goal: Path) -> None:
     mark = hashlib.blake2b(os.fsencode(goal.name), digest_size=8).hexdigest()
-    temporary = goal.with_name(f".{mark}{TEMPORARY}")  # its own name may have no room
+    temporary = goal.with_name(f".{mark}{TEMPORARY_SUFFIX}")  # its own name may have no room
     with _removed_on_error(temporary):
         shutil.copyfile(source, temporary, follow_symlinks=False)
         with contextlib.suppress(OSError):  # FAT keeps no rights

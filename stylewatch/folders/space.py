@@ -3,15 +3,26 @@
 Knows nothing of jobs and of what is written there.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
 from stylewatch.errors import OutputFullError
-from stylewatch.folders.outputs import free_space
 
 FULL = OutputFullError.reason
 ROOM = 1.25  # of the low-water mark: so much has to be free before an output goes on
+
+
+def free_space(folder: Path) -> int:
+    """Bytes that may still be written there, or would be where it is still to be made."""
+    usage = os.statvfs(nearest_existing(folder))
+    return usage.f_bavail * usage.f_frsize
+
+
+def nearest_existing(path: Path) -> Path:
+    """The path, or the first above it that is there for us."""
+    return next(place for place in (path, *path.parents) if os.path.exists(place))
 
 
 class Space:

@@ -52,6 +52,7 @@ from stylewatch.state.locks import Locks
 from stylewatch.state.reader import WAITING, Job, explained
 from stylewatch.state.retention import is_missing, tidy
 from stylewatch.state.retries import RESOURCE_PAUSE
+from stylewatch.state.schema import LEDGER
 
 LONGEST_SLEEP = 5.0  # seconds between two ticks at most
 LOOK_SECONDS = 5.0  # how often free space is looked at, and photos whose results are done
@@ -142,16 +143,14 @@ class Daemon:
             self._locks.hold_state(self.config.state_dir)
             self._lock_folders(self.config)
             ledger = self._ledger = Ledger(
-                self.config.state_dir / "ledger.db",
+                self.config.state_dir / LEDGER,
                 clock=self._wall_clock,
                 max_attempts=self.config.max_attempts,
             )
             opened.callback(ledger.close)
             self._tidying = None
             self._publisher = Publisher(ledger, self._owner)
-            self._delivery = Delivery(
-                ledger, self._publisher, self._folder, self._tell, self._clock
-            )
+            self._delivery = Delivery(ledger, self._publisher, self._folder, self._tell)
             self._recover(now)
             self._watches = Watches(self._wake.set)
             opened.callback(self._watches.close)
@@ -599,7 +598,7 @@ class Daemon:
                 self._tell(kind, message, reason=why)
             self._forget_removed(now)
             self._delivery.look_for_photos(now)
-        if self._delivery.attend():
+        if self._delivery.attend(now):
             self._wake.set()
 
     def _forget_removed(self, now: float) -> None:
@@ -664,7 +663,7 @@ class Daemon:
 
     @property
     def _workers_are_here(self) -> bool:
-        return isinstance(self.config.workers, int) or self.config.workers == "local"
+        return isinstance(self.config.workers, int)
 
     def _feel_pulse(self, now: float) -> None:
         """Whether the scans, inotify's threads and the workers are alive, told when one is lost."""

@@ -31,14 +31,12 @@ class Delivery:
         publisher: Publisher,
         folder_of: Callable[[Job], Folder | None],
         tell: Callable[..., None],
-        clock: Callable[[], float],
     ) -> None:
         """`folder_of` gives a job's folder in the present config, `tell` tells an event of it."""
         self._ledger = ledger
         self._publisher = publisher
         self._folder_of = folder_of
         self._tell = tell
-        self._clock = clock
         self._unnamed: dict[int, tuple[float, float]] = {}  # job id → when to try again, since
         self._unmoved: dict[int, float] = {}  # job id → when to try again to move its photo
         self._to_attend: deque[int] = deque()  # jobs of which some have a photo to move
@@ -56,7 +54,7 @@ class Delivery:
         except OutputError as error:
             self._name_later(rendered.job_id, error, now)
         else:
-            self._published(job)
+            self._published(job, now)
 
     def complete(self, job_id: int, now: float) -> None:
         """The same for one that the journal says was begun."""
@@ -66,7 +64,8 @@ class Delivery:
         try:
             if job is not None and job.state is JobState.PUBLISHING:
                 stays = _stays(self._folder_of(job))
-                self._published(self._publisher.complete(job, stays=stays, patient=patient))
+                completed = self._publisher.complete(job, stays=stays, patient=patient)
+                self._published(completed, now)
         except OutputError as error:
             self._name_later(job_id, error, now)
         else:
@@ -90,13 +89,13 @@ class Delivery:
             if now >= self._unmoved.get(job_id, -math.inf)
         )
 
-    def attend(self) -> bool:
+    def attend(self, now: float) -> bool:
         """Deal with some of them; whether there are more."""
         until = time.monotonic() + TURN_SECONDS
         while self._to_attend and time.monotonic() < until:
             job_id = self._to_attend.popleft()
             if self._ledger.is_unattended(job_id) and (job := self._ledger.job(job_id)):
-                self._attend_to(job)
+                self._attend_to(job, now)
         return bool(self._to_attend)
 
     def forget_pauses(self) -> None:
@@ -110,7 +109,7 @@ class Delivery:
         _, since = self._unnamed.get(job_id, (now, now))
         self._unnamed[job_id] = now + UNNAMED_SECONDS, since
 
-    def _published(self, job: Job) -> None:
+    def _published(self, job: Job, now: float) -> None:
         if job.state is not JobState.DONE:
             overtaken = job.state is JobState.SUPERSEDED
             why = "it changed while it was painted" if overtaken else "its result was lost"
@@ -119,12 +118,12 @@ class Delivery:
             return
         message = f"{job.output} in {job.seconds:.1f} s" + (f" ({job.note})" if job.note else "")
         self._tell("done", message, job, output=str(job.output), seconds=job.seconds)
-        self._move(job)
+        self._move(job, now)
 
-    def _attend_to(self, job: Job) -> None:
+    def _attend_to(self, job: Job, now: float) -> None:
         folder = self._folder_of(job)
         if job.output is not None and os.path.lexists(job.output):
-            self._move(job)
+            self._move(job, now)
         elif (
             folder is not None
             and job.id not in self._unmoved
@@ -132,16 +131,16 @@ class Delivery:
         ):
             self._ledger.put_back(job.id)  # its result was taken away before: once more
 
-    def _move(self, job: Job) -> None:
+    def _move(self, job: Job, now: float) -> None:
         """Or delete a photo whose results are all there, as the config wants it."""
         folder = self._folder_of(job)
-        if folder is None or self._clock() < self._unmoved.get(job.id, -math.inf):
+        if folder is None or now < self._unmoved.get(job.id, -math.inf):
             return
         try:
             self._publisher.afterwards(job, folder.after, folder.input)
         except OutputError as error:
             first = job.id not in self._unmoved
-            self._unmoved[job.id] = self._clock() + UNMOVED_SECONDS
+            self._unmoved[job.id] = now + UNMOVED_SECONDS
             if first:
                 self._tell("warning", str(error), job, reason=error.reason)
         else:

@@ -12,9 +12,8 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
-from stylewatch.domain import Identity, Rendered
+from stylewatch.domain import After, Identity, Rendered
 from stylewatch.errors import OutputError, OutputFullError
 from stylewatch.failpoints import failpoint
 from stylewatch.folders import outputs
@@ -22,8 +21,6 @@ from stylewatch.folders.listing import walk
 from stylewatch.settings.places import mount_of
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.reader import Job
-
-After = Literal["keep", "delete"] | Path
 
 LARGEST_RESULT = 1 << 29
 """Bytes; what is larger is nothing of ours."""

@@ -28,10 +28,9 @@ START_SECONDS = 5.0  # for an idle worker to begin what it is given
 def open_executor(
     workers: int | str, engine: EngineSettings, on_event: OnEvent, *, log: Path | None = None
 ) -> JobTable:
-    """The executor that the config's `workers` names: `local`, a count, or an address."""
-    if isinstance(workers, int) or workers == "local":
-        count = workers if isinstance(workers, int) else 1
-        return LocalExecutor(engine, on_event, workers=count, log=log)
+    """The executor that the config's `workers` names: so many processes here, or an address."""
+    if isinstance(workers, int):
+        return LocalExecutor(engine, on_event, workers=workers, log=log)
     from stylewatch.jobs.cluster import DaskExecutor  # noqa: PLC0415  (only who uses Dask loads it)
 
     return DaskExecutor(workers, engine, on_event)

@@ -31,10 +31,10 @@ from stylewatch.settings.rules import Rule
 from stylewatch.settings.yamlfile import (
     KeyPath,
     YamlFile,
+    did_you_mean,
     dotted,
     json_schema,
     load_yaml,
-    nearest,
     raise_first,
     validate,
 )
@@ -317,7 +317,7 @@ def _sorted_presets(
         if name in broken:
             raise broken[name]
         if name not in there:
-            problem, remedy = f"unknown preset {name!r}", nearest(name, there)
+            problem, remedy = f"unknown preset {name!r}", did_you_mean(name, there)
             errors.append(source.error(keys, problem, remedy=remedy, reason="unknown-preset"))
         elif name not in usable:
             problem = f"preset {name!r} has no style image"

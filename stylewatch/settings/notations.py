@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le, MinLen
 from pydantic import BeforeValidator, Field, PlainValidator
 
+from stylewatch import domain
+
 YEAR = 31_536_000
 """Seconds; no wait of ours is longer, and no clock or thread minds it."""
 EXABYTE = 10**18
@@ -77,11 +79,13 @@ def _after(value: object) -> object:
 _SCHEDULER = r"tls://[^/\s]+:\d+"
 
 
-def _workers(value: object) -> object:
+def _workers(value: object) -> int | str:
     count = value.get("local") if isinstance(value, dict) and len(value) == 1 else value
     if isinstance(count, int) and not isinstance(count, bool) and count >= 1:
         return count
-    if value == "local" or (isinstance(value, str) and re.fullmatch(_SCHEDULER, value)):
+    if value == "local":
+        return 1
+    if isinstance(value, str) and re.fullmatch(_SCHEDULER, value):
         return value
     raise ValueError("local, {local: NUMBER} or tls://HOST:PORT (nothing unencrypted)")
 
@@ -107,7 +111,7 @@ Names = Annotated[tuple[str, ...], PlainValidator(_names, json_schema_input_type
 Paths = Annotated[tuple[Path, ...], PlainValidator(_paths, json_schema_input_type=str | list[str])]
 _Move = Annotated[dict[Literal["move"], str], MinLen(1)]
 After = Annotated[
-    Literal["keep", "delete"] | Path,
+    domain.After,
     PlainValidator(_after, json_schema_input_type=Literal["keep", "delete"] | _Move),
 ]
 _Count = Annotated[int, Ge(1)]
@@ -117,4 +121,6 @@ Workers = Annotated[
     PlainValidator(
         _workers, json_schema_input_type=Literal["local"] | _said(_SCHEDULER) | _Count | _Local
     ),
+    Field(validate_default=True),
 ]
+"""A number of processes here, or a scheduler's address."""

@@ -22,9 +22,9 @@ from stylewatch.settings.yamlfile import (
     KeyPath,
     YamlFile,
     absolute,
+    did_you_mean,
     json_schema,
     load_yaml,
-    nearest,
     raise_first,
     shown,
     validate,
@@ -163,7 +163,7 @@ class Presets:
     def origin(self, name: str) -> Path:
         """The preset's file."""
         if name not in self:
-            remedy = nearest(name, self._files)
+            remedy = did_you_mean(name, self._files)
             raise PresetError(f"unknown preset {name!r}", remedy=remedy, reason="unknown-preset")
         return self._files[composed(name)][0]
 
@@ -206,7 +206,7 @@ class Presets:
             return None
         if files:
             raise _cycle(chain, layer.file)
-        remedy = nearest(name, self._files)
+        remedy = did_you_mean(name, self._files)
         raise layer.source.error(("base",), f"unknown preset {name!r}", remedy=remedy)
 
 
@@ -412,7 +412,7 @@ def _layer_errors(source: YamlFile, values: Mapping[str, Any]) -> Iterator[Confi
             yield source.error((key,), "out of range", expected="at least 1 layer")
         for layer, weight in values[key].items():
             if layer not in LAYERS:
-                remedy = nearest(layer, LAYERS)
+                remedy = did_you_mean(layer, LAYERS)
                 yield source.error((key, layer), "not a layer of VGG19", remedy=remedy)
             elif weight < 0:
                 wrong = {"expected": "at least 0", "received": f"{weight:g}"}
@@ -426,7 +426,7 @@ def _effect_errors(source: YamlFile, values: Mapping[str, Any]) -> Iterator[Conf
 
         offered = {DEFAULT_EFFECT, *entry_points(group="stylewatch.effects").names}
         if effect not in offered:
-            remedy = nearest(effect, offered)
+            remedy = did_you_mean(effect, offered)
             yield source.error(("effect",), f"unknown effect {effect!r}", remedy=remedy)
 
 

@@ -307,7 +307,8 @@ def _translate(kind: type, file: YamlFile, keys: KeyPath, errors: Sequence[Any])
     """One line out of what pydantic says of one value (a union says several things)."""
     what, received = errors[0]["type"], shown(errors[0]["input"])
     if _is_unknown(errors):
-        return file.error(keys, "unknown key", remedy=nearest(keys[-1], _keys_beside(kind, keys)))
+        remedy = did_you_mean(keys[-1], _keys_beside(kind, keys))
+        return file.error(keys, "unknown key", remedy=remedy)
     if what == "missing":
         return file.error(keys, "missing key")
     expected = " or ".join(dict.fromkeys(_expected(error) for error in errors))
@@ -342,7 +343,7 @@ def _dataclass_in(hint: Any) -> type | None:
     return next(filter(None, map(_dataclass_in, get_args(hint))), None)
 
 
-def nearest(word: object, known: Iterable[str]) -> str:
+def did_you_mean(word: object, known: Iterable[str]) -> str:
     """The remedy for an unknown name: the nearest known one, else all of them."""
     names = sorted(known)
     near = difflib.get_close_matches(str(word), names, 1)

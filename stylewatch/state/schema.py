@@ -9,6 +9,9 @@ from pathlib import Path
 
 from stylewatch.errors import LedgerError
 
+LEDGER = "ledger.db"
+"""In the state directory."""
+
 _VERSIONS = (
     """
 CREATE TABLE files (

@@ -10,6 +10,7 @@ import threading
 import time
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 from tests.faults.lab import QUIET, Lab, Tally, picture, pixels_of
@@ -399,11 +400,8 @@ def _files(lab: Lab) -> list[str]:
 def _refused(lab: Lab) -> set[str]:
     from stylewatch.state.reader import LedgerReader
 
-    reader = LedgerReader(lab.state / "ledger.db")
-    try:
+    with closing(LedgerReader(lab.state / "ledger.db")) as reader:
         noted = {str(path) for _, path, _ in reader.notes(limit=-1)}
-    finally:
-        reader.close()
     return noted | {str(job.path) for job in lab.jobs() if job.state == "quarantined"}
 
 

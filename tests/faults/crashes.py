@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stylewatch.folders.outputs import TEMPORARY
+from stylewatch.folders.outputs import TEMPORARY_SUFFIX
 from tests.faults.lab import BOUND, Lab, Tally, encode
 from tests.faults.plugin.echo import ORDERS
 from tests.faults.table import Bench, fault
@@ -319,7 +319,7 @@ def _lose_power(lab: Lab) -> int:
         elif os.path.dirname(path) not in synced and lab.rng.random() < 0.7:
             undone += _undo(kind, Path(path), *more)
     whole = {path for kind, path, *_ in lines if kind == "sync"}
-    for path in lab.output.rglob(f"*{TEMPORARY}"):
+    for path in lab.output.rglob(f"*{TEMPORARY_SUFFIX}"):
         if str(path) not in whole:
             os.truncate(path, lab.rng.randrange(path.stat().st_size + 1))
             undone += 1

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from stylewatch.errors import LedgerError
-from stylewatch.folders.outputs import TEMPORARY
+from stylewatch.folders.outputs import TEMPORARY_SUFFIX
 from stylewatch.state.reader import LedgerReader
 from tests.faults.plugin.echo import digest
 
@@ -314,16 +314,12 @@ class Lab:
 
     def jobs(self) -> list:
         """Of the ledger; empty while there is none."""
-        try:
-            reader = LedgerReader(self.state / "ledger.db")
-        except LedgerError:
-            return []
-        try:
+        with (
+            contextlib.suppress(LedgerError),
+            contextlib.closing(LedgerReader(self.state / "ledger.db")) as reader,
+        ):
             return reader.jobs(limit=-1)
-        except LedgerError:
-            return []
-        finally:
-            reader.close()
+        return []
 
     def at_rest(self) -> bool:
         """Every photo that is due has its result, and nothing is on its way."""
@@ -457,5 +453,5 @@ class Lab:
 
     def orphans(self) -> list[str]:
         """Temporary files that somebody should have swept."""
-        found = (path for path in self.output.rglob("*") if path.name.endswith(TEMPORARY))
+        found = (path for path in self.output.rglob("*") if path.name.endswith(TEMPORARY_SUFFIX))
         return [str(path) for path in found]
