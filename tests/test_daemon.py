@@ -21,7 +21,7 @@ from stylewatch.errors import (
 )
 from stylewatch.folders import outputs
 from stylewatch.host.daemon import LOOK_SECONDS, Daemon, Parts
-from stylewatch.host.delivery import UNMOVED_SECONDS
+from stylewatch.host.delivery import AFTER_SECONDS
 from stylewatch.settings.config import watch_config
 from stylewatch.state.reader import LedgerReader
 
@@ -294,7 +294,7 @@ def test_a_photo_that_can_t_be_moved_is_tried_again_later(rig, tmp_path):
     now = time.monotonic()
     rig.daemon.tick(now + LOOK_SECONDS)
     assert (rig.input / "a.jpg").exists()
-    rig.daemon.tick(now + UNMOVED_SECONDS + 60)
+    rig.daemon.tick(now + AFTER_SECONDS + 60)
     assert (moved / "a.jpg").exists()
 
 

@@ -115,23 +115,24 @@ def test_numbers_that_sqlite_has_no_room_for_are_no_trouble(ledger, number):
     assert ledger.job(job_id).identity == seen
     assert ledger.knows("in", Path("a.jpg"), seen, "p")
     assert not ledger.knows("in", Path("a.jpg"), other, "p")
-    ledger.tell_apart("in", Path("/in"), seen.inode)
-    assert ledger.folders() == [("in", Path("/in"), seen.inode)]
+    ledger.note_folder("in", Path("/in"), seen.inode)
+    assert ledger.places() == {"in": Path("/in")}
+    assert ledger.inode_of(Path("/in")) == seen.inode
 
 
 def test_a_photo_that_has_to_be_looked_at_again_is_not_finished(ledger):
     """What its second look brings may be a job, and the photo must still be there then."""
     first, second = ledger.add(photo(), "d", "p", [planned(), planned(key="k2", preset="hard")])
     finish(ledger, first)
-    assert ledger.unattended() == [first]
-    assert not ledger.is_unattended(first)
+    assert ledger.after_pending() == [first]
+    assert not ledger.after_is_due(first)
     ledger.claim("in")
     ledger.fail(second, failure(second, FailureKind.CHANGED, "vanished"))
-    assert ledger.is_unattended(first)
+    assert ledger.after_is_due(first)
     ledger.forget_file("in", Path("a.jpg"))
-    assert not ledger.is_unattended(first)
+    assert not ledger.after_is_due(first)
     ledger.note_file("in", Path("a.jpg"), photo().identity, "p")
-    assert ledger.is_unattended(first)
+    assert ledger.after_is_due(first)
 
 
 def test_bytes_that_come_back_are_overtaken_by_nothing(ledger):
@@ -166,10 +167,10 @@ def test_a_disk_mounted_again_brings_no_new_photos_where_they_stay(ledger, stays
     [job_id] = ledger.add(photo(), "d", "p", [planned()])
     finish(ledger, job_id)
     ledger.after_done(ledger.job(job_id))
-    assert ledger.unattended() == []
+    assert ledger.after_pending() == []
     remounted = replace(photo(), identity=replace(photo().identity, dev=9, ino=9, ctime_ns=9))
     assert ledger.add(remounted, "d", "p", [planned()], stays=stays) == []
-    assert ledger.unattended() == ([] if stays else [job_id])
+    assert ledger.after_pending() == ([] if stays else [job_id])
 
 
 @pytest.mark.parametrize("stays", [True, False])
@@ -183,7 +184,7 @@ def test_nor_does_it_where_only_the_proof_is_left(ledger, stays):
     ledger.change("DELETE FROM jobs")
     touched = replace(photo(), identity=replace(photo().identity, ctime_ns=2))
     assert ledger.add(touched, "d", "p", [planned()], stays=stays) == []
-    assert bool(ledger.unattended()) is not stays
+    assert bool(ledger.after_pending()) is not stays
 
 
 def test_a_photo_that_is_back_is_painted_though_its_preset_went_to_and_fro(ledger):

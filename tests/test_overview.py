@@ -26,7 +26,7 @@ def state(tmp_path):
     """A ledger with jobs of every kind in two folders of one name."""
     ledger = Ledger(tmp_path / "ledger.db", clock=lambda: 1000.0)
     for name, place in (("in", "/a/in"), ("in (2)", "/b/in")):
-        ledger.tell_apart(name, Path(place), None)
+        ledger.note_folder(name, Path(place), None)
     for number, folder in enumerate(["in"] * 6 + ["in (2)"], 1):
         photo = Photo(folder, Path("/"), Path(f"{number}.jpg"), Identity(1, number, 9, 9, 9))
         ledger.add(photo, "d", "", [Planned("ink", f"key {number}", Path(f"/out/{number}"))])

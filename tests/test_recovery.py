@@ -38,7 +38,7 @@ def _look_around_often(monkeypatch):
     monkeypatch.setattr(daemon_module, "LOOK_SECONDS", 0.2)
     monkeypatch.setattr(daemon_module, "LEDGER_SECONDS", 0.2)
     monkeypatch.setattr(intake, "AGAIN_SECONDS", 0.3)
-    monkeypatch.setattr(delivery, "UNMOVED_SECONDS", 0.3)
+    monkeypatch.setattr(delivery, "AFTER_SECONDS", 0.3)
     monkeypatch.setattr(delivery, "UNNAMED_SECONDS", 0.2)
 
 
@@ -346,7 +346,7 @@ def test_a_ledger_of_the_first_version_is_brought_up_to_date(tmp_path):
         db.execute("PRAGMA user_version = 1")
     db.close()
     ledger = Ledger(path)
-    ledger.tell_apart("in", Path("/in"), None)
+    ledger.note_folder("in", Path("/in"), None)
     assert ledger.add(photo(), "d", "p", [planned()])
     ledger.close()
 
@@ -488,18 +488,18 @@ def test_a_photo_that_was_away_when_it_was_painted_is_dealt_with_when_it_is_back
     rig.until(lambda: rig.results() and rig.idle())
     if mount_point:
         rig.daemon._intake._sources["in"]._next_root = 0.0
-        rig.daemon._delivery._unmoved = dict.fromkeys(
-            rig.daemon._delivery._unmoved, 0.0
+        rig.daemon._delivery._after_failed = dict.fromkeys(
+            rig.daemon._delivery._after_failed, 0.0
         )  # minutes later
         rig.daemon._next_look = 0.0
         rig.daemon.tick(time.monotonic())
-        assert rig.daemon._delivery._unmoved
+        assert rig.daemon._delivery._after_failed
         rig.input.rmdir()
     assert [event.reason for event in rig.events if event.kind == "warning"] == ["after"]
     (tmp_path / "away").rename(rig.input)
     assert (rig.input / "a.jpg").exists()
     rig.until(lambda: not (rig.input / "a.jpg").exists())
-    assert rig.daemon._delivery._unmoved == {}
+    assert rig.daemon._delivery._after_failed == {}
     assert len(rig.executor.ran) == 1
 
 
@@ -638,7 +638,7 @@ def test_two_folders_of_one_name_are_two_folders(rigs, tmp_path):
 
 
 def test_a_folder_keeps_its_past_when_it_is_moved_or_called_otherwise(ledger):
-    ledger.tell_apart("in", Path("/one"), (1, 10))
+    ledger.note_folder("in", Path("/one"), (1, 10))
     ledger.add(photo(), "d", "p", [planned()])
     for name, path, inode in [
         ("in", "/moved", (1, 10)),
@@ -646,11 +646,11 @@ def test_a_folder_keeps_its_past_when_it_is_moved_or_called_otherwise(ledger):
         ("photos", "/moved", (2, 77)),  # another disk, mounted at the same place
         ("photos", "/moved", None),
     ]:
-        ledger.tell_apart(name, Path(path), inode)
+        ledger.note_folder(name, Path(path), inode)
         assert list(ledger.counts()) == [name]
-    ledger.tell_apart("photos", Path("/another"), (1, 11))
+    ledger.note_folder("photos", Path("/another"), (1, 11))
     assert list(ledger.counts()) == ["photos (/moved)"]
-    ledger.tell_apart("photos", Path("/moved"), None)
+    ledger.note_folder("photos", Path("/moved"), None)
     assert list(ledger.counts()) == ["photos"]
 
 

@@ -281,13 +281,10 @@ def test_the_config_follows_a_folder_that_was_renamed_or_is_named_by_a_link(rig,
 def test_a_disk_that_is_away_does_not_leave_its_history_to_the_next(tmp_path):
     """Two sticks have the same device and inode numbers, one after the other."""
     ledger, places = Ledger(tmp_path / "ledger.db"), [Path("/media/a"), Path("/media/b")]
-    ledger.tell_apart("a", places[0], (2065, 2), places)
-    ledger.tell_apart("b", places[1], (2065, 2), places)
-    ledger.tell_apart("a", places[0], None, places)
-    assert sorted(name for name, _, _ in ledger.folders()) == ["a", "b"]
-    assert {name: place for name, place, _ in ledger.folders()} == dict(
-        zip("ab", places, strict=True)
-    )
+    ledger.note_folder("a", places[0], (2065, 2), places)
+    ledger.note_folder("b", places[1], (2065, 2), places)
+    ledger.note_folder("a", places[0], None, places)
+    assert ledger.places() == dict(zip("ab", places, strict=True))
     ledger.close()
 
 

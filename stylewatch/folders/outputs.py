@@ -16,6 +16,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from io import BufferedReader
 from pathlib import Path
 
 from stylewatch.domain import After, Identity
@@ -231,12 +232,19 @@ def find_published(
     return None
 
 
-def file_hash(path: Path) -> str:
-    """Hex SHA-256 of a regular file; links are not followed."""
+@contextlib.contextmanager
+def open_regular(path: Path) -> Iterator[BufferedReader]:
+    """A regular file, to be read; links are not followed, pipes and devices not waited for."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             raise OSError(errno.EISDIR, "not a regular file", str(path))
+        yield stream
+
+
+def file_hash(path: Path) -> str:
+    """Hex SHA-256 of a regular file."""
+    with open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

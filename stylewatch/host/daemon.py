@@ -120,12 +120,12 @@ class Daemon:
         self._pulse = Pulse()
         self._lost: list[str] = []
         self._paused = self._stopping = False
-        self._following: Executor | None = None  # another config's, once nothing runs
+        self._next_executor: Executor | None = None  # a new config's, for when nothing runs
         self._trouble = self._refused = ""
         self._slots = 0
         self._last_busy = self._next_look = self._next_tidy = self._next_health = -math.inf
         self._tidying: Iterator[None] | None = None
-        self._close: Callable[[], None] = lambda: None
+        self._opened = contextlib.ExitStack()
         self.last_tick = -math.inf
         """When the last tick ended, for those who watch over the daemon."""
 
@@ -159,8 +159,8 @@ class Daemon:
             opened.callback(self._put_back_rest)
             self._executor = self._parts.open_executor(self.config, self._on_progress)
             opened.callback(lambda: _close(self._executor))
-            opened.callback(self._follow_with, None)
-            self._close = opened.pop_all().close
+            opened.callback(self._set_next_executor, None)
+            self._opened = opened.pop_all()
         self._last_busy = now
         self._slots = self._executor.slots
         extra = {"slots": self._slots}
@@ -179,7 +179,8 @@ class Daemon:
         self._delivery.name_again(now)
         self._look_around(now)
         self._start_jobs(now)
-        self._rest(now)
+        self._release_idle(now)
+        self._tidy(now)
         self._tell_health(now)
         self._feel_pulse(now)
         self.last_tick = now
@@ -261,8 +262,7 @@ class Daemon:
 
     def _end(self) -> None:
         """Kill what runs and let go of everything; can be done twice."""
-        close, self._close = self._close, lambda: None
-        close()
+        self._opened.close()
 
     def _put_back_rest(self) -> None:
         """What has just ended is recorded, the rest is ready again, nothing counted."""
@@ -336,14 +336,14 @@ class Daemon:
             fixed = {name: getattr(self.config, name) for name in FIXED}
             config = replace(wanted, **fixed)
             self._lock_folders(config)
-            following = self._open_other(config)
+            executor = self._open_next_executor(config)
         except Exception as error:
             self._locks.keep_folders(folder.input for folder in self.config.folders)
             self._refused, reason = str(error), getattr(error, "reason", "io")
             self._tell("warning", f"the old config goes on: {error}", reason=reason)
             raise
         self.config, self._refused = config, ""
-        self._follow_with(following)
+        self._set_next_executor(executor)
         self._locks.keep_folders(folder.input for folder in config.folders)
         self._ledger.max_attempts = config.max_attempts
         self._delivery.forget_pauses()
@@ -403,23 +403,23 @@ class Daemon:
         """Jobs of folders that the config does not have wait; those of returned ones go on."""
         for folder in self.config.folders:
             with contextlib.suppress(OSError):
-                self._tell_apart(folder)
+                self._recognise_folder(folder)
         self._ledger.hold_others(folder.name for folder in self.config.folders)
 
-    def _tell_apart(self, folder: Folder) -> None:
-        """Learn which folder lies in this place.
+    def _recognise_folder(self, folder: Folder) -> None:
+        """Write down which folder lies in this place.
 
         Raises:
-            OSError: it is empty and not the one that was there: where a disk is mounted, perhaps.
+            OSError: it is empty and not the one that was there: its disk may be away.
         """
         inode, away = None, False
         with contextlib.suppress(OSError):
             inode = Identity.of(folder.input.stat()).inode
-            known = {place: each for _, place, each in self._ledger.folders()}.get(folder.input)
+            known = self._ledger.inode_of(folder.input)
             if known not in {None, inode} and not any(folder.input.iterdir()):
                 inode, away = known, True
         places = [each.input for each in self.config.folders]
-        self._ledger.tell_apart(folder.name, folder.input, inode, places)
+        self._ledger.note_folder(folder.name, folder.input, inode, places)
         if away:
             raise OSError(errno.ENODEV, "Empty and not the folder that it was (is its disk away?)")
 
@@ -434,15 +434,15 @@ class Daemon:
             on_event=self._tell_event,
         )
 
-    def _open_other(self, config: Config) -> Executor | None:
-        """What is to run its jobs, where that is not what runs them now."""
+    def _open_next_executor(self, config: Config) -> Executor | None:
+        """A new one only if this config asks for other workers; else what was to come next."""
         now = self.config
         if (config.engine, config.workers) == (now.engine, now.workers):
-            return self._following
+            return self._next_executor
         return self._parts.open_executor(config, self._on_progress)
 
-    def _follow_with(self, executor: Executor | None) -> None:
-        before, self._following = self._following, executor
+    def _set_next_executor(self, executor: Executor | None) -> None:
+        before, self._next_executor = self._next_executor, executor
         if before is not None and before is not executor:
             _close(before)
 
@@ -459,17 +459,17 @@ class Daemon:
         """
         folder = next(each for each in self.config.folders if each.name == name)
         self._locks.hold_folder(folder.input)
-        self._tell_apart(folder)
+        self._recognise_folder(folder)
 
     def _folder(self, job: Job) -> Folder | None:
         return next((each for each in self.config.folders if each.name == job.folder), None)
 
     def _start_jobs(self, now: float) -> None:
         """Fill the free slots, folder by folder in fairness."""
-        if self._following is not None and not self._running:
-            before, self._executor, self._following = self._executor, self._following, None
+        if self._next_executor is not None and not self._running:
+            before, self._executor, self._next_executor = self._executor, self._next_executor, None
             _close(before)
-        idle = self._paused or self._following is not None
+        idle = self._paused or self._next_executor is not None
         until = time.monotonic() + TURN_SECONDS
         while not idle and len(self._running) < self._executor.slots:
             if time.monotonic() > until:  # many that need not be run, such as copies
@@ -597,8 +597,8 @@ class Daemon:
             for kind, message, why in self._space.look(places, min_free, now, usable):
                 self._tell(kind, message, reason=why)
             self._forget_removed(now)
-            self._delivery.look_for_photos(now)
-        if self._delivery.attend(now):
+            self._delivery.find_after(now)
+        if self._delivery.apply_pending_after(now):
             self._wake.set()
 
     def _forget_removed(self, now: float) -> None:
@@ -611,7 +611,7 @@ class Daemon:
             if not gone:
                 continue
             try:
-                self._publisher.be_sure_of(name, folder.input)
+                self._publisher.require_same_folder(folder.input)
             except OSError:  # its disk went away in this moment
                 continue
             for job in jobs:
@@ -679,13 +679,16 @@ class Daemon:
             if name not in before:
                 self._tell("warning", f"{name}: dead, and not healed by itself", reason="dead")
 
-    def _rest(self, now: float) -> None:
-        """What is done in quiet moments."""
+    def _release_idle(self, now: float) -> None:
+        """Give the workers' memory back when nothing has been painted for a while."""
         if self._running:
             self._last_busy = now
         elif 0 < self.config.idle_release <= now - self._last_busy:
             self._executor.release()
             self._last_busy = math.inf
+
+    def _tidy(self, now: float) -> None:
+        """Let the ledger forget what is old, one small step in each tick."""
         if self._tidying is None and now >= self._next_tidy:
             days = self.config.retention_days
             self._next_tidy = now + min(TIDY_SECONDS, days * TIDY_SECONDS / 4)

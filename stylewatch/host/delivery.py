@@ -19,7 +19,7 @@ from stylewatch.state.reader import Job
 
 UNNAMED_SECONDS = 5.0  # between two attempts to give a finished picture its name
 UNREADABLE_SECONDS = 600.0  # then a picture that can't be read any more is painted again
-UNMOVED_SECONDS = 300.0  # between two attempts to move or delete a painted photo
+AFTER_SECONDS = 300.0  # between two attempts to move or delete a painted photo
 
 
 class Delivery:
@@ -38,8 +38,8 @@ class Delivery:
         self._folder_of = folder_of
         self._tell = tell
         self._unnamed: dict[int, tuple[float, float]] = {}  # job id → when to try again, since
-        self._unmoved: dict[int, float] = {}  # job id → when to try again to move its photo
-        self._to_attend: deque[int] = deque()  # jobs of which some have a photo to move
+        self._after_failed: dict[int, float] = {}  # job id → when to try again
+        self._after_pending: deque[int] = deque()  # jobs whose photos may be due
 
     def publish(self, rendered: Rendered, now: float) -> None:
         """Give a result its name, now or, where that can't be, later."""
@@ -81,26 +81,26 @@ class Delivery:
         """When that is."""
         return min((due for due, _ in self._unnamed.values()), default=math.inf)
 
-    def look_for_photos(self, now: float) -> None:
+    def find_after(self, now: float) -> None:
         """Photos that still have to be moved or deleted: a crash came between, or a copy."""
-        self._to_attend = self._to_attend or deque(
+        self._after_pending = self._after_pending or deque(
             job_id
-            for job_id in self._ledger.unattended()
-            if now >= self._unmoved.get(job_id, -math.inf)
+            for job_id in self._ledger.after_pending()
+            if now >= self._after_failed.get(job_id, -math.inf)
         )
 
-    def attend(self, now: float) -> bool:
-        """Deal with some of them; whether there are more."""
+    def apply_pending_after(self, now: float) -> bool:
+        """Move or delete some of them; whether there are more."""
         until = time.monotonic() + TURN_SECONDS
-        while self._to_attend and time.monotonic() < until:
-            job_id = self._to_attend.popleft()
-            if self._ledger.is_unattended(job_id) and (job := self._ledger.job(job_id)):
-                self._attend_to(job, now)
-        return bool(self._to_attend)
+        while self._after_pending and time.monotonic() < until:
+            job_id = self._after_pending.popleft()
+            if self._ledger.after_is_due(job_id) and (job := self._ledger.job(job_id)):
+                self._apply_or_paint_again(job, now)
+        return bool(self._after_pending)
 
     def forget_pauses(self) -> None:
         """With another config what could not be done may be done now."""
-        self._unmoved.clear()
+        self._after_failed.clear()
 
     def _name_later(self, job_id: int, error: OutputError, now: float) -> None:
         """The picture is finished and safe; only its name is missing."""
@@ -118,33 +118,33 @@ class Delivery:
             return
         message = f"{job.output} in {job.seconds:.1f} s" + (f" ({job.note})" if job.note else "")
         self._tell("done", message, job, output=str(job.output), seconds=job.seconds)
-        self._move(job, now)
+        self._apply_after(job, now)
 
-    def _attend_to(self, job: Job, now: float) -> None:
+    def _apply_or_paint_again(self, job: Job, now: float) -> None:
         folder = self._folder_of(job)
         if job.output is not None and os.path.lexists(job.output):
-            self._move(job, now)
+            self._apply_after(job, now)
         elif (
             folder is not None
-            and job.id not in self._unmoved
+            and job.id not in self._after_failed
             and self._publisher.can_publish(folder.output)
         ):
             self._ledger.put_back(job.id)  # its result was taken away before: once more
 
-    def _move(self, job: Job, now: float) -> None:
-        """Or delete a photo whose results are all there, as the config wants it."""
+    def _apply_after(self, job: Job, now: float) -> None:
+        """Move or delete its photo as the config wants it, once all of its results are there."""
         folder = self._folder_of(job)
-        if folder is None or now < self._unmoved.get(job.id, -math.inf):
+        if folder is None or now < self._after_failed.get(job.id, -math.inf):
             return
         try:
-            self._publisher.afterwards(job, folder.after, folder.input)
+            self._publisher.apply_after(job, folder.after, folder.input)
         except OutputError as error:
-            first = job.id not in self._unmoved
-            self._unmoved[job.id] = now + UNMOVED_SECONDS
+            first = job.id not in self._after_failed
+            self._after_failed[job.id] = now + AFTER_SECONDS
             if first:
                 self._tell("warning", str(error), job, reason=error.reason)
         else:
-            self._unmoved.pop(job.id, None)
+            self._after_failed.pop(job.id, None)
 
 
 def _stays(folder: Folder | None) -> bool:

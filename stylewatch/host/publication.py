@@ -40,7 +40,7 @@ class Publisher:
             OutputError: it can't be made, or not inside the output.
             OutputFullError: that disk is away.
         """
-        self._be_sure_of_the_disk(output)
+        self._require_mounted(output)
         outputs.prepare(output, target)
 
     def can_publish(self, output: Path) -> bool:
@@ -124,9 +124,9 @@ class Publisher:
         """The very same picture made before, copied for this job; None when there is none."""
         for same in self._ledger.same_results(job):
             assert same.output is not None
-            with contextlib.suppress(OSError):
-                if outputs.file_hash(same.output) == same.sha256:
-                    data = same.output.read_bytes()
+            with contextlib.suppress(OSError), outputs.open_regular(same.output) as stream:
+                data = stream.read()
+                if hashlib.sha256(data).hexdigest() == same.sha256:
                     break
         else:
             return None
@@ -145,20 +145,20 @@ class Publisher:
             note="the same photo and preset as before: copied",
         )
 
-    def afterwards(self, job: Job, action: After, root: Path) -> None:
+    def apply_after(self, job: Job, action: After, root: Path) -> None:
         """Move or delete the photo once all of its results are durable.
 
         Raises:
             OutputError: it can't be moved or deleted now.
         """
-        if not self._ledger.is_unattended(job.id):
+        if not self._ledger.after_is_due(job.id):
             return
         try:
             if isinstance(action, Path):
-                self._be_sure_of_the_disk(action)
+                self._require_mounted(action)
             acted = outputs.apply_after(action, root, job.path, job.identity)
             if not acted and action != "keep":
-                self.be_sure_of(job.folder, root)
+                self.require_same_folder(root)
         except OSError as error:
             raise OutputError(
                 f"{job.path} is painted but could not be moved or deleted: {error.strerror}",
@@ -167,20 +167,22 @@ class Publisher:
             ) from error
         self._ledger.after_done(job)
 
-    def be_sure_of(self, folder: str, root: Path) -> None:
-        """Nothing is gone where another disk is in the folder's place, or none.
+    def require_same_folder(self, root: Path) -> None:
+        """For whoever misses a photo: it may only be that its disk is away.
 
         Raises:
-            OSError: it is so.
+            OSError: another folder lies in this place, or none.
         """
-        known = {name: inode for name, _, inode in self._ledger.folders()}.get(folder)
+        known = self._ledger.inode_of(root)
         if known and Identity.of(root.stat()).inode != known:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), str(root))
 
-    def _be_sure_of_the_disk(self, output: Path) -> None:
-        """An error where only the empty folder is that the disk used to be mounted on, or around.
+    def _require_mounted(self, output: Path) -> None:
+        """Nothing is written while the disk of the results is away: it would hide that later.
 
-        What was written there would be hidden as soon as the disk is back.
+        Raises:
+            OutputFullError: nothing is mounted where that disk was, and no file there says that
+                it is to go on without.
         """
         missing = self._missing_mount(output)
         if missing and not _holds_files(output):

@@ -271,9 +271,9 @@ def known_presets() -> Presets:
 
 
 def find_preset(called: str) -> tuple[Presets, str]:
-    """The presets among which one is looked for that a person calls so, and its name among them.
+    """A preset that was named on the command line: the presets to look it up in, and its name.
 
-    It is called by its name, or by the path of its YAML file.
+    People give its name, or the path of its YAML file.
     """
     if not _is_path(called):
         return known_presets(), called
@@ -282,9 +282,11 @@ def find_preset(called: str) -> tuple[Presets, str]:
 
 
 def as_config_names(called: Sequence[str]) -> tuple[list[str], list[Path]]:
-    """Presets that a person calls so, in a config's words: names, and the folders to look in.
+    """What a config says of presets named on the command line: their names and their folders.
 
-    Each is without fault.
+    Raises:
+        PresetError: one is not there, or has a fault.
+        UsageError: two have the same name.
     """
     files: list[Path] = []
     for one in called:

@@ -130,43 +130,38 @@ class Ledger(LedgerReader):
 
     # --- folders ----------------------------------------------------------------------------
 
-    def folders(self) -> list[tuple[str, Path, tuple[int, int] | None]]:
-        """Every folder that it was ever told of: name, place, and device and inode if known."""
-        return [
-            (
-                row["name"],
-                Path(os.fsdecode(row["input"])),
-                None if row["dev"] is None else (row["dev"], row["ino"]),
-            )
-            for row in self.ask("SELECT * FROM folders")
-        ]
+    def inode_of(self, place: Path) -> tuple[int, int] | None:
+        """Device and inode of the folder that lay in this place when it was there last."""
+        row = self._one("SELECT dev, ino FROM folders WHERE input = ?", os.fsencode(place))
+        return None if row is None or row["dev"] is None else (row["dev"], row["ino"])
 
-    def tell_apart(
+    def note_folder(
         self,
         name: str,
-        source: Path,
+        place: Path,
         inode: tuple[int, int] | None,
-        others: Iterable[Path] = (),
+        watched: Iterable[Path] = (),
     ) -> None:
-        """A folder is its place, its name a label: what was written down follows the place.
+        """Write down which folder lies in a place that the config calls so.
 
-        `inode` is the folder's device and inode, None while it is missing: by them a folder that
-        was moved is found again, but not one of `others`, the places that are watched now. A disk
-        that is away leaves its numbers to the next one.
+        What is known of photos belongs to the place: where that had another name, its jobs and
+        files get the new one. They also follow a folder that was moved, which is found by its
+        device and inode (`inode`, None while it is missing), unless its old place is `watched`
+        too: a disk that is mounted while another is away may have the other's numbers.
         """
-        raw, (dev, ino) = os.fsencode(source), inode or (None, None)
-        watched = [os.fsencode(place) for place in others]
+        raw, (dev, ino) = os.fsencode(place), inode or (None, None)
+        elsewhere = [os.fsencode(other) for other in watched]
         with self.transaction():
             known = self._one(
                 "SELECT name FROM folders WHERE input = ? OR (dev = ? AND ino = ?"
-                f" AND input NOT IN ({marks(watched)})) ORDER BY input != ?",
-                *(raw, dev, ino, *watched, raw),
+                f" AND input NOT IN ({marks(elsewhere)})) ORDER BY input != ?",
+                *(raw, dev, ino, *elsewhere, raw),
             )
             if known is None or known["name"] != name:
                 other = self._one("SELECT input FROM folders WHERE name = ?", name)
                 if other:
-                    place = _text(os.fsdecode(other["input"]))
-                    self._rename_folder(name, f"{name} ({place})")
+                    its_place = _text(os.fsdecode(other["input"]))
+                    self._rename_folder(name, f"{name} ({its_place})")
                 if known:
                     self._rename_folder(known["name"], name)
             self.change("INSERT OR REPLACE INTO folders VALUES (?,?,?,?)", name, raw, dev, ino)
@@ -211,7 +206,7 @@ class Ledger(LedgerReader):
         )
 
     def forget_file(self, folder: str, path: Path) -> None:
-        """It has to be looked at again: as it is remembered no file ever is."""
+        """Have it looked at again, by making it look changed: no file has the ctime -1."""
         query = "UPDATE files SET ctime_ns = -1, note = '' WHERE folder = ? AND path = ?"
         self.change(query, folder, os.fsencode(path))
 
@@ -390,18 +385,18 @@ class Ledger(LedgerReader):
             job_id, JobState.DONE, output=os.fsencode(output), temporary=None, reason="", message=""
         )
 
-    def unattended(self) -> list[int]:
-        """The jobs that are done while what comes after, for the photo itself, is not."""
+    def after_pending(self) -> list[int]:
+        """The jobs whose result is there, while their photo is not yet moved or deleted."""
         query = (
             "SELECT id FROM jobs INDEXED BY jobs_unattended WHERE state = 'done' AND after_done = 0"
         )
         return [row["id"] for row in self.ask(query)]
 
-    def is_unattended(self, job_id: int) -> bool:
-        """Whether the photo of such a job waits for that alone.
+    def after_is_due(self, job_id: int) -> bool:
+        """Whether to move or delete its photo is all that is left to do.
 
-        Nothing else is to do with it: no other preset waits for it or has failed, and it need not
-        be looked at again (`forget_file`), which may bring another job.
+        Not so while another preset waits for it or has failed, nor while it has to be looked at
+        again (`forget_file`), which may bring another job.
         """
         query = (
             "SELECT 1 FROM jobs AS job WHERE id = ? AND state = 'done' AND after_done = 0"
@@ -415,7 +410,7 @@ class Ledger(LedgerReader):
         return self._one(query, job_id, *_NOTHING_TO_DO) is not None
 
     def after_done(self, job: Job) -> None:
-        """What was to be done with the photo itself is done."""
+        """Its photo is moved or deleted, or stays as the config wants it."""
         self.change(
             "UPDATE jobs SET after_done = 1"
             " WHERE folder = ? AND path = ? AND digest = ? AND state = ?",

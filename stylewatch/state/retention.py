@@ -27,8 +27,8 @@ def tidy(ledger: Ledger, days: float, checkpoints: Path | None = None) -> Iterat
     disk may have been away. Of an old painting in use only what proves that it was painted stays.
     """
     looked_at = []
-    for folder, root, inode in ledger.folders():
-        if (yield from _look_for(ledger, folder, root, inode)):
+    for folder, root in ledger.places().items():
+        if (yield from _look_for(ledger, folder, root)):
             looked_at.append(folder)
     before = ledger.now - days * 86400.0
     for step in (partial(_forget_gone, folders=looked_at), _forget_ended, _shorten_done):
@@ -41,15 +41,13 @@ def tidy(ledger: Ledger, days: float, checkpoints: Path | None = None) -> Iterat
         yield
 
 
-def _look_for(
-    ledger: Ledger, folder: str, root: Path, inode: tuple[int, int] | None
-) -> Generator[None, None, bool]:
+def _look_for(ledger: Ledger, folder: str, root: Path) -> Generator[None, None, bool]:
     """Note which files of a folder are gone, or back; not while another disk is in its place.
 
     Whether it was there to the end.
     """
-    last = b""
-    while _inode(root) == inode is not None:
+    known, last = ledger.inode_of(root), b""
+    while known is not None and _inode(root) == known:
         query = "SELECT path, gone FROM files WHERE folder = ? AND path > ? ORDER BY path LIMIT ?"
         rows = ledger.ask(query, folder, last, ROWS)
         if not rows:
