@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo, Rendered
 from stylewatch.errors import LedgerError, StylewatchError
 from stylewatch.state.ledger import Ledger, Planned
-from stylewatch.state.reader import NO_PRESET, TOO_LARGE, LedgerReader
+from stylewatch.state.reader import LedgerReader
 from stylewatch.state.retries import LONGEST_PAUSE, judge
+from stylewatch.state.wording import NO_PRESET, TOO_LARGE
 
 
 class Clock:

@@ -14,17 +14,9 @@ from stylewatch.domain import JobState
 from stylewatch.errors import LedgerError, NotRunningError
 from stylewatch.faces.lines import duration, jsonable, queue_seconds, short_path, size, visible
 from stylewatch.folders.settle import LACKS
-from stylewatch.state.reader import (
-    IGNORED,
-    PAINTING,
-    WAITING,
-    WORDS,
-    Job,
-    LedgerReader,
-    by_word,
-    explained,
-)
+from stylewatch.state.reader import Job, LedgerReader
 from stylewatch.state.schema import LEDGER
+from stylewatch.state.wording import IGNORED, PAINTING, WAITING, WORDS, by_word, explained
 
 Answer = TypeVar("Answer")
 

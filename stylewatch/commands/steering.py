@@ -105,7 +105,7 @@ def jobs(
     """
     from stylewatch.app.overview import FAILED, count_jobs, jobs_text, list_jobs
     from stylewatch.faces.lines import short_path
-    from stylewatch.state.reader import WAITING
+    from stylewatch.state.wording import WAITING
 
     states = [
         *(FAILED if failed else ()),

@@ -49,10 +49,11 @@ from stylewatch.host.survey import KEPT, Survey
 from stylewatch.settings.config import Config, Folder
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.locks import Locks
-from stylewatch.state.reader import WAITING, Job, explained
+from stylewatch.state.reader import Job
 from stylewatch.state.retention import is_missing, tidy
 from stylewatch.state.retries import RESOURCE_PAUSE
 from stylewatch.state.schema import LEDGER
+from stylewatch.state.wording import WAITING, explained
 
 LONGEST_SLEEP = 5.0  # seconds between two ticks at most
 LOOK_SECONDS = 5.0  # how often free space is looked at, and photos whose results are done

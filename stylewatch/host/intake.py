@@ -25,7 +25,7 @@ from stylewatch.folders.sources import FolderHealth, FolderSource
 from stylewatch.folders.watches import Watches
 from stylewatch.settings.config import Config, Folder, match
 from stylewatch.state.ledger import Ledger, Planned
-from stylewatch.state.reader import IGNORED, NO_PRESET, TOO_LARGE, explained
+from stylewatch.state.wording import IGNORED, NO_PRESET, TOO_LARGE, explained
 
 TURN_SECONDS = 0.25  # hashing stops for the rest of a tick after so long
 AGAIN_SECONDS = 60.0  # until a photo that could not be read for a moment is looked at again

@@ -13,7 +13,8 @@ from stylewatch.folders.settle import LACKS, Slow
 from stylewatch.folders.sources import FolderHealth
 from stylewatch.settings.config import Folder
 from stylewatch.state.ledger import Ledger
-from stylewatch.state.reader import LedgerReader, by_word, explained
+from stylewatch.state.reader import LedgerReader
+from stylewatch.state.wording import by_word, explained
 
 KEPT = 20
 """How many of each folder are named: what waits, what is done, what failed."""

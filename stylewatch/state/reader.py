@@ -4,9 +4,8 @@ Knows nothing of what jobs go through.
 """
 
 import os
-import re
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,60 +13,10 @@ from typing import Any, Final
 from stylewatch.domain import Identity, JobState
 from stylewatch.errors import LedgerError
 from stylewatch.state.schema import VERSION
+from stylewatch.state.wording import HELD, IGNORED, NO_PRESET, PAINTING, WAITING, WORDS, explained
 
-NO_PRESET = "no-preset"
-"""The note of a file that no rule and no folder gave a preset."""
-TOO_LARGE = "too-large"
-"""The note of a file with more bytes than the config lets in."""
-
-IGNORED: Final[Mapping[str, str]] = {
-    "symlink": "it is a link",
-    "fifo": "it is a named pipe",
-    "socket": "it is a socket",
-    "device": "it is a device",
-    "raw": "RAW is not read. Export it as JPEG",
-    "no-photo": "its name is no photo's",
-}
-"""The notes of names that are no photos, and what people are told."""
 _NO_FAILURES: Final = ", ".join(f"'{note}'" for note in ("", NO_PRESET, *IGNORED))
 """As the index of the others has them: one for each RAW file would be many."""
-
-WAITING: Final = (JobState.READY, JobState.RETRY_WAIT, JobState.BLOCKED)
-PAINTING: Final = (JobState.RUNNING, JobState.PUBLISHING)
-WORDS: Final[Mapping[JobState, str]] = {
-    **dict.fromkeys(WAITING, "waiting"),
-    **dict.fromkeys(PAINTING, "painting"),
-    JobState.DONE: "done",
-    JobState.QUARANTINED: "failed",
-    JobState.HELD: "held",
-    JobState.SUPERSEDED: "replaced",
-    JobState.VANISHED: "gone",
-}
-"""What people are told of a state."""
-
-_HELD: Final = {
-    "folder": "its folder is not watched now",
-    "preset": "its preset is not there now",
-    "cancelled": "cancelled; `stylewatch retry` with its number brings it back",
-}
-_AGAIN = "Copy it again from its source"
-REMEDIES: Final[Mapping[str, str]] = {
-    "not-an-image": "Remove it, or export it as JPEG",
-    "too-many-frames": "Export one of its pictures",
-    "empty": _AGAIN,
-    "truncated": _AGAIN,
-    "writer": "Close the program that writes it",
-    "unreadable": "Check its permissions",
-    TOO_LARGE: "Make it smaller, or raise the config's limits",
-    "memory": "Lower the preset's max_side",
-    "crash": "Lower the preset's max_side, or see `stylewatch doctor`",
-    "interrupted": "See `stylewatch doctor`, then `stylewatch retry` with its number",
-    "eloop": "Put the photo itself there instead of a link",
-    "eacces": "Check the permissions of its folders",
-    "erofs": "Mount the output writable",
-}
-"""What to do, by reason, where whoever failed did not say it."""
-_SAYS_WHAT_TO_DO = re.compile(r"\. [`A-Z]")  # how an error's line is put together
 
 _RECENT = 20  # results that tell the pace
 IDENTITY = ("dev", "ino", "size", "mtime_ns", "ctime_ns")
@@ -124,27 +73,8 @@ class Job:
             case JobState.RETRY_WAIT | JobState.BLOCKED:
                 return self.message
             case JobState.HELD:
-                return _HELD.get(self.reason, self.reason)
+                return HELD.get(self.reason, self.reason)
         return ""
-
-
-def by_word(counts: Mapping[JobState, int] | Mapping[str, int], files: int) -> dict[str, int]:
-    """How many photos of a folder stand where; `files` failed before they had a job."""
-    return {
-        "waiting": sum(counts.get(state, 0) for state in WAITING),
-        "painting": sum(counts.get(state, 0) for state in PAINTING),
-        "done": counts.get(JobState.DONE, 0),
-        "failed": counts.get(JobState.QUARANTINED, 0) + files,
-        "held": counts.get(JobState.HELD, 0),
-    }
-
-
-def explained(reason: str, message: str) -> str:
-    """A failure in one line that ends with what to do."""
-    remedy = REMEDIES.get(reason, "")
-    if not remedy or _SAYS_WHAT_TO_DO.search(message):
-        return message
-    return f"{message.rstrip('.')}. {remedy}"
 
 
 def _path(raw: bytes | None) -> Path | None:

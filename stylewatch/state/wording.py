@@ -1,0 +1,82 @@
+"""What people are told of states, notes and reasons, and what they can do.
+
+Knows nothing of where the ledger keeps them.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from stylewatch.domain import JobState
+
+NO_PRESET = "no-preset"
+"""The note of a file that no rule and no folder gave a preset."""
+TOO_LARGE = "too-large"
+"""The note of a file with more bytes than the config lets in."""
+
+IGNORED: Final[Mapping[str, str]] = {
+    "symlink": "it is a link",
+    "fifo": "it is a named pipe",
+    "socket": "it is a socket",
+    "device": "it is a device",
+    "raw": "RAW is not read. Export it as JPEG",
+    "no-photo": "its name is no photo's",
+}
+"""The notes of names that are no photos, and what people are told."""
+
+WAITING: Final = (JobState.READY, JobState.RETRY_WAIT, JobState.BLOCKED)
+PAINTING: Final = (JobState.RUNNING, JobState.PUBLISHING)
+WORDS: Final[Mapping[JobState, str]] = {
+    **dict.fromkeys(WAITING, "waiting"),
+    **dict.fromkeys(PAINTING, "painting"),
+    JobState.DONE: "done",
+    JobState.QUARANTINED: "failed",
+    JobState.HELD: "held",
+    JobState.SUPERSEDED: "replaced",
+    JobState.VANISHED: "gone",
+}
+"""What people are told of a state."""
+
+HELD: Final[Mapping[str, str]] = {
+    "folder": "its folder is not watched now",
+    "preset": "its preset is not there now",
+    "cancelled": "cancelled; `stylewatch retry` with its number brings it back",
+}
+"""Why a job waits for something, by its reason."""
+_AGAIN = "Copy it again from its source"
+REMEDIES: Final[Mapping[str, str]] = {
+    "not-an-image": "Remove it, or export it as JPEG",
+    "too-many-frames": "Export one of its pictures",
+    "empty": _AGAIN,
+    "truncated": _AGAIN,
+    "writer": "Close the program that writes it",
+    "unreadable": "Check its permissions",
+    TOO_LARGE: "Make it smaller, or raise the config's limits",
+    "memory": "Lower the preset's max_side",
+    "crash": "Lower the preset's max_side, or see `stylewatch doctor`",
+    "interrupted": "See `stylewatch doctor`, then `stylewatch retry` with its number",
+    "eloop": "Put the photo itself there instead of a link",
+    "eacces": "Check the permissions of its folders",
+    "erofs": "Mount the output writable",
+}
+"""What to do, by reason, where whoever failed did not say it."""
+_SAYS_WHAT_TO_DO = re.compile(r"\. [`A-Z]")  # how an error's line is put together
+
+
+def by_word(counts: Mapping[JobState, int] | Mapping[str, int], files: int) -> dict[str, int]:
+    """How many photos of a folder stand where; `files` failed before they had a job."""
+    return {
+        "waiting": sum(counts.get(state, 0) for state in WAITING),
+        "painting": sum(counts.get(state, 0) for state in PAINTING),
+        "done": counts.get(JobState.DONE, 0),
+        "failed": counts.get(JobState.QUARANTINED, 0) + files,
+        "held": counts.get(JobState.HELD, 0),
+    }
+
+
+def explained(reason: str, message: str) -> str:
+    """A failure in one line that ends with what to do."""
+    remedy = REMEDIES.get(reason, "")
+    if not remedy or _SAYS_WHAT_TO_DO.search(message):
+        return message
+    return f"{message.rstrip('.')}. {remedy}"
