@@ -31,3 +31,19 @@ def network():
     from small_network import small_network
 
     return small_network()
+
+
+@pytest.fixture
+def rigs(tmp_path):
+    """Makes daemons (`rig.Rig`); those that run at the end are stopped."""
+    from rig import Rig
+
+    made = []
+
+    def make(behave=None, base=tmp_path, start=True, **settings):
+        made.append(Rig(base, behave, **settings))
+        return made[-1].start() if start else made[-1]
+
+    yield make
+    for rig in made:
+        rig.stop()

@@ -13,10 +13,9 @@ import signal
 import sys
 import time
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
-from test_daemon import Rig
+from rig import Rig
 
 from stylewatch import failpoints
 from stylewatch.host import daemon, delivery, intake
@@ -34,20 +33,13 @@ def run(base: Path, point: str) -> int:
         failpoints._WANTED, _, count = point.partition(":")
         failpoints._COUNT = count
         daemon.LOOK_SECONDS = delivery.UNNAMED_SECONDS = intake.TURN_SECONDS = 0.1
-        rig = Rig(base)
-        plain = rig.config
-        rig.config = lambda: moving(plain(), base)
-        rig.start()
+        rig = Rig(base).with_folders({"after": base / "moved"}).start()
         rig.until(lambda: done(rig), PATIENCE)
         rig.daemon.stop()
         os._exit(0)
     except BaseException as error:
         print(repr(error), file=sys.stderr)
         os._exit(1)
-
-
-def moving(config, base):
-    return replace(config, folders=(replace(config.folders[0], after=base / "moved"),))
 
 
 def done(rig):

@@ -1,16 +1,16 @@
 """The daemon on real files, real inotify and a real ledger; only the painting is quick."""
 
-import hashlib
 import os
 import threading
 import time
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from contextlib import closing
 from dataclasses import replace
 
 import pytest
+from rig import ThreadExecutor
 
-from stylewatch.domain import Failure, FailureKind, JobState, PhotoFacts, Rendered
+from stylewatch.domain import Failure, FailureKind, JobState
 from stylewatch.errors import (
     ConfigError,
     EngineLost,
@@ -19,147 +19,17 @@ from stylewatch.errors import (
     UsageError,
     WorkerDied,
 )
-from stylewatch.folders import outputs
-from stylewatch.host.daemon import LOOK_SECONDS, Daemon, Parts
+from stylewatch.host.daemon import LOOK_SECONDS
 from stylewatch.host.delivery import AFTER_SECONDS
-from stylewatch.settings.config import watch_config
 from stylewatch.state.reader import LedgerReader
 
 PRESET = "painting"
 
 
-def copy_job(request, engine, *, report, suffix=b""):
-    """An effect in no time: the result is the photo with its preset's name before it."""
-    photo = request.source.read_bytes()
-    if hashlib.sha256(photo).hexdigest() != request.digest:  # it lost the race against an editor
-        return Failure(
-            job_id=request.job_id, kind=FailureKind.CHANGED, reason="changed", message="changed"
-        )
-    data = request.preset.name.encode() + b":" + photo + suffix
-    temporary = outputs.write_temporary(data, request.target, ".jpg", request.job_id, request.owner)
-    return Rendered(
-        job_id=request.job_id, temporary=temporary, extension=".jpg",
-        sha256=hashlib.sha256(data).hexdigest(), width=1, height=1, seconds=0.01, evaluations=1,
-        loss=None, facts={},
-    )  # fmt: skip
-
-
-class ThreadExecutor:
-    """Runs jobs in threads; `behave` may replace a job's function."""
-
-    slots = 1
-    trouble = ""
-
-    def __init__(self, behave=None):
-        self.behave = behave or (lambda request: None)
-        self.suffix = b""
-        self.ran = []
-
-    def submit(self, job_id, fn, request, engine, /, *, timeout=None):
-        self.ran.append((str(request.source.name), request.preset.name))
-        future = Future()
-
-        def work():
-            try:
-                replaced = self.behave(request)
-                extra = {"suffix": self.suffix} if self.suffix else {}
-                future.set_result(
-                    replaced or fn(request, engine, report=lambda step: None, **extra)
-                )
-            except BaseException as error:
-                future.set_exception(error)
-
-        threading.Thread(target=work, daemon=True).start()
-        return future
-
-    def cancel(self, job_id, /): ...
-    def release(self): ...
-    def close(self): ...
-
-
-class Rig:
-    """A daemon over tmp_path/in and tmp_path/out, ticked by hand."""
-
-    def __init__(self, tmp_path, behave=None, preset=PRESET, **settings):
-        self.root = tmp_path
-        self.input, self.output = tmp_path / "in", tmp_path / "out"
-        self.input.mkdir(exist_ok=True)
-        settings = {"quiet_seconds": 0.1, "min_free": 0, "grace_seconds": 1} | settings
-        self.settings = {"state_dir": str(tmp_path / "state")} | settings
-        self.preset = preset
-        self.executor = ThreadExecutor(behave)
-        self.events = []
-        self.daemon = None
-        self.run_job, self.open_executor = copy_job, None
-        self.read_facts = lambda data: {}
-
-    def config(self):
-        return watch_config(self.input, self.output, [self.preset], **self.settings)
-
-    def build(self):
-        parts = Parts(
-            open_executor=self.open_executor or (lambda config, on_event: self.executor),
-            run_job=self.run_job,
-            probe=lambda data: PhotoFacts(4, 3),
-            structural_end=lambda file: None,
-            read_facts=self.read_facts,
-        )
-        self.daemon = Daemon(self.config(), parts, self.events.append, load=self.config)
-        return self
-
-    def start(self):
-        self.build().daemon.start(time.monotonic())
-        return self
-
-    def until(self, condition, seconds=15.0):
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, [e.message for e in self.events[-8:]]
-            due = self.daemon.tick(time.monotonic())
-            self.daemon._wake.wait(max(0.0, min(0.05, due - time.monotonic())))
-
-    def look_around(self, times=3):
-        for _ in range(times):
-            self.daemon._next_look = 0.0
-            self.daemon.tick(time.monotonic())
-
-    def counts(self):
-        counts = self.daemon._ledger.counts()
-        return {str(state): n for folder in counts.values() for state, n in folder.items()}
-
-    def idle(self):
-        pending = {"ready", "running", "publishing", "retry-wait"}
-        return not pending & set(self.counts()) and not self.daemon._intake.settling()["in"]
-
-    def results(self):
-        found = (path for path in self.output.rglob("*") if path.is_file())
-        return sorted(str(p.relative_to(self.output)) for p in found if p.name[0] != ".")
-
-    def drop(self, name, data=b"photo"):
-        path = self.input / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-        return path
-
-
-@pytest.fixture
-def rig(tmp_path):
-    made = []
-
-    def make(*arguments, **settings):
-        made.append(Rig(tmp_path, *arguments, **settings).start())
-        return made[-1]
-
-    yield make
-    for each in made:
-        if each.daemon._locks._held:
-            each.daemon.stop()
-
-
-def test_photos_already_there_and_new_ones_become_results_and_stay(rig, tmp_path):
+def test_photos_already_there_and_new_ones_become_results_and_stay(rigs, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "old.jpg").write_bytes(b"old")
-    rig = rig()
+    rig = rigs()
     rig.until(lambda: len(rig.results()) == 1)
     rig.drop("sub/new.jpg")
     rig.until(lambda: len(rig.results()) == 2)
@@ -168,18 +38,18 @@ def test_photos_already_there_and_new_ones_become_results_and_stay(rig, tmp_path
     assert (rig.output / "old--painting.jpg").read_bytes() == b"painting:old"
 
 
-def test_a_sub_folder_named_after_a_preset_chooses_it(rig):
-    rig = rig()
+def test_a_sub_folder_named_after_a_preset_chooses_it(rigs):
+    rig = rigs()
     rig.drop("draft/a.jpg")
     rig.until(lambda: rig.results() == ["draft/a--draft.jpg"])
 
 
-def test_a_sub_folder_of_a_preset_that_is_broken_for_now_waits_for_it(rig, tmp_path):
+def test_a_sub_folder_of_a_preset_that_is_broken_for_now_waits_for_it(rigs, tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "waves.png").write_bytes(b"picture")
     (mine / "own.yaml").write_text("style: wave.png")
-    rig = rig(presets=[str(mine)])
+    rig = rigs(presets=[str(mine)])
     photo = rig.drop("own/a.jpg")
     noted = "SELECT 1 FROM files WHERE note = 'no-preset'"
     rig.until(lambda: rig.daemon._ledger.ask(noted))
@@ -192,22 +62,21 @@ def test_a_sub_folder_of_a_preset_that_is_broken_for_now_waits_for_it(rig, tmp_p
     rig.until(lambda: rig.results() == ["own/a--own.jpg"])
 
 
-def test_a_restart_does_nothing_twice(rig, tmp_path):
-    first = rig()
+def test_a_restart_does_nothing_twice(rigs, tmp_path):
+    first = rigs()
     for number in range(5):
         first.drop(f"{number}.jpg", b"%d" % number)
     first.until(lambda: len(first.results()) == 5)
     first.daemon.stop()
-    second = Rig(tmp_path).start()
+    second = rigs()
     second.until(lambda: second.daemon._intake.health(time.monotonic())[0].scan_age < 60)
     for _ in range(5):
         second.daemon.tick(time.monotonic())
     assert second.executor.ran == []
-    second.daemon.stop()
 
 
-def test_the_same_bytes_under_another_name_are_copied_not_painted(rig):
-    rig = rig()
+def test_the_same_bytes_under_another_name_are_copied_not_painted(rigs):
+    rig = rigs()
     rig.drop("a.jpg", b"same")
     rig.until(lambda: len(rig.results()) == 1)
     rig.drop("b.jpg", b"same")
@@ -215,8 +84,8 @@ def test_the_same_bytes_under_another_name_are_copied_not_painted(rig):
     assert len(rig.executor.ran) == 1
 
 
-def test_a_changed_photo_replaces_its_own_result_and_nothing_else(rig):
-    rig = rig()
+def test_a_changed_photo_replaces_its_own_result_and_nothing_else(rigs):
+    rig = rigs()
     rig.output.mkdir()
     (rig.output / "b--painting.jpg").write_bytes(b"somebody's own")
     rig.drop("a.jpg", b"one")
@@ -228,8 +97,8 @@ def test_a_changed_photo_replaces_its_own_result_and_nothing_else(rig):
     assert (rig.output / "b--painting.jpg").read_bytes() == b"somebody's own"
 
 
-def test_bytes_that_come_back_are_painted_again_and_published(rig):
-    rig = rig()
+def test_bytes_that_come_back_are_painted_again_and_published(rigs):
+    rig = rigs()
     result = rig.output / "a--painting.jpg"
     for data in (b"one", b"another one", b"one"):
         rig.drop("a.jpg", data)
@@ -238,11 +107,13 @@ def test_bytes_that_come_back_are_painted_again_and_published(rig):
     result.unlink()
     (rig.input / "a.jpg").unlink()
     rig.drop("a.jpg", b"one")
+    rig.until(rig.daemon._ledger.after_pending)
+    rig.look_around()
     rig.until(lambda: result.exists() and result.read_bytes() == b"painting:one")
 
 
-def test_a_file_larger_than_allowed_is_not_even_read_until_it_is_allowed(rig):
-    rig = rig()
+def test_a_file_larger_than_allowed_is_not_even_read_until_it_is_allowed(rigs):
+    rig = rigs()
     small = replace(rig.config().engine, max_bytes=100)
     whole = rig.daemon._load
     rig.daemon._load = lambda: replace(whole(), engine=small)
@@ -257,8 +128,8 @@ def test_a_file_larger_than_allowed_is_not_even_read_until_it_is_allowed(rig):
     rig.until(lambda: rig.results() == ["a--painting.jpg"])
 
 
-def test_a_bug_behind_a_command_is_its_answer_and_not_the_end(rig):
-    rig = rig()
+def test_a_bug_behind_a_command_is_its_answer_and_not_the_end(rigs):
+    rig = rigs()
     answer = rig.daemon.ask("cancel", job_id=1 << 70)  # more than SQLite can hold
     rig.daemon.tick(time.monotonic())
     assert answer.exception(0) is not None
@@ -270,8 +141,8 @@ def test_a_bug_behind_a_command_is_its_answer_and_not_the_end(rig):
     rig.until(lambda: rig.results() == ["a--painting.jpg"])
 
 
-def test_what_only_a_start_can_change_is_said(rig, tmp_path):
-    rig = rig()
+def test_what_only_a_start_can_change_is_said(rigs, tmp_path):
+    rig = rigs()
     rig.daemon._load = lambda: replace(rig.config(), state_dir=tmp_path / "new", metrics_port=9464)
     rig.daemon.ask("reload")
     rig.daemon.tick(time.monotonic())
@@ -280,13 +151,11 @@ def test_what_only_a_start_can_change_is_said(rig, tmp_path):
     assert "state_dir and metrics_port: changed at the next start" in said
 
 
-def test_a_photo_that_can_t_be_moved_is_tried_again_later(rig, tmp_path):
-    rig = rig()
+def test_a_photo_that_can_t_be_moved_is_tried_again_later(rigs, tmp_path):
+    rig = rigs()
     moved = tmp_path / "painted"
     moved.write_text("a file where the folder should be")
-    load = rig.config
-    folder = replace(load().folders[0], after=moved)
-    rig.daemon._load = lambda: replace(load(), folders=(folder,))
+    rig.with_folders({"after": moved})
     rig.daemon.ask("reload")
     rig.drop("a.jpg")
     rig.until(lambda: any("could not be moved" in event.message for event in rig.events))
@@ -298,7 +167,7 @@ def test_a_photo_that_can_t_be_moved_is_tried_again_later(rig, tmp_path):
     assert (moved / "a.jpg").exists()
 
 
-def test_a_bad_photo_is_set_aside_with_its_reason_and_the_others_go_on(rig):
+def test_a_bad_photo_is_set_aside_with_its_reason_and_the_others_go_on(rigs):
     def behave(request):
         if request.source.name == "bad.jpg":
             return Failure(
@@ -306,7 +175,7 @@ def test_a_bad_photo_is_set_aside_with_its_reason_and_the_others_go_on(rig):
             )
         return None
 
-    rig = rig(behave)
+    rig = rigs(behave)
     rig.drop("bad.jpg")
     rig.drop("good.jpg", b"good")
     rig.until(lambda: rig.results() == ["good--painting.jpg"] and rig.idle())
@@ -316,14 +185,14 @@ def test_a_bad_photo_is_set_aside_with_its_reason_and_the_others_go_on(rig):
     rig.until(lambda: len(rig.executor.ran) == 3)
 
 
-def test_a_crash_is_tried_again_and_a_second_one_sets_the_photo_aside(rig):
+def test_a_crash_is_tried_again_and_a_second_one_sets_the_photo_aside(rigs):
     crashes = []
 
     def behave(request):
         crashes.append(request.crashes)
         raise WorkerDied("killed")
 
-    rig = rig(behave)
+    rig = rigs(behave)
     rig.daemon._ledger._rng = type("Rng", (), {"uniform": staticmethod(lambda a, b: 0.0)})()
     rig.drop("a.jpg")
     rig.until(lambda: rig.counts() == {"quarantined": 1})
@@ -331,72 +200,57 @@ def test_a_crash_is_tried_again_and_a_second_one_sets_the_photo_aside(rig):
     assert (rig.input / "a.jpg").exists()
 
 
-def test_a_photo_deleted_before_its_turn_is_no_failure(rig):
+def test_a_photo_deleted_before_its_turn_is_no_failure(rigs):
     def behave(request):
         request.source.unlink(missing_ok=True)
         return Failure(
             job_id=request.job_id, kind=FailureKind.CHANGED, reason="vanished", message="gone"
         )
 
-    rig = rig(behave)
+    rig = rigs(behave)
     rig.drop("a.jpg")
     rig.until(lambda: rig.counts() == {"vanished": 1})
 
 
-def test_after_move_takes_the_photo_away_only_when_all_its_results_are_there(rig, tmp_path):
-    rig = rig()
-    rig.daemon.stop()
+def test_after_move_takes_the_photo_away_only_when_all_its_results_are_there(rigs, tmp_path):
     moved = tmp_path / "painted"
     seen = []
 
     def behave(request):
         seen.append(request.source.exists())
 
-    again = Rig(tmp_path, behave)
-    config = again.config
-
-    def two_presets():
-        made = config()
-        folder = replace(made.folders[0], preset=("painting", "draft"), after=moved)
-        return replace(made, folders=(folder,))
-
-    again.config = two_presets
-    again.start()
-    again.drop("sub/a.jpg")
-    again.until((moved / "sub/a.jpg").exists)
+    rig = rigs(behave, start=False)
+    rig.with_folders({"preset": ("painting", "draft"), "after": moved}).start()
+    rig.drop("sub/a.jpg")
+    rig.until((moved / "sub/a.jpg").exists)
     assert seen == [True, True]
-    assert again.results() == ["sub/a--draft.jpg", "sub/a--painting.jpg"]
-    assert not (again.input / "sub/a.jpg").exists()
-    again.daemon.stop()
+    assert rig.results() == ["sub/a--draft.jpg", "sub/a--painting.jpg"]
+    assert not (rig.input / "sub/a.jpg").exists()
 
 
-def test_two_daemons_never_share_a_folder(rig, tmp_path):
-    rig = rig()
+def test_two_daemons_never_share_a_folder(rigs, tmp_path):
+    rigs()
     with pytest.raises(LockedError, match="uses"):
-        Rig(tmp_path).start()
-    other = Rig(tmp_path)
-    other.settings["state_dir"] = str(tmp_path / "other-state")
+        rigs()
     with pytest.raises(LockedError, match="watches"):
-        other.start()
-    other.daemon._locks.release()
+        rigs(state_dir=str(tmp_path / "other-state"))
 
 
-def test_a_folder_that_comes_later_is_locked_then(tmp_path):
-    first = Rig(tmp_path)
+def test_a_folder_that_comes_later_is_locked_then(rigs, tmp_path):
+    first = rigs(start=False)
     first.input.rmdir()
     first.start()
-    second = Rig(tmp_path, state_dir=str(tmp_path / "other"))
+    second = rigs(start=False, state_dir=str(tmp_path / "other"))
     for number in range(2):
         first.daemon.tick(time.monotonic() + number * LOOK_SECONDS)
         with pytest.raises(LockedError):
             second.start()
         first.input.rename(tmp_path / f"before {len(list(tmp_path.iterdir()))}")
         first.input.mkdir()  # another one in its place
-    first.daemon.stop()
 
 
-def test_pause_and_resume_and_unknown_commands(rig):
-    rig = rig()
+def test_pause_and_resume_and_unknown_commands(rigs):
+    rig = rigs()
     rig.daemon.ask("pause")
     rig.drop("a.jpg")
     rig.until(lambda: rig.counts() == {"ready": 1})
@@ -409,14 +263,14 @@ def test_pause_and_resume_and_unknown_commands(rig):
         rig.daemon.ask("dance").result(0)
 
 
-def test_a_stop_leaves_no_trace_of_a_failure_at_what_it_interrupts(tmp_path):
+def test_a_stop_leaves_no_trace_of_a_failure_at_what_it_interrupts(rigs, tmp_path):
     ended = threading.Event()
 
     def behave(request):
         ended.wait(10)
         raise EngineLost("the executor was closed")
 
-    rig = Rig(tmp_path, behave, grace_seconds=0).start()
+    rig = rigs(behave, grace_seconds=0)
     rig.executor.close = lambda: (ended.set(), time.sleep(0.3))
     rig.drop("a.jpg")
     rig.until(lambda: rig.daemon._running)
@@ -443,13 +297,13 @@ def a_bad_one(request):
     )
 
 
-def test_whoever_comes_is_told_what_failed_and_what_is_done_before(rig, tmp_path):
-    first = rig(a_bad_one)
+def test_whoever_comes_is_told_what_failed_and_what_is_done_before(rigs, tmp_path):
+    first = rigs(a_bad_one)
     for name in ("bad.jpg", "good.jpg"):
         first.drop(name, name.encode())
     first.until(lambda: first.counts() == {"done": 1, "quarantined": 1})
     first.daemon.stop()
-    second = Rig(tmp_path, a_bad_one).start()
+    second = rigs(a_bad_one)
     second.until(lambda: any(event.kind == "folder" for event in second.events))
     told = told_of(second)
     counts = [told[name] for name in ("waiting", "done", "failed", "held")]
@@ -465,11 +319,10 @@ def test_whoever_comes_is_told_what_failed_and_what_is_done_before(rig, tmp_path
     second.until(lambda: second.counts() == {"done": 2})
     second.daemon.tick(time.monotonic() + 60)
     assert (told_of(second)["failures"], told_of(second)["failed"]) == ([], 0)
-    second.daemon.stop()
 
 
-def test_a_file_that_never_becomes_whole_is_arriving_and_then_failed(rig):
-    rig = rig(settle_max_seconds=2)
+def test_a_file_that_never_becomes_whole_is_arriving_and_then_failed(rigs):
+    rig = rigs(settle_max_seconds=2)
     rig.drop("empty.jpg", b"")
     rig.until(lambda: told_of(rig).get("arriving") == 1 if rig.events[1:] else False)
     rig.until(lambda: any(event.kind == "failed" for event in rig.events))
@@ -482,8 +335,8 @@ def test_a_file_that_never_becomes_whole_is_arriving_and_then_failed(rig):
     assert rig.daemon._status()["failed_files"] == {"in": 1}
 
 
-def test_a_folder_that_leaves_the_config_is_told_to_have_left(rig, tmp_path):
-    rig = rig()
+def test_a_folder_that_leaves_the_config_is_told_to_have_left(rigs, tmp_path):
+    rig = rigs()
     rig.until(lambda: rig.daemon._survey._told)
     (tmp_path / "other").mkdir()
     rig.input = tmp_path / "other"
@@ -499,8 +352,8 @@ def asked(rig, command, **arguments):
     return answer.result(0)
 
 
-def test_what_waits_can_be_cancelled_and_comes_back(rig):
-    rig = rig()
+def test_what_waits_can_be_cancelled_and_comes_back(rigs):
+    rig = rigs()
     rig.daemon._pause()
     rig.drop("a.jpg")
     rig.until(lambda: rig.counts() == {"ready": 1})
@@ -520,14 +373,14 @@ def test_what_waits_can_be_cancelled_and_comes_back(rig):
         asked(rig, "cancel", job_id=job.id)
 
 
-def test_what_is_painted_can_be_cancelled_and_is_held_not_failed(rig):
+def test_what_is_painted_can_be_cancelled_and_is_held_not_failed(rigs):
     release = threading.Event()
 
     def behave(request):
         release.wait(10)
         raise CancelledError
 
-    rig = rig(behave)
+    rig = rigs(behave)
     rig.executor.cancel = lambda job_id: release.set()
     rig.drop("a.jpg")
     rig.until(lambda: rig.daemon._running)
@@ -538,14 +391,14 @@ def test_what_is_painted_can_be_cancelled_and_is_held_not_failed(rig):
     assert [event.job_id for event in rig.events if event.reason == "cancelled"] == [job_id]
 
 
-def test_what_was_cancelled_is_held_whatever_else_ends_it(rig):
+def test_what_was_cancelled_is_held_whatever_else_ends_it(rigs):
     release = threading.Event()
 
     def behave(request):
         release.wait(10)
         raise JobTimeout("it was too late anyway")
 
-    rig = rig(behave)
+    rig = rigs(behave)
     rig.drop("a.jpg")
     rig.until(lambda: rig.counts() == {"running": 1})
     [job] = rig.daemon._ledger.jobs()
@@ -557,13 +410,13 @@ def test_what_was_cancelled_is_held_whatever_else_ends_it(rig):
 
 
 @pytest.mark.parametrize("command", ["cancel", "retry"])
-def test_a_job_that_there_is_not_is_said(rig, command):
+def test_a_job_that_there_is_not_is_said(rigs, command):
     with pytest.raises(UsageError, match="There is no job 9999"):
-        asked(rig(), command, job_id=9999)
+        asked(rigs(), command, job_id=9999)
 
 
-def test_a_photo_of_a_folder_that_is_not_watched_can_t_be_retried(rig, tmp_path):
-    rig = rig()
+def test_a_photo_of_a_folder_that_is_not_watched_can_t_be_retried(rigs, tmp_path):
+    rig = rigs()
     rig.daemon._pause()
     rig.drop("a.jpg")
     rig.until(lambda: rig.counts() == {"ready": 1})
@@ -575,8 +428,8 @@ def test_a_photo_of_a_folder_that_is_not_watched_can_t_be_retried(rig, tmp_path)
         asked(rig, "retry", job_id=1)
 
 
-def test_reload_keys_queued_jobs_anew_and_a_broken_config_changes_nothing(rig, tmp_path):
-    rig = rig()
+def test_reload_keys_queued_jobs_anew_and_a_broken_config_changes_nothing(rigs, tmp_path):
+    rig = rigs()
     rig.daemon.ask("pause")
     rig.drop("a.jpg")
     rig.until(lambda: rig.counts() == {"ready": 1})
@@ -606,14 +459,14 @@ def test_one_photo_in_a_quiet_folder_does_not_wait_for_a_full_one(tmp_path):
     assert "quiet" in order[10:12]
 
 
-def test_stop_waits_for_the_running_job_within_its_grace_then_puts_it_back(rig, tmp_path):
+def test_stop_waits_for_the_running_job_within_its_grace_then_puts_it_back(rigs, tmp_path):
     blocker = threading.Event()
 
     def behave(request):
         if not blocker.wait(5):
             raise CancelledError
 
-    first = rig(behave)
+    first = rigs(behave)
     first.drop("a.jpg")
     first.until(lambda: first.executor.ran)
     started = time.monotonic()
@@ -622,13 +475,12 @@ def test_stop_waits_for_the_running_job_within_its_grace_then_puts_it_back(rig, 
     blocker.set()
     with closing(LedgerReader(tmp_path / "state" / "ledger.db")) as reader:
         assert [job.state for job in reader.jobs()] == [JobState.READY]
-    second = Rig(tmp_path).start()
+    second = rigs()
     second.until(lambda: len(second.results()) == 1)
-    second.daemon.stop()
 
 
-def test_names_of_all_kinds_survive(rig):
-    rig = rig()
+def test_names_of_all_kinds_survive(rigs):
+    rig = rigs()
     names = [
         b"caf\xe9.jpg",
         "写真 ❤.jpg".encode(),
@@ -644,9 +496,9 @@ def test_names_of_all_kinds_survive(rig):
 
 
 @pytest.mark.parametrize("away", ["in", "in/sub"])
-def test_photos_come_through_though_their_folder_is_away_for_a_moment(rig, tmp_path, away):
+def test_photos_come_through_though_their_folder_is_away_for_a_moment(rigs, tmp_path, away):
     """Renamed and back between two ticks, none of its files tells of it."""
-    rig = rig(rescan_seconds=1)
+    rig = rigs(rescan_seconds=1)
     names = [f"sub/{number}.jpg" for number in range(40)]
     for name in names:
         rig.drop(name, name.encode())
@@ -658,8 +510,8 @@ def test_photos_come_through_though_their_folder_is_away_for_a_moment(rig, tmp_p
     rig.until(lambda: len(rig.results()) == len(names))
 
 
-def test_a_photo_that_is_gone_when_it_is_read_comes_back_with_its_folder(rig, tmp_path):
-    rig = rig(rescan_seconds=1)
+def test_a_photo_that_is_gone_when_it_is_read_comes_back_with_its_folder(rigs, tmp_path):
+    rig = rigs(rescan_seconds=1)
     rig.drop("sub/a.jpg")
     real = rig.daemon._intake._add
 
@@ -676,9 +528,9 @@ def test_a_photo_that_is_gone_when_it_is_read_comes_back_with_its_folder(rig, tm
     assert rig.daemon._intake._add is real
 
 
-def test_a_failure_and_what_follows_from_it_are_written_down_together(rig, monkeypatch):
+def test_a_failure_and_what_follows_from_it_are_written_down_together(rigs, monkeypatch):
     """Or a kill between the two would leave a photo that nobody looks at again."""
-    rig = rig(
+    rig = rigs(
         lambda request: Failure(
             job_id=request.job_id, kind=FailureKind.CHANGED, reason="vanished", message="gone"
         )
@@ -695,8 +547,8 @@ def test_a_failure_and_what_follows_from_it_are_written_down_together(rig, monke
     assert rig.daemon._ledger.ask("SELECT COUNT(*) FROM files")[0][0] == 1
 
 
-def test_workers_that_can_t_be_had_leave_the_old_config_and_its_workers(rig):
-    rig = rig()
+def test_workers_that_can_t_be_had_leave_the_old_config_and_its_workers(rigs):
+    rig = rigs()
     opened = []
 
     def open_executor(config, on_event):
@@ -713,9 +565,9 @@ def test_workers_that_can_t_be_had_leave_the_old_config_and_its_workers(rig):
     rig.until(lambda: rig.results() == ["a--painting.jpg"])
 
 
-def test_other_workers_take_over_when_the_running_photo_is_done(rig):
+def test_other_workers_take_over_when_the_running_photo_is_done(rigs):
     release = threading.Event()
-    rig = rig(lambda request: release.wait(10) and None)
+    rig = rigs(lambda request: release.wait(10) and None)
     old, new = rig.executor, ThreadExecutor()
     old.close = lambda: opened.append("closed")
     opened = []
@@ -735,9 +587,9 @@ def test_other_workers_take_over_when_the_running_photo_is_done(rig):
     assert (len(old.ran), len(new.ran)) == (1, 1)
 
 
-def test_a_thousand_copies_take_many_short_ticks(rig, monkeypatch):
+def test_a_thousand_copies_take_many_short_ticks(rigs, monkeypatch):
     """Signals, new photos and systemd's watchdog are served in between."""
-    rig = rig()
+    rig = rigs()
     rig.daemon._pause()
     for number in range(30):
         rig.drop(f"{number}.jpg", b"the same")
@@ -753,9 +605,9 @@ def test_a_thousand_copies_take_many_short_ticks(rig, monkeypatch):
     rig.until(lambda: rig.counts() == {"done": 30})
 
 
-def test_a_job_keeps_the_time_out_that_it_was_started_with(rig):
+def test_a_job_keeps_the_time_out_that_it_was_started_with(rigs):
     release = threading.Event()
-    rig = rig(lambda request: release.wait(10) and None, job_timeout=3600)
+    rig = rigs(lambda request: release.wait(10) and None, job_timeout=3600)
     rig.drop("a.jpg")
     rig.until(lambda: rig.daemon._running)
     rig.settings["job_timeout"] = 600
@@ -770,8 +622,8 @@ def test_a_job_keeps_the_time_out_that_it_was_started_with(rig):
     release.set()
 
 
-def test_raw_and_side_files_are_told_once_and_are_no_failures(rig):
-    rig = rig()
+def test_raw_and_side_files_are_told_once_and_are_no_failures(rigs):
+    rig = rigs()
     for name in ("1.NEF", "2.NEF", "1.xmp", "2.xmp", "a.jpg"):
         rig.drop(name, name.encode())
     rig.until(lambda: rig.results() == ["a--painting.jpg"])

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_daemon import Rig
 
 from stylewatch.domain import Event, JobState, Step
 from stylewatch.errors import UsageError
@@ -260,9 +259,9 @@ def test_a_reader_that_hangs_holds_up_nobody(port):
         assert get(port)[0] == 200
 
 
-def test_a_real_daemon_s_status_is_understood(tmp_path):
+def test_a_real_daemon_s_status_is_understood(rigs):
     """By the figures, and by the control socket, whose lines hold the same answer."""
-    rig = Rig(tmp_path).start()
+    rig = rigs()
     rig.drop("a.jpg")
     rig.until(lambda: rig.results() == ["a--painting.jpg"])
     answer = rig.daemon.ask("status")
@@ -271,7 +270,6 @@ def test_a_real_daemon_s_status_is_understood(tmp_path):
     for each in rig.events:
         metrics(each)
     got = figures(metrics)
-    rig.daemon.stop()
     assert got['stylewatch_jobs{folder="in",state="done"}'] == 1
     assert got['stylewatch_folder_healthy{folder="in"}'] == 1
     assert got['stylewatch_photo_seconds_count{preset="painting"}'] == 1

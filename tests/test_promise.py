@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from test_daemon import Rig
+from rig import Rig
 
 from stylewatch.host import daemon, delivery
 from stylewatch.state import retries

@@ -8,11 +8,11 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
+from rig import Rig
+from test_notify import Listener
 
 from stylewatch.faces.notify import Notifier
 from stylewatch.host.pulse import PATIENCE, Pulse
-from tests.test_daemon import Rig
-from tests.test_notify import Listener
 
 
 def test_only_what_does_not_heal_itself_in_its_time_is_lost():

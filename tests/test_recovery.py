@@ -15,7 +15,7 @@ from random import Random
 
 import jobs_for_tests as jobs
 import pytest
-from test_daemon import Rig, ThreadExecutor
+from rig import ThreadExecutor
 from test_ledger import Clock, failure, photo, planned, rendered
 
 from stylewatch.domain import EngineSettings, Failure, FailureKind, Identity, JobState
@@ -34,26 +34,14 @@ TESTS = Path(__file__).parent
 
 
 @pytest.fixture(autouse=True)
-def _look_around_often(monkeypatch):
+def _pauses_are_short(monkeypatch):
+    monkeypatch.setattr(retries, "RESOURCE_PAUSE", 0.3)
+    monkeypatch.setattr(daemon_module, "RESOURCE_PAUSE", 0.3)
     monkeypatch.setattr(daemon_module, "LOOK_SECONDS", 0.2)
     monkeypatch.setattr(daemon_module, "LEDGER_SECONDS", 0.2)
     monkeypatch.setattr(intake, "AGAIN_SECONDS", 0.3)
     monkeypatch.setattr(delivery, "AFTER_SECONDS", 0.3)
     monkeypatch.setattr(delivery, "UNNAMED_SECONDS", 0.2)
-
-
-@pytest.fixture
-def rigs(tmp_path):
-    made = []
-
-    def make(behave=None, base=tmp_path, start=True, **settings):
-        made.append(Rig(base, behave, **settings))
-        return made[-1].start() if start else made[-1]
-
-    yield make
-    for rig in made:
-        if rig.daemon and rig.daemon._locks._held:
-            rig.daemon.stop()
 
 
 @pytest.fixture
@@ -63,17 +51,31 @@ def ledger(tmp_path):
     made.close()
 
 
-def with_folder(rig, **changes):
-    """Its folder is another one, for the next start or reload."""
-    plain = rig.config
+class Disk:
+    """A disk for results that is mounted on a folder, as far as the daemon is told."""
 
-    def changed():
-        config = plain()
-        return replace(config, folders=(replace(config.folders[0], **changes),))
+    def __init__(self, mount):
+        self.mount = self.mounted = mount
+        self.aside = mount.with_name("unplugged")
 
-    rig.config = changed
-    if rig.daemon:
-        rig.daemon._load = changed
+    def unplug(self):
+        self.mount.rename(self.aside)
+        self.mount.mkdir()
+        self.mounted = self.mount.parent
+
+    def plug(self):
+        for folder in self.mount.iterdir():
+            folder.rmdir()
+        self.mount.rmdir()
+        self.aside.rename(self.mount)
+        self.mounted = self.mount
+
+
+@pytest.fixture
+def disk(tmp_path, monkeypatch):
+    disk = Disk(tmp_path / "mount")
+    monkeypatch.setattr(publication, "mount_of", lambda place: disk.mounted)
+    return disk
 
 
 def ends_with(kind, reason="x", message="why"):
@@ -178,7 +180,7 @@ def test_a_photo_painted_before_a_crash_is_moved_after_it(rigs, tmp_path):
         db.execute("UPDATE jobs SET after_done = 0")  # as a kill right after `done` leaves it
     db.close()
     again = rigs(start=False)
-    with_folder(again, after=tmp_path / "moved")
+    again.with_folders({"after": tmp_path / "moved"})
     again.start()
     again.until((tmp_path / "moved" / "a.jpg").exists)
     assert again.executor.ran == []
@@ -452,7 +454,7 @@ def test_a_photo_stays_while_one_of_its_presets_has_failed(rigs):
 
     broken = [True]
     rig = rigs(behave, start=False)
-    with_folder(rig, preset=("draft", "painting"), after="delete")
+    rig.with_folders({"preset": ("draft", "painting"), "after": "delete"})
     rig.start()
     path = rig.drop("a.jpg")
     rig.until(lambda: rig.counts() == {"done": 1, "quarantined": 1})
@@ -482,7 +484,7 @@ def test_a_photo_that_was_away_when_it_was_painted_is_dealt_with_when_it_is_back
 
     monkeypatch.setattr(outputs, "apply_after", without_the_disk)
     rig = rigs(start=False, rescan_seconds=1)
-    with_folder(rig, after="delete")
+    rig.with_folders({"after": "delete"})
     rig.start()
     rig.drop("a.jpg")
     rig.until(lambda: rig.results() and rig.idle())
@@ -521,13 +523,10 @@ def test_a_picture_that_can_t_be_read_for_a_moment_is_not_painted_anew(rigs, mon
 
 
 def test_an_output_whose_disk_is_away_waits_and_says_so_once(rigs, tmp_path, monkeypatch):
-    monkeypatch.setattr(retries, "RESOURCE_PAUSE", 0.3)
-    monkeypatch.setattr(daemon_module, "RESOURCE_PAUSE", 0.3)
     mount = tmp_path / "mount"
     mount.write_bytes(b"")  # nothing can be made below it
     rig = rigs(start=False)
-    with_folder(rig, output=mount / "out")
-    rig.output = mount / "out"
+    rig.with_folders({"output": mount / "out"})
     rig.start()
     rig.drop("a.jpg", b"a")
     rig.drop("b.jpg", b"b")
@@ -581,7 +580,7 @@ def test_results_that_can_t_be_listed_are_not_taken_for_none(tmp_path, monkeypat
 
 def test_a_photo_that_comes_again_goes_where_the_first_went(rigs, tmp_path):
     rig = rigs(start=False)
-    with_folder(rig, after=tmp_path / "moved")
+    rig.with_folders({"after": tmp_path / "moved"})
     rig.start()
     for _ in range(2):
         path = rig.drop("a.jpg", b"same")
@@ -591,7 +590,7 @@ def test_a_photo_that_comes_again_goes_where_the_first_went(rigs, tmp_path):
 
 def test_a_photo_that_comes_again_is_painted_again_when_its_result_is_gone(rigs):
     rig = rigs(start=False)
-    with_folder(rig, after="delete")
+    rig.with_folders({"after": "delete"})
     rig.start()
     path = rig.drop("a.jpg")
     rig.until(lambda: not path.exists())
@@ -668,7 +667,7 @@ def test_queued_photos_follow_an_output_that_was_moved(rigs, tmp_path):
     rig.daemon.ask("pause")
     rig.drop("a.jpg")
     rig.until(lambda: rig.counts() == {"ready": 1})
-    with_folder(rig, output=tmp_path / "elsewhere")
+    rig.with_folders({"output": tmp_path / "elsewhere"})
     rig.daemon.ask("reload")
     rig.daemon.ask("resume")
     rig.until((tmp_path / "elsewhere" / "a--painting.jpg").exists)
@@ -685,14 +684,14 @@ def test_a_config_whose_folder_another_daemon_has_changes_nothing(rigs, tmp_path
     (tmp_path / "other").mkdir()
     other, rig = rigs(base=tmp_path / "other"), rigs()
     before = rig.daemon.config
-    with_folder(rig, input=other.input)
+    rig.with_folders({"input": other.input})
     answer = rig.daemon.ask("reload")
     rig.daemon.tick(time.monotonic())
     assert isinstance(answer.exception(0), LockedError)
     assert rig.daemon.config is before
     assert any(event.message.startswith("the old config goes on") for event in rig.events)
     assert rig.daemon._status()["refused"] == str(answer.exception(0))
-    with_folder(rig, input=before.folders[0].input)
+    rig.with_folders({"input": before.folders[0].input})
     rig.daemon.ask("reload")
     rig.daemon.tick(time.monotonic())
     assert rig.daemon._status()["refused"] == ""
@@ -703,7 +702,7 @@ def test_a_config_whose_folder_another_daemon_has_changes_nothing(rigs, tmp_path
 def test_a_folder_taken_out_of_the_config_is_free_for_another_daemon(rigs, tmp_path):
     rig = rigs()
     (tmp_path / "new").mkdir()
-    with_folder(rig, input=tmp_path / "new")
+    rig.with_folders({"input": tmp_path / "new"})
     rig.daemon.ask("reload").cancel()  # whoever asked may have gone
     rig.daemon.ask("reload")
     rig.daemon.tick(time.monotonic())
@@ -767,51 +766,39 @@ def test_photos_are_painted_in_processes_of_their_own_and_a_crash_costs_one(rigs
     assert (rig.output / "sub/b--painting.jpg").read_bytes() == b"sub/b.jpg"
 
 
-def test_nothing_is_written_where_an_output_s_disk_is_only_mounted(rigs, tmp_path, monkeypatch):
-    monkeypatch.setattr(retries, "RESOURCE_PAUSE", 0.3)
-    monkeypatch.setattr(daemon_module, "RESOURCE_PAUSE", 0.3)
-    mount, disk = tmp_path / "mount", [tmp_path / "mount"]
-    monkeypatch.setattr(publication, "mount_of", lambda place: disk[0])
+def test_nothing_is_written_where_an_output_s_disk_is_only_mounted(rigs, disk):
     rig = rigs(start=False)
-    with_folder(rig, output=mount / "out", after="delete")
-    rig.output = mount / "out"
+    rig.with_folders({"output": disk.mount / "out", "after": "delete"})
     rig.start()
     rig.drop("a.jpg")
     rig.until(lambda: rig.results() == ["a--painting.jpg"] and rig.idle())
-    mount.rename(tmp_path / "unplugged")
-    mount.mkdir()
-    disk[0] = tmp_path
+    disk.unplug()
     rig.drop("b.jpg", b"b")
     rig.until(lambda: rig.counts() == {"done": 1, "blocked": 1})
     (health,) = rig.daemon._status()["folders"]
     assert (health.state, health.detail) == ("blocked", f"{rig.output} is not there")
     assert rig.daemon._status()["blocked"] == {str(rig.output): "away"}
     rig.look_around()
-    assert list(mount.iterdir()) == []
+    assert list(disk.mount.iterdir()) == []
     assert (rig.input / "b.jpg").exists()
     assert [event.reason for event in rig.events if event.kind == "blocked"] == ["away"]
-    mount.rmdir()
-    (tmp_path / "unplugged").rename(mount)
-    disk[0] = mount
+    disk.plug()
     rig.until(lambda: rig.results() == ["a--painting.jpg", "b--painting.jpg"])
     rig.until(lambda: list(rig.input.iterdir()) == [])
 
 
-def test_an_output_that_was_moved_to_another_disk_for_good_goes_on(rigs, tmp_path, monkeypatch):
-    disk = [tmp_path / "out"]
-    monkeypatch.setattr(publication, "mount_of", lambda place: disk[0])
+def test_an_output_that_was_moved_to_another_disk_for_good_goes_on(rigs, disk, tmp_path):
+    disk.mounted = tmp_path / "out"
     rig = rigs()
     rig.drop("a.jpg")
     rig.until(lambda: rig.results() == ["a--painting.jpg"])
-    disk[0] = tmp_path  # with all that was on it
+    disk.mounted = tmp_path  # with all that was on it
     rig.drop("b.jpg", b"b")
     rig.until(lambda: rig.results() == ["a--painting.jpg", "b--painting.jpg"])
     assert rig.daemon._ledger.mount_of(rig.output) == tmp_path
 
 
 def test_an_output_that_is_read_only_for_a_while_waits_as_a_whole(rigs, monkeypatch):
-    monkeypatch.setattr(retries, "RESOURCE_PAUSE", 0.3)
-    monkeypatch.setattr(daemon_module, "RESOURCE_PAUSE", 0.3)
     forbidden = [True]
     monkeypatch.setattr(outputs, "can_be_written", lambda folder: not forbidden)
     rig = rigs()
@@ -847,12 +834,8 @@ def test_a_photo_that_failed_and_was_taken_away_is_no_longer_shown_and_may_come_
 
 @pytest.mark.parametrize("sub", ["", "sub/"])
 def test_a_disk_that_goes_away_while_a_photo_is_painted_gets_its_result_when_it_is_back(
-    rigs, tmp_path, monkeypatch, sub
+    rigs, disk, sub
 ):
-    monkeypatch.setattr(retries, "RESOURCE_PAUSE", 0.3)
-    monkeypatch.setattr(daemon_module, "RESOURCE_PAUSE", 0.3)
-    mount, disk = tmp_path / "mount", [tmp_path / "mount"]
-    monkeypatch.setattr(publication, "mount_of", lambda place: disk[0])
     started, go = threading.Event(), threading.Event()
 
     def behave(request):
@@ -861,27 +844,20 @@ def test_a_disk_that_goes_away_while_a_photo_is_painted_gets_its_result_when_it_
             go.wait(10)
 
     rig = rigs(behave, start=False)
-    with_folder(rig, output=mount, after="delete")
-    rig.output = mount
+    rig.with_folders({"output": disk.mount, "after": "delete"})
     rig.start()
     rig.drop("a.jpg")
     rig.until(lambda: rig.results() == ["a--painting.jpg"] and rig.idle())
     rig.drop(f"{sub}b.jpg", b"b")
     rig.drop(f"{sub}c.jpg", b"c")
     rig.until(lambda: started.is_set() and rig.counts().get("ready") == 1)
-    mount.rename(tmp_path / "unplugged")
-    mount.mkdir()
-    disk[0] = tmp_path
+    disk.unplug()
     go.set()
-    rig.until(lambda: rig.daemon._status()["blocked"] == {str(mount): "away"})
+    rig.until(lambda: rig.daemon._status()["blocked"] == {str(disk.mount): "away"})
     rig.look_around()
-    assert [path for path in mount.rglob("*") if path.is_file()] == []
+    assert [path for path in disk.mount.rglob("*") if path.is_file()] == []
     assert (rig.input / f"{sub}b.jpg").exists()
-    for folder in sorted(mount.glob("*")):
-        folder.rmdir()
-    mount.rmdir()
-    (tmp_path / "unplugged").rename(mount)
-    disk[0] = mount
+    disk.plug()
     rig.until(lambda: len(rig.results()) == 3)
     assert rig.results() == sorted(["a--painting.jpg", *(f"{sub}{n}--painting.jpg" for n in "bc")])
 
@@ -902,11 +878,7 @@ def test_what_is_wrong_with_a_preset_shows_after_a_reload(rigs, tmp_path):
     assert "wave.png" in problem.message
 
 
-def test_a_result_on_a_disk_that_is_away_at_the_start_is_not_painted_again(
-    rigs, tmp_path, monkeypatch
-):
-    mount, disk = tmp_path / "mount", [tmp_path / "mount"]
-    monkeypatch.setattr(publication, "mount_of", lambda place: disk[0])
+def test_a_result_on_a_disk_that_is_away_at_the_start_is_not_painted_again(rigs, disk, monkeypatch):
     real, away = outputs.apply_after, [True]
 
     def apply_after(*arguments):
@@ -916,22 +888,17 @@ def test_a_result_on_a_disk_that_is_away_at_the_start_is_not_painted_again(
 
     monkeypatch.setattr(outputs, "apply_after", apply_after)
     rig = rigs(start=False)
-    with_folder(rig, output=mount, after="delete")
-    rig.output = mount
+    rig.with_folders({"output": disk.mount, "after": "delete"})
     rig.start()
     rig.drop("a.jpg")
     rig.until(lambda: rig.counts() == {"done": 1})
     rig.daemon.stop()
-    mount.rename(tmp_path / "unplugged")
-    mount.mkdir()
-    disk[0] = tmp_path
+    disk.unplug()
     away.clear()
     rig.start()
     rig.look_around()
     assert rig.counts() == {"done": 1}
-    mount.rmdir()
-    (tmp_path / "unplugged").rename(mount)
-    disk[0] = mount
+    disk.plug()
     rig.until(lambda: not list(rig.input.iterdir()))
     assert len(rig.executor.ran) == 1
 

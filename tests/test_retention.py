@@ -4,9 +4,9 @@ import os
 import time
 
 import pytest
+from rig import Rig
 
 from stylewatch.state.retention import tidy
-from tests.test_daemon import Rig
 
 YEAR = 365 * 86400.0
 

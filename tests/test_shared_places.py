@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from test_daemon import LOOK_SECONDS, Rig, ThreadExecutor, copy_job
+from rig import ThreadExecutor, copy_job
 
 from stylewatch.domain import FailureKind, JobState, PhotoFacts
 from stylewatch.errors import LedgerError
@@ -19,6 +19,7 @@ from stylewatch.folders import outputs
 from stylewatch.folders.listing import Listing
 from stylewatch.folders.outputs import owner_of
 from stylewatch.host import delivery
+from stylewatch.host.daemon import LOOK_SECONDS
 from stylewatch.jobs.worker import failure_of
 from stylewatch.settings.rules import Rule
 from stylewatch.state.ledger import Ledger
@@ -27,25 +28,15 @@ from stylewatch.state.retention import tidy
 
 
 @pytest.fixture
-def rig(tmp_path):
-    rig = Rig(tmp_path)
-    yield rig
-    if rig.daemon:
-        rig.daemon.stop()
-
-
-def with_folders(rig, change):
-    """The rig's config with other folders: `change` gives them for its only one."""
-    plain = rig.config
-    rig.config = lambda: replace(plain(), folders=tuple(change(plain().folders[0])))
-    return rig
+def rig(rigs):
+    return rigs(start=False)
 
 
 # --- results -------------------------------------------------------------------------------------
 
 
 def test_another_photo_under_the_name_of_one_that_was_deleted_keeps_both_results(rig):
-    with_folders(rig, lambda folder: [replace(folder, after="delete")]).start()
+    rig.with_folders({"after": "delete"}).start()
     for number, data in enumerate((b"holiday 2025", b"wedding 2026"), start=1):
         photo = rig.drop("IMG_0001.jpg", data)
         rig.until(lambda number=number: len(rig.results()) == number)
@@ -196,12 +187,8 @@ def test_queued_photos_wait_for_a_folder_that_is_away(rig, tmp_path):
 @pytest.mark.parametrize("trouble", ["preset", "output"])
 def test_jobs_that_can_t_be_started_do_not_keep_another_folder_waiting(rig, tmp_path, trouble):
     (tmp_path / "b").mkdir()
-    with_folders(
-        rig,
-        lambda folder: [
-            replace(folder, name="a"),
-            replace(folder, name="b", input=tmp_path / "b", output=tmp_path / "out b"),
-        ],
+    rig.with_folders(
+        {"name": "a"}, {"name": "b", "input": tmp_path / "b", "output": tmp_path / "out b"}
     )
     rig.start()
     rig.daemon.ask("pause")
@@ -231,7 +218,7 @@ def test_one_of_many_photos_that_can_be_moved_at_last_does_not_keep_the_rest_wai
 
     real = outputs.apply_after
     monkeypatch.setattr(outputs, "apply_after", apply_after)
-    with_folders(rig, lambda folder: [replace(folder, after="delete")]).start()
+    rig.with_folders({"after": "delete"}).start()
     for number in range(9):
         rig.drop(f"{number}.jpg", b"%d" % number)
     rig.until(lambda: rig.counts() == {"done": 9} and rig.idle())
@@ -291,12 +278,8 @@ def test_a_disk_that_is_away_does_not_leave_its_history_to_the_next(tmp_path):
 def test_copies_in_one_folder_do_not_keep_another_waiting(rig, tmp_path):
     for name in ("b", "out b"):
         (tmp_path / name).mkdir()
-    with_folders(
-        rig,
-        lambda folder: [
-            replace(folder, name="a"),
-            replace(folder, name="b", input=tmp_path / "b", output=tmp_path / "out b"),
-        ],
+    rig.with_folders(
+        {"name": "a"}, {"name": "b", "input": tmp_path / "b", "output": tmp_path / "out b"}
     )
     rig.run_job = lambda *arguments, **more: replace(copy_job(*arguments, **more), seconds=30.0)
     rig.start()
@@ -316,7 +299,7 @@ def test_copies_in_one_folder_do_not_keep_another_waiting(rig, tmp_path):
 
 def test_a_disk_that_gives_no_answer_says_nothing_about_a_photo_s_camera(rig):
     rule = Rule(preset=("painting",), camera="*X100*")
-    with_folders(rig, lambda folder: [replace(folder, preset=(), rules=(rule,))]).build()
+    rig.with_folders({"preset": (), "rules": (rule,)}).build()
     answers = [OSError(errno.EIO, "I/O error"), PhotoFacts(4, 3, "Fuji X100")]
 
     def probe(stream):

@@ -1,0 +1,148 @@
+"""A daemon that tests tick by hand: real files, real inotify, a real ledger; quick painting."""
+
+import hashlib
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import replace
+
+from stylewatch.domain import Failure, FailureKind, PhotoFacts, Rendered
+from stylewatch.folders import outputs
+from stylewatch.host.daemon import Daemon, Parts
+from stylewatch.settings.config import watch_config
+
+PRESET = "painting"
+
+
+def copy_job(request, engine, *, report, suffix=b""):
+    """An effect in no time: the result is the photo with its preset's name before it."""
+    photo = request.source.read_bytes()
+    if hashlib.sha256(photo).hexdigest() != request.digest:  # it lost the race against an editor
+        return Failure(
+            job_id=request.job_id, kind=FailureKind.CHANGED, reason="changed", message="changed"
+        )
+    data = request.preset.name.encode() + b":" + photo + suffix
+    temporary = outputs.write_temporary(data, request.target, ".jpg", request.job_id, request.owner)
+    return Rendered(
+        job_id=request.job_id, temporary=temporary, extension=".jpg",
+        sha256=hashlib.sha256(data).hexdigest(), width=1, height=1, seconds=0.01, evaluations=1,
+        loss=None, facts={},
+    )  # fmt: skip
+
+
+class ThreadExecutor:
+    """Runs jobs in threads; `behave` may replace a job's function."""
+
+    slots = 1
+    trouble = ""
+
+    def __init__(self, behave=None):
+        self.behave = behave or (lambda request: None)
+        self.suffix = b""
+        self.ran = []
+
+    def submit(self, job_id, fn, request, engine, /, *, timeout=None):
+        self.ran.append((str(request.source.name), request.preset.name))
+        future = Future()
+
+        def work():
+            try:
+                replaced = self.behave(request)
+                extra = {"suffix": self.suffix} if self.suffix else {}
+                future.set_result(
+                    replaced or fn(request, engine, report=lambda step: None, **extra)
+                )
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        return future
+
+    def cancel(self, job_id, /): ...
+    def release(self): ...
+    def close(self): ...
+
+
+class Rig:
+    """A daemon over tmp_path/in and tmp_path/out, ticked by hand."""
+
+    def __init__(self, tmp_path, behave=None, preset=PRESET, **settings):
+        self.root = tmp_path
+        self.input, self.output = tmp_path / "in", tmp_path / "out"
+        self.input.mkdir(exist_ok=True)
+        settings = {"quiet_seconds": 0.1, "min_free": 0, "grace_seconds": 1} | settings
+        self.settings = {"state_dir": str(tmp_path / "state")} | settings
+        self.preset = preset
+        self.executor = ThreadExecutor(behave)
+        self.events = []
+        self.daemon = None
+        self.run_job, self.open_executor = copy_job, None
+        self.read_facts = lambda data: {}
+
+    def config(self):
+        return watch_config(self.input, self.output, [self.preset], **self.settings)
+
+    def with_folders(self, *changes):
+        """Folders like the plain one but for these values, at the next start or reload."""
+        plain = self.config
+
+        def changed():
+            config = plain()
+            folders = tuple(replace(config.folders[0], **values) for values in changes)
+            return replace(config, folders=folders)
+
+        self.config = changed
+        self.output = changes[0].get("output", self.output)
+        if self.daemon:
+            self.daemon._load = changed
+        return self
+
+    def build(self):
+        parts = Parts(
+            open_executor=self.open_executor or (lambda config, on_event: self.executor),
+            run_job=self.run_job,
+            probe=lambda data: PhotoFacts(4, 3),
+            structural_end=lambda file: None,
+            read_facts=self.read_facts,
+        )
+        self.daemon = Daemon(self.config(), parts, self.events.append, load=self.config)
+        return self
+
+    def start(self):
+        self.build().daemon.start(time.monotonic())
+        return self
+
+    def stop(self):
+        """Unless it does not run (any more)."""
+        if self.daemon and self.daemon._locks._held:
+            self.daemon.stop()
+
+    def until(self, condition, seconds=15.0):
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, [e.message for e in self.events[-8:]]
+            due = self.daemon.tick(time.monotonic())
+            self.daemon._wake.wait(max(0.0, min(0.05, due - time.monotonic())))
+
+    def look_around(self, times=3):
+        for _ in range(times):
+            self.daemon._next_look = 0.0
+            self.daemon.tick(time.monotonic())
+
+    def counts(self):
+        counts = self.daemon._ledger.counts()
+        return {str(state): n for folder in counts.values() for state, n in folder.items()}
+
+    def idle(self):
+        pending = {"ready", "running", "publishing", "retry-wait"}
+        return not pending & set(self.counts()) and not self.daemon._intake.settling()["in"]
+
+    def results(self):
+        found = (path for path in self.output.rglob("*") if path.is_file())
+        return sorted(str(p.relative_to(self.output)) for p in found if p.name[0] != ".")
+
+    def drop(self, name, data=b"photo"):
+        path = self.input / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return path
