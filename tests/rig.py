@@ -76,7 +76,8 @@ class Rig:
         self.executor = ThreadExecutor(behave)
         self.events = []
         self.daemon = None
-        self.run_job, self.open_executor = copy_job, None
+        self.run_job = copy_job
+        self.open_executor = lambda config, on_event: self.executor
         self.read_facts = lambda data: {}
 
     def config(self):
@@ -99,7 +100,7 @@ class Rig:
 
     def build(self):
         parts = Parts(
-            open_executor=self.open_executor or (lambda config, on_event: self.executor),
+            open_executor=lambda *given: self.open_executor(*given),  # noqa: PLW0108  (tests set another)
             run_job=self.run_job,
             probe=lambda data: PhotoFacts(4, 3),
             structural_end=lambda file: None,

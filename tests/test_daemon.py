@@ -23,8 +23,6 @@ from stylewatch.host.daemon import LOOK_SECONDS
 from stylewatch.host.delivery import AFTER_SECONDS
 from stylewatch.state.reader import LedgerReader
 
-PRESET = "painting"
-
 
 def test_photos_already_there_and_new_ones_become_results_and_stay(rigs, tmp_path):
     (tmp_path / "in").mkdir()
@@ -273,7 +271,7 @@ def test_a_stop_leaves_no_trace_of_a_failure_at_what_it_interrupts(rigs, tmp_pat
     rig = rigs(behave, grace_seconds=0)
     rig.executor.close = lambda: (ended.set(), time.sleep(0.3))
     rig.drop("a.jpg")
-    rig.until(lambda: rig.daemon._running)
+    rig.until(lambda: rig.daemon._dispatcher.running)
     rig.daemon.stop()
     [stopping] = [event for event in rig.events if event.kind == "stopping"]
     assert "the rest goes on at the next start" in stopping.message
@@ -383,8 +381,8 @@ def test_what_is_painted_can_be_cancelled_and_is_held_not_failed(rigs):
     rig = rigs(behave)
     rig.executor.cancel = lambda job_id: release.set()
     rig.drop("a.jpg")
-    rig.until(lambda: rig.daemon._running)
-    [job_id] = rig.daemon._running
+    rig.until(lambda: rig.daemon._dispatcher.running)
+    [job_id] = rig.daemon._dispatcher.running
     asked(rig, "cancel", job_id=job_id)
     rig.until(lambda: rig.counts() == {"held": 1})
     assert not any(event.kind == "failed" for event in rig.events)
@@ -403,7 +401,7 @@ def test_what_was_cancelled_is_held_whatever_else_ends_it(rigs):
     rig.until(lambda: rig.counts() == {"running": 1})
     [job] = rig.daemon._ledger.jobs()
     asked(rig, "cancel", job_id=job.id)
-    rig.daemon._stopping = True  # it may even be the end
+    rig.daemon._dispatcher.stopping = True  # it may even be the end
     release.set()
     rig.until(lambda: rig.counts() == {"held": 1})
     assert [event.job_id for event in rig.events if event.reason == "cancelled"] == [job.id]
@@ -555,7 +553,7 @@ def test_workers_that_can_t_be_had_leave_the_old_config_and_its_workers(rigs):
         opened.append(config.workers)
         raise ConfigError("TLS is not set up")
 
-    rig.daemon._parts = replace(rig.daemon._parts, open_executor=open_executor)
+    rig.open_executor = open_executor
     rig.settings["workers"] = "tls://localhost:1"
     answer = rig.daemon.ask("reload")
     rig.daemon.tick(time.monotonic())
@@ -571,11 +569,9 @@ def test_other_workers_take_over_when_the_running_photo_is_done(rigs):
     old, new = rig.executor, ThreadExecutor()
     old.close = lambda: opened.append("closed")
     opened = []
-    rig.daemon._parts = replace(
-        rig.daemon._parts, open_executor=lambda config, on_event: opened.append("opened") or new
-    )
+    rig.open_executor = lambda config, on_event: opened.append("opened") or new
     rig.drop("a.jpg", b"a")
-    rig.until(lambda: rig.daemon._running)
+    rig.until(lambda: rig.daemon._dispatcher.running)
     rig.settings["workers"] = 2
     rig.daemon.ask("reload")
     rig.drop("b.jpg", b"b")
@@ -596,7 +592,7 @@ def test_a_thousand_copies_take_many_short_ticks(rigs, monkeypatch):
     rig.until(lambda: rig.counts() == {"ready": 30})
     rig.daemon._resume()
     rig.until(lambda: "done" in rig.counts())
-    monkeypatch.setattr("stylewatch.host.daemon.TURN_SECONDS", 0.0)
+    monkeypatch.setattr("stylewatch.host.dispatch.TURN_SECONDS", 0.0)
     before = rig.counts()["done"]
     rig.daemon.tick(time.monotonic())
     assert rig.counts()["done"] <= before + 2
@@ -609,7 +605,7 @@ def test_a_job_keeps_the_time_out_that_it_was_started_with(rigs):
     release = threading.Event()
     rig = rigs(lambda request: release.wait(10) and None, job_timeout=3600)
     rig.drop("a.jpg")
-    rig.until(lambda: rig.daemon._running)
+    rig.until(lambda: rig.daemon._dispatcher.running)
     rig.settings["job_timeout"] = 600
     rig.daemon.ask("reload")
     now = time.monotonic()

@@ -38,7 +38,7 @@ class Watched:
         self.listener = Listener(str(tmp_path / "notify"))
         environ = self.listener.environ | {"WATCHDOG_USEC": "3000000"}
         self.rig = Rig(tmp_path)
-        self.rig.open_executor = open_executor
+        self.rig.open_executor = open_executor or self.rig.open_executor
         self.rig.start()
         self.daemon = self.rig.daemon
         self.notifier = Notifier(lambda: not self.daemon.lost, environ=environ)
@@ -137,7 +137,7 @@ def busy(tmp_path):
     opened = []
     made = Watched(tmp_path, lambda config, tell: opened.append(Silent(tell)) or opened[-1])
     made.rig.drop("a.jpg")
-    made.rig.until(lambda: made.daemon._running)
+    made.rig.until(lambda: made.daemon._dispatcher.running)
     made.now = time.monotonic()
     yield made, opened[0]
     opened[0].process.kill()

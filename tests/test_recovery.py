@@ -197,8 +197,7 @@ def test_a_job_of_a_lost_executor_counts_no_attempt_and_costs_no_other_job(rigs)
     rig = rigs(behave, start=False)
     rig.executor.slots = 2
     rig.start()
-    parts = rig.daemon._parts
-    rig.daemon._parts = replace(parts, open_executor=lambda *_: opened.append(1))
+    rig.open_executor = lambda *_: opened.append(1)
     rig.drop("a.jpg", b"a")
     rig.drop("b.jpg", b"b")
     rig.until(lambda: len(rig.executor.ran) >= 6)
@@ -713,13 +712,13 @@ def test_a_folder_taken_out_of_the_config_is_free_for_another_daemon(rigs, tmp_p
 def test_another_engine_is_taken_up_once_what_runs_has_ended(rigs):
     go, opened = threading.Event(), []
     rig = rigs(lambda request: go.wait(5) and None)
-    parts, plain = rig.daemon._parts, rig.config
+    plain = rig.config
 
     def open_executor(config, on_event):
         opened.append((config.engine.threads, ThreadExecutor()))
         return opened[-1][1]
 
-    rig.daemon._parts = replace(parts, open_executor=open_executor)
+    rig.open_executor = open_executor
     rig.drop("a.jpg", b"a")
     rig.until(lambda: rig.executor.ran)
     rig.daemon._load = lambda: replace(plain(), engine=EngineSettings(threads=3))

@@ -8,7 +8,6 @@ handed in. Knows nothing of terminals, sockets and systemd.
 import contextlib
 import errno
 import math
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,17 +20,13 @@ from stylewatch.domain import (
     Failure,
     FailureKind,
     Identity,
-    JobRequest,
     JobState,
     Outcome,
     PhotoFacts,
     Rendered,
-    job_key,
 )
 from stylewatch.errors import (
     LedgerError,
-    OutputError,
-    OutputFullError,
     UsageError,
 )
 from stylewatch.folders import outputs
@@ -39,9 +34,9 @@ from stylewatch.folders.sources import FolderHealth
 from stylewatch.folders.space import Space
 from stylewatch.folders.watches import Watches
 from stylewatch.host.delivery import Delivery
-from stylewatch.host.fairness import FairShare
-from stylewatch.host.flight import Executor, Running, outcome_of
-from stylewatch.host.intake import TURN_SECONDS, Intake
+from stylewatch.host.dispatch import Dispatcher, OpenExecutor
+from stylewatch.host.flight import cancelled
+from stylewatch.host.intake import Intake
 from stylewatch.host.mailbox import Mailbox
 from stylewatch.host.publication import Publisher, find_results
 from stylewatch.host.pulse import Pulse
@@ -53,22 +48,17 @@ from stylewatch.state.reader import Job
 from stylewatch.state.retention import is_missing, tidy
 from stylewatch.state.retries import RESOURCE_PAUSE
 from stylewatch.state.schema import LEDGER
-from stylewatch.state.wording import WAITING, explained
+from stylewatch.state.wording import explained
 
 LONGEST_SLEEP = 5.0  # seconds between two ticks at most
 LOOK_SECONDS = 5.0  # how often free space is looked at, and photos whose results are done
 LEDGER_SECONDS = 5.0  # between two attempts to go on with a ledger that could not be written
-FIRST_COST = 30.0  # seconds that a photo is thought to take before any was painted
-COPY_COST = 1.0  # the same for a copy: more than it takes, else thousands would go first
 FIXED = ("state_dir", "metrics_port")  # settings that a running daemon can't change
 TIDY_SECONDS = 86400.0  # how often the ledger is tidied, more often where it remembers less
 HEALTH_SECONDS = 1.0
-OVERDUE_SECONDS = 30.0  # a job that goes on for so long after its time-out can't be ended
 
 
 _BLOCKED = {"disk-full": "is full", "forbidden": "can't be written"}
-
-OpenExecutor = Callable[[Config, Callable[[int, str, Any], None]], Executor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,21 +100,16 @@ class Daemon:
             "status": self._status,
         }
         self._mailbox = Mailbox(commands, self._wake.set)
-        self._finished: queue.SimpleQueue[Running] = queue.SimpleQueue()
-        self._running: dict[int, Running] = {}
         self._space = Space()
-        self._fair = FairShare()
-        self._costs: dict[str, float] = {}
         self._locks = Locks()
         self._owner = outputs.owner_of(config.state_dir)
         self._survey = Survey()
         self._pulse = Pulse()
         self._lost: list[str] = []
-        self._paused = self._stopping = False
-        self._next_executor: Executor | None = None  # a new config's, for when nothing runs
+        self._paused = False
         self._trouble = self._refused = ""
         self._slots = 0
-        self._last_busy = self._next_look = self._next_tidy = self._next_health = -math.inf
+        self._next_look = self._next_tidy = self._next_health = -math.inf
         self._tidying: Iterator[None] | None = None
         self._opened = contextlib.ExitStack()
         self.last_tick = -math.inf
@@ -138,7 +123,6 @@ class Daemon:
         Raises:
             LockedError: another daemon runs.
         """
-        self._stopping = False
         with contextlib.ExitStack() as opened:
             opened.callback(self._locks.release)
             self._locks.hold_state(self.config.state_dir)
@@ -157,13 +141,10 @@ class Daemon:
             opened.callback(self._watches.close)
             self._intake = self._open_intake()
             opened.callback(lambda: self._intake.close())  # noqa: PLW0108  (a reload opens another)
-            opened.callback(self._put_back_rest)
-            self._executor = self._parts.open_executor(self.config, self._on_progress)
-            opened.callback(lambda: _close(self._executor))
-            opened.callback(self._set_next_executor, None)
+            self._dispatcher = self._open_dispatcher(now)
+            opened.callback(lambda: self._dispatcher.close(self._clock()))
             self._opened = opened.pop_all()
-        self._last_busy = now
-        self._slots = self._executor.slots
+        self._slots = self._dispatcher.slots
         extra = {"slots": self._slots}
         self._tell("started", f"watching {_folders(self.config)}", extra=extra)
 
@@ -176,11 +157,11 @@ class Daemon:
         self._wake.clear()
         self._mailbox.obey()
         self._intake.tick(now)
-        self._collect(now)
+        self._dispatcher.collect(now)
         self._delivery.name_again(now)
         self._look_around(now)
-        self._start_jobs(now)
-        self._release_idle(now)
+        self._dispatcher.start_jobs(now, self._at_hand, paused=self._paused)
+        self._dispatcher.release_idle(now)
         self._tidy(now)
         self._tell_health(now)
         self._feel_pulse(now)
@@ -245,17 +226,18 @@ class Daemon:
 
     def stop(self) -> None:
         """End within the grace time: running jobs may finish, the others are put back."""
-        self._stopping = True
+        dispatcher = self._dispatcher
+        dispatcher.stopping = True
         grace = f"{self.config.grace_seconds:g} s"
         rest = f"finishing what can be finished in {grace}, the rest goes on at the next start"
-        self._tell("stopping", rest if self._running else "nothing is in work")
+        self._tell("stopping", rest if dispatcher.running else "nothing is in work")
         until = self._clock() + self.config.grace_seconds
         try:
-            while self._running and self._clock() < until:
+            while dispatcher.running and self._clock() < until:
                 self._wake.wait(min(0.2, max(0.01, until - self._clock())))
                 self._wake.clear()
                 self._mailbox.obey()
-                self._collect(self._clock())
+                dispatcher.collect(self._clock())
         except LedgerError as error:
             self._tell("warning", f"{error}; the next start recovers", reason=error.reason)
         finally:
@@ -264,20 +246,6 @@ class Daemon:
     def _end(self) -> None:
         """Kill what runs and let go of everything; can be done twice."""
         self._opened.close()
-
-    def _put_back_rest(self) -> None:
-        """What has just ended is recorded, the rest is ready again, nothing counted."""
-        try:
-            self._stopping = True
-            self._collect(self._clock())
-            for job_id in list(self._running):
-                job = self._ledger.job(job_id)
-                if job is not None and job.state is JobState.RUNNING:
-                    self._ledger.put_back(job_id)
-        except LedgerError:
-            pass  # it is left as after a crash: the next start recovers
-        finally:
-            self._running.clear()
 
     # --- commands from other threads --------------------------------------------------------
 
@@ -297,16 +265,7 @@ class Daemon:
         self._tell("resumed", "resumed")
 
     def _cancel(self, job_id: int) -> None:
-        job = self._job(job_id)
-        if job_id in self._running:
-            self._running[job_id].cancelled = True
-            self._executor.cancel(job_id)
-        elif job.state in WAITING:
-            self._ledger.hold(job_id, "cancelled")
-            self._tell_cancelled(job)
-        else:
-            remedy = "Only what waits or is painted can be cancelled; see `stylewatch jobs`"
-            raise UsageError(f"Job {job_id} is {job.word}", remedy=remedy)
+        self._dispatcher.cancel(self._job(job_id))
 
     def _retry(self, job_id: int | None = None, reason: str = "") -> int:
         if job_id is not None and self._folder(job := self._job(job_id)) is None:
@@ -324,10 +283,6 @@ class Daemon:
             raise UsageError(f"There is no job {job_id}", remedy="See `stylewatch jobs`")
         return job
 
-    def _tell_cancelled(self, job: Job) -> None:
-        message = f"{job.path}: cancelled; `stylewatch retry {job.id}` brings it back"
-        self._tell("warning", message, job, reason="cancelled")
-
     def _reload(self) -> None:
         """A whole new generation of the config, or the old one goes on."""
         if self._load is None:
@@ -337,14 +292,13 @@ class Daemon:
             fixed = {name: getattr(self.config, name) for name in FIXED}
             config = replace(wanted, **fixed)
             self._lock_folders(config)
-            executor = self._open_next_executor(config)
+            self._dispatcher.follow(config)
         except Exception as error:
             self._locks.keep_folders(folder.input for folder in self.config.folders)
             self._refused, reason = str(error), getattr(error, "reason", "io")
             self._tell("warning", f"the old config goes on: {error}", reason=reason)
             raise
         self.config, self._refused = config, ""
-        self._set_next_executor(executor)
         self._locks.keep_folders(folder.input for folder in config.folders)
         self._ledger.max_attempts = config.max_attempts
         self._delivery.forget_pauses()
@@ -361,7 +315,7 @@ class Daemon:
             "paused": self._paused,
             "folders": self._health(now),
             "settling": self._intake.settling(),
-            "slots": self._executor.slots,
+            "slots": self._dispatcher.slots,
             "running": [
                 {
                     "job": running.job,
@@ -369,10 +323,10 @@ class Daemon:
                     "seconds": now - running.started,
                     "memory": running.memory,
                 }
-                for running in self._running.values()
+                for running in self._dispatcher.running.values()
             ],
             "blocked": {str(path): why for path, why in self._space.paused.items()},
-            "trouble": self._executor.trouble,
+            "trouble": self._dispatcher.trouble,
             "refused": self._refused,
             "lost": self._lost,
             "counts": self._ledger.counts(),
@@ -435,17 +389,19 @@ class Daemon:
             on_event=self._tell_event,
         )
 
-    def _open_next_executor(self, config: Config) -> Executor | None:
-        """A new one only if this config asks for other workers; else what was to come next."""
-        now = self.config
-        if (config.engine, config.workers) == (now.engine, now.workers):
-            return self._next_executor
-        return self._parts.open_executor(config, self._on_progress)
-
-    def _set_next_executor(self, executor: Executor | None) -> None:
-        before, self._next_executor = self._next_executor, executor
-        if before is not None and before is not executor:
-            _close(before)
+    def _open_dispatcher(self, now: float) -> Dispatcher:
+        return Dispatcher(
+            self.config,
+            self._ledger,
+            self._publisher,
+            now,
+            owner=self._owner,
+            open_executor=self._parts.open_executor,
+            run_job=self._parts.run_job,
+            came_back=self._came_back,
+            tell=self._tell,
+            wake=self._wake.set,
+        )
 
     def _lock_folders(self, config: Config) -> None:
         for folder in config.folders:
@@ -465,108 +421,13 @@ class Daemon:
     def _folder(self, job: Job) -> Folder | None:
         return next((each for each in self.config.folders if each.name == job.folder), None)
 
-    def _start_jobs(self, now: float) -> None:
-        """Fill the free slots, folder by folder in fairness."""
-        if self._next_executor is not None and not self._running:
-            before, self._executor, self._next_executor = self._executor, self._next_executor, None
-            _close(before)
-        idle = self._paused or self._next_executor is not None
-        until = time.monotonic() + TURN_SECONDS
-        while not idle and len(self._running) < self._executor.slots:
-            if time.monotonic() > until:  # many that need not be run, such as copies
-                self._wake.set()
-                return
-            folders = self._at_hand(now)
-            name = self._fair.pick(self._ledger.waiting(folders))
-            if name is None:
-                return
-            job = self._ledger.claim(name)
-            if job is not None:
-                self._fair.charge(name, COPY_COST, folders[name].weight)
-                self._start(job, folders[name], now)
-
-    def _start(self, job: Job, folder: Folder, now: float) -> None:
-        """Submit a claimed job, or find that it need not be run."""
-        preset = self.config.presets.get(job.preset)
-        if preset is None:
-            self._ledger.hold(job.id, "preset")
-            return
-        key = job_key(job.digest, preset.digest)
-        target = folder.output / outputs.target_name(job.path, preset.name)
-        if (key, target) != (job.key, job.target):  # the config has changed since
-            if not self._ledger.rekey(job, key, target):
-                return
-            job = replace(job, key=key, target=target)
-        try:
-            self._publisher.prepare(folder.output, job.target)
-            copied = self._publisher.copy_same(job)
-        except OutputError as error:
-            self._fail(job, _output_failure(job.id, error), now)
-            return
-        if copied:
-            self._delivery.publish(copied, now)
-            return
-        request = JobRequest(
-            job_id=job.id,
-            key=job.key,
-            source=folder.input / job.path,
-            digest=job.digest,
-            preset=preset,
-            target=job.target,
-            owner=self._owner,
-            crashes=job.crashes,
-        )
-        self._fair.charge(folder.name, self._costs.get(preset.name, FIRST_COST), folder.weight)
-        timeout = self.config.job_timeout
-        running = self._running[job.id] = Running(job, folder, now, timeout)  # before its news
-        running.future = self._executor.submit(
-            job.id, self._parts.run_job, request, self.config.engine, timeout=timeout
-        )
-        self._tell("running", f"{job.path} → {job.preset}", job)
-        running.future.add_done_callback(lambda _: self._has_finished(running))
-
-    def _has_finished(self, running: Running) -> None:
-        """On the executor's thread."""
-        self._finished.put(running)
-        self._wake.set()
-
-    def _on_progress(self, job_id: int, kind: str, info: Any) -> None:
-        """On the executor's thread."""
-        running = self._running.get(job_id)
-        if running is not None and kind == "started" and self._workers_are_here:
-            running.pid = info
-        if running is not None and kind == "progress":
-            running.step = info
-            self._tell("progress", "", running.job, step=info, extra={"memory": running.memory})
-
-    def _collect(self, now: float) -> None:
-        """Record what has finished."""
-        with contextlib.suppress(queue.Empty):
-            while True:
-                running = self._finished.get_nowait()
-                if self._running.get(running.job.id) is running:
-                    self._last_busy = now
-                    outcome = outcome_of(running)
-                    if running.cancelled and not isinstance(outcome, Rendered):
-                        self._ledger.hold(running.job.id, "cancelled")
-                        self._tell_cancelled(running.job)
-                    else:
-                        self._record(running.job, outcome, now)
-                    del self._running[running.job.id]
-
-    def _record(self, job: Job, outcome: Outcome, now: float) -> None:
+    def _came_back(self, job: Job, outcome: Outcome, now: float) -> None:
         if isinstance(outcome, Rendered):
-            before = self._costs.get(job.preset, outcome.seconds)
-            self._costs[job.preset] = 0.7 * before + 0.3 * outcome.seconds
             self._delivery.publish(outcome, now)
         else:
             self._fail(job, outcome, now)
 
     def _fail(self, job: Job, failure: Failure, now: float) -> None:
-        ended = failure.kind in {FailureKind.LOST, FailureKind.CANCELLED}
-        if ended and self._stopping:  # by ourselves
-            self._ledger.put_back(job.id)
-            return
         with self._ledger.transaction():
             state = self._ledger.fail(job.id, failure)
             if failure.kind is FailureKind.CHANGED:
@@ -581,7 +442,7 @@ class Daemon:
             self._space.pause(folder.output, now + RESOURCE_PAUSE, failure.reason)
         kinds = {JobState.RETRY_WAIT: "retry", JobState.BLOCKED: "blocked"}
         if state is JobState.HELD:
-            self._tell_cancelled(job)
+            self._tell("warning", cancelled(job), job, reason="cancelled")
             return
         kind = "warning" if failure.kind is FailureKind.LOST else kinds.get(state, "failed")
         message = (
@@ -635,12 +496,12 @@ class Daemon:
         if now < self._next_health:
             return
         self._next_health = now + HEALTH_SECONDS
-        if self._executor.trouble != self._trouble:
-            self._trouble = self._executor.trouble
+        if self._dispatcher.trouble != self._trouble:
+            self._trouble = self._dispatcher.trouble
             message = self._trouble or "there are workers again"
             self._tell("warning" if self._trouble else "recovered", message, reason="engine-lost")
-        if self._executor.slots not in {0, self._slots}:
-            self._slots = self._executor.slots
+        if self._dispatcher.slots not in {0, self._slots}:
+            self._slots = self._dispatcher.slots
             self._tell("folder", "", extra={"slots": self._slots})
         arriving, slow = self._intake.settling(), self._intake.slow(now)
         health = self._health(now)
@@ -662,31 +523,14 @@ class Daemon:
             for health in self._intake.health(now)
         ]
 
-    @property
-    def _workers_are_here(self) -> bool:
-        return isinstance(self.config.workers, int)
-
     def _feel_pulse(self, now: float) -> None:
         """Whether the scans, inotify's threads and the workers are alive, told when one is lost."""
-        signs = self._intake.signs(now)
-        for running in self._running.values():
-            overdue = now - running.started > running.timeout + OVERDUE_SECONDS
-            signs[f"the worker of job {running.job.id}"] = running.alive and not overdue
-        if self._workers_are_here:
-            signs["the workers"] = not self._executor.trouble  # a cluster's are not ours to heal
+        signs = self._intake.signs(now) | self._dispatcher.signs(now)
         self._pulse.feel(signs, now)
         before, self._lost = self._lost, self._pulse.lost(now)
         for name in self._lost:
             if name not in before:
                 self._tell("warning", f"{name}: dead, and not healed by itself", reason="dead")
-
-    def _release_idle(self, now: float) -> None:
-        """Give the workers' memory back when nothing has been painted for a while."""
-        if self._running:
-            self._last_busy = now
-        elif 0 < self.config.idle_release <= now - self._last_busy:
-            self._executor.release()
-            self._last_busy = math.inf
 
     def _tidy(self, now: float) -> None:
         """Let the ledger forget what is old, one small step in each tick."""
@@ -714,17 +558,6 @@ class Daemon:
         self._tell_event(Event(kind=kind, message=message, reason=reason, **about, **more))
 
 
-def _close(executor: Executor) -> None:
-    with contextlib.suppress(Exception):  # a cluster that does not answer is left alone
-        executor.close()
-
-
 def _folders(config: Config) -> str:
     count = len(config.folders)
     return f"{count} folder{'s' * (count != 1)}"
-
-
-def _output_failure(job_id: int, error: OutputError) -> Failure:
-    full = isinstance(error, OutputFullError)
-    kind = FailureKind.RESOURCE if full else FailureKind.PERMISSION
-    return Failure(job_id=job_id, kind=kind, reason=error.reason, message=str(error))

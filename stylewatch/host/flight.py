@@ -77,6 +77,11 @@ def _proc(pid: int, file: str) -> str:
     return ""
 
 
+def cancelled(job: Job) -> str:
+    """What people are told of a job that was cancelled."""
+    return f"{job.path}: cancelled; `stylewatch retry {job.id}` brings it back"
+
+
 def outcome_of(running: Running) -> Outcome:
     """How a job ended; each error as its class of failure."""
     try:

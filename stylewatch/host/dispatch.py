@@ -1,0 +1,260 @@
+"""Between the ledger and what runs jobs: which one starts next, what runs, what comes back.
+
+Knows nothing of photos on their way in, and not what becomes of a result or a failure.
+"""
+
+import contextlib
+import math
+import queue
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from stylewatch.domain import Failure, FailureKind, JobRequest, JobState, Outcome, Rendered, job_key
+from stylewatch.errors import LedgerError, OutputError, OutputFullError, UsageError
+from stylewatch.folders import outputs
+from stylewatch.host.fairness import FairShare
+from stylewatch.host.flight import Executor, Running, cancelled, outcome_of
+from stylewatch.host.intake import TURN_SECONDS
+from stylewatch.host.publication import Publisher
+from stylewatch.settings.config import Config, Folder
+from stylewatch.state.ledger import Ledger
+from stylewatch.state.reader import Job
+from stylewatch.state.wording import WAITING
+
+FIRST_COST = 30.0  # seconds that a photo is thought to take before any was painted
+COPY_COST = 1.0  # the same for a copy: more than it takes, else thousands would go first
+OVERDUE_SECONDS = 30.0  # a job that goes on for so long after its time-out can't be ended
+
+OpenExecutor = Callable[[Config, Callable[[int, str, Any], None]], Executor]
+
+
+class Dispatcher:
+    """Keeps the executor of the present config busy, in fairness to all folders."""
+
+    def __init__(
+        self,
+        config: Config,
+        ledger: Ledger,
+        publisher: Publisher,
+        now: float,
+        *,
+        owner: str,
+        open_executor: OpenExecutor,
+        run_job: Callable[..., Outcome],
+        came_back: Callable[[Job, Outcome, float], None],
+        tell: Callable[..., None],
+        wake: Callable[[], None],
+    ) -> None:
+        """`came_back` takes every outcome that is not dealt with here."""
+        self._config = config
+        self._ledger = ledger
+        self._publisher = publisher
+        self._owner = owner
+        self._open_executor = open_executor
+        self._run_job = run_job
+        self._came_back = came_back
+        self._tell = tell
+        self._wake = wake
+        self.running: dict[int, Running] = {}
+        self.stopping = False
+        """What is ended from now on was ended by ourselves: it is put back."""
+        self._finished: queue.SimpleQueue[Running] = queue.SimpleQueue()
+        self._fair = FairShare()
+        self._costs: dict[str, float] = {}  # by preset, in seconds
+        self._last_busy = now
+        self._next_executor: Executor | None = None  # a new config's, for when nothing runs
+        self._executor = open_executor(config, self._on_progress)
+
+    @property
+    def slots(self) -> int:
+        """How many jobs may run at once now."""
+        return self._executor.slots
+
+    @property
+    def trouble(self) -> str:
+        """Why none can, in one line; else empty."""
+        return self._executor.trouble
+
+    def signs(self, now: float) -> dict[str, bool]:
+        """Whether each worker does its work, as far as that is ours to heal."""
+        signs = {
+            f"the worker of job {each.job.id}": each.alive
+            and now - each.started <= each.timeout + OVERDUE_SECONDS
+            for each in self.running.values()
+        }
+        if self._workers_are_here:
+            signs["the workers"] = not self.trouble
+        return signs
+
+    @property
+    def _workers_are_here(self) -> bool:
+        return isinstance(self._config.workers, int)
+
+    def follow(self, config: Config) -> None:
+        """Go by another config; other workers take over once nothing runs any more.
+
+        Whatever opening them raises, the old config goes on.
+        """
+        now = self._config
+        if (config.engine, config.workers) != (now.engine, now.workers):
+            executor = self._open_executor(config, self._on_progress)
+            if self._next_executor is not None:
+                _close(self._next_executor)
+            self._next_executor = executor
+        self._config = config
+
+    def release_idle(self, now: float) -> None:
+        """Give the workers' memory back when nothing has been painted for a while."""
+        if self.running:
+            self._last_busy = now
+        elif 0 < self._config.idle_release <= now - self._last_busy:
+            self._executor.release()
+            self._last_busy = math.inf
+
+    def close(self, now: float) -> None:
+        """Kill what runs. What has just ended is recorded, the rest is ready again."""
+        self.stopping = True
+        for executor in (self._next_executor, self._executor):
+            if executor is not None:
+                _close(executor)
+        try:
+            self.collect(now)
+            for job_id in list(self.running):
+                job = self._ledger.job(job_id)
+                if job is not None and job.state is JobState.RUNNING:
+                    self._ledger.put_back(job_id)
+        except LedgerError:
+            pass  # it is left as after a crash: the next start recovers
+        finally:
+            self.running.clear()
+
+    def start_jobs(
+        self, now: float, at_hand: Callable[[float], Mapping[str, Folder]], *, paused: bool
+    ) -> None:
+        """Fill the free slots, in fairness, with jobs of the folders that are `at_hand` then."""
+        if self._next_executor is not None and not self.running:
+            before, self._executor, self._next_executor = self._executor, self._next_executor, None
+            _close(before)
+        idle = paused or self._next_executor is not None
+        until = time.monotonic() + TURN_SECONDS
+        while not idle and len(self.running) < self._executor.slots:
+            if time.monotonic() > until:  # many that need not be run, such as copies
+                self._wake()
+                return
+            folders = at_hand(now)
+            name = self._fair.pick(self._ledger.waiting(folders))
+            if name is None:
+                return
+            job = self._ledger.claim(name)
+            if job is not None:
+                self._fair.charge(name, COPY_COST, folders[name].weight)
+                self._start(job, folders[name], now)
+
+    def _start(self, job: Job, folder: Folder, now: float) -> None:
+        """Submit a claimed job, or find that it need not be run."""
+        preset = self._config.presets.get(job.preset)
+        if preset is None:
+            self._ledger.hold(job.id, "preset")
+            return
+        key = job_key(job.digest, preset.digest)
+        target = folder.output / outputs.target_name(job.path, preset.name)
+        if (key, target) != (job.key, job.target):  # the config has changed since
+            if not self._ledger.rekey(job, key, target):
+                return
+            job = replace(job, key=key, target=target)
+        try:
+            self._publisher.prepare(folder.output, job.target)
+            copied = self._publisher.copy_same(job)
+        except OutputError as error:
+            self._came_back(job, _output_failure(job.id, error), now)
+            return
+        if copied:
+            self._came_back(job, copied, now)
+            return
+        request = JobRequest(
+            job_id=job.id,
+            key=job.key,
+            source=folder.input / job.path,
+            digest=job.digest,
+            preset=preset,
+            target=job.target,
+            owner=self._owner,
+            crashes=job.crashes,
+        )
+        self._fair.charge(folder.name, self._costs.get(preset.name, FIRST_COST), folder.weight)
+        timeout = self._config.job_timeout
+        running = self.running[job.id] = Running(job, folder, now, timeout)  # before its news
+        running.future = self._executor.submit(
+            job.id, self._run_job, request, self._config.engine, timeout=timeout
+        )
+        self._tell("running", f"{job.path} → {job.preset}", job)
+        running.future.add_done_callback(lambda _: self._has_finished(running))
+
+    def _has_finished(self, running: Running) -> None:
+        """On the executor's thread."""
+        self._finished.put(running)
+        self._wake()
+
+    def _on_progress(self, job_id: int, kind: str, info: Any) -> None:
+        """On the executor's thread."""
+        running = self.running.get(job_id)
+        if running is not None and kind == "started" and self._workers_are_here:
+            running.pid = info
+        if running is not None and kind == "progress":
+            running.step = info
+            self._tell("progress", "", running.job, step=info, extra={"memory": running.memory})
+
+    def cancel(self, job: Job) -> None:
+        """End it if it runs; it is held then.
+
+        Raises:
+            UsageError: nothing is to do for it.
+        """
+        if job.id in self.running:
+            self.running[job.id].cancelled = True
+            self._executor.cancel(job.id)
+        elif job.state in WAITING:
+            self._hold(job)
+        else:
+            remedy = "Only what waits or is painted can be cancelled; see `stylewatch jobs`"
+            raise UsageError(f"Job {job.id} is {job.word}", remedy=remedy)
+
+    def _hold(self, job: Job) -> None:
+        self._ledger.hold(job.id, "cancelled")
+        self._tell("warning", cancelled(job), job, reason="cancelled")
+
+    def collect(self, now: float) -> None:
+        """Record what has finished."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                running = self._finished.get_nowait()
+                if self.running.get(running.job.id) is running:
+                    self._last_busy = now
+                    self._record(running, outcome_of(running), now)
+                    del self.running[running.job.id]
+
+    def _record(self, running: Running, outcome: Outcome, now: float) -> None:
+        job = running.job
+        if isinstance(outcome, Rendered):
+            before = self._costs.get(job.preset, outcome.seconds)
+            self._costs[job.preset] = 0.7 * before + 0.3 * outcome.seconds
+        elif running.cancelled:
+            self._hold(job)
+            return
+        elif self.stopping and outcome.kind in {FailureKind.LOST, FailureKind.CANCELLED}:
+            self._ledger.put_back(job.id)
+            return
+        self._came_back(job, outcome, now)
+
+
+def _close(executor: Executor) -> None:
+    with contextlib.suppress(Exception):  # a cluster that does not answer is left alone
+        executor.close()
+
+
+def _output_failure(job_id: int, error: OutputError) -> Failure:
+    full = isinstance(error, OutputFullError)
+    kind = FailureKind.RESOURCE if full else FailureKind.PERMISSION
+    return Failure(job_id=job_id, kind=kind, reason=error.reason, message=str(error))
