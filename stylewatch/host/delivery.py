@@ -57,7 +57,7 @@ class Delivery:
             self._published(job, now)
 
     def complete(self, job_id: int, now: float) -> None:
-        """The same for one that the journal says was begun."""
+        """The same for a result whose publication was begun, as the journal says."""
         job = self._ledger.job(job_id)
         _, since = self._unnamed.get(job_id, (now, now))
         patient = now - since < UNREADABLE_SECONDS
@@ -72,13 +72,13 @@ class Delivery:
             self._unnamed.pop(job_id, None)
 
     def name_again(self, now: float) -> None:
-        """What had no name, and is due."""
+        """Try again to name the pictures whose pause is over."""
         for job_id, (due, _) in list(self._unnamed.items()):
             if now >= due:
                 self.complete(job_id, now)
 
     def next_due(self) -> float:
-        """When that is."""
+        """When the first of these pauses ends."""
         return min((due for due, _ in self._unnamed.values()), default=math.inf)
 
     def find_after(self, now: float) -> None:

@@ -261,10 +261,11 @@ class Ledger(LedgerReader):
         return 0 if found else int(cursor.lastrowid or 0)
 
     def _renew(self, job: Job, identity: Identity, target: Path, stays: bool) -> int:
-        """The same photo as another file: to do is what is not done, and what comes after.
+        """The same photo has come again as another file: what failed is tried anew.
 
-        Where photos stay, one that is as old as it was has not come anew: its disk was mounted
-        again, or its rights were changed. A result that was taken away since stays away.
+        What is done is not painted again, but its new file is moved or deleted too. Where photos
+        stay, one as old as it was has not come anew: its disk was mounted again, or its rights
+        were changed. A result that was taken away since stays away.
         """
         if job.state in PAINTING:
             target = job.target  # its temporary file lies there

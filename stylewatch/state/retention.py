@@ -42,9 +42,9 @@ def tidy(ledger: Ledger, days: float, checkpoints: Path | None = None) -> Iterat
 
 
 def _look_for(ledger: Ledger, folder: str, root: Path) -> Generator[None, None, bool]:
-    """Note which files of a folder are gone, or back; not while another disk is in its place.
+    """Note which files of a folder are gone, or back; whether all of it could be looked through.
 
-    Whether it was there to the end.
+    That ends where the folder is away, or another disk is in its place.
     """
     known, last = ledger.inode_of(root), b""
     while known is not None and _inode(root) == known:
