@@ -5,6 +5,7 @@ that its row names. A new package gets a row here.
 """
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,7 @@ ONLY_PLACE = {
 }
 
 
+@functools.cache
 def modules() -> dict[str, ast.Module]:
     """Every module by its name within stylewatch."""
     return {
