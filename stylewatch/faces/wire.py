@@ -34,6 +34,7 @@ COMMANDS: Final[Mapping[str, Mapping[str, type]]] = {
 """What can be asked for, and with which arguments."""
 REQUIRED: Final = {"cancel": "job_id"}
 KEYS: Final = ("id", "do", "with")  # of a request
+_KINDS: Final = {int: "a whole number", str: "a text that is not empty"}
 
 _PARTS: Final = ("problem", "expected", "received", "remedy", "reason")
 
@@ -87,14 +88,17 @@ def call_of(request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     if not isinstance(command, str) or command not in COMMANDS:
         known = "one of " + ", ".join(COMMANDS)
         raise UsageError("unknown command", expected=known, received=_shown(command))
-    types, given = COMMANDS[command], request.get("with") or {}
+    types, given = COMMANDS[command], request.get("with")
+    if given is None:  # nothing else that is empty: `retry` would take it for everything
+        given = {}
     if not isinstance(given, dict) or not given.keys() <= types.keys():
         expected = ", ".join(types) or "none"
         raise UsageError(f"wrong arguments: {command}", expected=expected, received=_shown(given))
     arguments = {name: value for name, value in given.items() if value is not None}
     for name, value in arguments.items():
-        if type(value) is not types[name] or (isinstance(value, int) and abs(value) >= 1 << 63):
-            kind = types[name].__name__
+        large = isinstance(value, int) and abs(value) >= 1 << 63
+        if type(value) is not types[name] or large or value == "":
+            kind = _KINDS[types[name]]
             raise UsageError(f"wrong {name}: {command}", expected=kind, received=_shown(value))
     needed = REQUIRED.get(command)
     if needed and needed not in arguments:
