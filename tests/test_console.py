@@ -595,7 +595,9 @@ class TestLiveConsole:
         assert not select.select([main], [], [], 1.0)[0]
         assert not termios.tcgetattr(main)[3] & termios.ECHO
         assert not termios.tcgetattr(main)[0] & termios.IXON  # nor does Ctrl-S
-        os.write(main, b"\x1aq")  # Ctrl-Z does not stop it
+        keys = termios.tcgetattr(main)[6]
+        assert keys[termios.VSUSP] == keys[termios.VQUIT] == b"\0"
+        os.write(main, b"\x1a\x1cq")  # neither Ctrl-Z nor Ctrl-\\ does anything
         seen = read_until(main, b"quit")
         assert b"\x1b[?1049l" in seen
         assert b"\x1b[?25h" in seen
@@ -680,6 +682,7 @@ class TestLiveConsole:
         os.close(other)
         (tmp_path / "chatter.end").touch()
         assert process.wait(5) == 0
+        assert (tmp_path / "chatter").read_text() == "chatter of a library\n"  # no traceback
 
     def test_a_dumb_terminal_gets_lines(self, terminal):
         _, main, _ = terminal(TERM="dumb")

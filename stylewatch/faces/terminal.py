@@ -198,9 +198,10 @@ def _open_chatter(chatter: Path | None) -> int:
 
 @contextmanager
 def single_keys() -> Iterator[int | None]:
-    """Standard input giving each key at once, without echo; None where it is no terminal.
+    r"""Standard input giving each key at once, without echo; None where it is no terminal.
 
-    Ctrl-Z is a key like others: a daemon that stands still by accident paints nothing overnight.
+    Ctrl-Z and Ctrl-\ are keys like others: a daemon that stands still by accident paints nothing
+    overnight, and one that is killed by the second would leave us its screen.
     """
     try:
         keys = sys.stdin.fileno()
@@ -219,13 +220,14 @@ def single_keys() -> Iterator[int | None]:
     tty.setcbreak(keys, termios.TCSANOW)
     now = termios.tcgetattr(keys)
     now[0] &= ~termios.IXON  # Ctrl-S would stop the view, and with it whoever tells it something
-    now[6][termios.VSUSP] = b"\0"
+    now[6][termios.VSUSP] = now[6][termios.VQUIT] = b"\0"
     termios.tcsetattr(keys, termios.TCSANOW, now)
     try:
         yield keys
     finally:
         _UNDO.remove(undo)
-        undo()
+        with suppress(OSError, termios.error):  # the terminal was closed
+            undo()
 
 
 def pressed(keys: int | None, seconds: float) -> str:
