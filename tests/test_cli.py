@@ -676,6 +676,18 @@ class TestBatches:
             "message": "b.jpg: cut",
         }  # fmt: skip
 
+    @pytest.mark.parametrize("reason", ["weights", "weights-missing"])
+    def test_without_weights_no_other_photo_is_tried(self, stylewatch, monkeypatch, reason):
+        tried = []
+
+        def paint(request):
+            tried.append(request.source.name)
+            return Failure(job_id=1, kind=FailureKind.RENDER, reason=reason, message="no weights")
+
+        code, out, err = self.apply(stylewatch, monkeypatch, paint)
+        assert (code, out, tried) == (ExitCode.WEIGHTS, "", ["a.jpg"])
+        assert err.endswith("stylewatch: no weights\n")
+
     def test_a_dot_changes_one_value_of_a_mapping(self, stylewatch, monkeypatch):
         seen = []
 

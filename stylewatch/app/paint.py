@@ -164,7 +164,7 @@ def _request(task: Task) -> JobRequest:
 
 def error_of(failure: Failure) -> StylewatchError:
     """The failure as the error it came from, with that one's exit code."""
-    if failure.reason == WeightsError.reason:
+    if failure.reason in {WeightsError.reason, "weights-missing"}:
         return WeightsError(failure.message, reason=failure.reason)
     if failure.reason in {"style-image", "preset", "unknown-effect"}:
         return PresetError(failure.message, reason=failure.reason)
