@@ -193,6 +193,19 @@ class TestLines:
             *("waiting", "painting", "waiting", "waiting", "done", "failed", "held", "blocked"),
         ]
 
+    def test_old_events_have_their_own_time(self):
+        """`console` is told what happened before it came."""
+        stream, noon = io.StringIO(), time.mktime((2026, 5, 5, 12, 0, 0, 0, 0, -1))
+        sink = Lines(stream, clock=lambda: noon)
+        for at in (noon - 3600.0, noon - 86_400.0):
+            sink(Event(kind="done", message="a.jpg", extra={"at": at}))
+        assert stream.getvalue().splitlines() == [
+            "11:00:00 done     a.jpg", "04 May 12:00:00 done     a.jpg",
+        ]  # fmt: skip
+        told = Event(kind="done", message="a.jpg", extra={"at": 0.25})
+        [line] = self.written([told], log_format="json")
+        assert json.loads(line)["time"] == "1970-01-01T00:00:00.250+00:00"
+
     def test_a_folder_s_trouble_is_told_once_however_often_its_counts_change(self):
         told = [Event(kind="folder", message=message, folder="in", extra={"waiting": number})
                 for number, message in enumerate(("away", "away", "", "", "away"))]  # fmt: skip

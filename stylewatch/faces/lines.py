@@ -188,10 +188,11 @@ class Lines:
     def _line(self, event: Event, now: float) -> str:
         level = LEVELS.get(event.kind, "info")
         mark = f"<{JOURNAL[level]}>" if self._journal else ""
+        at = float(event.extra.get("at", now))  # an old event, told to a newcomer
         if self._json:
-            return mark + json.dumps({"time": _iso(now), "level": level, **event_dict(event)})
+            return mark + json.dumps({"time": _iso(at), "level": level, **event_dict(event)})
         word = word_of(event.kind, event.reason, event.job_id)
-        when = "" if self._journal else time.strftime("%H:%M:%S ", time.localtime(now))
+        when = "" if self._journal else _clock(at, now)
         return f"{mark}{when}{word:<8} {event_text(event)}"
 
     def _is_news(self, event: Event, now: float) -> bool:
@@ -212,8 +213,14 @@ class Lines:
         return True
 
 
-def _iso(now: float) -> str:
-    return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
+def _iso(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+
+
+def _clock(at: float, now: float) -> str:
+    """The time, after the day if that was another one."""
+    when, today = time.localtime(at), time.localtime(now)
+    return time.strftime("%H:%M:%S " if when[:3] == today[:3] else "%d %b %H:%M:%S ", when)
 
 
 def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
