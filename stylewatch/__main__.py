@@ -1,7 +1,17 @@
-"""`python -m stylewatch`."""
+"""The command `stylewatch`, and `python -m stylewatch`."""
 
 import sys
 
-from stylewatch.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Loads the command line and runs it; Ctrl-C meanwhile ends both without a traceback."""
+    try:
+        from stylewatch.cli import main  # noqa: PLC0415  (see above)
+
+        return main()
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
