@@ -4,6 +4,7 @@ The commands import what they need when they run, so that `--help` comes at once
 loads the network's libraries.
 """
 
+import errno
 import io
 import os
 import sys
@@ -14,7 +15,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from stylewatch import __version__
-from stylewatch.commands.answers import complain
+from stylewatch.commands.answers import answer, complain, stdout_lost
 from stylewatch.commands.options import SET_UP, GlobalOptions
 from stylewatch.commands.painting import app as paint_app
 from stylewatch.commands.presets import app as presets_app
@@ -39,7 +40,7 @@ app.add_typer(weights_app, name="weights", rich_help_panel=SET_UP)
 app.add_typer(service_app, name="service", rich_help_panel=SET_UP)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  (a table of errors)
     """Run one command and give its exit code; every error ends here, as one line on stderr."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything loads TensorFlow
     _open_streams()
@@ -53,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(error, "format_message"):  # the parser's own: an unknown option, a wrong value
             told = error.format_message().strip()  # nothing, where the help was shown instead
             return _fail(_usage(error), ExitCode.USAGE) if told else int(ExitCode.USAGE)
+        if isinstance(error, OSError) and _is_of_stdout(error):
+            return _fail(str(stdout_lost(error)), ExitCode.OUTPUT)
         return _fail(_internal(error), ExitCode.INTERNAL)
     if code == ExitCode.INTERRUPTED:  # what typer makes of Ctrl-C, without a word
         return _fail("interrupted", code)
@@ -73,6 +76,17 @@ def _open_streams() -> None:
             setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _is_of_stdout(error: OSError) -> bool:
+    """Whether the help could not be written, which is not written by us."""
+    if error.errno not in {errno.ENOSPC, errno.EIO} or error.filename is not None:
+        return False
+    try:
+        typer.echo()  # it shows only in writing
+    except OSError:
+        return True
+    return False
 
 
 def _fail(line: str, code: int) -> int:
@@ -108,8 +122,14 @@ def _write_traceback() -> str:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"stylewatch {__version__}")
+        answer(None, f"stylewatch {__version__}", as_json=False)
         raise typer.Exit
+
+
+def _log_format(wanted: Literal["text", "json"]) -> Literal["text", "json"]:
+    """Take note of it at once: also of what follows it wrong use may be told."""
+    GlobalOptions.log_format = wanted
+    return wanted
 
 
 @app.callback()
@@ -122,7 +142,7 @@ def stylewatch(
     ] = False,
     log_format: Annotated[
         Literal["text", "json"],
-        typer.Option(envvar="STYLEWATCH_LOG_FORMAT",
+        typer.Option(envvar="STYLEWATCH_LOG_FORMAT", callback=_log_format,
                      help="Events on stderr: for people, or one JSON object per line."),
     ] = "text",
     no_colour: Annotated[
@@ -142,7 +162,6 @@ def stylewatch(
       6 output          7 another daemon      8 no daemon
       70 internal       130 interrupted
     """
-    del version
-    GlobalOptions.log_format = log_format
+    del version, log_format
     if no_colour:
         os.environ["NO_COLOR"] = "1"

@@ -289,6 +289,10 @@ class TestErrors:
             ("presets list >&-", 0, ""),
             ("presets list > /dev/full", 6, "stdout can't be written: No space left"),
             ("doctor > /dev/full", 6, "stdout can't be written: No space left"),
+            ("--version > /dev/full", 6, "stdout can't be written: No space left"),
+            ("--help > /dev/full", 6, "stdout can't be written: No space left"),
+            ("init there 2> /dev/full", 0, ""),
+            ("nonsense 2> /dev/full", 2, ""),
             ("", 2, ""),  # the help alone
         ],
     )
@@ -302,6 +306,26 @@ class TestErrors:
         assert said in done.stderr
         assert ": . See" not in done.stderr
         assert "internal" not in done.stderr
+
+    def test_an_interrupt_while_it_is_loaded_needs_no_traceback(self, tmp_path):
+        (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
+        done = subprocess.run(
+            [sys.executable, "-m", "stylewatch", "status"], capture_output=True, check=False,
+            env=os.environ | {"PYTHONPATH": f"{tmp_path}:{HERE.parent}"}, timeout=60,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (130, b"")
+
+    def test_for_programs_whatever_is_told_is_json(self, stylewatch, tmp_path):
+        photo = a_picture(tmp_path / "a.jpg")
+        json_lines = ("--log-format", "json")
+        _, _, err = stylewatch(*json_lines, "apply", photo, "-p", "quick")
+        told = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
+        assert told[-1]["message"].startswith("painted with built-in")
+        assert "painted with" not in "".join(x for x in err.splitlines() if x[0] != "{")
+        for words in (["aply"], ["apply", photo, "-p", "none"], ["retry", "--all"]):
+            line = stylewatch(*json_lines, *words)[2]
+            assert json.loads(line)["level"] == "error", line
+        assert one_line(stylewatch("aply")[2])  # for people again
 
     def test_a_working_directory_that_is_closed_or_gone_is_no_trouble(self, home, tmp_path):
         gone = tmp_path / "gone"

@@ -1,4 +1,7 @@
-"""What commands give: results on stdout, everything else on stderr, one line each."""
+"""What commands give: results on stdout, everything else on stderr, one line each.
+
+With `--log-format json` each line on stderr is an object, those of events and ours alike.
+"""
 
 import json
 import os
@@ -6,17 +9,34 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 import typer
 
+from stylewatch.commands.options import GlobalOptions
 from stylewatch.errors import ConfigError, ExitCode, OutputError
 from stylewatch.faces.lines import jsonable, visible
 
 
 def complain(line: str) -> None:
-    """One line on stderr; a stderr that is gone is no further trouble."""
-    with suppress(OSError):
-        typer.echo(f"stylewatch: {visible(line)}", err=True)
+    """One line that says what went wrong."""
+    _note(line, "error", "stylewatch: ")
+
+
+def note(line: str) -> None:
+    """One line that says what was done."""
+    _note(line, "info")
+
+
+def _note(line: str, level: str, start: str = "") -> None:
+    """On stderr; one that is gone or full is no further trouble."""
+    words = start + visible(line)
+    if GlobalOptions.log_format == "json":
+        words = json.dumps({"level": level, "message": visible(line)})
+    try:
+        typer.echo(words, err=True)
+    except OSError:
+        _give_up(sys.stderr)
 
 
 def answer(data: object, text: str, *, as_json: bool) -> None:
@@ -41,10 +61,20 @@ def _say(words: str | bytes) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        with suppress(OSError):  # what is still in its buffer can't be written at the end either
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        remedy = "Give it a place to write to"
-        raise OutputError(f"stdout can't be written: {error.strerror}", remedy=remedy) from error
+        raise stdout_lost(error) from error
+
+
+def stdout_lost(error: OSError) -> OutputError:
+    """It can't be written, which is an error of its own."""
+    _give_up(sys.stdout)
+    remedy = "Give it a place to write to"
+    return OutputError(f"stdout can't be written: {error.strerror}", remedy=remedy)
+
+
+def _give_up(stream: TextIO) -> None:
+    """What is still in its buffer can't be written at the end either."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def report_errors(errors: Sequence[ConfigError], fine: str, *, as_json: bool) -> None:
@@ -57,7 +87,7 @@ def report_errors(errors: Sequence[ConfigError], fine: str, *, as_json: bool) ->
         for error in errors:
             complain(str(error))
         if not errors:
-            typer.echo(fine, err=True)
+            note(fine)
     if errors:
         raise typer.Exit(ExitCode.CONFIG)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from stylewatch.commands.answers import answer, chatter, say_path
+from stylewatch.commands.answers import answer, chatter, note, say_path
 from stylewatch.commands.options import (
     DEFAULT_PRESET,
     ENGINE,
@@ -146,7 +146,7 @@ def paint_and_tell(tasks: "Sequence[Task]", engine: EngineSettings, *, as_json: 
             answer(told, "", as_json=True)
     if painted and not as_json:
         used = dict.fromkeys(one.rendered.facts.get("features", "") for one in painted)
-        typer.echo(f"painted with {' and '.join(used)}", err=True)
+        note(f"painted with {' and '.join(used)}")
     if errors:
         codes = {error.exit_code for error in errors}
         same = not painted and len(codes) == 1

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from stylewatch.commands.answers import answer, chatter, report_errors, say_path
+from stylewatch.commands.answers import answer, chatter, note, report_errors, say_path
 from stylewatch.commands.options import SET_UP, ConfigPath, Json, command
 from stylewatch.errors import ConfigError, ExitCode, UsageError, WeightsError
 
@@ -158,7 +158,8 @@ def service_install(
         account=account,
         start=not no_start,
     )
-    typer.echo("\n".join(lines), err=True)
+    for line in lines:
+        note(line)
 
 
 @command(service_app, "uninstall")
@@ -166,7 +167,8 @@ def service_uninstall(*, user: User = False) -> None:
     """Stop and disable the service and remove its unit; photos, results and ledger stay."""
     from stylewatch.app.service import uninstall
 
-    typer.echo("\n".join(uninstall(user=user)), err=True)
+    for line in uninstall(user=user):
+        note(line)
 
 
 @command(service_app, "status")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stylewatch.commands.answers import answer
+from stylewatch.commands.answers import answer, note
 from stylewatch.commands.options import STEER, ConfigPath, GlobalOptions, Json, StateDir, command
 from stylewatch.domain import JobState
 from stylewatch.errors import ConfigError, NotRunningError, StylewatchError, UsageError
@@ -122,9 +122,9 @@ def jobs(
     if there is None:
         words = f"there is no ledger in {short_path(folder)}: nothing has been painted yet"
         hint = f"; did you mean `--{state}`?" if str(state) in _STATES else ""
-        typer.echo(words + hint, err=True)
+        note(words + hint)
     elif there > len(found):
-        typer.echo(f"… and {there - len(found)} more (`--limit`)", err=True)
+        note(f"… and {there - len(found)} more (`--limit`)")
 
 
 def _job_number(text: str) -> int:
@@ -166,7 +166,7 @@ def retry(
     count = _ask(config, state, "retry", job_id=job_id, reason=reason)
     if not count and not everything:
         raise _nothing_to_retry(_state_dir(config, state), job_id, reason)
-    typer.echo(f"{count} job{'s' * (count != 1)} in the queue again", err=True)
+    note(f"{count} job{'s' * (count != 1)} in the queue again")
 
 
 def _nothing_to_retry(folder: Path, job_id: int | None, reason: str) -> UsageError:
@@ -185,14 +185,14 @@ def _nothing_to_retry(folder: Path, job_id: int | None, reason: str) -> UsageErr
 def pause(*, config: ConfigPath = None, state: StateDir = None) -> None:
     """Start no new pictures; those in work are finished, new photos are still noticed."""
     _ask(config, state, "pause")
-    typer.echo("paused; `stylewatch resume` goes on", err=True)
+    note("paused; `stylewatch resume` goes on")
 
 
 @command(app, panel=STEER)
 def resume(*, config: ConfigPath = None, state: StateDir = None) -> None:
     """Go on after a pause."""
     _ask(config, state, "resume")
-    typer.echo("going on", err=True)
+    note("going on")
 
 
 @command(app, panel=STEER)
@@ -204,7 +204,7 @@ def cancel(
     It is not painted, or no further where it is in work already.
     """
     _ask(config, state, "cancel", job_id=job_id)
-    typer.echo(f"job {job_id} is set aside; `stylewatch retry {job_id}` brings it back", err=True)
+    note(f"job {job_id} is set aside; `stylewatch retry {job_id}` brings it back")
 
 
 def _ask(config: Path | None, state: Path | None, command: str, **arguments: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stylewatch import __version__
-from stylewatch.commands.answers import say_path
+from stylewatch.commands.answers import note, say_path
 from stylewatch.commands.options import (
     DEFAULT_PRESET,
     WATCH,
@@ -126,14 +126,14 @@ def init(
         watched, output = (absolute(place, file.parent) for place in places)
         watch_config(watched, output, [preset or DEFAULT_PRESET])
     if write_config(file, default_config_text(*places, preset or DEFAULT_PRESET)):
-        typer.echo(f"wrote {short_path(file)}", err=True)
+        note(f"wrote {short_path(file)}")
     else:
         rest = f": {preset} is for you to write there" if preset else ""
-        typer.echo(f"kept {short_path(file)}, which was there already{rest}", err=True)
+        note(f"kept {short_path(file)}, which was there already{rest}")
     config = load_config(file)
     for one in config.folders:
         make_folders(one, config.presets)
-        typer.echo(f"drop photos into {short_path(one.input)}", err=True)
+        note(f"drop photos into {short_path(one.input)}")
     say_path(file)
 
 
