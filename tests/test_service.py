@@ -118,6 +118,13 @@ def test_a_name_that_systemd_cannot_be_told_is_refused(name):
         render_unit("ReadWritePaths=x", command=["x"], writable=[Path("/", name)])
 
 
+@pytest.mark.parametrize("sign", ["'", '"', "\\"])
+def test_a_program_that_systemd_does_not_start_is_refused(sign):
+    """Its name alone: in arguments each of these can be told."""
+    with pytest.raises(UsageError, match="Rename"):
+        render_unit("ExecStart=x", command=[f"/a{sign}b/python", "run"])
+
+
 def as_systemd_reads(line):
     """The words of a line after systemd's rules for quotes, specifiers and `$`.
 
@@ -150,8 +157,13 @@ def as_systemd_reads(line):
 names = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1)
 
 
-@given(st.lists(names, min_size=1))
-def test_systemd_reads_back_every_word_as_it_was(words):
+programs = st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="\"'\\"),
+                   min_size=1)  # fmt: skip
+
+
+@given(programs, st.lists(names))
+def test_systemd_reads_back_every_word_as_it_was(program, arguments):
+    words = [program, *arguments]
     line = render_unit("ExecStart=x", command=words).rstrip("\n").removeprefix("ExecStart=")
     assert as_systemd_reads(line) == words
 

@@ -82,9 +82,10 @@ def render_unit(
 ) -> str:
     """The unit with its three lines filled in; a line that the template lacks stays away."""
     program, *arguments = command  # in these alone systemd expands `$`
+    words = [_quoted(_checked(program, never="\"'\\")), *(_quoted(w, "$$") for w in arguments)]
     folders = _outermost(path.absolute() for path in writable)
     values = {
-        "ExecStart": " ".join([_quoted(program), *(_quoted(word, "$$") for word in arguments)]),
+        "ExecStart": " ".join(words),
         "User": _checked(account),
         "ReadWritePaths": " ".join(_quoted(f"-{path}") for path in folders),
     }
@@ -110,11 +111,12 @@ def _quoted(word: str, dollar: str = "$") -> str:
     return '"' + text.replace("%", "%%").replace("$", dollar) + '"'
 
 
-def _checked(word: str) -> str:
-    if re.search("[\x00-\x1f\x7f\ud800-\udfff]", word):
+def _checked(word: str, never: str = "") -> str:
+    """What systemd can be told of; of a program's name it refuses some signs, quoted or not."""
+    if re.search("[\x00-\x1f\x7f\ud800-\udfff]", word) or set(word) & set(never):
         raise UsageError(
             "systemd can't be told of this name",
-            expected="UTF-8 without control characters",
+            expected=f"UTF-8 without control characters{never and f' and without {never}'}",
             received=visible(word),
             remedy="Rename it",
         )
