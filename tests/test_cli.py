@@ -589,6 +589,14 @@ class TestApply:
         assert rb"\x1b[31m\xff" in err
         assert os.path.exists(out.removesuffix(b"\n"))  # byte for byte: `xargs` finds it
 
+    def test_a_tilde_that_no_shell_sees_is_the_home_folder(self, stylewatch, tmp_path, home):
+        photo = a_picture(tmp_path / "a.jpg")
+        a_picture(home / "art.png")
+        options = ("-p", "quick", "--style=~/art.png", "--output=~/paint")
+        code, out, _ = stylewatch("apply", photo, *options)
+        assert (code, out) == (0, f"{home}/paint/a--quick-art.jpg\n")
+        assert str(home / "none.h5") in stylewatch("demo", "--weights=~/none.h5")[2]
+
     def test_preview_is_small(self, stylewatch, tmp_path):
         photo = a_picture(tmp_path / "a.jpg", (400, 300))
         code, out, _ = stylewatch("presets", "preview", "quick", photo, "--side", "64")

@@ -146,6 +146,7 @@ def engine_for(weights: str) -> EngineSettings:
     """The engine's settings; only unnamed weights may fall back to the built-in features."""
     if not weights:
         return EngineSettings()
+    weights = os.path.expanduser(weights)
     if weights != "imagenet" and not os.path.isfile(weights):
         raise WeightsError(
             "no such weights file",

@@ -1,6 +1,7 @@
 """What commands take: options that several have in common, and how a command gets its help."""
 
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -10,6 +11,12 @@ import typer
 TRY, WATCH, STEER, SET_UP = "Try it", "Watch folders", "Look and steer", "Set up and check"
 ENGINE = "How it is painted"
 DEFAULT_PRESET = "nocturne"
+
+
+def _path(text: str) -> Path:
+    """As it is typed: no shell puts a home folder into `--output=~/paint`."""
+    return Path(os.path.expanduser(text))
+
 
 Json = Annotated[bool, typer.Option("--json", help="Give the result as JSON on stdout.")]
 PresetNames = Annotated[
@@ -22,13 +29,15 @@ PresetNames = Annotated[
 Styles = Annotated[
     list[Path] | None,
     typer.Option(
-        "--style", "-s", metavar="IMAGE",
+        "--style", "-s", metavar="IMAGE", parser=_path,
         help="Paint in the style of this image, with the numbers of the preset.",
     ),
 ]  # fmt: skip
 Output = Annotated[
     Path,
-    typer.Option("--output", "-o", metavar="OUT", help="Where results go; made when missing."),
+    typer.Option(
+        "--output", "-o", metavar="OUT", parser=_path, help="Where results go; made when missing."
+    ),
 ]
 Weights = Annotated[
     str,
