@@ -50,7 +50,10 @@ ONLY_PLACE = {
     "sqlite3": {"state.ledger", "state.reader", "state.schema"},
     "pebble": {"jobs.executors", "jobs.child"},
     "distributed": {"jobs.cluster"},
-    "rich": {"faces.board", "faces.console", "faces.view", "faces.preview", "faces.terminal"},
+    "rich": {
+        *("faces.board", "faces.console", "faces.view", "faces.preview", "faces.terminal"),
+        "app.overview",
+    },
     "typer": {"cli", "commands"},
 }
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 from stylewatch.app import overview
 from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo
@@ -75,6 +76,15 @@ def test_why_a_job_is_not_done_is_told_before_where_its_result_once_was(state):
     assert "its folder is not watched now" in text
     assert "cancelled" in text
     assert "/out/old.jpg" not in text
+
+
+def test_a_table_s_columns_stand_below_each_other_whatever_is_in_them(state):
+    """Some signs are two cells wide, and some have no width of their own."""
+    [job, *_] = overview.list_jobs(state, (), 1)
+    names = ("a.jpg", "\u5199\u771f.jpg", "cafe\u0301.jpg")
+    found = [job | {"photo": name, "message": "|"} for name in names]
+    places = [cell_len(line[: line.index("|")]) for line in overview.jobs_text(found).splitlines()]
+    assert len(set(places)) == 1
 
 
 def test_folders_are_told_apart_where_there_are_several(state):

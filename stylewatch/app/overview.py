@@ -9,6 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from rich.cells import cell_len
+
 from stylewatch.app.remote import Client
 from stylewatch.domain import JobState
 from stylewatch.errors import LedgerError, NotRunningError
@@ -251,12 +253,13 @@ def _word(job: Mapping[str, Any]) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(visible(row[at])) for row in rows) for at in range(len(rows[0]))]
+    cells = [[visible(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
     return [
         "  ".join(
-            f"{visible(cell):<{width}}" for cell, width in zip(row, widths, strict=True)
+            cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)
         ).rstrip()
-        for row in rows
+        for row in cells
     ]
 
 
