@@ -204,7 +204,7 @@ def _job_dict(job: Job, place: Path | None) -> dict[str, Any]:
         "created": job.created,
         "changed": job.changed,
         "output": jsonable(job.output),
-        "seconds": job.seconds,
+        "seconds": job.seconds or None,  # nobody painted it: it failed, waits, or was copied
         "loss": job.loss,
         "note": job.note,
         "key": job.key,
