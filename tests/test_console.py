@@ -729,6 +729,23 @@ class TestOpenConsole:
             bars(Event(kind="done", message="out/a--ink.jpg", **about))
             assert "a.jpg → ink" not in terminal.getvalue().partition("✓")[2]
 
+    def test_an_interrupt_leaves_no_second_bar(self):
+        """The terminal's own `^C` behind a bar as wide as itself begins a new line."""
+        main, other = pty.openpty()
+        code = (
+            "from stylewatch.faces.console import open_bars\n"
+            "from stylewatch.domain import Event\n"
+            "with open_bars() as bars:\n"
+            "    bars(Event(kind='running', message='', path='a.jpg', preset='ink', job_id=1))\n"
+            "    raise SystemExit"
+        )
+        env = {"PATH": os.environ["PATH"], "TERM": "xterm", "PYTHONPATH": str(HERE.parent)}
+        subprocess.run([sys.executable, "-c", code], stderr=other, env=env, check=True, timeout=30)
+        seen = read_until(main, b"\x1b[?25h\r\x1b[1A")
+        assert seen.rpartition(b"\x1b[2K")[2] == b""
+        os.close(main)
+        os.close(other)
+
     def test_a_closed_stream_is_not_live(self):
         stream = io.StringIO()
         stream.close()

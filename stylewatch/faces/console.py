@@ -224,7 +224,7 @@ def open_bars(
             TextColumn("{task.fields[figures]}", markup=False, style="dim"),
         )
         console = OnItsTerminal(file=stream, force_terminal=True, highlight=False)
-        with Progress(*columns, console=console, refresh_per_second=4) as progress:
+        with Progress(*columns, console=console, refresh_per_second=4, transient=True) as progress:
             yield _Bars(progress)
 
 
