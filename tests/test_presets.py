@@ -725,6 +725,13 @@ def test_every_shipped_preset_loads():
             assert style.image.is_relative_to(shipped_presets_dir()), "the wheel would lack it"
 
 
+def test_a_config_beside_presets_is_none_of_them(tmp_path):
+    """`presets: [.]` is read as one writes it, without a complaint about the config itself."""
+    (tmp_path / "stylewatch.yaml").write_text("presets: [.]\nfolders: [{input: in, output: out}]\n")
+    (tmp_path / "mine.yaml").write_text("base: ink\n")
+    assert list(Presets.load([tmp_path], shipped=False)) == ["mine"]
+
+
 def test_a_home_folder_that_is_not_there_is_told_with_its_place_and_harms_no_other(tmp_path):
     (tmp_path / "lost.yaml").write_text("description: x\nstyle: ~nobody-of-that-name/p.jpg\n")
     sound, broken = Presets.load([tmp_path]).sorted_out()

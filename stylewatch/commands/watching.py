@@ -116,7 +116,8 @@ def init(
       stylewatch init ~/paintings --preset ink
     """
     from stylewatch.faces.lines import short_path
-    from stylewatch.settings.config import CONFIG_NAME, load_config, user_config, watch_config
+    from stylewatch.settings.config import load_config, user_config, watch_config
+    from stylewatch.settings.presets import CONFIG_NAME
     from stylewatch.settings.starter import default_config_text, make_folders, write_config
     from stylewatch.settings.yamlfile import absolute
 

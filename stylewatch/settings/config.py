@@ -21,6 +21,7 @@ from stylewatch.errors import ConfigError
 from stylewatch.settings.notations import After, Bytes, Names, Paths, Seconds, Workers, composed
 from stylewatch.settings.places import lineage
 from stylewatch.settings.presets import (
+    CONFIG_NAME,
     DEFAULT_BASE,
     DEFAULT_EFFECT,
     Presets,
@@ -38,8 +39,6 @@ from stylewatch.settings.yamlfile import (
     raise_first,
     validate,
 )
-
-CONFIG_NAME = "stylewatch.yaml"
 
 # --- the data -------------------------------------------------------------------------------------
 

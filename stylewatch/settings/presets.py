@@ -41,6 +41,8 @@ LAYERS = tuple(
     for conv in range(1, convs + 1)
 )
 """VGG19's convolutions: what `content_layers` and `style_layers` choose from."""
+CONFIG_NAME = "stylewatch.yaml"
+"""The config's name, which is no preset where presets lie beside it."""
 _SUFFIXES = {".yaml", ".yml"}
 
 
@@ -348,7 +350,7 @@ def _yaml_files(folder: Path) -> list[Path]:
         problem = f"the presets folder can't be read: {error.strerror}"
         raise PresetError(problem, file=folder) from None
     visible = (f for f in files if f.name.isprintable() and not f.name.startswith("."))
-    return [file for file in visible if file.suffix in _SUFFIXES]
+    return [file for file in visible if file.suffix in _SUFFIXES and file.name != CONFIG_NAME]
 
 
 def _read_layer(file: Path) -> _Layer:
