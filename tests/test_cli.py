@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import zlib
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -23,9 +23,11 @@ from typer.testing import CliRunner
 from stylewatch import cli
 from stylewatch.domain import Failure, FailureKind, Identity, Photo, Rendered
 from stylewatch.errors import ExitCode, StylewatchError
+from stylewatch.faces.control import ControlServer
 from stylewatch.folders.outputs import write_temporary
 from stylewatch.settings.config import load_config
 from stylewatch.state.ledger import Ledger, Planned
+from tests.test_control import Daemon as Answering
 
 HERE = Path(__file__).parent
 PATHS = {"PYTHONPATH": str(HERE.parent)}
@@ -810,6 +812,59 @@ class TestWithoutADaemon:
         code, _, err = stylewatch("retry", *arguments)
         assert code == 2
         assert "--reason" in one_line(err)
+
+
+class TestWhichDaemon:
+    """Each command is for the daemon of the config, also when that has just become broken."""
+
+    @pytest.fixture
+    def daemons(self, home, tmp_path):
+        """What the config's daemon is asked, and what another one in the usual place is."""
+        places = {tmp_path / "state": tmp_path / "mine.yaml"}
+        places[home / ".local/state/stylewatch"] = tmp_path / "other.yaml"
+        with ExitStack() as stack:
+            made = []
+            for place, config in places.items():
+                place.mkdir(parents=True)
+                daemon = Answering()
+                about = {"version": "1", "config": str(config)}
+                stack.enter_context(ControlServer(place, daemon.ask, about))
+                made.append(daemon.asked)
+            yield made
+
+    @pytest.mark.parametrize("text", ["foldres: []\n", "folders: []\n", "presets: [none]\n"])
+    def test_a_config_with_errors_still_says_where_its_daemon_is(
+        self, stylewatch, daemons, tmp_path, monkeypatch, text
+    ):
+        mine, other = daemons
+        file = tmp_path / "mine.yaml"
+        file.write_text(f"state_dir: state\n{text}")
+        assert stylewatch("pause", "-c", file) == (0, "", "paused; `stylewatch resume` goes on\n")
+        monkeypatch.chdir(tmp_path)
+        file.rename("stylewatch.yaml")
+        assert stylewatch("resume")[0] == 0
+        assert [mine, other] == [[("pause", {}), ("resume", {})], []]
+
+    def test_without_a_hint_no_other_daemon_is_asked(self, stylewatch, daemons, tmp_path):
+        file = tmp_path / "mine.yaml"
+        file.write_text("state_dir: state\nfolders: [")
+        code, _, err = stylewatch("pause", "-c", file)
+        assert (code, "not valid YAML" in one_line(err)) == (3, True)
+        file.rename(tmp_path / "work/stylewatch.yaml")
+        assert stylewatch("pause")[0] == 3
+        assert daemons == [[], []]
+
+    def test_the_usual_one_is_asked_and_the_error_told_where_it_is_this_config_s(
+        self, stylewatch, daemons, tmp_path
+    ):
+        file = tmp_path / "other.yaml"
+        file.write_text("folders: [")
+        code, _, err = stylewatch("pause", "-c", file)
+        assert (code, daemons) == (0, [[], [("pause", {})]])
+        assert [line.split(":")[0] for line in err.splitlines()] == [
+            "stylewatch", "paused; `stylewatch resume` goes on",
+        ]  # fmt: skip
+        assert "not valid YAML" in err
 
 
 class TestService:

@@ -38,15 +38,15 @@ def find_state_dir(state_dir: Path, config: Path | None) -> Path:
     That is the config's own `state_dir`, unless only the system's service runs, whose directory
     systemd chose, and it runs with this very config.
     """
-    if state_dir == SYSTEM_STATE or _config_of(state_dir) is not None:
+    if state_dir == SYSTEM_STATE or config_of(state_dir) is not None:
         return state_dir
-    theirs = _config_of(SYSTEM_STATE)
+    theirs = config_of(SYSTEM_STATE)
     if theirs is not None and (config is None or theirs == str(config.absolute())):
         return SYSTEM_STATE
     return state_dir
 
 
-def _config_of(state_dir: Path) -> str | None:
+def config_of(state_dir: Path) -> str | None:
     """The config of the daemon that answers there; None when none does."""
     try:
         with Client(state_dir, timeout=2.0) as client:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stylewatch.commands.answers import answer, note
+from stylewatch.commands.answers import answer, complain, note
 from stylewatch.commands.options import STEER, ConfigPath, GlobalOptions, Json, StateDir, command
 from stylewatch.domain import JobState
 from stylewatch.errors import ConfigError, NotRunningError, StylewatchError, UsageError
@@ -215,17 +215,26 @@ def _ask(config: Path | None, state: Path | None, command: str, **arguments: Any
 
 
 def _state_dir(config: Path | None, state: Path | None) -> Path:
-    """Where the daemon has its state: as named, as the config says, or where it usually is."""
-    from stylewatch.app.remote import find_state_dir
-    from stylewatch.settings.config import default_state_dir, find_config, load_config
+    """Where the daemon has its state: as named, as the config says, or where it usually is.
+
+    The config may hold errors by now: the daemon goes on with what it has read.
+    """
+    from stylewatch.app.remote import config_of, find_state_dir
+    from stylewatch.settings.config import default_state_dir, find_config, state_dir_of
     from stylewatch.settings.yamlfile import absolute
 
     if state is not None:
         return absolute(state)
     try:
         file = find_config(config)
-        return find_state_dir(load_config(file).state_dir, file)
-    except ConfigError:  # none, or broken while the daemon goes on with what it has read
-        if config is not None:
-            raise
+    except ConfigError:  # there is none
         return find_state_dir(default_state_dir(), None)
+    try:
+        return find_state_dir(state_dir_of(file), file)
+    except ConfigError as error:
+        usual = find_state_dir(default_state_dir(), file)
+        theirs = config_of(usual)
+        if theirs != str(file.absolute()) and (theirs or config):  # another's daemon, or a guess
+            raise
+        complain(str(error))
+        return usual

@@ -204,6 +204,15 @@ def default_state_dir() -> Path:
     return base_folder("XDG_STATE_HOME", "~/.local/state") / "stylewatch"
 
 
+def state_dir_of(file: Path) -> Path:
+    """Where the daemon of that config has its state, whatever else is wrong with the config."""
+    source = load_yaml(file)
+    named = source.data.get("state_dir")
+    if not isinstance(named, str):
+        return default_state_dir()
+    return source.place(("state_dir",), Path(named), file.absolute().parent)
+
+
 def user_config() -> Path:
     """Where one's own config lies: `~/.config/stylewatch/stylewatch.yaml`."""
     return user_presets_dir().with_name(CONFIG_NAME)
