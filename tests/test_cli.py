@@ -591,6 +591,25 @@ class TestApply:
         assert rb"\x1b[31m\xff" in err
         assert os.path.exists(out.removesuffix(b"\n"))  # byte for byte: `xargs` finds it
 
+    def test_a_link_to_a_photo_is_painted_under_its_own_name(self, stylewatch, tmp_path):
+        a_picture(tmp_path / "photos/a.jpg")
+        (tmp_path / "folder").symlink_to("photos")
+        (tmp_path / "link.jpg").symlink_to("folder/a.jpg")
+        assert stylewatch("apply", "../link.jpg", "-p", "quick")[:2] == (0, "link--quick.jpg\n")
+        assert (tmp_path / "link.jpg").is_symlink()
+
+    def test_what_is_no_file_is_not_waited_for(self, home, tmp_path):
+        os.mkfifo("pipe.jpg")
+        done = subprocess.run(
+            [sys.executable, "-m", "stylewatch", "apply", "pipe.jpg", "/dev/stdin", "-p", "quick"],
+            input="a photo", capture_output=True, text=True, env=os.environ | PATHS, timeout=60,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 4
+        told = [line.split(maxsplit=2)[2] for line in done.stderr.splitlines() if "failed" in line]
+        remedy = "is not a regular file. Save the photo as a file first"
+        assert told == [f"pipe.jpg {remedy}", f"/dev/stdin {remedy}"]
+
     def test_a_tilde_that_no_shell_sees_is_the_home_folder(self, stylewatch, tmp_path, home):
         photo = a_picture(tmp_path / "a.jpg")
         a_picture(home / "art.png")

@@ -8,6 +8,7 @@ first picture begins, and not before.
 
 import hashlib
 import os
+import stat
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -143,10 +144,13 @@ def paint_all(
 
 
 def _request(task: Task) -> JobRequest:
-    photo = task.photo.absolute()
     try:
-        with photo.open("rb") as stream:
+        with open(task.photo, "rb", opener=_open_at_once) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                remedy = "Save the photo as a file first"
+                raise InputError(f"{task.photo} is not a regular file", remedy=remedy)
             digest_ = hashlib.file_digest(stream, "sha256").hexdigest()
+        source = task.photo.resolve(strict=True)  # a worker follows no links
     except OSError as error:
         remedy = "Check the path and its permissions"
         if isinstance(error, IsADirectoryError):
@@ -155,11 +159,16 @@ def _request(task: Task) -> JobRequest:
     return JobRequest(
         job_id=os.getpid(),  # part of the temporary file's name: no other process shares it
         key=job_key(digest_, task.preset.digest),
-        source=photo,
+        source=source,
         digest=digest_,
         preset=task.preset,
         target=task.target.absolute(),
     )
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Without waiting for somebody to write into it, where it is a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def error_of(failure: Failure) -> StylewatchError:
