@@ -833,6 +833,22 @@ class TestWithoutADaemon:
         assert "--reason" in one_line(err)
 
 
+def test_cancel_says_whether_the_job_is_set_aside_yet(stylewatch, tmp_path):
+    ledger = Ledger(tmp_path / "ledger.db")
+    for number in (1, 2):
+        photo = Photo("in", tmp_path, Path(f"{number}.jpg"), Identity(1, number, 9, 9, 9))
+        ledger.add(photo, "d", "", [Planned("ink", f"key {number}", Path(f"/out/{number}"))])
+    assert ledger.claim("in").id == 1
+    ledger.hold(2, "cancelled")
+    ledger.close()
+    with ControlServer(tmp_path, Answering().ask, {"version": "1"}):
+        told = [stylewatch("cancel", number, "--state", tmp_path)[2] for number in (1, 2)]
+    assert told == [
+        "job 1 is being set aside; then `stylewatch retry 1` brings it back\n",
+        "job 2 is set aside; `stylewatch retry 2` brings it back\n",
+    ]
+
+
 class TestWhichDaemon:
     """Each command is for the daemon of the config, also when that has just become broken."""
 

@@ -203,8 +203,13 @@ def cancel(
 
     It is not painted, or no further where it is in work already.
     """
+    from stylewatch.app.overview import word_of_job
+
     _ask(config, state, "cancel", job_id=job_id)
-    note(f"job {job_id} is set aside; `stylewatch retry {job_id}` brings it back")
+    words = "is set aside;"
+    if word_of_job(_state_dir(config, state), job_id) != "held":  # its worker is being ended
+        words = "is being set aside; then"
+    note(f"job {job_id} {words} `stylewatch retry {job_id}` brings it back")
 
 
 def _ask(config: Path | None, state: Path | None, command: str, **arguments: Any) -> Any:
