@@ -3,6 +3,7 @@
 Knows nothing of events or of what is shown.
 """
 
+import io
 import os
 import select
 import signal
@@ -109,7 +110,8 @@ class Screen:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._console = Console(file=stream, force_terminal=True, highlight=False)
+        # It only encodes, and so has no stream that could fail.
+        self._console = Console(file=io.StringIO(), force_terminal=True, highlight=False)
         self._shown: list[Text] = []
         self._size = (0, 0)
 
@@ -217,16 +219,17 @@ def single_keys() -> Iterator[int | None]:
         termios.tcsetattr(keys, termios.TCSANOW, before)
 
     _UNDO.append(undo)
-    tty.setcbreak(keys, termios.TCSANOW)
-    now = termios.tcgetattr(keys)
-    now[0] &= ~termios.IXON  # Ctrl-S would stop the view, and with it whoever tells it something
-    now[6][termios.VSUSP] = now[6][termios.VQUIT] = b"\0"
-    termios.tcsetattr(keys, termios.TCSANOW, now)
+    with suppress(termios.error):  # the terminal may be closed at any time
+        tty.setcbreak(keys, termios.TCSANOW)
+        now = termios.tcgetattr(keys)
+        now[0] &= ~termios.IXON  # Ctrl-S would stop the view, and with it whoever tells it
+        now[6][termios.VSUSP] = now[6][termios.VQUIT] = b"\0"
+        termios.tcsetattr(keys, termios.TCSANOW, now)
     try:
         yield keys
     finally:
         _UNDO.remove(undo)
-        with suppress(OSError, termios.error):  # the terminal was closed
+        with suppress(termios.error):
             undo()
 
 
