@@ -11,7 +11,7 @@ from itertools import islice, zip_longest
 from typing import Any
 
 from stylewatch.domain import LASTING, Event, Step
-from stylewatch.faces.lines import queue_seconds
+from stylewatch.faces.lines import in_folder, queue_seconds
 
 KEPT_RESULTS = 50
 KEPT_PROBLEMS = 40
@@ -141,6 +141,11 @@ class Board:
     def total(self, name: str) -> int:
         """All folders together: `arriving`, `waiting`, `done`, `failed` or `held`."""
         return sum(getattr(row, name) for row in self.folders.values())
+
+    def told(self, row: ProblemRow) -> str:
+        """What is said of it, with its folder's name where there are several."""
+        several = len(self.folders) > 1
+        return in_folder(row.message, row.folder, row.path) if several else row.message
 
     def next_photos(self) -> list[tuple[str, str]]:
         """The first that wait, in turns of one from each folder."""

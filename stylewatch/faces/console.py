@@ -201,7 +201,7 @@ def farewell(board: Board) -> list[str]:
     if left:
         words += f", {left} left for the next start"
     return [
-        *(f"failed: {visible(row.message)}\n" for row in failed[-5:]),
+        *(f"failed: {visible(board.told(row))}\n" for row in failed[-5:]),
         f"stylewatch: {words}\n",
     ]
 

@@ -117,11 +117,18 @@ def progress_text(step: Step) -> str:
     return ", ".join(filter(None, words))
 
 
-def event_text(event: Event) -> str:
-    """The event in one safe line."""
+def event_text(event: Event, *, several: bool = False) -> str:
+    """The event in one safe line; `several` says that there are other folders than its own."""
+    text = event.message
     if event.kind == "progress" and event.step:
-        return visible(f"{event.path} → {event.preset}: {progress_text(event.step)}")
-    return visible(event.message)
+        text = f"{event.path} → {event.preset}: {progress_text(event.step)}"
+    return visible(in_folder(text, event.folder, event.path) if several else text)
+
+
+def in_folder(text: str, folder: str, path: str) -> str:
+    """What is told of a photo, where there are several folders: `nas/a.jpg: its end is missing`."""
+    of_a_photo = path and not path.startswith("/")  # a folder's own path is absolute
+    return f"{folder}/{text}" if folder and of_a_photo and text.startswith(path) else text
 
 
 def word_of(kind: str, reason: str = "", job_id: int = 0) -> str:
@@ -170,11 +177,13 @@ class Lines:
         self._journal = journal
         self._clock = clock
         self._told: dict[int, tuple[int, float]] = {}
-        self._folders: dict[str, str] = {}
+        self._folders: dict[str, str] = {}  # those we have heard of, and what is wrong with each
 
     def __call__(self, event: Event) -> None:
         """Write the event's line; a reader that went away is no reason to stop working."""
         now = self._clock()
+        if event.folder:
+            self._folders.setdefault(event.folder, "")
         if not self._is_news(event, now):
             return
         if event.stops_work:
@@ -193,7 +202,7 @@ class Lines:
             return mark + json.dumps({"time": _iso(at), "level": level, **event_dict(event)})
         word = word_of(event.kind, event.reason, event.job_id)
         when = "" if self._journal else _clock(at, now)
-        return f"{mark}{when}{word:<8} {event_text(event)}"
+        return f"{mark}{when}{word:<8} {event_text(event, several=len(self._folders) > 1)}"
 
     def _is_news(self, event: Event, now: float) -> bool:
         if event.kind == "progress":
@@ -201,6 +210,8 @@ class Lines:
         if event.kind == "folder":  # told again with each new count
             before = self._folders.get(event.folder, "")
             self._folders[event.folder] = event.message
+            if event.reason == "left":
+                del self._folders[event.folder]
             return event.message not in {"", before}
         return bool(event.message)
 

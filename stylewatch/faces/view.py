@@ -295,18 +295,18 @@ def _problems(board: Board, width: int, room: int, now: float) -> list[Text]:
     lines = [_rule("Problems", width, "bold red")]
     rows = sorted(board.problems, key=lambda row: not row.lasts)  # what still holds, first
     for row in rows:
-        lines += _problem(row, width, now)
+        lines += _problem(row, board.told(row), width, now)
     unseen = board.total("failed") - sum(row.kind == "failed" for row in board.problems)
     if unseen > 0:
         lines.append(Text(f"  … {unseen} more failed: stylewatch jobs --failed", "dim"))
     return _shortened(lines, max(3, room))
 
 
-def _problem(row: ProblemRow, width: int, now: float) -> list[Text]:
+def _problem(row: ProblemRow, message: str, width: int, now: float) -> list[Text]:
     style = "red" if row.kind == "failed" else "yellow"
     number = f"#{row.job_id} " if row.job_id else f"{visible(row.folder)} " if row.lasts else ""
     head = f"{_clock(row.at, now)}  {number}{word_of(row.kind, row.reason, row.job_id)}: "
-    lines = _wrapped(head + row.message, width)
+    lines = _wrapped(head + message, width)
     lines[0].stylize("dim", 0, 12)
     lines[0].stylize(style, 12, 2 + len(head))
     return lines
