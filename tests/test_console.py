@@ -534,6 +534,35 @@ class TestView:
         assert "more lines" in text
         assert "── Done" in text
 
+    @pytest.mark.parametrize(("size", "number"), [((80, 24), 12), ((200, 60), 31), ((60, 15), 5)])
+    def test_folders_have_what_nothing_else_needs(self, size, number):
+        board = Board()
+        for n in range(number):
+            board.apply(Event(kind="watching", message="", folder=f"f{n}", path=f"/x/{n}"), 1.0)
+        text = text_of(board, *size)
+        assert all(f"/x/{n}" in text for n in range(number))
+        assert "more lines" not in text
+
+    @pytest.mark.parametrize("size", [(80, 24), (200, 24), (40, 15)])
+    def test_a_folder_that_is_not_well_is_not_cut_off(self, size):
+        board = Board()
+        for n in range(50):
+            board.apply(Event(kind="watching", message="", folder=f"f{n}", path="/x"), 1.0)
+        gone = Event(kind="folder", message="/x is away", folder="f49", reason="missing")
+        board.apply(gone, 1.0)
+        assert "▲ f49" in text_of(board, *size)
+
+    def test_jobs_that_are_cut_off_are_counted(self):
+        board = Board()
+        for n in range(20):
+            board.apply(Event(kind="running", message="", path=f"{n}.jpg", job_id=n), 1.0)
+        assert "… 35 more lines" in text_of(board)
+
+    def test_without_any_worker_it_says_why_nothing_is_painted(self):
+        board = Board()
+        board.apply(folder_event(waiting=3, slots=0), 1.0)
+        assert "nothing is painted right now" in text_of(board)
+
     def test_pictures_appear_in_half_blocks_where_there_is_room(self):
         picture = [[(255, 0, 0)] * 10 for _ in range(9)]
         lines = draw_pictures(picture, picture)

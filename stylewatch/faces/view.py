@@ -66,11 +66,13 @@ def draw_board(
 
 
 def _below(board: Board, width: int, room: int, now: float) -> list[Text]:
-    """One column: folders and work stay where they are, results take what problems leave."""
-    top = [*_folders(board, width, room // 4), *_work(board, width, room // 3, now)]
+    """One column: folders get what results leave, but a quarter at least, and results the rest."""
+    work = _work(board, width, room // 3, now)
     problems = _problems(board, width, room // 3, now)
-    results = _results(board, width, room - len(top) - len(problems), now)
-    return [*top, *_fitted(results, room - len(top) - len(problems)), *problems]
+    rest = room - len(work) - len(problems)
+    folders = _folders(board, width, max(room // 4, rest - 1 - len(board.results)))
+    rest -= len(folders)
+    return [*folders, *work, *_fitted(_results(board, width, rest, now), rest), *problems]
 
 
 def _beside(
@@ -78,10 +80,12 @@ def _beside(
 ) -> list[Text]:
     """Two columns for wide terminals, with the latest pictures where there is room."""
     half = (width - 2) // 2
-    left = [*_folders(board, half, room // 4), *_work(board, half, room // 3, now)]
+    work = _work(board, half, room // 3, now)
     shown = [Text(), _rule("Latest", half), *pictures] if pictures else []
-    if len(left) + len(shown) > room:
+    if len(_folders(board, half, room // 4)) + len(work) + len(shown) > room:
         shown = []
+    rest = room - len(work) - len(shown)
+    left = [*_folders(board, half, max(room // 4, rest)), *work]
     left += [*_next(board, half, room - len(left) - len(shown)), *shown]
     upper = room // 2 if board.problems else room
     right = _fitted(_results(board, half, upper, now), upper)
@@ -144,7 +148,8 @@ def _rule(title: str, width: int, style: str = "cyan") -> Text:
 
 
 def _folders(board: Board, width: int, room: int) -> list[Text]:
-    rows = board.folders.values()
+    """Those that something is wrong with first: what is cut off is well."""
+    rows = sorted(board.folders.values(), key=lambda row: row.state == "watching")
     names = min(20, max((cell_len(visible(row.name)) for row in rows), default=0))
     lines = []
     for row in rows:
@@ -158,7 +163,7 @@ def _folder(row: FolderRow, name_width: int, width: int, *, paused: bool) -> Tex
     name = Text(visible(row.name))
     name.truncate(name_width, overflow="ellipsis", pad=True)
     line = Text.assemble(
-        f"  {mark} ", name, "  ", (f"{visible(state):<9}", style), f" {row.waiting:>4} waiting "
+        f"  {mark} ", name, "  ", (f"{visible(state):<10}", style), f" {row.waiting:>4} waiting "
     )
     if row.arriving:
         line.append(f"{row.arriving:>3} arriving ")
@@ -222,7 +227,8 @@ def _work(board: Board, width: int, room: int, now: float) -> list[Text]:
         lines += _job(row, width, now)
     if not board.jobs:
         lines += [Text(f"  {_idle(board)}", "dim"), Text()]
-    return _fitted(lines, min(max(3, room), 1 + 2 * max(board.slots, len(board.jobs))))
+    count = min(max(3, room), 1 + 2 * max(1, board.slots, len(board.jobs)))
+    return _fitted(_shortened(lines, count), count)
 
 
 def _job(row: JobRow, width: int, now: float) -> list[Text]:
