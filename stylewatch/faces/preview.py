@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-Pixels = list[list[tuple[int, int, int]]]
+from stylewatch.faces.view import Pixels
 
 MOST_PIXELS = 60_000_000
 
