@@ -338,7 +338,7 @@ def _regions(
 
 
 def _fit_mask(mask: np.ndarray, scale: Scale) -> np.ndarray:
-    grey = np.repeat(mask[..., np.newaxis], 3, axis=-1).astype(np.float32)
+    grey = mask[..., np.newaxis].astype(np.float32)
     return np.asarray(np.clip(resize(grey, scale.width, scale.height)[..., 0], 0.0, 1.0))
 
 
