@@ -10,7 +10,7 @@ from small_network import small_network
 
 from stylewatch.domain import StyleSettings
 from stylewatch.engine import transfer
-from stylewatch.engine.features import load_builtin
+from stylewatch.engine.features import STRIDE, load_builtin
 from stylewatch.engine.images import resize
 from stylewatch.engine.tiles import TiledObjective
 from stylewatch.engine.transfer import Style, plan_scales, stylize
@@ -283,8 +283,8 @@ def test_what_is_painted_around_a_picture_is_cut_off_again(height, width, object
         assert framed.shape == (max(16, height), max(16, width), 3)
         return
     for before, after in zip(rgb.shape[:2], framed.shape[:2], strict=True):
-        assert after % transfer.STRIDE == 0
-        assert before + 2 * transfer.FRAME <= after < before + 2 * transfer.FRAME + transfer.STRIDE
+        assert after % STRIDE == 0
+        assert before + 2 * transfer.FRAME <= after < before + 2 * transfer.FRAME + STRIDE
 
 
 def test_a_stage_begins_with_some_of_the_detail_that_the_one_before_could_not_hold():

@@ -14,15 +14,13 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from stylewatch.domain import VGG19_LAYERS
 from stylewatch.engine import backend, convolution, losses
 from stylewatch.engine.backend import Precision
-from stylewatch.engine.features import CONVOLUTIONS
-from stylewatch.engine.objective import Description, Objective, Parts, Targets, stride_of
+from stylewatch.engine.features import STRIDE, stride_of
+from stylewatch.engine.objective import Description, Objective, Parts, Targets
 
 Tensor = Any
-
-STRIDE = 16
-"""The features of all layers begin at multiples of this, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,8 @@ def margin_of(layers: Sequence[str]) -> int:
     Receptive field arithmetic: each 3×3 convolution adds one step of the current stride on either
     side; a 2×2 pooling adds one to the right, which the next stride covers.
     """
-    deepest = max(CONVOLUTIONS.index(layer) for layer in layers)
-    reach = sum(stride_of(layer) for layer in CONVOLUTIONS[: deepest + 1])
+    deepest = max(VGG19_LAYERS.index(layer) for layer in layers)
+    reach = sum(stride_of(layer) for layer in VGG19_LAYERS[: deepest + 1])
     return -(-reach // STRIDE) * STRIDE
 
 

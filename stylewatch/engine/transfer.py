@@ -18,7 +18,7 @@ from keras import ops
 from stylewatch.domain import Checkpoint, OnStep, Step, StyleSettings
 from stylewatch.engine import backend
 from stylewatch.engine.backend import Precision
-from stylewatch.engine.features import FeatureNetwork, deprocess, preprocess
+from stylewatch.engine.features import STRIDE, FeatureNetwork, deprocess, preprocess
 from stylewatch.engine.images import fit_size, match_colours, photo_colours, resize, to_luminance
 from stylewatch.engine.objective import Objective, Parts, Region
 from stylewatch.engine.optimizers import FREE, Bounds, Iterate, minimize
@@ -30,8 +30,6 @@ Tensor = Any
 OnCheckpoint = Callable[[Callable[[], Checkpoint]], None]
 """Called after every evaluation with a function that makes the checkpoint, if it is wanted."""
 
-STRIDE = 16
-"""The network halves its features four times: sizes are padded to a multiple of this."""
 FRAME = 8
 """Pixels around the picture that are painted and cut off."""
 DETAIL = 0.5
