@@ -130,6 +130,26 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
             return torch.no_grad()(function)  # type: ignore[no-any-return]
 
 
+def with_gradient(
+    function: Callable[[Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]],
+) -> Callable[[Tensor], Tensor]:
+    """A function with a gradient of its own: `function(x)` gives (value, back).
+
+    `back` takes the loss's slope by the value to its slope by `x`. Keras hands over the former
+    alone, but on PyTorch `x` and then the former by name.
+    """
+
+    def differentiable(x: Tensor) -> tuple[Tensor, Callable[..., Tensor]]:
+        value, back = function(x)
+
+        def gradient(*arguments: Tensor, upstream: Tensor = None) -> Tensor:
+            return back(arguments[0] if upstream is None else upstream)
+
+        return value, gradient
+
+    return keras.ops.custom_gradient(differentiable)  # type: ignore[no-any-return]
+
+
 def max_pool(features: Tensor) -> Tensor:
     """The most of each 2×2 square of (1, H, W, C); what is left over at the edges is dropped.
 
