@@ -152,9 +152,8 @@ class Objective:
             for region, masks in zip(targets["style"], targets["masks"], strict=True)
             for layer, (target, factor) in region.items()
         )
-        tv = ops.square(
-            0.0 * ops.sum(image)
-        )  # a pixel that is no number is seen here: ReLUs would hide it
+        # a pixel that is no number is seen here: ReLUs would hide it
+        tv = ops.square(0.0 * ops.sum(image))
         for weight in tv_weight:
             tv = weight * losses.total_variation_loss(image)
         loss = content + style + tv
