@@ -18,8 +18,9 @@ from keras import ops
 from stylewatch.domain import Checkpoint, OnStep, Step, StyleSettings
 from stylewatch.engine import backend
 from stylewatch.engine.backend import Precision
+from stylewatch.engine.colours import match_colours, photo_colours, to_luminance
 from stylewatch.engine.features import STRIDE, FeatureNetwork, deprocess, preprocess
-from stylewatch.engine.images import fit_size, match_colours, photo_colours, resize, to_luminance
+from stylewatch.engine.images import fit_size, resize
 from stylewatch.engine.objective import Objective, Parts, Region
 from stylewatch.engine.optimizers import FREE, Bounds, Iterate, minimize
 from stylewatch.engine.smoothing import Smoother
