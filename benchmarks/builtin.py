@@ -26,10 +26,10 @@ from PIL import Image
 
 from stylewatch.engine import backend
 from stylewatch.engine.backend import Precision
-from stylewatch.engine.features import FeatureNetwork, load_builtin, load_vgg19, preprocess
+from stylewatch.engine.features import STRIDE, FeatureNetwork, load_builtin, load_vgg19, preprocess
 from stylewatch.engine.images import fit_size, resize
 from stylewatch.engine.objective import Objective, Region
-from stylewatch.engine.transfer import STRIDE, Style, plan_scales, stylize
+from stylewatch.engine.transfer import Style, plan_scales, stylize
 
 SETTINGS = StyleSettings(max_side=384, evaluations=(80, 40))
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from stylewatch.domain import EngineSettings, StyleSettings
+from stylewatch.domain import VGG19_LAYERS, EngineSettings, StyleSettings
 from stylewatch.jobs.child import set_environment
 
 set_environment(EngineSettings())  # as a worker has it
@@ -70,7 +70,7 @@ def bare_evaluation(network: features.FeatureNetwork, side: int, dtype: str) -> 
     """VGG19 written down in plain TensorFlow, with Gram matrices at the style layers."""
     weights = [
         (c.name, tf.constant(c.kernels[0], dtype), tf.constant(c.bias, dtype))
-        for c in network.convolutions[: features.CONVOLUTIONS.index("block5_conv2") + 1]
+        for c in network.convolutions[: VGG19_LAYERS.index("block5_conv2") + 1]
     ]
 
     @tf.function

@@ -32,11 +32,12 @@ def measure(weights: str, megapixels: float, precision: Any, budget: int) -> Non
     from stylewatch.domain import StyleSettings
     from stylewatch.engine import features, transfer
     from stylewatch.engine.objective import Region
+    from stylewatch.engine.progress import Scale
 
     network = features.load_vgg19(weights) if weights else features.load_builtin()
     side = round((megapixels * 1e6) ** 0.5 / 16) * 16
     settings = StyleSettings(precision=precision)
-    scale = transfer.Scale(1, side, side, 2)
+    scale = Scale(1, side, side, 2)
     rng = np.random.default_rng(0)
     photo = ops.convert_to_tensor(rng.random((1, side, side, 3), dtype=np.float32) * 240 - 120)
     style = photo[:, :256, :256]

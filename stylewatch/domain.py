@@ -17,6 +17,13 @@ from annotated_types import Ge, Gt, Le, MinLen
 if TYPE_CHECKING:  # words load fast: only its name is used
     import numpy as np
 
+VGG19_LAYERS = tuple(
+    f"block{block}_conv{conv}"
+    for block, convs in enumerate((2, 2, 4, 4, 4), start=1)
+    for conv in range(1, convs + 1)
+)
+"""Its convolutions in order: what `content_layers` and `style_layers` choose from."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StyleSettings:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from stylewatch.domain import VGG19_LAYERS
 from stylewatch.engine import features
 
 SHA256 = "1b20a7f6debfdefae6a72f76a548466c504e75c20e1544e6a68c75c96fbbe02e"
@@ -73,7 +74,7 @@ def test_it_loads_in_a_fifth_of_a_second():
 
 def test_it_has_vgg19_s_layers_and_widths(builtin):
     names = [convolution.name for convolution in builtin.convolutions]
-    assert names == list(features.CONVOLUTIONS[: features.CONVOLUTIONS.index(DEEPEST) + 1])
+    assert names == list(VGG19_LAYERS[: VGG19_LAYERS.index(DEEPEST) + 1])
     channels = 3
     for convolution in builtin.convolutions:
         width = WIDTHS[convolution.name[:6]]

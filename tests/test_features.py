@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from stylewatch.domain import VGG19_LAYERS
 from stylewatch.engine import features
 from stylewatch.errors import WeightsError
 
@@ -40,7 +41,7 @@ def test_features_equal_those_of_the_keras_model():
     model = keras.applications.VGG19(include_top=False, weights=None)
     convolutions = tuple(
         features.Convolution(name, (kernel,), bias)
-        for name in features.CONVOLUTIONS
+        for name in VGG19_LAYERS
         for kernel, bias in [model.get_layer(name).get_weights()]
     )
     network = features.FeatureNetwork("VGG19", "", convolutions)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
 from stylewatch.engine import images
+from stylewatch.engine.endings import structural_end
 from stylewatch.errors import InputError
 
 LIMITS = {"max_pixels": 10_000_000, "max_side": 30_000, "max_bytes": 50_000_000}
@@ -484,7 +485,7 @@ def test_no_bytes_whatsoever_raise_anything_but_an_input_error(data):
             read(head + data)
         except InputError:
             pass
-        images.structural_end(io.BytesIO(head + data))
+        structural_end(io.BytesIO(head + data))
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "HEIF"])
@@ -492,15 +493,15 @@ def test_the_end_of_a_picture_is_found_and_missed(form):
     if form == "HEIF":
         images._register_heif()
     data = encoded(gradient(300, 200), form)
-    assert images.structural_end(io.BytesIO(data)) is True
-    assert images.structural_end(io.BytesIO(data[: len(data) * 2 // 3])) is False
+    assert structural_end(io.BytesIO(data)) is True
+    assert structural_end(io.BytesIO(data[: len(data) * 2 // 3])) is False
 
 
 def test_a_thumbnail_s_end_is_not_the_picture_s():
     exif = Image.Exif()
     exif[0x927C] = encoded(gradient(32, 32), "JPEG")
     data = encoded(gradient(400, 300), "JPEG", exif=exif.tobytes())
-    assert images.structural_end(io.BytesIO(data[:1500])) is False
+    assert structural_end(io.BytesIO(data[:1500])) is False
 
 
 @given(st.integers(1, 10_000), st.integers(1, 10_000), st.integers(1, 5000))
@@ -510,43 +511,6 @@ def test_fit_size_never_enlarges_and_keeps_the_shape(width, height, side):
     assert min(fitted) >= 1
     if min(fitted) > 20:
         assert fitted[0] / fitted[1] == pytest.approx(width / height, rel=0.06)
-
-
-def test_matched_colours_have_the_photo_s_mean_and_covariance():
-    rng = np.random.default_rng(0)
-    style = (rng.normal(120, 20, (64, 64, 3)) * [1, 0.5, 0.8]).astype(np.float32)
-    photo = (rng.normal(110, 15, (48, 48, 3)) @ [[1, 0.2, 0], [0, 1, 0.1], [0, 0, 1]]).astype(
-        np.float32
-    )
-    matched = images.match_colours(style, photo).reshape(-1, 3)
-    np.testing.assert_allclose(matched.mean(0), photo.reshape(-1, 3).mean(0), atol=1.0)
-    np.testing.assert_allclose(np.cov(matched.T), np.cov(photo.reshape(-1, 3).T), atol=12)
-
-
-@settings(deadline=None)
-@given(
-    st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    st.integers(0, 255),
-)
-def test_colours_of_the_smallest_pictures_are_matched_too(style, photo, value):
-    """A single pixel, or one colour throughout, has no covariance."""
-    rng = np.random.default_rng(value)
-    one = rng.uniform(0, 255, (*style, 3)).astype(np.float32)
-    for other in (np.full((*photo, 3), value, np.float32), rng.uniform(0, 255, (*photo, 3))):
-        matched = images.match_colours(one, other)
-        assert matched.shape == one.shape
-        assert np.isfinite(matched).all()
-    np.testing.assert_allclose(
-        images.match_colours(one[:1, :1], one[:1, :1]), one[:1, :1], atol=1e-3
-    )
-
-
-def test_photo_colours_take_the_painting_s_luminance():
-    rng = np.random.default_rng(0)
-    painted, photo = (rng.uniform(90, 160, (8, 8, 3)).astype(np.float32) for _ in range(2))
-    mixed = images.photo_colours(painted, photo)
-    np.testing.assert_allclose(images.to_luminance(mixed), images.to_luminance(painted), atol=0.6)
 
 
 def test_a_header_of_any_kind_is_probed_to_its_end():
@@ -600,7 +564,7 @@ class FailingDisk(io.BytesIO):
 def test_a_disk_that_gives_no_answer_says_nothing_about_a_photo(form):
     images._register_heif()
     data = encoded(gradient(), form, exif=EXIF)
-    for look in (images.probe, images.structural_end):
+    for look in (images.probe, structural_end):
         answer = look(io.BytesIO(data))
         for good in range(0, len(data), 7):
             try:
@@ -635,7 +599,7 @@ def test_a_box_longer_than_any_file_is_not_there(tmp_path, length):
         struct.pack(">I4s8s", 16, b"ftyp", b"heic") + struct.pack(">I4sQ", 1, b"mdat", length)
     )
     with file.open("rb") as stream:
-        assert images.structural_end(stream) is False
+        assert structural_end(stream) is False
 
 
 @pytest.mark.parametrize("tags", [{254: 1}, {50706: b"\x01\x04\x00\x00"}])

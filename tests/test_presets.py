@@ -10,10 +10,9 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from stylewatch.domain import OutputSettings, Preset, StyleImage, StyleSettings
+from stylewatch.domain import VGG19_LAYERS, OutputSettings, Preset, StyleImage, StyleSettings
 from stylewatch.errors import PresetError, UsageError
 from stylewatch.settings.presets import (
-    LAYERS,
     PresetFile,
     Presets,
     as_config_names,
@@ -561,7 +560,7 @@ def test_reading_gives_what_was_written_each_key_with_its_line(tmp_path, data):
 
 # --- the digest -----------------------------------------------------------------------------------
 
-names = st.sampled_from(LAYERS)
+names = st.sampled_from(VGG19_LAYERS)
 weights = st.floats(0, 10, allow_subnormal=False).map(abs)
 CHOICES = {
     "objective": st.sampled_from(["balanced", "classic", "classic-scaled"]),
@@ -682,7 +681,7 @@ def test_the_schema_describes_every_key():
     for key in ("content_layers", "style_layers"):
         layers = schema["properties"][key]
         assert (layers["minProperties"], layers["additionalProperties"]["minimum"]) == (1, 0)
-        assert set(layers["propertyNames"]["enum"]) == set(LAYERS)
+        assert set(layers["propertyNames"]["enum"]) == set(VGG19_LAYERS)
     json.dumps(schema)
 
 

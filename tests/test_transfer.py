@@ -10,8 +10,9 @@ from small_network import small_network
 
 from stylewatch.domain import StyleSettings
 from stylewatch.engine import transfer
-from stylewatch.engine.features import load_builtin
+from stylewatch.engine.features import STRIDE, load_builtin
 from stylewatch.engine.images import resize
+from stylewatch.engine.progress import Scale
 from stylewatch.engine.tiles import TiledObjective
 from stylewatch.engine.transfer import Style, plan_scales, stylize
 from stylewatch.errors import RenderError
@@ -167,7 +168,7 @@ def test_a_budget_that_ends_with_the_last_evaluation_has_cut_nothing_short(netwo
 def test_a_style_image_counts_where_it_is_larger_than_the_photo(network):
     """It goes through the network as a whole, unless the picture is painted in tiles."""
     settings = StyleSettings(max_side=512, precision="float32")
-    scale = transfer.Scale(1, 512, 384, 1)
+    scale = Scale(1, 512, 384, 1)
     rgb = np.zeros((2048, 2048, 3), np.float32)
     memory = 2 * 512 * 384 * transfer.BYTES_PER_PIXEL["float32"]
 
@@ -268,14 +269,14 @@ def test_the_time_left_goes_by_what_was_evaluated_and_not_by_what_was_skipped(ne
 
 
 def test_a_history_of_one_pair_is_one_pair():
-    scale, settings = transfer.Scale(1, 100, 100, 1), StyleSettings(history=1)
+    scale, settings = Scale(1, 100, 100, 1), StyleSettings(history=1)
     assert transfer._history_for(scale, settings, 1 << 30, on_host=True) == 1
     assert transfer._history_for(scale, StyleSettings(history=50), 1, on_host=False) == 2
 
 
 @given(st.integers(1, 70), st.integers(1, 70), st.sampled_from(["balanced", "classic"]))
 def test_what_is_painted_around_a_picture_is_cut_off_again(height, width, objective):
-    frame = transfer._Frame(transfer.Scale(1, width, height, 1), StyleSettings(objective=objective))
+    frame = transfer._Frame(Scale(1, width, height, 1), StyleSettings(objective=objective))
     rgb = np.random.default_rng(0).uniform(0, 255, (height, width, 3))
     framed = frame.add(rgb)
     np.testing.assert_array_equal(frame.remove(framed), rgb)
@@ -283,8 +284,8 @@ def test_what_is_painted_around_a_picture_is_cut_off_again(height, width, object
         assert framed.shape == (max(16, height), max(16, width), 3)
         return
     for before, after in zip(rgb.shape[:2], framed.shape[:2], strict=True):
-        assert after % transfer.STRIDE == 0
-        assert before + 2 * transfer.FRAME <= after < before + 2 * transfer.FRAME + transfer.STRIDE
+        assert after % STRIDE == 0
+        assert before + 2 * transfer.FRAME <= after < before + 2 * transfer.FRAME + STRIDE
 
 
 def test_a_stage_begins_with_some_of_the_detail_that_the_one_before_could_not_hold():

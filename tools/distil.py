@@ -26,10 +26,11 @@ import tensorflow as tf
 from scipy.linalg import cho_factor, cho_solve
 from training_pictures import Crops, draw_pictures, read_pictures
 
-from stylewatch.engine.features import CONVOLUTIONS, load_vgg19
+from stylewatch.domain import VGG19_LAYERS
+from stylewatch.engine.features import load_vgg19
 
 ROOT = Path(__file__).resolve().parent.parent
-LAYERS = CONVOLUTIONS[: CONVOLUTIONS.index("block5_conv2") + 1]
+LAYERS = VGG19_LAYERS[: VGG19_LAYERS.index("block5_conv2") + 1]
 RANKS = {
     "block1_conv2": 16,
     "block2_conv1": 32,

@@ -19,7 +19,7 @@ import numpy as np
 
 Tensor = Any
 Precision = Literal["float32", "bfloat16"]
-Objective = Callable[[Tensor, Any], tuple[Tensor, Any]]
+LossFunction = Callable[[Tensor, Any], tuple[Tensor, Any]]
 """`objective(x, targets) -> (loss, parts)`: `parts` is whatever belongs to the loss."""
 
 _BFLOAT16_GAIN = 0.65
@@ -41,7 +41,9 @@ class Device:
     """The hardware multiplies bfloat16 faster than float32."""
 
 
-def value_and_gradient(objective: Objective) -> Callable[[Tensor, Any], tuple[Tensor, Any, Tensor]]:
+def value_and_gradient(
+    objective: LossFunction,
+) -> Callable[[Tensor, Any], tuple[Tensor, Any, Tensor]]:
     """Compile `objective` into `(x, targets) -> (loss, parts, gradient)`.
 
     One TensorFlow graph serves every image size (the spatial dimensions stay open); JAX compiles
@@ -74,7 +76,7 @@ def value_and_gradient(objective: Objective) -> Callable[[Tensor, Any], tuple[Te
 
 
 def _tensorflow_value_and_gradient(
-    objective: Objective,
+    objective: LossFunction,
 ) -> Callable[[Tensor, Any], tuple[Tensor, Any, Tensor]]:
     import tensorflow as tf
 
@@ -128,6 +130,26 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
             import torch
 
             return torch.no_grad()(function)  # type: ignore[no-any-return]
+
+
+def with_gradient(
+    function: Callable[[Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]],
+) -> Callable[[Tensor], Tensor]:
+    """A function with a gradient of its own: `function(x)` gives (value, back).
+
+    `back` takes the loss's slope by the value to its slope by `x`. Keras hands over the former
+    alone, but on PyTorch `x` and then the former by name.
+    """
+
+    def differentiable(x: Tensor) -> tuple[Tensor, Callable[..., Tensor]]:
+        value, back = function(x)
+
+        def gradient(*arguments: Tensor, upstream: Tensor = None) -> Tensor:
+            return back(arguments[0] if upstream is None else upstream)
+
+        return value, gradient
+
+    return keras.ops.custom_gradient(differentiable)  # type: ignore[no-any-return]
 
 
 def max_pool(features: Tensor) -> Tensor:

@@ -54,23 +54,14 @@ def both_ways(kernel: np.ndarray, precision: Precision) -> Convolve:
     there = ops.convert_to_tensor(kernel, dtype=precision)
     back = ops.convert_to_tensor(kernel[::-1, ::-1].swapaxes(2, 3), dtype=precision)
 
-    return _with_gradient(
-        lambda x: ops.conv(x, there, padding="same"),
-        lambda slope: ops.conv(slope, back, padding="same"),
-    )
+    @backend.with_gradient
+    def convolve(x: Tensor) -> tuple[Tensor, Convolve]:
+        def gradient(slope: Tensor) -> Tensor:
+            return ops.conv(slope, back, padding="same")
 
+        return ops.conv(x, there, padding="same"), gradient
 
-def _with_gradient(there: Convolve, back: Convolve) -> Convolve:
-    """`there`, whose gradient is `back`."""
-
-    @ops.custom_gradient  # type: ignore[untyped-decorator]
-    def convolve(x: Tensor) -> tuple[Tensor, Callable[..., Tensor]]:
-        def gradient(*arguments: Tensor, upstream: Tensor = None) -> Tensor:
-            return back(arguments[0] if upstream is None else upstream)
-
-        return there(x), gradient
-
-    return convolve  # type: ignore[no-any-return]
+    return convolve
 
 
 def outputs_at_once(precision: Precision) -> int:
@@ -94,10 +85,14 @@ def winograd(kernel: np.ndarray, precision: Precision, points: Sequence[float]) 
     weights = np.tensordot(np.kron(g, g), kernel.reshape(9, *kernel.shape[2:]), 1)
     products = ops.convert_to_tensor(weights, dtype=precision)
 
-    return _with_gradient(
-        lambda x: there.convolve(x, products),
-        lambda slope: back.convolve(slope, ops.transpose(products, (0, 2, 1))),
-    )
+    @backend.with_gradient
+    def convolve(x: Tensor) -> tuple[Tensor, Convolve]:
+        def gradient(slope: Tensor) -> Tensor:
+            return back.convolve(slope, ops.transpose(products, (0, 2, 1)))
+
+        return there.convolve(x, products), gradient
+
+    return convolve
 
 
 def transforms(points: Sequence[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -20,18 +20,15 @@ import keras
 import numpy as np
 from keras import ops
 
+from stylewatch.domain import VGG19_LAYERS
 from stylewatch.engine.backend import Precision, max_pool
 from stylewatch.engine.convolution import Convolve, convolution
 from stylewatch.errors import WeightsError
 
 Tensor = Any
 
-CONVOLUTIONS = tuple(
-    f"block{block}_conv{conv}"
-    for block, convs in enumerate((2, 2, 4, 4, 4), start=1)
-    for conv in range(1, convs + 1)
-)
-"""VGG19's convolutions in order; a 2×2 pooling ends each block."""
+STRIDE = 16
+"""Pixels between the deepest features: the features of all layers begin at multiples of it."""
 
 MEAN_BGR = np.array([103.939, 116.779, 123.68], dtype=np.float32)
 """ImageNet's mean pixel, in the order that VGG19 was trained with."""
@@ -75,7 +72,7 @@ class FeatureNetwork:
         `precision`. Nothing beyond the deepest layer is computed.
         """
         wanted = set(layers)
-        deepest = max(CONVOLUTIONS.index(layer) for layer in wanted)
+        deepest = max(VGG19_LAYERS.index(layer) for layer in wanted)
         exact = precision == "float32"
         first, *others = self.convolutions[: deepest + 1]
         layers_used = [first if exact else _doubled(first), *others]
@@ -132,6 +129,11 @@ def _pool(x: Tensor, pooling: str) -> Tensor:
     return ops.average_pool(x, 2, strides=2, padding="valid")
 
 
+def stride_of(layer: str) -> int:
+    """How many pixels lie between a layer's features: each block ends by halving them."""
+    return 1 << (int(layer[5]) - 1)
+
+
 def preprocess(rgb: np.ndarray) -> np.ndarray:
     """(H, W, 3) RGB 0…255 to the network's input (1, H, W, 3); the argument is left alone."""
     return np.asarray(rgb[..., ::-1] - MEAN_BGR, dtype=np.float32)[np.newaxis]
@@ -157,7 +159,7 @@ def load_vgg19(weights: str = "imagenet") -> FeatureNetwork:
         raise _weights_error(weights, error) from error
     convolutions = tuple(
         Convolution(name, (kernel,), bias)
-        for name in CONVOLUTIONS
+        for name in VGG19_LAYERS
         for kernel, bias in [model.get_layer(name).get_weights()]
     )
     name = "VGG19 (ImageNet)" if weights == "imagenet" else f"VGG19 ({weights})"
@@ -201,7 +203,7 @@ def load_builtin() -> FeatureNetwork:
     with resource.open("rb") as stream, np.load(stream) as archive:
         arrays = {name: archive[name] for name in archive.files}
     meta = json.loads(str(arrays["meta"]))
-    convolutions = tuple(_unpack(name, arrays) for name in CONVOLUTIONS if f"{name}/bias" in arrays)
+    convolutions = tuple(_unpack(name, arrays) for name in VGG19_LAYERS if f"{name}/bias" in arrays)
     return FeatureNetwork(str(meta["name"]), _digest(convolutions), convolutions)
 
 

@@ -49,7 +49,6 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
 """What makes a picture upright, by its EXIF orientation."""
-_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -519,73 +518,6 @@ def _png_exif(stream: BinaryIO) -> bytes | None:
         position += 12 + length
 
 
-def structural_end(file: BinaryIO) -> bool | None:  # noqa: PLR0911  (a row per format)
-    """Whether a picture's last byte is there: False = truncated, None = the format can't tell.
-
-    Reads the head and the tail alone (and box or chunk lengths), never the pixels.
-    """
-    size = file.seek(0, 2)
-    file.seek(0)
-    head = file.read(16)
-    if head.startswith(b"\xff\xd8"):
-        return _rfind(file, b"\xff\xd9", _jpeg_scan_start(file, size), size)
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return _rfind(file, b"IEND\xae\x42\x60\x82", 8, size)
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        file.seek(max(0, size - 64))
-        return file.read().rstrip(b"\0").endswith(b";")
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return size >= 8 + int.from_bytes(head[4:8], "little")
-    if head.startswith(b"BM"):
-        return size >= int.from_bytes(head[2:6], "little")
-    if head[4:8] == b"ftyp":
-        return _boxes_end(file, size) <= size
-    return None
-
-
-def _jpeg_scan_start(file: BinaryIO, size: int) -> int:
-    """Where a JPEG's compressed data begins; the file's size when it ends before."""
-    position = 2
-    while position + 4 <= size:
-        file.seek(position)
-        marker = file.read(4)
-        if marker[0] != 0xFF:
-            break
-        if marker[1] == 0xDA:  # start of scan: a thumbnail's end can't be mistaken from here on
-            return position
-        position += 1 if marker[1] == 0xFF else 2 + int.from_bytes(marker[2:4], "big")
-    return size
-
-
-def _rfind(file: BinaryIO, mark: bytes, start: int, end: int) -> bool:
-    """Whether `mark` occurs in file[start:end]; looks from the end, where it should be."""
-    chunk = 1 << 16
-    while end > start:
-        begin = max(start, end - chunk)
-        file.seek(begin)
-        if mark in file.read(end - begin + len(mark) - 1):
-            return True
-        end = begin
-    return False
-
-
-def _boxes_end(file: BinaryIO, size: int) -> int:
-    """Where the top-level boxes of a HEIC file say that they end, or one beyond its size."""
-    position = 0
-    while position <= size:
-        file.seek(position)
-        header = file.read(16)
-        if len(header) < 8:
-            break
-        length = int.from_bytes(header[:4], "big")
-        if length == 1:
-            length = int.from_bytes(header[8:16], "big")
-        if length < 8:  # 0: the last box reaches to the end of the file
-            break
-        position += length
-    return position
-
-
 def fit_size(width: int, height: int, max_side: int) -> tuple[int, int]:
     """The size with the same shape whose longer side is `max_side`; never larger, at least 1."""
     longer = max(width, height)
@@ -616,36 +548,3 @@ def resize_alpha(alpha: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray
     if alpha is None:
         return None
     return np.asarray(np.clip(resize(alpha[..., np.newaxis], shape[1], shape[0])[..., 0], 0, 255))
-
-
-def to_luminance(rgb: np.ndarray) -> np.ndarray:
-    """Three equal channels of Rec. 601 luma."""
-    luma = np.asarray(rgb @ _LUMA, dtype=np.float32)
-    return np.repeat(luma[..., np.newaxis], 3, axis=-1)
-
-
-def photo_colours(painted: np.ndarray, photo: np.ndarray) -> np.ndarray:
-    """The painting's luminance with the photo's colour differences."""
-    return np.asarray(np.clip(photo + (to_luminance(painted) - to_luminance(photo)), 0, 255))
-
-
-def match_colours(style: np.ndarray, photo: np.ndarray) -> np.ndarray:
-    """The style with the photo's mean and covariance of colours (Gatys et al. 2016, eq. 10)."""
-    (from_mean, from_spread), (to_mean, to_spread) = map(_moments, (style, photo))
-    transform = _root(to_spread) @ np.linalg.inv(_root(from_spread + 1e-3 * np.eye(3)))
-    matched = (style - np.float32(from_mean)) @ np.float32(transform.T)
-    matched += np.float32(to_mean)
-    return np.clip(matched, 0, 255, out=matched)
-
-
-def _moments(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and covariance of all colours, in double precision, row by row for huge photos."""
-    pixels = rgb.shape[0] * rgb.shape[1]
-    mean = sum(row.sum(axis=0, dtype=np.float64) for row in rgb) / pixels
-    rows = (row - mean for row in rgb)
-    return mean, sum(row.T @ row for row in rows) / pixels
-
-
-def _root(covariance: np.ndarray) -> np.ndarray:
-    values, vectors = np.linalg.eigh(covariance)
-    return np.asarray(vectors @ np.diag(np.sqrt(np.maximum(values, 0.0))) @ vectors.T)

@@ -10,6 +10,8 @@ from typing import Any
 
 from keras import ops
 
+from stylewatch.engine.backend import with_gradient
+
 Tensor = Any
 
 _STRIPS_OF_CHANNELS = 1024
@@ -29,13 +31,12 @@ def gram_matrix(features: Tensor) -> Tensor:
     _, height, width, channels = ops.shape(features)
     positions = height * width
 
-    @ops.custom_gradient  # type: ignore[untyped-decorator]
-    def gram(features: Tensor) -> tuple[Tensor, Callable[..., Tensor]]:
+    @with_gradient
+    def gram(features: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         flat = ops.reshape(features, (-1, channels))
         area = ops.cast(positions, "float32")
 
-        def gradient(*arguments: Tensor, upstream: Tensor = None) -> Tensor:
-            slope = arguments[0] if upstream is None else upstream
+        def gradient(slope: Tensor) -> Tensor:
             doubled = ops.cast(slope * (2.0 / area), features.dtype)
             return ops.reshape(ops.matmul(flat, doubled), (1, height, width, channels))
 

@@ -17,7 +17,7 @@ from keras import ops
 from stylewatch.domain import StyleSettings
 from stylewatch.engine import backend, losses
 from stylewatch.engine.backend import Precision
-from stylewatch.engine.features import FeatureNetwork
+from stylewatch.engine.features import FeatureNetwork, stride_of
 
 Tensor = Any
 Targets = dict[str, Any]
@@ -152,9 +152,8 @@ class Objective:
             for region, masks in zip(targets["style"], targets["masks"], strict=True)
             for layer, (target, factor) in region.items()
         )
-        tv = ops.square(
-            0.0 * ops.sum(image)
-        )  # a pixel that is no number is seen here: ReLUs would hide it
+        # a pixel that is no number is seen here: ReLUs would hide it
+        tv = ops.square(0.0 * ops.sum(image))
         for weight in tv_weight:
             tv = weight * losses.total_variation_loss(image)
         loss = content + style + tv
@@ -221,11 +220,6 @@ def _style_factor(
     pixels = float(size[0] * size[1])
     factor = weight * (rows * columns) ** 2 / (4.0 * 3.0**2 * pixels**2)
     return ops.convert_to_tensor(factor, dtype="float32")
-
-
-def stride_of(layer: str) -> int:
-    """How many pixels lie between a layer's features: each block ends by halving them."""
-    return 1 << (int(layer[5]) - 1)
 
 
 def _weights(settings: StyleSettings, rows: int, columns: int) -> tuple[Tensor, ...]:

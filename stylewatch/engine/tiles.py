@@ -14,15 +14,13 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from stylewatch.domain import VGG19_LAYERS
 from stylewatch.engine import backend, convolution, losses
 from stylewatch.engine.backend import Precision
-from stylewatch.engine.features import CONVOLUTIONS
-from stylewatch.engine.objective import Description, Objective, Parts, Targets, stride_of
+from stylewatch.engine.features import STRIDE, stride_of
+from stylewatch.engine.objective import Description, Objective, Parts, Targets
 
 Tensor = Any
-
-STRIDE = 16
-"""The features of all layers begin at multiples of this, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,8 @@ def margin_of(layers: Sequence[str]) -> int:
     Receptive field arithmetic: each 3×3 convolution adds one step of the current stride on either
     side; a 2×2 pooling adds one to the right, which the next stride covers.
     """
-    deepest = max(CONVOLUTIONS.index(layer) for layer in layers)
-    reach = sum(stride_of(layer) for layer in CONVOLUTIONS[: deepest + 1])
+    deepest = max(VGG19_LAYERS.index(layer) for layer in layers)
+    reach = sum(stride_of(layer) for layer in VGG19_LAYERS[: deepest + 1])
     return -(-reach // STRIDE) * STRIDE
 
 
@@ -69,7 +67,7 @@ def grid_of(precision: Precision) -> int:
     return STRIDE * convolution.outputs_at_once(precision)
 
 
-def plan_tiles(height: int, width: int, side: int, margin: int, grid: int = STRIDE) -> list[Tile]:
+def plan_tiles(height: int, width: int, side: int, margin: int, grid: int) -> list[Tile]:
     """Cover a picture with tiles of at most `side` pixels, each with its margin."""
     return [
         Tile(
@@ -163,7 +161,6 @@ class TiledObjective(Objective):
         self, image: Tensor, tiles: Sequence[Tile], masks: Sequence[dict[str, Tensor]]
     ) -> list[dict[str, Tensor]]:
         """Pass 1: the whole picture's Gram matrices per location, region by region."""
-        height, width = int(image.shape[1]), int(image.shape[2])
         totals: list[dict[str, Any]] = [dict.fromkeys(self.style_layers, 0.0) for _ in masks]
         for tile in tiles:
             roots = [self._roots(tile, mask) for mask in masks]
@@ -172,8 +169,7 @@ class TiledObjective(Objective):
                     total[layer] = total[layer] + part[layer]
         for total in totals:
             for layer in self.style_layers:
-                stride = stride_of(layer)
-                total[layer] = total[layer] / float((height // stride) * (width // stride))
+                total[layer] = total[layer] / _positions(layer, image.shape)
         return totals
 
     def _roots(self, tile: Tile, masks: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -228,20 +224,19 @@ class TiledObjective(Objective):
         """Pass 2's arguments for one tile."""
         content = {}
         for layer, (features, factor) in targets["content"].items():
-            stride = stride_of(layer)
-            positions = (shape[1] // stride) * (shape[2] // stride)
-            each = content_weight * factor / float(positions * int(features[number].shape[-1]))
+            elements = _positions(layer, shape) * int(features[number].shape[-1])
+            each = content_weight * factor / elements
             owned = ops.convert_to_tensor(tile.ownership(layer))
             content[layer] = (features[number], ops.cast(each, "float32"), owned)
         style = []
         for slope, masks in zip(slopes, targets["masks"], strict=True):
             roots = self._roots(tile, masks)
-            scaled = {}
-            for layer in self.style_layers:
-                stride = stride_of(layer)
-                positions = (shape[1] // stride) * (shape[2] // stride)
-                scaled[layer] = (slope[layer] / float(positions), roots[layer])
-            style.append(scaled)
+            style.append(
+                {
+                    layer: (slope[layer] / _positions(layer, shape), roots[layer])
+                    for layer in self.style_layers
+                }
+            )
         return {"content": content, "style": style}
 
     def _loss_of_tile(self, image: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
@@ -256,6 +251,12 @@ class TiledObjective(Objective):
             for layer, (slope, root) in region.items():
                 linear = linear + ops.sum(slope * self._sum_of_products(features[layer], root))
         return content + linear, content
+
+
+def _positions(layer: str, shape: Sequence[int]) -> float:
+    """At how many places a layer has features of an image of that shape, (1, H, W, C)."""
+    stride = stride_of(layer)
+    return float((shape[1] // stride) * (shape[2] // stride))
 
 
 def _weighted_tv(image: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

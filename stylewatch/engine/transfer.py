@@ -15,28 +15,24 @@ from typing import Any, Literal
 import numpy as np
 from keras import ops
 
-from stylewatch.domain import Checkpoint, OnStep, Step, StyleSettings
+from stylewatch.domain import Checkpoint, OnStep, StyleSettings
 from stylewatch.engine import backend
 from stylewatch.engine.backend import Precision
-from stylewatch.engine.features import FeatureNetwork, deprocess, preprocess
-from stylewatch.engine.images import fit_size, match_colours, photo_colours, resize, to_luminance
+from stylewatch.engine.colours import match_colours, photo_colours, to_luminance
+from stylewatch.engine.features import STRIDE, FeatureNetwork, deprocess, preprocess
+from stylewatch.engine.images import fit_size, resize
 from stylewatch.engine.objective import Objective, Parts, Region
 from stylewatch.engine.optimizers import FREE, Bounds, Iterate, minimize
+from stylewatch.engine.progress import OnCheckpoint, Progress, Scale
 from stylewatch.engine.smoothing import Smoother
 from stylewatch.engine.tiles import TiledObjective, grid_of, margin_of
-from stylewatch.errors import RenderError
 
 Tensor = Any
-OnCheckpoint = Callable[[Callable[[], Checkpoint]], None]
-"""Called after every evaluation with a function that makes the checkpoint, if it is wanted."""
 
-STRIDE = 16
-"""The network halves its features four times: sizes are padded to a multiple of this."""
 FRAME = 8
 """Pixels around the picture that are painted and cut off."""
 DETAIL = 0.5
 """The share of the photo's detail, too fine for a stage, that the next one begins with."""
-_STALL_WINDOW = 10
 BYTES_PER_PIXEL = {"float32": 2600, "bfloat16": 1400}
 """Of one evaluation with VGG19 down to block5; measured, benchmarks/memory.py."""
 _STYLE_SHARE = 0.4
@@ -62,21 +58,6 @@ class Style:
     scale: float = 1.0
     mask: np.ndarray | None = None
     """(h, w) 0…1, stretched over the photo; None = everywhere."""
-
-
-@dataclass(frozen=True)
-class Scale:
-    """One stage of the run, sizes in pixels."""
-
-    number: int
-    width: int
-    height: int
-    evaluations: int
-
-    @property
-    def cost(self) -> int:
-        """In pixels evaluated, which is what time goes with."""
-        return self.evaluations * self.width * self.height
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +99,7 @@ def stylize(
     if start is not None and settings.colour == "photo":
         start = to_luminance(start)
     scales = plan_scales(content.shape[1], content.shape[0], settings)
-    progress = _Progress(scales, settings, on_step, on_checkpoint, clock, resume)
+    progress = Progress(scales, settings, on_step, on_checkpoint, clock, resume)
     memory = memory or usable_memory()
     image = start
     for scale in scales[resume.scale - 1 if resume else 0 :]:
@@ -129,7 +110,9 @@ def stylize(
     painted = np.clip(image, 0.0, 255.0)
     if settings.colour == "photo":
         painted = photo_colours(painted, resize(content, scales[-1].width, scales[-1].height))
-    return progress.finish(painted, choose_precision(settings.precision))
+    precision = choose_precision(settings.precision)
+    complete = not progress.spent
+    return Painting(painted, progress.best, progress.count, precision, complete=complete)
 
 
 def usable_memory() -> int:
@@ -167,7 +150,7 @@ def _paint_scale(
     settings: StyleSettings,
     objective: Objective,
     history: int,
-    progress: "_Progress",
+    progress: Progress,
 ) -> np.ndarray:
     """The best image of one stage, (H, W, 3), not clipped; `before` is the last stage's."""
     frame = _Frame(scale, settings)
@@ -338,7 +321,7 @@ def _regions(
 
 
 def _fit_mask(mask: np.ndarray, scale: Scale) -> np.ndarray:
-    grey = np.repeat(mask[..., np.newaxis], 3, axis=-1).astype(np.float32)
+    grey = mask[..., np.newaxis].astype(np.float32)
     return np.asarray(np.clip(resize(grey, scale.width, scale.height)[..., 0], 0.0, 1.0))
 
 
@@ -358,105 +341,3 @@ def _style_size(style: Style, scale: Scale, settings: StyleSettings) -> tuple[in
 
 def _tensor(rgb: np.ndarray) -> Tensor:
     return ops.convert_to_tensor(preprocess(rgb))
-
-
-class _Progress:
-    """Tells of every evaluation, keeps the time, and decides when enough is enough."""
-
-    def __init__(
-        self,
-        scales: Sequence[Scale],
-        settings: StyleSettings,
-        on_step: OnStep | None,
-        on_checkpoint: OnCheckpoint | None,
-        clock: Callable[[], float],
-        resume: Checkpoint | None,
-    ) -> None:
-        self._scales = scales
-        self._settings = settings
-        self._on_step = on_step
-        self._on_checkpoint = on_checkpoint
-        self._clock = clock
-        self._resume = resume
-        self._started = clock()
-        self._total = sum(scale.cost for scale in scales)
-        self._spent = 0  # pixels evaluated here
-        self._scale = scales[0]
-        self._losses: list[float] = []
-        self._count = 0
-        self.evaluation = 0
-        self.parts = self._best = Parts(math.nan, math.nan, math.nan, math.nan)
-        self.spent = False
-
-    def begin(self, scale: Scale, history: int) -> np.ndarray | None:
-        """A stage starts, or goes on where the process was killed, with the image returned.
-
-        The image is as it was, but what L-BFGS knew of the loss around it is not: for as many
-        evaluations as it remembers it learns that again, or the result would be a worse one.
-        """
-        kept = self._resume if self._resume and self._resume.scale == scale.number else None
-        self.evaluation = max(0, kept.evaluation - history) if kept else 0
-        self._scale = scale
-        self._losses = []
-        return kept.image if kept else None
-
-    def step(self, iterate: Iterate, image: Callable[[], np.ndarray]) -> bool:
-        """Take note of one evaluation; returns whether to go on."""
-        self.evaluation += 1
-        self._count += 1
-        self._spent += self._scale.width * self._scale.height
-        if not math.isfinite(iterate.best_loss):
-            raise RenderError(
-                "The loss is not a finite number",
-                received=str(iterate.loss),
-                remedy="Are the preset's weights sensible numbers?",
-                reason="not-finite",
-            )
-        self._losses.append(iterate.best_loss)
-        if iterate.loss == iterate.best_loss:
-            self._best = self.parts
-        if self._on_step:
-            self._on_step(self._told())
-        if self._on_checkpoint:
-            number, evaluation = self._scale.number, self.evaluation
-            self._on_checkpoint(lambda: Checkpoint(number, evaluation, image()))
-        budget = self._settings.time_budget
-        last = self._scale is self._scales[-1] and self.evaluation >= self._scale.evaluations
-        late = budget is not None and self._clock() - self._started >= budget
-        self.spent = late and not last
-        return not (self.spent or self._stalled())
-
-    def finish(self, rgb: np.ndarray, precision: Precision) -> Painting:
-        """The result with what is known of its making."""
-        return Painting(rgb, self._best, self._count, precision, complete=not self.spent)
-
-    def _stalled(self) -> bool:
-        if self._settings.tolerance == 0 or len(self._losses) <= _STALL_WINDOW:
-            return False
-        before, now = self._losses[-1 - _STALL_WINDOW], self._losses[-1]
-        return before - now < self._settings.tolerance * abs(before)
-
-    def _cost_before(self, number: int, evaluation: int) -> int:
-        whole = sum(scale.cost for scale in self._scales[: number - 1])
-        scale = self._scales[number - 1]
-        return whole + evaluation * scale.width * scale.height
-
-    def _told(self) -> Step:
-        scale, seconds = self._scale, self._clock() - self._started
-        cost = self._cost_before(scale.number, self.evaluation)
-        pace = seconds / max(1, self._spent)  # by what was skipped nothing is learnt
-        return Step(
-            scale=scale.number,
-            scales=len(self._scales),
-            width=scale.width,
-            height=scale.height,
-            evaluation=self.evaluation,
-            evaluations=scale.evaluations,
-            loss=self.parts.loss,
-            content=self.parts.content,
-            style=self.parts.style,
-            tv=self.parts.tv,
-            fraction=min(1.0, cost / self._total),
-            seconds=seconds,
-            eta_seconds=pace * (self._total - cost),
-        )

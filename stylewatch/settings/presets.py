@@ -15,7 +15,14 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stylewatch.domain import Identity, OutputSettings, Preset, StyleImage, StyleSettings
+from stylewatch.domain import (
+    VGG19_LAYERS,
+    Identity,
+    OutputSettings,
+    Preset,
+    StyleImage,
+    StyleSettings,
+)
 from stylewatch.errors import ConfigError, PresetError, UsageError
 from stylewatch.settings.notations import composed
 from stylewatch.settings.yamlfile import (
@@ -35,12 +42,6 @@ DEFAULT_EFFECT = Preset.effect
 SETTINGS = tuple(setting.name for setting in fields(StyleSettings))
 OUTPUT = {f"output.{setting.name}": setting.name for setting in fields(OutputSettings)}
 """The keys of `output`, as `presets show` and `--set` name them."""
-LAYERS = tuple(
-    f"block{block}_conv{conv}"
-    for block, convs in enumerate((2, 2, 4, 4, 4), start=1)
-    for conv in range(1, convs + 1)
-)
-"""VGG19's convolutions: what `content_layers` and `style_layers` choose from."""
 CONFIG_NAME = "stylewatch.yaml"
 """The config's name, which is no preset where presets lie beside it."""
 _SUFFIXES = {".yaml", ".yml"}
@@ -243,7 +244,7 @@ def preset_schema() -> dict[str, Any]:
     for key in ("content_layers", "style_layers"):
         schema["properties"][key] |= {
             "minProperties": 1,
-            "propertyNames": {"enum": LAYERS},
+            "propertyNames": {"enum": VGG19_LAYERS},
             "additionalProperties": {"type": "number", "minimum": 0},
         }
     return schema
@@ -415,8 +416,8 @@ def _layer_errors(source: YamlFile, values: Mapping[str, Any]) -> Iterator[Confi
         if not values[key]:
             yield source.error((key,), "out of range", expected="at least 1 layer")
         for layer, weight in values[key].items():
-            if layer not in LAYERS:
-                remedy = did_you_mean(layer, LAYERS)
+            if layer not in VGG19_LAYERS:
+                remedy = did_you_mean(layer, VGG19_LAYERS)
                 yield source.error((key, layer), "not a layer of VGG19", remedy=remedy)
             elif weight < 0:
                 wrong = {"expected": "at least 0", "received": f"{weight:g}"}

@@ -1,0 +1,38 @@
+"""What a painting takes of the photo's colours. Arrays in, arrays out: (H, W, 3) RGB, 0…255."""
+
+import numpy as np
+
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+
+def to_luminance(rgb: np.ndarray) -> np.ndarray:
+    """Three equal channels of Rec. 601 luma."""
+    luma = np.asarray(rgb @ _LUMA, dtype=np.float32)
+    return np.repeat(luma[..., np.newaxis], 3, axis=-1)
+
+
+def photo_colours(painted: np.ndarray, photo: np.ndarray) -> np.ndarray:
+    """The painting's luminance with the photo's colour differences."""
+    return np.asarray(np.clip(photo + (to_luminance(painted) - to_luminance(photo)), 0, 255))
+
+
+def match_colours(style: np.ndarray, photo: np.ndarray) -> np.ndarray:
+    """The style with the photo's mean and covariance of colours (Gatys et al. 2016, eq. 10)."""
+    (from_mean, from_spread), (to_mean, to_spread) = map(_moments, (style, photo))
+    transform = _root(to_spread) @ np.linalg.inv(_root(from_spread + 1e-3 * np.eye(3)))
+    matched = (style - np.float32(from_mean)) @ np.float32(transform.T)
+    matched += np.float32(to_mean)
+    return np.clip(matched, 0, 255, out=matched)
+
+
+def _moments(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and covariance of all colours, in double precision, row by row for huge photos."""
+    pixels = rgb.shape[0] * rgb.shape[1]
+    mean = sum(row.sum(axis=0, dtype=np.float64) for row in rgb) / pixels
+    rows = (row - mean for row in rgb)
+    return mean, sum(row.T @ row for row in rows) / pixels
+
+
+def _root(covariance: np.ndarray) -> np.ndarray:
+    values, vectors = np.linalg.eigh(covariance)
+    return np.asarray(vectors @ np.diag(np.sqrt(np.maximum(values, 0.0))) @ vectors.T)

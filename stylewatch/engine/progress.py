@@ -1,0 +1,129 @@
+"""How far a run is: what is told of it, when it will end, and when enough is enough."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stylewatch.domain import Checkpoint, OnStep, Step, StyleSettings
+from stylewatch.engine.objective import Parts
+from stylewatch.engine.optimizers import Iterate
+from stylewatch.errors import RenderError
+
+OnCheckpoint = Callable[[Callable[[], Checkpoint]], None]
+"""Called after every evaluation with a function that makes the checkpoint, if it is wanted."""
+_STALL_WINDOW = 10
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One stage of the run, sizes in pixels."""
+
+    number: int
+    width: int
+    height: int
+    evaluations: int
+
+    @property
+    def cost(self) -> int:
+        """In pixels evaluated, which is what time goes with."""
+        return self.evaluations * self.width * self.height
+
+
+class Progress:
+    """Tells of every evaluation, keeps the time, and decides when enough is enough."""
+
+    def __init__(
+        self,
+        scales: Sequence[Scale],
+        settings: StyleSettings,
+        on_step: OnStep | None,
+        on_checkpoint: OnCheckpoint | None,
+        clock: Callable[[], float],
+        resume: Checkpoint | None,
+    ) -> None:
+        self._scales = scales
+        self._settings = settings
+        self._on_step = on_step
+        self._on_checkpoint = on_checkpoint
+        self._clock = clock
+        self._resume = resume
+        self._started = clock()
+        self._total = sum(scale.cost for scale in scales)
+        self._pixels = 0  # evaluated here
+        self._scale = scales[0]
+        self._losses: list[float] = []
+        self.count = 0
+        """Evaluations in this process, of all stages."""
+        self.evaluation = 0
+        """Of this stage alone, those before the process was killed among them."""
+        self.parts = self.best = Parts(math.nan, math.nan, math.nan, math.nan)
+        """Of the last evaluation, and of the best one."""
+        self.spent = False
+        """The time budget ended the run early."""
+
+    def begin(self, scale: Scale, history: int) -> np.ndarray | None:
+        """A stage starts, or goes on where the process was killed, with the image returned.
+
+        The image is as it was, but what L-BFGS knew of the loss around it is not: for as many
+        evaluations as it remembers it learns that again, or the result would be a worse one.
+        """
+        kept = self._resume if self._resume and self._resume.scale == scale.number else None
+        self.evaluation = max(0, kept.evaluation - history) if kept else 0
+        self._scale = scale
+        self._losses = []
+        return kept.image if kept else None
+
+    def step(self, iterate: Iterate, image: Callable[[], np.ndarray]) -> bool:
+        """Take note of one evaluation; returns whether to go on."""
+        self.evaluation += 1
+        self.count += 1
+        self._pixels += self._scale.width * self._scale.height
+        if not math.isfinite(iterate.best_loss):
+            raise RenderError(
+                "The loss is not a finite number",
+                received=str(iterate.loss),
+                remedy="Are the preset's weights sensible numbers?",
+                reason="not-finite",
+            )
+        self._losses.append(iterate.best_loss)
+        if iterate.loss == iterate.best_loss:
+            self.best = self.parts
+        if self._on_step:
+            self._on_step(self._told())
+        if self._on_checkpoint:
+            number, evaluation = self._scale.number, self.evaluation
+            self._on_checkpoint(lambda: Checkpoint(number, evaluation, image()))
+        budget = self._settings.time_budget
+        last = self._scale is self._scales[-1] and self.evaluation >= self._scale.evaluations
+        late = budget is not None and self._clock() - self._started >= budget
+        self.spent = late and not last
+        return not (self.spent or self._stalled())
+
+    def _stalled(self) -> bool:
+        if self._settings.tolerance == 0 or len(self._losses) <= _STALL_WINDOW:
+            return False
+        before, now = self._losses[-1 - _STALL_WINDOW], self._losses[-1]
+        return before - now < self._settings.tolerance * abs(before)
+
+    def _told(self) -> Step:
+        scale, seconds = self._scale, self._clock() - self._started
+        cost = sum(before.cost for before in self._scales[: scale.number - 1])
+        cost += self.evaluation * scale.width * scale.height
+        pace = seconds / max(1, self._pixels)  # by what was skipped nothing is learnt
+        return Step(
+            scale=scale.number,
+            scales=len(self._scales),
+            width=scale.width,
+            height=scale.height,
+            evaluation=self.evaluation,
+            evaluations=scale.evaluations,
+            loss=self.parts.loss,
+            content=self.parts.content,
+            style=self.parts.style,
+            tv=self.parts.tv,
+            fraction=min(1.0, cost / self._total),
+            seconds=seconds,
+            eta_seconds=pace * (self._total - cost),
+        )
