@@ -58,6 +58,83 @@ def test_sixteen_bit_grey_keeps_its_range():
     assert picture.rgb[0, 0, 0] == pytest.approx(0, abs=0.5)
 
 
+def grey_tiff(values, **tags):
+    """A TIFF with other numbers in some of its tags of one 16-bit number."""
+    data = encoded(Image.fromarray(values), "TIFF")
+    for tag, number in tags.items():
+        at = data.index(struct.pack("<HHI", int(tag[1:]), 3, 1)) + 8
+        data = data[:at] + struct.pack("<H", number) + data[at + 2 :]
+    return data
+
+
+RAMP = np.linspace(0, 1, 64 * 48).reshape(48, 64)
+
+
+@pytest.mark.parametrize(
+    ("kind", "top", "white"),
+    [
+        ("<f4", 1.0, 1.0), ("<f4", 1.001, 1.0), ("<f4", 12.0, 1.0), ("<f4", 255.0, 255.0),
+        ("<f4", 40_000.0, 65_535.0), ("<f4", 1e9, 1e9),
+        ("<i4", 255, 255), ("<i4", 60_000, 65_535), ("<i4", 2**31 - 1, 2**31 - 1),
+        ("<u2", 200, 65_535),
+    ],
+)  # fmt: skip
+def test_what_is_white_in_a_photo_of_fine_greys_is_seen_by_its_brightest(kind, top, white):
+    values = (RAMP * top).astype(kind)
+    rgb = read(grey_tiff(values)).rgb
+    wanted = np.clip(values.astype(float) / white * 255, 0, 255)
+    np.testing.assert_allclose(rgb, np.repeat(wanted[..., None], 3, -1), atol=0.01)
+
+
+def test_numbers_of_32_bits_without_a_sign_are_not_negative():
+    values = (RAMP * (2**32 - 1)).astype("<u4").view("<i4")
+    rgb = read(grey_tiff(values, _339=1)).rgb
+    np.testing.assert_allclose(rgb[..., 0], RAMP * 255, atol=0.01)
+
+
+@pytest.mark.parametrize(("kind", "white"), [("<u2", 65_535), ("<f4", 1)])
+def test_where_white_is_zero_fine_greys_are_turned_round(kind, white):
+    rgb = read(grey_tiff((RAMP * 0.5 * white).astype(kind), _262=0)).rgb
+    np.testing.assert_allclose(rgb[..., 0], 255 - RAMP * 0.5 * 255, atol=0.01)
+
+
+def png_with_a_transparent_colour(depth, colours, key):
+    """An upper half in the first of two colours, a lower half in the second."""
+
+    def packed(colour):
+        if depth == 16:
+            return struct.pack(f">{len(colour)}H", *colour) * 16
+        samples = 8 // depth
+        byte = sum(colour[0] << depth * at for at in range(samples))
+        return bytes([byte]) * (16 // samples)
+
+    kind = 2 if len(key) == 3 else 0
+    rows = b"".join(b"\0" + packed(colour) for colour in colours for _ in range(8))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in [
+            (b"IHDR", struct.pack(">IIBBBBB", 16, 16, depth, kind, 0, 0, 0)),
+            (b"tRNS", struct.pack(f">{len(key)}H", *key)),
+            (b"IDAT", zlib.compress(rows)),
+            (b"IEND", b""),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("depth", "key", "other"),
+    [
+        (1, (1,), (0,)), (2, (0,), (3,)), (2, (1,), (0,)), (4, (15,), (1,)),
+        (16, (1000,), (1001,)), (16, (0,), (40_000,)),
+        (16, (0x1234, 0x5678, 0x9ABC), (30_000, 20_000, 10_000)),
+    ],
+)  # fmt: skip
+def test_a_colour_that_means_transparent_is_found_at_every_depth(depth, key, other):
+    alpha = read(png_with_a_transparent_colour(depth, [key, other], key)).alpha
+    assert alpha[:8].max() == 0
+    assert alpha[8:].min() == 255
+
+
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_orientation_comes_out_upright_and_is_not_turned_again(orientation, form):

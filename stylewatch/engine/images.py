@@ -33,6 +33,7 @@ Image.MAX_IMAGE_PIXELS = None  # `_check_size` has limits of its own, before any
 _READ = "JPEG, PNG, WebP, TIFF, HEIC, BMP or GIF"
 _CANON = b"CR\x02\0"  # what follows a TIFF's first eight bytes in Canon's RAW files
 _DNG_VERSION, _SUBFILE = 50706, 254  # TIFF tags; of the latter, 1 says that it is a thumbnail
+_PHOTOMETRIC, _SAMPLE_FORMAT = 262, 339  # 0: white is zero; 1: whole numbers without a sign
 _UPRIGHT = {"HEIF", "TIFF"}  # whose sizes Pillow gives as they are seen
 _PLUGINS = (WebPImagePlugin, TiffImagePlugin)  # the others Pillow loads itself
 _FORMAT_OF: dict[str, Format] = {
@@ -41,6 +42,7 @@ _FORMAT_OF: dict[str, Format] = {
 EXTENSIONS: dict[str, str] = {
     "jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif", "heic": ".heic",
 }  # fmt: skip
+_BRIGHTER_THAN_WHITE = 16.0
 _KEEPS_ALPHA = {"png", "webp", "tiff", "heic"}
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
@@ -132,6 +134,7 @@ def read_picture(data: bytes, *, max_pixels: int, max_side: int, max_bytes: int)
         if original == "TIFF":
             _forget_broken_exif(image)
         image.load()
+        _fit_transparent_colour(image, depth=data[24:25])
         rgb, alpha = _pixels(_upright(image), icc)
     except (InputError, MemoryError):
         raise
@@ -205,19 +208,7 @@ def _sensible_dpi(found: Any) -> tuple[float, float] | None:
 def _pixels(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, np.ndarray | None]:
     """Pixels in sRGB, and alpha where there is any."""
     if image.mode.startswith("I") or image.mode == "F":
-        grey = np.asarray(image, dtype=np.float32)
-        if not np.isfinite(grey).all():
-            raise InputError(
-                "The photo holds values that are no numbers",
-                remedy="Save it anew with a number in their place",
-                reason="not-finite",
-            )
-        if image.mode != "F" or grey.max(initial=0.0) > 255:
-            grey = grey / 257.0
-        elif grey.max(initial=0.0) <= 1.0:
-            grey = grey * 255.0
-        grey = _grey_to_srgb(np.clip(grey, 0, 255), icc)
-        return np.repeat(grey[..., np.newaxis], 3, axis=-1), None
+        return _fine_grey(image, icc)
     alpha = None
     if image.has_transparency_data:
         whole = image.convert("RGBA")
@@ -225,6 +216,53 @@ def _pixels(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, np.ndarr
         image = whole.convert("L" if image.mode in {"L", "LA"} else "RGB")
     image = _to_srgb(image, icc)
     return np.asarray(image.convert("RGB"), dtype=np.float32), alpha
+
+
+def _fit_transparent_colour(image: Image.Image, depth: bytes) -> None:
+    """A PNG's, which is of the file's `depth` in bits, as Pillow has the pixels: of 8 mostly."""
+    colour = image.info.get("transparency")
+    if image.format != "PNG" or colour is None:
+        return
+    if image.mode == "L" and depth in {b"\2", b"\4"}:
+        image.info["transparency"] = colour * 255 // (2 ** depth[0] - 1)
+    elif image.mode == "RGB" and depth == b"\x10":
+        image.info["transparency"] = tuple(value >> 8 for value in colour)
+
+
+def _fine_grey(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Pixels and alpha of a grey photo of more than 8 bits."""
+    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+    values = np.asarray(image)
+    if image.mode == "I" and tags.get(_SAMPLE_FORMAT, (1,)) == (1,):
+        values = values.view(np.uint32)  # Pillow has no such mode
+    grey = values.astype(np.float32)
+    if not np.isfinite(grey).all():
+        raise InputError(
+            "The photo holds values that are no numbers",
+            remedy="Save it anew with a number in their place",
+            reason="not-finite",
+        )
+    white = _white(image.mode, float(grey.max(initial=0.0)))
+    if tags.get(_PHOTOMETRIC) == 0:
+        grey = white - grey
+    grey = _grey_to_srgb(np.clip(grey * 255.0 / white, 0, 255), icc)
+    colour = image.info.get("transparency")
+    alpha = None if colour is None else np.where(values == colour, 0, 255).astype(np.float32)
+    return np.repeat(grey[..., np.newaxis], 3, axis=-1), alpha
+
+
+def _white(mode: str, top: float) -> float:
+    """What is white where the brightest value is `top`: no file says so.
+
+    Numbers with a point go from 0 to 1, and beyond where a light or an editor's curve is brighter
+    than white.
+    """
+    if mode.startswith("I;"):
+        return 65535.0
+    whites = (255.0, 65535.0, top)
+    if mode == "F" and top <= _BRIGHTER_THAN_WHITE:
+        return 1.0
+    return next(white for white in whites if top <= white)
 
 
 def _to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
