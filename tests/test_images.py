@@ -335,6 +335,36 @@ def test_exif_of_any_length_costs_no_photo(form, size):
         assert images.probe(io.BytesIO(result)).camera == "Acme"
 
 
+@pytest.mark.parametrize("keep_gps", [True, False])
+def test_where_exif_has_no_room_the_maker_s_own_notes_go_first(keep_gps):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "Acme"
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] = b"x" * 70_000
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
+    picture = images.Picture(np.zeros((8, 8, 3), np.float32), exif=exif.tobytes())
+    result = images.write_picture(picture, format="jpeg", quality=90, keep_gps=keep_gps, facts={})
+    with Image.open(io.BytesIO(result)) as written:
+        exif = written.getexif()
+        assert exif[ExifTags.Base.Make] == "Acme"
+        assert bool(exif.get_ifd(ExifTags.IFD.GPSInfo)) == keep_gps
+
+
+@pytest.mark.parametrize("form", images.EXTENSIONS)
+def test_no_result_is_taken_for_a_raw_file_or_for_an_old_kind_of_jpeg(form):
+    exif = Image.Exif()
+    exif[50706], exif[50707] = b"\1\4\0\0", b"\1\1\0\0"  # DNG's versions
+    for tag in (512, 513, 514, 515, 519, 520, 521):
+        exif[tag] = 100
+    exif[ExifTags.Base.Make] = "Acme"
+    photo = read(encoded(gradient(), "JPEG", exif=exif))
+    result = images.write_picture(photo, format=form, quality=90, keep_gps=True, facts={})
+    assert read(result).rgb.shape == (48, 64, 3)
+    with Image.open(io.BytesIO(result)) as written:
+        carried = written.getexif()
+        assert carried[ExifTags.Base.Make] == "Acme"
+        assert not carried.keys() & {512, 513, 514, 515, 519, 520, 521, 50706, 50707}
+
+
 def test_what_has_no_room_in_any_format_is_said_not_hidden():
     wide = images.Picture(np.zeros((1, 17_000, 3), np.float32))
     with pytest.raises(ValueError, match="too large|16383|encoding"):
@@ -541,6 +571,17 @@ def test_bad_bytes_are_refused_with_a_reason_in_one_line(data, reason):
     assert "\n" not in str(caught.value)
 
 
+def test_what_is_an_image_but_of_a_kind_that_can_t_be_read_is_told_so():
+    grey_of_64_bits = grey_tiff(RAMP.astype("<f4"), _258=64)
+    for data, what in [
+        (grey_of_64_bits, "This TIFF .* 8 or 16 bits"),
+        (b"\0\0\0\x20ftypavif" + bytes(20), "AVIF"),
+    ]:
+        with pytest.raises(InputError, match=what) as caught:
+            read(data)
+        assert caught.value.reason == "not-an-image"
+
+
 def test_an_animation_is_refused():
     frames = [gradient(), gradient().rotate(90)]
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
@@ -604,6 +645,19 @@ def test_a_header_of_any_kind_is_probed_to_its_end():
     odd[ExifTags.Base.Orientation] = "upside down"
     words = b"Exif\0\0II*\0\x08\0\0\0" + odd.tobytes(8)
     assert images.probe(io.BytesIO(encoded(gradient(8, 6), "JPEG", exif=words))).width == 8
+
+
+@pytest.mark.parametrize("form", ["JPEG", "WEBP", "TIFF", "HEIF"])
+def test_an_orientation_that_xmp_alone_tells_of_counts_for_rules_too(form):
+    images._register_heif()
+    xmp = XMP.replace(b"><rdf:Desc", b' xmlns:t="t"><rdf:Desc').replace(
+        b"exif:GPSLatitude=", b'tiff:Orientation="6" exif:GPSLatitude='
+    )
+    more = {"tiffinfo": {700: xmp}} if form == "TIFF" else {"xmp": xmp}
+    data = encoded(gradient(40, 24), form, **more)
+    facts = images.probe(io.BytesIO(data))
+    assert read(data).rgb.shape == (40, 24, 3)
+    assert (facts.width, facts.height) == (24, 40)
 
 
 def test_a_png_is_probed_without_its_pixels():

@@ -34,7 +34,7 @@ _READ = "JPEG, PNG, WebP, TIFF, HEIC, BMP or GIF"
 _CANON = b"CR\x02\0"  # what follows a TIFF's first eight bytes in Canon's RAW files
 _DNG_VERSION, _SUBFILE = 50706, 254  # TIFF tags; of the latter, 1 says that it is a thumbnail
 _PHOTOMETRIC, _SAMPLE_FORMAT = 262, 339  # 0: white is zero; 1: whole numbers without a sign
-_UPRIGHT = {"HEIF", "TIFF"}  # whose sizes Pillow gives as they are seen
+_AVIF = {b"avif", b"avis"}
 _PLUGINS = (WebPImagePlugin, TiffImagePlugin)  # the others Pillow loads itself
 _FORMAT_OF: dict[str, Format] = {
     "JPEG": "jpeg", "MPO": "jpeg", "PNG": "png", "WEBP": "webp", "TIFF": "tiff", "HEIF": "heic",
@@ -95,11 +95,7 @@ def _open(stream: BinaryIO) -> Image.Image:
     try:
         image = Image.open(stream, formats=decoders)
     except UnidentifiedImageError as error:
-        raise InputError(
-            "This is not an image",
-            expected=_READ,
-            reason="not-an-image",
-        ) from error
+        raise _unknown(head) from error
     except MemoryError:
         raise
     except Exception as error:
@@ -111,6 +107,19 @@ def _open(stream: BinaryIO) -> Image.Image:
             "This is a RAW file", expected=_READ, remedy="Export it as JPEG", reason="raw"
         )
     return image
+
+
+def _unknown(head: bytes) -> InputError:
+    """The error for what no decoder takes."""
+    if head.startswith(tuple(TiffImagePlugin.PREFIXES)):
+        return InputError(
+            "This TIFF is damaged or of a kind that can't be read",
+            expected="grey, RGB or CMYK in 8 or 16 bits", remedy="Save it as such or as PNG",
+            reason="not-an-image",
+        )  # fmt: skip
+    if head[4:8] == b"ftyp" and head[8:] in _AVIF:
+        return InputError("AVIF can't be read", expected=_READ, reason="not-an-image")
+    return InputError("This is not an image", expected=_READ, reason="not-an-image")
 
 
 def read_picture(data: bytes, *, max_pixels: int, max_side: int, max_bytes: int) -> Picture:
@@ -309,20 +318,21 @@ def write_picture(
     image = _image_of(picture, keep_alpha=format in _KEEPS_ALPHA)
     options = _options(picture, format, quality, facts)
 
-    def encoded(original: bytes | None) -> bytes:
+    def encoded(original: bytes | None, dropped: frozenset[int]) -> bytes:
         stream = io.BytesIO()
-        exif = _exif(original, image.size, keep_gps, facts)
+        exif = _exif(original, image.size, dropped, facts)
         image.save(stream, "HEIF" if format == "heic" else format, exif=exif, **options)
         return stream.getvalue()
 
-    try:
-        return encoded(picture.exif)
-    except MemoryError:
-        raise
-    except Exception:
-        if not picture.exif:
+    dropped = _NOT_CARRIED if keep_gps else _NOT_CARRIED | _MAKERS_OWN | {ExifTags.IFD.GPSInfo}
+    for less in (dropped, dropped | _MAKERS_OWN) if picture.exif else ():
+        try:
+            return encoded(picture.exif, less)
+        except MemoryError:
             raise
-        return encoded(None)  # the photo's own is more than JPEG can hold, or strangely broken
+        except Exception:  # noqa: BLE001, S112  (more than JPEG can hold, or strangely broken)
+            continue
+    return encoded(None, dropped)
 
 
 def _image_of(picture: Picture, *, keep_alpha: bool) -> Image.Image:
@@ -375,19 +385,21 @@ _NOT_CARRIED = frozenset({
     292, 293, 317, 338, 339, 347,  # what its compression needs; other samples
     297, 330,  # other pages
     332, 333, 334, 337,  # inks
-    529, 530, 531, 532,  # YCbCr
+    512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532,  # JPEG within, YCbCr
+    50706, 50707,  # DNG's versions, by which a file is told to be RAW
     33550, 33922, 34264, 34735, 34736, 34737, 42112,  # where its pixels lie on a map: GeoTIFF, GDAL
     # Whole blocks in other notations: XMP, IPTC, Photoshop's, the profile. They are large, tell of
     # the photo's own pixels, and may know the place once more.
     700, 33723, 34377, 34675, 37724,
 })  # fmt: skip
-_MAKERS_OWN = {ExifTags.Base.MakerNote, ExifTags.Base.DNGPrivateData}
+_MAKERS_OWN = frozenset({ExifTags.Base.MakerNote, ExifTags.Base.DNGPrivateData})
+"""Blocks that no one else can read, so they go with the place."""
 
 
 def _exif(
-    original: bytes | None, size: tuple[int, int], keep_gps: bool, facts: Mapping[str, str]
+    original: bytes | None, size: tuple[int, int], dropped: frozenset[int], facts: Mapping[str, str]
 ) -> bytes:
-    exif = _carried(original, keep_gps)
+    exif = _carried(original, dropped)
     exif[ExifTags.Base.Orientation] = 1
     exif[_SOFTWARE] = "stylewatch"
     exif[_HISTORY] = json.dumps(dict(facts), ensure_ascii=True)
@@ -397,17 +409,13 @@ def _exif(
     return exif.tobytes()
 
 
-def _carried(original: bytes | None, keep_gps: bool) -> Image.Exif:
-    """What of a photo's EXIF goes into its result: what is not broken, and no place unless asked.
-
-    A maker's own block can be read by no one else, so it goes with the place.
-    """
+def _carried(original: bytes | None, dropped: frozenset[int]) -> Image.Exif:
+    """What of a photo's EXIF goes into its result: what is not broken, without what is dropped."""
     exif = Image.Exif()
     try:
         exif.load(original or b"")
     except Exception:  # noqa: BLE001  (damaged EXIF is no damaged photo)
         return Image.Exif()
-    dropped = _NOT_CARRIED if keep_gps else _NOT_CARRIED | _MAKERS_OWN | {ExifTags.IFD.GPSInfo}
     for tag in exif:
         if tag in dropped or not _is_sound(exif, tag):
             del exif[tag]
@@ -530,10 +538,17 @@ def _facts(stream: BinaryIO) -> PhotoFacts:
         )
     except Exception:  # noqa: BLE001  (damaged EXIF is no damaged photo)
         turned, make, model = False, "", ""
-    if turned and image.format not in _UPRIGHT:
+    if turned and not _is_sized_upright(image):
         width, height = height, width
     camera = model if model.startswith(make) else f"{make} {model}".strip()
     return PhotoFacts(width, height, camera)
+
+
+def _is_sized_upright(image: Image.Image) -> bool:
+    """Whether Pillow gives the size as it is seen: of a TIFF, where no XMP has to tell of it."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return ExifTags.Base.Orientation in image.tag_v2
+    return image.format == "HEIF"
 
 
 def _exif_without_pixels(image: Image.Image, stream: BinaryIO) -> Image.Exif:
