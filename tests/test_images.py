@@ -615,6 +615,35 @@ def test_the_end_of_a_picture_is_found_and_missed(form):
     assert structural_end(io.BytesIO(data[: len(data) * 2 // 3])) is False
 
 
+def bmp_of_size(more):
+    data = encoded(gradient(301, 200), "BMP")
+    return data[:2] + struct.pack("<I", len(data) + more) + data[6:]
+
+
+GIF = encoded(gradient(300, 200, "P"), "GIF", comment=b"with a , and a ;")
+
+
+@pytest.mark.parametrize(
+    ("data", "truth"),
+    [
+        (GIF + b"\n", True),
+        (GIF + b"x" * 100, True),
+        (GIF[:-1] + b"\0\0;", None),
+        (bmp_of_size(+2), True),
+        (bmp_of_size(-2), True),
+        (encoded(gradient(301, 200, "P"), "BMP"), True),
+        (GOOD_JPEG[:20] + b"\0\0" + GOOD_JPEG[20:], True),
+    ],
+    ids=["line", "more", "stray", "too long", "too short", "palette", "zeros"],
+)
+def test_what_decoders_read_is_not_said_to_lack_its_end(data, truth):
+    assert read(data).rgb.shape[2] == 3
+    assert structural_end(io.BytesIO(data)) is truth
+    for part in (data[: len(data) // 2], data[: len(data) * 2 // 3] + bytes(200_000)):
+        if not data.startswith(b"BM") or len(part) < len(data):
+            assert structural_end(io.BytesIO(part)) is False
+
+
 def test_a_thumbnail_s_end_is_not_the_picture_s():
     exif = Image.Exif()
     exif[0x927C] = encoded(gradient(32, 32), "JPEG")

@@ -1,12 +1,16 @@
 """Whether a photo is there to its last byte, by its format's own marks; nothing is decoded."""
 
+import struct
 from typing import BinaryIO
+
+_OS2, _UNPACKED = 12, {0, 3, 6}  # of a BMP: a header with short numbers; no compression
 
 
 def structural_end(file: BinaryIO) -> bool | None:  # noqa: PLR0911  (a row per format)
     """Whether a picture's last byte is there: False = truncated, None = the format can't tell.
 
-    Reads the head and the tail alone (and box or chunk lengths), never the pixels.
+    Reads the head and the tail alone (and box or chunk lengths), never the pixels. Strict only
+    where a part is missing: what decoders skip, or what comes after the end, is no fault.
     """
     size = file.seek(0, 2)
     file.seek(0)
@@ -16,12 +20,11 @@ def structural_end(file: BinaryIO) -> bool | None:  # noqa: PLR0911  (a row per 
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return _rfind(file, b"IEND\xae\x42\x60\x82", 8, size)
     if head.startswith((b"GIF87a", b"GIF89a")):
-        file.seek(max(0, size - 64))
-        return file.read().rstrip(b"\0").endswith(b";")
+        return _gif_end(file)
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return size >= 8 + int.from_bytes(head[4:8], "little")
     if head.startswith(b"BM"):
-        return size >= int.from_bytes(head[2:6], "little")
+        return size >= _bmp_end(file)
     if head[4:8] == b"ftyp":
         return _boxes_end(file, size) <= size
     return None
@@ -33,11 +36,15 @@ def _jpeg_scan_start(file: BinaryIO, size: int) -> int:
     while position + 4 <= size:
         file.seek(position)
         marker = file.read(4)
-        if marker[0] != 0xFF:
-            break
-        if marker[1] == 0xDA:  # start of scan: a thumbnail's end can't be mistaken from here on
+        if marker[0] != 0xFF:  # what decoders skip: a few zeros, mostly
+            skipped = (marker + file.read(1 << 16)).find(b"\xff")
+            if skipped < 0:
+                break
+            position += skipped
+        elif marker[1] == 0xDA:  # start of scan: a thumbnail's end can't be mistaken from here on
             return position
-        position += 1 if marker[1] == 0xFF else 2 + int.from_bytes(marker[2:4], "big")
+        else:
+            position += 1 if marker[1] == 0xFF else 2 + int.from_bytes(marker[2:4], "big")
     return size
 
 
@@ -51,6 +58,42 @@ def _rfind(file: BinaryIO, mark: bytes, start: int, end: int) -> bool:
             return True
         end = begin
     return False
+
+
+def _gif_end(file: BinaryIO) -> bool | None:
+    """Whether a GIF's blocks go on to its trailer; anything may come behind that."""
+    file.seek(10)
+    flags = file.read(3)[:1]
+    file.seek(_colours(flags), 1)
+    while block := file.read(1):
+        if block == b";":
+            return True
+        if block == b",":  # an image: its place, its colours, and how many bits a code has
+            flags = file.read(9)[8:]
+            file.seek(_colours(flags), 1)
+        elif block != b"!":  # decoders skip it, but not a hole
+            return None if (block + file.read(1 << 16)).strip(b"\0") else False
+        file.seek(1, 1)
+        while length := file.read(1).ljust(1, b"\0")[0]:
+            file.seek(length, 1)
+    return False
+
+
+def _colours(flags: bytes) -> int:
+    """How many bytes a GIF's colour table takes."""
+    return 3 << (flags[0] & 7) + 1 if flags and flags[0] & 0x80 else 0
+
+
+def _bmp_end(file: BinaryIO) -> int:
+    """Where a BMP says that it ends, or where its pixels do: what it says may be some bytes off."""
+    file.seek(0)
+    head = file.read(34).ljust(34, b"\0")
+    told, start, kind = struct.unpack_from("<I4xII", head, 2)
+    form = "<HHHH" if kind == _OS2 else "<iiHHI"
+    width, height, _, bits, *packing = struct.unpack_from(form, head, 18)
+    if packing and packing[0] not in _UNPACKED:
+        return int(told)
+    return int(min(told, start + (width * bits + 31) // 32 * 4 * abs(height)))
 
 
 def _boxes_end(file: BinaryIO, size: int) -> int:
