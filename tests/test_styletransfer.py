@@ -12,7 +12,7 @@ from small_network import small_network
 from stylewatch.domain import EngineSettings, Preset, StyleImage, StyleSettings
 from stylewatch.effect import Context
 from stylewatch.engine import backend
-from stylewatch.errors import RenderError
+from stylewatch.errors import RenderError, WeightsError
 from stylewatch.jobs import styletransfer
 from stylewatch.state.checkpoints import CheckpointFile
 
@@ -45,11 +45,65 @@ def render(preset, checkpoint=None, engine=None, crashes=0):
     return styletransfer.StyleTransfer().render(PHOTO, preset, context)
 
 
-def test_a_picture_that_came_out_unchanged_is_none(preset):
-    with pytest.raises(RenderError, match="unchanged") as caught:
-        render(preset(mask=0))
-    assert caught.value.reason == "unchanged"
-    assert render(preset(mask=255)).evaluations == 12
+@pytest.mark.parametrize("scales", [{}, {"coarsest_side": 24, "evaluations": (12, 12)}])
+def test_a_picture_that_came_out_unchanged_is_none(preset, scales):
+    """Of two stages, the first leaves it blurred where no style is asked for."""
+    for nothing in (preset(mask=0, **scales), preset(strength=0.0, **scales)):
+        with pytest.raises(RenderError, match="unchanged") as caught:
+            render(nothing)
+        assert caught.value.reason == "unchanged"
+    assert render(preset(mask=255, **scales)).evaluations >= 12
+
+
+def test_the_time_that_bfloat16_took_counts_when_it_is_painted_again(preset, monkeypatch):
+    budgets, now = [], [0.0]
+    real = styletransfer.stylize
+
+    def stylize(photo, styles, settings, *arguments, **more):
+        budgets.append(settings.time_budget)
+        if settings.precision == "bfloat16":
+            now[0] += 40.0
+            raise RenderError("The loss is not a finite number")
+        return real(photo, styles, settings, *arguments, **more)
+
+    monkeypatch.setattr(styletransfer, "stylize", stylize)
+    monkeypatch.setattr(styletransfer.time, "monotonic", lambda: now[0])
+    render(preset(precision="bfloat16", time_budget=100.0))
+    assert budgets == [100.0, 60.0]
+
+
+def test_vgg19_is_used_as_soon_as_it_can_be_had(monkeypatch):
+    now, there = [0.0], []
+
+    def load(features, weights):
+        if features == "vgg19" and not there:
+            raise WeightsError("The VGG19 weights could not be downloaded")
+        return features
+
+    monkeypatch.setattr(styletransfer, "load_network", load)
+    monkeypatch.setattr(styletransfer.time, "monotonic", lambda: now[0])
+    styletransfer._vgg19_or_builtin.cache_clear()
+    engine = EngineSettings(features="auto")
+    assert styletransfer.choose_network(StyleSettings(), engine)[0] == "builtin"
+    there.append("the file")
+    assert styletransfer.choose_network(StyleSettings(), engine)[0] == "builtin"
+    now[0] += 300.0
+    assert styletransfer.choose_network(StyleSettings(), engine) == ("vgg19", "")
+    styletransfer._vgg19_or_builtin.cache_clear()
+
+
+def test_what_is_transparent_is_paper_in_a_style_and_not_here_in_a_mask(tmp_path):
+    clear = Image.new("RGBA", (4, 2), (255, 255, 255, 255))
+    clear.paste((0, 0, 0, 0), (0, 0, 2, 2))
+    clear.save(tmp_path / "style.png")
+    clear.paste((255, 255, 255, 0), (0, 0, 2, 2))
+    clear.save(tmp_path / "mask.png")
+    image = StyleImage(image=tmp_path / "style.png", mask=tmp_path / "mask.png")
+    style = styletransfer.read_style(image, EngineSettings())
+    assert style.rgb.min() == 255
+    np.testing.assert_array_equal(style.mask, [[0, 0, 1, 1]] * 2)
+    settings = StyleSettings(init=tmp_path / "style.png")
+    assert styletransfer.read_start(settings, EngineSettings()).min() == 255
 
 
 def test_what_fails_in_bfloat16_is_painted_in_float32_from_the_start(preset, tmp_path, monkeypatch):

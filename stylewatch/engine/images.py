@@ -66,6 +66,13 @@ class Picture:
     icc: bytes | None = None
     dpi: tuple[float, float] | None = None
 
+    def on(self, background: float) -> np.ndarray:
+        """Its pixels with all that is transparent over a grey of 0…255."""
+        if self.alpha is None:
+            return self.rgb
+        share = self.alpha[..., np.newaxis] / np.float32(255)
+        return np.asarray(background + (self.rgb - np.float32(background)) * share, np.float32)
+
 
 @cache
 def _register_heif() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from stylewatch.domain import EngineSettings, Preset, StyleImage, StyleSettings
 from stylewatch.effect import Context, Rendering
 from stylewatch.engine.features import FeatureNetwork, load_network
-from stylewatch.engine.images import read_picture, resize
+from stylewatch.engine.images import Picture, read_picture, resize
 from stylewatch.engine.transfer import (
     Painting,
     Style,
@@ -33,6 +33,8 @@ from stylewatch.errors import (
 
 _UNCHANGED = 0.1  # grey levels, on average: nobody would see them
 _ENOUGH = 10  # evaluations after which something is to be seen
+_BEFORE_ANOTHER_DOWNLOAD = 300.0  # seconds
+_BLACK, _WHITE = 0.0, 255.0  # a mask's colour for "not here", and what paper has
 _HALVINGS = 4
 """How often a picture that finds less memory than there seemed to be is tried in smaller tiles."""
 _HALVINGS_OF_A_CRASH = 2
@@ -53,15 +55,16 @@ class StyleTransfer:
                 expected="at least one image",
                 remedy="Add `style: picture.jpg` to it",
             )
+        started = time.monotonic()
         try:
-            painting = self._paint(photo, styles, preset.settings, network, context)
+            painting = self._paint(photo, styles, preset.settings, network, context, started)
         except RenderError:
             if choose_precision(preset.settings.precision) == "float32":
                 raise
             if context.checkpoint:  # it may be what went wrong
                 context.checkpoint.clear()
             settings = replace(preset.settings, precision="float32")
-            painting = self._paint(photo, styles, settings, network, context)
+            painting = self._paint(photo, styles, settings, network, context, started)
             note = _joined(note, "painted in float32 after bfloat16 failed")
         if not painting.complete:
             note = _joined(note, "time budget spent: the best picture so far")
@@ -80,8 +83,9 @@ class StyleTransfer:
         settings: StyleSettings,
         network: FeatureNetwork,
         context: Context,
+        started: float,
     ) -> Painting:
-        checkpoint, started = context.checkpoint, time.monotonic()
+        checkpoint = context.checkpoint
 
         def paint(memory: int) -> Painting:
             budget = settings.time_budget
@@ -103,7 +107,7 @@ class StyleTransfer:
         painting = _within_memory(paint, memory >> _HALVINGS_OF_A_CRASH * context.crashes)
         _check_usable(painting)
         if painting.complete and sum(settings.evaluations) >= _ENOUGH:
-            _check_changed(painting.rgb, photo)
+            _check_changed(painting, photo)
         return painting
 
 
@@ -129,11 +133,12 @@ def choose_network(settings: StyleSettings, engine: EngineSettings) -> tuple[Fea
         return load_network(wanted, engine.weights), ""
     if engine.weights != "imagenet":
         return load_network("vgg19", engine.weights), ""
-    return _vgg19_or_builtin()
+    return _vgg19_or_builtin(int(time.monotonic() // _BEFORE_ANOTHER_DOWNLOAD))
 
 
 @lru_cache(maxsize=1)
-def _vgg19_or_builtin() -> tuple[FeatureNetwork, str]:
+def _vgg19_or_builtin(period: int) -> tuple[FeatureNetwork, str]:  # noqa: ARG001
+    """What could not be downloaded is tried again in the next period: it may be there by then."""
     try:
         return load_network("vgg19", "imagenet"), ""
     except WeightsError:
@@ -144,24 +149,24 @@ def read_style(style: StyleImage, engine: EngineSettings) -> Style:
     """A preset's style image with its mask, read from their files."""
     mask = None
     if style.mask is not None:
-        mask = _read(style.mask, engine).mean(axis=-1) / 255.0
-    return Style(_read(style.image, engine), style.weight, style.scale, mask)
+        mask = _read(style.mask, engine).on(_BLACK).mean(axis=-1) / 255.0
+    return Style(_read(style.image, engine).on(_WHITE), style.weight, style.scale, mask)
 
 
 def read_start(settings: StyleSettings, engine: EngineSettings) -> np.ndarray | None:
     """The image that the optimisation starts from, if the preset names one."""
     if not isinstance(settings.init, Path):
         return None
-    return _read(settings.init, engine, key="init")
+    return _read(settings.init, engine, key="init").on(_WHITE)
 
 
-def _read(path: Path, engine: EngineSettings, key: str = "style") -> np.ndarray:
+def _read(path: Path, engine: EngineSettings, key: str = "style") -> Picture:
     limits = {  # narrower ones are meant for photos; a preset's images were chosen by its author
         name: max(getattr(engine, name), getattr(EngineSettings, name))
         for name in ("max_pixels", "max_side", "max_bytes")
     }
     try:
-        return read_picture(path.read_bytes(), **limits).rgb
+        return read_picture(path.read_bytes(), **limits)
     except (OSError, StylewatchError) as error:
         raise PresetError(
             f"The preset's image {path} can't be read",
@@ -216,9 +221,11 @@ def _check_usable(painting: Painting) -> None:
         )
 
 
-def _check_changed(rgb: np.ndarray, photo: np.ndarray) -> None:
+def _check_changed(painting: Painting, photo: np.ndarray) -> None:
+    """Of several stages, the first blur a photo that no style is asked of: it has changed then."""
+    rgb = painting.rgb
     before = resize(photo, rgb.shape[1], rgb.shape[0])
-    if float(np.abs(rgb - before).mean()) < _UNCHANGED:
+    if painting.parts.style == 0.0 or float(np.abs(rgb - before).mean()) < _UNCHANGED:
         raise RenderError(
             "The picture came out unchanged",
             remedy="Does the preset have a strength, and a mask that is white somewhere?",
