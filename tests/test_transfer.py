@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_network import small_network
 
-from stylewatch.domain import StyleSettings
+from stylewatch.domain import Checkpoint, StyleSettings
 from stylewatch.engine import transfer
 from stylewatch.engine.features import STRIDE, load_builtin
 from stylewatch.engine.images import resize
@@ -142,6 +142,15 @@ def test_a_run_resumed_from_its_checkpoint_comes_to_the_same_loss(network, evalu
     assert resumed.parts.loss <= whole.parts.loss * 1.1
 
 
+def test_a_checkpoint_that_can_t_be_of_this_run_is_ignored(network):
+    whole = paint(network)
+    image = np.full((*transfer._Frame(Scale(2, 48, 34, 4), SMALL).size, 3), 90.0, np.float32)
+    assert paint(network, resume=Checkpoint(2, 4, image)).evaluations < whole.evaluations
+    for scale, kept in [(0, image), (3, image), (1, image), (2, image[1:]), (2, image * np.nan)]:
+        painting = paint(network, resume=Checkpoint(scale, 4, kept))
+        assert np.array_equal(painting.rgb, whole.rgb)
+
+
 def test_the_loss_that_is_told_of_is_that_of_the_result_not_of_the_last_trial(network):
     steps = []
     settings = StyleSettings(max_side=32, coarsest_side=32, evaluations=(9,), optimizer="adam")
@@ -180,6 +189,17 @@ def test_a_style_image_counts_where_it_is_larger_than_the_photo(network):
     assert tiled(Style(rgb, scale=3.0))
     assert not tiled(*(Style(rgb, mask=np.ones((4, 4))) for _ in range(4)))
     assert tiled(*(Style(rgb, mask=np.ones((4, 4))) for _ in range(6)))
+
+
+def test_what_is_painted_around_a_thin_panorama_takes_memory_too(network):
+    settings = StyleSettings(max_side="photo", precision="float32")
+    for height, fits in [(4, False), (384, True)]:
+        scale = Scale(1, 8000, height, 1)
+        memory = int(1.5 * scale.width * height * transfer.BYTES_PER_PIXEL["float32"])
+        objective = transfer._objective_for(scale, [], settings, network, memory)
+        assert isinstance(objective, TiledObjective) != fits
+        memory = 27 * 12 * scale.width * height
+        assert (transfer._history_for(scale, settings, memory, on_host=True) > 5) == fits
 
 
 def test_tolerance_ends_a_scale_that_has_stalled(network):

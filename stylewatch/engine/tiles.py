@@ -105,7 +105,7 @@ class TiledObjective(Objective):
         self._smoothness = backend.value_and_gradient(_weighted_tv)
 
     def describe(self, photo: Tensor, masks: Sequence[dict[str, Tensor]]) -> Description:
-        """The photo's features, tile by tile on the host, and its Gram matrices."""
+        """The photo's features, tile by tile, and its Gram matrices."""
         tiles = self._tiles(photo)
         features: dict[str, list[Any]] = {layer: [] for layer in self.content_layers}
         energy = dict.fromkeys(self.content_layers, 0.0)
@@ -115,7 +115,7 @@ class TiledObjective(Objective):
             for layer in self.content_layers:
                 owned = ops.convert_to_tensor(tile.ownership(layer))
                 tap = taps[layer]
-                features[layer].append(ops.convert_to_tensor(tap))
+                features[layer].append(tap)
                 squares = ops.square(ops.cast(tap, "float32") * owned)
                 energy[layer] += float(ops.sum(squares))
                 elements[layer] += int(ops.sum(owned)) * int(tap.shape[-1])

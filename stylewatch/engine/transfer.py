@@ -89,8 +89,9 @@ def stylize(
     """Paint `content` (H, W, 3; RGB 0…255) in the manner of `styles`.
 
     The same arguments give the same bytes on one machine. `start` is the image that
-    `settings.init` names, if it names one. `on_step` may raise to stop the run. What does not fit
-    into `memory` bytes (0: as many as `usable_memory` says) is painted in tiles.
+    `settings.init` names, if it names one. `on_step` may raise to stop the run. `resume` counts
+    where it can be of this run. What does not fit into `memory` bytes (0: as many as
+    `usable_memory` says) is painted in tiles.
 
     Raises:
         RenderError: the loss is not a finite number.
@@ -99,6 +100,8 @@ def stylize(
     if start is not None and settings.colour == "photo":
         start = to_luminance(start)
     scales = plan_scales(content.shape[1], content.shape[0], settings)
+    if resume and not _fits(resume, scales, settings):
+        resume = None
     progress = Progress(scales, settings, on_step, on_checkpoint, clock, resume)
     memory = memory or usable_memory()
     image = start
@@ -133,6 +136,14 @@ def plan_scales(width: int, height: int, settings: StyleSettings) -> list[Scale]
         evaluations = budget[min(number, len(budget)) - 1]
         scales.append(Scale(number, width, height, evaluations))
     return scales
+
+
+def _fits(kept: Checkpoint, scales: Sequence[Scale], settings: StyleSettings) -> bool:
+    """Whether a checkpoint can be of this run: one that is not would make every attempt fail."""
+    if not 1 <= kept.scale <= len(scales):
+        return False
+    size = _Frame(scales[kept.scale - 1], settings).size
+    return kept.image.shape == (*size, 3) and bool(np.isfinite(kept.image).all())
 
 
 def choose_precision(wanted: str) -> Precision:
@@ -215,7 +226,7 @@ def _objective_for(
     tile_side = 0
     masked = sum(style.mask is not None for style in styles)
     sizes = [math.prod(_style_size(style, scale, settings)) for style in styles]
-    needed = scale.width * scale.height * (1.0 + _MASKED_SHARE * masked)
+    needed = math.prod(_Frame(scale, settings).size) * (1.0 + _MASKED_SHARE * masked)
     if max([needed, *(_STYLE_SHARE * size for size in sizes)]) > pixels:
         margin = margin_of([*content, *style])
         side = int(pixels**0.5) - 2 * margin - grid_of(precision)
@@ -225,7 +236,7 @@ def _objective_for(
 
 def _history_for(scale: Scale, settings: StyleSettings, memory: int, *, on_host: bool) -> int:
     """As many of L-BFGS's pairs as `memory` bytes hold: two images each on the host, else four."""
-    images = memory / (12 * scale.width * scale.height)
+    images = memory / (12 * math.prod(_Frame(scale, settings).size))
     return min(settings.history, max(2, int((images - 7) / (2 if on_host else 4))))
 
 
@@ -280,6 +291,8 @@ class _Frame:
             whole = side + 2 * FRAME
             padded = -(-whole // STRIDE) * STRIDE if framed else max(side, STRIDE)
             self._margins.append((self._before, padded - side - self._before))
+        self.size = scale.height + sum(self._margins[0]), scale.width + sum(self._margins[1])
+        """Rows and columns that are painted."""
 
     def add(self, array: np.ndarray) -> np.ndarray:
         """(H, W, …) with its surroundings."""
@@ -326,7 +339,10 @@ def _fit_mask(mask: np.ndarray, scale: Scale) -> np.ndarray:
 
 
 def _fit_style(style: Style, scale: Scale, settings: StyleSettings) -> np.ndarray:
-    """A style image at the size where its strokes suit this stage, never enlarged."""
+    """A style image at the size where its strokes suit this stage.
+
+    Only what is too small for the network, or is stretched to the photo's size, is enlarged.
+    """
     return resize(style.rgb, *_style_size(style, scale, settings))
 
 
