@@ -11,7 +11,7 @@ from stylewatch.engine.features import load_vgg19, preprocess
 from stylewatch.engine.objective import Objective, Region
 from stylewatch.engine.tiles import TiledObjective, margin_of, plan_tiles
 
-BALANCED = StyleSettings(tv_weight=1e-5)
+BALANCED = StyleSettings(tv_weight=1.0)
 CLASSIC = StyleSettings(
     objective="classic", content_weight=0.025, strength=1.0, tv_weight=1.0,
     content_layers={"block5_conv2": 1.0},

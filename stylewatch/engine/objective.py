@@ -117,7 +117,7 @@ class Objective:
                     for layer in self.style_layers
                 }
             )
-        weights = _weights(settings, rows, columns)
+        weights = _weights(settings, photo)
         return {"content": content, "style": style, "masks": masks, "weights": weights}
 
     def place(self, image: np.ndarray) -> Tensor:
@@ -222,17 +222,21 @@ def _style_factor(
     return ops.convert_to_tensor(factor, dtype="float32")
 
 
-def _weights(settings: StyleSettings, rows: int, columns: int) -> tuple[Tensor, ...]:
+def _weights(settings: StyleSettings, photo: Tensor) -> tuple[Tensor, ...]:
     """Of content, style and total variation, as tensors, so that they are no part of the graph.
 
     Without the last where it is zero: a tenth of an evaluation of the built-in features.
     """
     scaled = 1.0
+    _, rows, columns, channels = photo.shape
     if settings.objective == "classic-scaled":
         scaled = CLASSIC_ROWS * (CLASSIC_ROWS * columns / rows) / (rows * columns)
     weights = [settings.content_weight * scaled, settings.strength]
     if settings.tv_weight:
-        weights.append(settings.tv_weight * scaled)
+        own = 1.0
+        if settings.objective == "balanced":  # at least a grey level per value: flat photos
+            own = max(float(losses.total_variation_loss(photo)), rows * columns * channels)
+        weights.append(settings.tv_weight * scaled / own)
     return tuple(ops.convert_to_tensor(weight, dtype="float32") for weight in weights)
 
 
