@@ -67,7 +67,7 @@ def value_and_gradient(
             def evaluate_torch(x: Tensor, targets: Any) -> tuple[Tensor, Any, Tensor]:
                 import torch
 
-                leaf = x.detach().requires_grad_(requires_grad=True)
+                leaf = keras.ops.convert_to_tensor(x).detach().requires_grad_(requires_grad=True)
                 loss, parts = objective(leaf, targets)
                 (gradient,) = torch.autograd.grad(loss, leaf)
                 return loss.detach(), keras.tree.map_structure(torch.detach, parts), gradient
