@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from rig import ThreadExecutor, copy_job
 
-from stylewatch.domain import FailureKind, JobState, PhotoFacts
+from stylewatch.domain import Failure, FailureKind, JobState, PhotoFacts
 from stylewatch.errors import LedgerError
 from stylewatch.faces.board import Board
 from stylewatch.folders import outputs
@@ -422,3 +422,53 @@ def test_a_reload_that_fails_for_whatever_reason_keeps_no_new_folder(rig, tmp_pa
     assert "the old config goes on" in rig.events[-1].message or any(
         "the old config goes on" in event.message for event in rig.events
     )
+
+
+def reload(rig):
+    answer = rig.daemon.ask("reload")
+    rig.daemon.tick(time.monotonic())
+    assert answer.exception(0) is None
+
+
+def test_a_photo_that_vanishes_while_its_folder_is_renamed_gets_all_its_results(rig, tmp_path):
+    started, go = threading.Event(), threading.Event()
+
+    def behave(request):
+        if request.preset.name == "painting" and not go.is_set():
+            started.set()
+            go.wait(10)
+            (tmp_path / "aside").rename(rig.input / "sub")  # back in the very next moment
+            return Failure(
+                job_id=request.job_id, kind=FailureKind.CHANGED, reason="vanished", message="gone"
+            )
+
+    rig.executor.behave = behave
+    folder = {"preset": ("draft", "painting"), "after": "delete"}
+    rig.with_folders(folder).start()
+    photo = rig.drop("sub/a.jpg")
+    rig.until(started.is_set)
+    photo.parent.rename(tmp_path / "aside")
+    rig.with_folders(folder | {"name": "photos"})
+    reload(rig)
+    go.set()
+    rig.until(lambda: "running" not in rig.counts())
+    rig.look_around()
+    rig.until(lambda: not photo.exists())
+    assert rig.results() == ["sub/a--draft.jpg", "sub/a--painting.jpg"]
+
+
+def test_a_changed_photo_replaces_its_result_though_its_folder_leaves_the_config(rig, tmp_path):
+    started, go = threading.Event(), threading.Event()
+    rig.start()
+    rig.drop("a.jpg", b"one")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    rig.executor.behave = lambda request: started.set() or go.wait(10) and None
+    rig.drop("a.jpg", b"two")
+    rig.until(started.is_set)
+    (tmp_path / "other").mkdir()
+    rig.with_folders({"input": tmp_path / "other", "name": "other"})
+    reload(rig)
+    go.set()
+    rig.until(lambda: rig.counts() == {"superseded": 1, "done": 1})
+    assert rig.results() == ["a--painting.jpg"]
+    assert (rig.output / "a--painting.jpg").read_bytes() == b"painting:two"

@@ -421,13 +421,14 @@ class Daemon:
     def _folder(self, job: Job) -> Folder | None:
         return next((each for each in self.config.folders if each.name == job.folder), None)
 
-    def _came_back(self, job: Job, outcome: Outcome, now: float) -> None:
+    def _came_back(self, job: Job, folder: Folder, outcome: Outcome, now: float) -> None:
         if isinstance(outcome, Rendered):
-            self._delivery.publish(outcome, now)
+            self._delivery.publish(outcome, folder, now)
         else:
             self._fail(job, outcome, now)
 
     def _fail(self, job: Job, failure: Failure, now: float) -> None:
+        job = self._ledger.job(job.id) or job  # its folder may have another name by now
         with self._ledger.transaction():
             state = self._ledger.fail(job.id, failure)
             if failure.kind is FailureKind.CHANGED:

@@ -41,15 +41,18 @@ class Delivery:
         self._after_failed: dict[int, float] = {}  # job id → when to try again
         self._after_pending: deque[int] = deque()  # jobs whose photos may be due
 
-    def publish(self, rendered: Rendered, now: float) -> None:
-        """Give a result its name, now or, where that can't be, later."""
+    def publish(self, rendered: Rendered, before: Folder, now: float) -> None:
+        """Give a result its name, now or, where that can't be, later.
+
+        `before` is its folder as it was when the job was started: it may have left the config.
+        """
         job = self._ledger.job(rendered.job_id)
-        folder = self._folder_of(job) if job else None
+        folder = (self._folder_of(job) if job else None) or before
         try:
             job = self._publisher.publish(
                 rendered,
                 stays=_stays(folder),
-                output=folder.output if folder else None,
+                output=folder.output,
             )
         except OutputError as error:
             self._name_later(rendered.job_id, error, now)
