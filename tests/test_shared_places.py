@@ -472,3 +472,70 @@ def test_a_changed_photo_replaces_its_result_though_its_folder_leaves_the_config
     rig.until(lambda: rig.counts() == {"superseded": 1, "done": 1})
     assert rig.results() == ["a--painting.jpg"]
     assert (rig.output / "a--painting.jpg").read_bytes() == b"painting:two"
+
+
+# --- disks that come and go ----------------------------------------------------------------------
+
+
+def test_an_empty_mount_point_that_can_t_be_listed_once_is_not_taken_for_the_folder(
+    rig, tmp_path, monkeypatch
+):
+    rig.executor.behave = lambda request: Failure(
+        job_id=request.job_id, kind=FailureKind.BAD_INPUT, reason="x", message="bad"
+    )
+    rig.start()
+    rig.drop("bad.jpg")
+    rig.until(lambda: rig.counts() == {"quarantined": 1})
+    rig.input.rename(tmp_path / "aside")
+    rig.input.mkdir()
+    real, broken = Path.iterdir, [OSError(errno.EIO, "I/O error")]
+
+    def iterdir(folder):
+        if folder == rig.input and broken:
+            raise broken.pop()
+        return real(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    for _ in range(3):
+        rig.daemon._intake._sources["in"]._next_root = 0.0
+        rig.daemon.tick(time.monotonic())
+        [health] = rig.daemon._status()["folders"]
+        assert health.state == "missing"
+    assert broken == []
+    rig.look_around()
+    assert rig.counts() == {"quarantined": 1}
+
+
+def test_a_disk_that_has_another_number_after_a_restart_is_known_with_all_that_is_to_be_done(
+    rig, monkeypatch
+):
+    def behave(request):
+        if request.source.name == "bad.jpg":
+            return Failure(
+                job_id=request.job_id, kind=FailureKind.BAD_INPUT, reason="x", message="bad"
+            )
+
+    real, stuck = outputs.apply_after, [True]
+
+    def apply_after(*arguments):
+        if stuck:
+            raise OSError(errno.EIO, "I/O error")
+        return real(*arguments)
+
+    monkeypatch.setattr(outputs, "apply_after", apply_after)
+    rig.executor.behave = behave
+    rig.with_folders({"after": "delete"}).start()
+    for name in ("bad", "good"):
+        rig.drop(f"{name}.jpg", name.encode())
+    rig.until(lambda: rig.counts() == {"quarantined": 1, "done": 1} and rig.idle())
+    for table in ("files", "jobs", "folders"):
+        rig.daemon._ledger.change(f"UPDATE {table} SET dev = dev + 1")
+    rig.stop()
+    rig.executor.ran.clear()
+    stuck.clear()
+    rig.start()
+    rig.until(lambda: os.listdir(rig.input) == ["bad.jpg"])
+    rig.until(lambda: rig.daemon._intake.health(time.monotonic())[0].scan_age < 100 and rig.idle())
+    assert rig.executor.ran == []
+    assert rig.counts() == {"quarantined": 1, "done": 1}
+    assert not [event for event in rig.events if event.kind == "queued"][2:]

@@ -365,18 +365,19 @@ class Daemon:
         """Write down which folder lies in this place.
 
         Raises:
-            OSError: it is empty and not the one that was there: its disk may be away.
+            OSError: it can't be looked at, or is empty and not the one that was there: its disk
+                may be away.
         """
-        inode, away = None, False
-        with contextlib.suppress(OSError):
-            inode = Identity.of(folder.input.stat()).inode
-            known = self._ledger.inode_of(folder.input)
-            if known not in {None, inode} and not any(folder.input.iterdir()):
-                inode, away = known, True
-        places = [each.input for each in self.config.folders]
-        self._ledger.note_folder(folder.name, folder.input, inode, places)
-        if away:
-            raise OSError(errno.ENODEV, "Empty and not the folder that it was (is its disk away?)")
+        inode = known = self._ledger.inode_of(folder.input)
+        try:
+            found = Identity.of(folder.input.stat()).inode
+            if known not in {None, found} and not any(folder.input.iterdir()):
+                why = "Empty and not the folder that it was (is its disk away?)"
+                raise OSError(errno.ENODEV, why)
+            inode = found
+        finally:
+            places = [each.input for each in self.config.folders]
+            self._ledger.note_folder(folder.name, folder.input, inode, places)
 
     def _open_intake(self) -> Intake:
         return Intake(

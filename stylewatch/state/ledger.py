@@ -184,7 +184,7 @@ class Ledger(LedgerReader):
             row is not None
             and row["note"] not in PASSING_NOTES
             and (row["note"] not in PLANNED_NOTES or row["plan"] == plan)
-            and Identity(*(row[name] for name in IDENTITY)) == identity
+            and identity.is_still(Identity(*(row[name] for name in IDENTITY)))
         )
 
     def note_file(
