@@ -638,13 +638,13 @@ def test_two_folders_of_one_name_are_two_folders(rigs, tmp_path):
 def test_a_folder_keeps_its_past_when_it_is_moved_or_called_otherwise(ledger):
     ledger.note_folder("in", Path("/one"), (1, 10))
     ledger.add(photo(), "d", "p", [planned()])
-    for name, path, inode in [
-        ("in", "/moved", (1, 10)),
-        ("photos", "/moved", (1, 10)),
-        ("photos", "/moved", (2, 77)),  # another disk, mounted at the same place
-        ("photos", "/moved", None),
+    for name, path, inode, moved in [
+        ("in", "/moved", (1, 10), "in"),
+        ("photos", "/moved", (1, 10), None),
+        ("photos", "/moved", (2, 77), None),  # another disk, mounted at the same place
+        ("photos", "/moved", None, None),
     ]:
-        ledger.note_folder(name, Path(path), inode)
+        ledger.note_folder(name, Path(path), inode, moved)
         assert list(ledger.counts()) == [name]
     ledger.note_folder("photos", Path("/another"), (1, 11))
     assert list(ledger.counts()) == ["photos (/moved)"]

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from rig import ThreadExecutor, copy_job
 
-from stylewatch.domain import Failure, FailureKind, JobState, PhotoFacts
+from stylewatch.domain import Failure, FailureKind, Identity, JobState, PhotoFacts
 from stylewatch.errors import LedgerError
 from stylewatch.faces.board import Board
 from stylewatch.folders import outputs
@@ -268,11 +268,28 @@ def test_the_config_follows_a_folder_that_was_renamed_or_is_named_by_a_link(rig,
 def test_a_disk_that_is_away_does_not_leave_its_history_to_the_next(tmp_path):
     """Two sticks have the same device and inode numbers, one after the other."""
     ledger, places = Ledger(tmp_path / "ledger.db"), [Path("/media/a"), Path("/media/b")]
-    ledger.note_folder("a", places[0], (2065, 2), places)
-    ledger.note_folder("b", places[1], (2065, 2), places)
-    ledger.note_folder("a", places[0], None, places)
-    assert ledger.places() == dict(zip("ab", places, strict=True))
+    ledger.note_folder("a", places[0], (2065, 2))
+    assert ledger.alike((2065, 2), places) == []
+    assert ledger.alike((2065, 2), places[1:]) == ["a"]
     ledger.close()
+
+
+def test_another_card_with_the_numbers_of_the_one_before_has_a_history_of_its_own(rig, tmp_path):
+    """Two cards, mounted one after the other: both are device 1792, and their root is inode 2."""
+    rig.drop("DCIM/IMG_0001.jpg", b"card 1")
+    rig.start()
+    rig.until(lambda: rig.counts() == {"done": 1} and rig.idle())
+    other = tmp_path / "card 2"
+    (other / "DCIM").mkdir(parents=True)
+    (other / "DCIM/IMG_0001.jpg").write_bytes(b"card 2")
+    inode = Identity.of(other.stat()).inode
+    rig.daemon._ledger.change("UPDATE folders SET dev = ?, ino = ?", *inode)
+    rig.stop()
+    rig.input = other
+    rig.start()
+    rig.until(lambda: len(rig.daemon._ledger.jobs([JobState.DONE])) == 2)
+    found = {path.read_bytes() for path in rig.output.glob("DCIM/*.jpg")}
+    assert found == {b"painting:card 1", b"painting:card 2"}
 
 
 def test_copies_in_one_folder_do_not_keep_another_waiting(rig, tmp_path):
@@ -441,6 +458,7 @@ def test_a_photo_that_vanishes_while_its_folder_is_renamed_gets_all_its_results(
             return Failure(
                 job_id=request.job_id, kind=FailureKind.CHANGED, reason="vanished", message="gone"
             )
+        return None
 
     rig.executor.behave = behave
     folder = {"preset": ("draft", "painting"), "after": "delete"}
@@ -510,10 +528,8 @@ def test_a_disk_that_has_another_number_after_a_restart_is_known_with_all_that_i
     rig, monkeypatch
 ):
     def behave(request):
-        if request.source.name == "bad.jpg":
-            return Failure(
-                job_id=request.job_id, kind=FailureKind.BAD_INPUT, reason="x", message="bad"
-            )
+        bad = Failure(job_id=request.job_id, kind=FailureKind.BAD_INPUT, reason="x", message="bad")
+        return bad if request.source.name == "bad.jpg" else None
 
     real, stuck = outputs.apply_after, [True]
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from stylewatch.domain import (
@@ -376,8 +377,20 @@ class Daemon:
                 raise OSError(errno.ENODEV, why)
             inode = found
         finally:
-            places = [each.input for each in self.config.folders]
-            self._ledger.note_folder(folder.name, folder.input, inode, places)
+            moved = self._moved(folder.input, inode) if inode and known is None else None
+            self._ledger.note_folder(folder.name, folder.input, inode, moved)
+
+    def _moved(self, place: Path, inode: tuple[int, int]) -> str | None:
+        """What the folder in this place was called where it lay before, if it was moved.
+
+        Moving it has left its files as they were; in any other folder they are not.
+        """
+        for name in self._ledger.alike(inode, (each.input for each in self.config.folders)):
+            for path, before in self._ledger.remembered(name):
+                with contextlib.suppress(OSError):
+                    if Identity.of((place / path).lstat()).is_still(before):
+                        return name
+        return None
 
     def _open_intake(self) -> Intake:
         return Intake(

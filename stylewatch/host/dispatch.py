@@ -47,8 +47,10 @@ class Dispatcher:
         tell: Callable[..., None],
         wake: Callable[[], None],
     ) -> None:
-        """`came_back` takes every outcome that is not dealt with here, with the folder as it was when
-        the job was started."""
+        """`came_back` takes every outcome that is not dealt with here.
+
+        It is given the folder as it was when the job was started.
+        """
         self._config = config
         self._ledger = ledger
         self._publisher = publisher

@@ -29,6 +29,7 @@ PASSING_NOTES = {"writer", "unreadable"}
 
 _INTERRUPTED = "interrupted"
 _REBUILT = 0x5354594C  # the file's application_id once `rebuild` is through
+_REMEMBERED = 1000  # files that tell whether a folder is the one that it was
 _SAME = 5  # results that are looked at for one to copy: people delete some
 
 _SUPERSEDABLE = (
@@ -126,27 +127,45 @@ class Ledger(LedgerReader):
         row = self._one("SELECT dev, ino FROM folders WHERE input = ?", os.fsencode(place))
         return None if row is None or row["dev"] is None else (row["dev"], row["ino"])
 
+    def alike(self, inode: tuple[int, int], watched: Iterable[Path]) -> list[str]:
+        """The folders of that device and inode whose place is not `watched`.
+
+        One of them may have been moved; or it was on another disk, or is no more: numbers of both
+        kinds are given again.
+        """
+        elsewhere = [os.fsencode(place) for place in watched]
+        query = (
+            f"SELECT name FROM folders WHERE dev = ? AND ino = ? AND input NOT IN ("
+            f"{marks(elsewhere)})"
+        )
+        return [row["name"] for row in self.ask(query, *inode, *elsewhere)]
+
+    def remembered(self, folder: str) -> list[tuple[Path, Identity]]:
+        """The files of a folder that were seen last, each as it was then."""
+        query = f"SELECT * FROM files WHERE folder = ? ORDER BY seen DESC LIMIT {_REMEMBERED}"
+        return [
+            (Path(os.fsdecode(row["path"])), Identity(*(row[name] for name in IDENTITY)))
+            for row in self.ask(query, folder)
+        ]
+
     def note_folder(
         self,
         name: str,
         place: Path,
         inode: tuple[int, int] | None,
-        watched: Iterable[Path] = (),
+        moved: str | None = None,
     ) -> None:
         """Write down which folder lies in a place that the config calls so.
 
         What is known of photos belongs to the place: where that had another name, its jobs and
-        files get the new one. They also follow a folder that was moved, which is found by its
-        device and inode (`inode`, None while it is missing), unless its old place is `watched`
-        too: a disk that is mounted while another is away may have the other's numbers.
+        files get the new one. They also follow a folder that was `moved` there and had that name.
+        `inode` is None where none has ever been.
         """
         raw, (dev, ino) = os.fsencode(place), inode or (None, None)
-        elsewhere = [os.fsencode(other) for other in watched]
         with self.transaction():
             known = self._one(
-                "SELECT name FROM folders WHERE input = ? OR (dev = ? AND ino = ?"
-                f" AND input NOT IN ({marks(elsewhere)})) ORDER BY input != ?",
-                *(raw, dev, ino, *elsewhere, raw),
+                "SELECT name FROM folders WHERE input = ? OR name = ? ORDER BY input != ?",
+                *(raw, moved, raw),
             )
             if known is None or known["name"] != name:
                 other = self._one("SELECT input FROM folders WHERE name = ?", name)
