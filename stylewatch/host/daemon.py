@@ -360,6 +360,7 @@ class Daemon:
         for folder in self.config.folders:
             with contextlib.suppress(OSError):
                 self._recognise_folder(folder)
+        self._publisher.note_mounts(self.config.written())
         self._ledger.hold_others(folder.name for folder in self.config.folders)
 
     def _recognise_folder(self, folder: Folder) -> None:
@@ -454,7 +455,10 @@ class Daemon:
             return
         folder = self._folder(job)
         if failure.kind is FailureKind.RESOURCE and folder is not None:
-            self._space.pause(folder.output, now + RESOURCE_PAUSE, failure.reason)
+            if failure.reason != "away" or not self._publisher.can_publish(folder.output):
+                self._space.pause(folder.output, now + RESOURCE_PAUSE, failure.reason)
+            elif job.reason == failure.reason:  # only a part of the output is away, as was told
+                return
         kinds = {JobState.RETRY_WAIT: "retry", JobState.BLOCKED: "blocked"}
         if state is JobState.HELD:
             self._tell("warning", cancelled(job), job, reason="cancelled")

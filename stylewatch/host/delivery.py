@@ -49,11 +49,7 @@ class Delivery:
         job = self._ledger.job(rendered.job_id)
         folder = (self._folder_of(job) if job else None) or before
         try:
-            job = self._publisher.publish(
-                rendered,
-                stays=_stays(folder),
-                output=folder.output,
-            )
+            job = self._publisher.publish(rendered, stays=_stays(folder))
         except OutputError as error:
             self._name_later(rendered.job_id, error, now)
         else:

@@ -34,13 +34,13 @@ class Publisher:
         self._owner = owner
 
     def prepare(self, output: Path, target: Path) -> None:
-        """Make the folder of a result, on the disk that the output's results are on.
+        """Make the folder of a result, on the disk that is to have it.
 
         Raises:
             OutputError: it can't be made, or not inside the output.
             OutputFullError: that disk is away.
         """
-        self._require_mounted(output)
+        self._require_mounted(output, target)
         outputs.prepare(output, target)
 
     def can_publish(self, output: Path) -> bool:
@@ -51,20 +51,24 @@ class Publisher:
             return False
         return True
 
-    def publish(self, rendered: Rendered, *, stays: bool, output: Path | None = None) -> Job:
+    def note_mounts(self, folders: Iterable[Path]) -> None:
+        """Remember the disks that these are on: without them nothing is written there."""
+        for mount in {mount_of(folder) for folder in folders} - self._ledger.mounts():
+            self._ledger.note_mount(mount)
+
+    def publish(self, rendered: Rendered, *, stays: bool) -> Job:
         """Journal a rendered result, then `complete` it.
 
         Raises:
             OutputError: it can't be named now; the job stays `publishing`, to be completed later.
-            OutputFullError: the disk of the `output` went away while it was painted; the job is
-                ready again.
+            OutputFullError: its disk went away while it was painted; the job is ready again.
         """
         job = self._job(rendered.job_id)
-        if output is not None and (mount := self._missing_mount(output)):
+        if mount := self._missing_mount(job.target):
             with contextlib.suppress(OSError):
                 rendered.temporary.unlink()
             self._ledger.put_back(job.id)
-            raise _not_mounted(output, mount)
+            raise _not_mounted(job.target.parent, mount)
         if self._ledger.overtaken(job):
             with contextlib.suppress(OSError):  # swept at the next start
                 rendered.temporary.unlink()
@@ -83,7 +87,10 @@ class Publisher:
 
         Raises:
             OutputError: it can't be named now; the job stays `publishing`.
+            OutputFullError: so it does while its disk is away, as may be with its result.
         """
+        if mount := self._missing_mount(job.target):
+            raise _not_mounted(job.target.parent, mount)
         try:
             return self._complete(job, stays=stays, patient=patient)
         except OSError as error:  # of reading and tidying; what `outputs` writes, it translates
@@ -155,7 +162,7 @@ class Publisher:
             return
         try:
             if isinstance(action, Path):
-                self._require_mounted(action)
+                self._require_mounted(action, action / job.path)
             acted = outputs.apply_after(action, root, job.path, job.identity)
             if not acted and action != "keep":
                 self.require_same_folder(root)
@@ -177,25 +184,29 @@ class Publisher:
         if known and Identity.of(root.stat()).inode != known:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), str(root))
 
-    def _require_mounted(self, output: Path) -> None:
-        """Nothing is written while the disk of the results is away: it would hide that later.
+    def _require_mounted(self, folder: Path, place: Path) -> None:
+        """Nothing is written while the disk of a place is away: it would hide that later.
 
         Raises:
-            OutputFullError: nothing is mounted where that disk was, and no file there says that
-                it is to go on without.
+            OutputFullError: nothing is mounted where that disk was, and no file there, or in the
+                `folder` on it, says that it is to go on without.
         """
-        missing = self._missing_mount(output)
-        if missing and not _holds_files(output):
-            raise _not_mounted(output, missing)
-        mount = mount_of(output)  # that look may have mounted it
-        if mount != self._ledger.mount_of(output):
-            self._ledger.note_mount(output, mount)
+        if mount := self._missing_mount(place):
+            away = folder if Path(os.path.realpath(folder)).is_relative_to(mount) else mount
+            if not _holds_files(away):
+                raise _not_mounted(away, mount)
+            self._ledger.forget_mount(mount)
+        self.note_mounts([place.parent])  # that look may have mounted it
 
-    def _missing_mount(self, output: Path) -> Path | None:
-        """Where the disk was mounted on which the last results were made, if nothing is there."""
-        mount, known = mount_of(output), self._ledger.mount_of(output)
-        further_out = known is not None and known != mount and known.is_relative_to(mount)
-        return known if further_out else None
+    def _missing_mount(self, place: Path) -> Path | None:
+        """Where a disk was mounted on which this place lies, if nothing is mounted there now."""
+        mount, real = mount_of(place), Path(os.path.realpath(place))
+        away = (
+            known
+            for known in self._ledger.mounts()
+            if known != mount and known.is_relative_to(mount) and real.is_relative_to(known)
+        )
+        return next(away, None)
 
     def _job(self, job_id: int) -> Job:
         job = self._ledger.job(job_id)

@@ -182,15 +182,17 @@ class Ledger(LedgerReader):
             query = f"UPDATE OR REPLACE {table} SET folder = ? WHERE folder = ?"
             self.change(query, new, name)
 
-    def mount_of(self, output: Path) -> Path | None:
-        """Where the disk was mounted on which these results lay when one was last made."""
-        row = self._one("SELECT mount FROM outputs WHERE path = ?", os.fsencode(output))
-        return None if row is None else Path(os.fsdecode(row["mount"]))
+    def mounts(self) -> set[Path]:
+        """Where disks were mounted on which something was written, or was to be."""
+        return {Path(os.fsdecode(row["mount"])) for row in self.ask("SELECT mount FROM outputs")}
 
-    def note_mount(self, output: Path, mount: Path) -> None:
-        """Results are made on this disk."""
-        values = (os.fsencode(output), os.fsencode(mount))
-        self.change("INSERT OR REPLACE INTO outputs VALUES (?,?)", *values)
+    def note_mount(self, mount: Path) -> None:
+        """A disk is mounted there."""
+        self.change("INSERT OR REPLACE INTO outputs VALUES (?,?)", *(os.fsencode(mount),) * 2)
+
+    def forget_mount(self, mount: Path) -> None:
+        """It is to go on without the disk that was mounted there."""
+        self.change("DELETE FROM outputs WHERE mount = ?", os.fsencode(mount))
 
     # --- photos -----------------------------------------------------------------------------
 
