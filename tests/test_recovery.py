@@ -622,6 +622,60 @@ def test_bytes_that_come_back_replace_their_own_result(rigs):
     assert rig.results() == ["a--painting.jpg"]
 
 
+@pytest.fixture
+def stuck(monkeypatch):
+    """While it holds anything, no photo can be moved or deleted."""
+    real, stuck = outputs.apply_after, [True]
+
+    def apply_after(*arguments):
+        if stuck:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return real(*arguments)
+
+    monkeypatch.setattr(outputs, "apply_after", apply_after)
+    return stuck
+
+
+def test_a_photo_stays_whose_result_was_damaged_before_it_could_be_deleted(rigs, stuck):
+    rig = rigs(start=False, rescan_seconds=1)
+    rig.with_folders({"after": "delete"}).start()
+    photo = rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    (rig.output / "a--painting.jpg").write_bytes(b"")
+    stuck.clear()
+    rig.daemon.ask("reload")
+    rig.until(lambda: any(event.reason == "damaged" for event in rig.events))
+    end = time.monotonic() + 1
+    rig.until(lambda: time.monotonic() > end)
+    assert photo.exists()
+    assert len(rig.executor.ran) == 1
+    assert [event.reason for event in rig.events if event.kind == "warning"] == ["after", "damaged"]
+    os.utime(photo)
+    rig.until(lambda: not photo.exists())
+    assert (rig.output / "a--painting~2.jpg").read_bytes() == b"painting:photo"
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_result_taken_away_before_its_photo_could_be_moved_is_not_painted_again(
+    rigs, stuck, tmp_path, restart
+):
+    rig = rigs(start=False)
+    rig.with_folders({"after": tmp_path / "moved"}).start()
+    photo = rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    (rig.output / "a--painting.jpg").rename(tmp_path / "mine.jpg")
+    if restart:
+        rig.stop()
+        rig.start()
+    else:
+        rig.daemon.ask("reload")
+    rig.look_around()
+    stuck.clear()
+    rig.until(lambda: not photo.exists())
+    assert (tmp_path / "moved" / "a.jpg").exists()
+    assert len(rig.executor.ran) == 1
+
+
 # --- folders and configs -------------------------------------------------------------------------
 
 

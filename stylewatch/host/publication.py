@@ -155,12 +155,16 @@ class Publisher:
     def apply_after(self, job: Job, action: After, root: Path) -> None:
         """Move or delete the photo once all of its results are durable.
 
+        A result that was taken away since was safe when it was; the photo goes all the same.
+
         Raises:
-            OutputError: it can't be moved or deleted now.
+            OutputError: it can't be moved or deleted now, or one of its results is damaged.
         """
         if not self._ledger.after_is_due(job.id):
             return
         try:
+            for result in self._ledger.results_of(job) if action != "keep" else ():
+                self._require_intact(result)
             if isinstance(action, Path):
                 self._require_mounted(action, action / job.path)
             acted = outputs.apply_after(action, root, job.path, job.identity)
@@ -173,6 +177,30 @@ class Publisher:
                 reason="after",
             ) from error
         self._ledger.after_done(job)
+
+    def has_result(self, job: Job, *, intact: bool) -> bool:
+        """Whether a result is where it was put, or may be; `intact`: with the bytes that it had."""
+        if job.output is None:
+            return False
+        if not os.path.lexists(job.output):
+            return self._missing_mount(job.output) is not None
+        try:
+            return not intact or outputs.file_hash(job.output) == job.sha256
+        except OSError:  # that can't be told now
+            return True
+
+    def _require_intact(self, job: Job) -> None:
+        if job.output is None:
+            return
+        if mount := self._missing_mount(job.output):
+            raise _not_mounted(job.output.parent, mount)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if outputs.file_hash(job.output) != job.sha256:
+                raise OutputError(
+                    f"{job.path} stays where it is: {job.output} is not as it was painted",
+                    remedy="Touch the photo to have it painted again, or take it away",
+                    reason="damaged",
+                )
 
     def require_same_folder(self, root: Path) -> None:
         """For whoever misses a photo: it may only be that its disk is away.

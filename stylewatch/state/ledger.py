@@ -27,6 +27,9 @@ PLANNED_NOTES = {NO_PRESET, TOO_LARGE}
 PASSING_NOTES = {"writer", "unreadable"}
 """Notes that may become untrue without a change of the file itself."""
 
+AGAIN = "again"
+"""Why a job is done whose photo has come again, as the very same, after its result was made."""
+
 _INTERRUPTED = "interrupted"
 _REBUILT = 0x5354594C  # the file's application_id once `rebuild` is through
 _REMEMBERED = 1000  # files that tell whether a folder is the one that it was
@@ -268,15 +271,17 @@ class Ledger(LedgerReader):
         if row is not None:
             return self._renew(job_of(row), photo.identity, wanted.target, stays)
         found = self._painted(place, wanted) or self._found(wanted)
-        state = JobState.DONE if found else JobState.READY
+        state, result = JobState.READY, (None, "", False, "")
+        if found:
+            state = JobState.DONE
+            result = (found["output"], found["sha256"], settled, "" if settled else AGAIN)
         cursor = self._db.execute(
             "INSERT INTO jobs (folder, path, preset, key, digest, target, dev, ino, size,"
-            " mtime_ns, ctime_ns, state, created, changed, output, sha256, after_done)"
-            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            " mtime_ns, ctime_ns, state, created, changed, output, sha256, after_done, reason)"
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
                 *(*place, wanted.key, digest, os.fsencode(wanted.target), *astuple(photo.identity)),
-                *(state, now, now),
-                *((found["output"], found["sha256"], settled) if found else (None, "", 0)),
+                *(state, now, now, *result),
             ),
         )
         return 0 if found else int(cursor.lastrowid or 0)
@@ -298,9 +303,10 @@ class Ledger(LedgerReader):
         self.change(
             "UPDATE jobs SET dev=?, ino=?, size=?, mtime_ns=?, ctime_ns=?, target=?, state=?,"
             " changed=?, failures=failures*?, crashes=crashes*?, not_before=not_before*?, tries=0,"
-            " after_done=after_done*? WHERE id=?",
+            " after_done=after_done*?, reason=? WHERE id=?",
             *(*astuple(identity), os.fsencode(target), state),
-            *(self._clock() if rearmed else job.changed, *(not rearmed,) * 3, settled, job.id),
+            *(self._clock() if rearmed else job.changed, *(not rearmed,) * 3, settled),
+            *(AGAIN if job.state is JobState.DONE and not settled else job.reason, job.id),
         )
         return job.id if rearmed else 0
 
@@ -422,10 +428,16 @@ class Ledger(LedgerReader):
         )
         return self._one(query, job_id, *_NOTHING_TO_DO) is not None
 
+    def results_of(self, job: Job) -> list[Job]:
+        """All that is painted of this photo."""
+        query = "SELECT * FROM jobs WHERE folder = ? AND path = ? AND digest = ? AND state = ?"
+        values = (job.folder, os.fsencode(job.path), job.digest, JobState.DONE)
+        return [job_of(row) for row in self.ask(query, *values)]
+
     def after_done(self, job: Job) -> None:
         """Its photo is moved or deleted, or stays as the config wants it."""
         self.change(
-            "UPDATE jobs SET after_done = 1"
+            "UPDATE jobs SET after_done = 1, reason = ''"
             " WHERE folder = ? AND path = ? AND digest = ? AND state = ?",
             *(job.folder, os.fsencode(job.path), job.digest, JobState.DONE),
         )
