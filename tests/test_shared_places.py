@@ -45,6 +45,86 @@ def test_another_photo_under_the_name_of_one_that_was_deleted_keeps_both_results
     assert found == {b"painting:holiday 2025", b"painting:wedding 2026"}
 
 
+@pytest.mark.parametrize("after", ["delete", "moved"])
+def test_it_does_so_when_photos_are_kept_from_then_on(rig, tmp_path, after):
+    rig.with_folders({"after": after if after == "delete" else tmp_path / after}).start()
+    photo = rig.drop("IMG_0001.jpg", b"holiday 2025")
+    rig.until(lambda: not photo.exists())
+    rig.with_folders({"after": "keep"})
+    reload(rig)
+    for data in (b"wedding 2026", b"wedding 2026, brighter"):
+        rig.drop("IMG_0001.jpg", data)
+        rig.until(lambda data=data: data in b"".join(p.read_bytes() for p in paintings(rig)))
+    assert [path.read_bytes() for path in paintings(rig)] == [
+        b"painting:holiday 2025",
+        b"painting:wedding 2026, brighter",
+    ]
+
+
+def test_it_does_so_where_photos_stay_and_somebody_took_the_first_away(rig, tmp_path):
+    rig.settings["rescan_seconds"] = 1
+    rig.start()
+    photo = rig.drop("IMG_0001.jpg", b"holiday 2025")
+    rig.until(lambda: rig.counts() == {"done": 1} and rig.idle())
+    photo.unlink()
+    rig.until(lambda: gone(rig) == 1)
+    rig.drop("IMG_0001.jpg", b"wedding 2026")
+    rig.until(lambda: rig.counts() == {"superseded": 1, "done": 1})
+    assert [path.read_bytes() for path in paintings(rig)] == [
+        b"painting:holiday 2025",
+        b"painting:wedding 2026",
+    ]
+
+
+def test_photos_that_were_away_for_a_while_are_still_the_same(rig, tmp_path):
+    rig.settings["rescan_seconds"] = 1
+    rig.start()
+    for name in "ab":
+        rig.drop(f"sub/{name}.jpg", name.encode())
+    rig.until(lambda: rig.counts() == {"done": 2} and rig.idle())
+    (rig.input / "sub").rename(tmp_path / "aside")
+    rig.until(lambda: gone(rig) == 2)
+    (tmp_path / "aside").rename(rig.input / "sub")
+    rig.until(lambda: gone(rig) == 0)
+    rig.drop("sub/a.jpg", b"edited")
+    rig.until(lambda: rig.counts() == {"superseded": 1, "done": 2})
+    assert rig.results() == ["sub/a--painting.jpg", "sub/b--painting.jpg"]
+    assert len(rig.executor.ran) == 3
+
+
+def test_a_photo_whose_disk_was_away_when_it_was_painted_is_deleted_when_it_is_back(rig, tmp_path):
+    """A card that is mounted inside of the watched folder."""
+    rig.settings["rescan_seconds"] = 1
+    card, go = rig.input / "card", threading.Event()
+
+    def run(request, engine, *, report, suffix=b""):
+        rendered = copy_job(request, engine, report=report)
+        go.wait(10)
+        return rendered
+
+    rig.run_job = run
+    rig.with_folders({"after": "delete"}).start()
+    photo = rig.drop("card/a.jpg")
+    rig.until(lambda: list(rig.output.rglob("*.sw-tmp")))
+    card.rename(tmp_path / "aside")
+    card.mkdir()
+    go.set()
+    rig.until(lambda: rig.counts() == {"done": 1})
+    rig.until(lambda: not rig.daemon._intake._sources["in"]._listing._folders["card"].names)
+    card.rmdir()
+    (tmp_path / "aside").rename(card)
+    rig.until(lambda: rig.look_around(1) or not photo.exists())
+    assert len(rig.executor.ran) == 1
+
+
+def gone(rig):
+    return rig.daemon._ledger.ask("SELECT COUNT(*) FROM files WHERE gone > 0")[0][0]
+
+
+def paintings(rig):
+    return [rig.output / name for name in rig.results()]
+
+
 def test_a_result_of_another_photo_is_never_replaced_though_its_bytes_are_the_same(rig):
     rig.start()
     rig.drop("a.jpg", b"same")

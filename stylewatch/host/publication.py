@@ -21,6 +21,7 @@ from stylewatch.folders.listing import walk
 from stylewatch.settings.places import mount_of
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.reader import Job
+from stylewatch.state.retention import is_missing
 
 LARGEST_RESULT = 1 << 29
 """Bytes; what is larger is nothing of ours."""
@@ -168,6 +169,7 @@ class Publisher:
             if isinstance(action, Path):
                 self._require_mounted(action, action / job.path)
             acted = outputs.apply_after(action, root, job.path, job.identity)
+            missing = not acted and action != "keep" and is_missing(root / job.path)
             if not acted and action != "keep":
                 self.require_same_folder(root)
         except OSError as error:
@@ -176,7 +178,11 @@ class Publisher:
                 remedy="Is its disk there, and may we write to it? It is tried again by itself",
                 reason="after",
             ) from error
-        self._ledger.after_done(job)
+        with self._ledger.transaction():
+            if acted or missing:
+                self._ledger.missed(job.folder, job.path)
+            if not missing:  # else when it is back: a disk inside of the folder may be away
+                self._ledger.after_done(job)
 
     def has_result(self, job: Job, *, intact: bool) -> bool:
         """Whether a result is where it was put, or may be; `intact`: with the bytes that it had."""

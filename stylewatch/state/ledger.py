@@ -30,6 +30,7 @@ PASSING_NOTES = {"writer", "unreadable"}
 AGAIN = "again"
 """Why a job is done whose photo has come again, as the very same, after its result was made."""
 
+_APART = 2  # `after_done` of a job whose photo is gone while another has its name
 _INTERRUPTED = "interrupted"
 _REBUILT = 0x5354594C  # the file's application_id once `rebuild` is through
 _REMEMBERED = 1000  # files that tell whether a folder is the one that it was
@@ -200,25 +201,55 @@ class Ledger(LedgerReader):
     # --- photos -----------------------------------------------------------------------------
 
     def knows(self, folder: str, path: Path, identity: Identity, plan: str) -> bool:
-        """Whether this very file was dealt with; if the config kept it out: this very config."""
-        row = self._one(
-            "SELECT * FROM files WHERE folder = ? AND path = ?", folder, os.fsencode(path)
-        )
-        return (
+        """Whether this very file was dealt with; if the config kept it out: this very config.
+
+        One that was `missed` is back then.
+        """
+        place = (folder, os.fsencode(path))
+        row = self._one("SELECT * FROM files WHERE folder = ? AND path = ?", *place)
+        known = (
             row is not None
             and row["note"] not in PASSING_NOTES
             and (row["note"] not in PLANNED_NOTES or row["plan"] == plan)
             and identity.is_still(Identity(*(row[name] for name in IDENTITY)))
         )
+        if row and known and row["gone"]:
+            self.change("UPDATE files SET gone = 0 WHERE folder = ? AND path = ?", *place)
+        return known
+
+    def missed(self, folder: str, path: Path) -> None:
+        """A photo that lay there does not any more: it is away, or gone for good."""
+        self.change(
+            "UPDATE files SET gone = ? WHERE folder = ? AND path = ? AND gone = 0",
+            *(self._clock(), folder, os.fsencode(path)),
+        )
+
+    def set_apart(self, folder: str, path: Path, digest: str = "") -> bool:
+        """Another file has the name of a photo that was `missed`: it never replaces its results.
+
+        `digest`: of its bytes, if known; what is painted of these stays the photo's own. Returns
+        whether one was missed.
+        """
+        place = (folder, os.fsencode(path))
+        gone = "UPDATE files SET gone = 0 WHERE folder = ? AND path = ? AND gone > 0"
+        missed = bool(self.change(gone, *place))
+        if missed:
+            self.change(
+                "UPDATE jobs SET after_done = ? WHERE folder = ? AND path = ? AND digest != ?",
+                *(_APART, *place, digest),
+            )
+        return missed
 
     def note_file(
         self, folder: str, path: Path, identity: Identity, plan: str = "", note: str = ""
     ) -> None:
         """Remember a file in its present state; `note` says why it has no job, if it has none."""
-        self.change(
-            "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?,0)",
-            *(folder, os.fsencode(path), *astuple(identity), plan, _text(note), self._clock()),
-        )
+        with self.transaction():
+            self.set_apart(folder, path)
+            self.change(
+                "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?,0)",
+                *(folder, os.fsencode(path), *astuple(identity), plan, _text(note), self._clock()),
+            )
 
     def forget_file(self, folder: str, path: Path) -> None:
         """Have it looked at again, by making it look changed: no file has the ctime -1."""
@@ -245,6 +276,13 @@ class Ledger(LedgerReader):
                 *(photo.folder, os.fsencode(photo.path)),
             )
             lay_there = known and tuple(known) == (photo.identity.size, photo.identity.mtime_ns)
+            if self.set_apart(photo.folder, photo.path, digest):
+                keys = [wanted.key for wanted in planned]
+                self.change(
+                    "DELETE FROM painted WHERE folder = ? AND path = ?"
+                    f" AND key NOT IN ({marks(keys)})",
+                    *(photo.folder, os.fsencode(photo.path), *keys),
+                )
             for wanted in planned:
                 job_id = self._add_one(photo, digest, wanted, stays, bool(stays and lay_there))
                 if job_id:
@@ -303,7 +341,7 @@ class Ledger(LedgerReader):
         self.change(
             "UPDATE jobs SET dev=?, ino=?, size=?, mtime_ns=?, ctime_ns=?, target=?, state=?,"
             " changed=?, failures=failures*?, crashes=crashes*?, not_before=not_before*?, tries=0,"
-            " after_done=after_done*?, reason=? WHERE id=?",
+            " after_done=(after_done > 0 AND ?), reason=? WHERE id=?",
             *(*astuple(identity), os.fsencode(target), state),
             *(self._clock() if rearmed else job.changed, *(not rearmed,) * 3, settled),
             *(AGAIN if job.state is JobState.DONE and not settled else job.reason, job.id),
@@ -414,8 +452,8 @@ class Ledger(LedgerReader):
     def after_is_due(self, job_id: int) -> bool:
         """Whether to move or delete its photo is all that is left to do.
 
-        Not so while another preset waits for it or has failed, nor while it has to be looked at
-        again (`forget_file`), which may bring another job.
+        Not so while another preset waits for it or has failed, nor while it is `missed` or has to
+        be looked at again (`forget_file`), which may bring another job.
         """
         query = (
             "SELECT 1 FROM jobs AS job WHERE id = ? AND state = 'done' AND after_done = 0"
@@ -424,7 +462,7 @@ class Ledger(LedgerReader):
             " AND other.path = job.path AND other.digest = job.digest"
             f" AND other.state NOT IN ({marks(_NOTHING_TO_DO)}))"
             " AND NOT EXISTS (SELECT 1 FROM files WHERE files.folder = job.folder"
-            " AND files.path = job.path AND files.ctime_ns = -1)"
+            " AND files.path = job.path AND (files.gone > 0 OR files.ctime_ns = -1))"
         )
         return self._one(query, job_id, *_NOTHING_TO_DO) is not None
 
@@ -481,11 +519,14 @@ class Ledger(LedgerReader):
         self._set(job_id, JobState.VANISHED, reason="vanished")
 
     def published(self, job: Job, sha256: str) -> bool:
-        """Whether that SHA-256 is a result published earlier for the same photo and preset."""
+        """Whether that SHA-256 is a result published earlier for the same photo and preset.
+
+        Not for one that had its name before and is gone.
+        """
         row = self._one(
             "SELECT 1 FROM jobs LEFT JOIN results USING (key)"
             " WHERE folder=? AND path=? AND preset=? AND ? IN (jobs.sha256, results.sha256)"
-            " UNION ALL"
+            f" AND after_done != {_APART} UNION ALL"
             " SELECT 1 FROM painted WHERE folder=? AND path=? AND preset=? AND sha256=?",
             *(job.folder, os.fsencode(job.path), job.preset, sha256) * 2,
         )
