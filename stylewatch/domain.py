@@ -7,7 +7,7 @@ Nothing here touches a file, a clock or an array.
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
@@ -168,6 +168,10 @@ class Identity:
         """
         numbers = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
         return cls(*((number + 2**63) % 2**64 - 2**63 for number in numbers))
+
+    def is_still(self, before: "Identity") -> bool:
+        """Whether these are the same bytes; their disk may have got another number since."""
+        return replace(self, dev=before.dev) == before
 
     @property
     def inode(self) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo, R
 from stylewatch.errors import LedgerError, StylewatchError
 from stylewatch.state.ledger import Ledger, Planned
 from stylewatch.state.reader import LedgerReader
+from stylewatch.state.retention import tidy
 from stylewatch.state.retries import LONGEST_PAUSE, judge
 from stylewatch.state.wording import NO_PRESET, TOO_LARGE
 
@@ -161,6 +162,53 @@ def test_a_result_belongs_to_one_job(ledger):
     assert ledger.taken(ledger.job(second), Path("/out/a--soft.jpg"))
     assert not ledger.taken(ledger.job(first), Path("/out/a--soft.jpg"))
     assert not ledger.taken(ledger.job(second), Path("/out/b--soft.jpg"))
+
+
+@pytest.mark.parametrize("passed_by", ["nothing", "a note", "tidying", "time"])
+def test_a_result_is_never_that_of_another_photo_which_has_its_name_later(
+    ledger, clock, tmp_path, passed_by
+):
+    first = replace(photo(), folder="in", root=tmp_path)
+    second = replace(first, identity=replace(first.identity, ino=7, size=11, mtime_ns=9))
+    ledger.note_folder("in", tmp_path, Identity.of(tmp_path.stat()).inode)
+    [job_id] = ledger.add(first, "d1", "p", [planned(key="k1")], stays=True)
+    finish(ledger, job_id)
+    ledger.after_done(ledger.job(job_id))
+    if passed_by == "time":
+        (tmp_path / "a.jpg").write_bytes(b"0123456789")
+        clock.now += 40 * 86400
+        list(tidy(ledger, 30))
+        assert ledger.jobs() == []
+        (tmp_path / "a.jpg").unlink()
+    ledger.missed("in", first.path)
+    (tmp_path / "a.jpg").write_bytes(b"of the second")
+    if passed_by == "tidying":
+        list(tidy(ledger, 30))
+    if passed_by == "a note":  # it was not whole at first
+        ledger.note_file("in", first.path, first.identity, "p", "truncated")
+        assert len(ledger.last_failed_files("in", 9)) == 1
+    [other] = ledger.add(second, "d2", "p", [planned(key="k2")], stays=True)
+    assert not ledger.published(ledger.job(other), "s")
+    [changed] = ledger.add(
+        replace(second, identity=replace(second.identity, mtime_ns=10)),
+        *("d3", "p", [planned(key="k3")]),
+        stays=True,
+    )
+    assert not ledger.published(ledger.job(changed), "s")
+
+
+def test_a_photo_that_comes_back_as_another_file_owns_its_result(ledger):
+    [job_id] = ledger.add(photo(), "d", "p", [planned()], stays=True)
+    finish(ledger, job_id)
+    ledger.after_done(ledger.job(job_id))
+    for number, passing in enumerate(["", "unreadable"], start=7):
+        ledger.missed("in", Path("a.jpg"))
+        back = replace(photo(), identity=replace(photo().identity, ino=number, ctime_ns=number))
+        if passing:
+            ledger.note_file("in", Path("a.jpg"), back.identity, "p", passing)
+        assert ledger.add(back, "d", "p", [planned()], stays=True) == []
+        assert ledger.after_pending() == []
+        assert ledger.published(ledger.job(job_id), "s")
 
 
 @pytest.mark.parametrize("stays", [True, False])

@@ -58,6 +58,9 @@ class Disk:
         self.mount = self.mounted = mount
         self.aside = mount.with_name("unplugged")
 
+    def mount_of(self, place):
+        return self.mounted if place.is_relative_to(self.mounted) else self.mount.parent
+
     def unplug(self):
         self.mount.rename(self.aside)
         self.mount.mkdir()
@@ -74,7 +77,7 @@ class Disk:
 @pytest.fixture
 def disk(tmp_path, monkeypatch):
     disk = Disk(tmp_path / "mount")
-    monkeypatch.setattr(publication, "mount_of", lambda place: disk.mounted)
+    monkeypatch.setattr(publication, "mount_of", disk.mount_of)
     return disk
 
 
@@ -619,6 +622,60 @@ def test_bytes_that_come_back_replace_their_own_result(rigs):
     assert rig.results() == ["a--painting.jpg"]
 
 
+@pytest.fixture
+def stuck(monkeypatch):
+    """While it holds anything, no photo can be moved or deleted."""
+    real, stuck = outputs.apply_after, [True]
+
+    def apply_after(*arguments):
+        if stuck:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return real(*arguments)
+
+    monkeypatch.setattr(outputs, "apply_after", apply_after)
+    return stuck
+
+
+def test_a_photo_stays_whose_result_was_damaged_before_it_could_be_deleted(rigs, stuck):
+    rig = rigs(start=False, rescan_seconds=1)
+    rig.with_folders({"after": "delete"}).start()
+    photo = rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    (rig.output / "a--painting.jpg").write_bytes(b"")
+    stuck.clear()
+    rig.daemon.ask("reload")
+    rig.until(lambda: any(event.reason == "damaged" for event in rig.events))
+    end = time.monotonic() + 1
+    rig.until(lambda: time.monotonic() > end)
+    assert photo.exists()
+    assert len(rig.executor.ran) == 1
+    assert [event.reason for event in rig.events if event.kind == "warning"] == ["after", "damaged"]
+    os.utime(photo)
+    rig.until(lambda: not photo.exists())
+    assert (rig.output / "a--painting~2.jpg").read_bytes() == b"painting:photo"
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_result_taken_away_before_its_photo_could_be_moved_is_not_painted_again(
+    rigs, stuck, tmp_path, restart
+):
+    rig = rigs(start=False)
+    rig.with_folders({"after": tmp_path / "moved"}).start()
+    photo = rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    (rig.output / "a--painting.jpg").rename(tmp_path / "mine.jpg")
+    if restart:
+        rig.stop()
+        rig.start()
+    else:
+        rig.daemon.ask("reload")
+    rig.look_around()
+    stuck.clear()
+    rig.until(lambda: not photo.exists())
+    assert (tmp_path / "moved" / "a.jpg").exists()
+    assert len(rig.executor.ran) == 1
+
+
 # --- folders and configs -------------------------------------------------------------------------
 
 
@@ -638,13 +695,13 @@ def test_two_folders_of_one_name_are_two_folders(rigs, tmp_path):
 def test_a_folder_keeps_its_past_when_it_is_moved_or_called_otherwise(ledger):
     ledger.note_folder("in", Path("/one"), (1, 10))
     ledger.add(photo(), "d", "p", [planned()])
-    for name, path, inode in [
-        ("in", "/moved", (1, 10)),
-        ("photos", "/moved", (1, 10)),
-        ("photos", "/moved", (2, 77)),  # another disk, mounted at the same place
-        ("photos", "/moved", None),
+    for name, path, inode, moved in [
+        ("in", "/moved", (1, 10), "in"),
+        ("photos", "/moved", (1, 10), None),
+        ("photos", "/moved", (2, 77), None),  # another disk, mounted at the same place
+        ("photos", "/moved", None, None),
     ]:
-        ledger.note_folder(name, Path(path), inode)
+        ledger.note_folder(name, Path(path), inode, moved)
         assert list(ledger.counts()) == [name]
     ledger.note_folder("photos", Path("/another"), (1, 11))
     assert list(ledger.counts()) == ["photos (/moved)"]
@@ -794,7 +851,107 @@ def test_an_output_that_was_moved_to_another_disk_for_good_goes_on(rigs, disk, t
     disk.mounted = tmp_path  # with all that was on it
     rig.drop("b.jpg", b"b")
     rig.until(lambda: rig.results() == ["a--painting.jpg", "b--painting.jpg"])
-    assert rig.daemon._ledger.mount_of(rig.output) == tmp_path
+    assert tmp_path / "out" not in rig.daemon._ledger.mounts()
+
+
+def files_below(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("use", ["output", "after"])
+def test_a_disk_is_missed_though_nothing_was_written_there_yet(rigs, disk, use):
+    disk.mount.mkdir()
+    rig = rigs(start=False)
+    rig.with_folders({"after": "delete", use: disk.mount / "folder"}).start()
+    disk.unplug()
+    photo = rig.drop("a.jpg")
+    rig.until(lambda: any(event.reason in {"away", "after"} for event in rig.events))
+    rig.look_around()
+    assert files_below(disk.mount) == []
+    assert photo.exists()
+    disk.plug()
+    rig.until(lambda: not photo.exists())
+    assert len(files_below(disk.mount / "folder")) == 1
+    assert len(rig.executor.ran) == 1
+
+
+def test_a_disk_is_missed_though_the_config_names_another_folder_on_it(rigs, disk):
+    rig = rigs(start=False)
+    rig.with_folders({"output": disk.mount / "one", "after": "delete"}).start()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    disk.unplug()
+    rig.with_folders({"output": disk.mount / "two", "after": "delete"})
+    rig.daemon.ask("reload")
+    photo = rig.drop("b.jpg", b"b")
+    rig.until(lambda: "blocked" in rig.counts())
+    assert files_below(disk.mount) == []
+    disk.plug()
+    rig.until(lambda: not photo.exists())
+    assert rig.results() == ["b--painting.jpg"]
+
+
+def test_a_disk_is_missed_on_which_only_a_part_of_the_output_lies(rigs, disk, tmp_path):
+    disk.mounted = disk.mount = tmp_path / "out" / "sub"
+    disk.aside = tmp_path / "unplugged"
+    rig = rigs(start=False)
+    rig.with_folders({"after": "delete"}).start()
+    rig.drop("sub/a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    disk.unplug()
+    photo = rig.drop("sub/b.jpg", b"b")
+    rig.until(lambda: "blocked" in rig.counts())
+    rig.drop("c.jpg", b"c")
+    rig.until(lambda: rig.results() == ["c--painting.jpg"])
+    rig.until(lambda: rig.daemon._ledger.jobs([JobState.BLOCKED])[0].attempts > 2)
+    assert photo.exists()
+    assert [event.reason for event in rig.events if event.kind == "blocked"] == ["away"]
+    disk.plug()
+    rig.until(lambda: not photo.exists())
+    assert rig.results() == [f"{name}--painting.jpg" for name in ("c", "sub/a", "sub/b")]
+
+
+def test_a_disk_that_goes_away_while_the_output_is_changed_gets_no_result_below_it(
+    rigs, disk, tmp_path
+):
+    started, go = threading.Event(), threading.Event()
+    rig = rigs(lambda request: started.set() or go.wait(10) and None, start=False)
+    rig.with_folders({"output": disk.mount, "after": "delete"}).start()
+    photo = rig.drop("a.jpg")
+    rig.until(started.is_set)
+    rig.with_folders({"output": tmp_path / "new", "after": "delete"})
+    rig.daemon.ask("reload")
+    rig.daemon.tick(time.monotonic())
+    disk.unplug()
+    go.set()
+    rig.until(lambda: not photo.exists())
+    assert files_below(disk.mount) == []
+    assert rig.results() == ["a--painting.jpg"]
+
+
+def test_a_result_that_was_named_before_a_kill_is_waited_for_while_its_disk_is_away(
+    rigs, disk, monkeypatch
+):
+    def killed(step):
+        if step == "publication.published" and not rig.executor.suffix:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(publication, "failpoint", killed)
+    rig = rigs(start=False)
+    rig.with_folders({"output": disk.mount}).start()
+    rig.drop("a.jpg")
+    with pytest.raises(KeyboardInterrupt):
+        rig.until(lambda: False)
+    rig.daemon._end()
+    rig.executor.suffix = b", painted anew"
+    disk.unplug()
+    rig.start()
+    rig.look_around()
+    assert rig.counts() == {"publishing": 1}
+    disk.plug()
+    rig.until(lambda: rig.counts() == {"done": 1})
+    assert rig.results() == ["a--painting.jpg"]
+    assert len(rig.executor.ran) == 1
 
 
 def test_an_output_that_is_read_only_for_a_while_waits_as_a_whole(rigs, monkeypatch):

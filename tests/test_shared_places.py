@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from rig import ThreadExecutor, copy_job
 
-from stylewatch.domain import FailureKind, JobState, PhotoFacts
+from stylewatch.domain import Failure, FailureKind, Identity, JobState, PhotoFacts
 from stylewatch.errors import LedgerError
 from stylewatch.faces.board import Board
 from stylewatch.folders import outputs
@@ -43,6 +43,86 @@ def test_another_photo_under_the_name_of_one_that_was_deleted_keeps_both_results
         rig.until(lambda photo=photo: not photo.exists())
     found = {path.read_bytes() for path in rig.output.iterdir()}
     assert found == {b"painting:holiday 2025", b"painting:wedding 2026"}
+
+
+@pytest.mark.parametrize("after", ["delete", "moved"])
+def test_it_does_so_when_photos_are_kept_from_then_on(rig, tmp_path, after):
+    rig.with_folders({"after": after if after == "delete" else tmp_path / after}).start()
+    photo = rig.drop("IMG_0001.jpg", b"holiday 2025")
+    rig.until(lambda: not photo.exists())
+    rig.with_folders({"after": "keep"})
+    reload(rig)
+    for data in (b"wedding 2026", b"wedding 2026, brighter"):
+        rig.drop("IMG_0001.jpg", data)
+        rig.until(lambda data=data: data in b"".join(p.read_bytes() for p in paintings(rig)))
+    assert [path.read_bytes() for path in paintings(rig)] == [
+        b"painting:holiday 2025",
+        b"painting:wedding 2026, brighter",
+    ]
+
+
+def test_it_does_so_where_photos_stay_and_somebody_took_the_first_away(rig, tmp_path):
+    rig.settings["rescan_seconds"] = 1
+    rig.start()
+    photo = rig.drop("IMG_0001.jpg", b"holiday 2025")
+    rig.until(lambda: rig.counts() == {"done": 1} and rig.idle())
+    photo.unlink()
+    rig.until(lambda: gone(rig) == 1)
+    rig.drop("IMG_0001.jpg", b"wedding 2026")
+    rig.until(lambda: rig.counts() == {"superseded": 1, "done": 1})
+    assert [path.read_bytes() for path in paintings(rig)] == [
+        b"painting:holiday 2025",
+        b"painting:wedding 2026",
+    ]
+
+
+def test_photos_that_were_away_for_a_while_are_still_the_same(rig, tmp_path):
+    rig.settings["rescan_seconds"] = 1
+    rig.start()
+    for name in "ab":
+        rig.drop(f"sub/{name}.jpg", name.encode())
+    rig.until(lambda: rig.counts() == {"done": 2} and rig.idle())
+    (rig.input / "sub").rename(tmp_path / "aside")
+    rig.until(lambda: gone(rig) == 2)
+    (tmp_path / "aside").rename(rig.input / "sub")
+    rig.until(lambda: gone(rig) == 0)
+    rig.drop("sub/a.jpg", b"edited")
+    rig.until(lambda: rig.counts() == {"superseded": 1, "done": 2})
+    assert rig.results() == ["sub/a--painting.jpg", "sub/b--painting.jpg"]
+    assert len(rig.executor.ran) == 3
+
+
+def test_a_photo_whose_disk_was_away_when_it_was_painted_is_deleted_when_it_is_back(rig, tmp_path):
+    """A card that is mounted inside of the watched folder."""
+    rig.settings["rescan_seconds"] = 1
+    card, go = rig.input / "card", threading.Event()
+
+    def run(request, engine, *, report, suffix=b""):
+        rendered = copy_job(request, engine, report=report)
+        go.wait(10)
+        return rendered
+
+    rig.run_job = run
+    rig.with_folders({"after": "delete"}).start()
+    photo = rig.drop("card/a.jpg")
+    rig.until(lambda: list(rig.output.rglob("*.sw-tmp")))
+    card.rename(tmp_path / "aside")
+    card.mkdir()
+    go.set()
+    rig.until(lambda: rig.counts() == {"done": 1})
+    rig.until(lambda: not rig.daemon._intake._sources["in"]._listing._folders["card"].names)
+    card.rmdir()
+    (tmp_path / "aside").rename(card)
+    rig.until(lambda: rig.look_around(1) or not photo.exists())
+    assert len(rig.executor.ran) == 1
+
+
+def gone(rig):
+    return rig.daemon._ledger.ask("SELECT COUNT(*) FROM files WHERE gone > 0")[0][0]
+
+
+def paintings(rig):
+    return [rig.output / name for name in rig.results()]
 
 
 def test_a_result_of_another_photo_is_never_replaced_though_its_bytes_are_the_same(rig):
@@ -268,11 +348,28 @@ def test_the_config_follows_a_folder_that_was_renamed_or_is_named_by_a_link(rig,
 def test_a_disk_that_is_away_does_not_leave_its_history_to_the_next(tmp_path):
     """Two sticks have the same device and inode numbers, one after the other."""
     ledger, places = Ledger(tmp_path / "ledger.db"), [Path("/media/a"), Path("/media/b")]
-    ledger.note_folder("a", places[0], (2065, 2), places)
-    ledger.note_folder("b", places[1], (2065, 2), places)
-    ledger.note_folder("a", places[0], None, places)
-    assert ledger.places() == dict(zip("ab", places, strict=True))
+    ledger.note_folder("a", places[0], (2065, 2))
+    assert ledger.alike((2065, 2), places) == []
+    assert ledger.alike((2065, 2), places[1:]) == ["a"]
     ledger.close()
+
+
+def test_another_card_with_the_numbers_of_the_one_before_has_a_history_of_its_own(rig, tmp_path):
+    """Two cards, mounted one after the other: both are device 1792, and their root is inode 2."""
+    rig.drop("DCIM/IMG_0001.jpg", b"card 1")
+    rig.start()
+    rig.until(lambda: rig.counts() == {"done": 1} and rig.idle())
+    other = tmp_path / "card 2"
+    (other / "DCIM").mkdir(parents=True)
+    (other / "DCIM/IMG_0001.jpg").write_bytes(b"card 2")
+    inode = Identity.of(other.stat()).inode
+    rig.daemon._ledger.change("UPDATE folders SET dev = ?, ino = ?", *inode)
+    rig.stop()
+    rig.input = other
+    rig.start()
+    rig.until(lambda: len(rig.daemon._ledger.jobs([JobState.DONE])) == 2)
+    found = {path.read_bytes() for path in rig.output.glob("DCIM/*.jpg")}
+    assert found == {b"painting:card 1", b"painting:card 2"}
 
 
 def test_copies_in_one_folder_do_not_keep_another_waiting(rig, tmp_path):
@@ -422,3 +519,119 @@ def test_a_reload_that_fails_for_whatever_reason_keeps_no_new_folder(rig, tmp_pa
     assert "the old config goes on" in rig.events[-1].message or any(
         "the old config goes on" in event.message for event in rig.events
     )
+
+
+def reload(rig):
+    answer = rig.daemon.ask("reload")
+    rig.daemon.tick(time.monotonic())
+    assert answer.exception(0) is None
+
+
+def test_a_photo_that_vanishes_while_its_folder_is_renamed_gets_all_its_results(rig, tmp_path):
+    started, go = threading.Event(), threading.Event()
+
+    def behave(request):
+        if request.preset.name == "painting" and not go.is_set():
+            started.set()
+            go.wait(10)
+            (tmp_path / "aside").rename(rig.input / "sub")  # back in the very next moment
+            return Failure(
+                job_id=request.job_id, kind=FailureKind.CHANGED, reason="vanished", message="gone"
+            )
+        return None
+
+    rig.executor.behave = behave
+    folder = {"preset": ("draft", "painting"), "after": "delete"}
+    rig.with_folders(folder).start()
+    photo = rig.drop("sub/a.jpg")
+    rig.until(started.is_set)
+    photo.parent.rename(tmp_path / "aside")
+    rig.with_folders(folder | {"name": "photos"})
+    reload(rig)
+    go.set()
+    rig.until(lambda: "running" not in rig.counts())
+    rig.look_around()
+    rig.until(lambda: not photo.exists())
+    assert rig.results() == ["sub/a--draft.jpg", "sub/a--painting.jpg"]
+
+
+def test_a_changed_photo_replaces_its_result_though_its_folder_leaves_the_config(rig, tmp_path):
+    started, go = threading.Event(), threading.Event()
+    rig.start()
+    rig.drop("a.jpg", b"one")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    rig.executor.behave = lambda request: started.set() or go.wait(10) and None
+    rig.drop("a.jpg", b"two")
+    rig.until(started.is_set)
+    (tmp_path / "other").mkdir()
+    rig.with_folders({"input": tmp_path / "other", "name": "other"})
+    reload(rig)
+    go.set()
+    rig.until(lambda: rig.counts() == {"superseded": 1, "done": 1})
+    assert rig.results() == ["a--painting.jpg"]
+    assert (rig.output / "a--painting.jpg").read_bytes() == b"painting:two"
+
+
+# --- disks that come and go ----------------------------------------------------------------------
+
+
+def test_an_empty_mount_point_that_can_t_be_listed_once_is_not_taken_for_the_folder(
+    rig, tmp_path, monkeypatch
+):
+    rig.executor.behave = lambda request: Failure(
+        job_id=request.job_id, kind=FailureKind.BAD_INPUT, reason="x", message="bad"
+    )
+    rig.start()
+    rig.drop("bad.jpg")
+    rig.until(lambda: rig.counts() == {"quarantined": 1})
+    rig.input.rename(tmp_path / "aside")
+    rig.input.mkdir()
+    real, broken = Path.iterdir, [OSError(errno.EIO, "I/O error")]
+
+    def iterdir(folder):
+        if folder == rig.input and broken:
+            raise broken.pop()
+        return real(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    for _ in range(3):
+        rig.daemon._intake._sources["in"]._next_root = 0.0
+        rig.daemon.tick(time.monotonic())
+        [health] = rig.daemon._status()["folders"]
+        assert health.state == "missing"
+    assert broken == []
+    rig.look_around()
+    assert rig.counts() == {"quarantined": 1}
+
+
+def test_a_disk_that_has_another_number_after_a_restart_is_known_with_all_that_is_to_be_done(
+    rig, monkeypatch
+):
+    def behave(request):
+        bad = Failure(job_id=request.job_id, kind=FailureKind.BAD_INPUT, reason="x", message="bad")
+        return bad if request.source.name == "bad.jpg" else None
+
+    real, stuck = outputs.apply_after, [True]
+
+    def apply_after(*arguments):
+        if stuck:
+            raise OSError(errno.EIO, "I/O error")
+        return real(*arguments)
+
+    monkeypatch.setattr(outputs, "apply_after", apply_after)
+    rig.executor.behave = behave
+    rig.with_folders({"after": "delete"}).start()
+    for name in ("bad", "good"):
+        rig.drop(f"{name}.jpg", name.encode())
+    rig.until(lambda: rig.counts() == {"quarantined": 1, "done": 1} and rig.idle())
+    for table in ("files", "jobs", "folders"):
+        rig.daemon._ledger.change(f"UPDATE {table} SET dev = dev + 1")
+    rig.stop()
+    rig.executor.ran.clear()
+    stuck.clear()
+    rig.start()
+    rig.until(lambda: os.listdir(rig.input) == ["bad.jpg"])
+    rig.until(lambda: rig.daemon._intake.health(time.monotonic())[0].scan_age < 100 and rig.idle())
+    assert rig.executor.ran == []
+    assert rig.counts() == {"quarantined": 1, "done": 1}
+    assert not [event for event in rig.events if event.kind == "queued"][2:]

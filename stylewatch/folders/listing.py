@@ -118,6 +118,7 @@ class Listing:
         self.root = root
         self.network: frozenset[int] = frozenset()  # devices, see `network_devices`
         self.unreadable: dict[str, str] = {}  # folder -> why
+        self.missed: set[str] = set()  # files that were listed before, and were not again
         self.surprise = ""  # a file, new in a folder known before, met by the last full walk
         self._folders: dict[str, _Folder] = {}
         self._being_listed: dict[str, _Folder] = {}
@@ -160,8 +161,12 @@ class Listing:
                 known[folder].names.pop(name, None)
 
     def _forget(self, folder: str) -> None:
-        self._folders.pop(folder, None)
+        if gone := self._folders.pop(folder, None):
+            self._miss(folder, gone.names)
         self.unreadable.pop(folder, None)
+
+    def _miss(self, folder: str, names: Iterable[str]) -> None:
+        self.missed.update(os.path.join(folder, name) for name in names)  # noqa: PTH118
 
     def _look(self, folder: str, names: Mapping[str, bool]) -> Iterator[Candidate]:
         try:
@@ -213,6 +218,8 @@ class Listing:
         except OSError as error:
             self.unreadable[folder] = error.strerror or str(error)
         else:
+            if before:
+                self._miss(folder, before.names.keys() - listed.names.keys())
             self._folders[folder] = listed
             self.unreadable.pop(folder, None)
         finally:

@@ -284,7 +284,7 @@ def apply_after(action: After, root: Path, photo: Path, identity: Identity) -> b
 def _unchanged(path: Path, identity: Identity) -> bool:
     """Whether it is there as it was; an error where that can't be told now."""
     try:
-        return Identity.of(path.lstat()) == identity
+        return Identity.of(path.lstat()).is_still(identity)
     except (FileNotFoundError, NotADirectoryError):
         return False
 
@@ -295,7 +295,7 @@ def _same_file(path: Path, identity: Identity) -> bool:
         found = Identity.of(path.lstat())
     except (FileNotFoundError, NotADirectoryError):
         return False
-    return replace(found, ctime_ns=identity.ctime_ns) == identity
+    return replace(found, ctime_ns=identity.ctime_ns).is_still(identity)
 
 
 def _move(source: Path, wanted: Path, identity: Identity) -> None:

@@ -99,6 +99,12 @@ class FolderSource:
             self._walks.appendleft(self._listing.walk(_topmost(folders)))
         return [*self._listing.look(files), *self._go_on(now)]
 
+    def missed(self) -> Iterator[Path]:
+        """Files that the scans found no more; a slice of those not told yet. They may be back."""
+        missed = self._listing.missed
+        for _ in range(min(SLICE, len(missed))):
+            yield Path(missed.pop())
+
     def next_due(self, now: float) -> float:
         """When `drain` has something to do; an event may make it earlier."""
         if self._root_key is None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from stylewatch.domain import (
@@ -359,24 +360,38 @@ class Daemon:
         for folder in self.config.folders:
             with contextlib.suppress(OSError):
                 self._recognise_folder(folder)
+        self._publisher.note_mounts(self.config.written())
         self._ledger.hold_others(folder.name for folder in self.config.folders)
 
     def _recognise_folder(self, folder: Folder) -> None:
         """Write down which folder lies in this place.
 
         Raises:
-            OSError: it is empty and not the one that was there: its disk may be away.
+            OSError: it can't be looked at, or is empty and not the one that was there: its disk
+                may be away.
         """
-        inode, away = None, False
-        with contextlib.suppress(OSError):
-            inode = Identity.of(folder.input.stat()).inode
-            known = self._ledger.inode_of(folder.input)
-            if known not in {None, inode} and not any(folder.input.iterdir()):
-                inode, away = known, True
-        places = [each.input for each in self.config.folders]
-        self._ledger.note_folder(folder.name, folder.input, inode, places)
-        if away:
-            raise OSError(errno.ENODEV, "Empty and not the folder that it was (is its disk away?)")
+        inode = known = self._ledger.inode_of(folder.input)
+        try:
+            found = Identity.of(folder.input.stat()).inode
+            if known not in {None, found} and not any(folder.input.iterdir()):
+                why = "Empty and not the folder that it was (is its disk away?)"
+                raise OSError(errno.ENODEV, why)
+            inode = found
+        finally:
+            moved = self._moved(folder.input, inode) if inode and known is None else None
+            self._ledger.note_folder(folder.name, folder.input, inode, moved)
+
+    def _moved(self, place: Path, inode: tuple[int, int]) -> str | None:
+        """What the folder in this place was called where it lay before, if it was moved.
+
+        Moving it has left its files as they were; in any other folder they are not.
+        """
+        for name in self._ledger.alike(inode, (each.input for each in self.config.folders)):
+            for path, before in self._ledger.remembered(name):
+                with contextlib.suppress(OSError):
+                    if Identity.of((place / path).lstat()).is_still(before):
+                        return name
+        return None
 
     def _open_intake(self) -> Intake:
         return Intake(
@@ -421,13 +436,14 @@ class Daemon:
     def _folder(self, job: Job) -> Folder | None:
         return next((each for each in self.config.folders if each.name == job.folder), None)
 
-    def _came_back(self, job: Job, outcome: Outcome, now: float) -> None:
+    def _came_back(self, job: Job, folder: Folder, outcome: Outcome, now: float) -> None:
         if isinstance(outcome, Rendered):
-            self._delivery.publish(outcome, now)
+            self._delivery.publish(outcome, folder, now)
         else:
             self._fail(job, outcome, now)
 
     def _fail(self, job: Job, failure: Failure, now: float) -> None:
+        job = self._ledger.job(job.id) or job  # its folder may have another name by now
         with self._ledger.transaction():
             state = self._ledger.fail(job.id, failure)
             if failure.kind is FailureKind.CHANGED:
@@ -439,7 +455,10 @@ class Daemon:
             return
         folder = self._folder(job)
         if failure.kind is FailureKind.RESOURCE and folder is not None:
-            self._space.pause(folder.output, now + RESOURCE_PAUSE, failure.reason)
+            if failure.reason != "away" or not self._publisher.can_publish(folder.output):
+                self._space.pause(folder.output, now + RESOURCE_PAUSE, failure.reason)
+            elif job.reason == failure.reason:  # only a part of the output is away, as was told
+                return
         kinds = {JobState.RETRY_WAIT: "retry", JobState.BLOCKED: "blocked"}
         if state is JobState.HELD:
             self._tell("warning", cancelled(job), job, reason="cancelled")

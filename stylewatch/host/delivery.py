@@ -4,7 +4,6 @@ What can't be done now is tried again. Knows nothing of workers and of what is p
 """
 
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from stylewatch.errors import OutputError
 from stylewatch.host.intake import TURN_SECONDS
 from stylewatch.host.publication import Publisher
 from stylewatch.settings.config import Folder
-from stylewatch.state.ledger import Ledger
+from stylewatch.state.ledger import AGAIN, Ledger
 from stylewatch.state.reader import Job
 
 UNNAMED_SECONDS = 5.0  # between two attempts to give a finished picture its name
@@ -41,16 +40,15 @@ class Delivery:
         self._after_failed: dict[int, float] = {}  # job id → when to try again
         self._after_pending: deque[int] = deque()  # jobs whose photos may be due
 
-    def publish(self, rendered: Rendered, now: float) -> None:
-        """Give a result its name, now or, where that can't be, later."""
+    def publish(self, rendered: Rendered, before: Folder, now: float) -> None:
+        """Give a result its name, now or, where that can't be, later.
+
+        `before` is its folder as it was when the job was started: it may have left the config.
+        """
         job = self._ledger.job(rendered.job_id)
-        folder = self._folder_of(job) if job else None
+        folder = (self._folder_of(job) if job else None) or before
         try:
-            job = self._publisher.publish(
-                rendered,
-                stays=_stays(folder),
-                output=folder.output if folder else None,
-            )
+            job = self._publisher.publish(rendered, stays=_stays(folder))
         except OutputError as error:
             self._name_later(rendered.job_id, error, now)
         else:
@@ -121,15 +119,15 @@ class Delivery:
         self._apply_after(job, now)
 
     def _apply_or_paint_again(self, job: Job, now: float) -> None:
+        """A photo that has come again is painted again if its result was taken away before."""
         folder = self._folder_of(job)
-        if job.output is not None and os.path.lexists(job.output):
+        if folder is None:
+            return
+        intact = not _stays(folder)  # its bytes count where the photo itself goes
+        if job.reason != AGAIN or self._publisher.has_result(job, intact=intact):
             self._apply_after(job, now)
-        elif (
-            folder is not None
-            and job.id not in self._after_failed
-            and self._publisher.can_publish(folder.output)
-        ):
-            self._ledger.put_back(job.id)  # its result was taken away before: once more
+        elif self._publisher.can_publish(folder.output):
+            self._ledger.put_back(job.id)
 
     def _apply_after(self, job: Job, now: float) -> None:
         """Move or delete its photo as the config wants it, once all of its results are there."""

@@ -43,11 +43,14 @@ class Dispatcher:
         owner: str,
         open_executor: OpenExecutor,
         run_job: Callable[..., Outcome],
-        came_back: Callable[[Job, Outcome, float], None],
+        came_back: Callable[[Job, Folder, Outcome, float], None],
         tell: Callable[..., None],
         wake: Callable[[], None],
     ) -> None:
-        """`came_back` takes every outcome that is not dealt with here."""
+        """`came_back` takes every outcome that is not dealt with here.
+
+        It is given the folder as it was when the job was started.
+        """
         self._config = config
         self._ledger = ledger
         self._publisher = publisher
@@ -168,10 +171,10 @@ class Dispatcher:
             self._publisher.prepare(folder.output, job.target)
             copied = self._publisher.copy_same(job)
         except OutputError as error:
-            self._came_back(job, _output_failure(job.id, error), now)
+            self._came_back(job, folder, _output_failure(job.id, error), now)
             return
         if copied:
-            self._came_back(job, copied, now)
+            self._came_back(job, folder, copied, now)
             return
         request = JobRequest(
             job_id=job.id,
@@ -246,7 +249,7 @@ class Dispatcher:
         elif self.stopping and outcome.kind in {FailureKind.LOST, FailureKind.CANCELLED}:
             self._ledger.put_back(job.id)
             return
-        self._came_back(job, outcome, now)
+        self._came_back(job, running.folder, outcome, now)
 
 
 def _close(executor: Executor) -> None:

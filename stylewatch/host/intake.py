@@ -25,6 +25,7 @@ from stylewatch.folders.sources import FolderHealth, FolderSource
 from stylewatch.folders.watches import Watches
 from stylewatch.settings.config import Config, Folder, match
 from stylewatch.state.ledger import Ledger, Planned
+from stylewatch.state.retention import is_missing
 from stylewatch.state.wording import IGNORED, NO_PRESET, TOO_LARGE, explained
 
 TURN_SECONDS = 0.25  # hashing stops for the rest of a tick after so long
@@ -85,6 +86,9 @@ class Intake:
             with self._ledger.transaction():
                 for candidate in source.drain(now):
                     self._consider(candidate, now)
+                for path in source.missed():
+                    if is_missing(source.root / path):
+                        self._ledger.missed(name, path)
                 for settled in self._settlers[name].settled(now):
                     if isinstance(settled, Unsettled):
                         self._give_up(settled)

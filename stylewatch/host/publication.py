@@ -21,6 +21,7 @@ from stylewatch.folders.listing import walk
 from stylewatch.settings.places import mount_of
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.reader import Job
+from stylewatch.state.retention import is_missing
 
 LARGEST_RESULT = 1 << 29
 """Bytes; what is larger is nothing of ours."""
@@ -34,13 +35,13 @@ class Publisher:
         self._owner = owner
 
     def prepare(self, output: Path, target: Path) -> None:
-        """Make the folder of a result, on the disk that the output's results are on.
+        """Make the folder of a result, on the disk that is to have it.
 
         Raises:
             OutputError: it can't be made, or not inside the output.
             OutputFullError: that disk is away.
         """
-        self._require_mounted(output)
+        self._require_mounted(output, target)
         outputs.prepare(output, target)
 
     def can_publish(self, output: Path) -> bool:
@@ -51,20 +52,24 @@ class Publisher:
             return False
         return True
 
-    def publish(self, rendered: Rendered, *, stays: bool, output: Path | None = None) -> Job:
+    def note_mounts(self, folders: Iterable[Path]) -> None:
+        """Remember the disks that these are on: without them nothing is written there."""
+        for mount in {mount_of(folder) for folder in folders} - self._ledger.mounts():
+            self._ledger.note_mount(mount)
+
+    def publish(self, rendered: Rendered, *, stays: bool) -> Job:
         """Journal a rendered result, then `complete` it.
 
         Raises:
             OutputError: it can't be named now; the job stays `publishing`, to be completed later.
-            OutputFullError: the disk of the `output` went away while it was painted; the job is
-                ready again.
+            OutputFullError: its disk went away while it was painted; the job is ready again.
         """
         job = self._job(rendered.job_id)
-        if output is not None and (mount := self._missing_mount(output)):
+        if mount := self._missing_mount(job.target):
             with contextlib.suppress(OSError):
                 rendered.temporary.unlink()
             self._ledger.put_back(job.id)
-            raise _not_mounted(output, mount)
+            raise _not_mounted(job.target.parent, mount)
         if self._ledger.overtaken(job):
             with contextlib.suppress(OSError):  # swept at the next start
                 rendered.temporary.unlink()
@@ -83,7 +88,10 @@ class Publisher:
 
         Raises:
             OutputError: it can't be named now; the job stays `publishing`.
+            OutputFullError: so it does while its disk is away, as may be with its result.
         """
+        if mount := self._missing_mount(job.target):
+            raise _not_mounted(job.target.parent, mount)
         try:
             return self._complete(job, stays=stays, patient=patient)
         except OSError as error:  # of reading and tidying; what `outputs` writes, it translates
@@ -148,15 +156,20 @@ class Publisher:
     def apply_after(self, job: Job, action: After, root: Path) -> None:
         """Move or delete the photo once all of its results are durable.
 
+        A result that was taken away since was safe when it was; the photo goes all the same.
+
         Raises:
-            OutputError: it can't be moved or deleted now.
+            OutputError: it can't be moved or deleted now, or one of its results is damaged.
         """
         if not self._ledger.after_is_due(job.id):
             return
         try:
+            for result in self._ledger.results_of(job) if action != "keep" else ():
+                self._require_intact(result)
             if isinstance(action, Path):
-                self._require_mounted(action)
+                self._require_mounted(action, action / job.path)
             acted = outputs.apply_after(action, root, job.path, job.identity)
+            missing = not acted and action != "keep" and is_missing(root / job.path)
             if not acted and action != "keep":
                 self.require_same_folder(root)
         except OSError as error:
@@ -165,7 +178,35 @@ class Publisher:
                 remedy="Is its disk there, and may we write to it? It is tried again by itself",
                 reason="after",
             ) from error
-        self._ledger.after_done(job)
+        with self._ledger.transaction():
+            if acted or missing:
+                self._ledger.missed(job.folder, job.path)
+            if not missing:  # else when it is back: a disk inside of the folder may be away
+                self._ledger.after_done(job)
+
+    def has_result(self, job: Job, *, intact: bool) -> bool:
+        """Whether a result is where it was put, or may be; `intact`: with the bytes that it had."""
+        if job.output is None:
+            return False
+        if not os.path.lexists(job.output):
+            return self._missing_mount(job.output) is not None
+        try:
+            return not intact or outputs.file_hash(job.output) == job.sha256
+        except OSError:  # that can't be told now
+            return True
+
+    def _require_intact(self, job: Job) -> None:
+        if job.output is None:
+            return
+        if mount := self._missing_mount(job.output):
+            raise _not_mounted(job.output.parent, mount)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if outputs.file_hash(job.output) != job.sha256:
+                raise OutputError(
+                    f"{job.path} stays where it is: {job.output} is not as it was painted",
+                    remedy="Touch the photo to have it painted again, or take it away",
+                    reason="damaged",
+                )
 
     def require_same_folder(self, root: Path) -> None:
         """For whoever misses a photo: it may only be that its disk is away.
@@ -177,25 +218,29 @@ class Publisher:
         if known and Identity.of(root.stat()).inode != known:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), str(root))
 
-    def _require_mounted(self, output: Path) -> None:
-        """Nothing is written while the disk of the results is away: it would hide that later.
+    def _require_mounted(self, folder: Path, place: Path) -> None:
+        """Nothing is written while the disk of a place is away: it would hide that later.
 
         Raises:
-            OutputFullError: nothing is mounted where that disk was, and no file there says that
-                it is to go on without.
+            OutputFullError: nothing is mounted where that disk was, and no file there, or in the
+                `folder` on it, says that it is to go on without.
         """
-        missing = self._missing_mount(output)
-        if missing and not _holds_files(output):
-            raise _not_mounted(output, missing)
-        mount = mount_of(output)  # that look may have mounted it
-        if mount != self._ledger.mount_of(output):
-            self._ledger.note_mount(output, mount)
+        if mount := self._missing_mount(place):
+            away = folder if Path(os.path.realpath(folder)).is_relative_to(mount) else mount
+            if not _holds_files(away):
+                raise _not_mounted(away, mount)
+            self._ledger.forget_mount(mount)
+        self.note_mounts([place.parent])  # that look may have mounted it
 
-    def _missing_mount(self, output: Path) -> Path | None:
-        """Where the disk was mounted on which the last results were made, if nothing is there."""
-        mount, known = mount_of(output), self._ledger.mount_of(output)
-        further_out = known is not None and known != mount and known.is_relative_to(mount)
-        return known if further_out else None
+    def _missing_mount(self, place: Path) -> Path | None:
+        """Where a disk was mounted on which this place lies, if nothing is mounted there now."""
+        mount, real = mount_of(place), Path(os.path.realpath(place))
+        away = (
+            known
+            for known in self._ledger.mounts()
+            if known != mount and known.is_relative_to(mount) and real.is_relative_to(known)
+        )
+        return next(away, None)
 
     def _job(self, job_id: int) -> Job:
         job = self._ledger.job(job_id)

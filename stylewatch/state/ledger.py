@@ -27,8 +27,13 @@ PLANNED_NOTES = {NO_PRESET, TOO_LARGE}
 PASSING_NOTES = {"writer", "unreadable"}
 """Notes that may become untrue without a change of the file itself."""
 
+AGAIN = "again"
+"""Why a job is done whose photo has come again, as the very same, after its result was made."""
+
+_APART = 2  # `after_done` of a job whose photo is gone while another has its name
 _INTERRUPTED = "interrupted"
 _REBUILT = 0x5354594C  # the file's application_id once `rebuild` is through
+_REMEMBERED = 1000  # files that tell whether a folder is the one that it was
 _SAME = 5  # results that are looked at for one to copy: people delete some
 
 _SUPERSEDABLE = (
@@ -126,27 +131,45 @@ class Ledger(LedgerReader):
         row = self._one("SELECT dev, ino FROM folders WHERE input = ?", os.fsencode(place))
         return None if row is None or row["dev"] is None else (row["dev"], row["ino"])
 
+    def alike(self, inode: tuple[int, int], watched: Iterable[Path]) -> list[str]:
+        """The folders of that device and inode whose place is not `watched`.
+
+        One of them may have been moved; or it was on another disk, or is no more: numbers of both
+        kinds are given again.
+        """
+        elsewhere = [os.fsencode(place) for place in watched]
+        query = (
+            f"SELECT name FROM folders WHERE dev = ? AND ino = ? AND input NOT IN ("
+            f"{marks(elsewhere)})"
+        )
+        return [row["name"] for row in self.ask(query, *inode, *elsewhere)]
+
+    def remembered(self, folder: str) -> list[tuple[Path, Identity]]:
+        """The files of a folder that were seen last, each as it was then."""
+        query = f"SELECT * FROM files WHERE folder = ? ORDER BY seen DESC LIMIT {_REMEMBERED}"
+        return [
+            (Path(os.fsdecode(row["path"])), Identity(*(row[name] for name in IDENTITY)))
+            for row in self.ask(query, folder)
+        ]
+
     def note_folder(
         self,
         name: str,
         place: Path,
         inode: tuple[int, int] | None,
-        watched: Iterable[Path] = (),
+        moved: str | None = None,
     ) -> None:
         """Write down which folder lies in a place that the config calls so.
 
         What is known of photos belongs to the place: where that had another name, its jobs and
-        files get the new one. They also follow a folder that was moved, which is found by its
-        device and inode (`inode`, None while it is missing), unless its old place is `watched`
-        too: a disk that is mounted while another is away may have the other's numbers.
+        files get the new one. They also follow a folder that was `moved` there and had that name.
+        `inode` is None where none has ever been.
         """
         raw, (dev, ino) = os.fsencode(place), inode or (None, None)
-        elsewhere = [os.fsencode(other) for other in watched]
         with self.transaction():
             known = self._one(
-                "SELECT name FROM folders WHERE input = ? OR (dev = ? AND ino = ?"
-                f" AND input NOT IN ({marks(elsewhere)})) ORDER BY input != ?",
-                *(raw, dev, ino, *elsewhere, raw),
+                "SELECT name FROM folders WHERE input = ? OR name = ? ORDER BY input != ?",
+                *(raw, moved, raw),
             )
             if known is None or known["name"] != name:
                 other = self._one("SELECT input FROM folders WHERE name = ?", name)
@@ -163,38 +186,70 @@ class Ledger(LedgerReader):
             query = f"UPDATE OR REPLACE {table} SET folder = ? WHERE folder = ?"
             self.change(query, new, name)
 
-    def mount_of(self, output: Path) -> Path | None:
-        """Where the disk was mounted on which these results lay when one was last made."""
-        row = self._one("SELECT mount FROM outputs WHERE path = ?", os.fsencode(output))
-        return None if row is None else Path(os.fsdecode(row["mount"]))
+    def mounts(self) -> set[Path]:
+        """Where disks were mounted on which something was written, or was to be."""
+        return {Path(os.fsdecode(row["mount"])) for row in self.ask("SELECT mount FROM outputs")}
 
-    def note_mount(self, output: Path, mount: Path) -> None:
-        """Results are made on this disk."""
-        values = (os.fsencode(output), os.fsencode(mount))
-        self.change("INSERT OR REPLACE INTO outputs VALUES (?,?)", *values)
+    def note_mount(self, mount: Path) -> None:
+        """A disk is mounted there."""
+        self.change("INSERT OR REPLACE INTO outputs VALUES (?,?)", *(os.fsencode(mount),) * 2)
+
+    def forget_mount(self, mount: Path) -> None:
+        """It is to go on without the disk that was mounted there."""
+        self.change("DELETE FROM outputs WHERE mount = ?", os.fsencode(mount))
 
     # --- photos -----------------------------------------------------------------------------
 
     def knows(self, folder: str, path: Path, identity: Identity, plan: str) -> bool:
-        """Whether this very file was dealt with; if the config kept it out: this very config."""
-        row = self._one(
-            "SELECT * FROM files WHERE folder = ? AND path = ?", folder, os.fsencode(path)
-        )
-        return (
+        """Whether this very file was dealt with; if the config kept it out: this very config.
+
+        One that was `missed` is back then.
+        """
+        place = (folder, os.fsencode(path))
+        row = self._one("SELECT * FROM files WHERE folder = ? AND path = ?", *place)
+        known = (
             row is not None
             and row["note"] not in PASSING_NOTES
             and (row["note"] not in PLANNED_NOTES or row["plan"] == plan)
-            and Identity(*(row[name] for name in IDENTITY)) == identity
+            and identity.is_still(Identity(*(row[name] for name in IDENTITY)))
         )
+        if row and known and row["gone"]:
+            self.change("UPDATE files SET gone = 0 WHERE folder = ? AND path = ?", *place)
+        return known
+
+    def missed(self, folder: str, path: Path) -> None:
+        """A photo that lay there does not any more: it is away, or gone for good."""
+        self.change(
+            "UPDATE files SET gone = ? WHERE folder = ? AND path = ? AND gone = 0",
+            *(self._clock(), folder, os.fsencode(path)),
+        )
+
+    def set_apart(self, folder: str, path: Path, digest: str = "") -> bool:
+        """Another file has the name of a photo that was `missed`: it never replaces its results.
+
+        `digest`: of its bytes, if known; what is painted of these stays the photo's own. Returns
+        whether one was missed.
+        """
+        place = (folder, os.fsencode(path))
+        gone = "UPDATE files SET gone = 0 WHERE folder = ? AND path = ? AND gone > 0"
+        missed = bool(self.change(gone, *place))
+        if missed:
+            self.change(
+                "UPDATE jobs SET after_done = ? WHERE folder = ? AND path = ? AND digest != ?",
+                *(_APART, *place, digest),
+            )
+        return missed
 
     def note_file(
         self, folder: str, path: Path, identity: Identity, plan: str = "", note: str = ""
     ) -> None:
         """Remember a file in its present state; `note` says why it has no job, if it has none."""
-        self.change(
-            "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?,0)",
-            *(folder, os.fsencode(path), *astuple(identity), plan, _text(note), self._clock()),
-        )
+        with self.transaction():
+            self.set_apart(folder, path)
+            self.change(
+                "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?,0)",
+                *(folder, os.fsencode(path), *astuple(identity), plan, _text(note), self._clock()),
+            )
 
     def forget_file(self, folder: str, path: Path) -> None:
         """Have it looked at again, by making it look changed: no file has the ctime -1."""
@@ -221,6 +276,13 @@ class Ledger(LedgerReader):
                 *(photo.folder, os.fsencode(photo.path)),
             )
             lay_there = known and tuple(known) == (photo.identity.size, photo.identity.mtime_ns)
+            if self.set_apart(photo.folder, photo.path, digest):
+                keys = [wanted.key for wanted in planned]
+                self.change(
+                    "DELETE FROM painted WHERE folder = ? AND path = ?"
+                    f" AND key NOT IN ({marks(keys)})",
+                    *(photo.folder, os.fsencode(photo.path), *keys),
+                )
             for wanted in planned:
                 job_id = self._add_one(photo, digest, wanted, stays, bool(stays and lay_there))
                 if job_id:
@@ -247,15 +309,17 @@ class Ledger(LedgerReader):
         if row is not None:
             return self._renew(job_of(row), photo.identity, wanted.target, stays)
         found = self._painted(place, wanted) or self._found(wanted)
-        state = JobState.DONE if found else JobState.READY
+        state, result = JobState.READY, (None, "", False, "")
+        if found:
+            state = JobState.DONE
+            result = (found["output"], found["sha256"], settled, "" if settled else AGAIN)
         cursor = self._db.execute(
             "INSERT INTO jobs (folder, path, preset, key, digest, target, dev, ino, size,"
-            " mtime_ns, ctime_ns, state, created, changed, output, sha256, after_done)"
-            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            " mtime_ns, ctime_ns, state, created, changed, output, sha256, after_done, reason)"
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
                 *(*place, wanted.key, digest, os.fsencode(wanted.target), *astuple(photo.identity)),
-                *(state, now, now),
-                *((found["output"], found["sha256"], settled) if found else (None, "", 0)),
+                *(state, now, now, *result),
             ),
         )
         return 0 if found else int(cursor.lastrowid or 0)
@@ -277,9 +341,10 @@ class Ledger(LedgerReader):
         self.change(
             "UPDATE jobs SET dev=?, ino=?, size=?, mtime_ns=?, ctime_ns=?, target=?, state=?,"
             " changed=?, failures=failures*?, crashes=crashes*?, not_before=not_before*?, tries=0,"
-            " after_done=after_done*? WHERE id=?",
+            " after_done=(after_done > 0 AND ?), reason=? WHERE id=?",
             *(*astuple(identity), os.fsencode(target), state),
-            *(self._clock() if rearmed else job.changed, *(not rearmed,) * 3, settled, job.id),
+            *(self._clock() if rearmed else job.changed, *(not rearmed,) * 3, settled),
+            *(AGAIN if job.state is JobState.DONE and not settled else job.reason, job.id),
         )
         return job.id if rearmed else 0
 
@@ -387,8 +452,8 @@ class Ledger(LedgerReader):
     def after_is_due(self, job_id: int) -> bool:
         """Whether to move or delete its photo is all that is left to do.
 
-        Not so while another preset waits for it or has failed, nor while it has to be looked at
-        again (`forget_file`), which may bring another job.
+        Not so while another preset waits for it or has failed, nor while it is `missed` or has to
+        be looked at again (`forget_file`), which may bring another job.
         """
         query = (
             "SELECT 1 FROM jobs AS job WHERE id = ? AND state = 'done' AND after_done = 0"
@@ -397,14 +462,20 @@ class Ledger(LedgerReader):
             " AND other.path = job.path AND other.digest = job.digest"
             f" AND other.state NOT IN ({marks(_NOTHING_TO_DO)}))"
             " AND NOT EXISTS (SELECT 1 FROM files WHERE files.folder = job.folder"
-            " AND files.path = job.path AND files.ctime_ns = -1)"
+            " AND files.path = job.path AND (files.gone > 0 OR files.ctime_ns = -1))"
         )
         return self._one(query, job_id, *_NOTHING_TO_DO) is not None
+
+    def results_of(self, job: Job) -> list[Job]:
+        """All that is painted of this photo."""
+        query = "SELECT * FROM jobs WHERE folder = ? AND path = ? AND digest = ? AND state = ?"
+        values = (job.folder, os.fsencode(job.path), job.digest, JobState.DONE)
+        return [job_of(row) for row in self.ask(query, *values)]
 
     def after_done(self, job: Job) -> None:
         """Its photo is moved or deleted, or stays as the config wants it."""
         self.change(
-            "UPDATE jobs SET after_done = 1"
+            "UPDATE jobs SET after_done = 1, reason = ''"
             " WHERE folder = ? AND path = ? AND digest = ? AND state = ?",
             *(job.folder, os.fsencode(job.path), job.digest, JobState.DONE),
         )
@@ -448,11 +519,14 @@ class Ledger(LedgerReader):
         self._set(job_id, JobState.VANISHED, reason="vanished")
 
     def published(self, job: Job, sha256: str) -> bool:
-        """Whether that SHA-256 is a result published earlier for the same photo and preset."""
+        """Whether that SHA-256 is a result published earlier for the same photo and preset.
+
+        Not for one that had its name before and is gone.
+        """
         row = self._one(
             "SELECT 1 FROM jobs LEFT JOIN results USING (key)"
             " WHERE folder=? AND path=? AND preset=? AND ? IN (jobs.sha256, results.sha256)"
-            " UNION ALL"
+            f" AND after_done != {_APART} UNION ALL"
             " SELECT 1 FROM painted WHERE folder=? AND path=? AND preset=? AND sha256=?",
             *(job.folder, os.fsencode(job.path), job.preset, sha256) * 2,
         )

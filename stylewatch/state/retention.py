@@ -48,21 +48,33 @@ def _look_for(ledger: Ledger, folder: str, root: Path) -> Generator[None, None, 
     """
     known, last = ledger.inode_of(root), b""
     while known is not None and _inode(root) == known:
-        query = "SELECT path, gone FROM files WHERE folder = ? AND path > ? ORDER BY path LIMIT ?"
+        query = "SELECT * FROM files WHERE folder = ? AND path > ? ORDER BY path LIMIT ?"
         rows = ledger.ask(query, folder, last, ROWS)
         if not rows:
             return True
         last = rows[-1]["path"]
         with ledger.transaction():
             for row in rows:
-                missing = is_missing(root / os.fsdecode(row["path"]))
-                if missing != bool(row["gone"]):
+                path = Path(os.fsdecode(row["path"]))
+                if is_missing(root / path):
+                    ledger.missed(folder, path)
+                elif row["gone"]:
+                    back = _is_as_it_was(root / path, row["size"], row["mtime_ns"])
                     ledger.change(
                         "UPDATE files SET gone = ? WHERE folder = ? AND path = ?",
-                        *(ledger.now if missing else 0.0, folder, row["path"]),
+                        *(0.0 if back else ledger.now, folder, row["path"]),
                     )
         yield
     return False
+
+
+def _is_as_it_was(file: Path, size: int, mtime_ns: int) -> bool:
+    """Whether the photo itself is back; one that has its name only must not be taken for it."""
+    try:
+        found = Identity.of(file.lstat())
+    except OSError:
+        return False
+    return (found.size, found.mtime_ns) == (size, mtime_ns)
 
 
 def _inode(root: Path) -> tuple[int, int] | None:

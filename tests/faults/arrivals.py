@@ -461,7 +461,7 @@ def burst(bench: Bench, times: int) -> Tally:
 def _started_between(log: str, name: str) -> int:
     """How many other jobs began between this photo's being queued and its beginning."""
     stages = [
-        (stage, f" {name}" in line)
+        (stage, name in line)
         for line in log.splitlines()
         for stage in ("queued for", " → echo")
         if stage in line
