@@ -1,11 +1,13 @@
 """Results on disk: whole or absent, never in place of another's file, never outside."""
 
+import contextlib
 import hashlib
 import os
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
@@ -77,15 +79,62 @@ def test_an_output_whose_disk_is_away_is_no_lack_of_rights(tmp_path):
 def test_of_many_results_of_one_name_only_those_that_may_be_it_are_read(tmp_path, monkeypatch):
     for number in range(5):
         outputs.publish(*written(tmp_path, b"earlier" * number), ".jpg")
-    read = []
-    whole = outputs.file_hash
-    monkeypatch.setattr(outputs, "file_hash", lambda path: read.append(path) or whole(path))
+    opened, hashed = [], []
+    open_regular, whole = outputs.open_regular, outputs.file_hash
+    monkeypatch.setattr(outputs, "file_hash", lambda path: hashed.append(path) or whole(path))
+    monkeypatch.setattr(
+        outputs, "open_regular", lambda path: opened.append(path.name) or open_regular(path)
+    )
     temporary, target = written(tmp_path, b"picture")
     sha256 = hashlib.sha256(b"picture").hexdigest()
     assert outputs.find_published(temporary, target, ".jpg", sha256) is None
-    assert [path.name for path in read] == ["a--soft~2.jpg"]  # seven bytes, too
+    assert opened == [temporary.name, "a--soft~2.jpg"]  # seven bytes, too
     assert outputs.publish(temporary, target, ".jpg").name == "a--soft~6.jpg"
-    assert len(read) == 1
+    assert hashed == [], "where the first bytes differ, the rest is left unread"
+
+
+def test_a_name_that_a_share_gave_and_says_was_there_before_is_given(tmp_path, monkeypatch):
+    """NFS asks again when an answer is lost, and then hears of its own first attempt."""
+    real = os.link
+
+    def link(*names, **options):
+        real(*names, **options)
+        real(*names, **options)
+
+    monkeypatch.setattr(os, "link", link)
+    temporary, target = written(tmp_path)
+    assert outputs.publish(temporary, target, ".jpg").name == "a--soft.jpg"
+    assert [path.name for path in tmp_path.iterdir()] == ["a--soft.jpg"]
+
+
+@pytest.fixture
+def blind_to_case(monkeypatch):
+    """Each `img…` that is asked for is there as `IMG…`, as on FAT."""
+    real = os.link
+
+    def link(source, final, **options):
+        real(source, final, **options)
+        twin = final.with_name(final.name.replace("img", "IMG"))
+        if not twin.exists():
+            real(final, twin)
+
+    monkeypatch.setattr(os, "link", link)
+    listed = os.listdir
+    monkeypatch.setattr(
+        os, "listdir", lambda folder: [name for name in listed(folder) if name[:3] != "img"]
+    )
+
+
+@pytest.mark.usefixtures("blind_to_case")
+def test_on_a_disk_that_is_blind_to_case_another_photo_s_result_is_not_shared(tmp_path):
+    theirs = outputs.publish(*written(tmp_path, name="img--soft"), ".jpg")
+    theirs = theirs.with_name("IMG--soft.jpg")
+    temporary, target = written(tmp_path, name="img--soft", job_id=2)
+    sha256 = hashlib.sha256(b"picture").hexdigest()
+    find = partial(outputs.find_published, temporary, target, ".jpg", sha256)
+    assert find(taken=lambda path: path == theirs) is None
+    final = outputs.publish(temporary, target, ".jpg", ours=lambda path, _: path != theirs)
+    assert final.name == "img--soft~2.jpg"
 
 
 def test_what_can_t_be_read_now_is_not_taken_for_gone(tmp_path, monkeypatch):
@@ -96,6 +145,7 @@ def test_what_can_t_be_read_now_is_not_taken_for_gone(tmp_path, monkeypatch):
         raise OSError(5 if path.exists() else 2, "Input/output error", str(path))
 
     monkeypatch.setattr(outputs, "file_hash", broken)
+    monkeypatch.setattr(outputs, "open_regular", broken)
     with pytest.raises(OSError, match="Input/output"):
         outputs.find_published(temporary, target, ".jpg", "s")
     assert outputs.find_published(temporary, target, ".jpg", "s", patient=False) is None
@@ -329,6 +379,82 @@ def test_moving_to_another_file_system_is_a_verified_copy(tmp_path):
     assert outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
     assert (tmp_path / "done" / photo).read_bytes() == b"photo"
     assert [p.name for p in (tmp_path / "done/sub").iterdir()] == ["a.jpg"]
+
+
+@pytest.mark.usefixtures("other_device")
+def test_two_daemons_that_move_photos_of_one_name_to_one_place_lose_none(tmp_path, monkeypatch):
+    """The second comes when the first has made sure of its copy, which lies there hidden."""
+    done, real = tmp_path / "done", outputs._rename_exclusively
+    mine, identity = photo_in(tmp_path / "in")
+    steps = []
+
+    def rename(temporary, goal):
+        steps.append(partial(real, temporary, goal))
+        if len(steps) == 1:
+            second = photo_in(tmp_path / "theirs", data=b"theirs")
+            with contextlib.suppress(OSError):  # it tries again
+                outputs.apply_after(done, tmp_path / "theirs", *second)
+        else:
+            steps[0]()
+            steps[1]()
+
+    monkeypatch.setattr(outputs, "_rename_exclusively", rename)
+    outputs.apply_after(done, tmp_path / "in", mine, identity)
+    monkeypatch.undo()
+    everywhere = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(everywhere) == [b"photo", b"theirs"]
+
+
+@pytest.mark.usefixtures("other_device")
+def test_a_half_copy_that_a_kill_left_is_made_anew(tmp_path, monkeypatch):
+    photo, identity = photo_in(tmp_path / "in")
+    with monkeypatch.context() as patched:
+        patched.setattr(outputs, "_removed_on_error", contextlib.nullcontext)
+        patched.setattr(outputs, "_rename_exclusively", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
+    assert len(list((tmp_path / "done/sub").iterdir())) == 1
+    assert outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
+    assert [path.name for path in (tmp_path / "done/sub").iterdir()] == ["a.jpg"]
+
+
+@pytest.mark.usefixtures("other_device")
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_photo_that_is_copied_keeps_its_owner_where_it_may(tmp_path, monkeypatch, allowed):
+    chown = Mock(side_effect=None if allowed else PermissionError(1, "not permitted"))
+    monkeypatch.setattr(os, "chown", chown)
+    photo, identity = photo_in(tmp_path / "in")
+    owner = (tmp_path / "in" / photo).stat()
+    assert outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
+    assert chown.call_args.args[1:] == (owner.st_uid, owner.st_gid)
+    assert (tmp_path / "done" / photo).read_bytes() == b"photo"
+
+
+def test_of_photos_that_were_moved_before_only_what_may_be_the_same_is_read(tmp_path, monkeypatch):
+    for number in range(5):
+        photo, identity = photo_in(tmp_path / "in", "a.jpg", b"earlier" * (number + 1))
+        outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
+    opened, real = [], outputs.open_regular
+    monkeypatch.setattr(
+        outputs, "open_regular", lambda path: opened.append(path.name) or real(path)
+    )
+    photo, identity = photo_in(tmp_path / "in", "a.jpg", b"picture")
+    outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
+    assert opened == ["a.jpg", "a.jpg"]
+    assert (tmp_path / "done/a~6.jpg").read_bytes() == b"picture"
+
+
+def test_two_machines_of_one_person_own_other_temporary_files(tmp_path, monkeypatch):
+    here = outputs.owner_of(tmp_path)
+    assert here == outputs.owner_of(tmp_path)
+    monkeypatch.setattr(Path, "read_bytes", lambda path: b"another")
+    there = outputs.owner_of(tmp_path)
+
+    def unreadable(path):
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", unreadable)
+    assert len({here, there, outputs.owner_of(tmp_path)}) == 3
 
 
 def test_folders_made_for_a_result_are_as_durable_as_the_result(tmp_path, monkeypatch):

@@ -31,6 +31,7 @@ _LONGEST_NAME = 255  # bytes, on every file system in use
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FOREIGN = {errno.EISDIR, errno.ELOOP, errno.EACCES, errno.EPERM}  # no file, or not for us
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
+_PIECE = 1 << 16  # bytes that are read at once of files that are compared
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 
@@ -97,7 +98,20 @@ def can_be_written(folder: Path) -> bool:
 
 def owner_of(state_dir: Path) -> str:
     """What ends the names of one daemon's temporary files: others may write beside it."""
-    return f"-{hashlib.blake2b(os.fsencode(state_dir), digest_size=4).hexdigest()}"
+    return f"-{_mark_of(state_dir, 4)}"
+
+
+def _mark_of(path: Path, size: int) -> str:
+    """So many bytes, as hex, that tell a path from all others, also from itself elsewhere.
+
+    On a share, two machines of one person meet, and their paths are often the same.
+    """
+    try:
+        machine = Path("/etc/machine-id").read_bytes()
+    except OSError:
+        machine = b""
+    here = (machine or os.fsencode(os.uname().nodename)) + os.fsencode(path)
+    return hashlib.blake2b(here, digest_size=size).hexdigest()
 
 
 def write_temporary(
@@ -145,7 +159,7 @@ def publish(
             try:
                 _name_exclusively(temporary, final)
             except FileExistsError:
-                if ours is None or not _can_be_ours(final, ours):
+                if ours is None or not _can_be_ours(final := _as_listed(final), ours):
                     continue
                 temporary.replace(final)
             break
@@ -174,14 +188,28 @@ def _names(target: Path, extension: str) -> Iterator[Path]:
         yield target.with_name(f"{target.name}~{number}{extension}")
 
 
+def _as_listed(path: Path) -> Path:
+    """As its folder has it: a disk that is blind to case has `img.jpg` where `IMG.jpg` lies."""
+    names = os.listdir(path.parent)  # noqa: PTH208  (of bytes that are no text, too)
+    alike = (name for name in names if name.casefold() == path.name.casefold())
+    return path if path.name in names else path.with_name(next(alike, path.name))
+
+
 def _name_exclusively(temporary: Path, final: Path) -> None:
     """Link, or rename without replacing where links are not to be had (exFAT, some shares)."""
     try:
         os.link(temporary, final, follow_symlinks=False)
     except OSError as error:
+        if error.errno == errno.EEXIST and _is_linked(temporary, final):
+            return  # a share did it, lost its answer, and was asked again
         if error.errno not in _NO_LINKS:
             raise
         _rename_exclusively(temporary, final)
+
+
+def _is_linked(one: Path, other: Path) -> bool:
+    """Whether both are names of one file."""
+    return Identity.of(one.lstat()) == Identity.of(other.lstat())
 
 
 def _rename_exclusively(temporary: Path, final: Path) -> None:
@@ -211,14 +239,12 @@ def find_published(
     A file with the same bytes that is `taken` is another photo's result. One that can't be read is
     an error, or, not `patient`, not ours.
     """
-    size = None
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        size = temporary.lstat().st_size
+    waiting = os.path.lexists(temporary)
     for final in _names(target, extension):
         try:
-            if size is not None and final.lstat().st_size != size:
+            if waiting and not _same_bytes(temporary, final):
                 continue  # thousands may have this name: they need not all be read
-            if file_hash(final) != sha256 or taken(final):
+            if file_hash(final) != sha256 or taken(final := _as_listed(final)):
                 continue
         except (FileNotFoundError, NotADirectoryError):
             break
@@ -308,7 +334,7 @@ def _move(source: Path, wanted: Path, identity: Identity) -> None:
             if error.errno not in {errno.EEXIST, errno.EXDEV}:
                 raise
             if os.path.lexists(goal):
-                if not _same_bytes(source, goal):
+                if not _is_copy(source, goal):
                     continue
             else:
                 _copy_durably(source, goal)
@@ -322,24 +348,39 @@ def _move(source: Path, wanted: Path, identity: Identity) -> None:
         return
 
 
-def _same_bytes(one: Path, other: Path) -> bool:
-    """Whether both are regular files with the same content, or the same file."""
+def _is_copy(one: Path, other: Path) -> bool:
+    """Whether both are regular files with the same content, as far as can be told."""
     try:
-        return file_hash(one) == file_hash(other)
+        return _same_bytes(one, other)
     except OSError:
         return False
 
 
+def _same_bytes(one: Path, other: Path) -> bool:
+    """Whether both regular files have the same content; the first difference ends the reading."""
+    if one.lstat().st_size != other.lstat().st_size:
+        return False
+    with open_regular(one) as first, open_regular(other) as second:
+        while piece := first.read(_PIECE):
+            if second.read(_PIECE) != piece:
+                return False
+        return not second.read(1)
+
+
 def _copy_durably(source: Path, goal: Path) -> None:
-    mark = hashlib.blake2b(os.fsencode(goal.name), digest_size=8).hexdigest()
-    temporary = goal.with_name(f".{mark}{TEMPORARY_SUFFIX}")  # its own name may have no room
-    with _removed_on_error(temporary):
-        shutil.copyfile(source, temporary, follow_symlinks=False)
+    # Its own name may have no room; another daemon may bring a photo of that name here, too.
+    temporary = goal.with_name(f".{_mark_of(source, 8)}{TEMPORARY_SUFFIX}")
+    temporary.unlink(missing_ok=True)  # left by an earlier attempt with the same photo
+    with open_regular(source) as photo, temporary.open("xb") as copy, _removed_on_error(temporary):
+        shutil.copyfileobj(photo, copy)
+        copy.flush()
+        owner = os.fstat(photo.fileno())
+        with contextlib.suppress(OSError):  # only root may give files away
+            os.chown(copy.fileno(), owner.st_uid, owner.st_gid)
         with contextlib.suppress(OSError):  # FAT keeps no rights
             shutil.copystat(source, temporary, follow_symlinks=False)
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        if file_hash(temporary) != file_hash(source):
+        os.fsync(copy.fileno())
+        if not _same_bytes(source, temporary):
             raise OSError(errno.EIO, "the copy differs from the photo", str(goal))
         _rename_exclusively(temporary, goal)
 
