@@ -232,6 +232,11 @@ class TestWrongUse:
             (2, "not a finite number", ['style_layers={"block1_conv1": 1e999}']),
             (3, "expected a whole number", ["seed=1" + "0" * 30]),
             (3, "expected a number", ["strength=" + "[" * 100_000]),
+            (3, "'block1_conv1'", ["style_layers={block1_con1: 1}"]),
+            (3, "expected a mapping (key: value), received '{block1", ["style_layers={block1"]),
+            (3, "expected a mapping", ["style_layers={a: !!python/name:os.abort }"]),
+            (3, "expected a mapping", ["style_layers=" + "{a: " * 100_000]),
+            (3, "expected a mapping", ["style_layers=block1_conv1: 0.2"]),
         ],
     )
     def test_a_wrong_set_is_refused_as_in_yaml(self, stylewatch, code, words, arguments):
@@ -764,6 +769,11 @@ class TestBatches:
         ]
         self.apply(stylewatch, monkeypatch, paint, *whole)
         assert seen[-1].settings.style_layers == {"block1_conv1": 1.0, "block2_conv1": 2.0}
+
+        whole[1] = "style_layers= {block1_conv1: 0.2, 'block4_conv1': 1} "  # as in a preset
+        assert self.apply(stylewatch, monkeypatch, paint, *whole)[0] == 0
+        layers = {"block1_conv1": 0.2, "block4_conv1": 1.0, "block2_conv1": 2.0}
+        assert seen[-1].settings.style_layers == layers
 
     def test_paths_go_to_stdout_also_beside_live_bars(self, tmp_path, home):
         """Rich takes over sys.stdout while it draws on a terminal."""

@@ -7,16 +7,17 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from stylewatch.domain import EngineSettings, Preset, StyleImage
-from stylewatch.errors import OutputError, StylewatchError, UsageError, WeightsError
+from stylewatch.errors import ConfigError, OutputError, StylewatchError, UsageError, WeightsError
 from stylewatch.faces.lines import jsonable
 from stylewatch.folders.outputs import target_name
 from stylewatch.settings.presets import changed, find_preset, known_presets
-from stylewatch.settings.yamlfile import shown
+from stylewatch.settings.yamlfile import parse_yaml, shown
 
 FORMATS: Final = {
     ".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp", ".tif": "tiff",
@@ -105,6 +106,7 @@ def overridden(preset: Preset, overrides: Mapping[str, Any]) -> Preset:
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
     """`KEY=VALUE`, `output.quality=80`: values are JSON where they can be read so, else text.
 
+    A mapping may be written as in YAML, without quotes: `style_layers={block1_conv1: 0.2}`.
     Of the same key the last one holds.
     """
     values: dict[str, Any] = {}
@@ -128,7 +130,11 @@ def _value_of(text: str) -> Any:
     try:
         return json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
-        return text.strip()
+        text = text.strip()
+        if text.startswith("{"):
+            with suppress(ConfigError):  # it is told as text then
+                return parse_yaml(text).data
+        return text
 
 
 def _whole(text: str) -> float:

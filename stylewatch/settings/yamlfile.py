@@ -112,7 +112,13 @@ def dotted(keys: KeyPath) -> str:
 
 def load_yaml(path: Path, kind: type[ConfigError] = ConfigError) -> YamlFile:
     """Read one YAML mapping; whatever is wrong with it is raised as `kind`."""
-    text = _read_text(path, kind)
+    return parse_yaml(_read_text(path, kind), path, kind)
+
+
+def parse_yaml(
+    text: str, path: Path | None = None, kind: type[ConfigError] = ConfigError
+) -> YamlFile:
+    """The same of a text, which may stand in no file."""
     try:
         node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
@@ -150,7 +156,7 @@ def _read_text(path: Path, kind: type[ConfigError]) -> str:
 
 
 def _syntax_error(
-    error: yaml.MarkedYAMLError, text: str, path: Path, kind: type[ConfigError]
+    error: yaml.MarkedYAMLError, text: str, path: Path | None, kind: type[ConfigError]
 ) -> ConfigError:
     mark = error.problem_mark or yaml.Mark(str(path), 0, 0, 0, None, 0)
     problem, remedy = f"not valid YAML: {error.context or ''} {error.problem}", ""
