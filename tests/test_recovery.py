@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from stylewatch.host import daemon as daemon_module
 from stylewatch.host import delivery, intake, publication
 from stylewatch.host.publication import find_results
 from stylewatch.jobs.executors import LocalExecutor
-from stylewatch.state import retries
+from stylewatch.state import retries, schema
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.reader import LedgerReader
 
@@ -248,6 +249,36 @@ def test_a_full_disk_under_the_ledger_only_delays(rigs, monkeypatch):
     assert len(starts) > 1
     kinds = [event.kind for event in rig.events if event.kind in {"blocked", "recovered"}]
     assert kinds == ["blocked", "recovered"]
+
+
+def test_a_ledger_that_another_program_holds_is_tried_again(rigs, tmp_path, monkeypatch):
+    monkeypatch.setattr(schema, "BUSY_SECONDS", 0.1)
+    rig, stop = rigs(start=False).build(), threading.Event()
+    told, done = threading.Event(), threading.Event()
+    kinds = {"blocked": told, "done": done}
+    rig.daemon._tell_event = lambda event: kinds.get(event.kind, threading.Event()).set()
+    thread = threading.Thread(target=rig.daemon.run, args=(stop,))
+    thread.start()
+    try:
+        rig.daemon.ask("status").result(10)
+        with closing(sqlite3.connect(tmp_path / "state" / "ledger.db")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            rig.drop("a.jpg")
+            assert told.wait(10)
+        assert done.wait(10)
+    finally:
+        stop.set()
+        rig.daemon.wake()
+        thread.join()
+    assert rig.results() == ["a--painting.jpg"]
+
+
+@pytest.mark.parametrize("unit", ["stylewatch.service", "user/stylewatch.service"])
+def test_a_ledger_that_another_program_holds_does_not_silence_the_daemon_for_long(unit):
+    """Every tick, its end and the new start may each wait for it once, or a few times."""
+    text = (TESTS.parent / "systemd" / unit).read_text()
+    (watchdog,) = re.findall(r"^WatchdogSec=(\d+)$", text, re.MULTILINE)
+    assert 5 * schema.BUSY_SECONDS < int(watchdog)
 
 
 def test_a_commit_that_fails_leaves_nothing_half_done(ledger):

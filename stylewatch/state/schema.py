@@ -11,6 +11,9 @@ from stylewatch.errors import LedgerError
 
 LEDGER = "ledger.db"
 """In the state directory."""
+BUSY_SECONDS = 10.0
+"""How long another program may hold the ledger before that is an error, which is tried again: the
+service's watchdog has to hear of us every minute, and a tick may meet it several times."""
 
 _VERSIONS = (
     """
@@ -94,7 +97,7 @@ def open_ledger(path: Path) -> tuple[sqlite3.Connection, Path | None]:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, timeout=30.0)
+    db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS)
     try:
         db.row_factory = sqlite3.Row
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file only
