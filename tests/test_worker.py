@@ -30,6 +30,7 @@ from stylewatch.jobs import worker
 from stylewatch.jobs.styletransfer import choose_network
 from stylewatch.jobs.worker import run_job
 from stylewatch.state.checkpoints import CheckpointFile
+from stylewatch.state.wording import explained
 
 QUICK = StyleSettings(max_side=48, coarsest_side=48, evaluations=(3,), features="builtin")
 
@@ -172,6 +173,15 @@ def test_a_photo_that_is_gone_or_a_link_is_told_apart(tmp_path, preset):
     assert run(request).reason == "vanished"
     photo.symlink_to(picture_file(tmp_path / "b.jpg"))
     assert run(request).kind is FailureKind.BAD_INPUT
+
+
+def test_a_path_that_is_too_long_for_a_worker_is_not_tried_again(tmp_path, preset):
+    """The daemon opens it step by step."""
+    photo = picture_file(tmp_path / "a.jpg")
+    source = tmp_path.joinpath(*["d" * 200] * 25, "a.jpg")
+    outcome = run(replace(request_for(photo, preset), source=source))
+    assert (outcome.kind, outcome.reason) == (FailureKind.BAD_INPUT, "enametoolong")
+    assert "a shorter name" in explained(outcome.reason, outcome.message)
 
 
 def test_a_missing_style_image_is_the_preset_s_fault(tmp_path, preset):

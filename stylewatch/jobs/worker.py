@@ -202,6 +202,7 @@ _KINDS_OF_ERRNO = {
     errno.ENOSPC: FailureKind.RESOURCE,
     errno.EDQUOT: FailureKind.RESOURCE,
     errno.ELOOP: FailureKind.BAD_INPUT,
+    errno.ENAMETOOLONG: FailureKind.BAD_INPUT,
     errno.ENOENT: FailureKind.RENDER,  # something of the effect's own; the photo was read
 }
 

@@ -56,6 +56,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "crash": "Lower the preset's max_side, or see `stylewatch doctor`",
     "interrupted": "See `stylewatch doctor`, then `stylewatch retry` with its number",
     "eloop": "Put the photo itself there instead of a link",
+    "enametoolong": "Give the photo, or the folder it is in, a shorter name",
     "eacces": "Check the permissions of its folders",
     "erofs": "Mount the output writable",
 }
