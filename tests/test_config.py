@@ -351,7 +351,10 @@ BROKEN = {
         FOLDER + "metrics_port: 99999",
         "3:1: metrics_port: out of range: expected at most 65535, received 99999",
     ),
-    "presets folder": (FOLDER + "presets: nowhere", "3:1: presets: no such folder: {home}/nowhere"),
+    "presets folder": (
+        FOLDER + "presets: .config/stylewatch/presets/ink.yaml",
+        "3:1: presets: not a folder: {home}/.config/stylewatch/presets/ink.yaml",
+    ),
     "same names": (
         FOLDER + "  - {input: b/in, output: out}",
         "3:5: folders[1].name: two folders are called 'in'. Give one of them another `name:`",
@@ -463,9 +466,52 @@ def test_a_file_that_is_no_yaml_is_one_line_too(home, content, line):
 
 
 def test_a_broken_preset_that_is_named_is_an_error_in_the_preset_s_file(home):
-    (home / ".config/stylewatch/presets/starry.yaml").write_text("seed: 1\nstyle: gone.png")
-    with pytest.raises(PresetError, match=r"presets/starry\.yaml:2:1: style: .*gone\.png"):
+    (home / ".config/stylewatch/presets/starry.yaml").write_text("seed: 1\nstile: waves.png")
+    with pytest.raises(PresetError, match=r"presets/starry\.yaml:2:1: stile: unknown key"):
         load(home, FOLDER)
+
+
+def test_a_named_preset_whose_image_is_away_is_a_problem_and_no_error(home):
+    (home / ".config/stylewatch/presets/starry.yaml").write_text("seed: 1\nstyle: gone.png")
+    config = load(home, FOLDER)
+    assert "starry" not in config.presets
+    (trouble,) = config.broken.values()
+    assert re.search(r"presets/starry\.yaml:2:1: style: .*gone\.png", trouble)
+    assert config.waits() == {trouble: ["starry"]}
+    assert trouble in [str(problem) for problem in check(config)]
+    nowhere_else = replace(config, folders=(replace(config.folders[0], subfolders=False),))
+    assert nowhere_else.waits() == {trouble: ["starry"]}
+    ink = replace(nowhere_else, folders=(replace(nowhere_else.folders[0], preset=("ink",)),))
+    assert ink.waits() == {}
+
+
+def test_an_empty_folder_of_presets_is_away_only_if_a_preset_is_missing(home):
+    (home / "none_yet").mkdir()
+    config = load(home, FOLDER + "presets: none_yet")
+    assert (config.broken, config.presets["starry"].name) == ({}, "starry")
+    assert not [problem for problem in check(config) if problem.key == "presets"]
+
+
+@pytest.mark.parametrize("trouble", ["does not exist", "is empty"])
+def test_while_a_folder_of_presets_is_away_no_preset_is_sure(home, trouble):
+    """It may hold one of any name, which comes before the shipped one."""
+    nas = home / "nas"
+    if trouble == "is empty":  # what the network's folder is mounted on
+        nas.mkdir()
+    config = load(home, FOLDER.replace("starry", "[only_there, ink]") + "presets: nas")
+    told = (
+        f"{home}/stylewatch.yaml: presets: the presets folder {trouble}: received {nas}. "
+        "It may hold a preset of any name. Is its disk there?"
+    )
+    assert config.presets == {}
+    assert {"only_there", "ink", "painting", "nocturne"} <= config.broken.keys()
+    assert set(config.broken.values()) == {told}
+    assert told in map(str, check(config))
+    nas.mkdir(exist_ok=True)
+    (nas / "ink.yaml").write_text("seed: 7")
+    with pytest.raises(ConfigError, match="unknown preset 'only_there'"):
+        load(home, FOLDER.replace("starry", "[only_there, ink]") + "presets: nas")
+    assert load(home, FOLDER + "presets: nas").presets["ink"].settings.seed == 7
 
 
 def test_a_preset_without_a_style_image_can_t_be_named(home):
@@ -584,8 +630,8 @@ def test_what_the_system_can_t_tell_of_a_place_is_a_problem_and_no_crash(home):
         "input of 'in' can't be read: Too many levels of symbolic links",
         "output of 'in' can't be used: Too many levels of symbolic links",
     ]
-    with pytest.raises(ConfigError, match="presets: no such folder"):
-        load(home, FOLDER + f"presets: {long}")
+    problem = check(load(home, FOLDER + f"presets: {long}"))[-1]
+    assert "the presets folder can't be read: File name too long" in str(problem)
 
 
 @pytest.mark.parametrize(
@@ -866,6 +912,8 @@ def test_the_sub_folder_of_a_broken_preset_gives_none_and_not_the_folder_s():
     path, where = PurePosixPath("torn/a.jpg"), folder()
     assert match(where, path, lambda: PORTRAIT, PRESETS, {"torn"}) == ()
     assert match(where, path, lambda: PORTRAIT, PRESETS) == (PRESETS["starry"],)
+    named = folder(Rule(path="*.png", preset=("ink", "torn")))
+    assert match(named, PurePosixPath("a.png"), lambda: PORTRAIT, PRESETS, {"torn"}) == ()
     no_meaning = replace(where, subfolders=False)
     assert match(no_meaning, path, lambda: PORTRAIT, PRESETS, {"torn"}) == (PRESETS["starry"],)
 

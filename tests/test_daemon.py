@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from rig import ThreadExecutor
 
+from stylewatch.app.serve import _OnChange
 from stylewatch.domain import Failure, FailureKind, JobState
 from stylewatch.errors import (
     ConfigError,
@@ -54,10 +55,53 @@ def test_a_sub_folder_of_a_preset_that_is_broken_for_now_waits_for_it(rigs, tmp_
     assert rig.counts() == {}
     assert photo.exists()
     (told,) = [event.message for event in rig.events if event.kind == "warning"]
-    assert told.startswith(f"photos in a sub-folder own wait for that preset: {mine}/own.yaml:1:1")
+    assert told.startswith(f"photos for own wait: {mine}/own.yaml:1:1")
     (mine / "own.yaml").write_text("style: waves.png")
     rig.daemon.ask("reload")
     rig.until(lambda: rig.results() == ["own/a--own.jpg"])
+
+
+@pytest.mark.parametrize("away", ["waves.png", "mine"])
+def test_photos_wait_for_a_named_preset_whose_image_or_folder_is_away(rigs, tmp_path, away):
+    """As at boot, before a disk or the network is there; it is no reason to end."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "waves.png").write_bytes(b"picture")
+    (mine / "own.yaml").write_text("style: waves.png")
+    place = mine if away == "mine" else mine / away
+    place.rename(tmp_path / "unplugged")
+    rig = rigs(start=False, preset="own", presets=[str(mine)])
+    rig.start()
+    rig.drop("a.jpg")
+    rig.drop("draft/b.jpg", b"other")  # its preset is sure only where all folders are there
+    noted = "SELECT 1 FROM files WHERE note = 'no-preset'"
+    rig.until(lambda: len(rig.daemon._ledger.ask(noted)) == 1 + (place == mine) and rig.idle())
+    assert "a--own.jpg" not in rig.results()
+    (told,) = [event.message for event in rig.events if event.kind == "warning"]
+    assert told.startswith("photos for ")
+    look = _OnChange(rig.daemon).look
+    (tmp_path / "unplugged").rename(place)
+    look(1.0)
+    look(11.0)  # it has rested
+    rig.until(lambda: rig.results() == ["a--own.jpg", "draft/b--draft.jpg"])
+
+
+def test_what_is_queued_waits_for_a_preset_whose_image_goes_away(rigs, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "waves.png").write_bytes(b"picture")
+    (mine / "own.yaml").write_text("style: waves.png")
+    rig = rigs(preset="own", presets=[str(mine)])
+    rig.daemon._pause()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"ready": 1})
+    (mine / "waves.png").rename(tmp_path / "unplugged")
+    rig.daemon.ask("reload")
+    rig.daemon._resume()
+    rig.until(lambda: rig.counts() == {"held": 1})
+    (tmp_path / "unplugged").rename(mine / "waves.png")
+    rig.daemon.ask("reload")
+    rig.until(lambda: rig.results() == ["a--own.jpg"])
 
 
 def test_a_restart_does_nothing_twice(rigs, tmp_path):

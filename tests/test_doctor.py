@@ -142,7 +142,7 @@ def damaged_ledger(file, tmp_path):
     [
         (wrong_key, "config", "foldrs: unknown key", "Did you mean 'folders'"),
         (broken_preset, "presets", "bad.yaml:1:1: strenght", "Did you mean 'strength'"),
-        (no_style_image, "config", "red.png", "relative to"),
+        (no_style_image, "presets", "red.png", "relative to"),
         (no_input, "folders", "does not exist", "mkdir -p"),
         (input_is_a_file, "folders", "is not a folder", "Move that file"),
         (output_is_a_file, "folders", "is not a folder", "Move that file"),

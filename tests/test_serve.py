@@ -98,6 +98,20 @@ class TestOnChange:
         touch(config.presets["mine"].style[0].image, "another")
         assert [look(), look()] == [0, 1]
 
+    def test_a_folder_of_presets_that_is_closed_to_us_at_first_counts_when_it_is_not(
+        self, config, monkeypatch
+    ):
+        daemon, real = Daemon(config), Path.glob
+
+        def closed(folder, pattern):
+            raise OSError(116, "Stale file handle", str(folder))
+
+        monkeypatch.setattr(Path, "glob", closed)
+        look = looking(daemon)
+        assert [look(), look()] == [0, 0]
+        monkeypatch.setattr(Path, "glob", real)
+        assert [look() for _ in range(3)] == [0, 1, 1]
+
     def test_a_change_before_the_first_look_counts(self, config):
         daemon = Daemon(config)
         look = looking(daemon)

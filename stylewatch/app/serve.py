@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -135,7 +135,10 @@ class _OnChange:
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
-        self._read, self._images = self._find()
+        self._read: _States = {}
+        self._images: _States = {}
+        with suppress(OSError):  # a folder is closed to us for now: all is new when it is not
+            self._read, self._images = self._find()
         self._seen = (self._read, self._images)
         self._next = -math.inf
         self._answer: Future[Any] = Future()  # to what was asked last

@@ -75,10 +75,9 @@ class Intake:
             )
             for folder in config.folders
         }
-        meant = any(folder.subfolders for folder in config.folders)
-        for name, trouble in config.broken.items() if meant else ():
-            message = f"photos in a sub-folder {name} wait for that preset: {trouble}"
-            on_event(Event(kind="warning", message=message, preset=name, reason="preset"))
+        for trouble, presets in config.waits().items():
+            message = f"photos for {', '.join(presets)} wait: {trouble}"
+            on_event(Event(kind="warning", message=message, reason="preset"))
 
     def tick(self, now: float) -> None:
         """Move every file one stage on: seen, settled, in the ledger."""

@@ -147,7 +147,7 @@ class Config(Pace):
     presets: Mapping[str, Preset]
     """Every preset that can be used, by name."""
     broken: Mapping[str, str] = field(default_factory=dict)
-    """What is wrong with those that can't be used just now, by name."""
+    """What is wrong with those that can't be used just now, by name: photos wait for them."""
     images: frozenset[Path] = frozenset()
     """The images that all these name: when one changes or comes back, so do they."""
     preset_dirs: tuple[Path, ...]
@@ -156,6 +156,16 @@ class Config(Pace):
     state_dir: Path
     own_state_dir: bool = field(default=False, compare=False)
     """Whether the config names it, so that systemd's word for it does not count."""
+
+    def waits(self) -> dict[str, list[str]]:
+        """The presets that photos may have to wait for, by what is wrong with them."""
+        named = {name for _, name in _named(self.folders)}
+        meant = any(folder.subfolders for folder in self.folders)
+        found: dict[str, list[str]] = {}
+        for name, trouble in self.broken.items():
+            if meant or name in named:
+                found.setdefault(trouble, []).append(name)
+        return found
 
     def written(self) -> list[Path]:
         """The folders that the daemon writes to, besides the usual state directory."""
@@ -253,15 +263,18 @@ def _build(source: YamlFile, checked: ConfigFile, base: Path) -> Config:
         state_dir=state_dir,
         own_state_dir=named is not None,
     )
-    gone = [path for path in own_dirs if not os.path.isdir(path)]
+    strange = [path for path in own_dirs if os.path.isfile(path)]
     read = [_Place(("presets",), "the presets folder", path, "read") for path in config.preset_dirs]
     errors = [
-        *(source.error(("presets",), f"no such folder: {path}") for path in gone),
+        *(source.error(("presets",), f"not a folder: {path}") for path in strange),
         *_name_errors(source, folders),
         *_overlap_errors(source, [*_places(config), *read]),
     ]
     if errors:
         raise_first(errors)
+    if away := _presets_away(config):  # they may hold another preset of any name
+        any_name = [*(name for _, name in _named(folders)), *Presets.load()]
+        return replace(config, broken=dict.fromkeys(any_name, str(away[0])))
     there = Presets.load(config.preset_dirs)
     presets, broken = _sorted_presets(source, config, there)
     return replace(config, presets=presets, broken=broken, images=frozenset(there.images()))
@@ -313,7 +326,10 @@ def _name_errors(source: YamlFile, folders: Sequence[Folder]) -> Iterator[Config
 def _sorted_presets(
     source: YamlFile, config: Config, there: Presets
 ) -> tuple[dict[str, Preset], dict[str, str]]:
-    """The presets of use, and what is wrong with others; the config may name none of these."""
+    """The presets of use, and what is wrong with others.
+
+    Of these the config may name only such as lack an image, which may be back in a moment.
+    """
     sound, broken = there.sorted_out()
     usable = {
         name: preset
@@ -323,8 +339,9 @@ def _sorted_presets(
     errors: list[ConfigError] = []
     for keys, name in _named(config.folders):
         if name in broken:
-            raise broken[name]
-        if name not in there:
+            if broken[name].reason != "style-image":
+                raise broken[name]
+        elif name not in there:
             problem, remedy = f"unknown preset {name!r}", did_you_mean(name, there)
             errors.append(source.error(keys, problem, remedy=remedy, reason="unknown-preset"))
         elif name not in usable:
@@ -399,7 +416,42 @@ def check(config: Config) -> list[ConfigError]:
     weights = config.engine.weights
     if weights != "imagenet" and (trouble := _file_trouble(weights)):
         problems.append(problem(f"the weights file {trouble}", key="weights", received=weights))
-    return problems + list(Presets.load(config.preset_dirs).sorted_out()[1].values())
+    away = _presets_away(config)
+    _, broken = Presets.load(() if away else config.preset_dirs).sorted_out()
+    return [*problems, *away, *broken.values()]
+
+
+def _presets_away(config: Config) -> list[ConfigError]:
+    """Folders of presets, but for the usual one, that can't be listed now.
+
+    Where a preset is named that is in none of them, also those that are empty: a disk may be
+    mounted there later.
+    """
+    own = config.preset_dirs[:-1]
+    troubles = {folder: _listing_trouble(folder) for folder in own}
+    if not any(troubles.values()):
+        there = Presets.load(config.preset_dirs)
+        if not all(name in there for _, name in _named(config.folders)):
+            troubles = {folder: "is empty" for folder in own if not any(folder.iterdir())}
+    return [
+        ConfigError(
+            f"the presets folder {trouble}",
+            file=config.file,
+            key="presets",
+            received=str(folder),
+            remedy="It may hold a preset of any name. Is its disk there?",
+        )
+        for folder, trouble in troubles.items()
+        if trouble
+    ]
+
+
+def _listing_trouble(folder: Path) -> str:
+    try:
+        list(folder.iterdir())
+    except OSError as error:
+        return _reading_trouble(folder) or f"can't be read: {error.strerror}"
+    return ""
 
 
 def _reading_trouble(path: Path) -> str:
@@ -445,8 +497,8 @@ def match(
 ) -> tuple[Preset, ...]:
     """The presets for the photo at `path` below the folder's input; () leaves it alone.
 
-    `facts` is asked only when a rule needs to look into the photo. In the sub-folder of a preset
-    that is `broken` for now it waits: no other style was meant.
+    `facts` is asked only when a rule needs to look into the photo. It also waits while one that
+    it is to get is `broken` for now: no other style was meant.
     """
     if folder.subfolders and len(path.parts) > 1:
         named = _called(path.parts[0], (*broken, *presets))
@@ -455,6 +507,8 @@ def match(
         if named in presets:
             return (presets[named],)
     rule = next((rule for rule in folder.rules if rule.holds(path, facts)), folder)
+    if any(name in broken for name in rule.preset):
+        return ()
     return tuple(presets[name] for name in rule.preset if name in presets)
 
 
