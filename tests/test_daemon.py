@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 
 import pytest
-from rig import ThreadExecutor
+from rig import ThreadExecutor, copy_job
 
 from stylewatch.app.serve import _OnChange
 from stylewatch.domain import Failure, FailureKind, JobState
@@ -137,6 +137,25 @@ def test_a_changed_photo_replaces_its_own_result_and_nothing_else(rigs):
     rig.until(lambda: (rig.output / "a--painting.jpg").read_bytes() == b"painting:one, edited")
     assert rig.results() == ["a--painting.jpg", "b--painting.jpg", "b--painting~2.jpg"]
     assert (rig.output / "b--painting.jpg").read_bytes() == b"somebody's own"
+
+
+def test_a_result_in_another_format_replaces_the_one_before(rigs, tmp_path):
+    extension = [".jpg"]
+    rig = rigs(start=False)
+    rig.run_job = lambda *given, **more: copy_job(*given, extension=extension[0], **more)
+    rig.start()
+    photos = {name: rig.drop(f"{name}.jpg", name.encode()) for name in ("a", "b", "c")}
+    rig.until(lambda: len(rig.results()) == 3)
+    (rig.output / "b--painting.jpg").write_bytes(b"touched up by hand")
+    (rig.output / "c--painting.webp").write_bytes(b"somebody's own")
+    extension[0] = ".webp"
+    for photo in photos.values():
+        photo.write_bytes(photo.read_bytes() + b", edited")
+    rig.until(lambda: rig.counts() == {"done": 3, "superseded": 3})
+    assert rig.results() == [
+        *("a--painting.webp", "b--painting.jpg", "b--painting.webp"),
+        *("c--painting.webp", "c--painting~2.webp"),
+    ]
 
 
 def test_bytes_that_come_back_are_painted_again_and_published(rigs):

@@ -13,10 +13,11 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from unittest.mock import Mock
 
 import jobs_for_tests as jobs
 import pytest
-from rig import ThreadExecutor
+from rig import ThreadExecutor, copy_job
 from test_ledger import Clock, failure, photo, planned, rendered
 
 from stylewatch.domain import EngineSettings, Failure, FailureKind, Identity, JobState
@@ -142,6 +143,34 @@ def test_a_kill_at_any_time_that_any_step_is_passed_changes_only_when_it_is_done
     cases = list(kill_at(tmp_path, points))
     assert len([case for case in cases if case["killed"]]) > 60
     assert [case for case in cases if not nothing_lost_torn_or_twice(case)] == []
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("place", "step"), [(outputs, "remove_earlier"), (Ledger, "done")], ids=["before", "after"]
+)
+def test_a_kill_around_the_removal_of_a_result_in_another_format(rigs, monkeypatch, place, step):
+    extension = [".jpg"]
+    rig = rigs(start=False)
+    rig.run_job = lambda *given, **more: copy_job(*given, extension=extension[0], **more)
+    rig.start()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    extension[0] = ".webp"
+    rig.drop("a.jpg", b"edited")
+    with monkeypatch.context() as patched:
+        patched.setattr(place, step, Mock(side_effect=Killed))
+        with pytest.raises(Killed):
+            rig.until(lambda: rig.counts().get("done") == 2)
+    assert rig.results()[-1] == "a--painting.webp"
+    rig.daemon._end()
+    again = rigs()
+    again.until(lambda: again.counts() == {"done": 1, "superseded": 1})
+    assert again.results() == ["a--painting.webp"]
+    assert again.executor.ran == []
 
 
 def test_a_photo_that_takes_the_daemon_along_stands_back_and_is_set_aside_in_the_end(ledger):

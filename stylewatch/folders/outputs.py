@@ -172,6 +172,14 @@ def publish(
     return final
 
 
+def remove_earlier(path: Path, ours: Callable[[Path, str], bool]) -> None:
+    """Remove a result that another one has replaced, if `ours` knows it as it is."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+        if _can_be_ours(path, ours):
+            path.unlink()
+            _sync_folder(path.parent)
+
+
 def _can_be_ours(final: Path, ours: Callable[[Path, str], bool]) -> bool:
     try:
         return ours(final, file_hash(final))

@@ -120,9 +120,17 @@ class Publisher:
                     ours=partial(self._is_earlier, job) if stays else None,
                 )
             failpoint("publication.published")
+            if stays:
+                self._remove_other_format(job, final)
             self._ledger.done(job.id, final)
             failpoint("publication.done")
         return self._job(job.id)
+
+    def _remove_other_format(self, job: Job, final: Path) -> None:
+        """Earlier results beside it whose ending is another: the preset's format has changed."""
+        for earlier in self._ledger.outputs_of(job):
+            if earlier.parent == final.parent and earlier.suffix != final.suffix:
+                outputs.remove_earlier(earlier, ours=partial(self._is_earlier, job))
 
     def _is_earlier(self, job: Job, path: Path, sha256: str) -> bool:
         """Whether a file is an earlier result for the same photo, and for no other."""

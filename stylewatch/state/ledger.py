@@ -532,6 +532,15 @@ class Ledger(LedgerReader):
         )
         return row is not None
 
+    def outputs_of(self, job: Job) -> list[Path]:
+        """Where results for its photo and preset were published; they may be gone."""
+        where = "folder = ? AND path = ? AND preset = ? AND output IS NOT NULL"
+        rows = self.ask(
+            f"SELECT output FROM jobs WHERE {where} UNION SELECT output FROM painted WHERE {where}",
+            *(job.folder, os.fsencode(job.path), job.preset) * 2,
+        )
+        return [Path(os.fsdecode(row["output"])) for row in rows]
+
     def overtaken(self, job: Job) -> bool:
         """Whether the photo as it lies there now has another job for the same preset.
 
