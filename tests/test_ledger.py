@@ -21,6 +21,7 @@ from stylewatch.state.ledger import Ledger, Planned
 from stylewatch.state.reader import LedgerReader
 from stylewatch.state.retention import tidy
 from stylewatch.state.retries import LONGEST_PAUSE, judge
+from stylewatch.state.schema import _VERSIONS
 from stylewatch.state.wording import NO_PRESET, TOO_LARGE
 
 
@@ -352,12 +353,22 @@ def test_a_damaged_ledger_is_set_aside_and_rebuilt_from_the_results(tmp_path):
     ledger = Ledger(path)
     assert ledger.set_aside == tmp_path / "ledger.db.damaged-1"
     assert ledger.set_aside.exists()
-    ledger.rebuild([("k1", Path("/out/a--soft.jpg"), "sha")])
+    ledger.rebuild([("k1", Path("/out/a--soft.jpg"), "sha", "d")])
     assert ledger.add(photo(), "d", "p", [planned(key="k1")]) == []
     assert ledger.jobs()[0].state is JobState.DONE
     assert ledger.jobs()[0].output == Path("/out/a--soft.jpg")
     assert len(ledger.add(photo("b"), "d", "p", [planned("b", key="k1")])) == 1
     ledger.close()
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_a_result_from_before_a_preset_was_changed_is_that_of_a_photo_that_stayed(ledger, stays):
+    ledger.rebuild([("before", Path("/out/a--soft.jpg"), "sha", "d")])
+    added = ledger.add(photo(), "d", "p", [planned(key="now")], stays=stays)
+    assert len(added) == (not stays), "one that comes anew is painted anew"
+    assert ledger.jobs()[0].key == ("before" if stays else "now")
+    if stays:
+        assert ledger.add(photo(), "d", "p", [planned(key="now")], stays=True), "touched"
 
 
 def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path):
@@ -430,15 +441,14 @@ def test_time_outs_count_as_failures_and_two_crashes_are_enough():
 
 def test_an_older_ledger_is_brought_up_to_date_by_the_daemon_alone(tmp_path):
     path = tmp_path / "ledger.db"
-    Ledger(path).close()
-    with sqlite3.connect(path) as db:
-        for index in ("files_failed", "jobs_by_output", "painted_by_output"):
-            db.execute(f"DROP INDEX {index}")
-        db.execute("DROP TABLE outputs")
-        db.execute("CREATE INDEX files_noted ON files (seen) WHERE note != ''")
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(";".join(_VERSIONS[:3]))
+        db.execute("INSERT INTO results VALUES ('k1', CAST('/out/a--soft.jpg' AS BLOB), 's')")
         db.execute("PRAGMA user_version = 3")
+        db.commit()
     with pytest.raises(LedgerError, match="older stylewatch.*brings it up to date"):
         LedgerReader(path)
-    Ledger(path).close()
+    with closing(Ledger(path)) as ledger:
+        assert ledger.add(photo(), "d", "p", [planned(key="k1")]) == []
     with closing(LedgerReader(path)) as reader:
         assert reader.failed_files() == {}

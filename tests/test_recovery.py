@@ -355,6 +355,42 @@ def test_a_lost_ledger_is_learnt_again_from_results_whatever_else_lies_there(rig
     assert len(again.results()) == 4
 
 
+def test_a_lost_ledger_takes_results_from_before_a_preset_was_changed_for_what_they_are(
+    rigs, tmp_path
+):
+    def run_job(request, engine, *, report):
+        facts = {"job_key": request.key, "photo": request.digest}
+        return copy_job(request, engine, report=report, suffix=json.dumps(facts).encode())
+
+    rig, changed = rigs(start=False), []
+    plain = rig.config
+
+    def config():
+        presets = {name: replace(each, digest="other") for name, each in plain().presets.items()}
+        return replace(plain(), presets=presets) if changed else plain()
+
+    rig.config, rig.run_job = config, run_job
+    rig.read_facts = lambda data: json.loads(data[data.index(b"{") :])
+    rig.start()
+    for number in range(3):
+        rig.drop(f"{number}.jpg", b"%d" % number)
+    rig.until(lambda: rig.counts() == {"done": 3})
+    rig.stop()
+    (tmp_path / "state" / "ledger.db").unlink()
+    rig.executor.ran.clear()
+    changed.append(True)
+    rig.start()
+    rig.drop("copy/0.jpg", b"0")
+    rig.until(lambda: rig.counts() == {"done": 4})
+    assert rig.executor.ran == [("0.jpg", "painting")], "new, and to be painted as it is now"
+    before = rig.results()
+    assert len(before) == 4
+    rig.drop("1.jpg", b"1")  # touched
+    rig.until(lambda: rig.counts() == {"done": 4, "superseded": 1})
+    assert rig.executor.ran[1:] == [("1.jpg", "painting")]
+    assert rig.results() == before, "in the earlier one's place"
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_damage_of_any_kind_is_set_aside_or_harmless_never_the_end(tmp_path, seed):
     path, rng = tmp_path / "ledger.db", Random(seed)

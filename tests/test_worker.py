@@ -79,6 +79,15 @@ def test_a_job_gives_a_complete_result_under_a_temporary_name(tmp_path, preset):
     assert facts["preset"] == "soft"
 
 
+@pytest.mark.parametrize("owner", ["-daemon", ""])
+def test_a_daemon_s_result_knows_its_photo_and_one_that_was_asked_for_is_but_a_picture(
+    tmp_path, preset, owner
+):
+    request = replace(request_for(picture_file(tmp_path / "a.jpg"), preset), owner=owner)
+    facts = read_facts(run(request).temporary.read_bytes())
+    assert facts.get("photo", "") == (request.digest if owner else "")
+
+
 def test_the_output_format_is_the_preset_s_choice_and_the_photo_s_by_default(tmp_path, preset):
     photo = picture_file(tmp_path / "a.png", form="PNG")
     assert run(request_for(photo, preset)).extension == ".png"

@@ -281,8 +281,10 @@ def _is_whole(temporary: Path, sha256: str, *, patient: bool) -> bool:
 
 def find_results(
     folders: Iterable[Path], read_facts: Callable[[bytes], Mapping[str, str]]
-) -> Iterator[tuple[str, Path, str]]:
-    """Job key, path and SHA-256 of every result in these folders, as told by the files alone.
+) -> Iterator[tuple[str, Path, str, str]]:
+    """Every result in these folders, as told by the files alone.
+
+    Job key, path, SHA-256, and that of its photo where the result knows it.
 
     Raises:
         OutputError: a folder can't be listed now; without its results all would be painted again.
@@ -305,5 +307,5 @@ def find_results(
                         info = path.lstat()
                         if stat.S_ISREG(info.st_mode) and info.st_size <= LARGEST_RESULT:
                             data = path.read_bytes()
-                            key = read_facts(data)["job_key"]
-                            yield key, path, hashlib.sha256(data).hexdigest()
+                            facts, sha256 = read_facts(data), hashlib.sha256(data).hexdigest()
+                            yield facts["job_key"], path, sha256, facts.get("photo", "")

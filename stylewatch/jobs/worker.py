@@ -76,6 +76,8 @@ def _render(
     context = Context(engine=engine, on_step=report, checkpoint=checkpoint, crashes=request.crashes)
     rendering = open_effect(preset.effect).render(picture.rgb, preset, context)
     facts = {"job_key": request.key, "preset": preset.name, **rendering.facts}
+    if request.owner:  # a daemon's: the one result for this photo and preset
+        facts["photo"] = request.digest
     painted = replace(
         picture, rgb=rendering.rgb, alpha=resize_alpha(picture.alpha, rendering.rgb.shape)
     )

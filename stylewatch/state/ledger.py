@@ -308,17 +308,17 @@ class Ledger(LedgerReader):
         )
         if row is not None:
             return self._renew(job_of(row), photo.identity, wanted.target, stays)
-        found = self._painted(place, wanted) or self._found(wanted)
-        state, result = JobState.READY, (None, "", False, "")
+        found = self._painted(place, wanted) or self._found(place, digest * stays, wanted)
+        state, key, result = JobState.READY, wanted.key, (None, "", False, "")
         if found:
-            state = JobState.DONE
+            state, key = JobState.DONE, found["key"]
             result = (found["output"], found["sha256"], settled, "" if settled else AGAIN)
         cursor = self._db.execute(
             "INSERT INTO jobs (folder, path, preset, key, digest, target, dev, ino, size,"
             " mtime_ns, ctime_ns, state, created, changed, output, sha256, after_done, reason)"
             " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
-                *(*place, wanted.key, digest, os.fsencode(wanted.target), *astuple(photo.identity)),
+                *(*place, key, digest, os.fsencode(wanted.target), *astuple(photo.identity)),
                 *(state, now, now, *result),
             ),
         )
@@ -357,20 +357,32 @@ class Ledger(LedgerReader):
             *(*place, wanted.key, *place),
         )
 
-    def _found(self, wanted: Planned) -> sqlite3.Row | None:
-        """A result on disk, from before this ledger, that is this very job's."""
+    def _found(
+        self, place: tuple[str, bytes, str], stayed: str, wanted: Planned
+    ) -> sqlite3.Row | None:
+        """A result on disk, from before this ledger, that is this very job's.
+
+        For the digest of a photo that `stayed` in its folder, and is new to the ledger, also one
+        from before the preset was changed.
+        """
         stem = os.fsencode(wanted.target)
-        for row in self.ask("SELECT * FROM results WHERE key = ?", wanted.key):
+        where = "WHERE folder = ? AND path = ? AND preset = ?"
+        query = (
+            "SELECT * FROM results WHERE key = ? OR photo = ? AND photo != ''"
+            f" AND NOT EXISTS (SELECT 1 FROM jobs {where})"
+            f" AND NOT EXISTS (SELECT 1 FROM painted {where}) ORDER BY key != ?, output"
+        )
+        for row in self.ask(query, wanted.key, stayed, *place, *place, wanted.key):
             rest = bytes(row["output"])[len(stem) :]
             if bytes(row["output"]).startswith(stem) and rest[:1] in {b".", b"~"}:
                 return row
         return None
 
-    def rebuild(self, results: Iterable[tuple[str, Path, str]]) -> int:
-        """Learn what exists from the results themselves: (job key, path, SHA-256) each."""
+    def rebuild(self, results: Iterable[tuple[str, Path, str, str]]) -> int:
+        """Learn what exists from the results: (job key, path, SHA-256, the photo's digest) each."""
         with self.transaction():
-            rows = ((key, os.fsencode(path), sha256) for key, path, sha256 in results)
-            self._db.executemany("INSERT OR REPLACE INTO results VALUES (?,?,?)", rows)
+            rows = ((key, os.fsencode(path), *digests) for key, path, *digests in results)
+            self._db.executemany("INSERT OR REPLACE INTO results VALUES (?,?,?,?)", rows)
             self.change(f"PRAGMA application_id = {_REBUILT}")
             found = self._one("SELECT COUNT(*) FROM results")
         return int(found[0]) if found else 0
@@ -421,8 +433,8 @@ class Ledger(LedgerReader):
         """The result is complete under its temporary name; from here on it will be published."""
         with self.transaction():
             self.change(  # what it may replace is remembered as ours
-                "INSERT OR REPLACE INTO results SELECT key, output, sha256 FROM jobs"
-                " WHERE id = ? AND output IS NOT NULL",
+                "INSERT OR REPLACE INTO results (key, output, sha256)"
+                " SELECT key, output, sha256 FROM jobs WHERE id = ? AND output IS NOT NULL",
                 job_id,
             )
             self._set(

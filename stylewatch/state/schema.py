@@ -71,6 +71,10 @@ DROP INDEX files_noted;
 CREATE INDEX files_failed ON files (folder, seen) WHERE note NOT IN
     ('', 'no-preset', 'symlink', 'fifo', 'socket', 'device', 'raw', 'no-photo');
 """,
+    """
+ALTER TABLE results ADD COLUMN photo TEXT NOT NULL DEFAULT '';
+CREATE INDEX results_by_photo ON results (photo) WHERE photo != '';
+""",
 )
 """What makes each version out of the one before it."""
 VERSION = len(_VERSIONS)
