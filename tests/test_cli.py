@@ -895,6 +895,9 @@ class TestWhichDaemon:
         file.write_text("state_dir: state\nfolders: [")
         code, _, err = stylewatch("pause", "-c", file)
         assert (code, "not valid YAML" in one_line(err)) == (3, True)
+        file.write_text("state_dir: [state]\n")
+        assert stylewatch("pause", "-c", file)[0] == 3
+        file.write_text("folders: [")
         file.rename(tmp_path / "work/stylewatch.yaml")
         assert stylewatch("pause")[0] == 3
         assert daemons == [[], []]

@@ -137,6 +137,19 @@ def test_on_a_disk_that_is_blind_to_case_another_photo_s_result_is_not_shared(tm
     assert final.name == "img--soft~2.jpg"
 
 
+def test_a_folder_that_may_not_be_listed_takes_results_all_the_same(tmp_path, monkeypatch):
+    temporary, target = written(tmp_path)
+    outputs.publish(temporary, target, ".jpg")
+    temporary, _ = written(tmp_path, job_id=2)
+
+    def closed(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(os, "listdir", closed)
+    final = outputs.publish(temporary, target, ".jpg", ours=lambda path, sha256: True)
+    assert final.name == "a--soft.jpg"
+
+
 def test_what_can_t_be_read_now_is_not_taken_for_gone(tmp_path, monkeypatch):
     temporary, target = written(tmp_path)
     outputs.publish(temporary, target, ".jpg")

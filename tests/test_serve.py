@@ -90,6 +90,14 @@ class TestOnChange:
         touch(config.presets["mine"].style[0].image, "another")
         assert [look() for _ in range(3)] == [0, 1, 1]
 
+    def test_a_folder_of_presets_that_comes_and_an_image_that_may_be_read_count(self, config):
+        folder = config.file.parent / "mine"
+        look = looking(Daemon(replace(config, preset_dirs=(folder, *config.preset_dirs))))
+        folder.mkdir()
+        assert [look(), look()] == [0, 1]
+        config.presets["mine"].style[0].image.chmod(0o600)
+        assert [look(), look()] == [1, 2]
+
     def test_a_style_image_that_a_reload_brought_is_no_change(self, config):
         daemon = Daemon(replace(config, images=frozenset()))
         look = looking(daemon)

@@ -76,6 +76,60 @@ def test_it_does_so_where_photos_stay_and_somebody_took_the_first_away(rig, tmp_
     ]
 
 
+def test_it_does_so_where_one_of_the_first_photo_s_pictures_had_failed(tmp_path, rigs):
+    """What failed and is gone is forgotten long before a scan."""
+
+    def behave(request):
+        if request.preset.name == "woodcut" and b"holiday" in request.source.read_bytes():
+            return Failure(
+                job_id=request.job_id, kind=FailureKind.BAD_INPUT, reason="odd", message="odd"
+            )
+        return None
+
+    rig = rigs(behave, start=False)
+    rig.with_folders({"preset": ("ink", "woodcut")}).start()
+    photo = rig.drop("IMG_0001.jpg", b"holiday 2025")
+    rig.until(lambda: rig.counts() == {"done": 1, "quarantined": 1} and rig.idle())
+    photo.unlink()
+    rig.until(lambda: rig.look_around(1) or gone(rig) == 1)
+    rig.drop("IMG_0001.jpg", b"wedding 2026")
+    rig.until(lambda: len(rig.results()) == 3)
+    assert (rig.output / "IMG_0001--ink.jpg").read_bytes() == b"ink:holiday 2025"
+
+
+def test_another_card_in_the_place_of_the_first_keeps_both_results(rig, tmp_path):
+    rig.start()
+    rig.drop("IMG_0001.jpg", b"holiday 2025")
+    rig.until(lambda: rig.counts() == {"done": 1} and rig.idle())
+    rig.input.rename(tmp_path / "first")
+    rig.until(lambda: gone(rig) == 1)
+    (tmp_path / "first").rename(rig.input)
+    rig.until(lambda: gone(rig) == 0)
+    rig.input.rename(tmp_path / "first")
+    rig.until(lambda: gone(rig) == 1)
+    rig.input.mkdir()
+    rig.drop("IMG_0001.jpg", b"wedding 2026")
+    rig.until(lambda: len(rig.results()) == 2)
+    assert [path.read_bytes() for path in paintings(rig)] == [
+        b"painting:holiday 2025",
+        b"painting:wedding 2026",
+    ]
+
+
+def test_a_config_that_is_changed_before_its_folder_is_moved_loses_no_history(rig, tmp_path):
+    rig.start()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1} and rig.idle())
+    old, rig.input = rig.input, tmp_path / "new"
+    reload(rig)
+    rig.until(lambda: rig.daemon._intake.health(time.monotonic())[0].state == "missing")
+    old.rename(rig.input)
+    rig.until(lambda: rig.daemon._intake.health(time.monotonic())[0].state == "watching")
+    rig.drop("b.jpg", b"b")
+    rig.until(lambda: rig.counts() == {"done": 2})
+    assert rig.executor.ran == [("a.jpg", "painting"), ("b.jpg", "painting")]
+
+
 def test_photos_that_were_away_for_a_while_are_still_the_same(rig, tmp_path):
     rig.settings["rescan_seconds"] = 1
     rig.start()

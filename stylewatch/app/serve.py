@@ -164,9 +164,9 @@ class _OnChange:
             self._answer = self._daemon.ask("reload")
 
     def _find(self) -> tuple[_States, _States]:
-        """The config and the presets there are, and the images that they name."""
+        """The config, the folders of presets with their files, and the images that these name."""
         config = self._daemon.config
-        files = [file for folder in config.preset_dirs for file in folder.glob("*.y*ml")]
+        files = [file for folder in config.preset_dirs for file in (folder, *folder.glob("*.y*ml"))]
         files += [config.file] if config.file else []
         return _states_of(files), _states_of(config.images)
 
@@ -180,7 +180,7 @@ def _state_of(file: Path) -> tuple[int, int, int]:
         stat = file.stat()
     except OSError:
         return (0, 0, 0)
-    return (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    return (stat.st_ino, stat.st_size, stat.st_ctime_ns)  # of new rights, too
 
 
 def _refuse_a_second(config: Config) -> None:

@@ -153,6 +153,11 @@ class Listing:
             for gone in (self._folders.keys() | self.unreadable.keys()) - listed:
                 self._forget(gone)
 
+    def miss_all(self) -> None:
+        """The root is away with all that lay in it."""
+        for folder in list(self._folders):
+            self._forget(folder)
+
     def forget(self, path: str) -> None:
         """Tell of this file again when it is next looked at, changed or not."""
         folder, name = os.path.split(path)

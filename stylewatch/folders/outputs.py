@@ -198,7 +198,10 @@ def _names(target: Path, extension: str) -> Iterator[Path]:
 
 def _as_listed(path: Path) -> Path:
     """As its folder has it: a disk that is blind to case has `img.jpg` where `IMG.jpg` lies."""
-    names = os.listdir(path.parent)  # noqa: PTH208  (of bytes that are no text, too)
+    try:
+        names = os.listdir(path.parent)  # noqa: PTH208  (of bytes that are no text, too)
+    except OSError:  # a folder that may be written to and not be listed
+        return path
     alike = (name for name in names if name.casefold() == path.name.casefold())
     return path if path.name in names else path.with_name(next(alike, path.name))
 
@@ -250,6 +253,8 @@ def find_published(
     waiting = os.path.lexists(temporary)
     for final in _names(target, extension):
         try:
+            if taken(final):
+                continue
             if waiting and not _same_bytes(temporary, final):
                 continue  # thousands may have this name: they need not all be read
             if file_hash(final) != sha256 or taken(final := _as_listed(final)):

@@ -180,6 +180,8 @@ class FolderSource:
 
     def _leave(self, state: FolderState, why: str) -> None:
         self.close()
+        if state == "missing":  # what comes back may be another disk
+            self._listing.miss_all()
         self._root_key, self._state, self._detail = None, state, why
 
     def _start(self, now: float) -> None:

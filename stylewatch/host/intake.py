@@ -117,8 +117,10 @@ class Intake:
         Also where it is gone: its folder may only be away for a moment, and comes back unchanged.
         """
         self._ledger.forget_file(folder, path)
-        if folder in self._sources:
-            self._sources[folder].again(path)
+        if source := self._sources.get(folder):
+            if is_missing(source.root / path):  # no scan will miss what the source forgets
+                self._ledger.missed(folder, path)
+            source.again(path)
 
     def health(self, now: float) -> list[FolderHealth]:
         """How well each folder is looked after."""

@@ -90,7 +90,7 @@ class Publisher:
             OutputError: it can't be named now; the job stays `publishing`.
             OutputFullError: so it does while its disk is away, as may be with its result.
         """
-        if mount := self._missing_mount(job.target):
+        if (mount := self._missing_mount(job.target)) and not _holds_files(mount):
             raise _not_mounted(job.target.parent, mount)
         try:
             return self._complete(job, stays=stays, patient=patient)
@@ -121,16 +121,20 @@ class Publisher:
                 )
             failpoint("publication.published")
             if stays:
-                self._remove_other_format(job, final)
+                self._remove_other_format(job, final, patient=patient)
             self._ledger.done(job.id, final)
             failpoint("publication.done")
         return self._job(job.id)
 
-    def _remove_other_format(self, job: Job, final: Path) -> None:
+    def _remove_other_format(self, job: Job, final: Path, *, patient: bool) -> None:
         """Earlier results beside it whose ending is another: the preset's format has changed."""
         for earlier in self._ledger.outputs_of(job):
             if earlier.parent == final.parent and earlier.suffix != final.suffix:
-                outputs.remove_earlier(earlier, ours=partial(self._is_earlier, job))
+                try:
+                    outputs.remove_earlier(earlier, ours=partial(self._is_earlier, job))
+                except OSError:  # it may never be read again: then it stays
+                    if patient:
+                        raise
 
     def _is_earlier(self, job: Job, path: Path, sha256: str) -> bool:
         """Whether a file is an earlier result for the same photo, and for no other."""
@@ -212,7 +216,7 @@ class Publisher:
             if outputs.file_hash(job.output) != job.sha256:
                 raise OutputError(
                     f"{job.path} stays where it is: {job.output} is not as it was painted",
-                    remedy="Touch the photo to have it painted again, or take it away",
+                    remedy="Touch the photo to have it painted again, or take that result away",
                     reason="damaged",
                 )
 

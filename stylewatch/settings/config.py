@@ -37,6 +37,7 @@ from stylewatch.settings.yamlfile import (
     json_schema,
     load_yaml,
     raise_first,
+    shown,
     validate,
 )
 
@@ -218,8 +219,10 @@ def state_dir_of(file: Path) -> Path:
     """Where the daemon of that config has its state, whatever else is wrong with the config."""
     source = load_yaml(file)
     named = source.data.get("state_dir")
-    if not isinstance(named, str):
+    if named is None:
         return default_state_dir()
+    if not isinstance(named, str):
+        raise source.error(("state_dir",), "wrong type", expected="a path", received=shown(named))
     return source.place(("state_dir",), Path(named), file.absolute().parent)
 
 
@@ -432,7 +435,7 @@ def _presets_away(config: Config) -> list[ConfigError]:
     if not any(troubles.values()):
         there = Presets.load(config.preset_dirs)
         if not all(name in there for _, name in _named(config.folders)):
-            troubles = {folder: "is empty" for folder in own if not any(folder.iterdir())}
+            troubles = {folder: _listing_trouble(folder, empty="is empty") for folder in own}
     return [
         ConfigError(
             f"the presets folder {trouble}",
@@ -446,12 +449,11 @@ def _presets_away(config: Config) -> list[ConfigError]:
     ]
 
 
-def _listing_trouble(folder: Path) -> str:
+def _listing_trouble(folder: Path, *, empty: str = "") -> str:
     try:
-        list(folder.iterdir())
+        return "" if list(folder.iterdir()) else empty
     except OSError as error:
         return _reading_trouble(folder) or f"can't be read: {error.strerror}"
-    return ""
 
 
 def _reading_trouble(path: Path) -> str:

@@ -167,6 +167,8 @@ class Ledger(LedgerReader):
         """
         raw, (dev, ino) = os.fsencode(place), inode or (None, None)
         with self.transaction():
+            if moved:  # a config that was changed before: no folder has ever been there
+                self.change("DELETE FROM folders WHERE input = ? AND dev IS NULL", raw)
             known = self._one(
                 "SELECT name FROM folders WHERE input = ? OR name = ? ORDER BY input != ?",
                 *(raw, moved, raw),
@@ -240,12 +242,18 @@ class Ledger(LedgerReader):
             )
         return missed
 
+    def _forget_painted(self, folder: str, path: Path, but: Sequence[str] = ()) -> None:
+        """What another photo of that name had, but for jobs with these keys."""
+        query = f"DELETE FROM painted WHERE folder = ? AND path = ? AND key NOT IN ({marks(but)})"
+        self.change(query, folder, os.fsencode(path), *but)
+
     def note_file(
         self, folder: str, path: Path, identity: Identity, plan: str = "", note: str = ""
     ) -> None:
         """Remember a file in its present state; `note` says why it has no job, if it has none."""
         with self.transaction():
-            self.set_apart(folder, path)
+            if self.set_apart(folder, path):
+                self._forget_painted(folder, path)
             self.change(
                 "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?,0)",
                 *(folder, os.fsencode(path), *astuple(identity), plan, _text(note), self._clock()),
@@ -278,11 +286,7 @@ class Ledger(LedgerReader):
             lay_there = known and tuple(known) == (photo.identity.size, photo.identity.mtime_ns)
             if self.set_apart(photo.folder, photo.path, digest):
                 keys = [wanted.key for wanted in planned]
-                self.change(
-                    "DELETE FROM painted WHERE folder = ? AND path = ?"
-                    f" AND key NOT IN ({marks(keys)})",
-                    *(photo.folder, os.fsencode(photo.path), *keys),
-                )
+                self._forget_painted(photo.folder, photo.path, but=keys)
             for wanted in planned:
                 job_id = self._add_one(photo, digest, wanted, stays, bool(stays and lay_there))
                 if job_id:
