@@ -658,6 +658,25 @@ def test_a_picture_that_stays_unreadable_is_painted_anew(rigs, monkeypatch):
     assert len(rig.executor.ran) == 2
 
 
+def test_an_earlier_result_in_another_format_that_stays_unreadable_holds_up_nothing(
+    rigs, monkeypatch
+):
+    monkeypatch.setattr(delivery, "UNREADABLE_SECONDS", 1.0)
+    extension = [".jpg"]
+    rig = rigs(start=False)
+    rig.run_job = lambda *given, **more: copy_job(*given, extension=extension[0], **more)
+    rig.start()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    extension[0] = ".webp"
+    broken = OSError(errno.EIO, os.strerror(errno.EIO))
+    monkeypatch.setattr(outputs, "remove_earlier", Mock(side_effect=broken))
+    rig.drop("a.jpg", b"edited")
+    rig.until(lambda: rig.counts() == {"done": 1, "superseded": 1})
+    assert outputs.remove_earlier.call_count > 1
+    assert rig.results() == ["a--painting.jpg", "a--painting.webp"]
+
+
 def test_results_that_can_t_be_listed_are_not_taken_for_none(tmp_path, monkeypatch):
     (tmp_path / "sub").mkdir()
     scandir = os.scandir
