@@ -34,6 +34,8 @@ QUIET = 0.3
 BOUND = 5.0  # seconds within which a daemon must end, beyond its grace time
 AT_REST = {"done", "quarantined", "vanished", "superseded", "held"}
 DEATH = get_context("forkserver")
+_ONE_AT_A_TIME = threading.Lock()
+"""Each start asks how all others have ended. Of two that ask for one, the second is told 255."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,8 @@ class Life:
     def code(self) -> int | None:
         if isinstance(self.process, subprocess.Popen):
             return self.process.poll()
-        return self.process.exitcode
+        with _ONE_AT_A_TIME:
+            return self.process.exitcode
 
     def signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -214,7 +217,8 @@ class Lab:
         from tests.faults import victim
 
         process = DEATH.Process(target=victim.live, args=(self.kind, config, str(log), environment))
-        process.start()
+        with _ONE_AT_A_TIME:
+            process.start()
         self.lives.append(Life(process, log))
         if wait:
             self._until_watching(self.lives[-1])
