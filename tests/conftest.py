@@ -1,11 +1,13 @@
 """What the tests share: quiet TensorFlow, a small seeded network, optional real weights."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from stylewatch.domain import EngineSettings
+from stylewatch.folders import outputs
 from stylewatch.jobs.child import set_environment
 
 set_environment(EngineSettings())  # before any test imports TensorFlow
@@ -47,3 +49,17 @@ def rigs(tmp_path):
     yield make
     for rig in made:
         rig.stop()
+
+
+@pytest.fixture
+def stuck(monkeypatch):
+    """While it holds anything, no photo can be moved or deleted."""
+    real, stuck = outputs.apply_after, [True]
+
+    def apply_after(*arguments):
+        if stuck:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return real(*arguments)
+
+    monkeypatch.setattr(outputs, "apply_after", apply_after)
+    return stuck

@@ -737,20 +737,6 @@ def test_bytes_that_come_back_replace_their_own_result(rigs):
     assert rig.results() == ["a--painting.jpg"]
 
 
-@pytest.fixture
-def stuck(monkeypatch):
-    """While it holds anything, no photo can be moved or deleted."""
-    real, stuck = outputs.apply_after, [True]
-
-    def apply_after(*arguments):
-        if stuck:
-            raise OSError(errno.EROFS, "Read-only file system")
-        return real(*arguments)
-
-    monkeypatch.setattr(outputs, "apply_after", apply_after)
-    return stuck
-
-
 def test_a_photo_stays_whose_result_was_damaged_before_it_could_be_deleted(rigs, stuck):
     rig = rigs(start=False, rescan_seconds=1)
     rig.with_folders({"after": "delete"}).start()
@@ -1149,15 +1135,7 @@ def test_what_is_wrong_with_a_preset_shows_after_a_reload(rigs, tmp_path):
     assert "wave.png" in problem.message
 
 
-def test_a_result_on_a_disk_that_is_away_at_the_start_is_not_painted_again(rigs, disk, monkeypatch):
-    real, away = outputs.apply_after, [True]
-
-    def apply_after(*arguments):
-        if away:
-            raise OSError(errno.EIO, "I/O error")
-        return real(*arguments)
-
-    monkeypatch.setattr(outputs, "apply_after", apply_after)
+def test_a_result_on_a_disk_that_is_away_at_the_start_is_not_painted_again(rigs, disk, stuck):
     rig = rigs(start=False)
     rig.with_folders({"output": disk.mount, "after": "delete"})
     rig.start()
@@ -1165,7 +1143,7 @@ def test_a_result_on_a_disk_that_is_away_at_the_start_is_not_painted_again(rigs,
     rig.until(lambda: rig.counts() == {"done": 1})
     rig.daemon.stop()
     disk.unplug()
-    away.clear()
+    stuck.clear()
     rig.start()
     rig.look_around()
     assert rig.counts() == {"done": 1}

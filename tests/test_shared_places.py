@@ -659,20 +659,12 @@ def test_an_empty_mount_point_that_can_t_be_listed_once_is_not_taken_for_the_fol
 
 
 def test_a_disk_that_has_another_number_after_a_restart_is_known_with_all_that_is_to_be_done(
-    rig, monkeypatch
+    rig, stuck
 ):
     def behave(request):
         bad = Failure(job_id=request.job_id, kind=FailureKind.BAD_INPUT, reason="x", message="bad")
         return bad if request.source.name == "bad.jpg" else None
 
-    real, stuck = outputs.apply_after, [True]
-
-    def apply_after(*arguments):
-        if stuck:
-            raise OSError(errno.EIO, "I/O error")
-        return real(*arguments)
-
-    monkeypatch.setattr(outputs, "apply_after", apply_after)
     rig.executor.behave = behave
     rig.with_folders({"after": "delete"}).start()
     for name in ("bad", "good"):
