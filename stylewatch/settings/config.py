@@ -432,7 +432,7 @@ def _presets_away(config: Config) -> list[ConfigError]:
     """
     own = config.preset_dirs[:-1]
     troubles = {folder: _listing_trouble(folder) for folder in own}
-    if not any(troubles.values()):
+    if own and not any(troubles.values()):
         there = Presets.load(config.preset_dirs)
         if not all(name in there for _, name in _named(config.folders)):
             troubles = {folder: _listing_trouble(folder, empty="is empty") for folder in own}
