@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 from keras import ops
 
 from stylewatch.engine import backend, convolution
-from stylewatch.engine.convolution import POINTS, WORTHWHILE, both_ways, transforms, winograd
+from stylewatch.engine.convolution import GRADIENTS, VALUES, transforms, winograd
+
+ALGORITHMS = {*VALUES.values(), *GRADIENTS.values()}
+by_outputs = pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda each: each.outputs)
 
 
 def random(seed, *shape):
@@ -34,65 +37,76 @@ def error(ours, theirs):
     return np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
 
 
-@pytest.mark.parametrize("points", POINTS.values(), ids=POINTS)
-def test_the_transforms_are_a_correlation(points):
-    b, g, a = transforms(points)
+@by_outputs
+def test_the_transforms_are_a_correlation(algorithm):
+    b, g, a = transforms(algorithm.points)
     inputs, weights = random(0, len(b)), random(1, 3)
     expected = np.correlate(inputs, weights, mode="valid")
     np.testing.assert_allclose(a @ ((g @ weights) * (b @ inputs)), expected, rtol=1e-5)
 
 
-@given(
-    st.integers(1, 23),
-    st.integers(1, 23),
-    st.integers(1, 5),
-    st.integers(1, 5),
-    st.sampled_from(sorted(POINTS)),
+@by_outputs
+@given(st.integers(1, 23), st.integers(1, 23), st.integers(1, 5), st.integers(1, 5))
+@settings(max_examples=25, deadline=None)
+def test_it_is_the_plain_convolution_at_every_size(algorithm, height, width, channels, filters):
+    kernel, x = random(0, 3, 3, channels, filters), random(1, 1, height, width, channels)
+    ours = backend.to_numpy(winograd(kernel, "float32", algorithm)(ops.convert_to_tensor(x)))
+    theirs = backend.to_numpy(plain(kernel)(ops.convert_to_tensor(x)))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("width", [3, 100], ids=["plain", "by fewer products"])
+@given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3, 5]))
+@settings(max_examples=12, deadline=None)
+def test_its_gradient_is_the_plain_ones(width, rows, columns, side):
+    kernel = random(0, side, side, width, width + 1) / width
+    x, slope = random(1, 1, rows, columns, width), random(2, 1, rows, columns, width + 1)
+    ours = value_and_gradient(convolution.convolution(kernel, "float32"), x, slope)
+    for mine, expected in zip(ours, value_and_gradient(plain(kernel), x, slope), strict=True):
+        np.testing.assert_allclose(mine, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("precision", "most"), [("float32", (2e-6, 2e-6)), ("bfloat16", (0.006, 0.02))]
 )
-@settings(max_examples=25, deadline=None)
-def test_it_is_the_plain_convolution_at_every_size(height, width, channels, filters, points):
-    kernel = random(0, 3, 3, channels, filters)
-    x, slope = random(1, 1, height, width, channels), random(2, 1, height, width, filters)
-    ours = value_and_gradient(winograd(kernel, "float32", POINTS[points]), x, slope)
-    theirs = value_and_gradient(plain(kernel), x, slope)
-    for mine, expected in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(mine, expected, rtol=1e-4, atol=1e-4)
-
-
-@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5), st.sampled_from([1, 3, 5]))
-@settings(max_examples=25, deadline=None)
-def test_both_ways_it_is_the_plain_convolution(height, width, channels, side):
-    kernel = random(0, side, side, channels, 4)
-    x, slope = random(1, 1, height, width, channels), random(2, 1, height, width, 4)
-    ours = value_and_gradient(both_ways(kernel, "float32"), x, slope)
-    theirs = value_and_gradient(plain(kernel), x, slope)
-    for mine, expected in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(mine, expected, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize(("precision", "most"), [("float32", 1e-5), ("bfloat16", 1e-2)])
-def test_as_wide_as_it_is_used_its_rounding_is_small(precision, most):
+def test_as_wide_as_it_is_used_its_rounding_is_small(precision, most, monkeypatch):
     """As a share of all values: bfloat16 itself has a step of 0.008."""
-    width = 2 * int(WORTHWHILE[precision])
+    monkeypatch.setattr(backend, "waits_for_products", lambda _: True)
+    width = 2 * int(VALUES[precision].worthwhile)
     kernel = random(0, 3, 3, width, width) / (3 * width**0.5)
     x, slope = random(1, 1, 20, 28, width), random(2, 1, 20, 28, width)
-    ours = winograd(kernel, precision, POINTS[precision])
+    ours = convolution.convolution(kernel, precision)
     results = value_and_gradient(lambda x: ours(ops.cast(x, precision)), x, slope)
-    for mine, expected in zip(results, value_and_gradient(plain(kernel), x, slope), strict=True):
-        assert error(mine, expected) < most
+    theirs = value_and_gradient(plain(kernel), x, slope)
+    for mine, expected, limit in zip(results, theirs, most, strict=True):
+        assert error(mine, expected) < limit
 
 
 def test_only_wide_3_by_3_kernels_are_worth_it(monkeypatch):
     built = []
-    monkeypatch.setattr(convolution, "winograd", lambda *arguments: built.append(arguments))
-    monkeypatch.setattr(backend, "waits_for_products", lambda precision: precision == "float32")
+
+    def noted(kernel, precision, algorithm):
+        built.append((kernel.shape[2:], algorithm.outputs))
+        return ops.identity
+
+    monkeypatch.setattr(convolution, "winograd", noted)
+    monkeypatch.setattr(backend, "waits_for_products", lambda precision: True)
     for shape in [(3, 3, 64, 64), (3, 3, 256, 32), (3, 3, 32, 256), (1, 1, 256, 256)]:
         convolution.convolution(random(0, *shape), "float32")
-    convolution.convolution(random(0, 3, 3, 256, 256), "bfloat16")
+    convolution.convolution(random(0, 3, 3, 64, 128), "bfloat16")
     assert built == []
-    for shape in [(3, 3, 64, 128), (3, 3, 512, 64)]:
-        convolution.convolution(random(0, *shape), "float32")
-    assert len(built) == 2
+    convolution.convolution(random(0, 3, 3, 64, 128), "float32")
+    convolution.convolution(random(0, 3, 3, 128, 128), "bfloat16")
+    convolution.convolution(random(0, 3, 3, 256, 512), "bfloat16")
+    assert built == [
+        ((64, 128), 4), ((128, 64), 4), ((128, 128), 4), ((256, 512), 2), ((512, 256), 4)
+    ]  # fmt: skip
+
+
+def test_where_products_cost_little_there_are_plain_convolutions_alone(monkeypatch):
+    monkeypatch.setattr(backend, "waits_for_products", lambda precision: precision == "float32")
+    monkeypatch.setattr(convolution, "winograd", None)
+    convolution.convolution(random(0, 3, 3, 256, 256), "bfloat16")
     assert convolution.outputs_at_once("float32") == 4
     assert convolution.outputs_at_once("bfloat16") == 1
 

@@ -5,7 +5,6 @@ present. Everything else in the core is written in `keras.ops`. Knows nothing of
 """
 
 import contextlib
-import os
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -249,27 +248,25 @@ def _processor_seconds(call: Callable[[], float]) -> float:
     return time.process_time() - started
 
 
+def is_tensorflow_on_cpu() -> bool:
+    """Whether convolutions are oneDNN's, which may keep each kernel as it arranged it at first.
+
+    It does so where TensorFlow is told that no kernel ever changes, which is for the process to
+    say (`jobs.child.set_environment`). With a small picture the deep kernels are as much to arrange
+    as the picture is to convolve. Not compiled, all convolutions would share what was arranged
+    first, whosever kernel it is: so features are asked for in compiled functions alone.
+    """
+    return keras.backend.backend() == "tensorflow" and not _gpu_name("tensorflow")
+
+
 def waits_for_products(precision: Precision) -> bool:
     """Whether a convolution is as slow as its multiplications, so that fewer of them pay.
 
     They do on CPUs, but for AMX, which multiplies bfloat16 faster than memory brings it. Libraries
     for GPUs choose for themselves, and JAX compiles what it is given.
     """
-    if keras.backend.backend() != "tensorflow" or _gpu_name("tensorflow"):
-        return False
-    return precision == "float32" or "amx_bf16" not in _cpu_flags()
-
-
-def arranges_kernels_once() -> bool:
-    """Whether a convolution's kernel is put into the processor's own order at its first use only.
-
-    oneDNN does so where TensorFlow is told that no kernel ever changes, which is for the process
-    to say (`jobs.child.set_environment`). With a small picture the deep kernels are as much to
-    arrange as the picture is to convolve. Not compiled, all convolutions would share what was
-    arranged first, whosever kernel it is: so features are asked for in compiled functions alone.
-    """
-    told = os.environ.get("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS") == "1"
-    return told and keras.backend.backend() == "tensorflow" and not _gpu_name("tensorflow")
+    without_amx = precision == "float32" or "amx_bf16" not in _cpu_flags()
+    return is_tensorflow_on_cpu() and without_amx
 
 
 def free_memory() -> int:

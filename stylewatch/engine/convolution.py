@@ -7,6 +7,7 @@ channels instead of 9·m². Knows nothing of networks.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,16 +20,32 @@ from stylewatch.engine.backend import Precision
 Tensor = Any
 Convolve = Callable[[Tensor], Tensor]
 
-POINTS: dict[Precision, tuple[float, ...]] = {"float32": (0, 1, -1, 2, 0.5), "bfloat16": (0, 1, -1)}
-"""Where the polynomials are evaluated, besides at infinity: m + 1 points for m×m outputs.
 
-4×4 outputs save three quarters of the multiplications, 2×2 save five ninths. What is rounded
-grows with the points' powers: 2×2 cost bfloat16 less than a bit, 4×4 would cost it four. With each
-point comes its inverse, so that the gradient needs no kernels of its own.
-"""
-WORTHWHILE: dict[Precision, float] = {"float32": 40, "bfloat16": 80}
-"""Multiplications for each value moved, in·out / (in + out) channels, from which fewer of them pay
-for the sums that it takes."""
+@dataclass(frozen=True)
+class Winograd:
+    """One of the algorithms, and where it pays."""
+
+    points: tuple[float, ...]
+    """Where its polynomials are evaluated, besides at infinity: m + 1 points for m×m outputs.
+
+    4×4 outputs save three quarters of the multiplications, 2×2 save five ninths. What is rounded
+    grows with the points' powers: 2×2 cost less than a bit, 4×4 at these points two.
+    """
+    worthwhile: float
+    """Multiplications for each value moved, in·out / (in + out) channels, from which fewer of them
+    pay for the sums that it takes."""
+
+    @property
+    def outputs(self) -> int:
+        """The side m of what is computed together."""
+        return len(self.points) - 1
+
+
+_FOUR = (0, 0.75, -0.75, 1.5, -1.5)
+VALUES = {"float32": Winograd(_FOUR, 40), "bfloat16": Winograd((0, 1, -1), 80)}
+GRADIENTS = {"float32": Winograd(_FOUR, 40), "bfloat16": Winograd(_FOUR, 60)}
+"""By precision. A gradient can do with less of it, since it is off by what the features have lost:
+in bfloat16 by 0.093 of itself with either, where 4×4 for values too would make it 0.106."""
 
 
 def convolution(kernel: np.ndarray, precision: Precision) -> Convolve:
@@ -36,61 +53,59 @@ def convolution(kernel: np.ndarray, precision: Precision) -> Convolve:
 
     It is differentiable by the image; the kernel counts as a constant.
     """
-    wide = math.prod(kernel.shape[2:]) / sum(kernel.shape[2:]) >= WORTHWHILE[precision]
-    if kernel.shape[:2] == (3, 3) and wide and backend.waits_for_products(precision):
-        return winograd(kernel, precision, POINTS[precision])
-    if backend.arranges_kernels_once():
-        return both_ways(kernel, precision)
-    weights = ops.convert_to_tensor(kernel, dtype=precision)
-    return lambda x: ops.conv(x, weights, padding="same")
-
-
-def both_ways(kernel: np.ndarray, precision: Precision) -> Convolve:
-    """The same, with its gradient as a convolution too: that with the reversed kernel.
-
-    A library that arranges each convolution's kernel once would arrange it for the gradient's own
-    operation at every use.
-    """
-    there = ops.convert_to_tensor(kernel, dtype=precision)
-    back = ops.convert_to_tensor(kernel[::-1, ::-1].swapaxes(2, 3), dtype=precision)
-
-    @backend.with_gradient
-    def convolve(x: Tensor) -> tuple[Tensor, Convolve]:
-        def gradient(slope: Tensor) -> Tensor:
-            return ops.conv(slope, back, padding="same")
-
-        return ops.conv(x, there, padding="same"), gradient
-
-    return convolve
+    if not backend.is_tensorflow_on_cpu():
+        return _plain(kernel, precision)
+    # TensorFlow's own gradient would arrange the kernel anew at every use
+    there = _fastest(kernel, precision, VALUES[precision])
+    back = _fastest(kernel[::-1, ::-1].swapaxes(2, 3), precision, GRADIENTS[precision])
+    return backend.with_gradient(lambda x: (there(x), back))
 
 
 def outputs_at_once(precision: Precision) -> int:
     """The side of what one convolution computes together; 1 where each output is on its own."""
-    return len(POINTS[precision]) - 1 if backend.waits_for_products(precision) else 1
+    used = VALUES[precision], GRADIENTS[precision]
+    return max(each.outputs for each in used) if backend.waits_for_products(precision) else 1
 
 
-def winograd(kernel: np.ndarray, precision: Precision, points: Sequence[float]) -> Convolve:
-    """The same for a 3×3 `kernel`, by products at `points` and at infinity.
+def _fastest(kernel: np.ndarray, precision: Precision, algorithm: Winograd) -> Convolve:
+    wide = math.prod(kernel.shape[2:]) / sum(kernel.shape[2:]) >= algorithm.worthwhile
+    if kernel.shape[:2] == (3, 3) and wide and backend.waits_for_products(precision):
+        return winograd(kernel, precision, algorithm)
+    return _plain(kernel, precision)
 
-    The gradient is the convolution with the reversed kernel, from out to in. Reversing a polynomial
-    takes its value at a point to that at the point's inverse, so the same products serve, in
-    another order and scaled.
-    """
-    b, g, a = transforms(points)
-    places = {point: place for place, point in enumerate((*points, math.inf))}
-    inverse = [places[1 / point if point else math.inf] for point in points] + [places[0]]
-    scale = g[inverse].sum(axis=1) / g.sum(axis=1)
-    there = _Tiles(b, a, precision)
-    back = _Tiles(scale[:, np.newaxis] * b[inverse], a[:, inverse], precision)
-    weights = np.tensordot(np.kron(g, g), kernel.reshape(9, *kernel.shape[2:]), 1)
-    products = ops.convert_to_tensor(weights, dtype=precision)
 
-    @backend.with_gradient
-    def convolve(x: Tensor) -> tuple[Tensor, Convolve]:
-        def gradient(slope: Tensor) -> Tensor:
-            return back.convolve(slope, ops.transpose(products, (0, 2, 1)))
+def _plain(kernel: np.ndarray, precision: Precision) -> Convolve:
+    weights = ops.convert_to_tensor(kernel, dtype=precision)
+    return lambda x: ops.conv(x, weights, padding="same")
 
-        return there.convolve(x, products), gradient
+
+def winograd(kernel: np.ndarray, precision: Precision, algorithm: Winograd) -> Convolve:
+    """The same for a 3×3 `kernel`, with fewer products; not differentiable."""
+    b, g, a = transforms(algorithm.points)
+    t, m = len(b), len(a)
+    parts = np.tensordot(np.kron(g, g), kernel.reshape(9, *kernel.shape[2:]), 1)
+    weights, before, after = (
+        ops.convert_to_tensor(each, dtype=precision)
+        for each in (parts, np.kron(b, b), np.kron(a, a))
+    )
+
+    def convolve(x: Tensor) -> Tensor:
+        _, height, width, channels = ops.shape(x)
+        rows, columns = -(-height // m), -(-width // m)
+        below, right = (rows + 1) * m - 1 - height, (columns + 1) * m - 1 - width
+        x = ops.pad(x, [(0, 0), (1, below), (1, right), (0, 0)])
+        # planes of every m-th pixel; the inputs that tiles share are planes of the next tile
+        x = ops.reshape(x, (rows + 1, m, columns + 1, m, channels))
+        x = ops.transpose(x, (1, 3, 0, 2, 4))
+        x = ops.concatenate([x[:, :, :rows], x[:2, :, 1:]], axis=0)
+        x = ops.concatenate([x[:, :, :, :columns], x[:, :2, :, 1:]], axis=1)
+        x = ops.matmul(before, ops.reshape(x, (t * t, rows * columns * channels)))
+        x = ops.matmul(ops.reshape(x, (t * t, rows * columns, channels)), weights)
+        channels = x.shape[-1]
+        x = ops.matmul(after, ops.reshape(x, (t * t, rows * columns * channels)))
+        x = ops.transpose(ops.reshape(x, (m, m, rows, columns, channels)), (2, 0, 3, 1, 4))
+        x = ops.reshape(x, (1, rows * m, columns * m, channels))
+        return x[:, :height, :width]
 
     return convolve
 
@@ -111,32 +126,3 @@ def transforms(points: Sequence[float]) -> tuple[np.ndarray, np.ndarray, np.ndar
     b[-1] = polynomial.polyfromroots(points)
     g[-1, -1] = a[-1, -1] = 1.0
     return b, g, a
-
-
-class _Tiles:
-    """The way from an image to its products and back, in both directions at once."""
-
-    def __init__(self, b: np.ndarray, a: np.ndarray, precision: Precision) -> None:
-        self._inputs, self._outputs = len(b), len(a)
-        self._b = ops.convert_to_tensor(np.kron(b, b), dtype=precision)
-        self._a = ops.convert_to_tensor(np.kron(a, a), dtype=precision)
-
-    def convolve(self, x: Tensor, products: Tensor) -> Tensor:
-        """(1, H, W, in) by the kernel's part (t², in, out) in each product."""
-        _, height, width, channels = ops.shape(x)
-        t, m = self._inputs, self._outputs
-        rows, columns = -(-height // m), -(-width // m)
-        below, right = (rows + 1) * m - 1 - height, (columns + 1) * m - 1 - width
-        x = ops.pad(x, [(0, 0), (1, below), (1, right), (0, 0)])
-        # planes of every m-th pixel; the inputs that tiles share are planes of the next tile
-        x = ops.reshape(x, (rows + 1, m, columns + 1, m, channels))
-        x = ops.transpose(x, (1, 3, 0, 2, 4))
-        x = ops.concatenate([x[:, :, :rows], x[:2, :, 1:]], axis=0)
-        x = ops.concatenate([x[:, :, :, :columns], x[:, :2, :, 1:]], axis=1)
-        x = ops.matmul(self._b, ops.reshape(x, (t * t, rows * columns * channels)))
-        x = ops.matmul(ops.reshape(x, (t * t, rows * columns, channels)), products)
-        channels = x.shape[-1]
-        x = ops.matmul(self._a, ops.reshape(x, (t * t, rows * columns * channels)))
-        x = ops.transpose(ops.reshape(x, (m, m, rows, columns, channels)), (2, 0, 3, 1, 4))
-        x = ops.reshape(x, (1, rows * m, columns * m, channels))
-        return x[:, :height, :width]
