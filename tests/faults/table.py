@@ -74,6 +74,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help=f"put the table into {FILE}")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="faults at a time")
     args = parser.parse_args(arguments)
+    if args.write and (args.only or args.quick or args.peers):
+        parser.error("--write puts down the whole table")
     open_forkserver()
     chosen = [each for each in args.only.split(",") if each] or sorted(FAULTS, key=_order)
     faults = [FAULTS[number] for number in chosen]
