@@ -27,7 +27,7 @@ service-test: .venv/installed
 SEED ?= 1
 
 faults: .venv/installed
-	$(BIN)/python -m tests.faults --seed $(SEED) --readme
+	$(BIN)/python -m tests.faults --seed $(SEED) --write
 	$(BIN)/python -m tests.faults --seed $(SEED) --quick --peers
 	$(BIN)/python -m tests.faults.figures
 

@@ -16,7 +16,7 @@ import typer
 
 from stylewatch import __version__
 from stylewatch.commands.answers import answer, complain, stdout_lost
-from stylewatch.commands.options import SET_UP, GlobalOptions
+from stylewatch.commands.options import SET_UP, GlobalOptions, switch
 from stylewatch.commands.painting import app as paint_app
 from stylewatch.commands.presets import app as presets_app
 from stylewatch.commands.setup import app as setup_app
@@ -97,8 +97,9 @@ def _fail(line: str, code: int) -> int:
 def _usage(error: Any) -> str:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "stylewatch"
-    message = " ".join(str(error.format_message()).split()).rstrip(".")
-    return f"{message}. See `{command} --help`"
+    message = " ".join(str(error.format_message()).split()).removesuffix(".")
+    message = message.replace("Value error, ", "")  # pydantic's
+    return f"{message}{'' if message.endswith('?') else '.'} See `{command} --help`"
 
 
 def _internal(error: Exception) -> str:
@@ -137,8 +138,7 @@ def stylewatch(
     *,
     version: Annotated[
         bool,
-        typer.Option("--version", is_eager=True, callback=_version,
-                     help="Say the version and end."),
+        switch("--version", "Say the version and end.", is_eager=True, callback=_version),
     ] = False,
     log_format: Annotated[
         Literal["text", "json"],
@@ -146,7 +146,7 @@ def stylewatch(
                      help="Events on stderr: for people, or one JSON object per line."),
     ] = "text",
     no_colour: Annotated[
-        bool, typer.Option("--no-colour", help="No colours, as with NO_COLOR=1 set.")
+        bool, switch("--no-colour", "No colours, as with NO_COLOR=1 set.")
     ] = False,
 ) -> None:  # fmt: skip
     """Watches folders and turns each new photo into a painting.

@@ -114,6 +114,8 @@ class TestHelp:
         assert result.exit_code == 0
         assert f"Usage: stylewatch {command}" in result.output
         assert all(len(line) <= 80 for line in result.output.splitlines())
+        typed = [line for line in result.output.splitlines() if "<bool>" in line]
+        assert all("--help" in line for line in typed)  # typer's own: a switch takes no value
 
     @pytest.mark.parametrize(
         ("command", "options"),
@@ -173,7 +175,8 @@ class TestWrongUse:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (["aply"], "Did you mean 'apply'"),
+            (["aply"], "Did you mean 'apply'? See `stylewatch --help`"),
+            (["apply", "a.jpg", "--features", "vgg"], "'--features': 'vgg' is not one of"),
             (["apply"], "Missing argument 'PHOTO'"),
             (["apply", "a.jpg", "--prset", "x"], "--preset"),
             (["apply", "a.jpg"], "--preset NAME or --style IMAGE"),
@@ -327,8 +330,8 @@ class TestErrors:
         json_lines = ("--log-format", "json")
         _, _, err = stylewatch(*json_lines, "apply", photo, "-p", "quick")
         told = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
-        assert told[-1]["message"].startswith("painted with built-in")
-        assert "painted with" not in "".join(x for x in err.splitlines() if x[0] != "{")
+        assert told[-1]["message"].startswith("features used: built-in")
+        assert "features used" not in "".join(x for x in err.splitlines() if x[0] != "{")
         for words in (["aply"], ["apply", photo, "-p", "none"], ["retry", "--all"]):
             line = stylewatch(*json_lines, *words)[2]
             assert json.loads(line)["level"] == "error", line
@@ -414,6 +417,7 @@ class TestConfig:
         assert code == 0
         assert out == f"{place}/stylewatch.yaml\n"
         assert "drop photos into" in err
+        assert f"then: stylewatch run -c {place}/stylewatch.yaml\n" in err
         assert (place / "in/quick").is_dir()
         assert (place / "out").is_dir()
         assert stylewatch("config", "check", place / "stylewatch.yaml")[0] == 0
@@ -485,7 +489,7 @@ class TestApply:
         code, out, err = stylewatch("apply", photo, "-p", "quick", "-o", "painted")
         assert code == 0
         assert out == "painted/quick.jpg\n".replace("quick", "sea--quick")
-        assert "painted with built-in" in err
+        assert "features used: built-in" in err
         with Image.open("painted/sea--quick.jpg") as result:
             assert result.size == (32, 24)
 

@@ -600,7 +600,10 @@ def test_a_missing_input_and_a_blocked_output_are_problems_and_no_errors(home):
             f"{home}/file is not a folder: received {home}/file/out"
         ),
         f"{home}/stylewatch.yaml: state_dir: the state folder is not a folder: received {home}/file",
-        f"{home}/stylewatch.yaml: weights: the weights file can't be read: received {home}/gone.h5",
+        (
+            f"{home}/stylewatch.yaml: weights: the weights file does not exist: received "
+            f"{home}/gone.h5. Correct the path, or put the file back"
+        ),
     ]
 
 
@@ -636,7 +639,7 @@ def test_what_the_system_can_t_tell_of_a_place_is_a_problem_and_no_crash(home):
 
 @pytest.mark.parametrize(
     ("weights", "trouble"),
-    [("in", "is a folder"), ("''", "is a folder"), ("gone.h5", "can't be read")],
+    [("in", "is a folder"), ("''", "is a folder"), ("gone.h5", "does not exist")],
 )
 def test_weights_that_are_no_file_are_a_problem(home, weights, trouble):
     (home / "in").mkdir()

@@ -1,6 +1,6 @@
-"""The README does what it says: every command block is run, every name in it exists.
+"""The README and docs/ do what they say: every command block is run, every name in them exists.
 
-So do pyproject.toml and the benchmarks that the README's figures come from.
+So do pyproject.toml and the benchmarks that the figures come from.
 """
 
 import ast
@@ -30,6 +30,7 @@ from stylewatch.jobs import child
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LONG_RUNNING = {"watch", "run"}
 
 
@@ -156,10 +157,34 @@ def test_the_readme_names_every_exit_code():
     assert {int(number) for number in re.findall(r"\b(\d+)\b", text)} == {int(c) for c in ExitCode}
 
 
-def test_every_file_that_the_readme_shows_is_there():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
+def test_every_file_that_a_document_shows_is_there(document):
+    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
         if not target.startswith("http"):
-            assert (ROOT / target).exists(), target
+            assert (document.parent / target).exists(), target
+
+
+def test_the_readme_leads_to_every_document():
+    assert all(f"]({file.relative_to(ROOT)})" in README for file in DOCUMENTS[1:])
+
+
+def rows(text):
+    return [line for line in text.splitlines() if re.match(r"\| [^-W ]", line)]
+
+
+def test_the_readme_s_figures_are_those_of_the_list():
+    told = rows(README.split("## Figures")[1].split("\n## ")[0])
+    assert len(told) == 6
+    assert {*told} <= {*rows((ROOT / "docs/figures.md").read_text(encoding="utf-8"))}
+
+
+def test_the_readme_s_words_on_faults_are_those_of_the_table():
+    kinds, times = re.search(r"injects (\d+) kinds of fault .*, ([\d ]+) times", README).groups()
+    table = rows((ROOT / "docs/faults.md").read_text(encoding="utf-8"))
+    counts = [[int(n) for n in re.findall(r"\| (\d+) (?=\|)", row)] for row in table]
+    assert len(counts) == int(kinds)
+    assert sum(injected for injected, *_ in counts) >= int(times.replace(" ", ""))
+    assert not any(sum(bad) for _, *bad in counts)
 
 
 def processor_seconds_of_children():

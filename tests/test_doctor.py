@@ -163,6 +163,15 @@ def test_each_break_is_named_with_its_remedy(
     assert remedy in found[0].remedy
 
 
+def test_weights_that_are_not_there_are_told_once(examine, set_up, tmp_path):
+    (tmp_path / "in").mkdir(exist_ok=True)
+    file = set_up()
+    no_weights(file, tmp_path)
+    found = examine(file)
+    assert worst(found["weights"]).state == "problem"
+    assert worst(found["folders"]).state == "ok"
+
+
 def test_breaks_do_not_hide_each_other(examine, set_up, tmp_path):
     file = set_up()
     for damage in (broken_preset, no_input, no_weights, damaged_ledger, full_disk):

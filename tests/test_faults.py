@@ -29,6 +29,10 @@ def test_nothing_is_lost_torn_early_doubled_or_wedged(faults):
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+def test_a_part_of_the_faults_does_not_replace_the_table():
+    assert harness("--only", "F16", "--write").returncode == 2
+
+
 def test_other_programs_ways_fail_where_they_are_known_to():
     run = harness("--quick", "--peers", "--only", "F6")
     assert run.returncode == 0, run.stdout + run.stderr

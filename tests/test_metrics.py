@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from stylewatch.domain import Event, JobState, Step
 from stylewatch.errors import UsageError
+from stylewatch.faces import metrics as module
 from stylewatch.faces.metrics import Metrics, MetricsServer
 from stylewatch.faces.wire import line_of
 from stylewatch.folders.sources import FolderHealth
@@ -101,6 +102,16 @@ def test_how_things_stand(metrics):
     assert got['stylewatch_folder_scan_age_seconds{folder="in"}'] == 4.5
     assert got['stylewatch_folder_scan_age_seconds{folder="usb"}'] == float("inf")
     assert got['stylewatch_output_blocked{output="/out",reason="disk-full"}'] == 1
+
+
+def test_the_documents_name_every_metric_and_no_other(metrics):
+    """As does this module's own list."""
+    there = {*re.findall(r"^# TYPE stylewatch_(\w+)", metrics.text(), re.MULTILINE)}
+    file = Path(__file__).parent.parent / "docs/operating.md"
+    table = file.read_text(encoding="utf-8").split("## Prometheus")[1]
+    cells = re.findall(r"^\| (`.+?) \|", table, re.MULTILINE)
+    assert {*re.findall(r"`(\w+)", " ".join(cells))} == there
+    assert {*re.findall(r"^    stylewatch_(\w+)", module.__doc__, re.MULTILINE)} == there
 
 
 def test_durations_fall_into_buckets_that_add_up(metrics):

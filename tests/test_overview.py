@@ -187,13 +187,19 @@ def test_status_says_that_the_old_config_goes_on(daemon, tmp_path):
     assert "the old config goes on: /c.yaml:3:1: foldres: unknown key" in lines
 
 
-def test_the_readme_names_every_field(daemon, state):
+def test_the_documents_name_every_field_and_every_state(daemon, state):
     daemon.answers["status"] = a_status()
     found = overview.look(state)
-    told = [found, found["folders"][0], found["painting"][0], overview.list_jobs(state, (), 1)[0]]
-    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    text = readme.split("`status --json`")[1].split("The same is said")[0]
-    assert {key for one in told for key in one} <= set(re.findall(r"`(\w+)`", text))
+    file = Path(__file__).parent.parent / "docs/operating.md"
+    sections = file.read_text(encoding="utf-8").split("\n## ")
+    of_status, of_jobs = (
+        {*re.findall(r"`([\w -]+)`", section)}
+        for section in sections
+        if section.startswith(("`status --json`", "`jobs --json`"))
+    )
+    told = [found, found["folders"][0], found["painting"][0]]
+    assert {key for one in told for key in one} <= of_status
+    assert {*overview.list_jobs(state, (), 1)[0], *JobState, "no job"} <= of_jobs
 
 
 def test_a_state_folder_that_cannot_be_looked_into_is_one_clear_error():

@@ -230,6 +230,16 @@ def test_named_weights_never_fall_back(tmp_path):
     assert (network.name, note) == ("built-in", "")
 
 
+def test_weights_that_are_away_are_no_photo_s_fault(tmp_path, preset):
+    """A wrong `weights:` sets no folder of photos aside: they wait, and come back by themselves."""
+    photo = picture_file(tmp_path / "a.jpg")
+    by_vgg19 = replace(preset, settings=replace(QUICK, features="vgg19"))
+    engine = EngineSettings(weights=str(tmp_path / "nowhere.h5"))
+    outcome = run(request_for(photo, by_vgg19), engine)
+    assert isinstance(outcome, Failure)
+    assert (outcome.kind, outcome.reason) == (FailureKind.TRANSIENT, "weights")
+
+
 def test_a_killed_job_goes_on_from_its_checkpoint(tmp_path, preset):
     photo = picture_file(tmp_path / "a.jpg")
     settings = replace(QUICK, evaluations=(10,), history=2)

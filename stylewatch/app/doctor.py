@@ -147,7 +147,11 @@ def _presets(config: Config | None) -> Iterator[Finding]:
 
 
 def _folders(config: Config) -> Iterator[Finding]:
-    errors = [error for error in check(config) if not isinstance(error, PresetError)]
+    errors = [
+        error
+        for error in check(config)
+        if not isinstance(error, PresetError) and error.key != "weights"  # told beside ours
+    ]
     for error in errors:
         yield from trouble("folders", error, _folder_remedy(error))
     for folder in config.folders:
@@ -289,6 +293,8 @@ def _weights(engine: EngineSettings) -> Iterator[Finding]:
             )
         else:
             yield problem("weights", text, fetch)
+    elif own and not os.access(file, os.R_OK):
+        yield problem("weights", f"{short_path(file)} can't be read", f"chmod u+r '{file}'")
     elif own:
         yield ok("weights", f"{short_path(file)}, {file.stat().st_size / 1e6:.0f} MB")
     elif _md5(file) == WEIGHTS_MD5:

@@ -4,7 +4,7 @@ import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -18,7 +18,12 @@ def _path(text: str) -> Path:
     return Path(os.path.expanduser(text))
 
 
-Json = Annotated[bool, typer.Option("--json", help="Give the result as JSON on stdout.")]
+def switch(name: str, says: str, **more: Any) -> Any:
+    """An option that takes no value, so that its help names no type of one."""
+    return typer.Option(name, metavar="", help=says, **more)
+
+
+Json = Annotated[bool, switch("--json", "Give the result as JSON on stdout.")]
 PresetNames = Annotated[
     list[str] | None,
     typer.Option(

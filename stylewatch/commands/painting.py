@@ -146,7 +146,7 @@ def paint_and_tell(tasks: "Sequence[Task]", engine: EngineSettings, *, as_json: 
             answer(told, "", as_json=True)
     if painted and not as_json:
         used = dict.fromkeys(one.rendered.facts.get("features", "") for one in painted)
-        note(f"painted with {' and '.join(used)}")
+        note(f"features used: {' and '.join(used)}")
     if errors:
         codes = {error.exit_code for error in errors}
         same = not painted and len(codes) == 1

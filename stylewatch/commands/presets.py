@@ -86,7 +86,8 @@ def presets_check(
             errors += check(presets.origin(name), [user_presets_dir()])
         except PresetError as error:  # there is none
             errors.append(error)
-    report_errors(errors, f"{len(names)} presets are fine", as_json=as_json)
+    fine = "1 preset is fine" if len(names) == 1 else f"{len(names)} presets are fine"
+    report_errors(errors, fine, as_json=as_json)
 
 
 @command(app, "preview")

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from stylewatch.commands.answers import answer, chatter, note, report_errors, say_path
-from stylewatch.commands.options import SET_UP, ConfigPath, Json, command
+from stylewatch.commands.options import SET_UP, ConfigPath, Json, command, switch
 from stylewatch.errors import ConfigError, ExitCode, UsageError, WeightsError
 
 app = typer.Typer()
@@ -47,7 +47,7 @@ def config_check(
 def config_schema(
     *,
     preset: Annotated[
-        bool, typer.Option("--preset", help="Of a preset's file instead of stylewatch.yaml.")
+        bool, switch("--preset", "Of a preset's file instead of stylewatch.yaml.")
     ] = False,
 ) -> None:
     """Print the JSON Schema, with which an editor completes and checks the YAML."""
@@ -119,9 +119,7 @@ def doctor(
         raise typer.Exit(ExitCode.FAILED)
 
 
-User = Annotated[
-    bool, typer.Option("--user", help="A service of your own, without root, from your login on.")
-]
+User = Annotated[bool, switch("--user", "A service of your own, without root, from your login on.")]
 
 
 @command(service_app, "install")
@@ -132,7 +130,7 @@ def service_install(
     account: Annotated[
         str, typer.Option(metavar="NAME", help="Whom it runs as; otherwise who used sudo.")
     ] = "",
-    no_start: Annotated[bool, typer.Option("--no-start", help="Do not start it now.")] = False,
+    no_start: Annotated[bool, switch("--no-start", "Do not start it now.")] = False,
 ) -> None:
     """Write the unit for this config, enable it and start it.
 

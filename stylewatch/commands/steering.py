@@ -10,7 +10,15 @@ from typing import Annotated, Any
 import typer
 
 from stylewatch.commands.answers import answer, complain, note
-from stylewatch.commands.options import STEER, ConfigPath, GlobalOptions, Json, StateDir, command
+from stylewatch.commands.options import (
+    STEER,
+    ConfigPath,
+    GlobalOptions,
+    Json,
+    StateDir,
+    command,
+    switch,
+)
 from stylewatch.domain import JobState
 from stylewatch.errors import ConfigError, NotRunningError, StylewatchError, UsageError
 
@@ -82,11 +90,11 @@ def status(*, config: ConfigPath = None, state: StateDir = None, as_json: Json =
 @command(app, panel=STEER)
 def jobs(
     *,
-    failed: Annotated[bool, typer.Option("--failed", help="Those that need a look.")] = False,
-    done: Annotated[bool, typer.Option("--done", help="Those that are painted.")] = False,
-    waiting: Annotated[bool, typer.Option("--waiting", help="Those that are to do.")] = False,
-    running: Annotated[bool, typer.Option("--running", help="Those in work.")] = False,
-    held: Annotated[bool, typer.Option("--held", help="Those set aside for now.")] = False,
+    failed: Annotated[bool, switch("--failed", "Those that need a look.")] = False,
+    done: Annotated[bool, switch("--done", "Those that are painted.")] = False,
+    waiting: Annotated[bool, switch("--waiting", "Those that are to do.")] = False,
+    running: Annotated[bool, switch("--running", "Those in work.")] = False,
+    held: Annotated[bool, switch("--held", "Those set aside for now.")] = False,
     limit: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="How many at most: 50, or all with --json."),
@@ -144,9 +152,7 @@ JobId = typer.Argument(
 def retry(
     job_id: Annotated[int | None, JobId] = None,
     *,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Everything that was set aside.")
-    ] = False,
+    everything: Annotated[bool, switch("--all", "Everything that was set aside.")] = False,
     reason: Annotated[
         str, typer.Option(metavar="R", help="What was set aside for this reason, as crash.")
     ] = "",
@@ -162,7 +168,7 @@ def retry(
       stylewatch retry --reason disk-full
     """
     if (job_id is not None) + everything + bool(reason) != 1:
-        raise UsageError("what to retry?", expected="ID, --all or --reason R")
+        raise UsageError("nothing to retry", expected="ID, --all or --reason R")
     count = _ask(config, state, "retry", job_id=job_id, reason=reason)
     if not count and not everything:
         raise _nothing_to_retry(_state_dir(config, state), job_id, reason)

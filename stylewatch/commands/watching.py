@@ -2,6 +2,7 @@
 # ruff: noqa: PLC0415  (what a command needs is imported when it runs)
 
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -135,6 +136,8 @@ def init(
     for one in config.folders:
         make_folders(one, config.presets)
         note(f"drop photos into {short_path(one.input)}")
+    named = f" -c {shlex.quote(str(file))}" if folder else ""
+    note(f"then: stylewatch run{named}")
     say_path(file)
 
 

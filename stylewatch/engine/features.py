@@ -9,6 +9,7 @@ a file. Knows nothing of losses or optimisation.
 import contextlib
 import hashlib
 import json
+import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -175,6 +176,9 @@ def _weights_error(weights: str, error: Exception) -> WeightsError:
             "with `weights: PATH`, or use `features: builtin`, which needs no download",
             reason="weights-missing",
         )
+    if not os.path.exists(weights):
+        remedy = "Correct `weights`, or put the file back"
+        return WeightsError(f"There is no weights file {weights}", remedy=remedy)
     return WeightsError(
         f"The weights file {weights} can't be used",
         expected="VGG19's weights without the top, in the format of Keras's own download",

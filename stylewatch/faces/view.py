@@ -275,7 +275,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
 
 def _results(board: Board, width: int, room: int, now: float) -> list[Text]:
     rows = list(board.results)[: max(0, room - 1)]
-    latest = _notes(rows[0]) if rows else []
+    latest = next((_notes(row) for row in rows if row.seconds), [])  # a copy says nothing of it
     fallback = "".join(f": {note}" for note in latest if note.startswith(FALLBACK))
     title = f"Done{visible(fallback)}"
     return [_rule(title, width), *(_result(row, width, now) for row in rows)]

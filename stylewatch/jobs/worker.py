@@ -41,6 +41,7 @@ from stylewatch.errors import (
     OutputFullError,
     RenderError,
     StylewatchError,
+    WeightsError,
     ran_out_of_memory,
 )
 from stylewatch.folders.outputs import write_temporary
@@ -220,6 +221,8 @@ def failure_of(job_id: int, error: BaseException) -> Failure:
             kind, reason = FailureKind.RESOURCE, error.reason
         case OutputError():
             kind, reason = FailureKind.PERMISSION, error.reason
+        case WeightsError():  # no photo's fault: each waits until there are some
+            kind, reason = FailureKind.TRANSIENT, error.reason
         case StylewatchError():
             kind, reason = FailureKind.RENDER, error.reason
         case MemoryError():

@@ -418,7 +418,8 @@ def check(config: Config) -> list[ConfigError]:
             problems.append(problem(text, key=f"folders[{number}].after"))
     weights = config.engine.weights
     if weights != "imagenet" and (trouble := _file_trouble(weights)):
-        problems.append(problem(f"the weights file {trouble}", key="weights", received=weights))
+        text, remedy = f"the weights file {trouble}", "Correct the path, or put the file back"
+        problems.append(problem(text, key="weights", received=weights, remedy=remedy))
     away = _presets_away(config)
     _, broken = Presets.load(() if away else config.preset_dirs).sorted_out()
     return [*problems, *away, *broken.values()]
@@ -470,6 +471,8 @@ def _reading_trouble(path: Path) -> str:
 def _file_trouble(path: str) -> str:
     if os.path.isdir(path):
         return "is a folder"
+    if not os.path.exists(path):
+        return "does not exist"
     return "" if os.access(path, os.R_OK) else "can't be read"
 
 

@@ -1,6 +1,6 @@
 """The table: which faults there are, how often each is injected, and what came of it.
 
-python -m tests.faults [--seed N] [--only F1,F8] [--quick] [--peers] [--readme]
+python -m tests.faults [--seed N] [--only F1,F8] [--quick] [--peers] [--write]
 """
 
 import argparse
@@ -18,6 +18,7 @@ from random import Random
 
 from tests.faults.lab import COLUMNS, ROOT, Lab, Tally, open_forkserver
 
+FILE = ROOT / "docs/faults.md"
 HEAD = ("", "Fault", *COLUMNS)
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
 
@@ -70,9 +71,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--peers", action="store_true", help="the re-created peers' watchers instead"
     )
-    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
+    parser.add_argument("--write", action="store_true", help=f"put the table into {FILE}")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="faults at a time")
     args = parser.parse_args(arguments)
+    if args.write and (args.only or args.quick or args.peers):
+        parser.error("--write puts down the whole table")
     open_forkserver()
     chosen = [each for each in args.only.split(",") if each] or sorted(FAULTS, key=_order)
     faults = [FAULTS[number] for number in chosen]
@@ -85,8 +88,8 @@ def main(arguments: list[str] | None = None) -> int:
     rows = [(each, tallies[each.number]) for each in sorted(faults, key=lambda f: _order(f.number))]
     table = _markdown([_cells(each.number, each.title, tally) for each, tally in rows])
     print(table)
-    if args.readme:
-        _write_readme(table)
+    if args.write:
+        _write(table)
     return 0 if all(tally.clean for _, tally in rows) else 1
 
 
@@ -156,10 +159,9 @@ def _markdown(rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _write_readme(table: str) -> None:
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
+def _write(table: str) -> None:
+    text = FILE.read_text(encoding="utf-8")
     part = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
     if not part.search(text):
-        raise SystemExit(f"README.md has no place for the table: {BEGIN} … {END}")
-    readme.write_text(part.sub(lambda _: f"{BEGIN}\n{table}\n{END}", text), encoding="utf-8")
+        raise SystemExit(f"{FILE} has no place for the table: {BEGIN} … {END}")
+    FILE.write_text(part.sub(lambda _: f"{BEGIN}\n{table}\n{END}", text), encoding="utf-8")
