@@ -186,6 +186,19 @@ def test_a_wide_gamut_profile_is_turned_into_srgb():
     assert read(data).rgb.shape == (48, 64, 3)
 
 
+@pytest.mark.parametrize("quality", [75, 94, 100])
+def test_a_jpeg_may_be_as_large_as_its_grain_makes_it(quality):
+    """More than the one or two bytes a pixel that Pillow has room for where it optimises."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "Acme"
+    noise = 255 * np.random.default_rng(0).integers(0, 2, (300, 400, 3)).astype(np.float32)
+    picture = images.Picture(noise, exif=exif.tobytes())
+    data = images.write_picture(picture, format="jpeg", quality=quality, keep_gps=True, facts={})
+    assert len(data) > (2 if quality >= 95 else 1) * 300 * 400
+    assert np.abs(read(data).rgb - noise).mean() < 40
+    assert images.probe(io.BytesIO(data)).camera == "Acme"
+
+
 @pytest.mark.parametrize("form", ["png", "webp", "tiff", "heic"])
 def test_alpha_is_kept(form):
     picture = read(encoded(gradient(mode="RGBA")))

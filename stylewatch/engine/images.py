@@ -326,10 +326,8 @@ def write_picture(
     options = _options(picture, format, quality, facts)
 
     def encoded(original: bytes | None, dropped: frozenset[int]) -> bytes:
-        stream = io.BytesIO()
         exif = _exif(original, image.size, dropped, facts)
-        image.save(stream, "HEIF" if format == "heic" else format, exif=exif, **options)
-        return stream.getvalue()
+        return _saved(image, format, {**options, "exif": exif})
 
     dropped = _NOT_CARRIED if keep_gps else _NOT_CARRIED | _MAKERS_OWN | {ExifTags.IFD.GPSInfo}
     for less in (dropped, dropped | _MAKERS_OWN) if picture.exif else ():
@@ -340,6 +338,18 @@ def write_picture(
         except Exception:  # noqa: BLE001, S112  (more than JPEG can hold, or strangely broken)
             continue
     return encoded(None, dropped)
+
+
+def _saved(image: Image.Image, form: Format, options: Mapping[str, Any]) -> bytes:
+    """For an optimised JPEG Pillow has room for a byte or two per pixel: grain may take more."""
+    stream = io.BytesIO()
+    try:
+        image.save(stream, "HEIF" if form == "heic" else form, **options)
+    except OSError:
+        if not options.get("optimize"):
+            raise
+        return _saved(image, form, {**options, "optimize": False})
+    return stream.getvalue()
 
 
 def _image_of(picture: Picture, *, keep_alpha: bool) -> Image.Image:
