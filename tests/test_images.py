@@ -186,6 +186,17 @@ def test_a_wide_gamut_profile_is_turned_into_srgb():
     assert read(data).rgb.shape == (48, 64, 3)
 
 
+@pytest.mark.parametrize("form", images.EXTENSIONS)
+def test_a_result_written_another_day_has_the_same_bytes(form):
+    """Each profile that is made tells the second in which it was."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture = read(encoded(gradient(), "JPEG", icc_profile=profile))
+    result = images.write_picture(picture, format=form, quality=90, keep_gps=True, facts={})
+    with Image.open(io.BytesIO(result)) as written:
+        date = written.info["icc_profile"][24:36]
+    assert struct.unpack(">6H", date) == (2000, 1, 1, 0, 0, 0)
+
+
 @pytest.mark.parametrize("quality", [75, 94, 100])
 def test_a_jpeg_may_be_as_large_as_its_grain_makes_it(quality):
     """More than the one or two bytes a pixel that Pillow has room for where it optimises."""

@@ -7,6 +7,7 @@ decoders only, and only after the header has passed the limits.
 import errno
 import io
 import json
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -388,7 +389,9 @@ def _options(
 
 @cache
 def _srgb_profile() -> bytes:
-    return bytes(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    """With a fixed date of its making, or the same result would have other bytes each time."""
+    made = bytes(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    return made[:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + made[36:]
 
 
 _HISTORY = 0x9213  # EXIF "ImageHistory": what was done to the picture
