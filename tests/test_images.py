@@ -636,7 +636,40 @@ def test_the_end_of_a_picture_is_found_and_missed(form):
         images._register_heif()
     data = encoded(gradient(300, 200), form)
     assert structural_end(io.BytesIO(data)) is True
-    assert structural_end(io.BytesIO(data[: len(data) * 2 // 3])) is False
+    for less in (len(data) // 3, 1):
+        assert structural_end(io.BytesIO(data[:-less])) is False
+
+
+def test_a_tiff_s_end_can_t_be_told():
+    assert structural_end(io.BytesIO(encoded(gradient(), "TIFF"))) is None
+
+
+@pytest.mark.parametrize("more", range(65_533, 65_538))
+def test_an_end_is_found_before_whatever_lies_behind_it(more):
+    """In whatever pieces a file is searched."""
+    for data in (GOOD_JPEG, encoded(gradient())):
+        assert structural_end(io.BytesIO(data + bytes(more))) is True
+
+
+def test_a_jpeg_of_nothing_but_zeros_after_its_header_lacks_its_end():
+    assert structural_end(io.BytesIO(GOOD_JPEG[:20] + bytes(200_000))) is False
+
+
+def test_a_heic_file_s_last_box_may_have_no_length():
+    """It reaches to the end of the file, wherever that is."""
+    boxes = struct.pack(">I4s8s", 16, b"ftyp", b"heic") + struct.pack(">I4s", 0, b"mdat")
+    assert structural_end(io.BytesIO(boxes + bytes(100))) is True
+
+
+def test_a_gif_s_colours_may_lie_in_its_frame():
+    """They may hold what looks like the end."""
+    table = b";,!" * 256
+    image = b"," + struct.pack("<4HB", 0, 0, 300, 200, 0x87) + table
+    head = b"GIF89a" + struct.pack("<2H3B", 300, 200, 0, 0, 0) + image
+    pixels = GIF[GIF.rindex(b"," + struct.pack("<4H", 0, 0, 300, 200)) + 10 :]
+    assert read(head + pixels).rgb.shape == (200, 300, 3)
+    assert structural_end(io.BytesIO(head + pixels)) is True
+    assert structural_end(io.BytesIO(head + pixels[:-1])) is False
 
 
 def bmp_of_size(more):
