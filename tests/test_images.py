@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
-from stylewatch.engine import images
+from stylewatch.engine import images, results
 from stylewatch.engine.endings import structural_end
+from stylewatch.engine.sizes import fit_size
 from stylewatch.errors import InputError
 
 LIMITS = {"max_pixels": 10_000_000, "max_side": 30_000, "max_bytes": 50_000_000}
@@ -152,7 +153,7 @@ def test_every_orientation_comes_out_upright_and_is_not_turned_again(orientation
     picture = read(data)
     assert np.abs(picture.rgb - np.asarray(upright, np.float32)).mean() < 4
     assert images.probe(io.BytesIO(data)).width == 40
-    result = images.write_picture(picture, format="jpeg", quality=95, keep_gps=True, facts={})
+    result = results.write_picture(picture, format="jpeg", quality=95, keep_gps=True, facts={})
     with Image.open(io.BytesIO(result)) as written:
         assert written.size == (40, 24)
         assert written.getexif()[ExifTags.Base.Orientation] == 1
@@ -167,10 +168,10 @@ def test_exif_profile_and_facts_are_carried_into_every_format(form):
     data = encoded(gradient(), "JPEG", exif=exif.tobytes(), icc_profile=profile)
     facts = {"job_key": "ab" * 32, "preset": "säft ❤"}
     for keep_gps in (True, False):
-        result = images.write_picture(
+        result = results.write_picture(
             read(data), format=form, quality=90, keep_gps=keep_gps, facts=facts
         )
-        assert images.read_facts(result) == facts
+        assert results.read_facts(result) == facts
         assert images.probe(io.BytesIO(result)).camera == "Acme X100"
         again = read(result)
         assert again.icc
@@ -186,12 +187,12 @@ def test_a_wide_gamut_profile_is_turned_into_srgb():
     assert read(data).rgb.shape == (48, 64, 3)
 
 
-@pytest.mark.parametrize("form", images.EXTENSIONS)
+@pytest.mark.parametrize("form", results.EXTENSIONS)
 def test_a_result_written_another_day_has_the_same_bytes(form):
     """Each profile that is made tells the second in which it was."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     picture = read(encoded(gradient(), "JPEG", icc_profile=profile))
-    result = images.write_picture(picture, format=form, quality=90, keep_gps=True, facts={})
+    result = results.write_picture(picture, format=form, quality=90, keep_gps=True, facts={})
     with Image.open(io.BytesIO(result)) as written:
         date = written.info["icc_profile"][24:36]
     assert struct.unpack(">6H", date) == (2000, 1, 1, 0, 0, 0)
@@ -204,7 +205,7 @@ def test_a_jpeg_may_be_as_large_as_its_grain_makes_it(quality):
     exif[ExifTags.Base.Make] = "Acme"
     noise = 255 * np.random.default_rng(0).integers(0, 2, (300, 400, 3)).astype(np.float32)
     picture = images.Picture(noise, exif=exif.tobytes())
-    data = images.write_picture(picture, format="jpeg", quality=quality, keep_gps=True, facts={})
+    data = results.write_picture(picture, format="jpeg", quality=quality, keep_gps=True, facts={})
     assert len(data) > (2 if quality >= 95 else 1) * 300 * 400
     assert np.abs(read(data).rgb - noise).mean() < 40
     assert images.probe(io.BytesIO(data)).camera == "Acme"
@@ -215,7 +216,7 @@ def test_alpha_is_kept(form):
     picture = read(encoded(gradient(mode="RGBA")))
     alpha = np.zeros((48, 64), np.float32)
     alpha[:, 32:] = 255
-    result = images.write_picture(
+    result = results.write_picture(
         replace(picture, alpha=alpha), format=form, quality=90, keep_gps=True, facts={}
     )
     assert np.abs(read(result).alpha - alpha).mean() < 3
@@ -260,8 +261,8 @@ def planar_tiff():
 def unchanged(data, form):
     """Reads a photo and writes it as if it had been painted just as it is."""
     picture = read(data)
-    wanted = images.output_format(form, picture).name
-    result = images.write_picture(picture, format=wanted, quality=95, keep_gps=True, facts={})
+    wanted = picture.format if form == "same" else form
+    result = results.write_picture(picture, format=wanted, quality=95, keep_gps=True, facts={})
     return picture, read(result)
 
 
@@ -317,7 +318,7 @@ EXIF = exif_with_the_place_in_every_corner()
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "HEIF"])
 def test_the_place_is_nowhere_in_a_result_that_must_not_tell_it(form):
-    images._register_heif()
+    images.register_heif()
     more = {"xmp": XMP}
     if form == "PNG":
         text = PngImagePlugin.PngInfo()
@@ -326,9 +327,9 @@ def test_the_place_is_nowhere_in_a_result_that_must_not_tell_it(form):
         more = {"pnginfo": text}
     data = encoded(gradient(), form, exif=EXIF, **more)
     assert PLACE in data
-    for wanted in images.EXTENSIONS:
+    for wanted in results.EXTENSIONS:
         result, silent = (
-            images.write_picture(read(data), format=wanted, quality=90, keep_gps=keep, facts={})
+            results.write_picture(read(data), format=wanted, quality=90, keep_gps=keep, facts={})
             for keep in (True, False)
         )
         assert (PLACE in result, PLACE in silent) == (True, False)
@@ -350,11 +351,11 @@ def test_exif_of_any_length_costs_no_photo(form, size):
     exif[ExifTags.Base.Make] = "Acme"
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = b"x" * size
     data = encoded(gradient(), "PNG", exif=exif)
-    result = images.write_picture(
+    result = results.write_picture(
         read(data), format=form, quality=95, keep_gps=True, facts={"a": "b"}
     )
     assert read(result).rgb.shape == (48, 64, 3)
-    assert images.read_facts(result) == {"a": "b"}
+    assert results.read_facts(result) == {"a": "b"}
     if form != "jpeg":  # which has no room for more than 64 kB
         assert images.probe(io.BytesIO(result)).camera == "Acme"
 
@@ -366,14 +367,14 @@ def test_where_exif_has_no_room_the_maker_s_own_notes_go_first(keep_gps):
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] = b"x" * 70_000
     exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
     picture = images.Picture(np.zeros((8, 8, 3), np.float32), exif=exif.tobytes())
-    result = images.write_picture(picture, format="jpeg", quality=90, keep_gps=keep_gps, facts={})
+    result = results.write_picture(picture, format="jpeg", quality=90, keep_gps=keep_gps, facts={})
     with Image.open(io.BytesIO(result)) as written:
         exif = written.getexif()
         assert exif[ExifTags.Base.Make] == "Acme"
         assert bool(exif.get_ifd(ExifTags.IFD.GPSInfo)) == keep_gps
 
 
-@pytest.mark.parametrize("form", images.EXTENSIONS)
+@pytest.mark.parametrize("form", results.EXTENSIONS)
 def test_no_result_is_taken_for_a_raw_file_or_for_an_old_kind_of_jpeg(form):
     exif = Image.Exif()
     exif[50706], exif[50707] = b"\1\4\0\0", b"\1\1\0\0"  # DNG's versions
@@ -381,7 +382,7 @@ def test_no_result_is_taken_for_a_raw_file_or_for_an_old_kind_of_jpeg(form):
         exif[tag] = 100
     exif[ExifTags.Base.Make] = "Acme"
     photo = read(encoded(gradient(), "JPEG", exif=exif))
-    result = images.write_picture(photo, format=form, quality=90, keep_gps=True, facts={})
+    result = results.write_picture(photo, format=form, quality=90, keep_gps=True, facts={})
     assert read(result).rgb.shape == (48, 64, 3)
     with Image.open(io.BytesIO(result)) as written:
         carried = written.getexif()
@@ -392,7 +393,7 @@ def test_no_result_is_taken_for_a_raw_file_or_for_an_old_kind_of_jpeg(form):
 def test_what_has_no_room_in_any_format_is_said_not_hidden():
     wide = images.Picture(np.zeros((1, 17_000, 3), np.float32))
     with pytest.raises(ValueError, match="too large|16383|encoding"):
-        images.write_picture(wide, format="webp", quality=90, keep_gps=True, facts={})
+        results.write_picture(wide, format="webp", quality=90, keep_gps=True, facts={})
 
 
 @pytest.mark.parametrize(
@@ -405,8 +406,8 @@ def test_a_resolution_that_makes_no_sense_is_dropped(resolution, unit):
     sensible = resolution == (300, 1) and unit > 1
     picture = read(data)
     assert bool(picture.dpi) == sensible
-    for form in images.EXTENSIONS:
-        result = images.write_picture(picture, format=form, quality=90, keep_gps=True, facts={})
+    for form in results.EXTENSIONS:
+        result = results.write_picture(picture, format=form, quality=90, keep_gps=True, facts={})
         if sensible and form in {"jpeg", "png", "tiff"}:
             assert read(result).dpi == pytest.approx(picture.dpi, abs=0.5)
 
@@ -434,7 +435,7 @@ def test_damaged_exif_is_no_damaged_photo(form, wanted, damage):
     np.testing.assert_allclose(photo.rgb.mean(), np.asarray(gradient(48, 48)).mean(), atol=2)
     np.testing.assert_allclose(result.rgb.mean(), photo.rgb.mean(), atol=2)
     images.probe(io.BytesIO(data))
-    images.read_facts(data)
+    results.read_facts(data)
 
 
 def test_what_is_sound_in_broken_exif_is_carried_and_turns_the_photo():
@@ -457,7 +458,7 @@ def test_what_is_sound_in_broken_exif_is_carried_and_turns_the_photo():
         image.getexif().tobytes()
     picture = read(data)
     assert picture.rgb.shape == (40, 24, 3)
-    result = images.write_picture(picture, format="jpeg", quality=90, keep_gps=True, facts={})
+    result = results.write_picture(picture, format="jpeg", quality=90, keep_gps=True, facts={})
     with Image.open(io.BytesIO(result)) as written:
         exif = written.getexif()
         assert exif[ExifTags.Base.Model] == "X100"
@@ -517,7 +518,7 @@ def test_the_profile_of_colours_is_applied_in_every_mode(mode):
     red = Image.new("RGB", (8, 8), (255, 0, 0)).convert(mode)
     picture = read(encoded(red, "PNG", icc_profile=BLUE_FOR_RED))
     np.testing.assert_allclose(picture.rgb[0, 0], (0, 0, 255), atol=3)
-    result = images.write_picture(picture, format="png", quality=90, keep_gps=True, facts={})
+    result = results.write_picture(picture, format="png", quality=90, keep_gps=True, facts={})
     np.testing.assert_allclose(read(result).rgb, picture.rgb, atol=1)
 
 
@@ -548,11 +549,10 @@ def test_a_transparent_photo_stays_so_where_its_own_format_can_t_be_written():
     )
     data = encoded(see_through, "GIF")
     picture = read(data)
-    assert images.output_format("same", picture).extension == ".png"
-    assert images.output_format("jpeg", picture).extension == ".jpg"
+    assert picture.format == "png"
     np.testing.assert_array_equal(unchanged(data, "same")[1].alpha, picture.alpha)
     for form in ("GIF", "BMP"):
-        assert images.output_format("same", read(encoded(gradient(), form))).name == "jpeg"
+        assert read(encoded(gradient(), form)).format == "jpeg"
 
 
 def png_of_size(width, height):
@@ -633,7 +633,7 @@ def test_no_bytes_whatsoever_raise_anything_but_an_input_error(data):
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "HEIF"])
 def test_the_end_of_a_picture_is_found_and_missed(form):
     if form == "HEIF":
-        images._register_heif()
+        images.register_heif()
     data = encoded(gradient(300, 200), form)
     assert structural_end(io.BytesIO(data)) is True
     for less in (len(data) // 3, 1):
@@ -710,7 +710,7 @@ def test_a_thumbnail_s_end_is_not_the_picture_s():
 
 @given(st.integers(1, 10_000), st.integers(1, 10_000), st.integers(1, 5000))
 def test_fit_size_never_enlarges_and_keeps_the_shape(width, height, side):
-    fitted = images.fit_size(width, height, side)
+    fitted = fit_size(width, height, side)
     assert max(fitted) == min(side, max(width, height))
     assert min(fitted) >= 1
     if min(fitted) > 20:
@@ -735,7 +735,7 @@ def test_a_header_of_any_kind_is_probed_to_its_end():
 
 @pytest.mark.parametrize("form", ["JPEG", "WEBP", "TIFF", "HEIF"])
 def test_an_orientation_that_xmp_alone_tells_of_counts_for_rules_too(form):
-    images._register_heif()
+    images.register_heif()
     xmp = XMP.replace(b"><rdf:Desc", b' xmlns:t="t"><rdf:Desc').replace(
         b"exif:GPSLatitude=", b'tiff:Orientation="6" exif:GPSLatitude='
     )
@@ -759,7 +759,7 @@ def test_a_png_is_probed_without_its_pixels():
     assert read(late).rgb.shape == (64, 48, 3)
     huge = png_of_size(60_000, 60_000)
     assert images.probe(io.BytesIO(huge)).width == 60_000
-    assert images.read_facts(huge) == {}
+    assert results.read_facts(huge) == {}
 
 
 class FailingDisk(io.BytesIO):
@@ -779,7 +779,7 @@ class FailingDisk(io.BytesIO):
 @pytest.mark.filterwarnings("ignore")  # Pillow takes it for damage at some places, and warns of it
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF"])
 def test_a_disk_that_gives_no_answer_says_nothing_about_a_photo(form):
-    images._register_heif()
+    images.register_heif()
     data = encoded(gradient(), form, exif=EXIF)
     for look in (images.probe, structural_end):
         answer = look(io.BytesIO(data))

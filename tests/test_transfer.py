@@ -11,8 +11,8 @@ from small_network import small_network
 from stylewatch.domain import Checkpoint, StyleSettings
 from stylewatch.engine import transfer
 from stylewatch.engine.features import STRIDE, load_builtin
-from stylewatch.engine.images import resize
 from stylewatch.engine.progress import Scale
+from stylewatch.engine.sizes import resize
 from stylewatch.engine.tiles import TiledObjective
 from stylewatch.engine.transfer import Style, plan_scales, stylize
 from stylewatch.errors import RenderError

@@ -24,7 +24,8 @@ from stylewatch.domain import (
     StyleSettings,
 )
 from stylewatch.effect import open_effect
-from stylewatch.engine.images import OutputFormat, Picture, read_facts
+from stylewatch.engine.images import Picture
+from stylewatch.engine.results import read_facts
 from stylewatch.errors import PresetError, RenderError, WeightsError
 from stylewatch.jobs import worker
 from stylewatch.jobs.styletransfer import choose_network
@@ -120,7 +121,7 @@ def test_a_result_that_its_format_can_t_hold_is_our_failure():
     """WebP ends at 16383 pixels."""
     wide = Picture(np.zeros((1, 16_400, 3), np.float32))
     with pytest.raises(RenderError) as caught:
-        worker._encoded(wide, OutputFormat("webp", ".webp"), OutputSettings(), {})
+        worker._encoded(wide, "webp", OutputSettings(), {})
     failure = worker.failure_of(7, caught.value)
     assert (failure.kind, failure.reason) == (FailureKind.RENDER, "encode")
     assert failure.message.startswith("The result can't be encoded: received ")

@@ -1,14 +1,11 @@
-"""Photos as arrays: bytes to upright sRGB float pixels and back, with all that a photo carries.
+"""Photos as arrays: bytes to upright sRGB float pixels, with all that a photo carries.
 
-Bytes in, bytes out: knows nothing of files, jobs or styles. Pillow decodes, an allow-list of its
+Bytes in, arrays out: knows nothing of files, jobs or styles. Pillow decodes, an allow-list of its
 decoders only, and only after the header has passed the limits.
 """
 
 import errno
 import io
-import json
-import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, BinaryIO, Literal
@@ -18,7 +15,6 @@ from PIL import (
     ExifTags,
     Image,
     ImageCms,
-    PngImagePlugin,
     TiffImagePlugin,
     UnidentifiedImageError,
     WebPImagePlugin,
@@ -40,11 +36,9 @@ _PLUGINS = (WebPImagePlugin, TiffImagePlugin)  # the others Pillow loads itself
 _FORMAT_OF: dict[str, Format] = {
     "JPEG": "jpeg", "MPO": "jpeg", "PNG": "png", "WEBP": "webp", "TIFF": "tiff", "HEIF": "heic",
 }  # fmt: skip
-EXTENSIONS: dict[str, str] = {
-    "jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif", "heic": ".heic",
-}  # fmt: skip
 _BRIGHTER_THAN_WHITE = 16.0
-_KEEPS_ALPHA = {"png", "webp", "tiff", "heic"}
+GROUPS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+"""Of EXIF's entries: what lies in tables of its own."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
@@ -62,7 +56,7 @@ class Picture:
     """(H, W, 3) float32, 0…255."""
     alpha: np.ndarray | None = None
     """(H, W) float32, 0…255."""
-    format: str = "png"
+    format: Format = "png"
     exif: bytes | None = None
     icc: bytes | None = None
     dpi: tuple[float, float] | None = None
@@ -76,7 +70,8 @@ class Picture:
 
 
 @cache
-def _register_heif() -> None:
+def register_heif() -> None:
+    """Have Pillow read and write HEIC from now on."""
     import pillow_heif  # noqa: PLC0415  (loads a C library that most photos do not need)
 
     pillow_heif.register_heif_opener()
@@ -91,14 +86,19 @@ def _is_raw(image: Image.Image, head: bytes) -> bool:
     return is_thumbnail or _DNG_VERSION in image.tag_v2 or head[8:] == _CANON
 
 
-def _open(stream: BinaryIO) -> Image.Image:
+def open_image(stream: BinaryIO) -> Image.Image:
+    """Its header alone, by a decoder of the allow-list.
+
+    Raises:
+        InputError: empty, not an image, or its header is damaged.
+    """
     head = stream.read(12)
     stream.seek(0)
     if not head:
         raise InputError("The file is empty", reason="empty")
     decoders = list(_DECODERS)
     if head[4:8] == b"ftyp":
-        _register_heif()
+        register_heif()
         decoders.append("HEIF")
     try:
         image = Image.open(stream, formats=decoders)
@@ -143,7 +143,7 @@ def read_picture(data: bytes, *, max_pixels: int, max_side: int, max_bytes: int)
             "The file is too large", expected=f"at most {max_bytes} bytes",
             received=str(len(data)), reason="too-large",
         )  # fmt: skip
-    image = _open(io.BytesIO(data))
+    image = open_image(io.BytesIO(data))
     original = image.format or ""
     icc = image.info.get("icc_profile")
     try:
@@ -190,7 +190,7 @@ def _forget_broken_exif(image: Image.Image) -> None:
     if not isinstance(image.info.get("xmp", b""), bytes):
         del image.info["xmp"]
     exif = image.getexif()
-    for group in exif.keys() & _GROUPS:
+    for group in exif.keys() & GROUPS:
         try:
             exif.get_ifd(group)
         except Exception:  # noqa: BLE001  (whatever its bytes make Pillow raise)
@@ -310,195 +310,6 @@ def _grey_to_srgb(grey: np.ndarray, icc: bytes | None) -> np.ndarray:
     return np.asarray(np.interp(grey, shades, curve), dtype=np.float32)
 
 
-def write_picture(
-    picture: Picture,
-    *,
-    format: Format,  # noqa: A002
-    quality: int,
-    keep_gps: bool,
-    facts: Mapping[str, str],
-) -> bytes:
-    """Encode a result with the photo's EXIF, an sRGB profile where it had one, and `facts`.
-
-    JPEG is written without chroma subsampling: strokes are made of colour edges. A transparent
-    photo becomes white there in JPEG, which has no alpha.
-    """
-    image = _image_of(picture, keep_alpha=format in _KEEPS_ALPHA)
-    options = _options(picture, format, quality, facts)
-
-    def encoded(original: bytes | None, dropped: frozenset[int]) -> bytes:
-        exif = _exif(original, image.size, dropped, facts)
-        return _saved(image, format, {**options, "exif": exif})
-
-    dropped = _NOT_CARRIED if keep_gps else _NOT_CARRIED | _MAKERS_OWN | {ExifTags.IFD.GPSInfo}
-    for less in (dropped, dropped | _MAKERS_OWN) if picture.exif else ():
-        try:
-            return encoded(picture.exif, less)
-        except MemoryError:
-            raise
-        except Exception:  # noqa: BLE001, S112  (more than JPEG can hold, or strangely broken)
-            continue
-    return encoded(None, dropped)
-
-
-def _saved(image: Image.Image, form: Format, options: Mapping[str, Any]) -> bytes:
-    """For an optimised JPEG Pillow has room for a byte or two per pixel: grain may take more."""
-    stream = io.BytesIO()
-    try:
-        image.save(stream, "HEIF" if form == "heic" else form, **options)
-    except OSError:
-        if not options.get("optimize"):
-            raise
-        return _saved(image, form, {**options, "optimize": False})
-    return stream.getvalue()
-
-
-def _image_of(picture: Picture, *, keep_alpha: bool) -> Image.Image:
-    image = Image.fromarray(np.clip(np.rint(picture.rgb), 0, 255).astype(np.uint8), "RGB")
-    if picture.alpha is None:
-        return image
-    alpha = Image.fromarray(np.clip(np.rint(picture.alpha), 0, 255).astype(np.uint8), "L")
-    if keep_alpha:
-        image.putalpha(alpha)
-        return image
-    white = Image.new("RGB", image.size, "white")
-    white.paste(image, mask=alpha)
-    return white
-
-
-def _options(
-    picture: Picture, form: Format, quality: int, facts: Mapping[str, str]
-) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    if picture.icc:
-        options["icc_profile"] = _srgb_profile()
-    if picture.dpi and form in {"jpeg", "png", "tiff"}:
-        options["dpi"] = picture.dpi
-    match form:
-        case "jpeg":
-            options |= {"quality": quality, "subsampling": 0, "optimize": True}
-        case "webp":
-            options |= {"quality": quality, "method": 4}
-        case "heic":
-            _register_heif()
-            options |= {"quality": quality, "chroma": 444}
-        case "png":
-            options |= {"pnginfo": _png_text(facts)}
-    return options
-
-
-@cache
-def _srgb_profile() -> bytes:
-    """With a fixed date of its making, or the same result would have other bytes each time."""
-    made = bytes(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    return made[:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + made[36:]
-
-
-_HISTORY = 0x9213  # EXIF "ImageHistory": what was done to the picture
-_SOFTWARE = 0x0131
-_GROUPS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-_NOT_CARRIED = frozenset({
-    # How the photo's own file lays out its pixels; a TIFF has that and its EXIF in one table.
-    254, 255, 256, 257, 258, 259, 262, 266,  # kind, size, bits, compression, meaning
-    273, 277, 278, 279, 284, 322, 323, 324, 325,  # strips, planes and tiles
-    280, 281, 290, 291, 301, 318, 319, 320, 336, 340, 341, 342,  # ranges, curves, palettes
-    292, 293, 317, 338, 339, 347,  # what its compression needs; other samples
-    297, 330,  # other pages
-    332, 333, 334, 337,  # inks
-    512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532,  # JPEG within, YCbCr
-    50706, 50707,  # DNG's versions, by which a file is told to be RAW
-    33550, 33922, 34264, 34735, 34736, 34737, 42112,  # where its pixels lie on a map: GeoTIFF, GDAL
-    # Whole blocks in other notations: XMP, IPTC, Photoshop's, the profile. They are large, tell of
-    # the photo's own pixels, and may know the place once more.
-    700, 33723, 34377, 34675, 37724,
-})  # fmt: skip
-_MAKERS_OWN = frozenset({ExifTags.Base.MakerNote, ExifTags.Base.DNGPrivateData})
-"""Blocks that no one else can read, so they go with the place."""
-
-
-def _exif(
-    original: bytes | None, size: tuple[int, int], dropped: frozenset[int], facts: Mapping[str, str]
-) -> bytes:
-    exif = _carried(original, dropped)
-    exif[ExifTags.Base.Orientation] = 1
-    exif[_SOFTWARE] = "stylewatch"
-    exif[_HISTORY] = json.dumps(dict(facts), ensure_ascii=True)
-    inner = exif.get_ifd(ExifTags.IFD.Exif) if ExifTags.IFD.Exif in exif else {}
-    if ExifTags.Base.ExifImageWidth in inner:
-        inner[ExifTags.Base.ExifImageWidth], inner[ExifTags.Base.ExifImageHeight] = size
-    return exif.tobytes()
-
-
-def _carried(original: bytes | None, dropped: frozenset[int]) -> Image.Exif:
-    """What of a photo's EXIF goes into its result: what is not broken, without what is dropped."""
-    exif = Image.Exif()
-    try:
-        exif.load(original or b"")
-    except Exception:  # noqa: BLE001  (damaged EXIF is no damaged photo)
-        return Image.Exif()
-    for tag in exif:
-        if tag in dropped or not _is_sound(exif, tag):
-            del exif[tag]
-    for group in exif.keys() & _GROUPS:
-        entries = exif.get_ifd(group)
-        for tag, value in [*entries.items()]:
-            if tag in dropped or not _can_be_written({group: {tag: value}}):
-                del entries[tag]
-    return exif
-
-
-def _is_sound(exif: Image.Exif, tag: int) -> bool:
-    """Whether an entry can be read, and written if it is no group of others."""
-    try:
-        if tag in _GROUPS:
-            exif.get_ifd(tag)
-            return True
-        return _can_be_written({tag: exif[tag]})
-    except Exception:  # noqa: BLE001  (whatever strange bytes make Pillow raise)
-        return False
-
-
-def _can_be_written(entries: Mapping[int, Any]) -> bool:
-    exif = Image.Exif()
-    exif.update(entries)
-    try:
-        exif.tobytes()
-    except Exception:  # noqa: BLE001  (the same)
-        return False
-    return True
-
-
-def _png_text(facts: Mapping[str, str]) -> PngImagePlugin.PngInfo:
-    text = PngImagePlugin.PngInfo()
-    text.add_itxt("stylewatch", json.dumps(dict(facts)))
-    return text
-
-
-def read_facts(data: bytes) -> dict[str, str]:
-    """What `write_picture` embedded; {} for any other file."""
-    try:
-        image = _open(io.BytesIO(data))
-        found = image.info.get("stylewatch") or Image.Image.getexif(image).get(_HISTORY) or "{}"
-        facts = json.loads(found)
-    except Exception:  # noqa: BLE001  (whatever a strange file makes a decoder do)
-        return {}
-    return {str(k): str(v) for k, v in facts.items()} if isinstance(facts, dict) else {}
-
-
-@dataclass(frozen=True)
-class OutputFormat:
-    """A format by name, with its files' extension."""
-
-    name: Format
-    extension: str
-
-
-def output_format(wanted: str, picture: Picture) -> OutputFormat:
-    """`same` is the photo's own format where it can be written; transparent ones stay so."""
-    name: Any = picture.format if wanted == "same" else wanted
-    return OutputFormat(name, EXTENSIONS[name])
-
-
 def probe(stream: BinaryIO) -> PhotoFacts:
     """What rules ask of a photo, from its headers alone; they may lie at its end.
 
@@ -548,7 +359,7 @@ class _Disk(io.RawIOBase):
 
 
 def _facts(stream: BinaryIO) -> PhotoFacts:
-    image = _open(stream)
+    image = open_image(stream)
     width, height = image.size
     try:
         exif = _exif_without_pixels(image, stream)
@@ -589,35 +400,3 @@ def _png_exif(stream: BinaryIO) -> bytes | None:
         if header[4:] == b"eXIf":
             return stream.read(length)
         position += 12 + length
-
-
-def fit_size(width: int, height: int, max_side: int) -> tuple[int, int]:
-    """The size with the same shape whose longer side is `max_side`; never larger, at least 1."""
-    longer = max(width, height)
-    if longer <= max_side:
-        return width, height
-    return max(1, round(width * max_side / longer)), max(1, round(height * max_side / longer))
-
-
-def resize(rgb: np.ndarray, width: int, height: int) -> np.ndarray:
-    """(H, W, C) float32 at another size: Lanczos down, bicubic up."""
-    if rgb.shape[1] == width and rgb.shape[0] == height:
-        return rgb
-    smaller = width <= rgb.shape[1] and height <= rgb.shape[0]
-    method = Image.Resampling.LANCZOS if smaller else Image.Resampling.BICUBIC
-    channels = [
-        np.asarray(
-            Image.fromarray(np.ascontiguousarray(rgb[..., c], np.float32)).resize(
-                (width, height), method
-            )
-        )
-        for c in range(rgb.shape[2])
-    ]
-    return np.stack(channels, axis=-1)
-
-
-def resize_alpha(alpha: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Alpha (H, W) at the size of a result's (H, W, 3)."""
-    if alpha is None:
-        return None
-    return np.asarray(np.clip(resize(alpha[..., np.newaxis], shape[1], shape[0])[..., 0], 0, 255))

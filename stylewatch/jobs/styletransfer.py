@@ -15,7 +15,8 @@ import numpy as np
 from stylewatch.domain import EngineSettings, Preset, StyleImage, StyleSettings
 from stylewatch.effect import Context, Rendering
 from stylewatch.engine.features import FeatureNetwork, load_network
-from stylewatch.engine.images import Picture, read_picture, resize
+from stylewatch.engine.images import Picture, read_picture
+from stylewatch.engine.sizes import resize
 from stylewatch.engine.transfer import (
     Painting,
     Style,
