@@ -344,6 +344,20 @@ def test_the_place_is_nowhere_in_a_result_that_must_not_tell_it(form):
             assert taken == "2026:05:01 10:00:00"
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_the_size_that_exif_tells_of_is_the_result_s(known):
+    exif = Image.Exif()
+    if known:
+        inner = exif.get_ifd(ExifTags.IFD.Exif)
+        inner[ExifTags.Base.ExifImageWidth], inner[ExifTags.Base.ExifImageHeight] = 4000, 3000
+    picture = images.Picture(np.zeros((6, 8, 3), np.float32), exif=exif.tobytes())
+    result = results.write_picture(picture, format="jpeg", quality=90, keep_gps=True, facts={})
+    with Image.open(io.BytesIO(result)) as written:
+        inner = written.getexif().get_ifd(ExifTags.IFD.Exif)
+    assert inner.get(ExifTags.Base.ExifImageWidth) == (8 if known else None)
+    assert inner.get(ExifTags.Base.ExifImageHeight) == (6 if known else None)
+
+
 @pytest.mark.parametrize("size", [60_000, 65_200, 65_450, 70_000, 3_000_000])
 @pytest.mark.parametrize("form", ["jpeg", "png", "webp", "tiff", "heic"])
 def test_exif_of_any_length_costs_no_photo(form, size):

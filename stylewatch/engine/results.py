@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, PngImagePlugin
+from PIL import ExifTags, Image, ImageCms
 
 from stylewatch.engine.images import GROUPS, Format, Picture, open_image, register_heif
 
@@ -54,7 +54,7 @@ def write_picture(
     photo becomes white there in JPEG, which has no alpha.
     """
     image = _image_of(picture, keep_alpha=format in _KEEPS_ALPHA)
-    options = _options(picture, format, quality, facts)
+    options = _options(picture, format, quality)
 
     def encoded(original: bytes | None, dropped: frozenset[int]) -> bytes:
         exif = _exif(original, image.size, dropped, facts)
@@ -96,9 +96,7 @@ def _image_of(picture: Picture, *, keep_alpha: bool) -> Image.Image:
     return white
 
 
-def _options(
-    picture: Picture, form: Format, quality: int, facts: Mapping[str, str]
-) -> dict[str, Any]:
+def _options(picture: Picture, form: Format, quality: int) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if picture.icc:
         options["icc_profile"] = _srgb_profile()
@@ -112,8 +110,6 @@ def _options(
         case "heic":
             register_heif()
             options |= {"quality": quality, "chroma": 444}
-        case "png":
-            options |= {"pnginfo": _png_text(facts)}
     return options
 
 
@@ -176,18 +172,11 @@ def _can_be_written(entries: Mapping[int, Any]) -> bool:
     return True
 
 
-def _png_text(facts: Mapping[str, str]) -> PngImagePlugin.PngInfo:
-    text = PngImagePlugin.PngInfo()
-    text.add_itxt("stylewatch", json.dumps(dict(facts)))
-    return text
-
-
 def read_facts(data: bytes) -> dict[str, str]:
     """What `write_picture` embedded; {} for any other file."""
     try:
-        image = open_image(io.BytesIO(data))
-        found = image.info.get("stylewatch") or Image.Image.getexif(image).get(_HISTORY) or "{}"
-        facts = json.loads(found)
+        exif = Image.Image.getexif(open_image(io.BytesIO(data)))
+        facts = json.loads(exif.get(_HISTORY, "{}"))
     except Exception:  # noqa: BLE001  (whatever a strange file makes a decoder do)
         return {}
     return {str(k): str(v) for k, v in facts.items()} if isinstance(facts, dict) else {}
