@@ -303,7 +303,8 @@ def exif_with_the_place_in_every_corner():
     exif[ExifTags.Base.XMLPacket] = XMP
     exif[ExifTags.Base.IPTCNAA] = b"\x1c\x02\x5a\x00\x0a" + PLACE
     exif[ExifTags.Base.ImageResources] = b"8BIM\x04\x04\0\0\0\0\0\x0a" + PLACE
-    exif[34737] = PLACE.decode()  # GeoTIFF
+    for tag in (33550, 33922, 34264, 34735, 34736, 34737, 42112):  # GeoTIFF
+        exif[tag] = PLACE.decode()
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] = b"Acme" + PLACE
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2026:05:01 10:00:00"
     place = exif.get_ifd(ExifTags.IFD.GPSInfo)
@@ -347,8 +348,9 @@ def test_the_place_is_nowhere_in_a_result_that_must_not_tell_it(form):
 @pytest.mark.parametrize("known", [True, False])
 def test_the_size_that_exif_tells_of_is_the_result_s(known):
     exif = Image.Exif()
+    inner = exif.get_ifd(ExifTags.IFD.Exif)
+    inner[ExifTags.Base.DateTimeOriginal] = "2026:05:01 10:00:00"
     if known:
-        inner = exif.get_ifd(ExifTags.IFD.Exif)
         inner[ExifTags.Base.ExifImageWidth], inner[ExifTags.Base.ExifImageHeight] = 4000, 3000
     picture = images.Picture(np.zeros((6, 8, 3), np.float32), exif=exif.tobytes())
     result = results.write_picture(picture, format="jpeg", quality=90, keep_gps=True, facts={})
