@@ -30,7 +30,11 @@ Image.MAX_IMAGE_PIXELS = None  # `_check_size` has limits of its own, before any
 _READ = "JPEG, PNG, WebP, TIFF, HEIC, BMP or GIF"
 _CANON = b"CR\x02\0"  # what follows a TIFF's first eight bytes in Canon's RAW files
 _DNG_VERSION, _SUBFILE = 50706, 254  # TIFF tags; of the latter, 1 says that it is a thumbnail
+_BITS, _PLANES = 258, 284  # of each sample; 2: a plane for each
 _PHOTOMETRIC, _SAMPLE_FORMAT = 262, 339  # 0: white is zero; 1: whole numbers without a sign
+TiffImagePlugin.READ_LIBTIFF = True  # Pillow itself makes noise of planes of 16 bits each
+_AS_LIBTIFF_GIVES_THEM = {"F;32BF": "F;32NF", "I;32BS": "I;32NS"}
+"""Numbers in this machine's order, which Pillow would take for the file's."""
 _AVIF = {b"avif", b"avis"}
 _PLUGINS = (WebPImagePlugin, TiffImagePlugin)  # the others Pillow loads itself
 _FORMAT_OF: dict[str, Format] = {
@@ -120,14 +124,18 @@ def open_image(stream: BinaryIO) -> Image.Image:
 def _unknown(head: bytes) -> InputError:
     """The error for what no decoder takes."""
     if head.startswith(tuple(TiffImagePlugin.PREFIXES)):
-        return InputError(
-            "This TIFF is damaged or of a kind that can't be read",
-            expected="grey, RGB or CMYK in 8 or 16 bits", remedy="Save it as such or as PNG",
-            reason="not-an-image",
-        )  # fmt: skip
+        return _strange_tiff()
     if head[4:8] == b"ftyp" and head[8:] in _AVIF:
         return InputError("AVIF can't be read", expected=_READ, reason="not-an-image")
     return InputError("This is not an image", expected=_READ, reason="not-an-image")
+
+
+def _strange_tiff() -> InputError:
+    return InputError(
+        "This TIFF is damaged or of a kind that can't be read",
+        expected="grey, RGB or CMYK in 8 or 16 bits", remedy="Save it as such or as PNG",
+        reason="not-an-image",
+    )  # fmt: skip
 
 
 def read_picture(data: bytes, *, max_pixels: int, max_side: int, max_bytes: int) -> Picture:
@@ -148,8 +156,9 @@ def read_picture(data: bytes, *, max_pixels: int, max_side: int, max_bytes: int)
     icc = image.info.get("icc_profile")
     try:
         _check_size(image, max_pixels, max_side)
-        if original == "TIFF":
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
             _forget_broken_exif(image)
+            _unpack_rightly(image)
         image.load()
         _fit_transparent_colour(image, depth=data[24:25])
         rgb, alpha = _pixels(_upright(image), icc)
@@ -195,6 +204,20 @@ def _forget_broken_exif(image: Image.Image) -> None:
             exif.get_ifd(group)
         except Exception:  # noqa: BLE001  (whatever its bytes make Pillow raise)
             del exif[group]
+
+
+def _unpack_rightly(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Lets Pillow take what libtiff gives of numbers of 32 bits as it is.
+
+    Grey with alpha in planes of their own it can't take: nothing of the alpha would be left.
+    """
+    if image.mode == "LA" and image.tag_v2.get(_PLANES) == 2:
+        raise _strange_tiff()
+    [tile] = image.tile
+    assert isinstance(tile.args, tuple)
+    unpacked, *others = tile.args
+    given = _AS_LIBTIFF_GIVES_THEM.get(unpacked, unpacked)
+    image.tile = [tile._replace(args=(given, *others))]
 
 
 def _exif_of(image: Image.Image) -> bytes | None:
@@ -259,7 +282,8 @@ def _fine_grey(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, np.nd
             remedy="Save it anew with a number in their place",
             reason="not-finite",
         )
-    white = _white(image.mode, float(grey.max(initial=0.0)))
+    bits = tags.get(_BITS, (16,))[0]  # 12 of some
+    white = _white(image.mode, bits, float(grey.max(initial=0.0)))
     if tags.get(_PHOTOMETRIC) == 0:
         grey = white - grey
     grey = _grey_to_srgb(np.clip(grey * 255.0 / white, 0, 255), icc)
@@ -268,14 +292,14 @@ def _fine_grey(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, np.nd
     return np.repeat(grey[..., np.newaxis], 3, axis=-1), alpha
 
 
-def _white(mode: str, top: float) -> float:
-    """What is white where the brightest value is `top`: no file says so.
+def _white(mode: str, bits: int, top: float) -> float:
+    """What is white where the brightest value is `top`: beyond 16 bits no file says so.
 
     Numbers with a point go from 0 to 1, and beyond where a light or an editor's curve is brighter
     than white.
     """
     if mode.startswith("I;"):
-        return 65535.0
+        return 2.0**bits - 1
     whites = (255.0, 65535.0, top)
     if mode == "F" and top <= _BRIGHTER_THAN_WHITE:
         return 1.0
