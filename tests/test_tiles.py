@@ -58,6 +58,7 @@ def test_the_tiled_gradient_equals_the_untiled_one(network, options, masked, siz
         targets = objective.targets(picture(0, *size), regions, options)
         results.append(objective.evaluate(image, targets))
     (expected, gradient), (parts, tiled_gradient) = results
+    assert parts.loss == pytest.approx(expected.loss, rel=1e-4)
     assert parts.content == pytest.approx(expected.content, rel=1e-4)
     assert parts.style == pytest.approx(expected.style, rel=1e-4)
     assert parts.tv == pytest.approx(expected.tv, rel=1e-4)
