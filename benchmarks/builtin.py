@@ -27,8 +27,8 @@ from PIL import Image
 from stylewatch.engine import backend
 from stylewatch.engine.backend import Precision
 from stylewatch.engine.features import STRIDE, FeatureNetwork, load_builtin, load_vgg19, preprocess
-from stylewatch.engine.images import fit_size, resize
 from stylewatch.engine.objective import Objective, Region
+from stylewatch.engine.sizes import fit_size, resize
 from stylewatch.engine.transfer import Style, plan_scales, stylize
 
 SETTINGS = StyleSettings(max_side=384, evaluations=(80, 40))

@@ -33,10 +33,10 @@ from keras import ops
 
 from stylewatch.engine import backend, losses, optimizers
 from stylewatch.engine.features import FeatureNetwork, deprocess, load_network, preprocess
-from stylewatch.engine.images import resize
 from stylewatch.engine.objective import Objective, Region
+from stylewatch.engine.sizes import fit_size, resize
 from stylewatch.engine.smoothing import Smoother
-from stylewatch.engine.transfer import BLACK_AND_WHITE, Style, choose_precision, fit_size, stylize
+from stylewatch.engine.transfer import BLACK_AND_WHITE, Style, choose_precision, stylize
 from stylewatch.settings.presets import Presets
 
 EVALUATIONS = 60

@@ -311,7 +311,7 @@ class Rendered:
     evaluations: int
     loss: float | None
     facts: Mapping[str, str]
-    """Provenance as written into the file: features, precision, versions, losses."""
+    """Provenance as written into the file: photo, preset, features, precision, losses."""
     note: str = ""
     """For people, when something differs from the plain case (time budget spent, fell back)."""
 

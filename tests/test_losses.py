@@ -43,7 +43,7 @@ def test_gram_matrix_is_symmetric_and_positive(seed, height, width):
 
 
 def test_bfloat16_gram_is_summed_in_float32():
-    features = features_of(1, 64, 48, 8)
+    features = features_of(1, 61, 47, 8)  # not in strips of one size
     exact = gram_by_loops(features)
     gram = losses.gram_matrix(ops.convert_to_tensor(features, dtype="bfloat16"))
     assert str(gram.dtype).endswith("float32") or "float32" in str(gram.dtype)

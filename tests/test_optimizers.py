@@ -399,3 +399,15 @@ def test_adam_falls():
     evaluate, _ = quadratic(condition=3.0)
     _, seen = losses_of("adam", evaluate, 40, 60)
     assert seen[-1].best_loss < seen[0].loss
+
+
+def test_adam_goes_four_grey_levels_at_first_however_steep_it_is():
+    points = []
+
+    def evaluate(x):
+        points.append(np.asarray(x))
+        return float(points[-1].sum()), ops.convert_to_tensor(np.full(40, 1e6, np.float32))
+
+    minimize(evaluate, ops.zeros((40,)), lambda _: True, optimizer="adam", evaluations=4)
+    steps = -np.diff(points, axis=0)
+    np.testing.assert_allclose(steps, 4 / 1.01, rtol=1e-4)

@@ -1,6 +1,7 @@
 """The built-in effect: what it refuses to hand out, and what it tries again in float32."""
 
 import resource
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from small_network import small_network
 from stylewatch.domain import EngineSettings, Preset, StyleImage, StyleSettings
 from stylewatch.effect import Context
 from stylewatch.engine import backend
-from stylewatch.errors import RenderError, WeightsError
+from stylewatch.errors import PresetError, RenderError, WeightsError
 from stylewatch.jobs import styletransfer
 from stylewatch.state.checkpoints import CheckpointFile
 
@@ -121,6 +122,29 @@ def test_what_fails_in_bfloat16_is_painted_in_float32_from_the_start(preset, tmp
     rendering = render(preset(precision="bfloat16"), checkpoint)
     assert precisions == [("bfloat16", None), ("float32", None)]
     assert "float32" in rendering.note
+
+
+def test_what_fails_in_float32_is_not_painted_again(preset, monkeypatch):
+    tried = []
+
+    def stylize(*arguments, **more):
+        tried.append(1)
+        raise RenderError("The loss is not a finite number")
+
+    monkeypatch.setattr(styletransfer, "stylize", stylize)
+    with pytest.raises(RenderError):
+        render(preset())
+    assert len(tried) == 1
+
+
+def test_a_picture_that_was_cut_short_says_so(preset):
+    assert "time budget spent" in render(preset(time_budget=1e-9)).note
+    assert render(preset()).note == ""
+
+
+def test_a_preset_without_a_style_image_is_told_so(preset):
+    with pytest.raises(PresetError, match="no style image"):
+        render(replace(preset(), style=()))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Tiles give the loss and gradient of the whole picture; nothing is approximated."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -56,6 +58,7 @@ def test_the_tiled_gradient_equals_the_untiled_one(network, options, masked, siz
         targets = objective.targets(picture(0, *size), regions, options)
         results.append(objective.evaluate(image, targets))
     (expected, gradient), (parts, tiled_gradient) = results
+    assert parts.loss == pytest.approx(expected.loss, rel=1e-4)
     assert parts.content == pytest.approx(expected.content, rel=1e-4)
     assert parts.style == pytest.approx(expected.style, rel=1e-4)
     assert parts.tv == pytest.approx(expected.tv, rel=1e-4)
@@ -88,6 +91,7 @@ def test_every_position_belongs_to_exactly_one_tile(height, width, sides, grid):
         (tile.inner[1] - tile.inner[0]) * (tile.inner[3] - tile.inner[2]) for tile in tiles
     )
     assert covered == height * width
+    assert len(tiles) <= math.ceil(height / side) * math.ceil(width / side)
     for tile in tiles:
         top, bottom, left, right = tile.inner
         assert top % grid == left % grid == tile.outer[0] % grid == tile.outer[2] % grid == 0

@@ -1,6 +1,7 @@
 """Style transfer end to end on small pictures: plan, progress, resume, budget, colours."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from small_network import small_network
 from stylewatch.domain import Checkpoint, StyleSettings
 from stylewatch.engine import transfer
 from stylewatch.engine.features import STRIDE, load_builtin
-from stylewatch.engine.images import resize
-from stylewatch.engine.progress import Scale
+from stylewatch.engine.optimizers import Iterate
+from stylewatch.engine.progress import Progress, Scale
+from stylewatch.engine.sizes import resize
 from stylewatch.engine.tiles import TiledObjective
 from stylewatch.engine.transfer import Style, plan_scales, stylize
 from stylewatch.errors import RenderError
@@ -142,6 +144,16 @@ def test_a_run_resumed_from_its_checkpoint_comes_to_the_same_loss(network, evalu
     assert resumed.parts.loss <= whole.parts.loss * 1.1
 
 
+def test_a_run_resumed_in_its_first_stage_goes_through_all_that_follow(network):
+    kept, steps = [], []
+    paint(network, on_checkpoint=lambda make: kept.append(make()))
+    settings = replace(SMALL, history=2)
+    resumed = paint(network, settings, resume=kept[4], on_step=steps.append)
+    told = [(step.scale, step.evaluation) for step in steps]
+    assert told == [(1, 4), (1, 5), (1, 6), (2, 1), (2, 2), (2, 3), (2, 4)]
+    assert resumed.rgb.shape == (34, 48, 3)
+
+
 def test_a_checkpoint_that_can_t_be_of_this_run_is_ignored(network):
     whole = paint(network)
     image = np.full((*transfer._Frame(Scale(2, 48, 34, 4), SMALL).size, 3), 90.0, np.float32)
@@ -200,6 +212,20 @@ def test_what_is_painted_around_a_thin_panorama_takes_memory_too(network):
         assert isinstance(objective, TiledObjective) != fits
         memory = 27 * 12 * scale.width * height
         assert (transfer._history_for(scale, settings, memory, on_host=True) > 5) == fits
+
+
+@pytest.mark.parametrize(("tolerance", "evaluations"), [(0.19, 11), (0.18, 40), (0.0, 40)])
+def test_a_scale_has_stalled_where_ten_evaluations_gain_less_than_the_tolerance(
+    tolerance, evaluations
+):
+    """Here ten of them gain 18.3 %."""
+    scale = Scale(1, 8, 8, 40)
+    settings = StyleSettings(tolerance=tolerance)
+    progress = Progress([scale], settings, None, None, lambda: 0.0, None)
+    progress.begin(scale, 10)
+    iterates = (Iterate(0.98**n, 0.98**n, None) for n in range(40))
+    on = list(itertools.takewhile(lambda it: progress.step(it, lambda: None), iterates))
+    assert min(40, len(on) + 1) == evaluations
 
 
 def test_tolerance_ends_a_scale_that_has_stalled(network):

@@ -24,7 +24,8 @@ from stylewatch.domain import (
     StyleSettings,
 )
 from stylewatch.effect import open_effect
-from stylewatch.engine.images import OutputFormat, Picture, read_facts
+from stylewatch.engine.images import Picture
+from stylewatch.engine.results import read_facts
 from stylewatch.errors import PresetError, RenderError, WeightsError
 from stylewatch.jobs import worker
 from stylewatch.jobs.styletransfer import choose_network
@@ -120,7 +121,7 @@ def test_a_result_that_its_format_can_t_hold_is_our_failure():
     """WebP ends at 16383 pixels."""
     wide = Picture(np.zeros((1, 16_400, 3), np.float32))
     with pytest.raises(RenderError) as caught:
-        worker._encoded(wide, OutputFormat("webp", ".webp"), OutputSettings(), {})
+        worker._encoded(wide, "webp", OutputSettings(), {})
     failure = worker.failure_of(7, caught.value)
     assert (failure.kind, failure.reason) == (FailureKind.RENDER, "encode")
     assert failure.message.startswith("The result can't be encoded: received ")
@@ -238,6 +239,15 @@ def test_weights_that_are_away_are_no_photo_s_fault(tmp_path, preset):
     outcome = run(request_for(photo, by_vgg19), engine)
     assert isinstance(outcome, Failure)
     assert (outcome.kind, outcome.reason) == (FailureKind.TRANSIENT, "weights")
+
+
+@pytest.mark.parametrize("key", ["content_layers", "style_layers"])
+def test_a_layer_that_the_built_in_features_lack_is_named(tmp_path, preset, key):
+    deep = replace(preset, settings=replace(QUICK, **{key: {"block5_conv4": 1.0}}))
+    failure = run(request_for(picture_file(tmp_path / "a.jpg"), deep))
+    assert (failure.kind, failure.reason) == (FailureKind.RENDER, "preset")
+    for word in ("built-in", "up to block5_conv2", "received block5_conv4", "weights fetch"):
+        assert word in failure.message
 
 
 def test_a_killed_job_goes_on_from_its_checkpoint(tmp_path, preset):

@@ -16,7 +16,8 @@ from typing import Any
 
 from stylewatch.domain import EngineSettings, Event, JobRequest, Outcome, Step
 from stylewatch.engine.endings import structural_end
-from stylewatch.engine.images import probe, read_facts
+from stylewatch.engine.images import probe
+from stylewatch.engine.results import read_facts
 from stylewatch.errors import LedgerError
 from stylewatch.faces.console import LiveConsole, open_console
 from stylewatch.faces.control import ControlServer

@@ -2,8 +2,8 @@
 
 VGG19 is Simonyan and Zisserman's (arXiv:1409.1556), as Keras distributes it. Both networks are
 one list of convolutions and poolings, evaluated in `keras.ops` up to the deepest layer asked
-for, in float32 or bfloat16. Keras reads (and downloads) the weights; nothing else here touches
-a file. Knows nothing of losses or optimisation.
+for, in float32 or bfloat16. Keras reads (and downloads) VGG19's weights. Knows nothing of losses or
+optimisation.
 """
 
 import contextlib

@@ -1,13 +1,11 @@
-"""Photos as arrays: bytes to upright sRGB float pixels and back, with all that a photo carries.
+"""Photos as arrays: bytes to upright sRGB float pixels, with all that a photo carries.
 
-Bytes in, bytes out: knows nothing of files, jobs or styles. Pillow decodes, an allow-list of its
+Bytes in, arrays out: knows nothing of files, jobs or styles. Pillow decodes, an allow-list of its
 decoders only, and only after the header has passed the limits.
 """
 
 import errno
 import io
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, BinaryIO, Literal
@@ -17,7 +15,6 @@ from PIL import (
     ExifTags,
     Image,
     ImageCms,
-    PngImagePlugin,
     TiffImagePlugin,
     UnidentifiedImageError,
     WebPImagePlugin,
@@ -33,17 +30,19 @@ Image.MAX_IMAGE_PIXELS = None  # `_check_size` has limits of its own, before any
 _READ = "JPEG, PNG, WebP, TIFF, HEIC, BMP or GIF"
 _CANON = b"CR\x02\0"  # what follows a TIFF's first eight bytes in Canon's RAW files
 _DNG_VERSION, _SUBFILE = 50706, 254  # TIFF tags; of the latter, 1 says that it is a thumbnail
+_BITS, _PLANES = 258, 284  # of each sample; 2: a plane for each
 _PHOTOMETRIC, _SAMPLE_FORMAT = 262, 339  # 0: white is zero; 1: whole numbers without a sign
+TiffImagePlugin.READ_LIBTIFF = True  # Pillow itself makes noise of planes of 16 bits each
+_AS_LIBTIFF_GIVES_THEM = {"F;32BF": "F;32NF", "I;32BS": "I;32NS"}
+"""Numbers in this machine's order, which Pillow would take for the file's."""
 _AVIF = {b"avif", b"avis"}
 _PLUGINS = (WebPImagePlugin, TiffImagePlugin)  # the others Pillow loads itself
 _FORMAT_OF: dict[str, Format] = {
     "JPEG": "jpeg", "MPO": "jpeg", "PNG": "png", "WEBP": "webp", "TIFF": "tiff", "HEIF": "heic",
 }  # fmt: skip
-EXTENSIONS: dict[str, str] = {
-    "jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif", "heic": ".heic",
-}  # fmt: skip
 _BRIGHTER_THAN_WHITE = 16.0
-_KEEPS_ALPHA = {"png", "webp", "tiff", "heic"}
+GROUPS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+"""Of EXIF's entries: what lies in tables of its own."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
@@ -61,7 +60,7 @@ class Picture:
     """(H, W, 3) float32, 0…255."""
     alpha: np.ndarray | None = None
     """(H, W) float32, 0…255."""
-    format: str = "png"
+    format: Format = "png"
     exif: bytes | None = None
     icc: bytes | None = None
     dpi: tuple[float, float] | None = None
@@ -75,7 +74,8 @@ class Picture:
 
 
 @cache
-def _register_heif() -> None:
+def register_heif() -> None:
+    """Have Pillow read and write HEIC from now on."""
     import pillow_heif  # noqa: PLC0415  (loads a C library that most photos do not need)
 
     pillow_heif.register_heif_opener()
@@ -90,14 +90,19 @@ def _is_raw(image: Image.Image, head: bytes) -> bool:
     return is_thumbnail or _DNG_VERSION in image.tag_v2 or head[8:] == _CANON
 
 
-def _open(stream: BinaryIO) -> Image.Image:
+def open_image(stream: BinaryIO) -> Image.Image:
+    """Its header alone, by a decoder of the allow-list.
+
+    Raises:
+        InputError: empty, not an image, or its header is damaged.
+    """
     head = stream.read(12)
     stream.seek(0)
     if not head:
         raise InputError("The file is empty", reason="empty")
     decoders = list(_DECODERS)
     if head[4:8] == b"ftyp":
-        _register_heif()
+        register_heif()
         decoders.append("HEIF")
     try:
         image = Image.open(stream, formats=decoders)
@@ -119,14 +124,18 @@ def _open(stream: BinaryIO) -> Image.Image:
 def _unknown(head: bytes) -> InputError:
     """The error for what no decoder takes."""
     if head.startswith(tuple(TiffImagePlugin.PREFIXES)):
-        return InputError(
-            "This TIFF is damaged or of a kind that can't be read",
-            expected="grey, RGB or CMYK in 8 or 16 bits", remedy="Save it as such or as PNG",
-            reason="not-an-image",
-        )  # fmt: skip
+        return _strange_tiff()
     if head[4:8] == b"ftyp" and head[8:] in _AVIF:
         return InputError("AVIF can't be read", expected=_READ, reason="not-an-image")
     return InputError("This is not an image", expected=_READ, reason="not-an-image")
+
+
+def _strange_tiff() -> InputError:
+    return InputError(
+        "This TIFF is damaged or of a kind that can't be read",
+        expected="grey, RGB or CMYK in 8 or 16 bits", remedy="Save it as such or as PNG",
+        reason="not-an-image",
+    )  # fmt: skip
 
 
 def read_picture(data: bytes, *, max_pixels: int, max_side: int, max_bytes: int) -> Picture:
@@ -142,13 +151,14 @@ def read_picture(data: bytes, *, max_pixels: int, max_side: int, max_bytes: int)
             "The file is too large", expected=f"at most {max_bytes} bytes",
             received=str(len(data)), reason="too-large",
         )  # fmt: skip
-    image = _open(io.BytesIO(data))
+    image = open_image(io.BytesIO(data))
     original = image.format or ""
     icc = image.info.get("icc_profile")
     try:
         _check_size(image, max_pixels, max_side)
-        if original == "TIFF":
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
             _forget_broken_exif(image)
+            _unpack_rightly(image)
         image.load()
         _fit_transparent_colour(image, depth=data[24:25])
         rgb, alpha = _pixels(_upright(image), icc)
@@ -189,11 +199,25 @@ def _forget_broken_exif(image: Image.Image) -> None:
     if not isinstance(image.info.get("xmp", b""), bytes):
         del image.info["xmp"]
     exif = image.getexif()
-    for group in exif.keys() & _GROUPS:
+    for group in exif.keys() & GROUPS:
         try:
             exif.get_ifd(group)
         except Exception:  # noqa: BLE001  (whatever its bytes make Pillow raise)
             del exif[group]
+
+
+def _unpack_rightly(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Lets Pillow take what libtiff gives of numbers of 32 bits as it is.
+
+    Grey with alpha in planes of their own it can't take: nothing of the alpha would be left.
+    """
+    if image.mode == "LA" and image.tag_v2.get(_PLANES) == 2:
+        raise _strange_tiff()
+    [tile] = image.tile
+    assert isinstance(tile.args, tuple)
+    unpacked, *others = tile.args
+    given = _AS_LIBTIFF_GIVES_THEM.get(unpacked, unpacked)
+    image.tile = [tile._replace(args=(given, *others))]
 
 
 def _exif_of(image: Image.Image) -> bytes | None:
@@ -258,7 +282,8 @@ def _fine_grey(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, np.nd
             remedy="Save it anew with a number in their place",
             reason="not-finite",
         )
-    white = _white(image.mode, float(grey.max(initial=0.0)))
+    bits = tags.get(_BITS, (16,))[0]  # 12 of some
+    white = _white(image.mode, bits, float(grey.max(initial=0.0)))
     if tags.get(_PHOTOMETRIC) == 0:
         grey = white - grey
     grey = _grey_to_srgb(np.clip(grey * 255.0 / white, 0, 255), icc)
@@ -267,14 +292,14 @@ def _fine_grey(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, np.nd
     return np.repeat(grey[..., np.newaxis], 3, axis=-1), alpha
 
 
-def _white(mode: str, top: float) -> float:
-    """What is white where the brightest value is `top`: no file says so.
+def _white(mode: str, bits: int, top: float) -> float:
+    """What is white where the brightest value is `top`: beyond 16 bits no file says so.
 
     Numbers with a point go from 0 to 1, and beyond where a light or an editor's curve is brighter
     than white.
     """
     if mode.startswith("I;"):
-        return 65535.0
+        return 2.0**bits - 1
     whites = (255.0, 65535.0, top)
     if mode == "F" and top <= _BRIGHTER_THAN_WHITE:
         return 1.0
@@ -307,183 +332,6 @@ def _grey_to_srgb(grey: np.ndarray, icc: bytes | None) -> np.ndarray:
     shades = np.arange(256, dtype=np.uint8)
     curve = np.asarray(_to_srgb(Image.fromarray(shades[np.newaxis]), icc).convert("L"))[0]
     return np.asarray(np.interp(grey, shades, curve), dtype=np.float32)
-
-
-def write_picture(
-    picture: Picture,
-    *,
-    format: Format,  # noqa: A002
-    quality: int,
-    keep_gps: bool,
-    facts: Mapping[str, str],
-) -> bytes:
-    """Encode a result with the photo's EXIF, an sRGB profile where it had one, and `facts`.
-
-    JPEG is written without chroma subsampling: strokes are made of colour edges. A transparent
-    photo becomes white there in JPEG, which has no alpha.
-    """
-    image = _image_of(picture, keep_alpha=format in _KEEPS_ALPHA)
-    options = _options(picture, format, quality, facts)
-
-    def encoded(original: bytes | None, dropped: frozenset[int]) -> bytes:
-        stream = io.BytesIO()
-        exif = _exif(original, image.size, dropped, facts)
-        image.save(stream, "HEIF" if format == "heic" else format, exif=exif, **options)
-        return stream.getvalue()
-
-    dropped = _NOT_CARRIED if keep_gps else _NOT_CARRIED | _MAKERS_OWN | {ExifTags.IFD.GPSInfo}
-    for less in (dropped, dropped | _MAKERS_OWN) if picture.exif else ():
-        try:
-            return encoded(picture.exif, less)
-        except MemoryError:
-            raise
-        except Exception:  # noqa: BLE001, S112  (more than JPEG can hold, or strangely broken)
-            continue
-    return encoded(None, dropped)
-
-
-def _image_of(picture: Picture, *, keep_alpha: bool) -> Image.Image:
-    image = Image.fromarray(np.clip(np.rint(picture.rgb), 0, 255).astype(np.uint8), "RGB")
-    if picture.alpha is None:
-        return image
-    alpha = Image.fromarray(np.clip(np.rint(picture.alpha), 0, 255).astype(np.uint8), "L")
-    if keep_alpha:
-        image.putalpha(alpha)
-        return image
-    white = Image.new("RGB", image.size, "white")
-    white.paste(image, mask=alpha)
-    return white
-
-
-def _options(
-    picture: Picture, form: Format, quality: int, facts: Mapping[str, str]
-) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    if picture.icc:
-        options["icc_profile"] = _srgb_profile()
-    if picture.dpi and form in {"jpeg", "png", "tiff"}:
-        options["dpi"] = picture.dpi
-    match form:
-        case "jpeg":
-            options |= {"quality": quality, "subsampling": 0, "optimize": True}
-        case "webp":
-            options |= {"quality": quality, "method": 4}
-        case "heic":
-            _register_heif()
-            options |= {"quality": quality, "chroma": 444}
-        case "png":
-            options |= {"pnginfo": _png_text(facts)}
-    return options
-
-
-@cache
-def _srgb_profile() -> bytes:
-    return bytes(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-
-
-_HISTORY = 0x9213  # EXIF "ImageHistory": what was done to the picture
-_SOFTWARE = 0x0131
-_GROUPS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-_NOT_CARRIED = frozenset({
-    # How the photo's own file lays out its pixels; a TIFF has that and its EXIF in one table.
-    254, 255, 256, 257, 258, 259, 262, 266,  # kind, size, bits, compression, meaning
-    273, 277, 278, 279, 284, 322, 323, 324, 325,  # strips, planes and tiles
-    280, 281, 290, 291, 301, 318, 319, 320, 336, 340, 341, 342,  # ranges, curves, palettes
-    292, 293, 317, 338, 339, 347,  # what its compression needs; other samples
-    297, 330,  # other pages
-    332, 333, 334, 337,  # inks
-    512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532,  # JPEG within, YCbCr
-    50706, 50707,  # DNG's versions, by which a file is told to be RAW
-    33550, 33922, 34264, 34735, 34736, 34737, 42112,  # where its pixels lie on a map: GeoTIFF, GDAL
-    # Whole blocks in other notations: XMP, IPTC, Photoshop's, the profile. They are large, tell of
-    # the photo's own pixels, and may know the place once more.
-    700, 33723, 34377, 34675, 37724,
-})  # fmt: skip
-_MAKERS_OWN = frozenset({ExifTags.Base.MakerNote, ExifTags.Base.DNGPrivateData})
-"""Blocks that no one else can read, so they go with the place."""
-
-
-def _exif(
-    original: bytes | None, size: tuple[int, int], dropped: frozenset[int], facts: Mapping[str, str]
-) -> bytes:
-    exif = _carried(original, dropped)
-    exif[ExifTags.Base.Orientation] = 1
-    exif[_SOFTWARE] = "stylewatch"
-    exif[_HISTORY] = json.dumps(dict(facts), ensure_ascii=True)
-    inner = exif.get_ifd(ExifTags.IFD.Exif) if ExifTags.IFD.Exif in exif else {}
-    if ExifTags.Base.ExifImageWidth in inner:
-        inner[ExifTags.Base.ExifImageWidth], inner[ExifTags.Base.ExifImageHeight] = size
-    return exif.tobytes()
-
-
-def _carried(original: bytes | None, dropped: frozenset[int]) -> Image.Exif:
-    """What of a photo's EXIF goes into its result: what is not broken, without what is dropped."""
-    exif = Image.Exif()
-    try:
-        exif.load(original or b"")
-    except Exception:  # noqa: BLE001  (damaged EXIF is no damaged photo)
-        return Image.Exif()
-    for tag in exif:
-        if tag in dropped or not _is_sound(exif, tag):
-            del exif[tag]
-    for group in exif.keys() & _GROUPS:
-        entries = exif.get_ifd(group)
-        for tag, value in [*entries.items()]:
-            if tag in dropped or not _can_be_written({group: {tag: value}}):
-                del entries[tag]
-    return exif
-
-
-def _is_sound(exif: Image.Exif, tag: int) -> bool:
-    """Whether an entry can be read, and written if it is no group of others."""
-    try:
-        if tag in _GROUPS:
-            exif.get_ifd(tag)
-            return True
-        return _can_be_written({tag: exif[tag]})
-    except Exception:  # noqa: BLE001  (whatever strange bytes make Pillow raise)
-        return False
-
-
-def _can_be_written(entries: Mapping[int, Any]) -> bool:
-    exif = Image.Exif()
-    exif.update(entries)
-    try:
-        exif.tobytes()
-    except Exception:  # noqa: BLE001  (the same)
-        return False
-    return True
-
-
-def _png_text(facts: Mapping[str, str]) -> PngImagePlugin.PngInfo:
-    text = PngImagePlugin.PngInfo()
-    text.add_itxt("stylewatch", json.dumps(dict(facts)))
-    return text
-
-
-def read_facts(data: bytes) -> dict[str, str]:
-    """What `write_picture` embedded; {} for any other file."""
-    try:
-        image = _open(io.BytesIO(data))
-        found = image.info.get("stylewatch") or Image.Image.getexif(image).get(_HISTORY) or "{}"
-        facts = json.loads(found)
-    except Exception:  # noqa: BLE001  (whatever a strange file makes a decoder do)
-        return {}
-    return {str(k): str(v) for k, v in facts.items()} if isinstance(facts, dict) else {}
-
-
-@dataclass(frozen=True)
-class OutputFormat:
-    """A format by name, with its files' extension."""
-
-    name: Format
-    extension: str
-
-
-def output_format(wanted: str, picture: Picture) -> OutputFormat:
-    """`same` is the photo's own format where it can be written; transparent ones stay so."""
-    name: Any = picture.format if wanted == "same" else wanted
-    return OutputFormat(name, EXTENSIONS[name])
 
 
 def probe(stream: BinaryIO) -> PhotoFacts:
@@ -535,7 +383,7 @@ class _Disk(io.RawIOBase):
 
 
 def _facts(stream: BinaryIO) -> PhotoFacts:
-    image = _open(stream)
+    image = open_image(stream)
     width, height = image.size
     try:
         exif = _exif_without_pixels(image, stream)
@@ -576,35 +424,3 @@ def _png_exif(stream: BinaryIO) -> bytes | None:
         if header[4:] == b"eXIf":
             return stream.read(length)
         position += 12 + length
-
-
-def fit_size(width: int, height: int, max_side: int) -> tuple[int, int]:
-    """The size with the same shape whose longer side is `max_side`; never larger, at least 1."""
-    longer = max(width, height)
-    if longer <= max_side:
-        return width, height
-    return max(1, round(width * max_side / longer)), max(1, round(height * max_side / longer))
-
-
-def resize(rgb: np.ndarray, width: int, height: int) -> np.ndarray:
-    """(H, W, C) float32 at another size: Lanczos down, bicubic up."""
-    if rgb.shape[1] == width and rgb.shape[0] == height:
-        return rgb
-    smaller = width <= rgb.shape[1] and height <= rgb.shape[0]
-    method = Image.Resampling.LANCZOS if smaller else Image.Resampling.BICUBIC
-    channels = [
-        np.asarray(
-            Image.fromarray(np.ascontiguousarray(rgb[..., c], np.float32)).resize(
-                (width, height), method
-            )
-        )
-        for c in range(rgb.shape[2])
-    ]
-    return np.stack(channels, axis=-1)
-
-
-def resize_alpha(alpha: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Alpha (H, W) at the size of a result's (H, W, 3)."""
-    if alpha is None:
-        return None
-    return np.asarray(np.clip(resize(alpha[..., np.newaxis], shape[1], shape[0])[..., 0], 0, 255))

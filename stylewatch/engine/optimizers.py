@@ -175,7 +175,6 @@ class _Model(ABC):
         self._history = history
         self._bounds = bounds
         self._preconditioner = preconditioner
-        self._forget()
 
     @abstractmethod
     def begin(self, gradient: Tensor) -> float:

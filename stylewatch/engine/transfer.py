@@ -20,10 +20,10 @@ from stylewatch.engine import backend
 from stylewatch.engine.backend import Precision
 from stylewatch.engine.colours import match_colours, photo_colours, to_luminance
 from stylewatch.engine.features import STRIDE, FeatureNetwork, deprocess, preprocess
-from stylewatch.engine.images import fit_size, resize
 from stylewatch.engine.objective import Objective, Parts, Region
 from stylewatch.engine.optimizers import FREE, Bounds, Iterate, minimize
 from stylewatch.engine.progress import OnCheckpoint, Progress, Scale
+from stylewatch.engine.sizes import fit_size, resize
 from stylewatch.engine.smoothing import Smoother
 from stylewatch.engine.tiles import TiledObjective, grid_of, margin_of
 

@@ -15,7 +15,8 @@ import numpy as np
 from stylewatch.domain import EngineSettings, Preset, StyleImage, StyleSettings
 from stylewatch.effect import Context, Rendering
 from stylewatch.engine.features import FeatureNetwork, load_network
-from stylewatch.engine.images import Picture, read_picture, resize
+from stylewatch.engine.images import Picture, read_picture
+from stylewatch.engine.sizes import resize
 from stylewatch.engine.transfer import (
     Painting,
     Style,
@@ -47,6 +48,7 @@ class StyleTransfer:
     def render(self, photo: np.ndarray, preset: Preset, context: Context) -> Rendering:
         """Paint `photo` in the preset's styles; what fails in bfloat16 is redone in float32."""
         network, note = choose_network(preset.settings, context.engine)
+        _check_layers(network, preset.settings)
         styles = [read_style(style, context.engine) for style in preset.style]
         if not styles:
             raise PresetError(
@@ -143,6 +145,19 @@ def _vgg19_or_builtin(period: int) -> tuple[FeatureNetwork, str]:  # noqa: ARG00
         return load_network("vgg19", "imagenet"), ""
     except WeightsError:
         return load_network("builtin", ""), "built-in features: VGG19 could not be downloaded"
+
+
+def _check_layers(network: FeatureNetwork, settings: StyleSettings) -> None:
+    """The built-in features end before VGG19's last layers."""
+    there = [convolution.name for convolution in network.convolutions]
+    missing = {*settings.content_layers, *settings.style_layers}.difference(there)
+    if missing:
+        raise PresetError(
+            f"The {network.name} features lack a layer of the preset",
+            expected=f"layers up to {there[-1]}",
+            received=", ".join(sorted(missing)),
+            remedy="Choose others, or VGG19: `stylewatch weights fetch` gets it",
+        )
 
 
 def read_style(style: StyleImage, engine: EngineSettings) -> Style:

@@ -26,14 +26,9 @@ from stylewatch.domain import (
     Step,
 )
 from stylewatch.effect import Context, open_effect
-from stylewatch.engine.images import (
-    OutputFormat,
-    Picture,
-    output_format,
-    read_picture,
-    resize_alpha,
-    write_picture,
-)
+from stylewatch.engine.images import Format, Picture, read_picture
+from stylewatch.engine.results import EXTENSIONS, write_picture
+from stylewatch.engine.sizes import resize_alpha
 from stylewatch.errors import (
     InputChangedError,
     InputError,
@@ -71,7 +66,7 @@ def _render(
     preset = request.preset
     data = _read_unchanged(request, engine)
     picture = read_picture(data, **_limits(engine))
-    form = output_format(preset.output.format, picture)
+    form = picture.format if preset.output.format == "same" else preset.output.format
     _check_fits(picture, form, preset.settings.max_side)
     checkpoint = _checkpoint(request, engine)
     context = Context(engine=engine, on_step=report, checkpoint=checkpoint, crashes=request.crashes)
@@ -84,7 +79,7 @@ def _render(
     )
     result = _encoded(painted, form, preset.output, facts)
     temporary = write_temporary(
-        result, request.target, form.extension, request.job_id, request.owner
+        result, request.target, EXTENSIONS[form], request.job_id, request.owner
     )
     _check_opens(temporary)
     if checkpoint:
@@ -92,7 +87,7 @@ def _render(
     return Rendered(
         job_id=request.job_id,
         temporary=temporary,
-        extension=form.extension,
+        extension=EXTENSIONS[form],
         sha256=hashlib.sha256(result).hexdigest(),
         width=rendering.rgb.shape[1],
         height=rendering.rgb.shape[0],
@@ -129,11 +124,11 @@ def _read_unchanged(request: JobRequest, engine: EngineSettings) -> bytes:
     return data
 
 
-def _check_fits(picture: Picture, form: OutputFormat, max_side: int | Literal["photo"]) -> None:
+def _check_fits(picture: Picture, form: Format, max_side: int | Literal["photo"]) -> None:
     """WebP holds no side that is longer: better said before the picture is painted."""
     side = max(picture.rgb.shape[:2])
     side = side if max_side == "photo" else min(side, max_side)
-    if form.name == "webp" and side > _WEBP_SIDE:
+    if form == "webp" and side > _WEBP_SIDE:
         raise InputError(
             "The result would be too large for WebP",
             expected=f"at most {_WEBP_SIDE} pixels a side",
@@ -144,12 +139,12 @@ def _check_fits(picture: Picture, form: OutputFormat, max_side: int | Literal["p
 
 
 def _encoded(
-    picture: Picture, form: OutputFormat, output: OutputSettings, facts: Mapping[str, str]
+    picture: Picture, form: Format, output: OutputSettings, facts: Mapping[str, str]
 ) -> bytes:
     try:
         return write_picture(
             picture,
-            format=form.name,
+            format=form,
             quality=output.quality,
             keep_gps=output.keep_gps,
             facts=facts,

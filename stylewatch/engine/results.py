@@ -1,0 +1,182 @@
+"""Results as bytes: what was painted, with all that its photo carried and how it was made.
+
+Arrays in, bytes out: knows nothing of files, jobs or styles.
+"""
+
+import io
+import json
+import struct
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms
+
+from stylewatch.engine.images import GROUPS, Format, Picture, open_image, register_heif
+
+EXTENSIONS: dict[Format, str] = {
+    "jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif", "heic": ".heic",
+}  # fmt: skip
+_KEEPS_ALPHA = {"png", "webp", "tiff", "heic"}
+_HISTORY = 0x9213  # EXIF "ImageHistory": what was done to the picture
+_SOFTWARE = 0x0131
+_NOT_CARRIED = frozenset({
+    # How the photo's own file lays out its pixels; a TIFF has that and its EXIF in one table.
+    254, 255, 256, 257, 258, 259, 262, 266,  # kind, size, bits, compression, meaning
+    273, 277, 278, 279, 284, 322, 323, 324, 325,  # strips, planes and tiles
+    280, 281, 290, 291, 301, 318, 319, 320, 336, 340, 341, 342,  # ranges, curves, palettes
+    292, 293, 317, 338, 339, 347,  # what its compression needs; other samples
+    297, 330,  # other pages
+    332, 333, 334, 337,  # inks
+    512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532,  # JPEG within, YCbCr
+    50706, 50707,  # DNG's versions, by which a file is told to be RAW
+    33550, 33922, 34264, 34735, 34736, 34737, 42112,  # where its pixels lie on a map: GeoTIFF, GDAL
+    # Whole blocks in other notations: XMP, IPTC, Photoshop's, the profile. They are large, tell of
+    # the photo's own pixels, and may know the place once more.
+    700, 33723, 34377, 34675, 37724,
+})  # fmt: skip
+_MAKERS_OWN = frozenset({ExifTags.Base.MakerNote, ExifTags.Base.DNGPrivateData})
+"""Blocks that no one else can read, so they go with the place."""
+
+
+def write_picture(
+    picture: Picture,
+    *,
+    format: Format,  # noqa: A002
+    quality: int,
+    keep_gps: bool,
+    facts: Mapping[str, str],
+) -> bytes:
+    """Encode a result with the photo's EXIF, an sRGB profile where it had one, and `facts`.
+
+    JPEG is written without chroma subsampling: strokes are made of colour edges. A transparent
+    photo becomes white there in JPEG, which has no alpha.
+    """
+    image = _image_of(picture, keep_alpha=format in _KEEPS_ALPHA)
+    options = _options(picture, format, quality)
+
+    def encoded(original: bytes | None, dropped: frozenset[int]) -> bytes:
+        exif = _exif(original, image.size, dropped, facts)
+        return _saved(image, format, {**options, "exif": exif})
+
+    dropped = _NOT_CARRIED if keep_gps else _NOT_CARRIED | _MAKERS_OWN | {ExifTags.IFD.GPSInfo}
+    for less in (dropped, dropped | _MAKERS_OWN) if picture.exif else ():
+        try:
+            return encoded(picture.exif, less)
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001, S112  (more than JPEG can hold, or strangely broken)
+            continue
+    return encoded(None, dropped)
+
+
+def _saved(image: Image.Image, form: Format, options: Mapping[str, Any]) -> bytes:
+    """For an optimised JPEG Pillow has room for a byte or two per pixel: grain may take more."""
+    stream = io.BytesIO()
+    try:
+        image.save(stream, "HEIF" if form == "heic" else form, **options)
+    except OSError:
+        if not options.get("optimize"):
+            raise
+        return _saved(image, form, {**options, "optimize": False})
+    return stream.getvalue()
+
+
+def _image_of(picture: Picture, *, keep_alpha: bool) -> Image.Image:
+    image = Image.fromarray(np.clip(np.rint(picture.rgb), 0, 255).astype(np.uint8), "RGB")
+    if picture.alpha is None:
+        return image
+    alpha = Image.fromarray(np.clip(np.rint(picture.alpha), 0, 255).astype(np.uint8), "L")
+    if keep_alpha:
+        image.putalpha(alpha)
+        return image
+    white = Image.new("RGB", image.size, "white")
+    white.paste(image, mask=alpha)
+    return white
+
+
+def _options(picture: Picture, form: Format, quality: int) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if picture.icc:
+        options["icc_profile"] = _srgb_profile()
+    if picture.dpi and form in {"jpeg", "png", "tiff"}:
+        options["dpi"] = picture.dpi
+    match form:
+        case "jpeg":
+            options |= {"quality": quality, "subsampling": 0, "optimize": True}
+        case "webp":
+            options |= {"quality": quality, "method": 4}
+        case "heic":
+            register_heif()
+            options |= {"quality": quality, "chroma": 444}
+    return options
+
+
+@cache
+def _srgb_profile() -> bytes:
+    """With a fixed date of its making, or the same result would have other bytes each time."""
+    made = bytes(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    return made[:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + made[36:]
+
+
+def _exif(
+    original: bytes | None, size: tuple[int, int], dropped: frozenset[int], facts: Mapping[str, str]
+) -> bytes:
+    exif = _carried(original, dropped)
+    exif[ExifTags.Base.Orientation] = 1
+    exif[_SOFTWARE] = "stylewatch"
+    exif[_HISTORY] = json.dumps(dict(facts), ensure_ascii=True)
+    inner = exif.get_ifd(ExifTags.IFD.Exif) if ExifTags.IFD.Exif in exif else {}
+    if ExifTags.Base.ExifImageWidth in inner:
+        inner[ExifTags.Base.ExifImageWidth], inner[ExifTags.Base.ExifImageHeight] = size
+    return exif.tobytes()
+
+
+def _carried(original: bytes | None, dropped: frozenset[int]) -> Image.Exif:
+    """What of a photo's EXIF goes into its result: what is not broken, without what is dropped."""
+    exif = Image.Exif()
+    try:
+        exif.load(original or b"")
+    except Exception:  # noqa: BLE001  (damaged EXIF is no damaged photo)
+        return Image.Exif()
+    for tag in exif:
+        if tag in dropped or not _is_sound(exif, tag):
+            del exif[tag]
+    for group in exif.keys() & GROUPS:
+        entries = exif.get_ifd(group)
+        for tag, value in [*entries.items()]:
+            if tag in dropped or not _can_be_written({group: {tag: value}}):
+                del entries[tag]
+    return exif
+
+
+def _is_sound(exif: Image.Exif, tag: int) -> bool:
+    """Whether an entry can be read, and written if it is no group of others."""
+    try:
+        if tag in GROUPS:
+            exif.get_ifd(tag)
+            return True
+        return _can_be_written({tag: exif[tag]})
+    except Exception:  # noqa: BLE001  (whatever strange bytes make Pillow raise)
+        return False
+
+
+def _can_be_written(entries: Mapping[int, Any]) -> bool:
+    exif = Image.Exif()
+    exif.update(entries)
+    try:
+        exif.tobytes()
+    except Exception:  # noqa: BLE001  (the same)
+        return False
+    return True
+
+
+def read_facts(data: bytes) -> dict[str, str]:
+    """What `write_picture` embedded; {} for any other file."""
+    try:
+        exif = Image.Image.getexif(open_image(io.BytesIO(data)))
+        facts = json.loads(exif.get(_HISTORY, "{}"))
+    except Exception:  # noqa: BLE001  (whatever a strange file makes a decoder do)
+        return {}
+    return {str(k): str(v) for k, v in facts.items()} if isinstance(facts, dict) else {}
