@@ -417,7 +417,7 @@ def check(config: Config) -> list[ConfigError]:
             text = f"photos can't be taken out of {folder.input}"
             problems.append(problem(text, key=f"folders[{number}].after"))
     weights = config.engine.weights
-    if weights != "imagenet" and (trouble := _file_trouble(weights)):
+    if weights != "imagenet" and (trouble := weights_trouble(Path(weights))):
         problems.append(problem(f"the weights file {trouble}", key="weights", received=weights))
     away = _presets_away(config)
     _, broken = Presets.load(() if away else config.preset_dirs).sorted_out()
@@ -467,10 +467,13 @@ def _reading_trouble(path: Path) -> str:
     return "" if os.access(path, os.R_OK | os.X_OK) else "can't be read"
 
 
-def _file_trouble(path: str) -> str:
-    if os.path.isdir(path):
+def weights_trouble(file: Path) -> str:
+    """Why the weights file that a config names can't be used; empty where it can."""
+    if os.path.isdir(file):
         return "is a folder"
-    return "" if os.access(path, os.R_OK) else "can't be read"
+    if not os.path.exists(file):
+        return "does not exist"
+    return "" if os.access(file, os.R_OK) else "can't be read"
 
 
 def _writing_trouble(path: Path) -> str:
