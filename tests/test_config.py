@@ -600,7 +600,7 @@ def test_a_missing_input_and_a_blocked_output_are_problems_and_no_errors(home):
             f"{home}/file is not a folder: received {home}/file/out"
         ),
         f"{home}/stylewatch.yaml: state_dir: the state folder is not a folder: received {home}/file",
-        f"{home}/stylewatch.yaml: weights: the weights file can't be read: received {home}/gone.h5",
+        f"{home}/stylewatch.yaml: weights: the weights file does not exist: received {home}/gone.h5",
     ]
 
 
@@ -636,7 +636,7 @@ def test_what_the_system_can_t_tell_of_a_place_is_a_problem_and_no_crash(home):
 
 @pytest.mark.parametrize(
     ("weights", "trouble"),
-    [("in", "is a folder"), ("''", "is a folder"), ("gone.h5", "can't be read")],
+    [("in", "is a folder"), ("''", "is a folder"), ("gone.h5", "does not exist")],
 )
 def test_weights_that_are_no_file_are_a_problem(home, weights, trouble):
     (home / "in").mkdir()
@@ -1078,6 +1078,7 @@ MOUNTS = """\
 3 1 8:17 / /media/usb rw - exfat /dev/sdb1 rw
 4 3 8:17 /out /media/usb/out rw - exfat /dev/sdb1 rw
 5 1 8:1 /home/anna/out /srv/elsewhere rw - ext4 /dev/sda1 rw
+6 1 8:33 / /media/写真\u3000\u2028夏 rw - exfat /dev/sdc1 rw
 """
 
 
@@ -1087,6 +1088,7 @@ MOUNTS = """\
         *(("/srv/photos/in", "/"), ("/srv", "/")),  # bound onto itself, as systemd does
         *(("/media/usb/out/2024", "/media/usb"), ("/media/usb", "/media/usb")),
         ("/srv/elsewhere/x", "/srv/elsewhere"),
+        ("/media/写真\u3000\u2028夏/in", "/media/写真\u3000\u2028夏"),
     ],
 )
 def test_where_the_disk_of_a_place_is_mounted(place, mount, monkeypatch):
