@@ -113,6 +113,7 @@ class TestHelp:
         )
         assert result.exit_code == 0
         assert f"Usage: stylewatch {command}" in result.output
+        assert " Examples:\n stylewatch" not in re.sub(" +\n", "\n", result.output)  # indented
         assert all(len(line) <= 80 for line in result.output.splitlines())
 
     @pytest.mark.parametrize(
@@ -334,16 +335,23 @@ class TestErrors:
             assert json.loads(line)["level"] == "error", line
         assert one_line(stylewatch("aply")[2])  # for people again
 
-    def test_a_working_directory_that_is_closed_or_gone_is_no_trouble(self, home, tmp_path):
+    @pytest.mark.parametrize(
+        ("words", "code", "said"),
+        [
+            ("status", 8, "no stylewatch daemon"),
+            ("status -c my.yaml", 3, "the working folder was removed"),
+        ],
+    )
+    def test_a_working_directory_that_is_gone(self, home, tmp_path, words, code, said):
         gone = tmp_path / "gone"
         gone.mkdir()
-        command = f"cd '{gone}' && rmdir '{gone}' && '{sys.executable}' -P -m stylewatch status"
+        command = f"cd '{gone}' && rmdir '{gone}' && '{sys.executable}' -P -m stylewatch {words}"
         done = subprocess.run(
             command, shell=True, capture_output=True, text=True, check=False, timeout=60,
             env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])},
         )  # fmt: skip
-        assert done.returncode == 8, done.stderr
-        assert "no stylewatch daemon" in done.stderr
+        assert done.returncode == code, done.stderr
+        assert said in done.stderr
 
     def test_without_a_home_folder_it_is_said(self, stylewatch, monkeypatch):
         monkeypatch.delenv("HOME")
@@ -390,15 +398,24 @@ class TestPresets:
         assert f"{file}:3:" in err
         found = json.loads(stylewatch("presets", "check", file, "--json")[1])
         assert {one["key"] for one in found} >= {"strenght", "max_side"}
+        assert {one["reason"] for one in found} == {"preset"}
         assert stylewatch("presets", "check")[0] == 0
 
     def test_check_takes_names_as_show_does(self, stylewatch, home):
-        assert stylewatch("presets", "check", "quick", "nocturne")[0] == 0
+        assert stylewatch("presets", "check", "quick", "nocturne")[2] == "2 presets are fine\n"
+        assert stylewatch("presets", "check", "quick") == (0, "", "quick is fine\n")
         (home / ".config/stylewatch/presets/bad.yaml").write_text("strenght: 3\n")
         code, _, err = stylewatch("presets", "check", "quikc", "bad")
         assert code == 3
         assert "Did you mean 'quick'" in err
         assert "bad.yaml:1:1: strenght" in err
+
+    def test_each_has_one_line_whatever_its_description_holds(self, stylewatch, home):
+        (home / ".config/stylewatch/presets/long.yaml").write_text(
+            "description: |\n  Over the\n  sofa \u202e\n"
+        )
+        _, out, _ = stylewatch("presets", "list")
+        assert re.search(r"^long +Over the sofa \\u202e$", out, re.MULTILINE)
 
     def test_a_broken_preset_does_not_hide_the_others(self, stylewatch, home):
         (home / ".config/stylewatch/presets/bad.yaml").write_text("strenght: 3\n")
