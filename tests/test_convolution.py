@@ -49,7 +49,7 @@ def test_the_transforms_are_a_correlation(points):
     st.integers(1, 5),
     st.sampled_from(sorted(POINTS)),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_it_is_the_plain_convolution_at_every_size(height, width, channels, filters, points):
     kernel = random(0, 3, 3, channels, filters)
     x, slope = random(1, 1, height, width, channels), random(2, 1, height, width, filters)
@@ -60,7 +60,7 @@ def test_it_is_the_plain_convolution_at_every_size(height, width, channels, filt
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5), st.sampled_from([1, 3, 5]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_both_ways_it_is_the_plain_convolution(height, width, channels, side):
     kernel = random(0, side, side, channels, 4)
     x, slope = random(1, 1, height, width, channels), random(2, 1, height, width, 4)
