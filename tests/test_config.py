@@ -35,7 +35,6 @@ from stylewatch.settings.yamlfile import absolute
 
 quick = settings(
     max_examples=100,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],  # each example writes its own file
 )
 
@@ -347,6 +346,10 @@ BROKEN = {
         f"3:1: workers: wrong value: {WORKERS}, received 'tcp://gpu:8786'",
     ),
     "no workers": (FOLDER + "workers: 0", f"3:1: workers: wrong value: {WORKERS}, received 0"),
+    "a yes for workers": (
+        FOLDER + "workers: true",
+        f"3:1: workers: wrong value: {WORKERS}, received true",
+    ),
     "port": (
         FOLDER + "metrics_port: 99999",
         "3:1: metrics_port: out of range: expected at most 65535, received 99999",
@@ -385,6 +388,13 @@ BROKEN = {
         (
             "3:27: folders[1].output: the output of 'two' lies inside the input of 'in': "
             "received {home}/in/b. " + OUTSIDE
+        ),
+    ),
+    "input inside another folder's output": (
+        FOLDER + "  - {name: two, input: out/b, output: b}",
+        (
+            "3:17: folders[1].input: the input of 'two' lies inside the output of 'in': "
+            "received {home}/out/b. " + OUTSIDE
         ),
     ),
     "inputs overlap": (
@@ -522,6 +532,10 @@ def test_a_preset_without_a_style_image_can_t_be_named(home):
         load(home, FOLDER.replace("starry", "bare"))
 
 
+def test_the_folder_of_presets_may_be_the_one_around_the_input(home):
+    assert load(home, FOLDER + "presets: .").preset_dirs[0] == home
+
+
 def test_links_do_not_hide_that_folders_overlap(home):
     (home / "in" / "deep").mkdir(parents=True)
     (home / "link").symlink_to(home / "in" / "deep")
@@ -602,6 +616,14 @@ def test_a_missing_input_and_a_blocked_output_are_problems_and_no_errors(home):
         f"{home}/stylewatch.yaml: state_dir: the state folder is not a folder: received {home}/file",
         f"{home}/stylewatch.yaml: weights: the weights file does not exist: received {home}/gone.h5",
     ]
+
+
+def test_photos_that_can_t_be_taken_out_of_their_folder_are_a_problem(home, monkeypatch):
+    (home / "in").mkdir()
+    monkeypatch.setattr(os, "access", lambda place, how: place != home / "in" or not how & os.W_OK)
+    assert check(load(home, FOLDER)) == []
+    (problem,) = check(load(home, FOLDER.replace("starry", "starry, after: delete")))
+    assert f"folders[0].after: photos can't be taken out of {home}/in" in str(problem)
 
 
 def test_a_folder_that_is_there_is_no_problem(home):
