@@ -705,9 +705,21 @@ def test_watch_needs_no_config(home, monkeypatch):
     assert (config.job_timeout, config.engine.threads) == (600.0, 2)
 
 
-def test_watch_takes_names_that_are_not_utf_8(home):
-    path = Path(os.fsdecode(b"/tmp/in-\xff"))
-    assert watch_config(path, home / "out", ["ink"]).folders[0].input == path
+def test_watch_takes_names_that_are_not_utf_8(home, monkeypatch):
+    """All that are typed, and what is relative to a folder of such a name."""
+    place = home / os.fsdecode(b"here-\xff")
+    (place / "in").mkdir(parents=True)
+    (place / "mine.yaml").write_text("base: ink\n")
+    (place / "own.h5").touch()
+    monkeypatch.chdir(place)
+    served = []
+    monkeypatch.setattr(watching, "_serve", lambda load: served.append(load()))
+    more = {"weights": str(place / "own.h5"), "state": Path("state")}
+    watching.watch("in", "out", preset=["./mine.yaml"], **more)
+    assert served[0].folders[0].input == place / "in"
+    assert served[0].preset_dirs[0] == place
+    assert served[0].state_dir == place / "state"
+    assert served[0].engine.weights == str(place / "own.h5")
 
 
 @pytest.mark.parametrize(

@@ -187,16 +187,31 @@ def load_config(file: Path) -> Config:
 
 
 def watch_config(
-    input_dir: Path, output: Path, presets: Sequence[str], /, **settings: Any
+    input_dir: Path,
+    output: Path,
+    names: Sequence[str],
+    /,
+    *,
+    presets: Sequence[Path] = (),
+    state_dir: Path | None = None,
+    weights: str = EngineSettings.weights,
+    **settings: Any,
 ) -> Config:
     """`stylewatch watch IN OUT --preset NAME`; `settings` are further keys of stylewatch.yaml."""
-    folder = {"input": ".", "output": ".", "preset": list(presets)}
+    folder = {"input": ".", "output": ".", "preset": list(names)}
     source = YamlFile(None, {"folders": [folder], **settings})
     checked = validate(ConfigFile, source)
-    # a name on the command line is bytes and need not be UTF-8, as text in YAML must
+    # a path on the command line is bytes and need not be UTF-8, as text in YAML must
     watched = replace(checked.folders[0], input=input_dir, output=output)
+    checked = replace(
+        checked,
+        folders=(watched,),
+        presets=tuple(presets),
+        state_dir=state_dir,
+        weights=weights,
+    )
     try:
-        return _build(source, replace(checked, folders=(watched,)), Path())
+        return _build(source, checked, Path())
     except ConfigError as error:
         error.key = error.key.removeprefix("folders[0].")  # no such list was written by anybody
         raise
