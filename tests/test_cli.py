@@ -21,6 +21,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from stylewatch import cli
+from stylewatch.app.order import parse_settings
 from stylewatch.domain import Failure, FailureKind, Identity, Photo, Rendered
 from stylewatch.errors import ExitCode, StylewatchError
 from stylewatch.faces.control import ControlServer
@@ -792,6 +793,10 @@ class TestBatches:
         layers = {"block1_conv1": 0.2, "block4_conv1": 1.0, "block2_conv1": 2.0}
         assert seen[-1].settings.style_layers == layers
 
+    def test_what_is_set_last_holds_also_beside_the_whole_mapping(self):
+        pairs = ["output.quality=80", 'output={"format": "png"}', "output.quality=90"]
+        assert list(parse_settings(pairs)) == ["output", "output.quality"]
+
     def test_paths_go_to_stdout_also_beside_live_bars(self, tmp_path, home):
         """Rich takes over sys.stdout while it draws on a terminal."""
         photo = a_picture(tmp_path / "a.jpg")
@@ -1095,6 +1100,26 @@ def test_a_daemon_one_can_talk_to(daemon, stylewatch, tmp_path):
     assert sorted(path.name for path in daemon.output.rglob("*.*")) == [
         "a--quick.jpg", "b--quick.png",
     ]  # fmt: skip
+
+
+def test_a_terminal_that_is_closed_ends_what_is_seen_on_it(tmp_path):
+    (tmp_path / "in").mkdir()
+    ours, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stylewatch", "watch", tmp_path / "in", tmp_path / "out"],
+        stdin=terminal, stdout=terminal, stderr=terminal,
+        env=os.environ | PATHS | {"TERM": "xterm"},
+    )  # fmt: skip
+    os.close(terminal)
+    drawn = b""
+    while b"drop a photo" not in drawn:
+        drawn += os.read(ours, 4096)
+    process.send_signal(signal.SIGHUP)
+    with suppress(OSError):  # its end
+        while os.read(ours, 4096):
+            pass
+    assert process.wait(30) == 0
+    os.close(ours)
 
 
 def test_what_a_locale_has_no_sign_for_is_written_as_its_number(tmp_path):
