@@ -1111,15 +1111,16 @@ def test_a_terminal_that_is_closed_ends_what_is_seen_on_it(tmp_path):
         env=os.environ | PATHS | {"TERM": "xterm"},
     )  # fmt: skip
     os.close(terminal)
-    drawn = b""
-    while b"drop a photo" not in drawn:
-        drawn += os.read(ours, 4096)
-    process.send_signal(signal.SIGHUP)
-    with suppress(OSError):  # its end
-        while os.read(ours, 4096):
-            pass
-    assert process.wait(30) == 0
-    os.close(ours)
+    try:
+        drawn = b""
+        while b"drop a photo" not in drawn:
+            drawn += os.read(ours, 4096)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
 
 
 def test_what_a_locale_has_no_sign_for_is_written_as_its_number(tmp_path):
