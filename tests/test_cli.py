@@ -858,6 +858,13 @@ class TestWithoutADaemon:
         assert (code, len(json.loads(out)), err) == (0, 60, "")
         assert len(json.loads(stylewatch("jobs", "--json", "--limit", 5, *state)[1])) == 5
 
+    def test_a_broken_config_does_not_hide_what_the_usual_ledger_knows(self, stylewatch):
+        Path("stylewatch.yaml").write_text("folders: [")
+        code, out, err = stylewatch("status")
+        assert (code, out) == (8, "no daemon runs\n")
+        assert "not valid YAML" in err.splitlines()[0]
+        assert stylewatch("status", "-c", "stylewatch.yaml")[0] == 3
+
     @pytest.mark.parametrize("arguments", [[], ["1", "--all"], ["--all", "--reason", "crash"]])
     def test_retry_wants_one_thing(self, stylewatch, arguments):
         code, _, err = stylewatch("retry", *arguments)
