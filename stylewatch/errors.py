@@ -65,8 +65,7 @@ class StylewatchError(Exception):
         self.expected = expected
         self.received = received
         self.remedy = remedy
-        if reason:
-            self.reason = reason
+        self.reason = reason or self.reason
 
     def __str__(self) -> str:
         """The whole error in one line."""

@@ -5,12 +5,16 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from stylewatch.domain import EngineSettings
 from stylewatch.folders import outputs
 from stylewatch.jobs.child import set_environment
 
 set_environment(EngineSettings())  # before any test imports TensorFlow
+# Others may be at work on this machine too.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

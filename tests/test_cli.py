@@ -21,6 +21,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from stylewatch import cli
+from stylewatch.app.order import parse_settings
 from stylewatch.domain import Failure, FailureKind, Identity, Photo, Rendered
 from stylewatch.errors import ExitCode, StylewatchError
 from stylewatch.faces.control import ControlServer
@@ -113,6 +114,7 @@ class TestHelp:
         )
         assert result.exit_code == 0
         assert f"Usage: stylewatch {command}" in result.output
+        assert " Examples:\n stylewatch" not in re.sub(" +\n", "\n", result.output)  # indented
         assert all(len(line) <= 80 for line in result.output.splitlines())
         typed = [line for line in result.output.splitlines() if "<bool>" in line]
         assert all("--help" in line for line in typed)  # typer's own: a switch takes no value
@@ -337,16 +339,23 @@ class TestErrors:
             assert json.loads(line)["level"] == "error", line
         assert one_line(stylewatch("aply")[2])  # for people again
 
-    def test_a_working_directory_that_is_closed_or_gone_is_no_trouble(self, home, tmp_path):
+    @pytest.mark.parametrize(
+        ("words", "code", "said"),
+        [
+            ("status", 8, "no stylewatch daemon"),
+            ("status -c my.yaml", 3, "the working folder was removed"),
+        ],
+    )
+    def test_a_working_directory_that_is_gone(self, home, tmp_path, words, code, said):
         gone = tmp_path / "gone"
         gone.mkdir()
-        command = f"cd '{gone}' && rmdir '{gone}' && '{sys.executable}' -P -m stylewatch status"
+        command = f"cd '{gone}' && rmdir '{gone}' && '{sys.executable}' -P -m stylewatch {words}"
         done = subprocess.run(
             command, shell=True, capture_output=True, text=True, check=False, timeout=60,
             env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])},
         )  # fmt: skip
-        assert done.returncode == 8, done.stderr
-        assert "no stylewatch daemon" in done.stderr
+        assert done.returncode == code, done.stderr
+        assert said in done.stderr
 
     def test_without_a_home_folder_it_is_said(self, stylewatch, monkeypatch):
         monkeypatch.delenv("HOME")
@@ -393,15 +402,24 @@ class TestPresets:
         assert f"{file}:3:" in err
         found = json.loads(stylewatch("presets", "check", file, "--json")[1])
         assert {one["key"] for one in found} >= {"strenght", "max_side"}
+        assert {one["reason"] for one in found} == {"preset"}
         assert stylewatch("presets", "check")[0] == 0
 
     def test_check_takes_names_as_show_does(self, stylewatch, home):
-        assert stylewatch("presets", "check", "quick", "nocturne")[0] == 0
+        assert stylewatch("presets", "check", "quick", "nocturne")[2] == "2 presets are fine\n"
+        assert stylewatch("presets", "check", "quick") == (0, "", "quick is fine\n")
         (home / ".config/stylewatch/presets/bad.yaml").write_text("strenght: 3\n")
         code, _, err = stylewatch("presets", "check", "quikc", "bad")
         assert code == 3
         assert "Did you mean 'quick'" in err
         assert "bad.yaml:1:1: strenght" in err
+
+    def test_each_has_one_line_whatever_its_description_holds(self, stylewatch, home):
+        (home / ".config/stylewatch/presets/long.yaml").write_text(
+            "description: |\n  Over the\n  sofa \u202e\n"
+        )
+        _, out, _ = stylewatch("presets", "list")
+        assert re.search(r"^long +Over the sofa \\u202e$", out, re.MULTILINE)
 
     def test_a_broken_preset_does_not_hide_the_others(self, stylewatch, home):
         (home / ".config/stylewatch/presets/bad.yaml").write_text("strenght: 3\n")
@@ -779,6 +797,10 @@ class TestBatches:
         layers = {"block1_conv1": 0.2, "block4_conv1": 1.0, "block2_conv1": 2.0}
         assert seen[-1].settings.style_layers == layers
 
+    def test_what_is_set_last_holds_also_beside_the_whole_mapping(self):
+        pairs = ["output.quality=80", 'output={"format": "png"}', "output.quality=90"]
+        assert list(parse_settings(pairs)) == ["output", "output.quality"]
+
     def test_paths_go_to_stdout_also_beside_live_bars(self, tmp_path, home):
         """Rich takes over sys.stdout while it draws on a terminal."""
         photo = a_picture(tmp_path / "a.jpg")
@@ -839,6 +861,13 @@ class TestWithoutADaemon:
         code, out, err = stylewatch("jobs", "--json", *state)
         assert (code, len(json.loads(out)), err) == (0, 60, "")
         assert len(json.loads(stylewatch("jobs", "--json", "--limit", 5, *state)[1])) == 5
+
+    def test_a_broken_config_does_not_hide_what_the_usual_ledger_knows(self, stylewatch):
+        Path("stylewatch.yaml").write_text("folders: [")
+        code, out, err = stylewatch("status")
+        assert (code, out) == (8, "no daemon runs\n")
+        assert "not valid YAML" in err.splitlines()[0]
+        assert stylewatch("status", "-c", "stylewatch.yaml")[0] == 3
 
     @pytest.mark.parametrize("arguments", [[], ["1", "--all"], ["--all", "--reason", "crash"]])
     def test_retry_wants_one_thing(self, stylewatch, arguments):
@@ -1082,6 +1111,27 @@ def test_a_daemon_one_can_talk_to(daemon, stylewatch, tmp_path):
     assert sorted(path.name for path in daemon.output.rglob("*.*")) == [
         "a--quick.jpg", "b--quick.png",
     ]  # fmt: skip
+
+
+def test_a_terminal_that_is_closed_ends_what_is_seen_on_it(tmp_path):
+    (tmp_path / "in").mkdir()
+    ours, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stylewatch", "watch", tmp_path / "in", tmp_path / "out"],
+        stdin=terminal, stdout=terminal, stderr=terminal,
+        env=os.environ | PATHS | {"TERM": "xterm"},
+    )  # fmt: skip
+    os.close(terminal)
+    try:
+        drawn = b""
+        while b"drop a photo" not in drawn:
+            drawn += os.read(ours, 4096)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
 
 
 def test_what_a_locale_has_no_sign_for_is_written_as_its_number(tmp_path):

@@ -1,7 +1,7 @@
 """Colours between photo, style and painting."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stylewatch.engine.colours import match_colours, photo_colours, to_luminance
@@ -18,7 +18,6 @@ def test_matched_colours_have_the_photo_s_mean_and_covariance():
     np.testing.assert_allclose(np.cov(matched.T), np.cov(photo.reshape(-1, 3).T), atol=12)
 
 
-@settings(deadline=None)
 @given(
     st.tuples(st.integers(1, 3), st.integers(1, 3)),
     st.tuples(st.integers(1, 3), st.integers(1, 3)),

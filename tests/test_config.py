@@ -35,7 +35,6 @@ from stylewatch.settings.yamlfile import absolute
 
 quick = settings(
     max_examples=100,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],  # each example writes its own file
 )
 
@@ -347,6 +346,10 @@ BROKEN = {
         f"3:1: workers: wrong value: {WORKERS}, received 'tcp://gpu:8786'",
     ),
     "no workers": (FOLDER + "workers: 0", f"3:1: workers: wrong value: {WORKERS}, received 0"),
+    "a yes for workers": (
+        FOLDER + "workers: true",
+        f"3:1: workers: wrong value: {WORKERS}, received true",
+    ),
     "port": (
         FOLDER + "metrics_port: 99999",
         "3:1: metrics_port: out of range: expected at most 65535, received 99999",
@@ -385,6 +388,13 @@ BROKEN = {
         (
             "3:27: folders[1].output: the output of 'two' lies inside the input of 'in': "
             "received {home}/in/b. " + OUTSIDE
+        ),
+    ),
+    "input inside another folder's output": (
+        FOLDER + "  - {name: two, input: out/b, output: b}",
+        (
+            "3:17: folders[1].input: the input of 'two' lies inside the output of 'in': "
+            "received {home}/out/b. " + OUTSIDE
         ),
     ),
     "inputs overlap": (
@@ -522,6 +532,10 @@ def test_a_preset_without_a_style_image_can_t_be_named(home):
         load(home, FOLDER.replace("starry", "bare"))
 
 
+def test_the_folder_of_presets_may_be_the_one_around_the_input(home):
+    assert load(home, FOLDER + "presets: .").preset_dirs[0] == home
+
+
 def test_links_do_not_hide_that_folders_overlap(home):
     (home / "in" / "deep").mkdir(parents=True)
     (home / "link").symlink_to(home / "in" / "deep")
@@ -600,11 +614,16 @@ def test_a_missing_input_and_a_blocked_output_are_problems_and_no_errors(home):
             f"{home}/file is not a folder: received {home}/file/out"
         ),
         f"{home}/stylewatch.yaml: state_dir: the state folder is not a folder: received {home}/file",
-        (
-            f"{home}/stylewatch.yaml: weights: the weights file does not exist: received "
-            f"{home}/gone.h5. Correct the path, or put the file back"
-        ),
+        f"{home}/stylewatch.yaml: weights: the weights file does not exist: received {home}/gone.h5",
     ]
+
+
+def test_photos_that_can_t_be_taken_out_of_their_folder_are_a_problem(home, monkeypatch):
+    (home / "in").mkdir()
+    monkeypatch.setattr(os, "access", lambda place, how: place != home / "in" or not how & os.W_OK)
+    assert check(load(home, FOLDER)) == []
+    (problem,) = check(load(home, FOLDER.replace("starry", "starry, after: delete")))
+    assert f"folders[0].after: photos can't be taken out of {home}/in" in str(problem)
 
 
 def test_a_folder_that_is_there_is_no_problem(home):
@@ -686,9 +705,21 @@ def test_watch_needs_no_config(home, monkeypatch):
     assert (config.job_timeout, config.engine.threads) == (600.0, 2)
 
 
-def test_watch_takes_names_that_are_not_utf_8(home):
-    path = Path(os.fsdecode(b"/tmp/in-\xff"))
-    assert watch_config(path, home / "out", ["ink"]).folders[0].input == path
+def test_watch_takes_names_that_are_not_utf_8(home, monkeypatch):
+    """All that are typed, and what is relative to a folder of such a name."""
+    place = home / os.fsdecode(b"here-\xff")
+    (place / "in").mkdir(parents=True)
+    (place / "mine.yaml").write_text("base: ink\n")
+    (place / "own.h5").touch()
+    monkeypatch.chdir(place)
+    served = []
+    monkeypatch.setattr(watching, "_serve", lambda load: served.append(load()))
+    more = {"weights": str(place / "own.h5"), "state": Path("state")}
+    watching.watch("in", "out", preset=["./mine.yaml"], **more)
+    assert served[0].folders[0].input == place / "in"
+    assert served[0].preset_dirs[0] == place
+    assert served[0].state_dir == place / "state"
+    assert served[0].engine.weights == str(place / "own.h5")
 
 
 @pytest.mark.parametrize(
@@ -1081,6 +1112,7 @@ MOUNTS = """\
 3 1 8:17 / /media/usb rw - exfat /dev/sdb1 rw
 4 3 8:17 /out /media/usb/out rw - exfat /dev/sdb1 rw
 5 1 8:1 /home/anna/out /srv/elsewhere rw - ext4 /dev/sda1 rw
+6 1 8:33 / /media/写真\u3000\u2028夏 rw - exfat /dev/sdc1 rw
 """
 
 
@@ -1090,6 +1122,7 @@ MOUNTS = """\
         *(("/srv/photos/in", "/"), ("/srv", "/")),  # bound onto itself, as systemd does
         *(("/media/usb/out/2024", "/media/usb"), ("/media/usb", "/media/usb")),
         ("/srv/elsewhere/x", "/srv/elsewhere"),
+        ("/media/写真\u3000\u2028夏/in", "/media/写真\u3000\u2028夏"),
     ],
 )
 def test_where_the_disk_of_a_place_is_mounted(place, mount, monkeypatch):

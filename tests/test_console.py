@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -22,10 +23,18 @@ from rich.console import Console
 from rich.progress import Progress
 
 from stylewatch.domain import Event, Step
+from stylewatch.faces import console as console_module
 from stylewatch.faces.board import KEPT_LOSSES, Board, JobRow
-from stylewatch.faces.console import OnItsTerminal, _Bars, farewell, open_bars, open_console
+from stylewatch.faces.console import (
+    LiveConsole,
+    OnItsTerminal,
+    _Bars,
+    farewell,
+    open_bars,
+    open_console,
+)
 from stylewatch.faces.lines import Lines, duration, event_dict, is_journal, visible
-from stylewatch.faces.terminal import is_live
+from stylewatch.faces.terminal import CHATTER_BYTES, is_live, on_signals, stderr_for_us
 from stylewatch.faces.view import draw_board, draw_pictures, sparkline
 
 HERE = Path(__file__).parent
@@ -717,10 +726,11 @@ class TestLiveConsole:
     def test_bars_are_as_wide_as_the_terminal_that_they_are_on(self):
         """In `while read f; do stylewatch apply "$f" >> list; done < files` it is stderr's."""
         main, other = pty.openpty()
-        for columns in (50, 43):
-            fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        for columns, seen in ((50, 50), (43, 43), (0, 80)):  # a serial line's is not known
+            rows = 24 if columns else 0
+            fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
             with open(os.dup(other), "w") as stream:
-                assert OnItsTerminal(file=stream, force_terminal=True).width == columns
+                assert OnItsTerminal(file=stream, force_terminal=True).size == (seen, 24)
         os.close(main)
         os.close(other)
 
@@ -808,3 +818,49 @@ def test_every_photo_in_work_is_seen_even_when_nobody_said_how_many_there_may_be
         board.apply(Event(kind="running", message="", path=f"{number}.jpg", job_id=number), 1.0)
     text = "\n".join(line.plain for line in draw_board(board, 80, 24, 2.0))
     assert all(f"{number}.jpg" in text for number in (1, 2, 3))
+
+
+def test_the_course_of_the_loss_begins_anew_with_each_scale():
+    board = Board()
+    for scale, loss in ((1, 9.0), (1, 8.0), (2, 700.0), (2, 600.0)):
+        step = a_step(scale, loss=loss)
+        board.apply(Event(kind="progress", message="", job_id=1, step=step), 1.0)
+    assert board.jobs[1].losses == [700.0, 600.0]
+
+
+def test_failures_that_are_not_shown_are_counted():
+    board = Board()
+    board.apply(Event(kind="failed", message="a.jpg: bad", folder="in", path="a.jpg"), 1.0)
+    board.apply(
+        Event(kind="folder", message="", folder="in", extra={"waiting": 0, "failed": 3}), 1.0
+    )
+    text = "\n".join(line.plain for line in draw_board(board, 80, 24, 2.0))
+    assert "… 2 more failed: stylewatch jobs --failed" in text
+
+
+def test_a_view_that_hangs_hears_no_more_of_progress(monkeypatch):
+    monkeypatch.setattr(console_module, "MOST_EVENTS", 2)
+    view = LiveConsole(io.StringIO(), on_quit=lambda: None, on_pause=lambda _: None)
+    monkeypatch.setattr(view._thread, "is_alive", lambda: True)
+    for kind in ("progress", "progress", "progress", "done"):
+        view(Event(kind=kind, message=""))
+    assert [view._events.get_nowait().kind for _ in range(3)] == ["progress", "progress", "done"]
+    assert view._events.empty()
+
+
+def test_what_is_ignored_stays_ignored_as_nohup_wants_it():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with on_signals(lambda: None, hang_up=lambda: None):
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_what_libraries_say_does_not_grow_for_ever(tmp_path, capfd):
+    file = tmp_path / "chatter"
+    file.write_bytes(bytes(CHATTER_BYTES + 1))
+    with stderr_for_us(file):
+        os.write(2, b"news\n")
+    assert file.read_bytes() == b"news\n"

@@ -521,6 +521,21 @@ def test_what_a_newer_daemon_adds_is_passed_over():
     assert event_of(words) == event("done", message="m")
 
 
+def test_who_has_said_all_is_not_read_again_and_again_until_the_answer_is_there(
+    server, daemon, tmp_path
+):
+    daemon.answers["status"] = answer = Future()
+    with dial(tmp_path / SOCKET, 5.0) as client, client.makefile("rb") as lines:
+        lines.readline()
+        client.sendall(b'{"do": "status"}\n')
+        client.shutdown(socket.SHUT_WR)
+        deadline = time.monotonic() + 5
+        while len(server._selector.get_map()) > 2:  # the listener and the alarm
+            assert time.monotonic() < deadline
+        answer.set_result(1)
+        assert json.loads(lines.read())["answer"] == 1
+
+
 def test_a_client_that_has_said_all_still_gets_its_answers(server, daemon, tmp_path):
     daemon.answers["status"] = {"scan_age": float("inf")}
     with dial(tmp_path / SOCKET, 5.0) as client:

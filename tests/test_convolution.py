@@ -47,7 +47,7 @@ def test_the_transforms_are_a_correlation(algorithm):
 
 @by_outputs
 @given(st.integers(1, 23), st.integers(1, 23), st.integers(1, 5), st.integers(1, 5))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_it_is_the_plain_convolution_at_every_size(algorithm, height, width, channels, filters):
     kernel, x = random(0, 3, 3, channels, filters), random(1, 1, height, width, channels)
     ours = backend.to_numpy(winograd(kernel, "float32", algorithm)(ops.convert_to_tensor(x)))
@@ -57,7 +57,7 @@ def test_it_is_the_plain_convolution_at_every_size(algorithm, height, width, cha
 
 @pytest.mark.parametrize("width", [3, 100], ids=["plain", "by fewer products"])
 @given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3, 5]))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_its_gradient_is_the_plain_ones(width, rows, columns, side):
     kernel = random(0, side, side, width, width + 1) / width
     x, slope = random(1, 1, rows, columns, width), random(2, 1, rows, columns, width + 1)

@@ -99,6 +99,13 @@ def no_style_image(file, tmp_path):
     (tmp_path / "presets/red.png").unlink()
 
 
+def presets_are_a_file(file, tmp_path):
+    place = tmp_path / "home/.config/stylewatch"
+    place.mkdir(parents=True)
+    (place / "presets").touch()
+    file.write_text(file.read_text().replace("preset: red", "preset: ink"))
+
+
 def no_input(file, tmp_path):
     (tmp_path / "in").rmdir()
 
@@ -115,6 +122,10 @@ def output_is_a_file(file, tmp_path):
 
 def no_weights(file, tmp_path):
     file.write_text(file.read_text().replace("features: builtin", "weights: none.h5"))
+
+
+def weights_are_a_folder(file, tmp_path):
+    file.write_text(file.read_text() + "weights: in\n")
 
 
 def damaged_weights(file, tmp_path):
@@ -146,7 +157,9 @@ def damaged_ledger(file, tmp_path):
         (no_input, "folders", "does not exist", "mkdir -p"),
         (input_is_a_file, "folders", "is not a folder", "Move that file"),
         (output_is_a_file, "folders", "is not a folder", "Move that file"),
-        (no_weights, "weights", "none.h5", "weights:"),
+        (presets_are_a_file, "config", "can't be read: Not a directory", "Correct it"),
+        (no_weights, "weights", "none.h5 does not exist", "weights:"),
+        (weights_are_a_folder, "weights", "in is a folder", "weights:"),
         (damaged_weights, "weights", "checksum", "rm "),
         (no_download, "weights", "does not exist", "weights fetch"),
         (full_disk, "disk", "GB free", "min_free"),
@@ -163,13 +176,11 @@ def test_each_break_is_named_with_its_remedy(
     assert remedy in found[0].remedy
 
 
-def test_weights_that_are_not_there_are_told_once(examine, set_up, tmp_path):
-    (tmp_path / "in").mkdir(exist_ok=True)
+def test_what_is_wrong_with_the_weights_is_told_once(examine, set_up, tmp_path):
     file = set_up()
     no_weights(file, tmp_path)
     found = examine(file)
-    assert worst(found["weights"]).state == "problem"
-    assert worst(found["folders"]).state == "ok"
+    assert [one.state for one in found["weights"] + found["folders"]] == ["problem", "ok"]
 
 
 def test_breaks_do_not_hide_each_other(examine, set_up, tmp_path):
@@ -372,6 +383,22 @@ def test_a_folder_that_is_closed_to_us_is_named_with_the_one_that_closes_it(monk
     monkeypatch.setattr(os, "access", lambda place, _: Path(place) != Path("/closed"))
     error = ConfigError("can't be written to", received="/closed/x/out")
     assert doctor._folder_remedy(error) == "chmod u+x '/closed', or run as its owner"
+
+
+def test_a_mount_whose_name_is_no_utf_8_is_no_trouble(set_up, tmp_path, monkeypatch):
+    file = tmp_path / "mountinfo"
+    file.write_bytes(b"28 1 254:0 / /media/\xff rw - ext4 /dev/vda rw\n")
+    monkeypatch.setattr(doctor, "Path", lambda _: file)
+    assert list(doctor._network(doctor.load_config(set_up()))) == []
+
+
+def test_an_error_of_ours_is_no_fault_of_the_installation_either(home):
+    presets = home / ".config/stylewatch/presets"
+    presets.parent.mkdir(parents=True)
+    presets.touch()
+    (finding,) = doctor._alone("presets", lambda: doctor._presets(None))
+    assert finding.message == f"{presets}: the presets folder can't be read: Not a directory"
+    assert "whom the daemon runs as" in finding.remedy
 
 
 def test_what_is_closed_to_a_check_is_no_fault_of_the_installation():

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
@@ -485,7 +485,6 @@ def test_only_two_finite_numbers_are_a_resolution(found):
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow's, about what it finds in there
-@settings(deadline=None)
 @given(
     st.sampled_from(["JPEG", "PNG", "WEBP"]),
     st.sampled_from(["jpeg", "tiff"]),

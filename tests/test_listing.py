@@ -228,9 +228,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEPS, max_size=25))
 def test_whatever_happens_meanwhile_each_file_s_last_state_is_told(tmp_path, steps):
     """Files and folders come, change, move and go in the middle of walks that pause."""

@@ -25,7 +25,7 @@ def gram_by_loops(features: np.ndarray) -> np.ndarray:
 
 
 @given(st.integers(0, 99), st.integers(1, 7), st.integers(1, 9), st.integers(1, 5))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_gram_matrix_is_the_mean_outer_product(seed, height, width, channels):
     features = features_of(seed, height, width, channels)
     gram = np.asarray(losses.gram_matrix(ops.convert_to_tensor(features)))
@@ -33,7 +33,7 @@ def test_gram_matrix_is_the_mean_outer_product(seed, height, width, channels):
 
 
 @given(st.integers(0, 99), st.integers(1, 12), st.integers(1, 12))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_gram_matrix_is_symmetric_and_positive(seed, height, width):
     gram = np.asarray(
         losses.gram_matrix(ops.convert_to_tensor(features_of(seed, height, width, 4)))

@@ -270,6 +270,15 @@ def test_a_reader_that_hangs_holds_up_nobody(port):
         assert get(port)[0] == 200
 
 
+def test_a_reader_that_says_nothing_is_hung_up_on(monkeypatch):
+    monkeypatch.setattr("stylewatch.faces.metrics.CLIENT_SECONDS", 0.1)
+    with (
+        MetricsServer(0, str) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=10) as mute,
+    ):
+        assert mute.recv(1) == b""
+
+
 def test_a_real_daemon_s_status_is_understood(rigs):
     """By the figures, and by the control socket, whose lines hold the same answer."""
     rig = rigs()

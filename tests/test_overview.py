@@ -58,6 +58,15 @@ def test_jobs_are_told_in_one_vocabulary_what_is_painted_first(state):
     assert [row["state"] for row in found][:2] == ["running", "ready"]  # for programs as ever
     assert [len(overview.list_jobs(state, (), limit)) for limit in (1, 3)] == [1, 3]
     assert {row["seconds"] for row in found} == {None}  # none of them is painted
+    assert [row["reason"] for row in found] == [
+        "",
+        "",
+        "",
+        "",
+        "folder",
+        "cancelled",
+        "not-an-image",
+    ]
     assert "executor" not in overview.jobs_text(found)
     assert "no image. Remove it, or export it as JPEG" in overview.jobs_text(found)
 

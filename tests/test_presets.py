@@ -28,7 +28,6 @@ from stylewatch.settings.yamlfile import load_yaml, validate
 
 quick = settings(
     max_examples=100,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],  # each example writes its own file
 )
 
@@ -504,6 +503,11 @@ def test_check_lists_every_error_of_a_file(folder):
 def test_an_error_in_a_base_names_the_base_s_file(folder):
     with pytest.raises(PresetError, match=r"painting\.yaml:1:1: sed: unknown key"):
         load(folder, mine="seed: 1", painting="sed: 1")
+
+
+def test_a_base_s_missing_picture_is_told_with_the_base_s_file(folder):
+    with pytest.raises(PresetError, match=r"middle\.yaml:2:1: style: the style image can't"):
+        load(folder, mine="base: middle\nseed: 1", middle="seed: 2\nstyle: none.jpg")
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)

@@ -189,6 +189,6 @@ class Folder(RuleBasedStateMachine):
 
 TestPromise = Folder.TestCase
 TestPromise.settings = settings(
-    max_examples=25, stateful_step_count=25, deadline=None,
+    max_examples=25, stateful_step_count=25,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip

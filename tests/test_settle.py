@@ -393,9 +393,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(operations=OPERATIONS, quiet=st.sampled_from([0.5, 2.0, 5.0]))
 def test_never_early_and_always_decided(tmp_path, operations, quiet):
     """Any schedule of writes, closes and replacements, with or without events told of them."""

@@ -22,7 +22,7 @@ def reference(image):
     return idctn((1 + gains[..., None]) * waves, axes=(0, 1), norm="ortho")[None]
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(shape=shapes, seed=st.integers(0, 99))
 def test_it_adds_what_is_coarse_to_all_of_an_image(shape, seed):
     image = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
@@ -34,7 +34,7 @@ def test_it_adds_what_is_coarse_to_all_of_an_image(shape, seed):
     assert np.array_equal(image, before)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(shape=shapes, seed=st.integers(0, 99))
 def test_it_is_symmetric_and_makes_no_vector_turn_back(shape, seed):
     a, b = np.random.default_rng(seed).normal(size=(2, *shape)).astype(np.float32)

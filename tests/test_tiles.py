@@ -83,7 +83,7 @@ def test_with_vgg19_itself_too(vgg19_file):
 @given(
     st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 16), st.sampled_from((16, 32, 64))
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_every_position_belongs_to_exactly_one_tile(height, width, sides, grid):
     side = sides * grid
     tiles = plan_tiles(height, width, side, 80, grid)

@@ -27,7 +27,7 @@ from stylewatch.faces.lines import short_path
 from stylewatch.folders.listing import network_devices, walk
 from stylewatch.folders.space import free_space, nearest_existing
 from stylewatch.folders.watches import watch_limit
-from stylewatch.settings.config import Config, check, load_config
+from stylewatch.settings.config import Config, check, load_config, weights_trouble
 from stylewatch.settings.presets import Presets, user_presets_dir
 from stylewatch.state.reader import LedgerReader
 from stylewatch.state.schema import LEDGER
@@ -37,6 +37,7 @@ State = Literal["ok", "warning", "problem"]
 WEIGHTS_FILE: Final = "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
 WEIGHTS_MD5: Final = "253f8cb515780f3b799900260a226db6"
 """Keras's own checksum of that file."""
+AS_THE_DAEMON: Final = "Run doctor as whom the daemon runs as"
 ENGINE_SECONDS: Final = 120.0
 SLOW: Final = 20.0
 """Photos per hour below which a hint is due."""
@@ -107,7 +108,9 @@ def _alone(name: str, examine_one: Callable[[], Iterable[Finding]]) -> Iterator[
         yield from examine_one()
     except OSError as error:
         text = f"could not be examined: {error.strerror}: {error.filename}"
-        yield problem(name, text, "Run doctor as whom the daemon runs as")
+        yield problem(name, text, AS_THE_DAEMON)
+    except StylewatchError as error:
+        yield from trouble(name, error, AS_THE_DAEMON)
     except Exception as error:  # noqa: BLE001  (a doctor that dies of a disease is no doctor)
         text = f"could not be examined: {type(error).__name__}: {error}"
         yield problem(name, text, "Install stylewatch again; if that does not help, report this")
@@ -147,11 +150,8 @@ def _presets(config: Config | None) -> Iterator[Finding]:
 
 
 def _folders(config: Config) -> Iterator[Finding]:
-    errors = [
-        error
-        for error in check(config)
-        if not isinstance(error, PresetError) and error.key != "weights"  # told beside ours
-    ]
+    told = [error for error in check(config) if not isinstance(error, PresetError)]
+    errors = [error for error in told if error.key != "weights"]  # they have a line of their own
     for error in errors:
         yield from trouble("folders", error, _folder_remedy(error))
     for folder in config.folders:
@@ -222,7 +222,7 @@ def _number(file: str) -> int | None:
 
 
 def _network(config: Config) -> Iterator[Finding]:
-    devices = network_devices(Path("/proc/self/mountinfo").read_text(encoding="utf-8"))
+    devices = network_devices(Path("/proc/self/mountinfo").read_text(errors="replace"))
     for folder in config.folders:
         if _device(folder.input) in devices:
             text = f"{short_path(folder.input)} is on a network: looked through every "
@@ -277,26 +277,23 @@ def _ledger(config: Config) -> Iterator[Finding]:
 
 
 def _weights(engine: EngineSettings) -> Iterator[Finding]:
-    if engine.features == "builtin":
-        yield ok("weights", "the built-in features need none")
-        return
     own = engine.weights != "imagenet"
     file = Path(engine.weights) if own else keras_weights()
     fetch = "`stylewatch weights fetch` where there is a network, or `features: builtin`"
-    if not file.is_file():
-        text = f"{short_path(file)} does not exist"
-        if own:
-            yield problem("weights", text, "Correct `weights:`, or put the file back")
-        elif engine.features == "auto":
-            yield warning(
-                "weights", f"{text}: the built-in features paint if a download fails", fetch
-            )
-        else:
-            yield problem("weights", text, fetch)
-    elif own and not os.access(file, os.R_OK):
-        yield problem("weights", f"{short_path(file)} can't be read", f"chmod u+r '{file}'")
+    if own and (why := weights_trouble(file)):
+        remedy = "Correct `weights:`, put the file back, or let it be read"
+        yield problem("weights", f"{short_path(file)} {why}", remedy)
+    elif engine.features == "builtin":
+        yield ok("weights", "the built-in features need none")
     elif own:
         yield ok("weights", f"{short_path(file)}, {file.stat().st_size / 1e6:.0f} MB")
+    elif not file.is_file():
+        text = f"{short_path(file)} does not exist"
+        if engine.features == "auto":
+            text += ": the built-in features paint if a download fails"
+            yield warning("weights", text, fetch)
+        else:
+            yield problem("weights", text, fetch)
     elif _md5(file) == WEIGHTS_MD5:
         yield ok("weights", f"VGG19 in {short_path(file)}, checksum right")
     else:

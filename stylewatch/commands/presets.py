@@ -19,6 +19,7 @@ app = typer.Typer(no_args_is_help=True, help="The styles there are, and your own
 @command(app, "list")
 def presets_list(*, as_json: Json = False) -> None:
     """List all presets: the shipped ones and your own from ~/.config/stylewatch/presets."""
+    from stylewatch.faces.lines import visible
     from stylewatch.settings.presets import known_presets
 
     sound, broken = known_presets().sorted_out()
@@ -30,7 +31,8 @@ def presets_list(*, as_json: Json = False) -> None:
     )
     width = max((len(name) for name, _, _ in rows), default=0)
     text = "\n".join(
-        f"{name:<{width}}  {description}{'  (needs --style IMAGE)' if style is False else ''}"
+        f"{name:<{width}}  {visible(' '.join(description.split()))}"
+        + ("  (needs --style IMAGE)" if style is False else "")
         for name, description, style in rows
     )
     data = [
@@ -71,6 +73,8 @@ def presets_check(
 ) -> None:
     """Check presets: every error with its file, line, column and key.
 
+    Their bases, and the images that they name, are looked at too.
+
     Examples:
       stylewatch presets check
       stylewatch presets check ink ./mine.yaml
@@ -86,7 +90,7 @@ def presets_check(
             errors += check(presets.origin(name), [user_presets_dir()])
         except PresetError as error:  # there is none
             errors.append(error)
-    fine = "1 preset is fine" if len(names) == 1 else f"{len(names)} presets are fine"
+    fine = f"{names[0]} is fine" if len(names) == 1 else f"{len(names)} presets are fine"
     report_errors(errors, fine, as_json=as_json)
 
 

@@ -134,8 +134,8 @@ def service_install(
 ) -> None:
     """Write the unit for this config, enable it and start it.
 
-    It may write to the folders of the config and to nothing else. After a change of the folders
-    in the config, install it again.
+    Without --user it may write to the folders of the config and to its own, and to nothing else:
+    after a change of the folders in the config, install it again.
 
     Examples:
       stylewatch service install --user

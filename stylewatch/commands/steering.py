@@ -245,7 +245,7 @@ def _state_dir(config: Path | None, state: Path | None) -> Path:
     except ConfigError as error:
         usual = find_state_dir(default_state_dir(), file)
         theirs = config_of(usual)
-        if theirs != str(file.absolute()) and (theirs or config):  # another's daemon, or a guess
+        if theirs != str(absolute(file)) and (theirs or config):  # another's daemon, or a guess
             raise
         complain(str(error))
         return usual

@@ -65,11 +65,9 @@ def watch(
         engine = engine_for(weights)
         settings |= {"weights": engine.weights, "features": features or engine.features}
     if state is not None:
-        settings["state_dir"] = str(absolute(state))
+        settings["state_dir"] = absolute(state)
     names, folders = as_config_names(preset or [DEFAULT_PRESET])
-    if folders:
-        settings["presets"] = [str(folder) for folder in folders]
-    _serve(lambda: watch_config(watched, absolute(output), names, **settings))
+    _serve(lambda: watch_config(watched, absolute(output), names, presets=folders, **settings))
 
 
 @command(app, panel=WATCH)

@@ -102,7 +102,7 @@ def size_of(stream: IO[str]) -> tuple[int, int]:
         columns, rows = os.get_terminal_size(stream.fileno())
     except (OSError, ValueError):
         columns, rows = 80, 24
-    return max(columns, 20), max(rows, 6)
+    return max(columns or 80, 20), max(rows or 24, 6)  # a serial line tells 0
 
 
 class Screen:

@@ -187,16 +187,31 @@ def load_config(file: Path) -> Config:
 
 
 def watch_config(
-    input_dir: Path, output: Path, presets: Sequence[str], /, **settings: Any
+    input_dir: Path,
+    output: Path,
+    names: Sequence[str],
+    /,
+    *,
+    presets: Sequence[Path] = (),
+    state_dir: Path | None = None,
+    weights: str = EngineSettings.weights,
+    **settings: Any,
 ) -> Config:
     """`stylewatch watch IN OUT --preset NAME`; `settings` are further keys of stylewatch.yaml."""
-    folder = {"input": ".", "output": ".", "preset": list(presets)}
+    folder = {"input": ".", "output": ".", "preset": list(names)}
     source = YamlFile(None, {"folders": [folder], **settings})
     checked = validate(ConfigFile, source)
-    # a name on the command line is bytes and need not be UTF-8, as text in YAML must
+    # a path on the command line is bytes and need not be UTF-8, as text in YAML must
     watched = replace(checked.folders[0], input=input_dir, output=output)
+    checked = replace(
+        checked,
+        folders=(watched,),
+        presets=tuple(presets),
+        state_dir=state_dir,
+        weights=weights,
+    )
     try:
-        return _build(source, replace(checked, folders=(watched,)), Path())
+        return _build(source, checked, Path())
     except ConfigError as error:
         error.key = error.key.removeprefix("folders[0].")  # no such list was written by anybody
         raise
@@ -417,9 +432,8 @@ def check(config: Config) -> list[ConfigError]:
             text = f"photos can't be taken out of {folder.input}"
             problems.append(problem(text, key=f"folders[{number}].after"))
     weights = config.engine.weights
-    if weights != "imagenet" and (trouble := _file_trouble(weights)):
-        text, remedy = f"the weights file {trouble}", "Correct the path, or put the file back"
-        problems.append(problem(text, key="weights", received=weights, remedy=remedy))
+    if weights != "imagenet" and (trouble := weights_trouble(Path(weights))):
+        problems.append(problem(f"the weights file {trouble}", key="weights", received=weights))
     away = _presets_away(config)
     _, broken = Presets.load(() if away else config.preset_dirs).sorted_out()
     return [*problems, *away, *broken.values()]
@@ -468,12 +482,13 @@ def _reading_trouble(path: Path) -> str:
     return "" if os.access(path, os.R_OK | os.X_OK) else "can't be read"
 
 
-def _file_trouble(path: str) -> str:
-    if os.path.isdir(path):
+def weights_trouble(file: Path) -> str:
+    """Why the weights file that a config names can't be used; empty where it can."""
+    if os.path.isdir(file):
         return "is a folder"
-    if not os.path.exists(path):
+    if not os.path.exists(file):
         return "does not exist"
-    return "" if os.access(path, os.R_OK) else "can't be read"
+    return "" if os.access(file, os.R_OK) else "can't be read"
 
 
 def _writing_trouble(path: Path) -> str:

@@ -41,13 +41,11 @@ _Mount = tuple[str, Path, Path]
 
 def _mounts() -> list[_Mount]:
     try:
-        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+        text = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
     except OSError:
         return []
-    return [
-        (words[2], Path(_plain(words[3])), Path(_plain(words[4])))
-        for words in map(str.split, lines)
-    ]
+    lines = (line.split(" ") for line in text.split("\n") if line)  # names hold any other space
+    return [(words[2], Path(_plain(words[3])), Path(_plain(words[4]))) for words in lines]
 
 
 def _around(path: Path, mounts: list[_Mount]) -> _Mount | None:
