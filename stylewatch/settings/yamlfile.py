@@ -191,7 +191,7 @@ class _Composition:
             line, column = _place(name)
             if not isinstance(name, yaml.ScalarNode) or not name.value.isprintable():
                 raise self._error(name, keys, "a key must be plain text on one line")
-            if name.value == "<<":
+            if name.value == "<<" and not name.style:  # in quotes it is a word
                 problem = "merge keys (<<) are not read here: write the values themselves"
                 raise self._error(name, keys, problem)
             key = (*keys, name.value)
