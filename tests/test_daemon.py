@@ -43,7 +43,8 @@ def test_a_sub_folder_named_after_a_preset_chooses_it(rigs):
     rig.until(lambda: rig.results() == ["draft/a--draft.jpg"])
 
 
-def test_a_sub_folder_of_a_preset_that_is_broken_for_now_waits_for_it(rigs, tmp_path):
+@pytest.mark.parametrize("becomes", ["mended", "removed"])
+def test_a_sub_folder_of_a_preset_that_is_broken_for_now_waits_for_it(rigs, tmp_path, becomes):
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "waves.png").write_bytes(b"picture")
@@ -56,9 +57,13 @@ def test_a_sub_folder_of_a_preset_that_is_broken_for_now_waits_for_it(rigs, tmp_
     assert photo.exists()
     (told,) = [event.message for event in rig.events if event.kind == "warning"]
     assert told.startswith(f"photos for own wait: {mine}/own.yaml:1:1")
-    (mine / "own.yaml").write_text("style: waves.png")
+    if becomes == "mended":
+        (mine / "own.yaml").write_text("style: waves.png")
+    else:
+        (mine / "own.yaml").unlink()
     rig.daemon.ask("reload")
-    rig.until(lambda: rig.results() == ["own/a--own.jpg"])
+    preset = "own" if becomes == "mended" else "painting"
+    rig.until(lambda: rig.results() == [f"own/a--{preset}.jpg"])
 
 
 @pytest.mark.parametrize("away", ["waves.png", "mine"])

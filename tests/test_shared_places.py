@@ -130,6 +130,22 @@ def test_a_config_that_is_changed_before_its_folder_is_moved_loses_no_history(ri
     assert rig.executor.ran == [("a.jpg", "painting"), ("b.jpg", "painting")]
 
 
+def test_a_folder_that_was_moved_while_it_was_empty_is_known_when_it_is_moved_back(rig, tmp_path):
+    rig.start()
+    first, second = rig.input, tmp_path / "new"
+    first.rename(second)
+    rig.input = second
+    reload(rig)
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    second.rename(first)
+    rig.input = first
+    reload(rig)
+    rig.drop("b.jpg", b"b")
+    rig.until(lambda: (rig.output / "b--painting.jpg").exists() and rig.idle())
+    assert rig.results() == ["a--painting.jpg", "b--painting.jpg"]
+
+
 def test_photos_that_were_away_for_a_while_are_still_the_same(rig, tmp_path):
     rig.settings["rescan_seconds"] = 1
     rig.start()

@@ -6,30 +6,24 @@ handed in. Knows nothing of terminals, sockets and systemd.
 """
 
 import contextlib
-import errno
 import math
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from stylewatch.domain import (
     Event,
     Failure,
     FailureKind,
-    Identity,
     JobState,
     Outcome,
     PhotoFacts,
     Rendered,
 )
-from stylewatch.errors import (
-    LedgerError,
-    UsageError,
-)
+from stylewatch.errors import LedgerError, UsageError
 from stylewatch.folders import outputs
 from stylewatch.folders.sources import FolderHealth
 from stylewatch.folders.space import Space
@@ -41,6 +35,7 @@ from stylewatch.host.intake import Intake
 from stylewatch.host.mailbox import Mailbox
 from stylewatch.host.publication import Publisher, find_results
 from stylewatch.host.pulse import Pulse
+from stylewatch.host.recognition import recognise
 from stylewatch.host.survey import KEPT, Survey
 from stylewatch.settings.config import Config, Folder
 from stylewatch.state.ledger import Ledger
@@ -359,39 +354,9 @@ class Daemon:
         """Jobs of folders that the config does not have wait; those of returned ones go on."""
         for folder in self.config.folders:
             with contextlib.suppress(OSError):
-                self._recognise_folder(folder)
+                recognise(folder, self.config, self._ledger)
         self._publisher.note_mounts(self.config.written())
         self._ledger.hold_others(folder.name for folder in self.config.folders)
-
-    def _recognise_folder(self, folder: Folder) -> None:
-        """Write down which folder lies in this place.
-
-        Raises:
-            OSError: it can't be looked at, or is empty and not the one that was there: its disk
-                may be away.
-        """
-        inode = known = self._ledger.inode_of(folder.input)
-        try:
-            found = Identity.of(folder.input.stat()).inode
-            if known not in {None, found} and not any(folder.input.iterdir()):
-                why = "Empty and not the folder that it was (is its disk away?)"
-                raise OSError(errno.ENODEV, why)
-            inode = found
-        finally:
-            moved = self._moved(folder.input, inode) if inode and known is None else None
-            self._ledger.note_folder(folder.name, folder.input, inode, moved)
-
-    def _moved(self, place: Path, inode: tuple[int, int]) -> str | None:
-        """What the folder in this place was called where it lay before, if it was moved.
-
-        Moving it has left its files as they were; in any other folder they are not.
-        """
-        for name in self._ledger.alike(inode, (each.input for each in self.config.folders)):
-            for path, before in self._ledger.remembered(name):
-                with contextlib.suppress(OSError):
-                    if Identity.of((place / path).lstat()).is_still(before):
-                        return name
-        return None
 
     def _open_intake(self) -> Intake:
         return Intake(
@@ -431,7 +396,7 @@ class Daemon:
         """
         folder = next(each for each in self.config.folders if each.name == name)
         self._locks.hold_folder(folder.input)
-        self._recognise_folder(folder)
+        recognise(folder, self.config, self._ledger)
 
     def _folder(self, job: Job) -> Folder | None:
         return next((each for each in self.config.folders if each.name == job.folder), None)

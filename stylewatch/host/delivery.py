@@ -40,13 +40,11 @@ class Delivery:
         self._after_failed: dict[int, float] = {}  # job id → when to try again
         self._after_pending: deque[int] = deque()  # jobs whose photos may be due
 
-    def publish(self, rendered: Rendered, before: Folder, now: float) -> None:
+    def publish(self, rendered: Rendered, folder: Folder, now: float) -> None:
         """Give a result its name, now or, where that can't be, later.
 
-        `before` is its folder as it was when the job was started: it may have left the config.
+        `folder` is its folder as it was when the job was started: it may have left the config.
         """
-        job = self._ledger.job(rendered.job_id)
-        folder = (self._folder_of(job) if job else None) or before
         try:
             job = self._publisher.publish(rendered, stays=_stays(folder))
         except OutputError as error:
@@ -132,7 +130,7 @@ class Delivery:
     def _apply_after(self, job: Job, now: float) -> None:
         """Move or delete its photo as the config wants it, once all of its results are there."""
         folder = self._folder_of(job)
-        if folder is None or now < self._after_failed.get(job.id, -math.inf):
+        if folder is None:
             return
         try:
             self._publisher.apply_after(job, folder.after, folder.input)

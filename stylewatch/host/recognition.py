@@ -1,0 +1,50 @@
+"""Which folder lies in a watched place: the one of before, one that was moved there, or another.
+
+The ledger's history follows a folder. Knows nothing of what lies in it but whether it is still so.
+"""
+
+import errno
+from pathlib import Path
+
+from stylewatch.domain import Identity
+from stylewatch.settings.config import Config, Folder
+from stylewatch.state.ledger import Ledger
+
+
+def recognise(folder: Folder, config: Config, ledger: Ledger) -> None:
+    """Write down which folder lies in this place.
+
+    Raises:
+        OSError: it can't be looked at, or is empty and not the one that was there: its disk may
+            be away.
+    """
+    inode = known = ledger.inode_of(folder.input)
+    try:
+        found = Identity.of(folder.input.stat()).inode
+        if known not in {None, found} and not any(folder.input.iterdir()):
+            why = "Empty and not the folder that it was (is its disk away?)"
+            raise OSError(errno.ENODEV, why)
+        inode = found
+    finally:
+        moved = _moved(folder.input, inode, config, ledger) if inode and known is None else None
+        ledger.note_folder(folder.name, folder.input, inode, moved)
+
+
+def _moved(place: Path, inode: tuple[int, int], config: Config, ledger: Ledger) -> str | None:
+    """What the folder in this place was called where it lay before, if it was moved.
+
+    Moving it has left its files as they were; in any other folder they are not.
+    """
+    for name in ledger.alike(inode, (each.input for each in config.folders)):
+        files = ledger.remembered(name)
+        if not files or any(_lies_in(place, path, before) for path, before in files):
+            return name
+    return None
+
+
+def _lies_in(folder: Path, file: Path, before: Identity) -> bool:
+    """Whether a file is there as it was."""
+    try:
+        return Identity.of((folder / file).lstat()).is_still(before)
+    except OSError:
+        return False
