@@ -873,7 +873,7 @@ class TestWithoutADaemon:
     def test_retry_wants_one_thing(self, stylewatch, arguments):
         code, _, err = stylewatch("retry", *arguments)
         assert code == 2
-        assert "--reason" in one_line(err)
+        assert "what to retry is not clear: expected ID, --all or --reason R" in one_line(err)
 
 
 def test_cancel_says_whether_the_job_is_set_aside_yet(stylewatch, tmp_path):

@@ -218,7 +218,7 @@ def test_the_images_of_all_presets_are_known_also_those_that_are_away(home):
     config = load(home, FOLDER)
     assert list(config.broken) == ["away"]
     away = {presets / "gone.png", presets / "m.png", presets / "i.png"}
-    assert away | {presets / "waves.png"} <= config.images
+    assert away | {presets / "waves.png"} <= config.files
 
 
 def test_the_state_lives_where_systemd_or_xdg_say(monkeypatch):
@@ -487,12 +487,34 @@ def test_a_named_preset_whose_image_is_away_is_a_problem_and_no_error(home):
     assert "starry" not in config.presets
     (trouble,) = config.broken.values()
     assert re.search(r"presets/starry\.yaml:2:1: style: .*gone\.png", trouble)
-    assert config.waits() == {trouble: ["starry"]}
+    assert config.waits() == [f"photos for starry wait: {trouble}"]
     assert trouble in [str(problem) for problem in check(config)]
     nowhere_else = replace(config, folders=(replace(config.folders[0], subfolders=False),))
-    assert nowhere_else.waits() == {trouble: ["starry"]}
+    assert nowhere_else.waits() == config.waits()
     ink = replace(nowhere_else, folders=(replace(nowhere_else.folders[0], preset=("ink",)),))
-    assert ink.waits() == {}
+    assert ink.waits() == []
+
+
+@pytest.mark.parametrize(
+    ("more", "waiting"),
+    [
+        ("features: auto", {"starry", "ink"}),
+        ("features: builtin", {"own"}),
+        ("features: builtin\nworkers: tls://gpu:8786", set()),  # it is there, or is not
+    ],
+)
+def test_what_vgg19_paints_waits_for_its_weights(home, more, waiting):
+    own = home / ".config/stylewatch/presets/own.yaml"
+    own.write_text("style: waves.png\nfeatures: vgg19")
+    config = load(home, FOLDER + f"weights: gone.h5\n{more}")
+    assert waiting <= config.broken.keys()
+    assert not config.broken.keys() & config.presets.keys()
+    assert ("starry" in config.presets) == ("builtin" in more)
+    assert (home / "gone.h5" in config.files) == ("tls" not in more)
+    for line in config.waits():
+        assert line.endswith(f"weights: the weights file does not exist: received {home}/gone.h5")
+    (home / "gone.h5").write_bytes(b"weights")
+    assert load(home, FOLDER + f"weights: gone.h5\n{more}").broken == {}
 
 
 def test_an_empty_folder_of_presets_is_away_only_if_a_preset_is_missing(home):

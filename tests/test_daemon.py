@@ -66,6 +66,24 @@ def test_a_sub_folder_of_a_preset_that_is_broken_for_now_waits_for_it(rigs, tmp_
     rig.until(lambda: rig.results() == [f"own/a--{preset}.jpg"])
 
 
+def test_photos_for_vgg19_wait_for_its_weights_and_no_worker_tries_them(rigs, tmp_path):
+    weights = tmp_path / "vgg19.h5"
+    rig = rigs(weights=str(weights))
+    rig.drop("a.jpg")
+    noted = "SELECT 1 FROM files WHERE note = 'no-preset'"
+    rig.until(lambda: rig.daemon._ledger.ask(noted))
+    assert rig.counts() == {}
+    (told,) = [event.message for event in rig.events if event.kind == "warning"]
+    assert told.startswith("photos for all presets wait: weights: the weights file does not exist")
+    assert rig.daemon._status()["waits"] == [told]
+    look = _OnChange(rig.daemon).look
+    weights.write_bytes(b"weights")
+    look(1.0)
+    look(11.0)  # it has rested
+    rig.until(lambda: rig.results() == ["a--painting.jpg"])
+    assert rig.daemon._status()["waits"] == []
+
+
 @pytest.mark.parametrize("away", ["waves.png", "mine"])
 def test_photos_wait_for_a_named_preset_whose_image_or_folder_is_away(rigs, tmp_path, away):
     """As at boot, before a disk or the network is there; it is no reason to end."""

@@ -188,6 +188,11 @@ def test_status_says_why_nothing_is_painted(daemon, tmp_path):
     assert "does not answer: disk" in lines
 
 
+def test_status_says_what_photos_wait_for(daemon, tmp_path):
+    daemon.answers["status"] = a_status(waits=["photos for ink wait: no weights"])
+    assert "photos for ink wait: no weights" in overview.overview_text(overview.look(tmp_path))
+
+
 def test_status_says_that_the_old_config_goes_on(daemon, tmp_path):
     daemon.answers["status"] = a_status(refused="/c.yaml:3:1: foldres: unknown key")
     found = overview.look(tmp_path)

@@ -28,8 +28,8 @@ def config(tmp_path, monkeypatch):
     )
     (tmp_path / "style.png").write_text("1")
     mine = Preset(name="mine", style=(StyleImage(image=tmp_path / "style.png"),))
-    presets, images = config.presets | {"mine": mine}, config.images | {tmp_path / "style.png"}
-    return replace(config, file=file, presets=presets, images=images)
+    presets, files = config.presets | {"mine": mine}, config.files | {tmp_path / "style.png"}
+    return replace(config, file=file, presets=presets, files=files)
 
 
 def touch(file: Path, text: str) -> None:
@@ -99,7 +99,7 @@ class TestOnChange:
         assert [look(), look()] == [1, 2]
 
     def test_a_style_image_that_a_reload_brought_is_no_change(self, config):
-        daemon = Daemon(replace(config, images=frozenset()))
+        daemon = Daemon(replace(config, files=frozenset()))
         look = looking(daemon)
         daemon.config = config
         assert [look() for _ in range(3)] == [0, 0, 0]

@@ -1,5 +1,6 @@
 """The built-in effect: what it refuses to hand out, and what it tries again in float32."""
 
+import os
 import resource
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +74,27 @@ def test_the_time_that_bfloat16_took_counts_when_it_is_painted_again(preset, mon
     assert budgets == [100.0, 60.0]
 
 
+def test_weights_that_can_t_be_used_are_tried_again_when_they_have_changed(monkeypatch, tmp_path):
+    """Each try takes memory that Keras keeps, and photos wait for them without end."""
+    weights, tried = tmp_path / "w.h5", []
+
+    def load(features, weights):
+        tried.append(weights)
+        raise WeightsError("They can't be used", remedy="Take others", reason="weights")
+
+    monkeypatch.setattr(styletransfer, "load_network", load)
+    engine = EngineSettings(weights=str(weights))
+    for content in (None, b"half", b"other"):
+        if content:
+            weights.with_suffix(".new").write_bytes(content)
+            os.utime(weights.with_suffix(".new"), (1, 1))
+            weights.with_suffix(".new").replace(weights)
+        for _ in range(3):
+            with pytest.raises(WeightsError, match=r"^They can't be used\. Take others$"):
+                styletransfer.choose_network(StyleSettings(), engine)
+    assert len(tried) == 3
+
+
 def test_vgg19_is_used_as_soon_as_it_can_be_had(monkeypatch):
     now, there = [0.0], []
 
@@ -83,14 +105,14 @@ def test_vgg19_is_used_as_soon_as_it_can_be_had(monkeypatch):
 
     monkeypatch.setattr(styletransfer, "load_network", load)
     monkeypatch.setattr(styletransfer.time, "monotonic", lambda: now[0])
-    styletransfer._vgg19_or_builtin.cache_clear()
+    styletransfer._vgg19.cache_clear()
     engine = EngineSettings(features="auto")
     assert styletransfer.choose_network(StyleSettings(), engine)[0] == "builtin"
     there.append("the file")
     assert styletransfer.choose_network(StyleSettings(), engine)[0] == "builtin"
     now[0] += 300.0
     assert styletransfer.choose_network(StyleSettings(), engine) == ("vgg19", "")
-    styletransfer._vgg19_or_builtin.cache_clear()
+    styletransfer._vgg19.cache_clear()
 
 
 def test_what_is_transparent_is_paper_in_a_style_and_not_here_in_a_mask(tmp_path):

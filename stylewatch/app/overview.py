@@ -81,6 +81,7 @@ def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str,
         "blocked": told["blocked"],
         "trouble": told.get("trouble", ""),
         "refused": told.get("refused", ""),
+        "waits": told.get("waits", []),
         "lost": told.get("lost", []),
         "seconds_per_photo": told["pace"],
         "queue_seconds": None if told["paused"] else left,
@@ -125,6 +126,7 @@ def overview_text(found: Mapping[str, Any]) -> str:
     ]
     lines += [found["trouble"]] if found.get("trouble") else []
     lines += [f"the old config goes on: {found['refused']}"] if found.get("refused") else []
+    lines += found.get("waits", ())
     lines += [f"does not answer: {part}" for part in found.get("lost", ())]
     lines += [f"blocked: {path} ({why})" for path, why in found.get("blocked", {}).items()]
     if found.get("queue_seconds"):

@@ -165,11 +165,11 @@ class _OnChange:
             self._answer = self._daemon.ask("reload")
 
     def _find(self) -> tuple[_States, _States]:
-        """The config, the folders of presets with their files, and the images that these name."""
+        """The config, the folders of presets with their files, and the files that these need."""
         config = self._daemon.config
         files = [file for folder in config.preset_dirs for file in (folder, *folder.glob("*.y*ml"))]
         files += [config.file] if config.file else []
-        return _states_of(files), _states_of(config.images)
+        return _states_of(files), _states_of(config.files)
 
 
 def _states_of(files: Iterable[Path]) -> _States:

@@ -168,7 +168,7 @@ def retry(
       stylewatch retry --reason disk-full
     """
     if (job_id is not None) + everything + bool(reason) != 1:
-        raise UsageError("nothing to retry", expected="ID, --all or --reason R")
+        raise UsageError("what to retry is not clear", expected="ID, --all or --reason R")
     count = _ask(config, state, "retry", job_id=job_id, reason=reason)
     if not count and not everything:
         raise _nothing_to_retry(_state_dir(config, state), job_id, reason)

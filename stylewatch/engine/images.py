@@ -33,7 +33,7 @@ _DNG_VERSION, _SUBFILE = 50706, 254  # TIFF tags; of the latter, 1 says that it 
 _BITS, _PLANES = 258, 284  # of each sample; 2: a plane for each
 _PHOTOMETRIC, _SAMPLE_FORMAT = 262, 339  # 0: white is zero; 1: whole numbers without a sign
 TiffImagePlugin.READ_LIBTIFF = True  # Pillow itself makes noise of planes of 16 bits each
-_AS_LIBTIFF_GIVES_THEM = {"F;32BF": "F;32NF", "I;32BS": "I;32NS"}
+_AS_LIBTIFF_GIVES_THEM = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS"}
 """Numbers in this machine's order, which Pillow would take for the file's."""
 _AVIF = {b"avif", b"avis"}
 _PLUGINS = (WebPImagePlugin, TiffImagePlugin)  # the others Pillow loads itself
@@ -207,7 +207,7 @@ def _forget_broken_exif(image: Image.Image) -> None:
 
 
 def _unpack_rightly(image: TiffImagePlugin.TiffImageFile) -> None:
-    """Lets Pillow take what libtiff gives of numbers of 32 bits as it is.
+    """Lets Pillow take numbers with a sign or a point in the order in which libtiff gives them.
 
     Grey with alpha in planes of their own it can't take: nothing of the alpha would be left.
     """

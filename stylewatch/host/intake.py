@@ -75,8 +75,7 @@ class Intake:
             )
             for folder in config.folders
         }
-        for trouble, presets in config.waits().items():
-            message = f"photos for {', '.join(presets)} wait: {trouble}"
+        for message in config.waits():
             on_event(Event(kind="warning", message=message, reason="preset"))
 
     def tick(self, now: float) -> None:

@@ -131,20 +131,33 @@ def choose_network(settings: StyleSettings, engine: EngineSettings) -> tuple[Fea
     when it can't be had.
     """
     wanted = settings.features if settings.features != "auto" else engine.features
-    if wanted != "auto":
-        return load_network(wanted, engine.weights), ""
-    if engine.weights != "imagenet":
-        return load_network("vgg19", engine.weights), ""
-    return _vgg19_or_builtin(int(time.monotonic() // _BEFORE_ANOTHER_DOWNLOAD))
+    if wanted == "builtin":
+        return load_network("builtin", ""), ""
+    vgg19 = _vgg19(engine.weights, _state_of(engine.weights))
+    if not isinstance(vgg19, WeightsError):
+        return vgg19, ""
+    if wanted == "auto" and engine.weights == "imagenet":
+        return load_network("builtin", ""), "built-in features: VGG19 could not be downloaded"
+    raise vgg19.with_traceback(None)
+
+
+def _state_of(weights: str) -> float:
+    """Another where weights that could not be had are worth another try."""
+    if weights == "imagenet":
+        return time.monotonic() // _BEFORE_ANOTHER_DOWNLOAD
+    try:
+        return Path(weights).stat().st_ctime_ns  # of new rights, too
+    except OSError:
+        return 0
 
 
 @lru_cache(maxsize=1)
-def _vgg19_or_builtin(period: int) -> tuple[FeatureNetwork, str]:  # noqa: ARG001
-    """What could not be downloaded is tried again in the next period: it may be there by then."""
+def _vgg19(weights: str, state: float) -> FeatureNetwork | WeightsError:  # noqa: ARG001
+    """What a try came to: it takes seconds and, where it fails, memory that Keras keeps."""
     try:
-        return load_network("vgg19", "imagenet"), ""
-    except WeightsError:
-        return load_network("builtin", ""), "built-in features: VGG19 could not be downloaded"
+        return load_network("vgg19", weights)
+    except WeightsError as error:
+        return WeightsError(str(error), reason=error.reason)  # without all that it refers to
 
 
 def _check_layers(network: FeatureNetwork, settings: StyleSettings) -> None:

@@ -149,8 +149,8 @@ class Config(Pace):
     """Every preset that can be used, by name."""
     broken: Mapping[str, str] = field(default_factory=dict)
     """What is wrong with those that can't be used just now, by name: photos wait for them."""
-    images: frozenset[Path] = frozenset()
-    """The images that all these name: when one changes or comes back, so do they."""
+    files: frozenset[Path] = frozenset()
+    """What all these need, as images and weights: when one changes or comes back, so do they."""
     preset_dirs: tuple[Path, ...]
     """Where they came from, besides the shipped ones."""
     engine: EngineSettings
@@ -158,15 +158,19 @@ class Config(Pace):
     own_state_dir: bool = field(default=False, compare=False)
     """Whether the config names it, so that systemd's word for it does not count."""
 
-    def waits(self) -> dict[str, list[str]]:
-        """The presets that photos may have to wait for, by what is wrong with them."""
+    def waits(self) -> list[str]:
+        """Which presets photos may have to wait for, and why."""
         named = {name for _, name in _named(self.folders)}
         meant = any(folder.subfolders for folder in self.folders)
         found: dict[str, list[str]] = {}
         for name, trouble in self.broken.items():
             if meant or name in named:
                 found.setdefault(trouble, []).append(name)
-        return found
+        count = len(self.broken) + len(self.presets)
+        return [
+            f"photos for {'all presets' if len(names) == count else ', '.join(names)} wait: {why}"
+            for why, names in found.items()
+        ]
 
     def written(self) -> list[Path]:
         """The folders that the daemon writes to, besides the usual state directory."""
@@ -295,7 +299,14 @@ def _build(source: YamlFile, checked: ConfigFile, base: Path) -> Config:
         return replace(config, broken=dict.fromkeys(any_name, str(away[0])))
     there = Presets.load(config.preset_dirs)
     presets, broken = _sorted_presets(source, config, there)
-    return replace(config, presets=presets, broken=broken, images=frozenset(there.images()))
+    files = there.images()
+    if config.engine.weights != "imagenet" and isinstance(config.workers, int):  # who has them here
+        files.add(Path(config.engine.weights))
+        if trouble := _weights_away(config):
+            needy = [name for name in presets if _needs_vgg19(presets[name], config.engine)]
+            broken |= {name: str(trouble) for name in needy}
+            presets = {name: preset for name, preset in presets.items() if name not in broken}
+    return replace(config, presets=presets, broken=broken, files=frozenset(files))
 
 
 def _placed(folder: Folder, quiet_seconds: float, place: Callable[..., Path]) -> Folder:
@@ -431,9 +442,8 @@ def check(config: Config) -> list[ConfigError]:
         if folder.after != "keep" and _writing_trouble(folder.input):
             text = f"photos can't be taken out of {folder.input}"
             problems.append(problem(text, key=f"folders[{number}].after"))
-    weights = config.engine.weights
-    if weights != "imagenet" and (trouble := weights_trouble(Path(weights))):
-        problems.append(problem(f"the weights file {trouble}", key="weights", received=weights))
+    if weights_away := _weights_away(config):
+        problems.append(weights_away)
     away = _presets_away(config)
     _, broken = Presets.load(() if away else config.preset_dirs).sorted_out()
     return [*problems, *away, *broken.values()]
@@ -480,6 +490,21 @@ def _reading_trouble(path: Path) -> str:
     except OSError as error:
         return f"can't be read: {error.strerror}"
     return "" if os.access(path, os.R_OK | os.X_OK) else "can't be read"
+
+
+def _weights_away(config: Config) -> ConfigError | None:
+    weights = config.engine.weights
+    trouble = "" if weights == "imagenet" else weights_trouble(Path(weights))
+    if not trouble:
+        return None
+    problem = f"the weights file {trouble}"
+    return ConfigError(problem, file=config.file, key="weights", received=weights)
+
+
+def _needs_vgg19(preset: Preset, engine: EngineSettings) -> bool:
+    features = preset.settings.features
+    wanted = engine.features if features == "auto" else features
+    return preset.effect == DEFAULT_EFFECT and wanted != "builtin"
 
 
 def weights_trouble(file: Path) -> str:

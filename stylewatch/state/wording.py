@@ -39,7 +39,7 @@ WORDS: Final[Mapping[JobState, str]] = {
 
 HELD: Final[Mapping[str, str]] = {
     "folder": "its folder is not watched now",
-    "preset": "its preset is not there now",
+    "preset": "its preset can't be used now",
     "cancelled": "cancelled; `stylewatch retry` with its number brings it back",
 }
 """Why a job waits for something, by its reason."""
