@@ -801,13 +801,17 @@ class TestBatches:
         pairs = ["output.quality=80", 'output={"format": "png"}', "output.quality=90"]
         assert list(parse_settings(pairs)) == ["output", "output.quality"]
 
-    def test_paths_go_to_stdout_also_beside_live_bars(self, tmp_path, home):
+    @pytest.mark.parametrize("piped", [True, False])
+    def test_each_path_is_told_once_by_a_live_bar_and_to_a_pipe_beside_it(
+        self, tmp_path, home, piped
+    ):
         """Rich takes over sys.stdout while it draws on a terminal."""
-        photo = a_picture(tmp_path / "a.jpg")
+        photos = [a_picture(tmp_path / name) for name in ("a.jpg", "b.jpg")]
         ours, terminal = pty.openpty()
         process = subprocess.Popen(
-            [sys.executable, "-m", "stylewatch", "apply", photo, "-p", "quick"],
-            stdout=subprocess.PIPE, stderr=terminal, env=os.environ | PATHS | {"TERM": "xterm"},
+            [sys.executable, "-m", "stylewatch", "apply", *photos, "-p", "quick"],
+            stdout=subprocess.PIPE if piped else terminal, stderr=terminal,
+            env=os.environ | PATHS | {"TERM": "xterm"},
         )  # fmt: skip
         os.close(terminal)
         drawn = b""
@@ -815,9 +819,11 @@ class TestBatches:
             while part := os.read(ours, 4096):
                 drawn += part
         os.close(ours)
-        assert process.communicate() == (b"a--quick.jpg\n", None)
+        assert process.communicate() == (b"a--quick.jpg\nb--quick.jpg\n" if piped else None, None)
         assert process.returncode == 0
-        assert "✓".encode() in drawn
+        assert "✓" in drawn.decode()
+        assert "2/2 b.jpg → quick" in drawn.decode()
+        assert drawn.count(b"a--quick.jpg") == 1
 
 
 class TestWithoutADaemon:

@@ -50,6 +50,8 @@ class Task:
     """The result's name without its extension."""
     extension: str = ""
     """Of the very name that was asked for, with the dot; else it is the format's usual one."""
+    place: str = ""
+    """Which of how many, as 2/10; empty for one alone."""
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -174,6 +176,7 @@ def plan(photos: Sequence[Path], presets: Sequence[Preset], output: Path) -> lis
             photo=photo,
             preset=preset,
             target=output / target_name(Path(photo.name), preset.name),
+            place=f"{number}/{len(pairs)}" if len(pairs) > 1 else "",
         )
         for number, (photo, preset) in enumerate(pairs, start=1)
     ]

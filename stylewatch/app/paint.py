@@ -84,7 +84,8 @@ def paint(task: Task, engine: EngineSettings, on_event: Callable[[Event], None])
             )
         )
 
-    told("running", f"{task.photo} → {task.preset.name}")
+    what = f"{task.place} {task.photo} → {task.preset.name}".lstrip()
+    told("running", what, extra={"place": task.place})
     try:
         painted = _paint(task, engine, lambda step: told("progress", step=step))
     except _OF_THE_PHOTO as error:

@@ -1,6 +1,7 @@
 """Commands that paint here and now: demo and apply."""
 # ruff: noqa: PLC0415  (what a command needs is imported when it runs)
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -100,7 +101,7 @@ def apply(
     picture, OUT may be its very name, whose ending (.jpg, .png, .webp, .tif, .heic) decides the
     format. Nothing is ever overwritten. A photo that can't be painted fails alone; the exit code
     is then 1, or, when none could be painted, tells why. The path of each result goes to stdout
-    as soon as it is there.
+    as soon as it is there, but to a terminal that shows it already.
 
     Examples:
       stylewatch apply beach.jpg --preset nocturne
@@ -124,6 +125,7 @@ def paint_and_tell(tasks: "Sequence[Task]", engine: EngineSettings, *, as_json: 
     from stylewatch.faces.console import open_bars
     from stylewatch.faces.terminal import on_signals
 
+    shown = sys.stdout.isatty() and sys.stderr.isatty()
     painted: list[Painted] = []
     errors: list[StylewatchError] = []
     told: list[dict[str, Any]] = []
@@ -139,7 +141,7 @@ def paint_and_tell(tasks: "Sequence[Task]", engine: EngineSettings, *, as_json: 
                     continue
                 painted.append(result)
                 told.append(result.as_dict())
-                if not as_json:
+                if not as_json and not shown:
                     say_path(result.output)
     finally:  # what is there is told, also when the next one ends it all
         if as_json:

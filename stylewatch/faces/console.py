@@ -243,8 +243,9 @@ class _Bars:
         self._tasks: dict[int, TaskID] = {}
 
     def __call__(self, event: Event) -> None:
-        name = visible(f"{Path(event.path).name} → {event.preset}")
         if event.kind == "running":
+            place = event.extra.get("place", "")
+            name = visible(f"{place} {Path(event.path).name} → {event.preset}".lstrip())
             task = self._progress.add_task(name, total=1.0, figures="getting ready")
             self._tasks[event.job_id] = task
         elif event.kind == "progress" and event.step:
