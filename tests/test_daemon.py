@@ -84,6 +84,19 @@ def test_photos_for_vgg19_wait_for_its_weights_and_no_worker_tries_them(rigs, tm
     assert rig.daemon._status()["waits"] == []
 
 
+def test_status_tells_of_weights_that_can_not_be_used(rigs):
+    def behave(request):
+        kind, message = FailureKind.TRANSIENT, "They can't be used. Take others"
+        return Failure(job_id=request.job_id, kind=kind, reason="weights", message=message)
+
+    rig = rigs(behave)
+    rig.drop("a.jpg")
+    rig.drop("b.jpg", b"other")
+    rig.until(lambda: rig.counts() == {"retry-wait": 2})
+    told = ["photos wait: They can't be used. Take others"]
+    rig.until(lambda: rig.daemon._status()["waits"] == told)
+
+
 @pytest.mark.parametrize("away", ["waves.png", "mine"])
 def test_photos_wait_for_a_named_preset_whose_image_or_folder_is_away(rigs, tmp_path, away):
     """As at boot, before a disk or the network is there; it is no reason to end."""

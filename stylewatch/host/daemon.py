@@ -324,7 +324,7 @@ class Daemon:
             "blocked": {str(path): why for path, why in self._space.paused.items()},
             "trouble": self._dispatcher.trouble,
             "refused": self._refused,
-            "waits": self.config.waits(),
+            "waits": self.config.waits() + [f"photos wait: {why}" for why in self._ledger.lacks()],
             "lost": self._lost,
             "counts": self._ledger.counts(),
             "failed_files": self._ledger.failed_files(),
