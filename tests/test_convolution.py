@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 from stylewatch.engine import backend, convolution
-from stylewatch.engine.convolution import GRADIENTS, VALUES, transforms, winograd
+from stylewatch.engine.convolution import GRADIENTS, VALUES, fewer_products, transforms
 
 ALGORITHMS = {*VALUES.values(), *GRADIENTS.values()}
 by_outputs = pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda each: each.outputs)
@@ -50,7 +50,7 @@ def test_the_transforms_are_a_correlation(algorithm):
 @settings(max_examples=25)
 def test_it_is_the_plain_convolution_at_every_size(algorithm, height, width, channels, filters):
     kernel, x = random(0, 3, 3, channels, filters), random(1, 1, height, width, channels)
-    ours = backend.to_numpy(winograd(kernel, "float32", algorithm)(ops.convert_to_tensor(x)))
+    ours = backend.to_numpy(fewer_products(kernel, "float32", algorithm)(ops.convert_to_tensor(x)))
     theirs = backend.to_numpy(plain(kernel)(ops.convert_to_tensor(x)))
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
@@ -89,7 +89,7 @@ def test_only_wide_3_by_3_kernels_are_worth_it(monkeypatch):
         built.append((kernel.shape[2:], algorithm.outputs))
         return ops.identity
 
-    monkeypatch.setattr(convolution, "winograd", noted)
+    monkeypatch.setattr(convolution, "fewer_products", noted)
     monkeypatch.setattr(backend, "waits_for_products", lambda precision: True)
     for shape in [(3, 3, 64, 64), (3, 3, 256, 32), (3, 3, 32, 256), (1, 1, 256, 256)]:
         convolution.convolution(random(0, *shape), "float32")
@@ -105,7 +105,7 @@ def test_only_wide_3_by_3_kernels_are_worth_it(monkeypatch):
 
 def test_where_products_cost_little_there_are_plain_convolutions_alone(monkeypatch):
     monkeypatch.setattr(backend, "waits_for_products", lambda precision: precision == "float32")
-    monkeypatch.setattr(convolution, "winograd", None)
+    monkeypatch.setattr(convolution, "fewer_products", None)
     convolution.convolution(random(0, 3, 3, 256, 256), "bfloat16")
     assert convolution.outputs_at_once("float32") == 4
     assert convolution.outputs_at_once("bfloat16") == 1

@@ -44,8 +44,8 @@ class Winograd:
 _FOUR = (0, 0.75, -0.75, 1.5, -1.5)
 VALUES = {"float32": Winograd(_FOUR, 40), "bfloat16": Winograd((0, 1, -1), 80)}
 GRADIENTS = {"float32": Winograd(_FOUR, 40), "bfloat16": Winograd(_FOUR, 60)}
-"""By precision. A gradient can do with less of it, since it is off by what the features have lost:
-in bfloat16 by 0.093 of itself with either, where 4×4 for values too would make it 0.106."""
+"""By precision. In bfloat16 a gradient is off by what the features have lost on their way, 0.093 of
+itself: 4×4 outputs of its own add nothing to that, but of the features' they would make it 0.106."""
 
 
 def convolution(kernel: np.ndarray, precision: Precision) -> Convolve:
@@ -70,7 +70,7 @@ def outputs_at_once(precision: Precision) -> int:
 def _fastest(kernel: np.ndarray, precision: Precision, algorithm: Winograd) -> Convolve:
     wide = math.prod(kernel.shape[2:]) / sum(kernel.shape[2:]) >= algorithm.worthwhile
     if kernel.shape[:2] == (3, 3) and wide and backend.waits_for_products(precision):
-        return winograd(kernel, precision, algorithm)
+        return fewer_products(kernel, precision, algorithm)
     return _plain(kernel, precision)
 
 
@@ -79,7 +79,7 @@ def _plain(kernel: np.ndarray, precision: Precision) -> Convolve:
     return lambda x: ops.conv(x, weights, padding="same")
 
 
-def winograd(kernel: np.ndarray, precision: Precision, algorithm: Winograd) -> Convolve:
+def fewer_products(kernel: np.ndarray, precision: Precision, algorithm: Winograd) -> Convolve:
     """The same for a 3×3 `kernel`, with fewer products; not differentiable."""
     b, g, a = transforms(algorithm.points)
     t, m = len(b), len(a)
