@@ -45,7 +45,8 @@ _FOUR = (0, 0.75, -0.75, 1.5, -1.5)
 VALUES = {"float32": Winograd(_FOUR, 40), "bfloat16": Winograd((0, 1, -1), 80)}
 GRADIENTS = {"float32": Winograd(_FOUR, 40), "bfloat16": Winograd(_FOUR, 60)}
 """By precision. In bfloat16 a gradient is off by what the features have lost on their way, 0.093 of
-itself: 4×4 outputs of its own add nothing to that, but of the features' they would make it 0.106."""
+itself: 4×4 outputs add nothing to that in the gradient, but in the features they would make it
+0.106."""
 
 
 def convolution(kernel: np.ndarray, precision: Precision) -> Convolve:
