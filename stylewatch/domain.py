@@ -149,6 +149,10 @@ class EngineSettings:
     max_side: int = 30_000
     max_bytes: int = 200_000_000
 
+    def features_for(self, settings: StyleSettings) -> Literal["auto", "vgg19", "builtin"]:
+        """What a preset is painted with here."""
+        return self.features if settings.features == "auto" else settings.features
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:

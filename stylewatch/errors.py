@@ -156,6 +156,8 @@ class WeightsError(StylewatchError):
 
     exit_code = ExitCode.WEIGHTS
     reason = "weights"
+    not_downloaded = "weights-missing"
+    """The reason where Keras's own could not be had."""
 
 
 class RenderError(StylewatchError):

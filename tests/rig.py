@@ -78,7 +78,8 @@ class Rig:
         self.executor = ThreadExecutor(behave)
         self.events = []
         self.daemon = None
-        self.run_job = copy_job
+        self.extension = ".jpg"  # of results painted from now on
+        self.run_job = lambda *given, **more: copy_job(*given, extension=self.extension, **more)
         self.open_executor = lambda config, on_event: self.executor
         self.read_facts = lambda data: {}
 

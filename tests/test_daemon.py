@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 
 import pytest
-from rig import ThreadExecutor, copy_job
+from rig import ThreadExecutor
 
 from stylewatch.app.serve import _OnChange
 from stylewatch.domain import Failure, FailureKind, JobState
@@ -43,12 +43,18 @@ def test_a_sub_folder_named_after_a_preset_chooses_it(rigs):
     rig.until(lambda: rig.results() == ["draft/a--draft.jpg"])
 
 
-@pytest.mark.parametrize("becomes", ["mended", "removed"])
-def test_a_sub_folder_of_a_preset_that_is_broken_for_now_waits_for_it(rigs, tmp_path, becomes):
+def own_preset(tmp_path, style="waves.png"):
+    """A folder of presets with one, `own`, and its image, `waves.png`."""
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "waves.png").write_bytes(b"picture")
-    (mine / "own.yaml").write_text("style: wave.png")
+    (mine / "own.yaml").write_text(f"style: {style}")
+    return mine
+
+
+@pytest.mark.parametrize("becomes", ["mended", "removed"])
+def test_a_sub_folder_of_a_preset_that_is_broken_for_now_waits_for_it(rigs, tmp_path, becomes):
+    mine = own_preset(tmp_path, style="wave.png")
     rig = rigs(presets=[str(mine)])
     photo = rig.drop("own/a.jpg")
     noted = "SELECT 1 FROM files WHERE note = 'no-preset'"
@@ -100,10 +106,7 @@ def test_status_tells_of_weights_that_can_not_be_used(rigs):
 @pytest.mark.parametrize("away", ["waves.png", "mine"])
 def test_photos_wait_for_a_named_preset_whose_image_or_folder_is_away(rigs, tmp_path, away):
     """As at boot, before a disk or the network is there; it is no reason to end."""
-    mine = tmp_path / "mine"
-    mine.mkdir()
-    (mine / "waves.png").write_bytes(b"picture")
-    (mine / "own.yaml").write_text("style: waves.png")
+    mine = own_preset(tmp_path)
     place = mine if away == "mine" else mine / away
     place.rename(tmp_path / "unplugged")
     rig = rigs(start=False, preset="own", presets=[str(mine)])
@@ -123,10 +126,7 @@ def test_photos_wait_for_a_named_preset_whose_image_or_folder_is_away(rigs, tmp_
 
 
 def test_what_is_queued_waits_for_a_preset_whose_image_goes_away(rigs, tmp_path):
-    mine = tmp_path / "mine"
-    mine.mkdir()
-    (mine / "waves.png").write_bytes(b"picture")
-    (mine / "own.yaml").write_text("style: waves.png")
+    mine = own_preset(tmp_path)
     rig = rigs(preset="own", presets=[str(mine)])
     rig.daemon._pause()
     rig.drop("a.jpg")
@@ -176,15 +176,12 @@ def test_a_changed_photo_replaces_its_own_result_and_nothing_else(rigs):
 
 
 def test_a_result_in_another_format_replaces_the_one_before(rigs, tmp_path):
-    extension = [".jpg"]
-    rig = rigs(start=False)
-    rig.run_job = lambda *given, **more: copy_job(*given, extension=extension[0], **more)
-    rig.start()
+    rig = rigs()
     photos = {name: rig.drop(f"{name}.jpg", name.encode()) for name in ("a", "b", "c")}
     rig.until(lambda: len(rig.results()) == 3)
     (rig.output / "b--painting.jpg").write_bytes(b"touched up by hand")
     (rig.output / "c--painting.webp").write_bytes(b"somebody's own")
-    extension[0] = ".webp"
+    rig.extension = ".webp"
     for photo in photos.values():
         photo.write_bytes(photo.read_bytes() + b", edited")
     rig.until(lambda: rig.counts() == {"done": 3, "superseded": 3})

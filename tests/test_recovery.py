@@ -153,13 +153,10 @@ class Killed(BaseException):
     ("place", "step"), [(outputs, "remove_earlier"), (Ledger, "done")], ids=["before", "after"]
 )
 def test_a_kill_around_the_removal_of_a_result_in_another_format(rigs, monkeypatch, place, step):
-    extension = [".jpg"]
-    rig = rigs(start=False)
-    rig.run_job = lambda *given, **more: copy_job(*given, extension=extension[0], **more)
-    rig.start()
+    rig = rigs()
     rig.drop("a.jpg")
     rig.until(lambda: rig.counts() == {"done": 1})
-    extension[0] = ".webp"
+    rig.extension = ".webp"
     rig.drop("a.jpg", b"edited")
     with monkeypatch.context() as patched:
         patched.setattr(place, step, Mock(side_effect=Killed))
@@ -662,13 +659,10 @@ def test_an_earlier_result_in_another_format_that_stays_unreadable_holds_up_noth
     rigs, monkeypatch
 ):
     monkeypatch.setattr(delivery, "UNREADABLE_SECONDS", 1.0)
-    extension = [".jpg"]
-    rig = rigs(start=False)
-    rig.run_job = lambda *given, **more: copy_job(*given, extension=extension[0], **more)
-    rig.start()
+    rig = rigs()
     rig.drop("a.jpg")
     rig.until(lambda: rig.counts() == {"done": 1})
-    extension[0] = ".webp"
+    rig.extension = ".webp"
     broken = OSError(errno.EIO, os.strerror(errno.EIO))
     monkeypatch.setattr(outputs, "remove_earlier", Mock(side_effect=broken))
     rig.drop("a.jpg", b"edited")

@@ -84,7 +84,7 @@ def paint(task: Task, engine: EngineSettings, on_event: Callable[[Event], None])
             )
         )
 
-    what = f"{task.place} {task.photo} → {task.preset.name}".lstrip()
+    what = f"{task.place} {task.photo} → {task.preset.name}".removeprefix(" ")
     told("running", what, extra={"place": task.place})
     try:
         painted = _paint(task, engine, lambda step: told("progress", step=step))
@@ -174,7 +174,7 @@ def _open_at_once(path: str, flags: int) -> int:
 
 def error_of(failure: Failure) -> StylewatchError:
     """The failure as the error it came from, with that one's exit code."""
-    if failure.reason in {WeightsError.reason, "weights-missing"}:
+    if failure.reason in {WeightsError.reason, WeightsError.not_downloaded}:
         return WeightsError(failure.message, reason=failure.reason)
     if failure.reason in {"style-image", "preset", "unknown-effect"}:
         return PresetError(failure.message, reason=failure.reason)

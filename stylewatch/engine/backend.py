@@ -353,12 +353,13 @@ def _gpu_name(backend: str) -> str:
             return torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
 
 
-def _cpu_flags() -> set[str]:
+@lru_cache(maxsize=1)
+def _cpu_flags() -> frozenset[str]:
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
-        return set()
+        return frozenset()
     for line in text.splitlines():
         if line.startswith("flags"):
-            return set(line.split())
-    return set()
+            return frozenset(line.split())
+    return frozenset()

@@ -174,7 +174,7 @@ def _weights_error(weights: str, error: Exception) -> WeightsError:
             received=" ".join(str(error).split()),
             remedy="Run `stylewatch weights fetch` once where there is a network, give the file "
             "with `weights: PATH`, or use `features: builtin`, which needs no download",
-            reason="weights-missing",
+            reason=WeightsError.not_downloaded,
         )
     if not os.path.exists(weights):
         remedy = "Correct `weights`, or put the file back"

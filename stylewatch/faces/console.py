@@ -245,7 +245,7 @@ class _Bars:
     def __call__(self, event: Event) -> None:
         if event.kind == "running":
             place = event.extra.get("place", "")
-            name = visible(f"{place} {Path(event.path).name} → {event.preset}".lstrip())
+            name = visible(f"{place} {Path(event.path).name} → {event.preset}".removeprefix(" "))
             task = self._progress.add_task(name, total=1.0, figures="getting ready")
             self._tasks[event.job_id] = task
         elif event.kind == "progress" and event.step:

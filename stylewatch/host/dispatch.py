@@ -87,13 +87,9 @@ class Dispatcher:
             and now - each.started <= each.timeout + OVERDUE_SECONDS
             for each in self.running.values()
         }
-        if self._workers_are_here:
+        if self._config.workers_are_here:
             signs["the workers"] = not self.trouble
         return signs
-
-    @property
-    def _workers_are_here(self) -> bool:
-        return isinstance(self._config.workers, int)
 
     def follow(self, config: Config) -> None:
         """Go by another config; other workers take over once nothing runs any more.
@@ -203,7 +199,7 @@ class Dispatcher:
     def _on_progress(self, job_id: int, kind: str, info: Any) -> None:
         """On the executor's thread."""
         running = self.running.get(job_id)
-        if running is not None and kind == "started" and self._workers_are_here:
+        if running is not None and kind == "started" and self._config.workers_are_here:
             running.pid = info
         if running is not None and kind == "progress":
             running.step = info

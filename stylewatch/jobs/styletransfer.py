@@ -130,7 +130,7 @@ def choose_network(settings: StyleSettings, engine: EngineSettings) -> tuple[Fea
     Only `auto` with the standard weights falls back; whatever is asked for by name is an error
     when it can't be had.
     """
-    wanted = settings.features if settings.features != "auto" else engine.features
+    wanted = engine.features_for(settings)
     if wanted == "builtin":
         return load_network("builtin", ""), ""
     vgg19 = _vgg19(engine.weights, _state_of(engine.weights))

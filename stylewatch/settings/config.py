@@ -158,6 +158,11 @@ class Config(Pace):
     own_state_dir: bool = field(default=False, compare=False)
     """Whether the config names it, so that systemd's word for it does not count."""
 
+    @property
+    def workers_are_here(self) -> bool:
+        """Whether this machine paints, with its own files, and not a cluster."""
+        return isinstance(self.workers, int)
+
     def waits(self) -> list[str]:
         """Which presets photos may have to wait for, and why."""
         named = {name for _, name in _named(self.folders)}
@@ -300,12 +305,12 @@ def _build(source: YamlFile, checked: ConfigFile, base: Path) -> Config:
     there = Presets.load(config.preset_dirs)
     presets, broken = _sorted_presets(source, config, there)
     files = there.images()
-    if config.engine.weights != "imagenet" and isinstance(config.workers, int):  # who has them here
+    if config.engine.weights != "imagenet" and config.workers_are_here:
         files.add(Path(config.engine.weights))
         if trouble := _weights_away(config):
             needy = [name for name in presets if _needs_vgg19(presets[name], config.engine)]
-            broken |= {name: str(trouble) for name in needy}
-            presets = {name: preset for name, preset in presets.items() if name not in broken}
+            broken |= dict.fromkeys(needy, str(trouble))
+            presets = {name: preset for name, preset in presets.items() if name not in needy}
     return replace(config, presets=presets, broken=broken, files=frozenset(files))
 
 
@@ -502,9 +507,7 @@ def _weights_away(config: Config) -> ConfigError | None:
 
 
 def _needs_vgg19(preset: Preset, engine: EngineSettings) -> bool:
-    features = preset.settings.features
-    wanted = engine.features if features == "auto" else features
-    return preset.effect == DEFAULT_EFFECT and wanted != "builtin"
+    return preset.effect == DEFAULT_EFFECT and engine.features_for(preset.settings) != "builtin"
 
 
 def weights_trouble(file: Path) -> str:

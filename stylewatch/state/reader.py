@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stylewatch.domain import Identity, JobState
-from stylewatch.errors import LedgerError
+from stylewatch.errors import LedgerError, WeightsError
 from stylewatch.state.schema import VERSION
 from stylewatch.state.wording import HELD, IGNORED, NO_PRESET, PAINTING, WAITING, WORDS, explained
 
@@ -199,8 +199,9 @@ class LedgerReader:
 
     def lacks(self) -> list[str]:
         """Why no photo that needs VGG19 can be painted for now: its weights can't be had."""
-        query = "SELECT DISTINCT message FROM jobs WHERE state = ? AND reason LIKE 'weights%'"
-        return [row["message"] for row in self.ask(query, JobState.RETRY_WAIT)]
+        query = "SELECT DISTINCT message FROM jobs WHERE state = ? AND reason IN (?, ?)"
+        reasons = WeightsError.reason, WeightsError.not_downloaded
+        return [row["message"] for row in self.ask(query, JobState.RETRY_WAIT, *reasons)]
 
     def pace(self) -> float:
         """Seconds per photo, over the last ones done that were not copied; 0 without any."""
