@@ -331,6 +331,15 @@ def test_after_move_mirrors_sub_folders_and_replaces_nothing(tmp_path):
     assert not (tmp_path / "in" / photo).exists()
 
 
+def test_a_photo_that_would_be_moved_to_where_it_lies_stays(tmp_path):
+    photo, identity = photo_in(tmp_path / "in")
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done/sub").symlink_to(tmp_path / "in/sub")
+    with pytest.raises(OSError, match="leads back"):
+        outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
+    assert (tmp_path / "in" / photo).read_bytes() == b"photo"
+
+
 @pytest.mark.parametrize("action", ["delete", Path("done")])
 def test_a_photo_that_has_changed_since_is_not_touched(tmp_path, action):
     photo, identity = photo_in(tmp_path / "in")

@@ -340,6 +340,8 @@ def _same_file(path: Path, identity: Identity) -> bool:
 def _move(source: Path, wanted: Path, identity: Identity) -> None:
     """Under a new name first, then away from the old one; what a crash left half done is ended."""
     _make_folder(wanted.parent)
+    if os.path.samefile(source.parent, wanted.parent):  # it would be its own copy, and be deleted
+        raise OSError(errno.ELOOP, f"{wanted.parent} leads back to its own folder")
     for goal in _names(wanted.with_suffix(""), wanted.suffix):
         try:
             _name_exclusively(source, goal)
