@@ -268,7 +268,6 @@ class FailureKind(StrEnum):
     CRASH = "crash"  # the process died: counted
     TIMEOUT = "timeout"  # counted
     LOST = "lost"  # the executor went away: not counted
-    CANCELLED = "cancelled"
 
 
 ENGINE_VERSION = "1"

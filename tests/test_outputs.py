@@ -214,7 +214,7 @@ def test_sweeping_removes_only_what_is_ours_and_not_kept(tmp_path):
     kept, _ = written(tmp_path, name="kept--soft")
     swept, _ = written(tmp_path / "sub", name="swept--soft")
     (tmp_path / "notes.sw-tmp.txt").write_text("a person's")
-    assert outputs.sweep(tmp_path, keep=[kept]) == 1
+    outputs.sweep(tmp_path, "", keep={kept})
     assert kept.exists()
     assert not swept.exists()
     assert (tmp_path / "notes.sw-tmp.txt").exists()
@@ -226,7 +226,7 @@ def test_sweeping_goes_down_into_any_depth(tmp_path):
         place.mkdir(exist_ok=True)
     try:
         left, _ = written(deepest)
-        assert outputs.sweep(tmp_path) == 1
+        outputs.sweep(tmp_path, "", keep=())
         assert not left.exists()
     finally:
         subprocess.run(["rm", "-rf", tmp_path / "deep"], check=True)  # shutil recurses

@@ -16,15 +16,15 @@ from stylewatch.host.pulse import PATIENCE, Pulse
 
 
 def test_only_what_does_not_heal_itself_in_its_time_is_lost():
-    pulse = Pulse(patience=10.0)
+    pulse = Pulse()
     pulse.feel({"scan": True, "events": False}, 100.0)
     assert pulse.lost(105.0) == []
     pulse.feel({"scan": False, "events": True}, 105.0)
-    assert pulse.lost(114.9) == []
-    assert pulse.lost(115.0) == ["scan"]
-    pulse.feel({"scan": False, "events": False}, 116.0)
-    assert pulse.lost(120.0) == ["scan"]
-    pulse.feel({"events": True}, 121.0)
+    assert pulse.lost(104.9 + PATIENCE) == []
+    assert pulse.lost(105.0 + PATIENCE) == ["scan"]
+    pulse.feel({"scan": False, "events": False}, 106.0 + PATIENCE)
+    assert pulse.lost(110.0 + PATIENCE) == ["scan"]
+    pulse.feel({"events": True}, 111.0 + PATIENCE)
     assert pulse.lost(1000.0) == []
     pulse.feel({"events": False}, 130.0)
     pulse.forget()

@@ -14,12 +14,13 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from io import BufferedReader
 from pathlib import Path
+from typing import Literal
 
-from stylewatch.domain import After, Identity
+from stylewatch.domain import Identity
 from stylewatch.errors import OutputError, OutputFullError
 from stylewatch.failpoints import failpoint
 from stylewatch.folders.listing import walk
@@ -287,34 +288,32 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def sweep(folder: Path, owner: str = "", keep: Iterable[Path] = ()) -> int:
-    """Remove what killed workers of this owner left in an output folder; returns how many files."""
-    kept = set(keep)
-    swept = 0
+def sweep(folder: Path, owner: str, keep: Collection[Path]) -> None:
+    """Remove what killed workers of this owner left in an output folder, but for what to `keep`."""
     for inside, names in walk(folder):
         for name in names:
             path = Path(inside, name)
             ours = name.startswith(".") and name.endswith(f"{owner}{TEMPORARY_SUFFIX}")
-            if ours and path not in kept:
+            if ours and path not in keep:
                 with contextlib.suppress(OSError):
                     path.unlink()
-                    swept += 1
-    return swept
 
 
-def apply_after(action: After, root: Path, photo: Path, identity: Identity) -> bool:
+def apply_after(
+    action: Literal["delete"] | Path, root: Path, photo: Path, identity: Identity
+) -> bool:
     """Move or delete a photo whose result is durable, if it is still the same file.
 
     `action` may be a folder to move to: sub-folders are mirrored, nothing is replaced there.
     Returns whether something was done.
     """
     source = root / photo
-    if action == "keep" or not _unchanged(source, identity):
+    if not _unchanged(source, identity):
         return False
     if action == "delete":
         source.unlink()
     else:
-        _move(source, Path(action) / photo, identity)
+        _move(source, action / photo, identity)
     failpoint("outputs.after")
     _sync_folder(source.parent)
     return True
@@ -340,7 +339,7 @@ def _same_file(path: Path, identity: Identity) -> bool:
 def _move(source: Path, wanted: Path, identity: Identity) -> None:
     """Under a new name first, then away from the old one; what a crash left half done is ended."""
     _make_folder(wanted.parent)
-    if os.path.samefile(source.parent, wanted.parent):  # it would be its own copy, and be deleted
+    if source.parent.samefile(wanted.parent):  # it would be its own copy, and be deleted
         raise OSError(errno.ELOOP, f"{wanted.parent} leads back to its own folder")
     for goal in _names(wanted.with_suffix(""), wanted.suffix):
         try:

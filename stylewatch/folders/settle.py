@@ -113,13 +113,9 @@ class Settler:
         self._queue: list[tuple[float, int, str]] = []  # due, ticket, path; may be outdated
         self._tickets = itertools.count(1)
 
-    def __len__(self) -> int:
-        """How many files are looked after, those that were given up included."""
-        return len(self._waiting)
-
     @property
     def arriving(self) -> int:
-        """How many files are on their way."""
+        """How many files are on their way, without those that were given up."""
         return sum(not file.told for file in self._waiting.values())
 
     def slow(self, now: float, most: int) -> list[Slow]:

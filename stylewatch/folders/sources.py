@@ -39,7 +39,6 @@ class FolderHealth:
     state: FolderState
     detail: str
     """One line when a person should know something, with the remedy; else empty."""
-    watches: int
     scan_age: float
     """Seconds since the last full scan ended; infinite before the first one."""
 
@@ -83,7 +82,6 @@ class FolderSource:
         self._strikes = 0  # how often in a row the watches were found wanting
         self._heard = False  # any event since they were built
         self._low_limit = 0  # the watch limit that did not suffice
-        self._watched = 0
 
     def drain(self, now: float) -> list[Candidate]:
         """New and changed names since the last call; a long scan goes on in the next one."""
@@ -128,7 +126,6 @@ class FolderSource:
             root=self.root,
             state=self._state,
             detail=detail,
-            watches=self._watched if self._watch else 0,
             scan_age=now - self._last_scan,
         )
 
@@ -235,7 +232,6 @@ class FolderSource:
             self._next_check = math.inf
             inodes, watched = self._listing.inodes, watched_inodes()
             missed = [name for name, inode in inodes.items() if inode not in watched]
-            self._watched = len(inodes) - len(missed)
             if missed and "" not in missed:  # inodes are comparable on this file system
                 self._mistrust(f"{len(missed)} of {len(inodes)} folders can't be watched", now)
             elif self._heard:

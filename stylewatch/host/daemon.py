@@ -30,7 +30,6 @@ from stylewatch.folders.space import Space
 from stylewatch.folders.watches import Watches
 from stylewatch.host.delivery import Delivery
 from stylewatch.host.dispatch import Dispatcher, OpenExecutor
-from stylewatch.host.flight import cancelled
 from stylewatch.host.intake import Intake
 from stylewatch.host.mailbox import Mailbox
 from stylewatch.host.publication import Publisher, find_results
@@ -347,9 +346,10 @@ class Daemon:
         self._take_up_folders()
         for job in self._ledger.jobs([JobState.PUBLISHING], limit=-1):
             self._delivery.complete(job.id, now)
-        pending = {job.temporary for job in self._ledger.jobs([JobState.PUBLISHING], limit=-1)}
+        begun = self._ledger.jobs([JobState.PUBLISHING], limit=-1)
+        pending = {job.temporary for job in begun if job.temporary}
         for output in places:
-            outputs.sweep(output, self._owner, keep=[path for path in pending if path])
+            outputs.sweep(output, self._owner, keep=pending)
 
     def _take_up_folders(self) -> None:
         """Jobs of folders that the config does not have wait; those of returned ones go on."""
@@ -388,14 +388,13 @@ class Daemon:
         for folder in config.folders:
             self._locks.hold_folder(folder.input)
 
-    def _take_up(self, name: str) -> None:
+    def _take_up(self, folder: Folder) -> None:
         """A folder has come, or another in its place: it is ours alone, with its own history.
 
         Raises:
             LockedError: another daemon watches it.
             OSError: it is not there, only where it is mounted.
         """
-        folder = next(each for each in self.config.folders if each.name == name)
         self._locks.hold_folder(folder.input)
         recognise(folder, self.config, self._ledger)
 
@@ -426,9 +425,6 @@ class Daemon:
             elif job.reason == failure.reason:  # only a part of the output is away, as was told
                 return
         kinds = {JobState.RETRY_WAIT: "retry", JobState.BLOCKED: "blocked"}
-        if state is JobState.HELD:
-            self._tell("warning", cancelled(job), job, reason="cancelled")
-            return
         kind = "warning" if failure.kind is FailureKind.LOST else kinds.get(state, "failed")
         message = (
             explained(failure.reason, failure.message) if kind == "failed" else failure.message

@@ -15,7 +15,7 @@ from stylewatch.domain import Failure, FailureKind, JobRequest, JobState, Outcom
 from stylewatch.errors import LedgerError, OutputError, OutputFullError, UsageError
 from stylewatch.folders import outputs
 from stylewatch.host.fairness import FairShare
-from stylewatch.host.flight import Executor, Running, cancelled, outcome_of
+from stylewatch.host.flight import Executor, Running, outcome_of
 from stylewatch.host.intake import TURN_SECONDS
 from stylewatch.host.publication import Publisher
 from stylewatch.settings.config import Config, Folder
@@ -222,7 +222,8 @@ class Dispatcher:
 
     def _hold(self, job: Job) -> None:
         self._ledger.hold(job.id, "cancelled")
-        self._tell("warning", cancelled(job), job, reason="cancelled")
+        told = f"{job.path}: cancelled; `stylewatch retry {job.id}` brings it back"
+        self._tell("warning", told, job, reason="cancelled")
 
     def collect(self, now: float) -> None:
         """Record what has finished."""
@@ -242,7 +243,7 @@ class Dispatcher:
         elif running.cancelled:
             self._hold(job)
             return
-        elif self.stopping and outcome.kind in {FailureKind.LOST, FailureKind.CANCELLED}:
+        elif self.stopping and outcome.kind is FailureKind.LOST:
             self._ledger.put_back(job.id)
             return
         self._came_back(job, running.folder, outcome, now)

@@ -77,19 +77,14 @@ def _proc(pid: int, file: str) -> str:
     return ""
 
 
-def cancelled(job: Job) -> str:
-    """What people are told of a job that was cancelled."""
-    return f"{job.path}: cancelled; `stylewatch retry {job.id}` brings it back"
-
-
 def outcome_of(running: Running) -> Outcome:
     """How a job ended; each error as its class of failure."""
     try:
         return running.future.result()
     except EngineLost as error:
         kind, reason, message = FailureKind.LOST, error.reason, str(error)
-    except CancelledError:
-        kind, reason, message = FailureKind.CANCELLED, "cancelled", "cancelled"
+    except CancelledError:  # who asked for that need not be told
+        kind, reason, message = FailureKind.LOST, "cancelled", "cancelled"
     except WorkerDied as error:
         kind, reason, message = FailureKind.CRASH, error.reason, str(error)
     except JobTimeout as error:

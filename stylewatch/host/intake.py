@@ -44,7 +44,7 @@ class Intake:
         *,
         probe: Callable[[BinaryIO], PhotoFacts],
         structural_end: Callable[[BinaryIO], bool | None],
-        take_up: Callable[[str], None],
+        take_up: Callable[[Folder], None],
         on_event: Callable[[Event], None],
     ) -> None:
         self._config = config
@@ -62,7 +62,7 @@ class Intake:
                 folder.input,
                 watches,
                 rescan_seconds=config.rescan_seconds,
-                take_up=partial(take_up, folder.name),
+                take_up=partial(take_up, folder),
             )
             for folder in config.folders
         }

@@ -175,14 +175,17 @@ class Publisher:
         """
         if not self._ledger.after_is_due(job.id):
             return
+        if action == "keep":
+            self._ledger.after_done(job)
+            return
         try:
-            for result in self._ledger.results_of(job) if action != "keep" else ():
+            for result in self._ledger.results_of(job):
                 self._require_intact(result)
             if isinstance(action, Path):
                 self._require_mounted(action, action / job.path)
             acted = outputs.apply_after(action, root, job.path, job.identity)
-            missing = not acted and action != "keep" and is_missing(root / job.path)
-            if not acted and action != "keep":
+            missing = not acted and is_missing(root / job.path)
+            if not acted:
                 self.require_same_folder(root)
         except OSError as error:
             raise OutputError(

@@ -14,8 +14,7 @@ a lost engine 5 s per attempt."""
 class Pulse:
     """Follows signs of life, each under its own name."""
 
-    def __init__(self, patience: float = PATIENCE) -> None:
-        self._patience = patience
+    def __init__(self) -> None:
         self._since: dict[str, float] = {}
 
     def feel(self, signs: Mapping[str, bool], now: float) -> None:
@@ -28,4 +27,4 @@ class Pulse:
 
     def lost(self, now: float) -> list[str]:
         """What has not healed itself."""
-        return [name for name, since in self._since.items() if now - since >= self._patience]
+        return [name for name, since in self._since.items() if now - since >= PATIENCE]

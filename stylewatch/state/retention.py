@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stylewatch.domain import Identity, JobState
 from stylewatch.state.ledger import Ledger, marks
+from stylewatch.state.wording import PAINTING
 
 ROWS = 200  # dealt with in one step
 PAGES = 256  # of the ledger's file, given back in one step
@@ -97,14 +98,13 @@ def is_missing(file: Path) -> bool:
 
 def _forget_gone(ledger: Ledger, before: float, folders: Sequence[str]) -> int:
     """Everything about photos that have been gone for long, unless something runs for them."""
-    busy = (JobState.RUNNING, JobState.PUBLISHING)
     place = "folder = ? AND path = ?"
     rows = ledger.ask(
         "SELECT folder, path FROM files WHERE gone > 0 AND gone < ?"
         f" AND folder IN ({marks(folders)}) AND NOT EXISTS (SELECT 1"
         " FROM jobs WHERE jobs.folder = files.folder AND jobs.path = files.path"
         " AND state IN (?, ?)) LIMIT ?",
-        *(before, *folders, *busy, ROWS),
+        *(before, *folders, *PAINTING, ROWS),
     )
     with ledger.transaction():
         for row in rows:

@@ -79,8 +79,6 @@ def judge(
             if tries + 1 >= PERMISSION_TRIES:
                 return Verdict(JobState.QUARANTINED)
             return Verdict(JobState.BLOCKED, PERMISSION_PAUSE)
-        case FailureKind.CANCELLED:
-            return Verdict(JobState.HELD)
         case FailureKind.CHANGED:
             return Verdict(JobState.SUPERSEDED)
         case _:
