@@ -1155,7 +1155,7 @@ def test_what_failed_is_not_forgotten_in_the_moment_in_which_its_disk_goes_away(
     rig.input.rename(tmp_path / "aside")
     rig.input.mkdir()
     rig.daemon._intake._sources["in"]._next_root = time.monotonic() + 60  # nothing tells of it
-    rig.daemon._forget_removed(time.monotonic())
+    rig.daemon._intake.forget_failed(["in"])
     assert rig.counts() == {"quarantined": 3}
 
 

@@ -35,12 +35,12 @@ from stylewatch.host.mailbox import Mailbox
 from stylewatch.host.publication import Publisher, find_results
 from stylewatch.host.pulse import Pulse
 from stylewatch.host.recognition import recognise
-from stylewatch.host.survey import KEPT, Survey
+from stylewatch.host.survey import Survey
 from stylewatch.settings.config import Config, Folder
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.locks import Locks
 from stylewatch.state.reader import Job
-from stylewatch.state.retention import is_missing, tidy
+from stylewatch.state.retention import tidy
 from stylewatch.state.retries import RESOURCE_PAUSE
 from stylewatch.state.schema import LEDGER
 from stylewatch.state.wording import explained
@@ -439,29 +439,10 @@ class Daemon:
             usable, min_free = self._publisher.can_publish, self.config.min_free
             for kind, message, why in self._space.look(places, min_free, now, usable):
                 self._tell(kind, message, reason=why)
-            self._forget_removed(now)
+            self._intake.forget_failed(self._at_hand(now))
             self._delivery.find_after(now)
         if self._delivery.apply_pending_after(now):
             self._wake.set()
-
-    def _forget_removed(self, now: float) -> None:
-        """Photos that failed and were taken away: the latest, which are those that are shown."""
-        for name, folder in self._at_hand(now).items():
-            jobs = self._ledger.last_jobs(JobState.QUARANTINED, name, KEPT)
-            files = self._ledger.last_failed_files(name, KEPT)
-            paths = {*(job.path for job in jobs), *(path for path, _, _ in files)}
-            gone = {path for path in paths if is_missing(folder.input / path)}
-            if not gone:
-                continue
-            try:
-                self._publisher.require_same_folder(folder.input)
-            except OSError:  # its disk went away in this moment
-                continue
-            for job in jobs:
-                if job.path in gone:
-                    self._ledger.vanished(job.id)
-            for path in gone:
-                self._intake.again(name, path)
 
     def _at_hand(self, now: float) -> dict[str, Folder]:
         """The folders whose photos can be painted now: they are there, and so is their output."""

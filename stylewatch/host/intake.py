@@ -10,19 +10,21 @@ import json
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from stylewatch.domain import Candidate, Event, Identity, Photo, PhotoFacts, job_key
+from stylewatch.domain import Candidate, Event, Identity, JobState, Photo, PhotoFacts, job_key
 from stylewatch.errors import LedgerError, StylewatchError
 from stylewatch.folders.listing import open_below
 from stylewatch.folders.outputs import target_name
 from stylewatch.folders.settle import GONE, LACKS, Gone, Settler, Slow, Unsettled
 from stylewatch.folders.sources import FolderHealth, FolderSource
 from stylewatch.folders.watches import Watches
+from stylewatch.host.recognition import require_same
+from stylewatch.host.survey import KEPT
 from stylewatch.settings.config import Config, Folder, match
 from stylewatch.state.ledger import Ledger, Planned
 from stylewatch.state.retention import is_missing
@@ -120,6 +122,26 @@ class Intake:
             if is_missing(source.root / path):  # no scan will miss what the source forgets
                 self._ledger.missed(folder, path)
             source.again(path)
+
+    def forget_failed(self, folders: Iterable[str]) -> None:
+        """Photos that failed and were taken away: the latest, which are those that are shown."""
+        for name in folders:
+            root = self._folders[name].input
+            jobs = self._ledger.last_jobs(JobState.QUARANTINED, name, KEPT)
+            files = self._ledger.last_failed_files(name, KEPT)
+            paths = {*(job.path for job in jobs), *(path for path, _, _ in files)}
+            gone = {path for path in paths if is_missing(root / path)}
+            if not gone:
+                continue
+            try:
+                require_same(root, self._ledger)
+            except OSError:  # its disk went away in this moment
+                continue
+            for job in jobs:
+                if job.path in gone:
+                    self._ledger.vanished(job.id)
+            for path in gone:
+                self.again(name, path)
 
     def health(self, now: float) -> list[FolderHealth]:
         """How well each folder is looked after."""

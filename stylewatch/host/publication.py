@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from stylewatch.domain import After, Identity, Rendered
+from stylewatch.domain import After, Rendered
 from stylewatch.errors import OutputError, OutputFullError
 from stylewatch.failpoints import failpoint
 from stylewatch.folders import outputs
 from stylewatch.folders.listing import walk
+from stylewatch.host.recognition import require_same
 from stylewatch.settings.places import mount_of
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.reader import Job
@@ -186,7 +187,7 @@ class Publisher:
             acted = outputs.apply_after(action, root, job.path, job.identity)
             missing = not acted and is_missing(root / job.path)
             if not acted:
-                self.require_same_folder(root)
+                require_same(root, self._ledger)
         except OSError as error:
             raise OutputError(
                 f"{job.path} is painted but could not be moved or deleted: {error.strerror}",
@@ -222,16 +223,6 @@ class Publisher:
                     remedy="Touch the photo to have it painted again, or take that result away",
                     reason="damaged",
                 )
-
-    def require_same_folder(self, root: Path) -> None:
-        """For whoever misses a photo: it may only be that its disk is away.
-
-        Raises:
-            OSError: another folder lies in this place, or none.
-        """
-        known = self._ledger.inode_of(root)
-        if known and Identity.of(root.stat()).inode != known:
-            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), str(root))
 
     def _require_mounted(self, folder: Path, place: Path) -> None:
         """Nothing is written while the disk of a place is away: it would hide that later.

@@ -4,6 +4,7 @@ The ledger's history follows a folder. Knows nothing of what lies in it but whet
 """
 
 import errno
+import os
 from pathlib import Path
 
 from stylewatch.domain import Identity
@@ -28,6 +29,17 @@ def recognise(folder: Folder, config: Config, ledger: Ledger) -> None:
     finally:
         moved = _moved(folder.input, inode, config, ledger) if inode and known is None else None
         ledger.note_folder(folder.name, folder.input, inode, moved)
+
+
+def require_same(place: Path, ledger: Ledger) -> None:
+    """For whoever misses a photo there: it may only be that its disk is away.
+
+    Raises:
+        OSError: another folder lies in this place, or none.
+    """
+    known = ledger.inode_of(place)
+    if known and Identity.of(place.stat()).inode != known:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), str(place))
 
 
 def _moved(place: Path, inode: tuple[int, int], config: Config, ledger: Ledger) -> str | None:
