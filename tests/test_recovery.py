@@ -291,6 +291,8 @@ def test_a_ledger_that_another_program_holds_is_tried_again(rigs, tmp_path, monk
             other.execute("BEGIN IMMEDIATE")
             rig.drop("a.jpg")
             assert told.wait(10)
+            with pytest.raises(LedgerError, match="End the program that holds it"):
+                rig.daemon.ask("status").result(10)
         assert done.wait(10)
     finally:
         stop.set()

@@ -17,9 +17,9 @@ from typing import Any
 
 from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo, Rendered
 from stylewatch.failpoints import failpoint
-from stylewatch.state.reader import IDENTITY, Job, LedgerReader, job_of, ledger_error
+from stylewatch.state.reader import IDENTITY, Job, LedgerReader, job_of
 from stylewatch.state.retries import after_interruption, judge, kind_of
-from stylewatch.state.schema import open_ledger
+from stylewatch.state.schema import ledger_error, open_ledger
 from stylewatch.state.wording import NO_PRESET, PAINTING, TOO_LARGE, WAITING
 
 PLANNED_NOTES = {NO_PRESET, TOO_LARGE}

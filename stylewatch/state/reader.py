@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from stylewatch.domain import Identity, JobState
 from stylewatch.errors import LedgerError, WeightsError
-from stylewatch.state.schema import VERSION
+from stylewatch.state.schema import VERSION, ledger_error
 from stylewatch.state.wording import HELD, IGNORED, NO_PRESET, PAINTING, WAITING, WORDS, explained
 
 _NO_FAILURES: Final = ", ".join(f"'{note}'" for note in ("", NO_PRESET, *IGNORED))
@@ -221,9 +221,3 @@ class LedgerReader:
 
     def _one(self, query: str, *values: Any) -> sqlite3.Row | None:
         return next(iter(self.ask(query, *values)), None)
-
-
-def ledger_error(error: sqlite3.Error) -> LedgerError:
-    """What SQLite says, with what to do."""
-    remedy = "Check the state folder's disk and permissions"
-    return LedgerError(f"The ledger can't be read or written: {error}", remedy=remedy)

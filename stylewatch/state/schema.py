@@ -96,8 +96,17 @@ def open_ledger(path: Path) -> tuple[sqlite3.Connection, Path | None]:
             aside = _set_aside(path)
             return _opened(path), aside
     except (sqlite3.Error, OSError) as error:
-        remedy = "Check the state folder's disk and permissions"
-        raise LedgerError(f"The ledger {path} can't be opened: {error}", remedy=remedy) from error
+        raise ledger_error(error, f"The ledger {path} can't be opened") from error
+
+
+def ledger_error(
+    error: Exception, problem: str = "The ledger can't be read or written"
+) -> LedgerError:
+    """What SQLite or the disk says, with what to do."""
+    remedy = "Check the state folder's disk and permissions"
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+        remedy = "End the program that holds it"
+    return LedgerError(f"{problem}: {error}", remedy=remedy)
 
 
 def _opened(path: Path) -> sqlite3.Connection:
