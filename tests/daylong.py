@@ -94,7 +94,7 @@ class Day:
             read_facts=lambda data: {},
         )
         daemon = Daemon(
-            self.config(), parts, lambda event: None,
+            self.config(), parts, lambda event: None, load=self.config,
             clock=lambda: self.now, wall_clock=lambda: 1e9 + self.now,
         )  # fmt: skip
         daemon.start(self.now)

@@ -36,9 +36,9 @@ NO_PHOTOS = frozenset({
     ".aae", ".db", ".dop", ".flv", ".ini", ".insv", ".json", ".lrv", ".m2ts", ".m4v", ".mkv",
     ".mts", ".pp3", ".thm", ".vob", ".wmv", ".xmp",
 })  # fmt: skip
-"""What Python's table of types does not know."""
-PLAIN_FILES = MimeTypes()
-"""Which names are no photos' names; the same on every machine."""
+"""What `TYPES` does not know."""
+TYPES = MimeTypes()
+"""Python's table of types by ending; the same on every machine."""
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -53,7 +53,7 @@ def why_no_photo(name: str) -> str:
     ending = os.path.splitext(name)[1].lower()  # noqa: PTH122  (of thousands)
     if ending in RAW:
         return "raw"
-    kind, _ = PLAIN_FILES.guess_type(f"x{ending}")
+    kind, _ = TYPES.guess_type(f"x{ending}")
     strange = kind is not None and not kind.startswith("image/")
     return "no-photo" if strange or ending in NO_PHOTOS else ""
 

@@ -76,7 +76,7 @@ class Daemon:
         parts: Parts,
         on_event: Callable[[Event], None],
         *,
-        load: Callable[[], Config] | None = None,
+        load: Callable[[], Config],
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -280,8 +280,6 @@ class Daemon:
 
     def _reload(self) -> None:
         """A whole new generation of the config, or the old one goes on."""
-        if self._load is None:
-            return
         try:
             wanted = self._load()
             fixed = {name: getattr(self.config, name) for name in FIXED}

@@ -5,7 +5,7 @@ Knows nothing of the ledger, and nothing of what happens to a result.
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,20 +77,22 @@ def _proc(pid: int, file: str) -> str:
     return ""
 
 
+_KINDS: Mapping[type, FailureKind] = {
+    EngineLost: FailureKind.LOST,
+    WorkerDied: FailureKind.CRASH,
+    JobTimeout: FailureKind.TIMEOUT,
+}
+
+
 def outcome_of(running: Running) -> Outcome:
     """How a job ended; each error as its class of failure."""
     try:
         return running.future.result()
-    except EngineLost as error:
-        kind, reason, message = FailureKind.LOST, error.reason, str(error)
     except CancelledError:  # who asked for that need not be told
         kind, reason, message = FailureKind.LOST, "cancelled", "cancelled"
-    except WorkerDied as error:
-        kind, reason, message = FailureKind.CRASH, error.reason, str(error)
-    except JobTimeout as error:
-        kind, reason, message = FailureKind.TIMEOUT, error.reason, str(error)
     except StylewatchError as error:
-        kind, reason, message = FailureKind.RENDER, error.reason, str(error)
+        kind = _KINDS.get(type(error), FailureKind.RENDER)
+        reason, message = error.reason, str(error)
     except Exception as error:  # noqa: BLE001  (a bug in an effect costs one job, no more)
         told = " ".join(f"{type(error).__name__}: {error}".split())
         kind, reason, message = FailureKind.RENDER, "error", told

@@ -103,7 +103,7 @@ def job_of(row: sqlite3.Row) -> Job:
 
 
 class LedgerReader:
-    """What anybody may ask while a daemon runs, or none does; never writes.
+    """The reader's side.
 
     Raises:
         LedgerError: there is no ledger, or it can't be read.
