@@ -143,7 +143,8 @@ class Listing:
         visited: set[tuple[int, int]] = set()  # a folder mounted twice is listed once
         listed: set[str] = set()
         stack = [start for start in starts if not _is_hidden(start)]
-        self.surprise = "" if full else self.surprise
+        if full:
+            self.surprise = ""
         while stack:
             folder = stack.pop()
             yield from self._list(folder, visited, stack, full=full)

@@ -79,11 +79,12 @@ class Delivery:
 
     def find_after(self, now: float) -> None:
         """Photos that still have to be moved or deleted: a crash came between, or a copy."""
-        self._after_pending = self._after_pending or deque(
-            job_id
-            for job_id in self._ledger.after_pending()
-            if now >= self._after_failed.get(job_id, -math.inf)
-        )
+        if not self._after_pending:
+            self._after_pending.extend(
+                job_id
+                for job_id in self._ledger.after_pending()
+                if now >= self._after_failed.get(job_id, -math.inf)
+            )
 
     def apply_pending_after(self, now: float) -> bool:
         """Move or delete some of them; whether there are more."""

@@ -108,7 +108,7 @@ class Intake:
         return min(
             *(source.next_due(now) for source in self._sources.values()),
             *(settler.next_due(now) for settler in self._settlers.values()),
-            *(due for due, _ in [*self._unread][:1]),
+            *(due for due, _ in self._unread),
             now + 60.0,
         )
 

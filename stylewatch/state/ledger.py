@@ -312,7 +312,7 @@ class Ledger(LedgerReader):
         )
         if row is not None:
             return self._renew(job_of(row), photo.identity, wanted.target, stays)
-        found = self._painted(place, wanted) or self._found(place, digest * stays, wanted)
+        found = self._painted(place, wanted) or self._found(place, digest if stays else "", wanted)
         state, key, result = JobState.READY, wanted.key, (None, "", False, "")
         if found:
             state, key = JobState.DONE, found["key"]
@@ -340,17 +340,16 @@ class Ledger(LedgerReader):
         before = job.identity
         same = (identity.size, identity.mtime_ns) == (before.size, before.mtime_ns)
         settled = stays and same and job.state is JobState.DONE
-        rearmed = not (job.is_on_its_way or job.state is JobState.DONE)
-        state = JobState.READY if rearmed else job.state
+        reason = AGAIN if job.state is JobState.DONE and not settled else job.reason
         self.change(
-            "UPDATE jobs SET dev=?, ino=?, size=?, mtime_ns=?, ctime_ns=?, target=?, state=?,"
-            " changed=?, failures=failures*?, crashes=crashes*?, not_before=not_before*?, tries=0,"
-            " after_done=(after_done > 0 AND ?), reason=? WHERE id=?",
-            *(*astuple(identity), os.fsencode(target), state),
-            *(self._clock() if rearmed else job.changed, *(not rearmed,) * 3, settled),
-            *(AGAIN if job.state is JobState.DONE and not settled else job.reason, job.id),
+            "UPDATE jobs SET dev=?, ino=?, size=?, mtime_ns=?, ctime_ns=?, target=?, reason=?,"
+            " tries=0, after_done=(after_done > 0 AND ?) WHERE id=?",
+            *(*astuple(identity), os.fsencode(target), reason, settled, job.id),
         )
-        return job.id if rearmed else 0
+        if job.is_on_its_way or job.state is JobState.DONE:
+            return 0
+        self._set(job.id, JobState.READY, failures=0, crashes=0, not_before=0)
+        return job.id
 
     def _painted(self, place: tuple[str, bytes, str], wanted: Planned) -> sqlite3.Row | None:
         """What is left of this very job, done long ago, unless it was painted otherwise since."""
@@ -621,17 +620,12 @@ class Ledger(LedgerReader):
 
         What is gone only if it is asked for.
         """
-        states = (*_RETRYABLE, *[JobState.VANISHED] * bool(job_id or reason))
-        query = f"state IN ({marks(states)}) AND reason != 'folder'"
-        values: list[Any] = [*states]
-        if job_id is not None:
-            query, values = query + " AND id = ?", [*values, job_id]
-        if reason:
-            query, values = query + " AND reason = ?", [*values, reason]
+        states = _RETRYABLE if job_id is None and not reason else (*_RETRYABLE, JobState.VANISHED)
         return self.change(
             "UPDATE jobs SET state=?, failures=0, crashes=0, tries=0, not_before=0, changed=?"
-            f" WHERE {query}",
-            *(JobState.READY, self._clock(), *values),
+            f" WHERE state IN ({marks(states)}) AND reason != 'folder'"
+            " AND id = ifnull(?, id) AND reason = ifnull(?, reason)",
+            *(JobState.READY, self._clock(), *states, job_id, reason or None),
         )
 
     def recover(self) -> list[Job]:
@@ -649,7 +643,8 @@ class Ledger(LedgerReader):
                     tries=times,
                     not_before=self._after(verdict.pause),
                 )
-                given_up += [row["id"]] * (verdict.state is JobState.QUARANTINED)
+                if verdict.state is JobState.QUARANTINED:
+                    given_up.append(row["id"])
         return [job for job in map(self.job, given_up) if job]
 
     def hold_others(self, folders: Iterable[str]) -> None:
