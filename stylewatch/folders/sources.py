@@ -20,6 +20,7 @@ from stylewatch.folders.watches import Inbox, Watch, Watches, watch_limit, watch
 
 SLICE = 4000  # names looked at per drain
 ROOT_SECONDS = 2.0  # how often the root itself is looked at
+POLL_SECONDS = 10.0  # how often all of it is, at least, where it can't be watched
 PATIENCE = 2.0  # an event that is this late is lost
 REGISTER_SECONDS = 1.0  # a new folder that is not watched by then never will be
 LATE_SECONDS = 15.0  # a scan that has not gone on for so long hangs
@@ -53,7 +54,6 @@ class FolderSource:
         watches: Watches,
         *,
         rescan_seconds: float = 30.0,
-        poll_seconds: float = 10.0,
         take_up: Callable[[], None] = lambda: None,
     ) -> None:
         """`take_up` is called when the root has come; a LockedError of its leaves it alone."""
@@ -62,7 +62,7 @@ class FolderSource:
         self._watches = watches
         self._rescan_seconds = rescan_seconds
         self._take_up = take_up
-        self._poll_seconds = min(poll_seconds, rescan_seconds)
+        self._poll_seconds = min(POLL_SECONDS, rescan_seconds)
         self._listing = Listing(folder, root)
         self._inbox = Inbox("", watches.wake)
         self._watch: Watch | None = None

@@ -107,8 +107,6 @@ class Daemon:
         self._next_look = self._next_tidy = self._next_health = -math.inf
         self._tidying: Iterator[None] | None = None
         self._opened = contextlib.ExitStack()
-        self.last_tick = -math.inf
-        """When the last tick ended, for those who watch over the daemon."""
 
     # --- life -------------------------------------------------------------------------------
 
@@ -160,10 +158,11 @@ class Daemon:
         self._tidy(now)
         self._tell_health(now)
         self._feel_pulse(now)
-        self.last_tick = now
         return self._next_due(now)
 
-    def run(self, stop: threading.Event, after_tick: Callable[[float], None] | None = None) -> None:
+    def run(
+        self, stop: threading.Event, after_tick: Callable[[float], None] = lambda _: None
+    ) -> None:
         """Tick until `stop` is set, then stop in order.
 
         Nothing goes on that can't be written down: when the ledger fails (its disk is full), all
@@ -189,25 +188,20 @@ class Daemon:
                     self._end()
                     self._wait_for_the_ledger(error, stop, after_tick)
                     continue
-                if after_tick:
-                    after_tick(self._clock())
+                after_tick(self._clock())
                 self._wake.wait(max(0.0, min(due - self._clock(), LONGEST_SLEEP)))
         finally:
             self.stop()
 
     def _wait_for_the_ledger(
-        self,
-        error: LedgerError,
-        stop: threading.Event,
-        after_tick: Callable[[float], None] | None,
+        self, error: LedgerError, stop: threading.Event, after_tick: Callable[[float], None]
     ) -> None:
         """Until it is tried again; whoever asks meanwhile is told why nothing can be said."""
         due = self._clock() + LEDGER_SECONDS
         while not stop.is_set() and self._clock() < due:
             self._wake.clear()
             self._mailbox.refuse(error)
-            if after_tick:
-                after_tick(self._clock())
+            after_tick(self._clock())
             self._wake.wait(max(0.0, due - self._clock()))
 
     def wake(self) -> None:
