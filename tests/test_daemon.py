@@ -356,6 +356,23 @@ def test_a_folder_that_comes_later_is_locked_then(rigs, tmp_path):
         first.input.mkdir()  # another one in its place
 
 
+@pytest.mark.parametrize("place", [".", "out", "out/in"])
+def test_a_folder_that_comes_later_is_not_taken_up_where_results_would_come_in(
+    rigs, tmp_path, place
+):
+    rig = rigs(start=False)
+    rig.input.rmdir()
+    (rig.output / "in").mkdir(parents=True)
+    (tmp_path / place / "a.jpg").write_bytes(b"photo")
+    rig.start()
+    rig.input.symlink_to(tmp_path / place)
+    rig.until(lambda: "the output of 'in'" in rig.daemon._health(time.monotonic())[0].detail)
+    rig.input.unlink()
+    rig.drop("b.jpg")
+    rig.until(lambda: "b--painting.jpg" in rig.results())
+    assert not [name for name in rig.results() if "a--painting" in name]
+
+
 def test_pause_and_resume_and_unknown_commands(rigs):
     rig = rigs()
     rig.daemon.ask("pause")

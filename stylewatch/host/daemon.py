@@ -386,7 +386,7 @@ class Daemon:
 
         Raises:
             LockedError: another daemon watches it.
-            OSError: it is not there, only where it is mounted.
+            OSError: it is not there, only where it is mounted; or results would come in again.
         """
         self._locks.hold_folder(folder.input)
         recognise(folder, self.config, self._ledger)

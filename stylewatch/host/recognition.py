@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from stylewatch.domain import Identity
-from stylewatch.settings.config import Config, Folder
+from stylewatch.settings.config import Config, Folder, overlap
 from stylewatch.state.ledger import Ledger
 
 
@@ -17,7 +17,7 @@ def recognise(folder: Folder, config: Config, ledger: Ledger) -> None:
 
     Raises:
         OSError: it can't be looked at, or is empty and not the one that was there: its disk may
-            be away.
+            be away. Or results would come in again, which could not be seen when it was not there.
     """
     inode = known = ledger.inode_of(folder.input)
     try:
@@ -25,6 +25,8 @@ def recognise(folder: Folder, config: Config, ledger: Ledger) -> None:
         if known not in {None, found} and not any(folder.input.iterdir()):
             why = "Empty and not the folder that it was (is its disk away?)"
             raise OSError(errno.ENODEV, why)
+        if found != known and (trouble := overlap(config, folder)):
+            raise OSError(errno.ELOOP, trouble)
         inode = found
     finally:
         moved = _moved(folder.input, inode, config, ledger) if inode and known is None else None

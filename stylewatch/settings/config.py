@@ -416,7 +416,16 @@ def _places(config: Config) -> Iterator[_Place]:
 
 
 def _overlap_errors(source: YamlFile, places: Sequence[_Place]) -> Iterator[ConfigError]:
-    """Nothing may lie inside an input, nor an input where we write: results would be inputs."""
+    for later, inner, problem in _overlaps(places):
+        remedy = "Choose a folder outside of it"
+        yield source.error(later.keys, problem, received=str(inner.path), remedy=remedy)
+
+
+def _overlaps(places: Sequence[_Place]) -> Iterator[tuple[_Place, _Place, str]]:
+    """Nothing may lie inside an input, nor an input where we write: results would be inputs.
+
+    The later of the two places, the inner one, and what is wrong.
+    """
     lines = {place: lineage(place.path) for place in places}
     for one, other in combinations(places, 2):
         if "watched" not in (one.use, other.use):
@@ -424,10 +433,16 @@ def _overlap_errors(source: YamlFile, places: Sequence[_Place]) -> Iterator[Conf
         for inner, outer in ((other, one), (one, other)):
             if outer.use != "read" and lines[outer][0] in lines[inner]:
                 how = "is" if lines[outer][0] == lines[inner][0] else "lies inside"
-                problem = f"{inner.what} {how} {outer.what}"
-                remedy = "Choose a folder outside of it"
-                yield source.error(other.keys, problem, received=str(inner.path), remedy=remedy)
+                yield other, inner, f"{inner.what} {how} {outer.what}"
                 break
+
+
+def overlap(config: Config, folder: Folder) -> str:
+    """What is wrong with where an input has come to lie since the config was read; else empty."""
+    places = list(_places(config))
+    here = next(place for place in places if place.path == folder.input)
+    found = (_overlaps((here, place)) for place in places if place is not here)
+    return next((problem for pairs in found for _, _, problem in pairs), "")
 
 
 # --- what may come and go -------------------------------------------------------------------------
