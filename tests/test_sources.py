@@ -289,6 +289,25 @@ def test_a_dead_observer_is_replaced(watched):
     watched.hear("b.jpg")
 
 
+def test_threads_that_have_lost_count_of_folders_are_replaced(watched, tmp_path):
+    """One left the tree, and the next one of its name was renamed: watchdog's own books are wrong."""
+    sub = watched.root / "sub"
+    sub.mkdir()
+    watched.drain()
+    steps = [
+        lambda: sub.rename(tmp_path / "away"),
+        sub.mkdir,
+        lambda: sub.rename(watched.root / "other"),
+        watched.watches.renew,
+    ]
+    for number, step in enumerate(steps):
+        step()
+        put(watched.root, f"{number}.jpg")
+        watched.hear(f"{number}.jpg")
+    put(watched.root / "other")
+    watched.hear("other/a.jpg")
+
+
 def test_an_error_in_the_wake_up_call_does_not_stop_the_events(watched, monkeypatch):
     monkeypatch.setattr(watched.watches, "wake", lambda: 1 / 0)
     watched.drain()

@@ -132,6 +132,7 @@ class Watches(logging.Handler):
     def add(self, root: str, inbox: Inbox) -> ObservedWatch:
         """Watch a folder with all below it; OSError where that can't be."""
         if self._observer is None or not self._observer.is_alive():
+            self.renew()
             # 7.1 warns when it meets a folder twice, as in any copied tree, with pages of text.
             warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
             self._observer = InotifyObserver()
@@ -147,7 +148,7 @@ class Watches(logging.Handler):
         """Watch a folder no more."""
         self._inboxes.pop(watch, None)
         if self._observer:
-            with contextlib.suppress(KeyError):
+            with contextlib.suppress(KeyError):  # gone already, or its books are wrong
                 self._observer.unschedule(watch)
 
     def alive(self, watch: ObservedWatch) -> bool:
@@ -164,8 +165,9 @@ class Watches(logging.Handler):
 
         Each watch is dead then, so that its folder asks for a new one.
         """
-        self._inboxes.clear()
-        if self._observer and self._observer.is_alive():
+        for watch in list(self._inboxes):  # one by one: no error in one keeps the others
+            self.remove(watch)
+        if self._observer:
             self._observer.stop()
             self._observer.join()
         self._observer = None
