@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from rig import Rig, copy_job
 
-from stylewatch.domain import Failure, FailureKind
+from stylewatch.domain import Failure, FailureKind, job_key
 from stylewatch.errors import LedgerError, WorkerDied
 from stylewatch.folders import outputs, watches
 from stylewatch.host import publication
@@ -132,6 +132,7 @@ class Folder(RuleBasedStateMachine):
             self.base, quiet_seconds=1, rescan_seconds=5, settle_max_seconds=30,
             grace_seconds=0, retention_days=days,
         )  # fmt: skip
+        self.rig.read_facts = facts
         self.plain, self.rig.config = self.rig.config(), self.config
         self.start()
 
@@ -140,7 +141,7 @@ class Folder(RuleBasedStateMachine):
             name: replace(
                 self.plain.presets[name],
                 description=str(version),
-                digest=hashlib.sha256(f"{name} {version}".encode()).hexdigest(),
+                digest=preset_digest(name, str(version)),
             )
             for name, version in self.versions.items()
         }
@@ -347,6 +348,12 @@ class Folder(RuleBasedStateMachine):
             self.watched(self.rig.daemon.stop)
         self.let_go()
 
+    @rule()
+    def lose_the_ledger(self):
+        if not self.running:
+            for file in (self.base / "state").glob("ledger.db*"):
+                file.unlink()
+
     # --- the promise ----------------------------------------------------------------------------
 
     def files(self, folder):
@@ -443,6 +450,18 @@ class Folder(RuleBasedStateMachine):
                 self.let_go()
             self.patch.undo()
             shutil.rmtree(self.base)
+
+
+def preset_digest(name, version):
+    return hashlib.sha256(f"{name} {version}".encode()).hexdigest()
+
+
+def facts(result):
+    """As a result tells of itself when its ledger is lost."""
+    name, version, photo = result.split(b":", 2)
+    digest = hashlib.sha256(photo).hexdigest()
+    key = job_key(digest, preset_digest(name.decode(), version.decode()))
+    return {"job_key": key, "photo": digest}
 
 
 def what(result):
