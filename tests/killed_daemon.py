@@ -19,6 +19,7 @@ from rig import Rig
 
 from stylewatch import failpoints
 from stylewatch.host import daemon, delivery, intake
+from stylewatch.state.reader import LedgerReader
 
 PHOTOS = {"a.jpg": b"one", "b.jpg": b"one", "sub/c.jpg": b"two"}  # b is a copy: not painted
 PATIENCE = 20.0
@@ -63,8 +64,6 @@ def case(base: Path, point: str) -> dict:
         path.write_bytes(data)
     killed = run(base, point) == -signal.SIGKILL
     ended = run(base, "")
-    from stylewatch.state.reader import LedgerReader
-
     with closing(LedgerReader(base / "state" / "ledger.db")) as reader:
         jobs = sorted((str(job.path), str(job.state)) for job in reader.jobs())
     return {

@@ -5,14 +5,17 @@ import mmap
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import threading
 import time
 import unicodedata
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+from stylewatch.state.reader import LedgerReader
 from tests.faults.lab import QUIET, Lab, Tally, picture, pixels_of
 from tests.faults.table import Bench, fault
 
@@ -328,8 +331,6 @@ def doubles(bench: Bench, times: int) -> Tally:
 
 def bomb() -> bytes:
     """A PNG of a few hundred bytes that says it has 60 000 × 60 000 pixels."""
-    import struct
-    import zlib
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         check = struct.pack(">I", zlib.crc32(kind + data))
@@ -398,8 +399,6 @@ def _files(lab: Lab) -> list[str]:
 
 
 def _refused(lab: Lab) -> set[str]:
-    from stylewatch.state.reader import LedgerReader
-
     with closing(LedgerReader(lab.state / "ledger.db")) as reader:
         noted = {str(path) for _, path, _ in reader.notes(limit=-1)}
     return noted | {str(job.path) for job in lab.jobs() if job.state == "quarantined"}

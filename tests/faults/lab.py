@@ -33,7 +33,7 @@ PLUGIN = Path(__file__).parent / "plugin"
 QUIET = 0.3
 BOUND = 5.0  # seconds within which a daemon must end, beyond its grace time
 AT_REST = {"done", "quarantined", "vanished", "superseded", "held"}
-DEATH = get_context("forkserver")
+FORKSERVER = get_context("forkserver")
 _ONE_AT_A_TIME = threading.Lock()
 """Each start asks how all others have ended. Of two that ask for one, the second is told 255."""
 
@@ -68,7 +68,7 @@ def open_forkserver() -> None:
     os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"  # what is killed cleans nothing up
     others = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     os.environ["PYTHONPATH"] = os.pathsep.join([str(PLUGIN), str(ROOT), *filter(None, others)])
-    DEATH.set_forkserver_preload(["tests.faults.victim"])
+    FORKSERVER.set_forkserver_preload(["tests.faults.victim"])
 
 
 def picture(rng: Random, form: str = "png", size: tuple[int, int] = (16, 12)) -> bytes:
@@ -216,7 +216,9 @@ class Lab:
             config = f"{self.input}\n{self.output}"
         from tests.faults import victim
 
-        process = DEATH.Process(target=victim.live, args=(self.kind, config, str(log), environment))
+        process = FORKSERVER.Process(
+            target=victim.live, args=(self.kind, config, str(log), environment)
+        )
         with _ONE_AT_A_TIME:
             process.start()
         self.lives.append(Life(process, log))
@@ -420,12 +422,12 @@ class Lab:
 
     def _untouched(self) -> Iterable[str]:
         """Photos that are not where they belong, with the pixels they had."""
+        if self.after == "delete":
+            return
         for name, versions in self.versions.items():
             if name in self.refused or name in self.gone:
                 continue
             places = [self.input / name, *([self.moved / name] if self.after == "move" else [])]
-            if self.after == "delete":
-                continue
             held = []
             for place in places:
                 with contextlib.suppress(OSError):
