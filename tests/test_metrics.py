@@ -24,15 +24,12 @@ from stylewatch.folders.sources import FolderHealth
 STATUS = {
     "paused": False,
     "folders": [
-        FolderHealth(
-            folder="in", root=Path("/in"), state="watching", detail="", watches=3, scan_age=4.5
-        ),
+        FolderHealth(folder="in", root=Path("/in"), state="watching", detail="", scan_age=4.5),
         FolderHealth(
             folder="usb",
             root=Path("/usb"),
             state="missing",
             detail="plug it in",
-            watches=0,
             scan_age=float("inf"),
         ),
     ],
