@@ -18,12 +18,10 @@ from stylewatch.errors import (
     JobTimeout,
     LockedError,
     UsageError,
-    WeightsError,
     WorkerDied,
 )
 from stylewatch.host.daemon import LOOK_SECONDS
 from stylewatch.host.delivery import AFTER_SECONDS
-from stylewatch.host.dispatch import LACK_SECONDS
 from stylewatch.state.reader import LedgerReader
 
 
@@ -92,28 +90,17 @@ def test_photos_for_vgg19_wait_for_its_weights_and_no_worker_tries_them(rigs, tm
     assert rig.daemon._status()["waits"] == []
 
 
-@pytest.mark.parametrize("reason", WeightsError.reasons)
-def test_weights_that_can_not_be_used_are_tried_with_one_photo_and_status_tells(rigs, reason):
-    """A photo that is tried is read first, and is two lines of the log."""
-    lacking = [True]
-
+def test_status_tells_of_weights_that_can_not_be_used(rigs):
     def behave(request):
         kind, message = FailureKind.TRANSIENT, "They can't be used. Take others"
-        lack = Failure(job_id=request.job_id, kind=kind, reason=reason, message=message)
-        return lack if lacking else None
+        return Failure(job_id=request.job_id, kind=kind, reason="weights", message=message)
 
     rig = rigs(behave)
-    for name in "abc":
-        rig.drop(f"{name}.jpg", name.encode())
-    rig.until(lambda: rig.counts() == {"retry-wait": 1, "ready": 2})
-    assert rig.daemon._status()["waits"] == ["photos wait: They can't be used. Take others"]
-    rig.look_around()
-    assert [event.kind for event in rig.events].count("retry") == len(rig.executor.ran) == 1
-    rig.daemon.tick(time.monotonic() + LACK_SECONDS + 1)
-    rig.until(lambda: len(rig.executor.ran) == 2 and "running" not in rig.counts())
-    lacking.clear()
-    rig.daemon.ask("retry")
-    rig.until(lambda: len(rig.results()) == 3)
+    rig.drop("a.jpg")
+    rig.drop("b.jpg", b"other")
+    rig.until(lambda: rig.counts() == {"retry-wait": 2})
+    told = ["photos wait: They can't be used. Take others"]
+    rig.until(lambda: rig.daemon._status()["waits"] == told)
 
 
 @pytest.mark.parametrize("away", ["waves.png", "mine"])

@@ -262,7 +262,6 @@ class Daemon:
                 f"Job {job_id} is of the folder {job.folder}, which is not watched now",
                 remedy="Its photos go on when it is watched again",
             )
-        self._dispatcher.expect_weights()
         count = self._ledger.retry(job_id=job_id, reason=reason)
         self._ledger.hold_others(folder.name for folder in self.config.folders)
         return count

@@ -12,13 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from stylewatch.domain import Failure, FailureKind, JobRequest, JobState, Outcome, Rendered, job_key
-from stylewatch.errors import (
-    LedgerError,
-    OutputError,
-    OutputFullError,
-    UsageError,
-    WeightsError,
-)
+from stylewatch.errors import LedgerError, OutputError, OutputFullError, UsageError
 from stylewatch.folders import outputs
 from stylewatch.host.fairness import FairShare
 from stylewatch.host.flight import Executor, Running, outcome_of
@@ -31,7 +25,6 @@ from stylewatch.state.wording import WAITING
 
 FIRST_COST = 30.0  # seconds that a photo is thought to take before any was painted
 COPY_COST = 1.0  # the same for a copy: more than it takes, else thousands would go first
-LACK_SECONDS = 60.0  # after a try without weights, until another photo for the preset is tried
 OVERDUE_SECONDS = 30.0  # a job that goes on for so long after its time-out can't be ended
 
 OpenExecutor = Callable[[Config, Callable[[int, str, Any], None]], Executor]
@@ -73,7 +66,6 @@ class Dispatcher:
         self._finished: queue.SimpleQueue[Running] = queue.SimpleQueue()
         self._fair = FairShare()
         self._costs: dict[str, float] = {}  # by preset, in seconds
-        self._lacking: dict[str, float] = {}  # presets without weights, and until when they wait
         self._last_busy = now
         self._next_executor: Executor | None = None  # a new config's, for when nothing runs
         self._executor = open_executor(config, self._on_progress)
@@ -111,11 +103,6 @@ class Dispatcher:
                 _close(self._next_executor)
             self._next_executor = executor
         self._config = config
-        self.expect_weights()
-
-    def expect_weights(self) -> None:
-        """Try the next photo of each preset, whatever came of the last one."""
-        self._lacking.clear()
 
     def release_idle(self, now: float) -> None:
         """Give the workers' memory back when nothing has been painted for a while."""
@@ -156,11 +143,10 @@ class Dispatcher:
                 self._wake()
                 return
             folders = at_hand(now)
-            lacking = [preset for preset, until in self._lacking.items() if now < until]
-            name = self._fair.pick(self._ledger.waiting(folders, lacking))
+            name = self._fair.pick(self._ledger.waiting(folders))
             if name is None:
                 return
-            job = self._ledger.claim(name, lacking)
+            job = self._ledger.claim(name)
             if job is not None:
                 self._fair.charge(name, COPY_COST, folders[name].weight)
                 self._start(job, folders[name], now)
@@ -260,8 +246,6 @@ class Dispatcher:
         elif self.stopping and outcome.kind is FailureKind.LOST:
             self._ledger.put_back(job.id)
             return
-        elif outcome.reason in WeightsError.reasons:
-            self._lacking[job.preset] = now + LACK_SECONDS
         self._came_back(job, running.folder, outcome, now)
 
 

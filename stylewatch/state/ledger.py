@@ -392,14 +392,14 @@ class Ledger(LedgerReader):
 
     # --- jobs -------------------------------------------------------------------------------
 
-    def waiting(self, folders: Iterable[str], lacking: Sequence[str] = ()) -> list[str]:
-        """The folders that have a job to claim now, for another preset than those `lacking`."""
-        return [folder for folder in folders if self._next(folder, lacking) is not None]
+    def waiting(self, folders: Iterable[str]) -> list[str]:
+        """The folders that have a job to claim now."""
+        return [folder for folder in folders if self._next(folder) is not None]
 
-    def claim(self, folder: str, lacking: Sequence[str] = ()) -> Job | None:
+    def claim(self, folder: str) -> Job | None:
         """Start the folder's next job: its attempt is on disk before anything is done."""
         with self.transaction():
-            row = self._next(folder, lacking)
+            row = self._next(folder)
             if row is None:
                 return None
             self.change(
@@ -408,15 +408,14 @@ class Ledger(LedgerReader):
             )
         return self.job(row["id"])
 
-    def _next(self, folder: str, lacking: Sequence[str]) -> sqlite3.Row | None:
+    def _next(self, folder: str) -> sqlite3.Row | None:
         """First in, first out; a clock that was set back ends all pauses."""
         now = self._clock()
         query = (
             "SELECT id FROM jobs WHERE state = ? AND folder = ?"
-            f" AND (not_before <= ? OR changed > ?) AND preset NOT IN ({marks(lacking)})"
-            " ORDER BY id LIMIT 1"
+            " AND (not_before <= ? OR changed > ?) ORDER BY id LIMIT 1"
         )
-        found = [self._one(query, state, folder, now, now, *lacking) for state in WAITING]
+        found = [self._one(query, state, folder, now, now) for state in WAITING]
         return min((row for row in found if row), key=lambda row: int(row["id"]), default=None)
 
     def next_due(self) -> float | None:

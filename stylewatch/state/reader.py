@@ -200,8 +200,8 @@ class LedgerReader:
     def lacks(self) -> list[str]:
         """Why no photo that needs VGG19 can be painted for now: its weights can't be had."""
         query = "SELECT DISTINCT message FROM jobs WHERE state = ? AND reason IN (?, ?)"
-        rows = self.ask(query, JobState.RETRY_WAIT, *WeightsError.reasons)
-        return [row["message"] for row in rows]
+        reasons = WeightsError.reason, WeightsError.not_downloaded
+        return [row["message"] for row in self.ask(query, JobState.RETRY_WAIT, *reasons)]
 
     def pace(self) -> float:
         """Seconds per photo, over the last ones done that were not copied; 0 without any."""
