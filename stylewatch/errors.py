@@ -158,6 +158,7 @@ class WeightsError(StylewatchError):
     reason = "weights"
     not_downloaded = "weights-missing"
     """The reason where Keras's own could not be had."""
+    reasons = (reason, not_downloaded)
 
 
 class RenderError(StylewatchError):

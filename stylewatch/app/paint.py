@@ -174,7 +174,7 @@ def _open_at_once(path: str, flags: int) -> int:
 
 def error_of(failure: Failure) -> StylewatchError:
     """The failure as the error it came from, with that one's exit code."""
-    if failure.reason in {WeightsError.reason, WeightsError.not_downloaded}:
+    if failure.reason in WeightsError.reasons:
         return WeightsError(failure.message, reason=failure.reason)
     if failure.reason in {"style-image", "preset", "unknown-effect"}:
         return PresetError(failure.message, reason=failure.reason)

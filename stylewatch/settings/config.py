@@ -163,19 +163,22 @@ class Config(Pace):
         """Whether this machine paints, with its own files, and not a cluster."""
         return isinstance(self.workers, int)
 
-    def waits(self) -> list[str]:
-        """Which presets photos may have to wait for, and why."""
+    def waits(self, lacking: Mapping[str, str] = {}) -> list[str]:
+        """Which presets photos may have to wait for, and why; `lacking`: what else is known of."""
         named = {name for _, name in _named(self.folders)}
         meant = any(folder.subfolders for folder in self.folders)
         found: dict[str, list[str]] = {}
-        for name, trouble in self.broken.items():
-            if meant or name in named:
-                found.setdefault(trouble, []).append(name)
-        count = len(self.broken) + len(self.presets)
-        return [
-            f"photos for {'all presets' if len(names) == count else ', '.join(names)} wait: {why}"
-            for why, names in found.items()
-        ]
+        wait = {name: why for name, why in self.broken.items() if meant or name in named}
+        for name, why in (wait | dict(lacking)).items():
+            found.setdefault(why, []).append(name)
+        return [f"photos for {self._listed(names)} wait: {why}" for why, names in found.items()]
+
+    def _listed(self, names: Sequence[str]) -> str:
+        """Presets as people name them: most of many are all but the others."""
+        others = sorted({*self.broken, *self.presets}.difference(names))
+        if len(others) >= len(names):
+            return ", ".join(names)
+        return "all presets" + (f" but {', '.join(others)}" if others else "")
 
     def written(self) -> list[Path]:
         """The folders that the daemon writes to, besides the usual state directory."""

@@ -16,6 +16,7 @@ from random import Random
 from typing import Any
 
 from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo, Rendered
+from stylewatch.errors import WeightsError
 from stylewatch.failpoints import failpoint
 from stylewatch.state.reader import IDENTITY, Job, LedgerReader, job_of, ledger_error
 from stylewatch.state.retries import after_interruption, judge, kind_of
@@ -410,13 +411,20 @@ class Ledger(LedgerReader):
         return self.job(row["id"])
 
     def _next(self, folder: str) -> sqlite3.Row | None:
-        """First in, first out; a clock that was set back ends all pauses."""
+        """First in, first out; a clock that was set back ends all pauses.
+
+        While one photo waits for weights that can't be had, so do all others of its preset: they
+        lack the same.
+        """
         now = self._clock()
         query = (
             "SELECT id FROM jobs WHERE state = ? AND folder = ?"
-            " AND (not_before <= ? OR changed > ?) ORDER BY id LIMIT 1"
+            " AND (not_before <= ? OR changed > ?) AND preset NOT IN"
+            " (SELECT preset FROM jobs WHERE state = ? AND reason IN (?, ?)"
+            " AND not_before > ? AND changed <= ?) ORDER BY id LIMIT 1"
         )
-        found = [self._one(query, state, folder, now, now) for state in WAITING]
+        lacking = (JobState.RETRY_WAIT, *WeightsError.reasons)
+        found = [self._one(query, state, folder, now, now, *lacking, now, now) for state in WAITING]
         return min((row for row in found if row), key=lambda row: int(row["id"]), default=None)
 
     def next_due(self) -> float | None:
