@@ -263,10 +263,13 @@ class TestWrongUse:
         assert ".jpg, .jpeg, .png, .webp, .tif, .tiff, .heic" in one_line(err)
         assert list(Path().iterdir()) == []
 
-    def test_a_weights_file_that_is_not_there(self, stylewatch):
-        code, _, err = stylewatch("apply", "a.jpg", "-p", "quick", "--weights", "none.h5")
+    @pytest.mark.parametrize(
+        ("weights", "trouble"), [("none.h5", "does not exist"), (".", "is a folder")]
+    )
+    def test_a_weights_file_that_is_none(self, stylewatch, weights, trouble):
+        code, _, err = stylewatch("apply", "a.jpg", "-p", "quick", "--weights", weights)
         assert code == 5
-        assert "none.h5" in one_line(err)
+        assert f"the weights file {trouble}: received {weights}. " in one_line(err)
 
 
 class TestErrors:

@@ -280,7 +280,7 @@ def _weights(engine: EngineSettings) -> Iterator[Finding]:
     own = engine.weights != "imagenet"
     file = Path(engine.weights) if own else keras_weights()
     fetch = "`stylewatch weights fetch` where there is a network, or `features: builtin`"
-    if own and (why := weights_trouble(file)):
+    if why := weights_trouble(engine.weights):
         remedy = "Correct `weights:`, put the file back, or let it be read"
         yield problem("weights", f"{short_path(file)} {why}", remedy)
     elif engine.features == "builtin":

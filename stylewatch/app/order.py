@@ -16,6 +16,7 @@ from stylewatch.domain import EngineSettings, Preset, StyleImage
 from stylewatch.errors import ConfigError, OutputError, StylewatchError, UsageError, WeightsError
 from stylewatch.faces.lines import jsonable
 from stylewatch.folders.outputs import target_name
+from stylewatch.settings.config import weights_trouble
 from stylewatch.settings.presets import changed, find_preset, known_presets
 from stylewatch.settings.yamlfile import parse_yaml, shown
 
@@ -155,9 +156,9 @@ def engine_for(weights: str) -> EngineSettings:
     if not weights:
         return EngineSettings()
     weights = os.path.expanduser(weights)
-    if weights != "imagenet" and not os.path.isfile(weights):
+    if trouble := weights_trouble(weights):
         raise WeightsError(
-            "no such weights file",
+            f"the weights file {trouble}",
             received=weights,
             remedy="Name a VGG19 file in Keras's format, or leave --weights out",
         )

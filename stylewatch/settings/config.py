@@ -502,8 +502,7 @@ def _reading_trouble(path: Path) -> str:
 
 def _weights_away(config: Config) -> ConfigError | None:
     weights = config.engine.weights
-    trouble = "" if weights == "imagenet" else weights_trouble(Path(weights))
-    if not trouble:
+    if not (trouble := weights_trouble(weights)):
         return None
     problem = f"the weights file {trouble}"
     return ConfigError(problem, file=config.file, key="weights", received=weights)
@@ -513,13 +512,15 @@ def _needs_vgg19(preset: Preset, engine: EngineSettings) -> bool:
     return preset.effect == DEFAULT_EFFECT and engine.features_for(preset.settings) != "builtin"
 
 
-def weights_trouble(file: Path) -> str:
-    """Why the weights file that a config names can't be used; empty where it can."""
-    if os.path.isdir(file):
+def weights_trouble(weights: str) -> str:
+    """Why that weights file can't be used, as far as shows from outside; empty where it can."""
+    if weights == "imagenet":
+        return ""
+    if os.path.isdir(weights):
         return "is a folder"
-    if not os.path.exists(file):
+    if not os.path.exists(weights):
         return "does not exist"
-    return "" if os.access(file, os.R_OK) else "can't be read"
+    return "" if os.access(weights, os.R_OK) else "can't be read"
 
 
 def _writing_trouble(path: Path) -> str:
