@@ -37,6 +37,7 @@ class ExitCode(IntEnum):
     OUTPUT = 6
     LOCKED = 7
     NOT_RUNNING = 8
+    UNREADABLE = 9  # the file of a config or preset, as while its disk is away
     INTERNAL = 70
     INTERRUPTED = 130
 

@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 from stylewatch import cli
 from stylewatch.app.order import parse_settings
+from stylewatch.app.service import shipped_unit
 from stylewatch.domain import Failure, FailureKind, Identity, Photo, Rendered
 from stylewatch.errors import ExitCode, StylewatchError
 from stylewatch.faces.control import ControlServer
@@ -490,6 +491,15 @@ class TestConfig:
         code, _, err = stylewatch("run")
         assert code == 3
         assert "stylewatch init" in one_line(err)
+
+    def test_a_config_that_is_not_there_is_none_that_a_service_gives_up(self, stylewatch, tmp_path):
+        """Its disk may be mounted later, unlike what is wrong in one, which no restart corrects."""
+        code, _, err = stylewatch("run", "-c", tmp_path / "away.yaml")
+        assert code == ExitCode.UNREADABLE
+        assert "away.yaml: can't be read: No such file" in one_line(err)
+        for unit in (shipped_unit(user=False), shipped_unit(user=True)):
+            lines = unit.read_text(encoding="utf-8").splitlines()
+            assert {"Restart=on-failure", "RestartPreventExitStatus=3"} <= {*lines}
 
     def test_output_inside_input_is_refused(self, stylewatch, tmp_path):
         (tmp_path / "in").mkdir()
@@ -1034,7 +1044,7 @@ def test_a_preset_that_is_a_file_is_watched_with(tmp_path, home, stylewatch):
     a_picture(tmp_path / "pre/dots.png", (48, 48))
     (tmp_path / "in").mkdir()
     code, _, err = stylewatch("watch", tmp_path / "in", "out", "-p", "../pre/none.yaml")
-    assert code == 3
+    assert code == ExitCode.UNREADABLE
     assert "none.yaml: can't be read" in one_line(err)
     daemon = Daemon(tmp_path, "pre/mine.yaml")
     try:

@@ -18,7 +18,7 @@ from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from stylewatch.errors import ConfigError
+from stylewatch.errors import ConfigError, ExitCode
 
 T = TypeVar("T")
 KeyPath = tuple[str | int, ...]
@@ -144,7 +144,9 @@ def _read_text(path: Path, kind: type[ConfigError]) -> str:
             raw = file.read(MAX_BYTES + 1)
         text = raw.decode("utf-8-sig")
     except OSError as error:
-        raise kind(f"can't be read: {error.strerror}", file=path) from None
+        unread = kind(f"can't be read: {error.strerror}", file=path)
+        unread.exit_code = ExitCode.UNREADABLE  # unlike what is wrong in it, that may pass
+        raise unread from None
     except UnicodeDecodeError:
         raise kind("not a text file", file=path, expected="YAML in UTF-8") from None
     if len(raw) > MAX_BYTES:
