@@ -300,7 +300,7 @@ def _white(mode: str, bits: int, top: float) -> float:
     """
     if mode.startswith("I;"):
         return 2.0**bits - 1
-    whites = (255.0, 65535.0, top)
+    whites = (255.0, 32767.0 if bits == 16 else 65535.0, top)  # 16 bits here: one is the sign
     if mode == "F" and top <= _BRIGHTER_THAN_WHITE:
         return 1.0
     return next(white for white in whites if top <= white)
