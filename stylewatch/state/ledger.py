@@ -132,6 +132,11 @@ class Ledger(LedgerReader):
         row = self._one("SELECT dev, ino FROM folders WHERE input = ?", os.fsencode(place))
         return None if row is None or row["dev"] is None else (row["dev"], row["ino"])
 
+    def volume_of(self, place: Path) -> str:
+        """The disk that the folder lay on which was there last; empty where that is not known."""
+        row = self._one("SELECT volume FROM folders WHERE input = ?", os.fsencode(place))
+        return "" if row is None else str(row["volume"])
+
     def alike(self, inode: tuple[int, int], watched: Iterable[Path]) -> list[str]:
         """The folders of that device and inode whose place is not `watched`.
 
@@ -159,6 +164,7 @@ class Ledger(LedgerReader):
         place: Path,
         inode: tuple[int, int] | None,
         moved: str | None = None,
+        volume: str = "",
     ) -> None:
         """Write down which folder lies in a place that the config calls so.
 
@@ -181,7 +187,8 @@ class Ledger(LedgerReader):
                     self._rename_folder(name, f"{name} ({its_place})")
                 if known:
                     self._rename_folder(known["name"], name)
-            self.change("INSERT OR REPLACE INTO folders VALUES (?,?,?,?)", name, raw, dev, ino)
+            query = "INSERT OR REPLACE INTO folders VALUES (?,?,?,?,?)"
+            self.change(query, name, raw, dev, ino, volume)
 
     def _rename_folder(self, name: str, new: str) -> None:
         self.change("UPDATE OR REPLACE folders SET name = ? WHERE name = ?", new, name)
@@ -226,6 +233,11 @@ class Ledger(LedgerReader):
             "UPDATE files SET gone = ? WHERE folder = ? AND path = ? AND gone = 0",
             *(self._clock(), folder, os.fsencode(path)),
         )
+
+    def all_missed(self, folder: str) -> None:
+        """Another disk lies there; what is on that one too is back as soon as it is seen."""
+        query = "UPDATE files SET gone = ? WHERE folder = ? AND gone = 0"
+        self.change(query, self._clock(), folder)
 
     def set_apart(self, folder: str, path: Path, digest: str = "") -> bool:
         """Another file has the name of a photo that was `missed`: it never replaces its results.
