@@ -850,7 +850,7 @@ class TestWithoutADaemon:
 
     def test_status_tells_what_the_ledger_knows(self, stylewatch, home):
         code, out, err = stylewatch("status")
-        assert (code, out) == (8, "no daemon runs\n")
+        assert (code, out) == (8, "no daemon answers\n")
         assert "stylewatch run" in one_line(err)
         code, out, _ = stylewatch("status", "--json")
         assert code == 8
@@ -884,7 +884,7 @@ class TestWithoutADaemon:
     def test_a_broken_config_does_not_hide_what_the_usual_ledger_knows(self, stylewatch):
         Path("stylewatch.yaml").write_text("folders: [")
         code, out, err = stylewatch("status")
-        assert (code, out) == (8, "no daemon runs\n")
+        assert (code, out) == (8, "no daemon answers\n")
         assert "not valid YAML" in err.splitlines()[0]
         assert stylewatch("status", "-c", "stylewatch.yaml")[0] == 3
 

@@ -108,7 +108,7 @@ def _at_rest(counts: dict[str, int]) -> dict[str, int]:
 
 def overview_text(found: Mapping[str, Any]) -> str:
     """The same for people."""
-    head = "no daemon runs"
+    head = "no daemon answers"
     if found["running"]:
         head = f"stylewatch {found['version']} runs as process {found['pid']}"
         head += ", paused" if found["paused"] else ""
