@@ -351,6 +351,8 @@ def _engine_findings(words: dict[str, Any]) -> Iterator[Finding]:
     if "device" in words:
         fast = "bfloat16" if words["fast_bfloat16"] else "float32 (no fast bfloat16 here)"
         yield ok("device", f"{words['device']}: {fast}")
+    if "weights" in words:
+        yield problem("weights", words["weights"])
     if "evaluations_per_second" in words:
         rate = float(words["evaluations_per_second"])
         hourly = 3600 * rate / float(words["evaluations_per_photo"])
