@@ -183,7 +183,7 @@ def _weights_error(weights: str, error: Exception) -> WeightsError:
         f"The weights file {weights} can't be used",
         expected="VGG19's weights without the top, in the format of Keras's own download",
         received=" ".join(str(error).split()),
-        remedy="Run `stylewatch weights path` to see where Keras keeps its own copy",
+        remedy="Copy it again, or use Keras's own: `stylewatch weights path` prints where that is",
     )
 
 
