@@ -397,8 +397,7 @@ BROKEN = {
     "syntax": ("a: b: c", "1:5: not valid YAML: mapping values are not allowed here"),
     "two documents": (
         "seed: 1\n---\nseed: 2",
-        "2:1: not valid YAML: expected a single document in the stream from line 1 "
-        "but found another document",
+        "2:1: not valid YAML: expected a single document in the stream from line 1 but found another document",
     ),
     "no colon": (
         "seed: 1\nstrength 2\n",
@@ -406,8 +405,7 @@ BROKEN = {
     ),
     "no closing quote": (
         "seed: 1\nstyle: 'a.jpg\nstrength: 2",
-        "3:12: not valid YAML: while scanning a quoted scalar from line 2 "
-        "found unexpected end of stream",
+        "3:12: not valid YAML: while scanning a quoted scalar from line 2 found unexpected end of stream",
     ),
     "python object": (
         "seed: !!python/name:os.system ''",

@@ -89,7 +89,6 @@ def serve(load: Callable[[], Config], *, version: str, log_format: LogFormat = "
             on_quit=end,
             on_pause=pause,
             chatter=config.state_dir / CHATTER,
-            thumbnail=thumbnail,
         ) as console,
         ControlServer(config.state_dir, daemon.ask, about) as control,
         MetricsServer(port, metrics.text) if port else nullcontext(),
@@ -205,10 +204,3 @@ def _parts() -> Parts:
         structural_end=structural_end,
         read_facts=read_facts,
     )
-
-
-def thumbnail(file: Path, width: int, height: int) -> Any:
-    """For the console's pictures; what opens them is loaded when the first is shown."""
-    from stylewatch.faces.preview import thumbnail  # noqa: PLC0415
-
-    return thumbnail(file, width, height)

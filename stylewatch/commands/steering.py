@@ -35,7 +35,6 @@ def console(*, config: ConfigPath = None, state: StateDir = None) -> None:
     it writes one line per event, or JSON with `stylewatch --log-format json console`.
     """
     from stylewatch.app.remote import Client, ask
-    from stylewatch.app.serve import thumbnail
     from stylewatch.faces.console import open_console
     from stylewatch.faces.terminal import on_signals
 
@@ -59,7 +58,6 @@ def console(*, config: ConfigPath = None, state: StateDir = None) -> None:
                 attached=True,
                 on_quit=leave,
                 on_pause=pause,
-                thumbnail=thumbnail,
             ) as view,
             on_signals(leave),
         ):
