@@ -11,7 +11,7 @@ import os
 import stat
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,7 +36,6 @@ from stylewatch.errors import (
     StylewatchError,
     WeightsError,
 )
-from stylewatch.faces.lines import jsonable
 from stylewatch.folders.outputs import publish, write_temporary
 
 _OF_THE_PHOTO: Final = (InputError, OutputError, RenderError)
@@ -60,10 +59,10 @@ class Painted:
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
-        told = jsonable(self.rendered)
+        told = asdict(self.rendered)
         for key in ("job_id", "temporary", "extension"):
             del told[key]
-        return {**self.task.as_dict(), "output": jsonable(self.output), **told}
+        return {**self.task.as_dict(), "output": self.output, **told}
 
 
 def paint(task: Task, engine: EngineSettings, on_event: Callable[[Event], None]) -> Painted:

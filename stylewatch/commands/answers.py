@@ -82,7 +82,7 @@ def report_errors(errors: Sequence[ConfigError], fine: str, *, as_json: bool) ->
     for error in errors:
         error.others = ()  # each has its own line
     if as_json:
-        answer([jsonable(vars(error)) for error in errors], "", as_json=True)
+        answer([vars(error) for error in errors], "", as_json=True)
     else:
         for error in errors:
             complain(str(error))

@@ -22,7 +22,6 @@ from stylewatch.commands.options import (
     Weights,
     command,
 )
-from stylewatch.domain import EngineSettings
 from stylewatch.errors import ExitCode, StylewatchError
 
 if TYPE_CHECKING:
@@ -54,10 +53,10 @@ def demo(
       stylewatch demo
       stylewatch demo --preset ink -o ~/Desktop
     """
-    from stylewatch.app.order import choose_presets, engine_for, plan
+    from stylewatch.app.order import choose_presets, plan
 
     chosen = choose_presets([preset], [], {"features": features} if features else {})
-    paint_and_tell(plan([DEMO_PHOTO], chosen, output), engine_for(weights), as_json=as_json)
+    paint_and_tell(plan([DEMO_PHOTO], chosen, output), weights, as_json=as_json)
 
 
 @command(app, panel=TRY)
@@ -109,22 +108,24 @@ def apply(
       stylewatch apply beach.jpg --style monet.jpg -o beach-monet.png
       stylewatch apply beach.jpg -p nocturne --set strength=30 --set colour=photo
     """
-    from stylewatch.app.order import choose_presets, engine_for, parse_settings, plan
+    from stylewatch.app.order import choose_presets, parse_settings, plan
 
     sides = [] if max_side is None else [f"max_side={max_side}"]
     overrides = parse_settings([*(settings or []), *sides])
     named = {"features": features, "precision": precision, "optimizer": optimizer}
     overrides |= {key: value for key, value in named.items() if value is not None}
     tasks = plan(photos, choose_presets(preset or [], style or [], overrides), output)
-    paint_and_tell(tasks, engine_for(weights), as_json=as_json)
+    paint_and_tell(tasks, weights, as_json=as_json)
 
 
-def paint_and_tell(tasks: "Sequence[Task]", engine: EngineSettings, *, as_json: bool) -> None:
+def paint_and_tell(tasks: "Sequence[Task]", weights: str, *, as_json: bool) -> None:
     """Paint the tasks, telling results on stdout; raises or exits when photos failed."""
+    from stylewatch.app.order import engine_for
     from stylewatch.app.paint import paint_all
     from stylewatch.faces.console import open_bars
     from stylewatch.faces.terminal import on_signals
 
+    engine = engine_for(weights)
     shown = sys.stdout.isatty() and sys.stderr.isatty()
     painted: list[Painted] = []
     errors: list[StylewatchError] = []

@@ -98,7 +98,7 @@ def doctor(
     a warning (!) or a problem (✗); the exit code is 1 when there is a problem.
     """
     from stylewatch.app.doctor import examine
-    from stylewatch.faces.lines import jsonable, visible
+    from stylewatch.faces.lines import visible
     from stylewatch.settings.config import find_config
 
     try:
@@ -114,7 +114,7 @@ def doctor(
             lines += [f"{'':<14}→ {visible(finding.remedy)}"] if finding.remedy else []
             answer(finding, "\n".join(lines), as_json=False)
     if as_json:
-        answer([jsonable(finding) for finding in findings], "", as_json=True)
+        answer(findings, "", as_json=True)
     if any(finding.state == "problem" for finding in findings):
         raise typer.Exit(ExitCode.FAILED)
 
@@ -173,7 +173,7 @@ def service_uninstall(*, user: User = False) -> None:
 def service_status(*, user: User = False, as_json: Json = False) -> None:
     """Say how the service stands; exit code 8 when it does not run."""
     from stylewatch.app.service import service_status
-    from stylewatch.faces.lines import jsonable, visible
+    from stylewatch.faces.lines import visible
 
     found = service_status(user=user)
     words = [found.state or "unknown", "enabled" if found.enabled else "not enabled"]
@@ -181,6 +181,6 @@ def service_status(*, user: User = False, as_json: Json = False) -> None:
     words += [f"{found.restarts} restarts"] if found.restarts else []
     words += [found.result] if found.failing else []
     lines = [", ".join(words), f"unit: {found.unit or 'not installed'}", found.text]
-    answer(jsonable(found), "\n".join(visible(line) for line in lines if line), as_json=as_json)
+    answer(found, "\n".join(visible(line) for line in lines if line), as_json=as_json)
     if not found.running:
         raise typer.Exit(ExitCode.NOT_RUNNING)
