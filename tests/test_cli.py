@@ -12,18 +12,20 @@ import struct
 import subprocess
 import sys
 import time
+import weakref
 import zlib
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
 from stylewatch import cli
 from stylewatch.app.order import parse_settings
-from stylewatch.domain import Failure, FailureKind, Identity, Photo, Rendered
-from stylewatch.errors import ExitCode, StylewatchError
+from stylewatch.domain import Identity, Photo, Rendered
+from stylewatch.errors import ExitCode, InputError, StylewatchError, WeightsError
 from stylewatch.faces.control import ControlServer
 from stylewatch.folders.outputs import write_temporary
 from stylewatch.settings.config import load_config
@@ -662,9 +664,7 @@ class TestBatches:
         """Run `apply` with `paint(request)` for a worker."""
         for name in self.PHOTOS:
             a_picture(Path(name))
-        monkeypatch.setattr(
-            "stylewatch.jobs.worker.run_job", lambda request, *_, **__: paint(request)
-        )
+        monkeypatch.setattr("stylewatch.jobs.worker.render_job", lambda request, *_: paint(request))
         return stylewatch("apply", *self.PHOTOS, "-p", "quick", "-o", "o", *options)
 
     def painted(self, request):
@@ -706,6 +706,20 @@ class TestBatches:
         assert (code, out) == (6, "")
         assert "can't be written" in one_line(err)
 
+    def test_what_a_photo_took_that_failed_is_free_when_the_next_begins(
+        self, stylewatch, monkeypatch
+    ):
+        before = []
+
+        def paint(request):
+            assert [picture for picture in before if picture() is not None] == []
+            picture = np.zeros(9)  # a local of a frame that the error refers to
+            before.append(weakref.ref(picture))
+            raise InputError("no use")
+
+        assert self.apply(stylewatch, monkeypatch, paint)[0] == ExitCode.INPUT
+        assert len(before) == len(self.PHOTOS)
+
     def test_of_the_test_whether_the_output_can_be_written_nothing_is_left(
         self, stylewatch, monkeypatch
     ):
@@ -742,9 +756,7 @@ class TestBatches:
     def test_json_tells_of_photos_that_failed_too(self, stylewatch, monkeypatch):
         def paint(request):
             if request.source.name == "b.jpg":
-                return Failure(
-                    job_id=1, kind=FailureKind.BAD_INPUT, reason="truncated", message="b.jpg: cut"
-                )
+                raise InputError("b.jpg: cut", reason="truncated")
             return self.painted(request)
 
         code, out, _ = self.apply(stylewatch, monkeypatch, paint, "--json")
@@ -762,7 +774,7 @@ class TestBatches:
 
         def paint(request):
             tried.append(request.source.name)
-            return Failure(job_id=1, kind=FailureKind.RENDER, reason=reason, message="no weights")
+            raise WeightsError("no weights", reason=reason)
 
         code, out, err = self.apply(stylewatch, monkeypatch, paint)
         assert (code, out, tried) == (ExitCode.WEIGHTS, "", ["a.jpg"])

@@ -128,7 +128,7 @@ def paint_and_tell(tasks: "Sequence[Task]", weights: str, *, as_json: bool) -> N
     engine = engine_for(weights)
     shown = sys.stdout.isatty() and sys.stderr.isatty()
     painted: list[Painted] = []
-    errors: list[StylewatchError] = []
+    codes: set[ExitCode] = set()
     told: list[dict[str, Any]] = []
     try:
         with (
@@ -137,7 +137,7 @@ def paint_and_tell(tasks: "Sequence[Task]", weights: str, *, as_json: bool) -> N
         ):
             for task, result in zip(tasks, paint_all(tasks, engine, console), strict=True):
                 if isinstance(result, StylewatchError):
-                    errors.append(result)
+                    codes.add(result.exit_code)
                     told.append(task.failed_as_dict(result))
                     continue
                 painted.append(result)
@@ -150,8 +150,7 @@ def paint_and_tell(tasks: "Sequence[Task]", weights: str, *, as_json: bool) -> N
     if painted and not as_json:
         used = dict.fromkeys(one.rendered.facts.get("features", "") for one in painted)
         note(f"features used: {' and '.join(used)}")
-    if errors:
-        codes = {error.exit_code for error in errors}
+    if codes:
         same = not painted and len(codes) == 1
         raise typer.Exit(codes.pop() if same else ExitCode.FAILED)
 
