@@ -376,6 +376,10 @@ class TestErrors:
 
         assert all(isinstance(kind.exit_code, ExitCode) for kind in kinds(StylewatchError))
 
+    def test_what_a_library_said_ends_in_one_full_stop(self):
+        error = StylewatchError("bad", received="No such thing.", remedy="Try again")
+        assert str(error) == "bad: received No such thing. Try again"
+
 
 class TestPresets:
     def test_list(self, stylewatch):
@@ -596,6 +600,7 @@ class TestApply:
         code, out, err = stylewatch("apply", photo, "-p", "quick", "--style", "bad.jpg")
         assert (code, out) == (3, "")
         assert err.count("bad.jpg can't be read") == 1
+        assert "bad.jpg can't be read: This is not an image: expected JPEG" in err
 
     def test_json_tells_figures(self, stylewatch, tmp_path):
         photo = a_picture(tmp_path / "a.jpg")

@@ -6,7 +6,6 @@ first picture begins, and not before.
 
 # ruff: noqa: PLC0415  (see above)
 
-import copy
 import hashlib
 import os
 import stat
@@ -119,7 +118,8 @@ def paint_all(
         except _OF_ALL:
             raise
         except StylewatchError as error:
-            yield copy.copy(error)  # without the frames, and the photo in them, that it refers to
+            error.__cause__ = error.__context__ = None
+            yield error.with_traceback(None)  # to frames, which hold the photo
 
 
 def _request(task: Task) -> JobRequest:
