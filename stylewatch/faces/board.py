@@ -159,7 +159,7 @@ class Board:
         now = float(event.extra.get("at", now))
         match event.kind:
             case "started" | "watching" | "folder":
-                self.slots = int(event.extra.get("slots", self.slots))
+                self.slots = max(1, int(event.extra.get("slots", self.slots)))
                 if event.kind == "started":
                     self.done = int(event.extra.get("done", self.done))
                 if event.folder:
@@ -199,7 +199,7 @@ class Board:
     @property
     def per_hour(self) -> float:
         """Photos per hour while there are enough of them; 0 before the first."""
-        return 3600.0 * max(1, self.slots) / self.pace if self.pace else 0.0
+        return 3600.0 * self.slots / self.pace if self.pace else 0.0
 
     def queue_seconds(self, now: float) -> float:
         """When the queue will be empty; 0 while that can't be known, and in a pause."""
@@ -209,7 +209,7 @@ class Board:
             (now - row.since, row.step.eta_seconds if row.step else None)
             for row in self.jobs.values()
         ]
-        return queue_seconds(running, self.waiting, self.pace, max(1, self.slots))
+        return queue_seconds(running, self.waiting, self.pace, self.slots)
 
     def running(self) -> Iterator[JobRow]:
         """Photos in work, in the order in which they began."""
