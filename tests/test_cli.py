@@ -187,7 +187,11 @@ class TestWrongUse:
             (["apply", "a.jpg", "-p", "quick", "--set", "strength"], "KEY=VALUE"),
             (["apply", "a.jpg", "-s", "none.png"], "no such style image"),
             (["apply", "a.jpg", "b.jpg", "-p", "quick", "-o", "c.png"], "one picture"),
-            (["watch", "nowhere", "out"], "no such folder"),
+            (
+                ["watch", "nowhere", "out"],
+                "no such folder to watch: received nowhere. Make it first",
+            ),
+            (["watch", __file__, "out"], "`stylewatch apply` paints a photo"),
             (["--log-format", "xml", "status"], "text"),
             (["presets", "preview", "quick", "--side", "5"], "64"),
             (["retry", "#no"], "'#no' is no job's number"),

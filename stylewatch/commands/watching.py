@@ -59,7 +59,9 @@ def watch(
 
     watched = absolute(input_dir)
     if not os.path.isdir(watched):
-        raise UsageError("no such folder to watch", received=input_dir, remedy="Make it first")
+        is_file = os.path.isfile(watched)
+        remedy = "`stylewatch apply` paints a photo" if is_file else "Make it first"
+        raise UsageError("no such folder to watch", received=input_dir, remedy=remedy)
     settings: dict[str, Any] = {"features": features} if features else {}
     if weights:
         engine = engine_for(weights)
