@@ -458,6 +458,12 @@ class TestConfig:
         assert not place.exists()
         assert stylewatch("init", place, "--preset", "quick")[0] == 0
 
+    def test_init_where_a_file_lies_names_it(self, stylewatch):
+        Path("photo.jpg").touch()
+        code, out, err = stylewatch("init", "photo.jpg", "--preset", "quick")
+        assert (code, out) == (6, "")
+        assert one_line(err) == "stylewatch: photo.jpg can't be made: File exists"
+
     def test_init_never_overwrites_a_config(self, stylewatch, tmp_path):
         stylewatch("init", tmp_path, "--preset", "quick")
         file = tmp_path / "stylewatch.yaml"
