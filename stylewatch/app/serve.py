@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from stylewatch import __version__
 from stylewatch.domain import EngineSettings, Event, JobRequest, Outcome, Step
 from stylewatch.engine.endings import structural_end
 from stylewatch.engine.images import probe
@@ -44,7 +45,7 @@ def run_in_worker(
     return run_job(request, engine, report=report)
 
 
-def serve(load: Callable[[], Config], *, version: str, log_format: LogFormat = "text") -> None:
+def serve(load: Callable[[], Config], log_format: LogFormat) -> None:
     """Run the daemon until a signal, `q` or a command ends it.
 
     Raises:
@@ -81,11 +82,11 @@ def serve(load: Callable[[], Config], *, version: str, log_format: LogFormat = "
         on_change.look(now)
 
     port = config.metrics_port
-    about = {"version": version, "config": config.file and str(config.file.absolute())}
+    about = {"version": __version__, "config": config.file and str(config.file.absolute())}
     with (
         open_console(
             log_format=log_format,
-            title=version,
+            title=__version__,
             on_quit=end,
             on_pause=pause,
             chatter=config.state_dir / CHATTER,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stylewatch import __version__
 from stylewatch.commands.answers import note, say_path
 from stylewatch.commands.options import (
     DEFAULT_PRESET,
@@ -144,4 +143,4 @@ def init(
 def _serve(load: "Callable[[], Config]") -> None:
     from stylewatch.app.serve import serve
 
-    serve(load, version=__version__, log_format=GlobalOptions.log_format)
+    serve(load, GlobalOptions.log_format)
