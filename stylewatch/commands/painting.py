@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from stylewatch.commands.answers import answer, chatter, note, say_path
+from stylewatch.commands.answers import chatter, note, say_json, say_path
 from stylewatch.commands.options import (
     DEFAULT_PRESET,
     ENGINE,
@@ -146,7 +146,7 @@ def paint_and_tell(tasks: "Sequence[Task]", weights: str, *, as_json: bool) -> N
                     say_path(result.output)
     finally:  # what is there is told, also when the next one ends it all
         if as_json:
-            answer(told, "", as_json=True)
+            say_json(told)
     if painted and not as_json:
         used = dict.fromkeys(one.rendered.facts.get("features", "") for one in painted)
         note(f"features used: {' and '.join(used)}")

@@ -9,7 +9,15 @@ from typing import Annotated
 
 import typer
 
-from stylewatch.commands.answers import answer, chatter, note, report_errors, say_path
+from stylewatch.commands.answers import (
+    answer,
+    chatter,
+    note,
+    report_errors,
+    say,
+    say_json,
+    say_path,
+)
 from stylewatch.commands.options import SET_UP, ConfigPath, Json, command, switch
 from stylewatch.errors import ConfigError, ExitCode, UsageError, WeightsError
 
@@ -54,7 +62,7 @@ def config_schema(
     from stylewatch.settings.config import config_schema as schema_of_config
     from stylewatch.settings.presets import preset_schema
 
-    answer(preset_schema() if preset else schema_of_config(), "", as_json=True)
+    say_json(preset_schema() if preset else schema_of_config())
 
 
 @command(weights_app, "path")
@@ -112,9 +120,9 @@ def doctor(
             mark = {"ok": "✓", "warning": "!", "problem": "✗"}[finding.state]
             lines = [f"{mark} {finding.check:<10}  {visible(finding.message)}"]
             lines += [f"{'':<14}→ {visible(finding.remedy)}"] if finding.remedy else []
-            answer(finding, "\n".join(lines), as_json=False)
+            say("\n".join(lines))
     if as_json:
-        answer(findings, "", as_json=True)
+        say_json(findings)
     if any(finding.state == "problem" for finding in findings):
         raise typer.Exit(ExitCode.FAILED)
 
