@@ -77,11 +77,14 @@ def apply(
     features: Features = None,
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"] | None,
-        typer.Option(rich_help_panel=ENGINE, help="Of the features."),
+        typer.Option(
+            rich_help_panel=ENGINE,
+            help="How exactly the network computes; auto: bfloat16 where that is faster.",
+        ),
     ] = None,
     optimizer: Annotated[
         Literal["lbfgs", "lbfgs-scipy", "adam"] | None,
-        typer.Option(rich_help_panel=ENGINE, help="What lowers the loss."),
+        typer.Option(rich_help_panel=ENGINE, help="The algorithm that lowers the loss."),
     ] = None,
     settings: Annotated[
         list[str] | None,

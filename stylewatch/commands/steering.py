@@ -152,7 +152,7 @@ def retry(
     *,
     everything: Annotated[bool, switch("--all", "Everything that was set aside.")] = False,
     reason: Annotated[
-        str, typer.Option(metavar="R", help="What was set aside for this reason, as crash.")
+        str, typer.Option(metavar="R", help="What was set aside for this reason, such as crash.")
     ] = "",
     config: ConfigPath = None,
     state: StateDir = None,

@@ -41,11 +41,11 @@ def watch(
 ) -> None:
     """Watch one folder, without a config, until q or Ctrl-C.
 
-    Photos that are in IN already and those that arrive are painted into OUT, sub-folders
-    mirrored. A photo in a sub-folder named after a preset is painted in that one. What was
-    painted is remembered: a new start does nothing twice. A preset that is given as a file brings
-    along those that lie beside it. To watch several folders at once, use a config and `run`, or
-    give each its own --state.
+    Photos that are in IN already and those that arrive are painted into OUT, sub-folders mirrored,
+    with `nocturne` unless --preset says otherwise. A photo in a sub-folder named after a preset is
+    painted with that one. What was painted is remembered: a new start does nothing twice. A preset
+    that is given as a file brings along those that lie beside it. To watch several folders at once,
+    use a config and `run`, or give each its own --state.
 
     Examples:
       stylewatch watch ~/Pictures/in ~/Pictures/out --preset nocturne
