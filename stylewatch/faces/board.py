@@ -5,13 +5,13 @@ Pure: `apply(event, now)` is the only way in. Knows nothing of terminals, thread
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import islice, zip_longest
 from typing import Any
 
 from stylewatch.domain import LASTING, Event, Step
-from stylewatch.faces.lines import in_folder, queue_seconds
+from stylewatch.faces.lines import in_folder
 
 KEPT_RESULTS = 50
 KEPT_PROBLEMS = 40
@@ -343,3 +343,19 @@ def _known(kind: type, told: Mapping[str, Any]) -> dict[str, Any]:
     names = {each.name for each in fields(kind)}
     found = {name: value for name, value in told.items() if name in names}
     return {"job_id": told.get("id", 0), **found}
+
+
+def queue_seconds(
+    running: Sequence[tuple[float, float | None]], waiting: int, pace: float, slots: int
+) -> float:
+    """When all is painted; 0 while that can't be known.
+
+    Of each running photo: the seconds since it began, and those that are left, once that is known.
+    `pace` is what a photo took before, 0 when none is known.
+    """
+    whole = [spent + left for spent, left in running if left is not None]
+    each = pace or (sum(whole) / len(whole) if whole else 0.0)
+    if waiting and not each:
+        return 0.0
+    rest = [max(0.0, pace - spent) if left is None else left for spent, left in running]
+    return max([(sum(rest) + waiting * each) / slots, *rest])
