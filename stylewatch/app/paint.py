@@ -40,11 +40,10 @@ class Painted:
         return {**self.task.as_dict(), "output": self.output, **told}
 
 
-def paint(task: Task, engine: EngineSettings, on_event: Callable[[Event], None]) -> Painted:
-    """Paint one picture and put it in its place; a `StylewatchError` says why there is none.
-
-    That the photo failed is told as an event, unless the error is not the photo's.
-    """
+def paint(
+    task: Task, engine: EngineSettings, on_event: Callable[[Event], None]
+) -> Painted | StylewatchError:
+    """Paint one picture and put it in its place, telling of it; or the error that it fails by."""
 
     def told(kind: Any, message: str = "", **more: Any) -> None:
         on_event(
@@ -66,7 +65,8 @@ def paint(task: Task, engine: EngineSettings, on_event: Callable[[Event], None])
         raise
     except StylewatchError as error:
         told("failed", _about(task.photo, error), reason=error.reason)
-        raise
+        error.__cause__ = error.__context__ = None
+        return error.with_traceback(None)  # to frames, which hold the photo
     output, seconds, note = painted.output, painted.rendered.seconds, painted.rendered.note
     message = f"{output} in {seconds:.1f} s" + (f" ({note})" if note else "")
     told("done", message, output=str(output), seconds=seconds)
@@ -113,13 +113,7 @@ def paint_all(
     for task in {task.target.parent: task for task in tasks}.values():
         write_temporary(b"", task.target, task.extension, os.getpid()).unlink(missing_ok=True)
     for task in tasks:
-        try:
-            yield paint(task, engine, on_event)
-        except _OF_ALL:
-            raise
-        except StylewatchError as error:
-            error.__cause__ = error.__context__ = None
-            yield error.with_traceback(None)  # to frames, which hold the photo
+        yield paint(task, engine, on_event)
 
 
 def _request(task: Task) -> JobRequest:
