@@ -4,6 +4,7 @@ What `watch` and `run` do. Knows nothing of the command line.
 """
 
 import math
+import stat
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -178,10 +179,12 @@ def _states_of(files: Iterable[Path]) -> _States:
 
 def _state_of(file: Path) -> tuple[int, int, int]:
     try:
-        stat = file.stat()
+        info = file.stat()
     except OSError:
         return (0, 0, 0)
-    return (stat.st_ino, stat.st_size, stat.st_ctime_ns)  # of new rights, too
+    if stat.S_ISDIR(info.st_mode):  # its presets have states of their own
+        return (info.st_ino, info.st_mode, info.st_uid)
+    return (info.st_ino, info.st_size, info.st_ctime_ns)  # of new rights, too
 
 
 def _refuse_a_second(config: Config) -> None:
