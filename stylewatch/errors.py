@@ -76,7 +76,7 @@ class StylewatchError(Exception):
             line += f", received {self.received}" if self.received else ""
         elif self.received:
             line += f": received {self.received}"
-        return f"{line}. {self.remedy}" if self.remedy else line
+        return f"{line.removesuffix('.')}. {self.remedy}" if self.remedy else line
 
 
 class UsageError(StylewatchError):

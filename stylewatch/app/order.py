@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from stylewatch.domain import EngineSettings, Preset, StyleImage
 from stylewatch.errors import ConfigError, OutputError, StylewatchError, UsageError, WeightsError
-from stylewatch.faces.lines import jsonable
 from stylewatch.folders.outputs import target_name
 from stylewatch.settings.config import weights_trouble
 from stylewatch.settings.presets import changed, find_preset, known_presets
@@ -56,7 +55,7 @@ class Task:
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
-        return {"photo": jsonable(self.photo), "preset": self.preset.name}
+        return {"photo": self.photo, "preset": self.preset.name}
 
     def failed_as_dict(self, error: StylewatchError) -> dict[str, Any]:
         """The same where nothing came of it."""

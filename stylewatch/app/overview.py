@@ -15,7 +15,8 @@ from rich.cells import cell_len
 from stylewatch.app.remote import Client, config_of
 from stylewatch.domain import JobState
 from stylewatch.errors import LedgerError, NotRunningError
-from stylewatch.faces.lines import duration, jsonable, queue_seconds, short_path, size, visible
+from stylewatch.faces.board import queue_seconds
+from stylewatch.faces.lines import duration, jsonable, short_path, size, visible
 from stylewatch.folders.settle import LACKS
 from stylewatch.state.reader import Job, LedgerReader
 from stylewatch.state.schema import LEDGER

@@ -197,9 +197,8 @@ def _read(path: Path, engine: EngineSettings, key: str = "style") -> Picture:
         return read_picture(path.read_bytes(), **limits)
     except (OSError, StylewatchError) as error:
         raise PresetError(
-            f"The preset's image {path} can't be read",
+            f"The preset's image {path} can't be read: {error}",
             key=key,
-            received=str(error),
             remedy="Put the image back or correct the preset",
             reason="style-image",
         ) from error

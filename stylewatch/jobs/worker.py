@@ -49,20 +49,27 @@ _WEBP_SIDE = 16383
 
 def run_job(request: JobRequest, engine: EngineSettings, *, report: Report) -> Rendered | Failure:
     """Do one job. What can be foreseen comes back as a `Failure`; a crash is the executor's."""
-    started = time.monotonic()
     try:
-        return _render(request, engine, report, started)
-    except (StylewatchError, OSError, MemoryError) as error:
+        return render_job(request, engine, report)
+    except (StylewatchError, OSError) as error:
         return failure_of(request.job_id, error)
+
+
+def render_job(request: JobRequest, engine: EngineSettings, report: Report) -> Rendered:
+    """The same, but what can be foreseen is raised: a `StylewatchError`, or an `OSError`."""
+    try:
+        return _render(request, engine, report)
+    except (StylewatchError, OSError):
+        raise
     except Exception as error:
         if not ran_out_of_memory(error):
             raise
-        return failure_of(request.job_id, MemoryError())
+        text = "not enough memory for a photo of this size"
+        raise RenderError(text, reason="memory") from error
 
 
-def _render(
-    request: JobRequest, engine: EngineSettings, report: Report, started: float
-) -> Rendered:
+def _render(request: JobRequest, engine: EngineSettings, report: Report) -> Rendered:
+    started = time.monotonic()
     preset = request.preset
     data = _read_unchanged(request, engine)
     picture = read_picture(data, **_limits(engine))
@@ -220,12 +227,10 @@ def failure_of(job_id: int, error: BaseException) -> Failure:
             kind, reason = FailureKind.TRANSIENT, error.reason
         case StylewatchError():
             kind, reason = FailureKind.RENDER, error.reason
-        case MemoryError():
-            kind, reason = FailureKind.RENDER, "memory"
         case OSError():
             kind = _KINDS_OF_ERRNO.get(error.errno or 0, FailureKind.TRANSIENT)
             reason = errno.errorcode.get(error.errno or 0, "io").lower()
         case _:
             kind, reason = FailureKind.RENDER, type(error).__name__
-    message = " ".join(str(error).split()) or "not enough memory for a photo of this size"
+    message = " ".join(str(error).split())
     return Failure(job_id=job_id, kind=kind, reason=reason, message=message)

@@ -346,9 +346,7 @@ def _engine(checked: ConfigFile, place: Callable[..., Path], state_dir: Path) ->
         memory_limit=checked.memory_limit,
         checkpoint_dir=state_dir / "checkpoints",
         checkpoint_seconds=checked.checkpoint_seconds,
-        max_pixels=checked.limits.max_pixels,
-        max_side=checked.limits.max_side,
-        max_bytes=checked.limits.max_bytes,
+        **vars(checked.limits),
     )
 
 
