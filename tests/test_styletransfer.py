@@ -14,6 +14,7 @@ from small_network import small_network
 from stylewatch.domain import EngineSettings, Preset, StyleImage, StyleSettings
 from stylewatch.effect import Context
 from stylewatch.engine import backend
+from stylewatch.engine.transfer import usable_memory
 from stylewatch.errors import PresetError, RenderError, WeightsError
 from stylewatch.jobs import styletransfer
 from stylewatch.state.checkpoints import CheckpointFile
@@ -220,6 +221,8 @@ def test_a_control_group_s_limit_bounds_the_memory(tmp_path, monkeypatch):
     }.items():
         (tmp_path / name).write_text(text)
     assert backend.free_memory() == 1_500_000
+    (tmp_path / "memory.max").write_text("3000000\n")
+    assert usable_memory() == 1  # none is left, which is not to say that nobody can tell
     (tmp_path / "memory.max").write_text("max\n")
     assert backend.free_memory() == pytest.approx(free, rel=0.2)
 

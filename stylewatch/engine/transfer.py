@@ -119,8 +119,9 @@ def stylize(
 
 
 def usable_memory() -> int:
-    """Bytes that a painting may take on this device now: half of what is free."""
-    return backend.free_memory() // 2 or _ASSUMED_MEMORY
+    """Bytes that a painting may take on this device now: half of what is free, but some."""
+    free = backend.free_memory()
+    return max(1, free // 2) if free else _ASSUMED_MEMORY
 
 
 def plan_scales(width: int, height: int, settings: StyleSettings) -> list[Scale]:
