@@ -6,11 +6,11 @@ Nothing here touches a file, a clock or an array.
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 
@@ -368,11 +368,8 @@ class Checkpoint:
     """The best so far at that scale, (H, W, 3) RGB, its painted frame with it; not clipped."""
 
 
-class OnStep(Protocol):
-    """A progress callback; it may raise to stop the run."""
-
-    def __call__(self, step: Step, /) -> None:
-        """Take note of one evaluation."""
+OnStep = Callable[[Step], None]
+"""A progress callback, called after every evaluation; it may raise to stop the run."""
 
 
 LASTING = frozenset({"dead", "engine-lost"})

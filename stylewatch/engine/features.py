@@ -148,11 +148,10 @@ def load_vgg19(weights: str = "imagenet") -> FeatureNetwork:
     Raises:
         WeightsError: no network to download them, a missing file, or not VGG19's.
     """
-    source: Any = weights
     keras.config.disable_interactive_logging()  # its download bar would tear ours
     try:
-        with _network_timeout(_DOWNLOAD_SECONDS):
-            model = keras.applications.VGG19(include_top=False, weights=source)
+        with _network_timeout():
+            model = keras.applications.VGG19(include_top=False, weights=weights)
     except Exception as error:
         raise _weights_error(weights, error) from error
     convolutions = tuple(
@@ -185,10 +184,10 @@ def _weights_error(weights: str, error: Exception) -> WeightsError:
 
 
 @contextlib.contextmanager
-def _network_timeout(seconds: float) -> Iterator[None]:
+def _network_timeout() -> Iterator[None]:
     """Keras downloads without a time-out; a dead link must not hang a worker."""
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
+    socket.setdefaulttimeout(_DOWNLOAD_SECONDS)
     try:
         yield
     finally:
@@ -219,7 +218,7 @@ def _digest(convolutions: tuple[Convolution, ...]) -> str:
     sha = hashlib.sha256()
     for layer in convolutions:
         for array in (*layer.kernels, layer.bias):
-            sha.update(np.ascontiguousarray(array).tobytes())
+            sha.update(array.tobytes())
     return sha.hexdigest()
 
 

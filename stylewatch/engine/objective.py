@@ -59,7 +59,7 @@ class Description:
     """Per content layer, in whatever form the objective compares them."""
     energy: dict[str, Tensor]
     """Mean square of each content layer's features."""
-    elements: dict[str, int]
+    elements: dict[str, float]
     """How many values each content layer has."""
     grams: list[dict[str, Tensor]]
     """Gram matrices per region and style layer."""
@@ -133,7 +133,7 @@ class Objective:
         """The photo's features and Gram matrices."""
         features, grams = self._features_and_grams(photo, list(masks))
         energy = {layer: losses.mean_square(tap) for layer, tap in features.items()}
-        elements = {layer: math.prod(tap.shape) for layer, tap in features.items()}
+        elements = {layer: float(math.prod(tap.shape)) for layer, tap in features.items()}
         return Description(features, energy, elements, grams)
 
     def grams_of_style(self, image: Tensor) -> dict[str, Tensor]:
@@ -204,7 +204,7 @@ def _content_factor(described: Description, layer: str, settings: StyleSettings)
     weight = settings.content_layers[layer]
     if settings.objective == "balanced":
         return weight / ops.maximum(described.energy[layer], _TINY)
-    return ops.convert_to_tensor(weight * float(described.elements[layer]), dtype="float32")
+    return ops.convert_to_tensor(weight * described.elements[layer], dtype="float32")
 
 
 def _style_factor(

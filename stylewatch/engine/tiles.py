@@ -108,19 +108,16 @@ class TiledObjective(Objective):
         """The photo's features, tile by tile, and its Gram matrices."""
         tiles = self._tiles(photo)
         features: dict[str, list[Any]] = {layer: [] for layer in self.content_layers}
-        energy = dict.fromkeys(self.content_layers, 0.0)
-        elements = dict.fromkeys(self.content_layers, 0)
+        squares = dict.fromkeys(self.content_layers, 0.0)
         for tile in tiles:
-            taps = self._taps(ops.convert_to_tensor(tile.cut(photo)))
+            taps = self._taps(tile.cut(photo))
             for layer in self.content_layers:
-                owned = ops.convert_to_tensor(tile.ownership(layer))
-                tap = taps[layer]
-                features[layer].append(tap)
-                squares = ops.square(ops.cast(tap, "float32") * owned)
-                energy[layer] += float(ops.sum(squares))
-                elements[layer] += int(ops.sum(owned)) * int(tap.shape[-1])
-        means = {layer: energy[layer] / max(1, elements[layer]) for layer in energy}
-        return Description(features, means, elements, self._grams(photo, tiles, masks))
+                features[layer].append(taps[layer])
+                owned = ops.cast(taps[layer], "float32") * tile.ownership(layer)
+                squares[layer] += float(ops.sum(ops.square(owned)))
+        elements = {layer: _elements(layer, features[layer][0], photo.shape) for layer in features}
+        energy = {layer: squares[layer] / elements[layer] for layer in features}
+        return Description(features, energy, elements, self._grams(photo, tiles, masks))
 
     def grams_of_style(self, image: Tensor) -> dict[str, Tensor]:
         """A style image's Gram matrices; it may be as large as the photo."""
@@ -224,8 +221,7 @@ class TiledObjective(Objective):
         """Pass 2's arguments for one tile."""
         content = {}
         for layer, (features, factor) in targets["content"].items():
-            elements = _positions(layer, shape) * int(features[number].shape[-1])
-            each = content_weight * factor / elements
+            each = content_weight * factor / _elements(layer, features[number], shape)
             owned = ops.convert_to_tensor(tile.ownership(layer))
             content[layer] = (features[number], ops.cast(each, "float32"), owned)
         style = []
@@ -257,6 +253,11 @@ def _positions(layer: str, shape: Sequence[int]) -> float:
     """At how many places a layer has features of an image of that shape, (1, H, W, C)."""
     stride = stride_of(layer)
     return float((shape[1] // stride) * (shape[2] // stride))
+
+
+def _elements(layer: str, features: Tensor, shape: Sequence[int]) -> float:
+    """How many values it has there, of all tiles together; `features` are those of one."""
+    return _positions(layer, shape) * int(features.shape[-1])
 
 
 def _weighted_tv(image: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

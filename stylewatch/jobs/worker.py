@@ -10,7 +10,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -21,9 +21,9 @@ from stylewatch.domain import (
     FailureKind,
     Identity,
     JobRequest,
+    OnStep,
     OutputSettings,
     Rendered,
-    Step,
 )
 from stylewatch.effect import Context, open_effect
 from stylewatch.engine.images import Format, Picture, read_picture
@@ -42,12 +42,10 @@ from stylewatch.errors import (
 from stylewatch.folders.outputs import write_temporary
 from stylewatch.state.checkpoints import CheckpointFile
 
-Report = Callable[[Step], None]
-
 _WEBP_SIDE = 16383
 
 
-def run_job(request: JobRequest, engine: EngineSettings, *, report: Report) -> Rendered | Failure:
+def run_job(request: JobRequest, engine: EngineSettings, *, report: OnStep) -> Rendered | Failure:
     """Do one job. What can be foreseen comes back as a `Failure`; a crash is the executor's."""
     started = time.monotonic()
     try:
@@ -61,11 +59,10 @@ def run_job(request: JobRequest, engine: EngineSettings, *, report: Report) -> R
 
 
 def _render(
-    request: JobRequest, engine: EngineSettings, report: Report, started: float
+    request: JobRequest, engine: EngineSettings, report: OnStep, started: float
 ) -> Rendered:
     preset = request.preset
-    data = _read_unchanged(request, engine)
-    picture = read_picture(data, **_limits(engine))
+    picture = read_picture(_read_unchanged(request, engine), **_limits(engine))
     form = picture.format if preset.output.format == "same" else preset.output.format
     _check_fits(picture, form, preset.settings.max_side)
     checkpoint = _checkpoint(request, engine)
