@@ -149,6 +149,15 @@ class EngineSettings:
     max_side: int = 30_000
     max_bytes: int = 200_000_000
 
+    @property
+    def limits(self) -> dict[str, int]:
+        """What a photo may be at most, by what `read_picture` calls it."""
+        return {
+            "max_pixels": self.max_pixels,
+            "max_side": self.max_side,
+            "max_bytes": self.max_bytes,
+        }
+
     def features_for(self, settings: StyleSettings) -> Literal["auto", "vgg19", "builtin"]:
         """What a preset is painted with here."""
         return self.features if settings.features == "auto" else settings.features

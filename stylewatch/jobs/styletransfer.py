@@ -189,10 +189,8 @@ def read_start(settings: StyleSettings, engine: EngineSettings) -> np.ndarray | 
 
 
 def _read(path: Path, engine: EngineSettings, key: str = "style") -> Picture:
-    limits = {  # narrower ones are meant for photos; a preset's images were chosen by its author
-        name: max(getattr(engine, name), getattr(EngineSettings, name))
-        for name in ("max_pixels", "max_side", "max_bytes")
-    }
+    usual = EngineSettings().limits  # narrower ones are for photos: the author chose these images
+    limits = {name: max(most, usual[name]) for name, most in engine.limits.items()}
     try:
         return read_picture(path.read_bytes(), **limits)
     except (OSError, StylewatchError) as error:

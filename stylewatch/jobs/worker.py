@@ -22,6 +22,7 @@ from stylewatch.domain import (
     Identity,
     JobRequest,
     OnStep,
+    Outcome,
     OutputSettings,
     Rendered,
 )
@@ -45,7 +46,7 @@ from stylewatch.state.checkpoints import CheckpointFile
 _WEBP_SIDE = 16383
 
 
-def run_job(request: JobRequest, engine: EngineSettings, *, report: OnStep) -> Rendered | Failure:
+def run_job(request: JobRequest, engine: EngineSettings, *, report: OnStep) -> Outcome:
     """Do one job. What can be foreseen comes back as a `Failure`; a crash is the executor's."""
     started = time.monotonic()
     try:
@@ -62,7 +63,7 @@ def _render(
     request: JobRequest, engine: EngineSettings, report: OnStep, started: float
 ) -> Rendered:
     preset = request.preset
-    picture = read_picture(_read_unchanged(request, engine), **_limits(engine))
+    picture = read_picture(_read_unchanged(request, engine), **engine.limits)
     form = picture.format if preset.output.format == "same" else preset.output.format
     _check_fits(picture, form, preset.settings.max_side)
     checkpoint = _checkpoint(request, engine)
@@ -182,14 +183,6 @@ def _checkpoint(request: JobRequest, engine: EngineSettings) -> CheckpointFile |
     return CheckpointFile(path, engine.checkpoint_seconds)
 
 
-def _limits(engine: EngineSettings) -> dict[str, int]:
-    return {
-        "max_pixels": engine.max_pixels,
-        "max_side": engine.max_side,
-        "max_bytes": engine.max_bytes,
-    }
-
-
 _KINDS_OF_ERRNO = {
     errno.EACCES: FailureKind.PERMISSION,
     errno.EPERM: FailureKind.PERMISSION,
@@ -202,7 +195,7 @@ _KINDS_OF_ERRNO = {
 }
 
 
-def failure_of(job_id: int, error: BaseException) -> Failure:
+def failure_of(job_id: int, error: StylewatchError | OSError | MemoryError) -> Failure:
     """An exception as the ledger's class of failure, with a line for people."""
     match error:
         case InputChangedError():
@@ -222,7 +215,5 @@ def failure_of(job_id: int, error: BaseException) -> Failure:
         case OSError():
             kind = _KINDS_OF_ERRNO.get(error.errno or 0, FailureKind.TRANSIENT)
             reason = errno.errorcode.get(error.errno or 0, "io").lower()
-        case _:
-            kind, reason = FailureKind.RENDER, type(error).__name__
     message = " ".join(str(error).split()) or "not enough memory for a photo of this size"
     return Failure(job_id=job_id, kind=kind, reason=reason, message=message)
