@@ -43,7 +43,8 @@ from stylewatch.errors import (
 from stylewatch.folders.outputs import write_temporary
 from stylewatch.state.checkpoints import CheckpointFile
 
-_WEBP_SIDE = 16383
+_LONGEST: Mapping[Format, int] = {"jpeg": 65500, "webp": 16383}
+"""The most pixels that a side may have in formats with a limit."""
 
 
 def run_job(request: JobRequest, engine: EngineSettings, *, report: OnStep) -> Outcome:
@@ -123,13 +124,13 @@ def _read_unchanged(request: JobRequest, engine: EngineSettings) -> bytes:
 
 
 def _check_fits(picture: Picture, form: Format, max_side: int | Literal["photo"]) -> None:
-    """WebP holds no side that is longer: better said before the picture is painted."""
+    """A side that is too long for the format is better told of before the picture is painted."""
     side = max(picture.rgb.shape[:2])
     side = side if max_side == "photo" else min(side, max_side)
-    if form == "webp" and side > _WEBP_SIDE:
+    if side > (most := _LONGEST.get(form, side)):
         raise InputError(
-            "The result would be too large for WebP",
-            expected=f"at most {_WEBP_SIDE} pixels a side",
+            f"The result would be too large for `{form}`",
+            expected=f"at most {most} pixels a side",
             received=str(side),
             remedy="Lower the preset's `max_side`, or choose another `output.format`",
             reason="too-large",
