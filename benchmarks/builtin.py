@@ -72,16 +72,12 @@ def quality(networks: dict[str, FeatureNetwork], args: argparse.Namespace) -> No
         photo, painting = _read(photo_file), _read(painting_file)
         results = {}
         for which, network in networks.items():
-            digest = network.digest[:12]
-            stored = args.out / f"{name}--{which}-{digest}.npy"
-            if stored.exists():
-                results[which] = np.load(stored).astype(np.float32)
-            else:
+            stored = args.out / f"{name}--{which}-{network.digest[:12]}.npy"
+            if not stored.exists():
                 painted = stylize(photo, [Style(painting)], SETTINGS, network).rgb
                 np.save(stored, painted.astype(np.float16))
-                results[which] = painted.astype(np.float16).astype(np.float32)
-        row = _compare(networks["vgg19"], photo, painting, results)
-        rows.append({"pair": name, **row})
+            results[which] = np.load(stored).astype(np.float32)
+        rows.append({"pair": name, **_compare(networks["vgg19"], photo, painting, results)})
         print(json.dumps(rows[-1]), flush=True)
         _sheet(photo, painting, results).save(args.out / f"{name}.png")
     _summary(rows)

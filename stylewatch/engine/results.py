@@ -18,7 +18,6 @@ from stylewatch.engine.images import GROUPS, Format, Picture, open_image, regist
 EXTENSIONS: dict[Format, str] = {
     "jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif", "heic": ".heic",
 }  # fmt: skip
-_KEEPS_ALPHA = {"png", "webp", "tiff", "heic"}
 _NOT_CARRIED = frozenset({
     # How the photo's own file lays out its pixels; a TIFF has that and its EXIF in one table.
     254, 255, 256, 257, 258, 259, 262, 266,  # kind, size, bits, compression, meaning
@@ -51,7 +50,7 @@ def write_picture(
     JPEG is written without chroma subsampling: strokes are made of colour edges. A transparent
     photo becomes white there in JPEG, which has no alpha.
     """
-    image = _image_of(picture, keep_alpha=format in _KEEPS_ALPHA)
+    image = _image_of(picture, keep_alpha=format != "jpeg")
     options = _options(picture, format, quality)
 
     def encoded(original: bytes | None, dropped: frozenset[int]) -> bytes:

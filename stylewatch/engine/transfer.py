@@ -147,11 +147,11 @@ def _fits(kept: Checkpoint, scales: Sequence[Scale], settings: StyleSettings) ->
     return kept.image.shape == (*size, 3) and bool(np.isfinite(kept.image).all())
 
 
-def choose_precision(wanted: str) -> Precision:
+def choose_precision(wanted: Precision | Literal["auto"]) -> Precision:
     """`auto` is bfloat16 where the hardware multiplies it faster than float32."""
-    if wanted == "auto":
-        return "bfloat16" if backend.device().fast_bfloat16 else "float32"
-    return "bfloat16" if wanted == "bfloat16" else "float32"
+    if wanted != "auto":
+        return wanted
+    return "bfloat16" if backend.device().fast_bfloat16 else "float32"
 
 
 def _paint_scale(
@@ -192,7 +192,7 @@ def _paint_scale(
         optimizer=settings.optimizer,
         evaluations=scale.evaluations - progress.evaluation,
         history=history,
-        noise=NOISE[choose_precision(settings.precision)],
+        noise=NOISE[objective.precision],
         bounds=BLACK_AND_WHITE if settings.objective == "balanced" else FREE,
         preconditioner=Smoother(shape),
     )
