@@ -2,6 +2,7 @@
 
 import os
 import resource
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,11 +133,13 @@ def test_what_is_transparent_is_paper_in_a_style_and_not_here_in_a_mask(tmp_path
 
 def test_what_fails_in_bfloat16_is_painted_in_float32_from_the_start(preset, tmp_path, monkeypatch):
     checkpoint = CheckpointFile(tmp_path / "checkpoint.npz", 0.0)
-    real, precisions = styletransfer.stylize, []
+    real, precisions, kept = styletransfer.stylize, [], []
 
     def stylize(photo, styles, settings, network, on_step, **more):
         precisions.append((settings.precision, more["resume"]))
+        assert [each for each in kept if each() is not None] == []  # float32 takes twice the memory
         painting = real(photo, styles, settings, network, on_step, **more)
+        kept.append(weakref.ref(painting))
         if settings.precision == "bfloat16":
             painting.rgb[:] = 0
         return painting

@@ -58,6 +58,7 @@ class StyleTransfer:
                 remedy="Add `style: picture.jpg` to it",
             )
         started = time.monotonic()
+        painting = None
         try:
             painting = self._paint(photo, styles, preset.settings, network, context, started)
         except RenderError:
@@ -65,6 +66,7 @@ class StyleTransfer:
                 raise
             if context.checkpoint:  # it may be what went wrong
                 context.checkpoint.clear()
+        if painting is None:  # the error is forgotten, and with it all that it keeps in memory
             settings = replace(preset.settings, precision="float32")
             painting = self._paint(photo, styles, settings, network, context, started)
             note = _joined(note, "painted in float32 after bfloat16 failed")
