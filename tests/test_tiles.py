@@ -65,6 +65,13 @@ def test_the_tiled_gradient_equals_the_untiled_one(network, options, masked, siz
     assert relative(tiled_gradient, gradient) <= 1e-5
 
 
+def test_of_a_tile_s_features_only_its_own_are_kept(network):
+    """With the margins of the smallest tiles, all of them would be nearly three times as many."""
+    arguments = (network, ("block4_conv2",), ("block5_conv1",), "max", "float32")
+    kept = TiledObjective(*arguments, side=64).describe(picture(0, 200, 230), [{}])
+    assert sum(math.prod(tap.shape[1:3]) for tap in kept.features["block4_conv2"]) == 25 * 28
+
+
 def test_with_vgg19_itself_too(vgg19_file):
     """Its wide convolutions are computed several outputs at a time: tiles lie on that grid."""
     network = load_vgg19(str(vgg19_file))

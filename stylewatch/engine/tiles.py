@@ -36,15 +36,30 @@ class Tile:
         top, bottom, left, right = self.outer
         return image[:, top:bottom, left:right]
 
+    def owned(self, features: Any, layer: str) -> Any:
+        """What this tile owns of a layer's features of the outer rectangle, (1, h, w, C)."""
+        (above, below), (before, after) = self._margins(layer)
+        _, height, width, _ = features.shape
+        return features[:, above : height - below, before : width - after]
+
+    def with_margins(self, owned: Any, layer: str) -> Any:
+        """The same with zeros where its margins are."""
+        return ops.pad(owned, ((0, 0), *self._margins(layer), (0, 0)))
+
     def ownership(self, layer: str) -> np.ndarray:
-        """1 where this tile owns the position, 0 in its margin: (1, h, w, 1) at a layer's size."""
+        """1 where this tile owns the position, 0 in its margins: (1, h, w, 1) at a layer's size."""
         stride = stride_of(layer)
         top, bottom, left, right = (edge // stride for edge in self.outer)
         own = np.zeros((1, bottom - top, right - left, 1), dtype=np.float32)
-        rows = slice(self.inner[0] // stride - top, self.inner[1] // stride - top)
-        columns = slice(self.inner[2] // stride - left, self.inner[3] // stride - left)
-        own[:, rows, columns] = 1.0
+        self.owned(own, layer)[...] = 1.0
         return own
+
+    def _margins(self, layer: str) -> tuple[tuple[int, int], tuple[int, int]]:
+        """How many rows above and below, and columns on either side, it does not own."""
+        stride = stride_of(layer)
+        inner, outer = ([edge // stride for edge in edges] for edges in (self.inner, self.outer))
+        top, bottom, left, right = (abs(a - b) for a, b in zip(inner, outer, strict=True))
+        return (top, bottom), (left, right)
 
 
 def margin_of(layers: Sequence[str]) -> int:
@@ -112,7 +127,7 @@ class TiledObjective(Objective):
         for tile in tiles:
             taps = self._taps(tile.cut(photo))
             for layer in self.content_layers:
-                features[layer].append(taps[layer])
+                features[layer].append(tile.owned(taps[layer], layer))
                 owned = ops.cast(taps[layer], "float32") * tile.ownership(layer)
                 squares[layer] += float(ops.sum(ops.square(owned)))
         elements = {layer: _elements(layer, features[layer][0], photo.shape) for layer in features}
@@ -222,8 +237,9 @@ class TiledObjective(Objective):
         content = {}
         for layer, (features, factor) in targets["content"].items():
             each = content_weight * factor / _elements(layer, features[number], shape)
+            wanted = tile.with_margins(features[number], layer)
             owned = ops.convert_to_tensor(tile.ownership(layer))
-            content[layer] = (features[number], ops.cast(each, "float32"), owned)
+            content[layer] = (wanted, ops.cast(each, "float32"), owned)
         style = []
         for slope, masks in zip(slopes, targets["masks"], strict=True):
             roots = self._roots(tile, masks)
