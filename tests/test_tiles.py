@@ -47,6 +47,9 @@ def test_the_tiled_gradient_equals_the_untiled_one(network, options, masked, siz
     )
     whole, tiled = Objective(*arguments), TiledObjective(*arguments, side=64)
     assert len(tiled._tiles(picture(0, *size))) >= 6  # seams in both directions
+    bands = [(rows.stop - rows.start) * size[1] for rows in tiled._bands(picture(0, *size))]
+    assert len(bands) == 2
+    assert max(bands) <= 11 * 64**2  # in memory total variation is not seen as a whole either
     mask = None
     if masked:
         mask = np.zeros(size, np.float32)

@@ -22,6 +22,9 @@ from stylewatch.engine.objective import Description, Objective, Parts, Targets
 
 Tensor = Any
 
+_BAND = 10
+"""Pixels of a band for each of a tile's own: total variation takes 0.12 kB of memory for each."""
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -138,6 +141,11 @@ class TiledObjective(Objective):
         """A style image's Gram matrices; it may be as large as the photo."""
         return self._grams(image, self._tiles(image), [{}])[0]
 
+    def total_variation(self, photo: Tensor) -> float:
+        """The photo's own, band by band."""
+        bands = (photo[:, rows] for rows in self._bands(photo))
+        return sum(map(super().total_variation, bands))
+
     def place(self, image: np.ndarray) -> Tensor:
         """What goes to the device tile by tile is kept on the host, with all that is like it."""
         return image
@@ -159,10 +167,17 @@ class TiledObjective(Objective):
             tile.cut(gradient)[...] += backend.to_numpy(slope)
         tv = 0.0
         for weight in tv_weight:
-            value, _, slope = self._smoothness(image, weight)
-            tv = float(value)
-            gradient += backend.to_numpy(slope)
+            for rows in self._bands(image):
+                value, _, slope = self._smoothness(image[:, rows], weight)
+                tv += float(value)
+                gradient[:, rows] += backend.to_numpy(slope)
         return Parts(content + style + tv, content, style, tv), gradient
+
+    def _bands(self, image: Tensor) -> Iterator[slice]:
+        """Rows that take no more memory than a tile, each band with the first row of the next."""
+        _, height, width, _ = image.shape
+        most = max(1, _BAND * self.side**2 // width)
+        return (slice(top, bottom + 1) for top, bottom in _spans(height - 1, most, 1))
 
     def _tiles(self, image: Tensor) -> list[Tile]:
         margin = margin_of([*self.content_layers, *self.style_layers])
