@@ -137,7 +137,7 @@ class Objective:
         return Description(features, energy, elements, grams)
 
     def total_variation(self, photo: Tensor) -> float:
-        """The photo's own."""
+        """A picture's total variation."""
         return float(losses.total_variation_loss(photo))
 
     def grams_of_style(self, image: Tensor) -> dict[str, Tensor]:

@@ -142,7 +142,7 @@ class TiledObjective(Objective):
         return self._grams(image, self._tiles(image), [{}])[0]
 
     def total_variation(self, photo: Tensor) -> float:
-        """The photo's own, band by band."""
+        """A picture's total variation, band by band."""
         bands = (photo[:, rows] for rows in self._bands(photo))
         return sum(map(super().total_variation, bands))
 
