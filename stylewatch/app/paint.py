@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stylewatch.app.order import Task
-from stylewatch.domain import EngineSettings, Event, JobRequest, Rendered, Step, job_key
+from stylewatch.domain import EngineSettings, Event, JobRequest, OnStep, Rendered, job_key
 from stylewatch.errors import InputError, PresetError, RenderError, StylewatchError, WeightsError
 from stylewatch.folders.outputs import publish, write_temporary
 
@@ -73,7 +73,7 @@ def paint(
     return painted
 
 
-def _paint(task: Task, engine: EngineSettings, report: Callable[[Step], None]) -> Painted:
+def _paint(task: Task, engine: EngineSettings, report: OnStep) -> Painted:
     """Paint it, wherever it is told; what nobody has foreseen is this photo's own error too."""
     from stylewatch.jobs.child import set_environment
 

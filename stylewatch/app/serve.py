@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from stylewatch import __version__
-from stylewatch.domain import EngineSettings, Event, JobRequest, Outcome, Step
+from stylewatch.domain import EngineSettings, Event, JobRequest, OnStep, Outcome
 from stylewatch.engine.endings import structural_end
 from stylewatch.engine.images import probe
 from stylewatch.engine.results import read_facts
@@ -37,9 +37,7 @@ SIGNAL_SECONDS = 0.2  # the longest a signal waits to be obeyed
 STATUS_SECONDS = 5.0  # for the daemon to answer whoever reads the metrics
 
 
-def run_in_worker(
-    request: JobRequest, engine: EngineSettings, *, report: Callable[[Step], None]
-) -> Outcome:
+def run_in_worker(request: JobRequest, engine: EngineSettings, *, report: OnStep) -> Outcome:
     """One job, in the worker's process: only there are the network's libraries loaded."""
     from stylewatch.jobs.worker import run_job  # noqa: PLC0415
 
