@@ -24,7 +24,7 @@ import numpy as np
 from keras import ops
 from PIL import Image
 
-from stylewatch.engine import backend
+from stylewatch.engine import backend, features
 from stylewatch.engine.backend import Precision
 from stylewatch.engine.features import STRIDE, FeatureNetwork, load_builtin, load_vgg19, preprocess
 from stylewatch.engine.objective import Objective, Region
@@ -72,16 +72,12 @@ def quality(networks: dict[str, FeatureNetwork], args: argparse.Namespace) -> No
         photo, painting = _read(photo_file), _read(painting_file)
         results = {}
         for which, network in networks.items():
-            digest = network.digest[:12]
-            stored = args.out / f"{name}--{which}-{digest}.npy"
-            if stored.exists():
-                results[which] = np.load(stored).astype(np.float32)
-            else:
+            stored = args.out / f"{name}--{which}-{network.digest[:12]}.npy"
+            if not stored.exists():
                 painted = stylize(photo, [Style(painting)], SETTINGS, network).rgb
                 np.save(stored, painted.astype(np.float16))
-                results[which] = painted.astype(np.float16).astype(np.float32)
-        row = _compare(networks["vgg19"], photo, painting, results)
-        rows.append({"pair": name, **row})
+            results[which] = np.load(stored).astype(np.float32)
+        rows.append({"pair": name, **_compare(networks["vgg19"], photo, painting, results)})
         print(json.dumps(rows[-1]), flush=True)
         _sheet(photo, painting, results).save(args.out / f"{name}.png")
     _summary(rows)
@@ -174,7 +170,10 @@ def speed(networks: dict[str, FeatureNetwork], side: int, rounds: int = 5) -> No
     names = {"built-in": networks["builtin"], "VGG19": networks["vgg19"]}
     for precision in get_args(Precision):
         objectives = {n: Objective(net, *layers, "max", precision) for n, net in names.items()}
-        with mock.patch.object(backend, "waits_for_products", return_value=False):
+        with (
+            mock.patch.object(backend, "waits_for_products", return_value=False),
+            mock.patch.object(features, "on_device", features.on_device.__wrapped__),  # not kept
+        ):
             objectives["plain VGG19"] = Objective(names["VGG19"], *layers, "max", precision)
         runs = {}
         for name, objective in objectives.items():

@@ -231,7 +231,7 @@ def pictures(args: argparse.Namespace, network: Any) -> Iterator[str]:
             save(result.rgb, args.out / f"{name}-{side}.jpg")
             height, width = result.rgb.shape[:2]
             yield (
-                f"{name}, {width}×{height}, {result.evaluations} evaluations at the last scale: "
+                f"{name}, {width}×{height}, {result.evaluations} evaluations: "
                 f"{seconds[1]:.2f} s warm, {seconds[0]:.1f} s cold"
             )
 
@@ -291,13 +291,15 @@ def main() -> None:
 
     prepare(args.weights, args.photo, args.painting, pair)
     subprocess.run([sys.executable, __file__, "--peer", str(pair)], check=True)
+    import keras
+
     from stylewatch.engine import backend
     from stylewatch.engine.features import load_network
 
     facts = json.loads((pair / "peer.json").read_text(encoding="utf-8"))
     say(f"PyTorch loop on {facts['device']}: {facts}")
     network = load_network("vgg19", args.weights)
-    say(f"ours on {backend.device()}")
+    say(f"ours, {keras.backend.backend()}, on {backend.device()}")
     rates = {precision: product_rate(precision) for precision in ("bfloat16", "float32")}
     for precision, rate in rates.items():
         say(f"matrix products, {precision}: {rate / 1e12:.0f} TFLOP/s")

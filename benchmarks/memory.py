@@ -11,7 +11,6 @@ import argparse
 import resource
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 from stylewatch.domain import EngineSettings
@@ -56,11 +55,6 @@ def in_its_own_process(*arguments: str) -> list[int]:
     return [int(word) for word in done.stdout.split()]
 
 
-def free_bytes() -> int:
-    lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", default="", help="imagenet or a file; none: built-in features")
@@ -74,6 +68,7 @@ def main() -> None:
         weights, megapixels, precision, budget = options.measure
         measure(weights, float(megapixels), precision, int(budget))
         return
+    from stylewatch.engine.backend import free_memory
     from stylewatch.engine.transfer import BYTES_PER_PIXEL
 
     print("| megapixels | precision | tiles | peak RSS, GB | of it, evaluation | bytes a pixel |")
@@ -83,7 +78,7 @@ def main() -> None:
             for budget in (0, options.tiles):
                 if budget and megapixels * 1e6 * bytes_per_pixel <= budget * 1e6:
                     continue
-                if budget == 0 and megapixels * 1e6 * bytes_per_pixel > 0.7 * free_bytes():
+                if budget == 0 and megapixels * 1e6 * bytes_per_pixel > 0.7 * free_memory():
                     print(
                         f"| {megapixels:g} | {precision} | whole | too much for this machine | | |"
                     )

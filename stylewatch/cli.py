@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from stylewatch import __version__
-from stylewatch.commands.answers import answer, complain, stdout_lost
+from stylewatch.commands.answers import complain, say, stdout_lost
 from stylewatch.commands.options import SET_UP, GlobalOptions, switch
 from stylewatch.commands.painting import app as paint_app
 from stylewatch.commands.presets import app as presets_app
@@ -123,7 +123,7 @@ def _write_traceback() -> str:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        answer(None, f"stylewatch {__version__}", as_json=False)
+        say(f"stylewatch {__version__}")
         raise typer.Exit
 
 
@@ -160,7 +160,7 @@ def stylewatch(
       0 done            1 a photo failed      2 wrong usage
       3 config, preset  4 photo               5 weights
       6 output          7 another daemon      8 no daemon
-      70 internal       130 interrupted
+      9 not readable    70 internal           130 interrupted
     """
     del version, log_format
     if no_colour:

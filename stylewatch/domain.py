@@ -6,11 +6,11 @@ Nothing here touches a file, a clock or an array.
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 
@@ -148,6 +148,15 @@ class EngineSettings:
     max_pixels: int = 100_000_000
     max_side: int = 30_000
     max_bytes: int = 200_000_000
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """What a photo may be at most, by what `read_picture` calls it."""
+        return {
+            "max_pixels": self.max_pixels,
+            "max_side": self.max_side,
+            "max_bytes": self.max_bytes,
+        }
 
     def features_for(self, settings: StyleSettings) -> Literal["auto", "vgg19", "builtin"]:
         """What a preset is painted with here."""
@@ -367,11 +376,8 @@ class Checkpoint:
     """The best so far at that scale, (H, W, 3) RGB, its painted frame with it; not clipped."""
 
 
-class OnStep(Protocol):
-    """A progress callback; it may raise to stop the run."""
-
-    def __call__(self, step: Step, /) -> None:
-        """Take note of one evaluation."""
+OnStep = Callable[[Step], None]
+"""A progress callback, called after every evaluation; it may raise to stop the run."""
 
 
 LASTING = frozenset({"dead", "engine-lost"})

@@ -37,6 +37,7 @@ class ExitCode(IntEnum):
     OUTPUT = 6
     LOCKED = 7
     NOT_RUNNING = 8
+    UNREADABLE = 9  # the file of a config or preset, as while its disk is away
     INTERNAL = 70
     INTERRUPTED = 130
 
@@ -75,7 +76,7 @@ class StylewatchError(Exception):
             line += f", received {self.received}" if self.received else ""
         elif self.received:
             line += f": received {self.received}"
-        return f"{line}. {self.remedy}" if self.remedy else line
+        return f"{line.removesuffix('.')}. {self.remedy}" if self.remedy else line
 
 
 class UsageError(StylewatchError):
@@ -158,6 +159,7 @@ class WeightsError(StylewatchError):
     reason = "weights"
     not_downloaded = "weights-missing"
     """The reason where Keras's own could not be had."""
+    reasons = (reason, not_downloaded)
 
 
 class RenderError(StylewatchError):

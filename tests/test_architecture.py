@@ -50,10 +50,7 @@ ONLY_PLACE = {
     "sqlite3": {"state.ledger", "state.reader", "state.schema"},
     "pebble": {"jobs.executors", "jobs.child"},
     "distributed": {"jobs.cluster"},
-    "rich": {
-        *("faces.board", "faces.console", "faces.view", "faces.preview", "faces.terminal"),
-        "app.overview",
-    },
+    "rich": {"faces.console", "faces.view", "faces.terminal", "app.overview"},
     "typer": {"cli", "commands"},
 }
 

@@ -12,18 +12,21 @@ import struct
 import subprocess
 import sys
 import time
+import weakref
 import zlib
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
 from stylewatch import cli
 from stylewatch.app.order import parse_settings
-from stylewatch.domain import Failure, FailureKind, Identity, Photo, Rendered
-from stylewatch.errors import ExitCode, StylewatchError
+from stylewatch.app.service import shipped_unit
+from stylewatch.domain import Identity, Photo, Rendered
+from stylewatch.errors import ExitCode, InputError, StylewatchError, WeightsError
 from stylewatch.faces.control import ControlServer
 from stylewatch.folders.outputs import write_temporary
 from stylewatch.settings.config import load_config
@@ -185,7 +188,11 @@ class TestWrongUse:
             (["apply", "a.jpg", "-p", "quick", "--set", "strength"], "KEY=VALUE"),
             (["apply", "a.jpg", "-s", "none.png"], "no such style image"),
             (["apply", "a.jpg", "b.jpg", "-p", "quick", "-o", "c.png"], "one picture"),
-            (["watch", "nowhere", "out"], "no such folder"),
+            (
+                ["watch", "nowhere", "out"],
+                "no such folder to watch: received nowhere. Make it first",
+            ),
+            (["watch", __file__, "out"], "`stylewatch apply` paints a photo"),
             (["--log-format", "xml", "status"], "text"),
             (["presets", "preview", "quick", "--side", "5"], "64"),
             (["retry", "#no"], "'#no' is no job's number"),
@@ -263,10 +270,13 @@ class TestWrongUse:
         assert ".jpg, .jpeg, .png, .webp, .tif, .tiff, .heic" in one_line(err)
         assert list(Path().iterdir()) == []
 
-    def test_a_weights_file_that_is_not_there(self, stylewatch):
-        code, _, err = stylewatch("apply", "a.jpg", "-p", "quick", "--weights", "none.h5")
+    @pytest.mark.parametrize(
+        ("weights", "trouble"), [("none.h5", "does not exist"), ("/", "is a folder")]
+    )
+    def test_a_weights_file_that_is_none(self, stylewatch, weights, trouble):
+        code, _, err = stylewatch("apply", "a.jpg", "-p", "quick", "--weights", weights)
         assert code == 5
-        assert "none.h5" in one_line(err)
+        assert f"the weights file {trouble}: received {weights}. " in one_line(err)
 
 
 class TestErrors:
@@ -374,6 +384,10 @@ class TestErrors:
 
         assert all(isinstance(kind.exit_code, ExitCode) for kind in kinds(StylewatchError))
 
+    def test_what_a_library_said_ends_in_one_full_stop(self):
+        error = StylewatchError("bad", received="No such thing.", remedy="Try again")
+        assert str(error) == "bad: received No such thing. Try again"
+
 
 class TestPresets:
     def test_list(self, stylewatch):
@@ -448,6 +462,12 @@ class TestConfig:
         assert not place.exists()
         assert stylewatch("init", place, "--preset", "quick")[0] == 0
 
+    def test_init_where_a_file_lies_names_it(self, stylewatch):
+        Path("photo.jpg").touch()
+        code, out, err = stylewatch("init", "photo.jpg", "--preset", "quick")
+        assert (code, out) == (6, "")
+        assert one_line(err) == "stylewatch: photo.jpg can't be made: File exists"
+
     def test_init_never_overwrites_a_config(self, stylewatch, tmp_path):
         stylewatch("init", tmp_path, "--preset", "quick")
         file = tmp_path / "stylewatch.yaml"
@@ -487,6 +507,15 @@ class TestConfig:
         code, _, err = stylewatch("run")
         assert code == 3
         assert "stylewatch init" in one_line(err)
+
+    def test_a_config_that_is_not_there_is_none_that_a_service_gives_up(self, stylewatch, tmp_path):
+        """Its disk may be mounted later, unlike what is wrong in one, which no restart corrects."""
+        code, _, err = stylewatch("run", "-c", tmp_path / "away.yaml")
+        assert code == ExitCode.UNREADABLE
+        assert "away.yaml: can't be read: No such file" in one_line(err)
+        for unit in (shipped_unit(user=False), shipped_unit(user=True)):
+            lines = unit.read_text(encoding="utf-8").splitlines()
+            assert {"Restart=on-failure", "RestartPreventExitStatus=3"} <= {*lines}
 
     def test_output_inside_input_is_refused(self, stylewatch, tmp_path):
         (tmp_path / "in").mkdir()
@@ -594,6 +623,7 @@ class TestApply:
         code, out, err = stylewatch("apply", photo, "-p", "quick", "--style", "bad.jpg")
         assert (code, out) == (3, "")
         assert err.count("bad.jpg can't be read") == 1
+        assert "bad.jpg can't be read: This is not an image: expected JPEG" in err
 
     def test_json_tells_figures(self, stylewatch, tmp_path):
         photo = a_picture(tmp_path / "a.jpg")
@@ -662,9 +692,7 @@ class TestBatches:
         """Run `apply` with `paint(request)` for a worker."""
         for name in self.PHOTOS:
             a_picture(Path(name))
-        monkeypatch.setattr(
-            "stylewatch.jobs.worker.run_job", lambda request, *_, **__: paint(request)
-        )
+        monkeypatch.setattr("stylewatch.jobs.worker.render_job", lambda request, *_: paint(request))
         return stylewatch("apply", *self.PHOTOS, "-p", "quick", "-o", "o", *options)
 
     def painted(self, request):
@@ -706,6 +734,20 @@ class TestBatches:
         assert (code, out) == (6, "")
         assert "can't be written" in one_line(err)
 
+    def test_what_a_photo_took_that_failed_is_free_when_the_next_begins(
+        self, stylewatch, monkeypatch
+    ):
+        before = []
+
+        def paint(request):
+            assert [picture for picture in before if picture() is not None] == []
+            picture = np.zeros(9)  # a local of a frame that the error refers to
+            before.append(weakref.ref(picture))
+            raise InputError("no use")
+
+        assert self.apply(stylewatch, monkeypatch, paint)[0] == ExitCode.INPUT
+        assert len(before) == len(self.PHOTOS)
+
     def test_of_the_test_whether_the_output_can_be_written_nothing_is_left(
         self, stylewatch, monkeypatch
     ):
@@ -742,9 +784,7 @@ class TestBatches:
     def test_json_tells_of_photos_that_failed_too(self, stylewatch, monkeypatch):
         def paint(request):
             if request.source.name == "b.jpg":
-                return Failure(
-                    job_id=1, kind=FailureKind.BAD_INPUT, reason="truncated", message="b.jpg: cut"
-                )
+                raise InputError("b.jpg: cut", reason="truncated")
             return self.painted(request)
 
         code, out, _ = self.apply(stylewatch, monkeypatch, paint, "--json")
@@ -762,7 +802,7 @@ class TestBatches:
 
         def paint(request):
             tried.append(request.source.name)
-            return Failure(job_id=1, kind=FailureKind.RENDER, reason=reason, message="no weights")
+            raise WeightsError("no weights", reason=reason)
 
         code, out, err = self.apply(stylewatch, monkeypatch, paint)
         assert (code, out, tried) == (ExitCode.WEIGHTS, "", ["a.jpg"])
@@ -837,7 +877,7 @@ class TestWithoutADaemon:
 
     def test_status_tells_what_the_ledger_knows(self, stylewatch, home):
         code, out, err = stylewatch("status")
-        assert (code, out) == (8, "no daemon runs\n")
+        assert (code, out) == (8, "no daemon answers\n")
         assert "stylewatch run" in one_line(err)
         code, out, _ = stylewatch("status", "--json")
         assert code == 8
@@ -871,7 +911,7 @@ class TestWithoutADaemon:
     def test_a_broken_config_does_not_hide_what_the_usual_ledger_knows(self, stylewatch):
         Path("stylewatch.yaml").write_text("folders: [")
         code, out, err = stylewatch("status")
-        assert (code, out) == (8, "no daemon runs\n")
+        assert (code, out) == (8, "no daemon answers\n")
         assert "not valid YAML" in err.splitlines()[0]
         assert stylewatch("status", "-c", "stylewatch.yaml")[0] == 3
 
@@ -1031,7 +1071,7 @@ def test_a_preset_that_is_a_file_is_watched_with(tmp_path, home, stylewatch):
     a_picture(tmp_path / "pre/dots.png", (48, 48))
     (tmp_path / "in").mkdir()
     code, _, err = stylewatch("watch", tmp_path / "in", "out", "-p", "../pre/none.yaml")
-    assert code == 3
+    assert code == ExitCode.UNREADABLE
     assert "none.yaml: can't be read" in one_line(err)
     daemon = Daemon(tmp_path, "pre/mine.yaml")
     try:

@@ -517,6 +517,14 @@ def test_what_vgg19_paints_waits_for_its_weights(home, more, waiting):
     assert load(home, FOLDER + f"weights: gone.h5\n{more}").broken == {}
 
 
+def test_that_most_presets_wait_is_told_by_those_that_do_not(home):
+    own = home / ".config/stylewatch/presets/own.yaml"
+    own.write_text("style: waves.png\nfeatures: builtin")
+    (told,) = load(home, FOLDER + "weights: gone.h5").waits()
+    assert told.startswith("photos for all presets but own wait: ")
+    assert load(home, FOLDER).waits({"ink": "why"}) == ["photos for ink wait: why"]
+
+
 def test_an_empty_folder_of_presets_is_away_only_if_a_preset_is_missing(home):
     (home / "none_yet").mkdir()
     config = load(home, FOLDER + "presets: none_yet")

@@ -452,7 +452,7 @@ def answered_by(path, data):
     [
         (line_of({"stylewatch": 2}), "another version"),
         (b"HTTP/1.1 400 Bad Request\r\n", "it hung up"),
-        (b"", "does not answer"),
+        (b"", "^the stylewatch daemon for .* does not answer. It hangs"),
     ],
 )
 def test_who_answers_in_another_way_is_no_daemon_of_ours(tmp_path, data, why):

@@ -22,6 +22,7 @@ from stylewatch.errors import (
 )
 from stylewatch.host.daemon import LOOK_SECONDS
 from stylewatch.host.delivery import AFTER_SECONDS
+from stylewatch.state import retries
 from stylewatch.state.reader import LedgerReader
 
 
@@ -90,17 +91,36 @@ def test_photos_for_vgg19_wait_for_its_weights_and_no_worker_tries_them(rigs, tm
     assert rig.daemon._status()["waits"] == []
 
 
-def test_status_tells_of_weights_that_can_not_be_used(rigs):
+@pytest.mark.parametrize("reason", ["weights", "weights-missing"])
+@pytest.mark.parametrize("mended", ["reload", "restart"])
+def test_weights_that_can_not_be_used_are_told_once_and_tried_again_when_something_changes(
+    rigs, monkeypatch, reason, mended
+):
+    monkeypatch.setattr(retries, "_backoff", lambda *_: 900.0)
+    message = "They can't be used. Take others"
+    away = [True]
+
     def behave(request):
-        kind, message = FailureKind.TRANSIENT, "They can't be used. Take others"
-        return Failure(job_id=request.job_id, kind=kind, reason="weights", message=message)
+        kind = FailureKind.TRANSIENT
+        failure = Failure(job_id=request.job_id, kind=kind, reason=reason, message=message)
+        return failure if away else None
 
     rig = rigs(behave)
-    rig.drop("a.jpg")
-    rig.drop("b.jpg", b"other")
-    rig.until(lambda: rig.counts() == {"retry-wait": 2})
-    told = ["photos wait: They can't be used. Take others"]
-    rig.until(lambda: rig.daemon._status()["waits"] == told)
+    for number in range(4):
+        rig.drop(f"{number}.jpg", b"%d" % number)
+    rig.until(lambda: rig.counts() == {"retry-wait": 1, "ready": 3})
+    rig.drop("4.jpg", b"late")
+    rig.until(lambda: rig.counts() == {"retry-wait": 1, "ready": 4})
+    assert rig.daemon._status()["waits"] == [f"photos for painting wait: {message}"]
+    assert [event.message.endswith(message) for event in rig.events].count(True) == 1
+    away.clear()
+    if mended == "reload":
+        rig.daemon.ask("reload")
+    else:
+        rig.stop()
+        rig.start()
+    rig.until(lambda: len(rig.results()) == 5)
+    assert rig.daemon._status()["waits"] == []
 
 
 @pytest.mark.parametrize("away", ["waves.png", "mine"])

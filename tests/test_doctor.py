@@ -379,6 +379,14 @@ def test_the_real_engine_is_probed(set_up):
     assert Path(doctor.__file__).is_file()
 
 
+def test_weights_that_can_t_be_read_are_no_fault_of_the_installation(tmp_path):
+    (tmp_path / "w.h5").write_bytes(b"not weights")
+    engine = EngineSettings(features="vgg19", weights=str(tmp_path / "w.h5"))
+    *_, found = doctor._engine(engine)
+    assert (found.check, found.state, found.remedy) == ("weights", "problem", "")
+    assert found.message.startswith(f"The weights file {tmp_path}/w.h5 can't be used: expected ")
+
+
 def test_a_folder_that_is_closed_to_us_is_named_with_the_one_that_closes_it(monkeypatch):
     monkeypatch.setattr(os, "access", lambda place, _: Path(place) != Path("/closed"))
     error = ConfigError("can't be written to", received="/closed/x/out")

@@ -2,7 +2,9 @@
 
 import contextlib
 import importlib.util
+import multiprocessing
 import os
+import pickle
 import queue
 import signal
 import subprocess
@@ -25,7 +27,7 @@ from stylewatch.errors import (
     JobTimeout,
     WorkerDied,
 )
-from stylewatch.jobs import jobtable
+from stylewatch.jobs import child, jobtable
 from stylewatch.jobs.executors import LocalExecutor, open_executor
 
 ENGINE = EngineSettings(nice=1)
@@ -302,6 +304,18 @@ class TestLocal:
         with contextlib.closing(LocalExecutor(ENGINE, lambda *_: time.sleep(0.5))) as executor:
             assert result(executor.submit(1, jobs.report_much, 1000, 2000)) == 2000
             assert result(executor.submit(2, jobs.report_much, 100_000, 3)) == 3
+
+    def test_progress_is_sent_whole_or_not_at_all(self, monkeypatch):
+        """What follows half a message can't be read, of no worker and never again."""
+        for size in range(4000, 4100):
+            ears, mouth = multiprocessing.Pipe(duplex=False)
+            os.set_blocking(mouth.fileno(), False)
+            monkeypatch.setattr(child, "_progress", mouth)
+            child.run((1, 1), pickle.dumps((jobs.report_much, (size, 20))))  # the pipe holds fewer
+            mouth.close()
+            with contextlib.closing(ears), contextlib.suppress(EOFError):
+                while True:
+                    pickle.loads(ears.recv_bytes())
 
     def test_an_error_in_the_event_callback_is_harmless(self):
         with contextlib.closing(LocalExecutor(ENGINE, lambda *_: 1 / 0)) as executor:

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from small_network import small_network
 
 from stylewatch.domain import VGG19_LAYERS
 from stylewatch.engine import features
@@ -53,6 +54,21 @@ def test_features_equal_those_of_the_keras_model():
         np.testing.assert_allclose(
             np.asarray(ours[name]), np.asarray(expected), rtol=1e-3, atol=1e-4
         )
+
+
+def test_all_who_ask_for_features_share_one_copy_of_the_weights(monkeypatch):
+    """Each size of tiles has an objective of its own: VGG19 would take 0.4 GB more for each."""
+    made = []
+    convolution = features.convolution
+    monkeypatch.setattr(
+        features, "convolution", lambda *kernel: made.append(kernel) or convolution(*kernel)
+    )
+    network = small_network()
+    network.extractor(["block2_conv2"])
+    network.extractor(["block2_conv1", "block3_conv1"], pooling="average")
+    assert len(made) == 5
+    network.extractor(["block1_conv1"], precision="bfloat16")
+    assert len(made) == 6
 
 
 def test_bfloat16_sees_less_than_half_a_grey_level(network):

@@ -306,6 +306,28 @@ def test_a_pause_is_kept_and_a_clock_set_back_does_not_lengthen_it(ledger, clock
     assert ledger.claim("in").id == job_id
 
 
+@pytest.mark.parametrize("reason", ["weights", "weights-missing"])
+def test_what_a_preset_lacks_is_tried_by_one_photo_and_the_others_wait_with_it(
+    ledger, clock, reason
+):
+    (first,), _, (other,) = (
+        ledger.add(photo(name), name, "p", [planned(name, name, preset)])
+        for name, preset in [("a", "soft"), ("b", "soft"), ("c", "quick")]
+    )
+    for _ in range(2):
+        assert ledger.claim("in").id == first
+        ledger.fail(first, failure(first, FailureKind.TRANSIENT, reason))
+        if ledger.job(other).state is JobState.READY:
+            assert ledger.claim("in").id == other
+        assert ledger.waiting(["in"]) == []
+        assert ledger.lacks() == {"soft": "why"}
+        clock.now = ledger.next_due()
+    clock.now -= 86400
+    assert ledger.claim("in").id == first
+    ledger.vanished(first)  # whatever becomes of it, another one tries
+    assert ledger.waiting(["in"]) == ["in"]
+
+
 def test_a_full_disk_is_never_held_against_the_photo(ledger, clock):
     [job_id] = ledger.add(photo(), "d", "p", [planned()])
     for _ in range(20):

@@ -12,6 +12,7 @@ from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo
 from stylewatch.errors import LedgerError
 from stylewatch.faces.control import ControlServer
 from stylewatch.state.ledger import Ledger, Planned
+from stylewatch.state.wording import WAITING
 from tests.test_control import STEP, Daemon
 
 
@@ -49,7 +50,7 @@ def rows(found):
     return [line.split() for line in overview.jobs_text(found).splitlines()]
 
 
-def test_jobs_are_told_in_one_vocabulary_what_is_painted_first(state):
+def test_jobs_are_told_in_one_vocabulary_what_is_painted_first(state, daemon):
     found = overview.list_jobs(state, (), 50)
     assert [(row[0], row[1]) for row in rows(found)] == [
         *(("#3", "painting"), ("#2", "waiting"), ("#6", "waiting"), ("#7", "waiting")),
@@ -69,6 +70,15 @@ def test_jobs_are_told_in_one_vocabulary_what_is_painted_first(state):
     ]
     assert "executor" not in overview.jobs_text(found)
     assert "no image. Remove it, or export it as JPEG" in overview.jobs_text(found)
+
+
+def test_what_a_killed_daemon_had_in_work_waits(state):
+    waiting, running = WAITING, [JobState.RUNNING, JobState.PUBLISHING]
+    assert [row[1] for row in rows(overview.list_jobs(state, waiting, 50))] == ["waiting"] * 4
+    assert overview.count_jobs(state, waiting, notes=False) == 4
+    assert "painting" not in overview.jobs_text(overview.list_jobs(state, (), 50))
+    assert overview.list_jobs(state, running, 50) == []
+    assert overview.count_jobs(state, running, notes=False) == 0
 
 
 @pytest.mark.parametrize(
@@ -132,7 +142,7 @@ def test_status_without_a_daemon_counts_every_file_once(state):
     found = overview.look(state)
     assert found["folders"] == [
         {"name": "in", "input": "/a/in",
-         "waiting": 2, "painting": 1, "done": 0, "failed": 2, "held": 2},
+         "waiting": 3, "painting": 0, "done": 0, "failed": 2, "held": 2},
         {"name": "in (2)", "input": "/b/in",
          "waiting": 1, "painting": 0, "done": 0, "failed": 0, "held": 0},
     ]  # fmt: skip

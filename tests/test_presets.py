@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import yaml
@@ -40,10 +41,16 @@ def folder(tmp_path) -> Path:
     return tmp_path
 
 
+def alone(*folders: Path) -> Presets:
+    """The presets in these folders, of which the last one is where the shipped ones lie."""
+    with patch("stylewatch.settings.presets.shipped_presets_dir", lambda: folders[-1]):
+        return Presets.load(folders[:-1])
+
+
 def load(folder: Path, name: str = "mine", **files: str) -> Preset:
     for stem, text in files.items():
         (folder / f"{stem}.yaml").write_text(text)
-    return Presets.load([folder], shipped=False)[name]
+    return alone(folder)[name]
 
 
 # --- what a preset says ---------------------------------------------------------------------------
@@ -133,7 +140,7 @@ def test_a_style_path_is_relative_to_the_file_that_says_it(folder):
     (folder / "own").mkdir()
     (folder / "painting.yaml").write_text("style: waves.png")
     (folder / "own" / "mine.yaml").write_text("strength: 1")
-    presets = Presets.load([folder / "own", folder], shipped=False)
+    presets = alone(folder / "own", folder)
     assert presets["mine"].style[0].image == folder / "waves.png"
 
 
@@ -157,7 +164,7 @@ def test_one_s_own_preset_hides_the_shipped_one_and_may_build_on_it(folder):
     for place, text in ((own, "base: soft\nseed: 2"), (shipped, "strength: 4\nseed: 1")):
         place.mkdir()
         (place / "soft.yaml").write_text(text)
-    presets = Presets.load([own, shipped], shipped=False)
+    presets = alone(own, shipped)
     assert presets.origin("soft") == own / "soft.yaml"
     assert presets["soft"].settings == StyleSettings(strength=4.0, seed=2)
 
@@ -166,22 +173,22 @@ def test_the_same_folder_twice_is_one_folder(folder):
     (folder / "link").symlink_to(folder)
     (folder / "painting.yaml").write_text("base: painting")
     with pytest.raises(PresetError, match="circle: painting -> painting"):
-        _ = Presets.load([folder, folder / "link"], shipped=False)["painting"]
+        _ = alone(folder, folder / "link")["painting"]
 
 
 def test_a_folder_that_does_not_exist_holds_no_presets(folder):
-    assert list(Presets.load([folder / "none"], shipped=False)) == []
+    assert list(alone(folder / "none")) == []
 
 
 def test_hidden_and_other_files_are_no_presets(folder):
     for name in (".a.yaml", "b.yaml~", "c.txt", "d.yaml", "e.yml"):
         (folder / name).write_text("seed: 1")
-    assert list(Presets.load([folder], shipped=False)) == ["d", "e"]
+    assert list(alone(folder)) == ["d", "e"]
 
 
 def test_explain_tells_where_each_value_comes_from(folder):
     load(folder, mine="seed: 2", painting="description: P\nstyle: waves.png\nstrength: 1\nseed: 1")
-    told = {row.key: row for row in Presets.load([folder], shipped=False).explain("mine")}
+    told = {row.key: row for row in alone(folder).explain("mine")}
     assert told["seed"][1:] == (2, "mine", folder / "mine.yaml")
     assert told["strength"][1:] == (1.0, "painting", folder / "painting.yaml")
     assert told["style"].preset == "painting"
@@ -200,7 +207,7 @@ def test_each_key_of_output_is_inherited_by_itself(folder):
         bottom="output: {format: png, keep_gps: false}",
     )
     assert preset.output == OutputSettings(format="png", quality=80, keep_gps=False)
-    told = {row.key: row for row in Presets.load([folder], shipped=False).explain("mine")}
+    told = {row.key: row for row in alone(folder).explain("mine")}
     assert told["output.quality"][1:] == (80, "mine", folder / "mine.yaml")
     assert told["output.keep_gps"][1:] == (False, "bottom", folder / "bottom.yaml")
     assert load(folder, mine="output: {quality: 80}").output == OutputSettings(quality=80)
@@ -397,7 +404,15 @@ BROKEN = {
     "syntax": ("a: b: c", "1:5: not valid YAML: mapping values are not allowed here"),
     "two documents": (
         "seed: 1\n---\nseed: 2",
-        "2:1: not valid YAML: expected a single document in the stream but found another document",
+        "2:1: not valid YAML: expected a single document in the stream from line 1 but found another document",
+    ),
+    "no colon": (
+        "seed: 1\nstrength 2\n",
+        "3:1: not valid YAML: while scanning a simple key from line 2 could not find expected ':'",
+    ),
+    "no closing quote": (
+        "seed: 1\nstyle: 'a.jpg\nstrength: 2",
+        "3:12: not valid YAML: while scanning a quoted scalar from line 2 found unexpected end of stream",
     ),
     "python object": (
         "seed: !!python/name:os.system ''",
@@ -732,7 +747,7 @@ def test_a_config_beside_presets_is_none_of_them(tmp_path):
     """`presets: [.]` is read as one writes it, without a complaint about the config itself."""
     (tmp_path / "stylewatch.yaml").write_text("presets: [.]\nfolders: [{input: in, output: out}]\n")
     (tmp_path / "mine.yaml").write_text("base: ink\n")
-    assert list(Presets.load([tmp_path], shipped=False)) == ["mine"]
+    assert list(alone(tmp_path)) == ["mine"]
 
 
 def test_a_home_folder_that_is_not_there_is_told_with_its_place_and_harms_no_other(tmp_path):

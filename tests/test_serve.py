@@ -86,6 +86,16 @@ class TestOnChange:
         preset.unlink()
         assert [look(), look()] == [2, 3]
 
+    def test_of_a_folder_with_presets_its_rights_count_and_what_else_it_holds_does_not(
+        self, look, config
+    ):
+        folder = config.preset_dirs[-1]
+        (folder / "photo.jpg").touch()
+        (folder / "out").mkdir()
+        assert [look() for _ in range(3)] == [0, 0, 0]
+        folder.chmod(0o500)
+        assert [look(), look()] == [0, 1]
+
     def test_a_changed_style_image_counts(self, look, config):
         touch(config.presets["mine"].style[0].image, "another")
         assert [look() for _ in range(3)] == [0, 1, 1]

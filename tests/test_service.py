@@ -349,11 +349,11 @@ def test_what_systemd_lets_only_root_do_is_told_so(systemctl, tmp_path, monkeypa
         install(user=True, config=tmp_path / "c.yaml", writable=[])
 
 
-def test_a_config_that_is_not_there_is_the_config_s_error(systemctl, tmp_path, monkeypatch, capfd):
+def test_a_config_that_is_not_there_is_not_installed(systemctl, tmp_path, monkeypatch, capfd):
     monkeypatch.delenv("SUDO_USER", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     typo = str(tmp_path / "typo.yaml")
-    assert cli.main(["service", "install", "-c", typo]) == ExitCode.CONFIG
+    assert cli.main(["service", "install", "-c", typo]) == ExitCode.UNREADABLE
     assert typo in capfd.readouterr().err
 
 

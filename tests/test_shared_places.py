@@ -18,7 +18,7 @@ from stylewatch.faces.board import Board
 from stylewatch.folders import outputs
 from stylewatch.folders.listing import Listing
 from stylewatch.folders.outputs import owner_of
-from stylewatch.host import delivery
+from stylewatch.host import delivery, recognition
 from stylewatch.host.daemon import LOOK_SECONDS
 from stylewatch.jobs.worker import failure_of
 from stylewatch.settings.rules import Rule
@@ -114,6 +114,32 @@ def test_another_card_in_the_place_of_the_first_keeps_both_results(rig, tmp_path
         b"painting:holiday 2025",
         b"painting:wedding 2026",
     ]
+
+
+@pytest.mark.parametrize(
+    ("volumes", "both"),
+    [(("A", "B"), True), (("A", "A"), False), (("A", ""), False), (("", "B"), False)],
+)
+def test_so_does_one_that_came_while_the_daemon_was_stopped(rig, monkeypatch, volumes, both):
+    """In one reader both have the same numbers; what is on the same disk has been changed."""
+    for volume, data in zip(volumes, (b"holiday 2025", b"wedding 2026"), strict=True):
+        monkeypatch.setattr(recognition, "_volume_of", lambda _, found=volume: found)
+        rig.drop("IMG_0001.jpg", data)
+        rig.start()
+        rig.until(lambda data=data: data in b"".join(p.read_bytes() for p in paintings(rig)))
+        rig.stop()
+    found = [path.read_bytes() for path in paintings(rig)]
+    assert found == [b"painting:holiday 2025"] * both + [b"painting:wedding 2026"]
+
+
+def test_a_disk_is_known_by_the_name_that_leads_to_its_device(tmp_path, monkeypatch):
+    monkeypatch.setattr(recognition, "VOLUMES", tmp_path / "none")
+    assert recognition._volume_of(os.stat("/dev/null").st_rdev) == ""
+    monkeypatch.setattr(recognition, "VOLUMES", tmp_path)
+    for name, device in (("1-2", "/dev/gone"), ("3-4", "/dev/zero"), ("5-6", "/dev/null")):
+        (tmp_path / name).symlink_to(device)
+    assert recognition._volume_of(os.stat("/dev/null").st_rdev) == "5-6"
+    assert recognition._volume_of(1) == ""
 
 
 def test_a_config_that_is_changed_before_its_folder_is_moved_loses_no_history(rig, tmp_path):

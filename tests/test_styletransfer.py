@@ -2,6 +2,7 @@
 
 import os
 import resource
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from small_network import small_network
 from stylewatch.domain import EngineSettings, Preset, StyleImage, StyleSettings
 from stylewatch.effect import Context
 from stylewatch.engine import backend
+from stylewatch.engine.transfer import usable_memory
 from stylewatch.errors import PresetError, RenderError, WeightsError
 from stylewatch.jobs import styletransfer
 from stylewatch.state.checkpoints import CheckpointFile
@@ -131,11 +133,13 @@ def test_what_is_transparent_is_paper_in_a_style_and_not_here_in_a_mask(tmp_path
 
 def test_what_fails_in_bfloat16_is_painted_in_float32_from_the_start(preset, tmp_path, monkeypatch):
     checkpoint = CheckpointFile(tmp_path / "checkpoint.npz", 0.0)
-    real, precisions = styletransfer.stylize, []
+    real, precisions, kept = styletransfer.stylize, [], []
 
     def stylize(photo, styles, settings, network, on_step, **more):
         precisions.append((settings.precision, more["resume"]))
+        assert [each for each in kept if each() is not None] == []  # float32 takes twice the memory
         painting = real(photo, styles, settings, network, on_step, **more)
+        kept.append(weakref.ref(painting))
         if settings.precision == "bfloat16":
             painting.rgb[:] = 0
         return painting
@@ -220,6 +224,8 @@ def test_a_control_group_s_limit_bounds_the_memory(tmp_path, monkeypatch):
     }.items():
         (tmp_path / name).write_text(text)
     assert backend.free_memory() == 1_500_000
+    (tmp_path / "memory.max").write_text("3000000\n")
+    assert usable_memory() == 1  # none is left, which is not to say that nobody can tell
     (tmp_path / "memory.max").write_text("max\n")
     assert backend.free_memory() == pytest.approx(free, rel=0.2)
 

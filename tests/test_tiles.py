@@ -47,6 +47,9 @@ def test_the_tiled_gradient_equals_the_untiled_one(network, options, masked, siz
     )
     whole, tiled = Objective(*arguments), TiledObjective(*arguments, side=64)
     assert len(tiled._tiles(picture(0, *size))) >= 6  # seams in both directions
+    bands = [(rows.stop - rows.start) * size[1] for rows in tiled._bands(picture(0, *size))]
+    assert len(bands) == 2
+    assert max(bands) <= 11 * 64**2  # in memory total variation is not seen as a whole either
     mask = None
     if masked:
         mask = np.zeros(size, np.float32)
@@ -63,6 +66,26 @@ def test_the_tiled_gradient_equals_the_untiled_one(network, options, masked, siz
     assert parts.style == pytest.approx(expected.style, rel=1e-4)
     assert parts.tv == pytest.approx(expected.tv, rel=1e-4)
     assert relative(tiled_gradient, gradient) <= 1e-5
+
+
+def test_a_pixel_that_is_no_number_is_seen_in_tiles_too(network):
+    """A ReLU makes nothing of it, and a step that led there would be taken for a good one."""
+    arguments = (network, ("block4_conv2",), ("block5_conv1",), "max", "float32")
+    settings = StyleSettings(style_layers={"block5_conv1": 1.0})
+    image = np.asarray(picture(2, 80, 96)).copy()
+    image[0, 40, 40, 1] = np.nan
+    for objective in (Objective(*arguments), TiledObjective(*arguments, side=64)):
+        regions = [Region([(picture(1, 64, 64), 1.0)], None)]
+        targets = objective.targets(picture(0, 80, 96), regions, settings)
+        assert math.isnan(objective.evaluate(image, targets)[0].loss)
+        assert math.isfinite(objective.evaluate(picture(2, 80, 96), targets)[0].loss)
+
+
+def test_of_a_tile_s_features_only_its_own_are_kept(network):
+    """With the margins of the smallest tiles, all of them would be nearly three times as many."""
+    arguments = (network, ("block4_conv2",), ("block5_conv1",), "max", "float32")
+    kept = TiledObjective(*arguments, side=64).describe(picture(0, 200, 230), [{}])
+    assert sum(math.prod(tap.shape[1:3]) for tap in kept.features["block4_conv2"]) == 25 * 28
 
 
 def test_with_vgg19_itself_too(vgg19_file):

@@ -307,15 +307,17 @@ def test_a_library_s_lack_of_memory_is_told_as_such(tmp_path, preset, monkeypatc
     assert failure.message == "not enough memory for a photo of this size"
 
 
-def test_what_webp_can_t_hold_is_said_before_it_is_painted(tmp_path, preset):
-    Image.new("L", (16400, 2)).save(tmp_path / "a.png")
-    asked = replace(preset, output=OutputSettings(format="webp"))
+@pytest.mark.parametrize(("form", "most"), [("webp", 16383), ("jpeg", 65500)])
+def test_what_a_format_can_t_hold_is_said_before_it_is_painted(tmp_path, preset, form, most):
+    Image.new("L", (most + 1, 2)).save(tmp_path / "a.png")
+    asked = replace(preset, output=OutputSettings(format=form))
+    large = EngineSettings(max_side=most + 1)
     whole = replace(asked, settings=replace(QUICK, max_side="photo"))
     steps = []
-    failure = run(request_for(tmp_path / "a.png", whole), steps=steps)
+    failure = run(request_for(tmp_path / "a.png", whole), large, steps=steps)
     assert (failure.kind, failure.reason, steps) == (FailureKind.BAD_INPUT, "too-large", [])
-    assert "16383" in failure.message
-    assert isinstance(run(request_for(tmp_path / "a.png", asked)), Rendered)
+    assert str(most) in failure.message
+    assert isinstance(run(request_for(tmp_path / "a.png", asked), large), Rendered)
 
 
 def test_a_tiff_with_values_that_are_no_numbers_is_the_photo_s_fault(tmp_path, preset):

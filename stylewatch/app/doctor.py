@@ -280,7 +280,7 @@ def _weights(engine: EngineSettings) -> Iterator[Finding]:
     own = engine.weights != "imagenet"
     file = Path(engine.weights) if own else keras_weights()
     fetch = "`stylewatch weights fetch` where there is a network, or `features: builtin`"
-    if own and (why := weights_trouble(file)):
+    if why := weights_trouble(engine.weights):
         remedy = "Correct `weights:`, put the file back, or let it be read"
         yield problem("weights", f"{short_path(file)} {why}", remedy)
     elif engine.features == "builtin":
@@ -351,6 +351,8 @@ def _engine_findings(words: dict[str, Any]) -> Iterator[Finding]:
     if "device" in words:
         fast = "bfloat16" if words["fast_bfloat16"] else "float32 (no fast bfloat16 here)"
         yield ok("device", f"{words['device']}: {fast}")
+    if "weights" in words:
+        yield problem("weights", words["weights"])
     if "evaluations_per_second" in words:
         rate = float(words["evaluations_per_second"])
         hourly = 3600 * rate / float(words["evaluations_per_photo"])

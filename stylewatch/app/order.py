@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from stylewatch.domain import EngineSettings, Preset, StyleImage
 from stylewatch.errors import ConfigError, OutputError, StylewatchError, UsageError, WeightsError
-from stylewatch.faces.lines import jsonable
 from stylewatch.folders.outputs import target_name
+from stylewatch.settings.config import weights_trouble
 from stylewatch.settings.presets import changed, find_preset, known_presets
 from stylewatch.settings.yamlfile import parse_yaml, shown
 
@@ -55,7 +55,7 @@ class Task:
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
-        return {"photo": jsonable(self.photo), "preset": self.preset.name}
+        return {"photo": self.photo, "preset": self.preset.name}
 
     def failed_as_dict(self, error: StylewatchError) -> dict[str, Any]:
         """The same where nothing came of it."""
@@ -155,9 +155,9 @@ def engine_for(weights: str) -> EngineSettings:
     if not weights:
         return EngineSettings()
     weights = os.path.expanduser(weights)
-    if weights != "imagenet" and not os.path.isfile(weights):
+    if trouble := weights_trouble(weights):
         raise WeightsError(
-            "no such weights file",
+            f"the weights file {trouble}",
             received=weights,
             remedy="Name a VGG19 file in Keras's format, or leave --weights out",
         )

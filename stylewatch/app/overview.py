@@ -6,15 +6,17 @@ Stable data for programs, and a few lines of text for people. Knows nothing of t
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from rich.cells import cell_len
 
-from stylewatch.app.remote import Client
+from stylewatch.app.remote import Client, config_of
 from stylewatch.domain import JobState
 from stylewatch.errors import LedgerError, NotRunningError
-from stylewatch.faces.lines import duration, jsonable, queue_seconds, short_path, size, visible
+from stylewatch.faces.board import queue_seconds
+from stylewatch.faces.lines import duration, jsonable, short_path, size, visible
 from stylewatch.folders.settle import LACKS
 from stylewatch.state.reader import Job, LedgerReader
 from stylewatch.state.schema import LEDGER
@@ -92,20 +94,22 @@ def _from_ledger(state_dir: Path) -> dict[str, Any]:
     def read(reader: LedgerReader) -> list[dict[str, Any]]:
         counts, files, places = reader.counts(), reader.failed_files(), reader.places()
         return [
-            {
-                "name": name,
-                "input": jsonable(places.get(name, "")),
-                **by_word(counts.get(name, {}), files.get(name, 0)),
-            }
+            {"name": name, "input": jsonable(places.get(name, "")), **_at_rest(found)}
             for name in sorted(counts.keys() | files.keys())
+            for found in [by_word(counts.get(name, {}), files.get(name, 0))]
         ]
 
     return {"running": False, "folders": _read(state_dir, read) or []}
 
 
+def _at_rest(counts: dict[str, int]) -> dict[str, int]:
+    """The same counts while nobody paints: what was in work when the daemon was killed waits."""
+    return {**counts, "waiting": counts["waiting"] + counts["painting"], "painting": 0}
+
+
 def overview_text(found: Mapping[str, Any]) -> str:
     """The same for people."""
-    head = "no daemon runs"
+    head = "no daemon answers"
     if found["running"]:
         head = f"stylewatch {found['version']} runs as process {found['pid']}"
         head += ", paused" if found["paused"] else ""
@@ -150,13 +154,18 @@ def list_jobs(
 ) -> list[dict[str, Any]]:
     """Jobs in these states (all when empty), and files without a job.
 
-    First what is painted, then what waits in its order, then the latest change.
+    First what is painted, then what waits in its order, then the latest change. Without a daemon
+    nothing is painted: what was in work when it was killed waits.
     """
-    wanted = set(states) or set(JobState)
+    alive = config_of(state_dir) is not None
+    wanted = _wanted(states, alive=alive)
 
     def read(reader: LedgerReader) -> list[dict[str, Any]]:
         places = reader.places()
         found = _ordered(reader, wanted, limit)
+        if not alive:
+            at_rest = dict.fromkeys(PAINTING, JobState.READY)
+            found = [replace(job, state=at_rest.get(job.state, job.state)) for job in found]
         told = reader.notes(limit) if notes else []
         rows = [_job_dict(job, places.get(job.folder)) for job in found]
         rows += [_note_dict(*note, places.get(note[0])) for note in told]
@@ -167,7 +176,7 @@ def list_jobs(
 
 def count_jobs(state_dir: Path, states: Iterable[JobState], *, notes: bool) -> int | None:
     """How many `list_jobs` would list without a limit; None where there is no ledger yet."""
-    wanted = set(states) or set(JobState)
+    wanted = _wanted(states, alive=config_of(state_dir) is not None)
 
     def read(reader: LedgerReader) -> int:
         jobs = sum(n for each in reader.counts().values() for s, n in each.items() if s in wanted)
@@ -180,6 +189,14 @@ def word_of_job(state_dir: Path, job_id: int) -> str:
     """Where one job stands, in the words that are used everywhere."""
     job = _read(state_dir, lambda reader: reader.job(job_id))
     return job.word if job else "gone"
+
+
+def _wanted(states: Iterable[JobState], *, alive: bool) -> set[JobState]:
+    """The states in the ledger of jobs that are told to be in these (any when empty)."""
+    wanted = set(states) or set(JobState)
+    if alive:
+        return wanted
+    return wanted | {*PAINTING} if JobState.READY in wanted else wanted - {*PAINTING}
 
 
 def _ordered(reader: LedgerReader, wanted: set[JobState], limit: int) -> list[Job]:

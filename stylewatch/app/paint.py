@@ -10,44 +10,18 @@ import hashlib
 import os
 import stat
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from stylewatch.app.order import Task
-from stylewatch.domain import (
-    EngineSettings,
-    Event,
-    Failure,
-    FailureKind,
-    JobRequest,
-    Rendered,
-    Step,
-    job_key,
-)
-from stylewatch.errors import (
-    InputChangedError,
-    InputError,
-    OutputError,
-    OutputFullError,
-    PresetError,
-    RenderError,
-    StylewatchError,
-    WeightsError,
-)
-from stylewatch.faces.lines import jsonable
+from stylewatch.domain import EngineSettings, Event, JobRequest, OnStep, Rendered, job_key
+from stylewatch.errors import InputError, PresetError, RenderError, StylewatchError, WeightsError
 from stylewatch.folders.outputs import publish, write_temporary
 
-_OF_THE_PHOTO: Final = (InputError, OutputError, RenderError)
-"""What one photo fails by alone; another error would meet all the others too."""
-_ERRORS: Final[Mapping[FailureKind, type[StylewatchError]]] = {
-    FailureKind.BAD_INPUT: InputError,
-    FailureKind.CHANGED: InputChangedError,
-    FailureKind.RESOURCE: OutputFullError,
-    FailureKind.PERMISSION: OutputError,
-    FailureKind.TRANSIENT: OutputError,
-}
+_OF_ALL: Final = (PresetError, WeightsError)
+"""What all other photos would fail by too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,17 +34,16 @@ class Painted:
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
-        told = jsonable(self.rendered)
+        told = asdict(self.rendered)
         for key in ("job_id", "temporary", "extension"):
             del told[key]
-        return {**self.task.as_dict(), "output": jsonable(self.output), **told}
+        return {**self.task.as_dict(), "output": self.output, **told}
 
 
-def paint(task: Task, engine: EngineSettings, on_event: Callable[[Event], None]) -> Painted:
-    """Paint one picture and put it in its place; a `StylewatchError` says why there is none.
-
-    That the photo failed is told as an event, unless the error is not the photo's.
-    """
+def paint(
+    task: Task, engine: EngineSettings, on_event: Callable[[Event], None]
+) -> Painted | StylewatchError:
+    """Paint one picture and put it in its place, telling of it; or the error that it fails by."""
 
     def told(kind: Any, message: str = "", **more: Any) -> None:
         on_event(
@@ -88,33 +61,35 @@ def paint(task: Task, engine: EngineSettings, on_event: Callable[[Event], None])
     told("running", what, extra={"place": task.place})
     try:
         painted = _paint(task, engine, lambda step: told("progress", step=step))
-    except _OF_THE_PHOTO as error:
-        told("failed", _about(task.photo, error), reason=error.reason)
+    except _OF_ALL:
         raise
+    except StylewatchError as error:
+        told("failed", _about(task.photo, error), reason=error.reason)
+        error.__cause__ = error.__context__ = None
+        return error.with_traceback(None)  # to frames, which hold the photo
     output, seconds, note = painted.output, painted.rendered.seconds, painted.rendered.note
     message = f"{output} in {seconds:.1f} s" + (f" ({note})" if note else "")
     told("done", message, output=str(output), seconds=seconds)
     return painted
 
 
-def _paint(task: Task, engine: EngineSettings, report: Callable[[Step], None]) -> Painted:
+def _paint(task: Task, engine: EngineSettings, report: OnStep) -> Painted:
     """Paint it, wherever it is told; what nobody has foreseen is this photo's own error too."""
     from stylewatch.jobs.child import set_environment
 
     set_environment(engine)  # as in a worker, before libraries are loaded
-    from stylewatch.jobs.worker import run_job
+    from stylewatch.jobs.worker import render_job
 
     request = _request(task)
     try:
-        outcome = run_job(request, engine, report=report)
+        rendered = render_job(request, engine, report)
+    except StylewatchError:
+        raise
     except Exception as error:
         traceback.print_exc()  # goes where everything goes that libraries say
         raise _unexpected(error) from error
-    if isinstance(outcome, Failure):
-        raise error_of(outcome)
-    extension = task.extension or outcome.extension
-    output = publish(outcome.temporary, task.target, extension)
-    return Painted(task=task, output=output, rendered=outcome)
+    output = publish(rendered.temporary, task.target, task.extension or rendered.extension)
+    return Painted(task=task, output=output, rendered=rendered)
 
 
 def _unexpected(error: Exception) -> RenderError:
@@ -138,10 +113,7 @@ def paint_all(
     for task in {task.target.parent: task for task in tasks}.values():
         write_temporary(b"", task.target, task.extension, os.getpid()).unlink(missing_ok=True)
     for task in tasks:
-        try:
-            yield paint(task, engine, on_event)
-        except _OF_THE_PHOTO as error:
-            yield error
+        yield paint(task, engine, on_event)
 
 
 def _request(task: Task) -> JobRequest:
@@ -170,13 +142,3 @@ def _request(task: Task) -> JobRequest:
 def _open_at_once(path: str, flags: int) -> int:
     """Without waiting for somebody to write into it, where it is a pipe."""
     return os.open(path, flags | os.O_NONBLOCK)
-
-
-def error_of(failure: Failure) -> StylewatchError:
-    """The failure as the error it came from, with that one's exit code."""
-    if failure.reason in {WeightsError.reason, WeightsError.not_downloaded}:
-        return WeightsError(failure.message, reason=failure.reason)
-    if failure.reason in {"style-image", "preset", "unknown-effect"}:
-        return PresetError(failure.message, reason=failure.reason)
-    kind = _ERRORS.get(failure.kind, RenderError)
-    return kind(failure.message, reason=failure.reason)

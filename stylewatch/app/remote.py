@@ -124,7 +124,7 @@ class Client:
                 remedy="Talk to it as that user, or with sudo",
             ) from error
         except (TimeoutError, BlockingIOError) as error:
-            raise self._nobody("it does not answer") from error
+            raise self._silent() from error
         except OSError as error:
             raise self._nobody() from error
 
@@ -141,7 +141,7 @@ class Client:
         try:
             line = self._lines.readline()
         except TimeoutError as error:
-            raise self._nobody("it does not answer") from error
+            raise self._silent() from error
         except ConnectionError:
             return {}
         with contextlib.suppress(ValueError):
@@ -149,6 +149,12 @@ class Client:
             if isinstance(words, dict):
                 return words
         return {}
+
+    def _silent(self) -> NotRunningError:
+        return NotRunningError(
+            f"the stylewatch daemon for {visible(self._state_dir)} does not answer",
+            remedy="It hangs, or is stopped, as by Ctrl-Z; see `stylewatch service status`",
+        )
 
     def _nobody(self, why: str = "") -> NotRunningError:
         return NotRunningError(

@@ -4,6 +4,7 @@ What `watch` and `run` do. Knows nothing of the command line.
 """
 
 import math
+import stat
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -14,7 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stylewatch.domain import EngineSettings, Event, JobRequest, Outcome, Step
+from stylewatch import __version__
+from stylewatch.domain import EngineSettings, Event, JobRequest, OnStep, Outcome
 from stylewatch.engine.endings import structural_end
 from stylewatch.engine.images import probe
 from stylewatch.engine.results import read_facts
@@ -35,16 +37,14 @@ SIGNAL_SECONDS = 0.2  # the longest a signal waits to be obeyed
 STATUS_SECONDS = 5.0  # for the daemon to answer whoever reads the metrics
 
 
-def run_in_worker(
-    request: JobRequest, engine: EngineSettings, *, report: Callable[[Step], None]
-) -> Outcome:
+def run_in_worker(request: JobRequest, engine: EngineSettings, *, report: OnStep) -> Outcome:
     """One job, in the worker's process: only there are the network's libraries loaded."""
     from stylewatch.jobs.worker import run_job  # noqa: PLC0415
 
     return run_job(request, engine, report=report)
 
 
-def serve(load: Callable[[], Config], *, version: str, log_format: LogFormat = "text") -> None:
+def serve(load: Callable[[], Config], log_format: LogFormat) -> None:
     """Run the daemon until a signal, `q` or a command ends it.
 
     Raises:
@@ -81,15 +81,14 @@ def serve(load: Callable[[], Config], *, version: str, log_format: LogFormat = "
         on_change.look(now)
 
     port = config.metrics_port
-    about = {"version": version, "config": config.file and str(config.file.absolute())}
+    about = {"version": __version__, "config": config.file and str(config.file.absolute())}
     with (
         open_console(
             log_format=log_format,
-            title=version,
+            title=__version__,
             on_quit=end,
             on_pause=pause,
             chatter=config.state_dir / CHATTER,
-            thumbnail=thumbnail,
         ) as console,
         ControlServer(config.state_dir, daemon.ask, about) as control,
         MetricsServer(port, metrics.text) if port else nullcontext(),
@@ -178,10 +177,12 @@ def _states_of(files: Iterable[Path]) -> _States:
 
 def _state_of(file: Path) -> tuple[int, int, int]:
     try:
-        stat = file.stat()
+        info = file.stat()
     except OSError:
         return (0, 0, 0)
-    return (stat.st_ino, stat.st_size, stat.st_ctime_ns)  # of new rights, too
+    if stat.S_ISDIR(info.st_mode):  # its presets have states of their own
+        return (info.st_ino, info.st_mode, info.st_uid)
+    return (info.st_ino, info.st_size, info.st_ctime_ns)  # of new rights, too
 
 
 def _refuse_a_second(config: Config) -> None:
@@ -205,10 +206,3 @@ def _parts() -> Parts:
         structural_end=structural_end,
         read_facts=read_facts,
     )
-
-
-def thumbnail(file: Path, width: int, height: int) -> Any:
-    """For the console's pictures; what opens them is loaded when the first is shown."""
-    from stylewatch.faces.preview import thumbnail  # noqa: PLC0415
-
-    return thumbnail(file, width, height)

@@ -9,6 +9,7 @@ import json
 import pickle
 import sys
 
+from stylewatch.errors import WeightsError
 from stylewatch.jobs.child import set_environment
 
 
@@ -29,7 +30,10 @@ def main() -> None:
     from stylewatch.jobs.styletransfer import probe_speed
 
     cost = sum(scale.cost for scale in plan_scales(1024, 768, settings))
-    _tell(**probe_speed(engine), evaluations_per_photo=cost / 384**2)
+    try:
+        _tell(**probe_speed(engine), evaluations_per_photo=cost / 384**2)
+    except WeightsError as error:  # what is in the file only shows when it is read
+        _tell(weights=str(error))
 
 
 def _tell(**words: str | float) -> None:

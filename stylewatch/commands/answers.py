@@ -40,22 +40,25 @@ def _note(line: str, level: str, start: str = "") -> None:
 
 
 def answer(data: object, text: str, *, as_json: bool) -> None:
-    """The command's result on stdout."""
+    """The command's result on stdout, for programs or for people."""
     if as_json:
-        _say(json.dumps(jsonable(data), indent=2))
-    elif text:
-        _say(text)
+        say_json(data)
+    else:
+        say(text)
+
+
+def say_json(data: object) -> None:
+    """A result on stdout, for programs."""
+    say(json.dumps(jsonable(data), indent=2))
 
 
 def say_path(path: Path) -> None:
     """A path on stdout: to a terminal made safe, to a program as it is, byte for byte."""
-    if sys.stdout.isatty():
-        _say(visible(path))
-    else:
-        _say(os.fsencode(path))
+    say(visible(path) if sys.stdout.isatty() else os.fsencode(path))
 
 
-def _say(words: str | bytes) -> None:
+def say(words: str | bytes) -> None:
+    """A result on stdout."""
     try:
         typer.echo(words)
     except BrokenPipeError:
@@ -82,7 +85,7 @@ def report_errors(errors: Sequence[ConfigError], fine: str, *, as_json: bool) ->
     for error in errors:
         error.others = ()  # each has its own line
     if as_json:
-        answer([jsonable(vars(error)) for error in errors], "", as_json=True)
+        say_json([vars(error) for error in errors])
     else:
         for error in errors:
             complain(str(error))

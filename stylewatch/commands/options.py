@@ -54,7 +54,10 @@ Weights = Annotated[
 ]  # fmt: skip
 Features = Annotated[
     Literal["auto", "vgg19", "builtin"] | None,
-    typer.Option(rich_help_panel=ENGINE, help="Which network looks at the pictures."),
+    typer.Option(
+        rich_help_panel=ENGINE,
+        help="The network that looks at pictures; auto: VGG19 where it can be had.",
+    ),
 ]
 ConfigPath = Annotated[
     Path | None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from stylewatch.commands.answers import answer, chatter, note, say_path
+from stylewatch.commands.answers import chatter, note, say_json, say_path
 from stylewatch.commands.options import (
     DEFAULT_PRESET,
     ENGINE,
@@ -22,7 +22,6 @@ from stylewatch.commands.options import (
     Weights,
     command,
 )
-from stylewatch.domain import EngineSettings
 from stylewatch.errors import ExitCode, StylewatchError
 
 if TYPE_CHECKING:
@@ -54,10 +53,10 @@ def demo(
       stylewatch demo
       stylewatch demo --preset ink -o ~/Desktop
     """
-    from stylewatch.app.order import choose_presets, engine_for, plan
+    from stylewatch.app.order import choose_presets, plan
 
     chosen = choose_presets([preset], [], {"features": features} if features else {})
-    paint_and_tell(plan([DEMO_PHOTO], chosen, output), engine_for(weights), as_json=as_json)
+    paint_and_tell(plan([DEMO_PHOTO], chosen, output), weights, as_json=as_json)
 
 
 @command(app, panel=TRY)
@@ -78,11 +77,14 @@ def apply(
     features: Features = None,
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"] | None,
-        typer.Option(rich_help_panel=ENGINE, help="Of the features."),
+        typer.Option(
+            rich_help_panel=ENGINE,
+            help="How exactly the network computes; auto: bfloat16 where that is faster.",
+        ),
     ] = None,
     optimizer: Annotated[
         Literal["lbfgs", "lbfgs-scipy", "adam"] | None,
-        typer.Option(rich_help_panel=ENGINE, help="What lowers the loss."),
+        typer.Option(rich_help_panel=ENGINE, help="The algorithm that lowers the loss."),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -109,25 +111,27 @@ def apply(
       stylewatch apply beach.jpg --style monet.jpg -o beach-monet.png
       stylewatch apply beach.jpg -p nocturne --set strength=30 --set colour=photo
     """
-    from stylewatch.app.order import choose_presets, engine_for, parse_settings, plan
+    from stylewatch.app.order import choose_presets, parse_settings, plan
 
     sides = [] if max_side is None else [f"max_side={max_side}"]
     overrides = parse_settings([*(settings or []), *sides])
     named = {"features": features, "precision": precision, "optimizer": optimizer}
     overrides |= {key: value for key, value in named.items() if value is not None}
     tasks = plan(photos, choose_presets(preset or [], style or [], overrides), output)
-    paint_and_tell(tasks, engine_for(weights), as_json=as_json)
+    paint_and_tell(tasks, weights, as_json=as_json)
 
 
-def paint_and_tell(tasks: "Sequence[Task]", engine: EngineSettings, *, as_json: bool) -> None:
+def paint_and_tell(tasks: "Sequence[Task]", weights: str, *, as_json: bool) -> None:
     """Paint the tasks, telling results on stdout; raises or exits when photos failed."""
+    from stylewatch.app.order import engine_for
     from stylewatch.app.paint import paint_all
     from stylewatch.faces.console import open_bars
     from stylewatch.faces.terminal import on_signals
 
+    engine = engine_for(weights)
     shown = sys.stdout.isatty() and sys.stderr.isatty()
     painted: list[Painted] = []
-    errors: list[StylewatchError] = []
+    codes: set[ExitCode] = set()
     told: list[dict[str, Any]] = []
     try:
         with (
@@ -136,7 +140,7 @@ def paint_and_tell(tasks: "Sequence[Task]", engine: EngineSettings, *, as_json: 
         ):
             for task, result in zip(tasks, paint_all(tasks, engine, console), strict=True):
                 if isinstance(result, StylewatchError):
-                    errors.append(result)
+                    codes.add(result.exit_code)
                     told.append(task.failed_as_dict(result))
                     continue
                 painted.append(result)
@@ -145,12 +149,11 @@ def paint_and_tell(tasks: "Sequence[Task]", engine: EngineSettings, *, as_json: 
                     say_path(result.output)
     finally:  # what is there is told, also when the next one ends it all
         if as_json:
-            answer(told, "", as_json=True)
+            say_json(told)
     if painted and not as_json:
         used = dict.fromkeys(one.rendered.facts.get("features", "") for one in painted)
         note(f"features used: {' and '.join(used)}")
-    if errors:
-        codes = {error.exit_code for error in errors}
+    if codes:
         same = not painted and len(codes) == 1
         raise typer.Exit(codes.pop() if same else ExitCode.FAILED)
 

@@ -58,7 +58,7 @@ def presets_show(
     for row in rows:
         value = visible(json.dumps(jsonable(row.value), ensure_ascii=False))
         lines.append(f"{row.key}: {value}" + (f"   # {row.preset}" if row.preset else ""))
-    data = {row.key: jsonable(row._asdict()) for row in rows}
+    data = {row.key: row._asdict() for row in rows}
     answer(data, "\n".join(lines), as_json=as_json)
 
 
@@ -116,11 +116,9 @@ def presets_preview(
       stylewatch presets preview ink beach.jpg
       stylewatch presets preview ./mine.yaml beach.jpg --side 384
     """
-    from stylewatch.app.order import choose_presets, engine_for, plan
+    from stylewatch.app.order import choose_presets, plan
 
     overrides: dict[str, Any] = {"max_side": side} | ({"features": features} if features else {})
     [preset] = choose_presets([name], [], overrides)
     preset = replace(preset, name=f"{preset.name}-preview")
-    paint_and_tell(
-        plan([photo or DEMO_PHOTO], [preset], output), engine_for(weights), as_json=False
-    )
+    paint_and_tell(plan([photo or DEMO_PHOTO], [preset], output), weights, as_json=False)

@@ -9,7 +9,15 @@ from typing import Annotated
 
 import typer
 
-from stylewatch.commands.answers import answer, chatter, note, report_errors, say_path
+from stylewatch.commands.answers import (
+    answer,
+    chatter,
+    note,
+    report_errors,
+    say,
+    say_json,
+    say_path,
+)
 from stylewatch.commands.options import SET_UP, ConfigPath, Json, command, switch
 from stylewatch.errors import ConfigError, ExitCode, UsageError, WeightsError
 
@@ -54,7 +62,7 @@ def config_schema(
     from stylewatch.settings.config import config_schema as schema_of_config
     from stylewatch.settings.presets import preset_schema
 
-    answer(preset_schema() if preset else schema_of_config(), "", as_json=True)
+    say_json(preset_schema() if preset else schema_of_config())
 
 
 @command(weights_app, "path")
@@ -98,7 +106,7 @@ def doctor(
     a warning (!) or a problem (✗); the exit code is 1 when there is a problem.
     """
     from stylewatch.app.doctor import examine
-    from stylewatch.faces.lines import jsonable, visible
+    from stylewatch.faces.lines import visible
     from stylewatch.settings.config import find_config
 
     try:
@@ -112,9 +120,9 @@ def doctor(
             mark = {"ok": "✓", "warning": "!", "problem": "✗"}[finding.state]
             lines = [f"{mark} {finding.check:<10}  {visible(finding.message)}"]
             lines += [f"{'':<14}→ {visible(finding.remedy)}"] if finding.remedy else []
-            answer(finding, "\n".join(lines), as_json=False)
+            say("\n".join(lines))
     if as_json:
-        answer([jsonable(finding) for finding in findings], "", as_json=True)
+        say_json(findings)
     if any(finding.state == "problem" for finding in findings):
         raise typer.Exit(ExitCode.FAILED)
 
@@ -173,7 +181,7 @@ def service_uninstall(*, user: User = False) -> None:
 def service_status(*, user: User = False, as_json: Json = False) -> None:
     """Say how the service stands; exit code 8 when it does not run."""
     from stylewatch.app.service import service_status
-    from stylewatch.faces.lines import jsonable, visible
+    from stylewatch.faces.lines import visible
 
     found = service_status(user=user)
     words = [found.state or "unknown", "enabled" if found.enabled else "not enabled"]
@@ -181,6 +189,6 @@ def service_status(*, user: User = False, as_json: Json = False) -> None:
     words += [f"{found.restarts} restarts"] if found.restarts else []
     words += [found.result] if found.failing else []
     lines = [", ".join(words), f"unit: {found.unit or 'not installed'}", found.text]
-    answer(jsonable(found), "\n".join(visible(line) for line in lines if line), as_json=as_json)
+    answer(found, "\n".join(visible(line) for line in lines if line), as_json=as_json)
     if not found.running:
         raise typer.Exit(ExitCode.NOT_RUNNING)

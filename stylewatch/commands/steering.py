@@ -35,7 +35,6 @@ def console(*, config: ConfigPath = None, state: StateDir = None) -> None:
     it writes one line per event, or JSON with `stylewatch --log-format json console`.
     """
     from stylewatch.app.remote import Client, ask
-    from stylewatch.app.serve import thumbnail
     from stylewatch.faces.console import open_console
     from stylewatch.faces.terminal import on_signals
 
@@ -59,7 +58,6 @@ def console(*, config: ConfigPath = None, state: StateDir = None) -> None:
                 attached=True,
                 on_quit=leave,
                 on_pause=pause,
-                thumbnail=thumbnail,
             ) as view,
             on_signals(leave),
         ):
@@ -154,7 +152,7 @@ def retry(
     *,
     everything: Annotated[bool, switch("--all", "Everything that was set aside.")] = False,
     reason: Annotated[
-        str, typer.Option(metavar="R", help="What was set aside for this reason, as crash.")
+        str, typer.Option(metavar="R", help="What was set aside for this reason, such as crash.")
     ] = "",
     config: ConfigPath = None,
     state: StateDir = None,

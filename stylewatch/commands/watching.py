@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stylewatch import __version__
 from stylewatch.commands.answers import note, say_path
 from stylewatch.commands.options import (
     DEFAULT_PRESET,
@@ -42,11 +41,11 @@ def watch(
 ) -> None:
     """Watch one folder, without a config, until q or Ctrl-C.
 
-    Photos that are in IN already and those that arrive are painted into OUT, sub-folders
-    mirrored. A photo in a sub-folder named after a preset is painted in that one. What was
-    painted is remembered: a new start does nothing twice. A preset that is given as a file brings
-    along those that lie beside it. To watch several folders at once, use a config and `run`, or
-    give each its own --state.
+    Photos that are in IN already and those that arrive are painted into OUT, sub-folders mirrored,
+    with `nocturne` unless --preset says otherwise. A photo in a sub-folder named after a preset is
+    painted with that one. What was painted is remembered: a new start does nothing twice. A preset
+    that is given as a file brings along those that lie beside it. To watch several folders at once,
+    use a config and `run`, or give each its own --state.
 
     Examples:
       stylewatch watch ~/Pictures/in ~/Pictures/out --preset nocturne
@@ -59,7 +58,9 @@ def watch(
 
     watched = absolute(input_dir)
     if not os.path.isdir(watched):
-        raise UsageError("no such folder to watch", received=input_dir, remedy="Make it first")
+        is_file = os.path.isfile(watched)
+        remedy = "`stylewatch apply` paints a photo" if is_file else "Make it first"
+        raise UsageError("no such folder to watch", received=input_dir, remedy=remedy)
     settings: dict[str, Any] = {"features": features} if features else {}
     if weights:
         engine = engine_for(weights)
@@ -142,4 +143,4 @@ def init(
 def _serve(load: "Callable[[], Config]") -> None:
     from stylewatch.app.serve import serve
 
-    serve(load, version=__version__, log_format=GlobalOptions.log_format)
+    serve(load, GlobalOptions.log_format)

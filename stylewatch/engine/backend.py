@@ -9,7 +9,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,7 +34,6 @@ CGROUPS = Path("/sys/fs/cgroup")
 class Device:
     """Where tensors live and what it is good at."""
 
-    backend: str
     name: str
     fast_bfloat16: bool
     """The hardware multiplies bfloat16 faster than float32."""
@@ -184,24 +183,22 @@ def to_numpy(tensor: Tensor) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(tensor), dtype=np.float32)
 
 
-@lru_cache(maxsize=1)
+@cache
 def device() -> Device:
     """What the computation will run on. The first call takes a fifth of a second."""
-    backend = keras.backend.backend()
-    gpu = _gpu_name(backend)
+    gpu = _gpu_name()
     if gpu:
-        return Device(backend, gpu, fast_bfloat16=True)
-    flags = _cpu_flags()
+        return Device(gpu, fast_bfloat16=True)
     for flag, name in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16")):
-        if flag in flags:
-            fast = backend == "tensorflow" and _bfloat16_gains()
-            return Device(backend, f"CPU with {name}", fast_bfloat16=fast)
-    return Device(backend, "CPU", fast_bfloat16=False)
+        if flag in _cpu_flags():
+            fast = keras.backend.backend() == "tensorflow" and _bfloat16_gains()
+            return Device(f"CPU with {name}", fast_bfloat16=fast)
+    return Device("CPU", fast_bfloat16=False)
 
 
 def has_gpu() -> bool:
     """Whether tensors lie elsewhere than NumPy's arrays do."""
-    return bool(_gpu_name(keras.backend.backend()))
+    return bool(_gpu_name())
 
 
 def place(values: Tensor) -> Tensor:
@@ -256,7 +253,7 @@ def is_tensorflow_on_cpu() -> bool:
     as the picture is to convolve. Not compiled, all convolutions would share what was arranged
     first, whosever kernel it is: so features are asked for in compiled functions alone.
     """
-    return keras.backend.backend() == "tensorflow" and not _gpu_name("tensorflow")
+    return keras.backend.backend() == "tensorflow" and not has_gpu()
 
 
 def waits_for_products(precision: Precision) -> bool:
@@ -333,8 +330,9 @@ def _numbers(file: Path) -> dict[str, int]:
     return {word: int(number) for word, number, *_ in map(str.split, lines)}
 
 
-def _gpu_name(backend: str) -> str:
-    match backend:
+def _gpu_name() -> str:
+    """What the first GPU is called; empty where there is none."""
+    match keras.backend.backend():
         case "tensorflow":
             import tensorflow as tf
 
@@ -353,7 +351,7 @@ def _gpu_name(backend: str) -> str:
             return torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
 
 
-@lru_cache(maxsize=1)
+@cache
 def _cpu_flags() -> frozenset[str]:
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -37,7 +37,7 @@ MEAN_BGR = np.array([103.939, 116.779, 123.68], dtype=np.float32)
 _DOWNLOAD_SECONDS = 20.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Convolution:
     """One 3×3 convolution with its ReLU, possibly factored into several kernels.
 
@@ -74,14 +74,12 @@ class FeatureNetwork:
         """
         wanted = set(layers)
         deepest = max(VGG19_LAYERS.index(layer) for layer in wanted)
-        exact = precision == "float32"
-        first, *others = self.convolutions[: deepest + 1]
-        layers_used = [first if exact else _doubled(first), *others]
-        steps = [(layer.name, _on_device(layer, precision)) for layer in layers_used]
+        used = self.convolutions[: deepest + 1]
+        steps = [(layer.name, on_device(layer, precision)) for layer in used]
 
         def extract(image: Tensor) -> dict[str, Tensor]:
             taps: dict[str, Tensor] = {}
-            x = image if exact else _in_two(image, precision)
+            x = image if precision == "float32" else _in_two(image, precision)
             block = "block1"
             for name, convolve in steps:
                 if not name.startswith(block):
@@ -95,8 +93,13 @@ class FeatureNetwork:
         return extract
 
 
-def _on_device(layer: Convolution, precision: Precision) -> Convolve:
-    convolutions = [convolution(kernel, precision) for kernel in layer.kernels]
+@lru_cache(maxsize=64)  # 16 layers of two networks in two precisions
+def on_device(layer: Convolution, precision: Precision) -> Convolve:
+    """A layer, its weights on the device once for all who want it: VGG19's take up to 0.4 GB."""
+    first, *others = layer.kernels
+    if layer.name == VGG19_LAYERS[0] and precision != "float32":  # its input is `_in_two`
+        first = np.concatenate([first, first], axis=2)
+    convolutions = [convolution(kernel, precision) for kernel in (first, *others)]
     bias = ops.convert_to_tensor(layer.bias, dtype=precision)
 
     def convolve(x: Tensor) -> Tensor:
@@ -116,12 +119,6 @@ def _in_two(image: Tensor, precision: Precision) -> Tensor:
     whole = ops.stop_gradient(ops.cast(ops.round(image), precision))
     rest = ops.cast(image - ops.cast(whole, "float32"), precision)
     return ops.concatenate([whole, rest], axis=-1)
-
-
-def _doubled(layer: Convolution) -> Convolution:
-    """The same layer for `_in_two` of its input."""
-    kernel, *others = layer.kernels
-    return replace(layer, kernels=(np.concatenate([kernel, kernel], axis=2), *others))
 
 
 def _pool(x: Tensor, pooling: str) -> Tensor:
@@ -151,11 +148,10 @@ def load_vgg19(weights: str = "imagenet") -> FeatureNetwork:
     Raises:
         WeightsError: no network to download them, a missing file, or not VGG19's.
     """
-    source: Any = weights
     keras.config.disable_interactive_logging()  # its download bar would tear ours
     try:
-        with _network_timeout(_DOWNLOAD_SECONDS):
-            model = keras.applications.VGG19(include_top=False, weights=source)
+        with _network_timeout():
+            model = keras.applications.VGG19(include_top=False, weights=weights)
     except Exception as error:
         raise _weights_error(weights, error) from error
     convolutions = tuple(
@@ -183,15 +179,15 @@ def _weights_error(weights: str, error: Exception) -> WeightsError:
         f"The weights file {weights} can't be used",
         expected="VGG19's weights without the top, in the format of Keras's own download",
         received=" ".join(str(error).split()),
-        remedy="Run `stylewatch weights path` to see where Keras keeps its own copy",
+        remedy="Copy it again, or use Keras's own: `stylewatch weights path` prints where that is",
     )
 
 
 @contextlib.contextmanager
-def _network_timeout(seconds: float) -> Iterator[None]:
+def _network_timeout() -> Iterator[None]:
     """Keras downloads without a time-out; a dead link must not hang a worker."""
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
+    socket.setdefaulttimeout(_DOWNLOAD_SECONDS)
     try:
         yield
     finally:
@@ -222,7 +218,7 @@ def _digest(convolutions: tuple[Convolution, ...]) -> str:
     sha = hashlib.sha256()
     for layer in convolutions:
         for array in (*layer.kernels, layer.bias):
-            sha.update(np.ascontiguousarray(array).tobytes())
+            sha.update(array.tobytes())
     return sha.hexdigest()
 
 

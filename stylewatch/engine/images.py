@@ -29,9 +29,6 @@ _DECODERS = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"]
 Image.MAX_IMAGE_PIXELS = None  # `_check_size` has limits of its own, before anything is decoded
 _READ = "JPEG, PNG, WebP, TIFF, HEIC, BMP or GIF"
 _CANON = b"CR\x02\0"  # what follows a TIFF's first eight bytes in Canon's RAW files
-_DNG_VERSION, _SUBFILE = 50706, 254  # TIFF tags; of the latter, 1 says that it is a thumbnail
-_BITS, _PLANES = 258, 284  # of each sample; 2: a plane for each
-_PHOTOMETRIC, _SAMPLE_FORMAT = 262, 339  # 0: white is zero; 1: whole numbers without a sign
 TiffImagePlugin.READ_LIBTIFF = True  # Pillow itself makes noise of planes of 16 bits each
 _AS_LIBTIFF_GIVES_THEM = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS"}
 """Numbers in this machine's order, which Pillow would take for the file's."""
@@ -85,9 +82,9 @@ def _is_raw(image: Image.Image, head: bytes) -> bool:
     """RAW files are TIFFs to Pillow, which would decode their thumbnail."""
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return False
-    subfile = image.tag_v2.get(_SUBFILE)
+    subfile = image.tag_v2.get(ExifTags.Base.NewSubfileType)
     is_thumbnail = isinstance(subfile, int) and subfile & 1 == 1
-    return is_thumbnail or _DNG_VERSION in image.tag_v2 or head[8:] == _CANON
+    return is_thumbnail or ExifTags.Base.DNGVersion in image.tag_v2 or head[8:] == _CANON
 
 
 def open_image(stream: BinaryIO) -> Image.Image:
@@ -187,10 +184,11 @@ def _check_size(image: Image.Image, max_pixels: int, max_side: int) -> None:
             received=f"{width} × {height}",
             reason="too-large",
         )
-    if image.format in {"GIF", "WEBP", "PNG"} and getattr(image, "n_frames", 1) > 1:
+    frames = getattr(image, "n_frames", 1) if image.format in {"GIF", "WEBP", "PNG"} else 1
+    if frames > 1:
         raise InputError(
             "The picture is animated", expected="a single frame",
-            received=f"{getattr(image, 'n_frames', 1)} frames", reason="too-many-frames",
+            received=f"{frames} frames", reason="too-many-frames",
         )  # fmt: skip
 
 
@@ -211,7 +209,7 @@ def _unpack_rightly(image: TiffImagePlugin.TiffImageFile) -> None:
 
     Grey with alpha in planes of their own it can't take: nothing of the alpha would be left.
     """
-    if image.mode == "LA" and image.tag_v2.get(_PLANES) == 2:
+    if image.mode == "LA" and image.tag_v2.get(ExifTags.Base.PlanarConfiguration) == 2:
         raise _strange_tiff()
     [tile] = image.tile
     assert isinstance(tile.args, tuple)
@@ -273,8 +271,8 @@ def _fine_grey(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, np.nd
     """Pixels and alpha of a grey photo of more than 8 bits."""
     tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     values = np.asarray(image)
-    if image.mode == "I" and tags.get(_SAMPLE_FORMAT, (1,)) == (1,):
-        values = values.view(np.uint32)  # Pillow has no such mode
+    if image.mode == "I" and tags.get(ExifTags.Base.SampleFormat, (1,)) == (1,):
+        values = values.view(np.uint32)  # whole numbers without a sign: Pillow has no such mode
     grey = values.astype(np.float32)
     if not np.isfinite(grey).all():
         raise InputError(
@@ -282,9 +280,9 @@ def _fine_grey(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, np.nd
             remedy="Save it anew with a number in their place",
             reason="not-finite",
         )
-    bits = tags.get(_BITS, (16,))[0]  # 12 of some
+    bits = tags.get(ExifTags.Base.BitsPerSample, (16,))[0]  # 12 of some
     white = _white(image.mode, bits, float(grey.max(initial=0.0)))
-    if tags.get(_PHOTOMETRIC) == 0:
+    if tags.get(ExifTags.Base.PhotometricInterpretation) == 0:  # white is zero
         grey = white - grey
     grey = _grey_to_srgb(np.clip(grey * 255.0 / white, 0, 255), icc)
     colour = image.info.get("transparency")
@@ -300,7 +298,7 @@ def _white(mode: str, bits: int, top: float) -> float:
     """
     if mode.startswith("I;"):
         return 2.0**bits - 1
-    whites = (255.0, 65535.0, top)
+    whites = (255.0, 32767.0 if bits == 16 else 65535.0, top)  # 16 bits here: one is the sign
     if mode == "F" and top <= _BRIGHTER_THAN_WHITE:
         return 1.0
     return next(white for white in whites if top <= white)

@@ -59,7 +59,7 @@ class Description:
     """Per content layer, in whatever form the objective compares them."""
     energy: dict[str, Tensor]
     """Mean square of each content layer's features."""
-    elements: dict[str, int]
+    elements: dict[str, float]
     """How many values each content layer has."""
     grams: list[dict[str, Tensor]]
     """Gram matrices per region and style layer."""
@@ -117,7 +117,7 @@ class Objective:
                     for layer in self.style_layers
                 }
             )
-        weights = _weights(settings, photo)
+        weights = self._weights(photo, settings)
         return {"content": content, "style": style, "masks": masks, "weights": weights}
 
     def place(self, image: np.ndarray) -> Tensor:
@@ -133,12 +133,33 @@ class Objective:
         """The photo's features and Gram matrices."""
         features, grams = self._features_and_grams(photo, list(masks))
         energy = {layer: losses.mean_square(tap) for layer, tap in features.items()}
-        elements = {layer: math.prod(tap.shape) for layer, tap in features.items()}
+        elements = {layer: float(math.prod(tap.shape)) for layer, tap in features.items()}
         return Description(features, energy, elements, grams)
+
+    def total_variation(self, photo: Tensor) -> float:
+        """A picture's total variation."""
+        return float(losses.total_variation_loss(photo))
 
     def grams_of_style(self, image: Tensor) -> dict[str, Tensor]:
         """A style image's Gram matrices."""
         return self._describe_style(image)  # type: ignore[no-any-return]
+
+    def _weights(self, photo: Tensor, settings: StyleSettings) -> tuple[Tensor, ...]:
+        """Of content, style and total variation, as tensors, so that they are no part of the graph.
+
+        Without the last where it is zero: a tenth of an evaluation of the built-in features.
+        """
+        scaled = 1.0
+        _, rows, columns, channels = photo.shape
+        if settings.objective == "classic-scaled":
+            scaled = CLASSIC_ROWS * (CLASSIC_ROWS * columns / rows) / (rows * columns)
+        weights = [settings.content_weight * scaled, settings.strength]
+        if settings.tv_weight:
+            own = 1.0
+            if settings.objective == "balanced":  # at least a grey level per value: flat photos
+                own = max(self.total_variation(photo), rows * columns * channels)
+            weights.append(settings.tv_weight * scaled / own)
+        return tuple(ops.convert_to_tensor(weight, dtype="float32") for weight in weights)
 
     def _loss(self, image: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
         features = self.extract(image)
@@ -204,7 +225,7 @@ def _content_factor(described: Description, layer: str, settings: StyleSettings)
     weight = settings.content_layers[layer]
     if settings.objective == "balanced":
         return weight / ops.maximum(described.energy[layer], _TINY)
-    return ops.convert_to_tensor(weight * float(described.elements[layer]), dtype="float32")
+    return ops.convert_to_tensor(weight * described.elements[layer], dtype="float32")
 
 
 def _style_factor(
@@ -220,24 +241,6 @@ def _style_factor(
     pixels = float(size[0] * size[1])
     factor = weight * (rows * columns) ** 2 / (4.0 * 3.0**2 * pixels**2)
     return ops.convert_to_tensor(factor, dtype="float32")
-
-
-def _weights(settings: StyleSettings, photo: Tensor) -> tuple[Tensor, ...]:
-    """Of content, style and total variation, as tensors, so that they are no part of the graph.
-
-    Without the last where it is zero: a tenth of an evaluation of the built-in features.
-    """
-    scaled = 1.0
-    _, rows, columns, channels = photo.shape
-    if settings.objective == "classic-scaled":
-        scaled = CLASSIC_ROWS * (CLASSIC_ROWS * columns / rows) / (rows * columns)
-    weights = [settings.content_weight * scaled, settings.strength]
-    if settings.tv_weight:
-        own = 1.0
-        if settings.objective == "balanced":  # at least a grey level per value: flat photos
-            own = max(float(losses.total_variation_loss(photo)), rows * columns * channels)
-        weights.append(settings.tv_weight * scaled / own)
-    return tuple(ops.convert_to_tensor(weight, dtype="float32") for weight in weights)
 
 
 def _layer_masks(mask: np.ndarray | None, layers: Sequence[str]) -> dict[str, Tensor]:

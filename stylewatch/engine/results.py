@@ -18,9 +18,6 @@ from stylewatch.engine.images import GROUPS, Format, Picture, open_image, regist
 EXTENSIONS: dict[Format, str] = {
     "jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif", "heic": ".heic",
 }  # fmt: skip
-_KEEPS_ALPHA = {"png", "webp", "tiff", "heic"}
-_HISTORY = 0x9213  # EXIF "ImageHistory": what was done to the picture
-_SOFTWARE = 0x0131
 _NOT_CARRIED = frozenset({
     # How the photo's own file lays out its pixels; a TIFF has that and its EXIF in one table.
     254, 255, 256, 257, 258, 259, 262, 266,  # kind, size, bits, compression, meaning
@@ -53,7 +50,7 @@ def write_picture(
     JPEG is written without chroma subsampling: strokes are made of colour edges. A transparent
     photo becomes white there in JPEG, which has no alpha.
     """
-    image = _image_of(picture, keep_alpha=format in _KEEPS_ALPHA)
+    image = _image_of(picture, keep_alpha=format != "jpeg")
     options = _options(picture, format, quality)
 
     def encoded(original: bytes | None, dropped: frozenset[int]) -> bytes:
@@ -84,16 +81,20 @@ def _saved(image: Image.Image, form: Format, options: Mapping[str, Any]) -> byte
 
 
 def _image_of(picture: Picture, *, keep_alpha: bool) -> Image.Image:
-    image = Image.fromarray(np.clip(np.rint(picture.rgb), 0, 255).astype(np.uint8), "RGB")
+    image = _in_bytes(picture.rgb)
     if picture.alpha is None:
         return image
-    alpha = Image.fromarray(np.clip(np.rint(picture.alpha), 0, 255).astype(np.uint8), "L")
+    alpha = _in_bytes(picture.alpha)
     if keep_alpha:
         image.putalpha(alpha)
         return image
     white = Image.new("RGB", image.size, "white")
     white.paste(image, mask=alpha)
     return white
+
+
+def _in_bytes(values: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
 
 
 def _options(picture: Picture, form: Format, quality: int) -> dict[str, Any]:
@@ -125,8 +126,8 @@ def _exif(
 ) -> bytes:
     exif = _carried(original, dropped)
     exif[ExifTags.Base.Orientation] = 1
-    exif[_SOFTWARE] = "stylewatch"
-    exif[_HISTORY] = json.dumps(dict(facts), ensure_ascii=True)
+    exif[ExifTags.Base.Software] = "stylewatch"
+    exif[ExifTags.Base.ImageHistory] = json.dumps(dict(facts), ensure_ascii=True)
     inner = exif.get_ifd(ExifTags.IFD.Exif) if ExifTags.IFD.Exif in exif else {}
     if ExifTags.Base.ExifImageWidth in inner:
         inner[ExifTags.Base.ExifImageWidth], inner[ExifTags.Base.ExifImageHeight] = size
@@ -176,7 +177,7 @@ def read_facts(data: bytes) -> dict[str, str]:
     """What `write_picture` embedded; {} for any other file."""
     try:
         exif = Image.Image.getexif(open_image(io.BytesIO(data)))
-        facts = json.loads(exif.get(_HISTORY, "{}"))
+        facts = json.loads(exif.get(ExifTags.Base.ImageHistory, "{}"))
     except Exception:  # noqa: BLE001  (whatever a strange file makes a decoder do)
         return {}
     return {str(k): str(v) for k, v in facts.items()} if isinstance(facts, dict) else {}

@@ -119,15 +119,16 @@ def stylize(
 
 
 def usable_memory() -> int:
-    """Bytes that a painting may take on this device now: half of what is free."""
-    return backend.free_memory() // 2 or _ASSUMED_MEMORY
+    """Bytes that a painting may take on this device now: half of what is free, but some."""
+    free = backend.free_memory()
+    return max(1, free // 2) if free else _ASSUMED_MEMORY
 
 
 def plan_scales(width: int, height: int, settings: StyleSettings) -> list[Scale]:
     """The stages from coarse to fine: halvings of the final size, none below `coarsest_side`."""
     limit = max(width, height) if settings.max_side == "photo" else settings.max_side
     final = fit_size(width, height, limit)
-    halvings = max(0, int(math.log2(max(1.0, max(final) / settings.coarsest_side))))
+    halvings = int(math.log2(max(1.0, max(final) / settings.coarsest_side)))
     budget = settings.evaluations
     scales = []
     for number in range(1, halvings + 2):
@@ -146,11 +147,11 @@ def _fits(kept: Checkpoint, scales: Sequence[Scale], settings: StyleSettings) ->
     return kept.image.shape == (*size, 3) and bool(np.isfinite(kept.image).all())
 
 
-def choose_precision(wanted: str) -> Precision:
+def choose_precision(wanted: Precision | Literal["auto"]) -> Precision:
     """`auto` is bfloat16 where the hardware multiplies it faster than float32."""
-    if wanted == "auto":
-        return "bfloat16" if backend.device().fast_bfloat16 else "float32"
-    return "bfloat16" if wanted == "bfloat16" else "float32"
+    if wanted != "auto":
+        return wanted
+    return "bfloat16" if backend.device().fast_bfloat16 else "float32"
 
 
 def _paint_scale(
@@ -165,12 +166,12 @@ def _paint_scale(
 ) -> np.ndarray:
     """The best image of one stage, (H, W, 3), not clipped; `before` is the last stage's."""
     frame = _Frame(scale, settings)
-    regions = _regions(styles, scale, settings, frame.add)
     small = resize(photo, scale.width, scale.height)
     kept = progress.begin(scale, history)
     start = frame.add(_start(before, small, settings)) if kept is None else kept
     if progress.spent:
         return frame.remove(start)
+    regions = _regions(styles, scale, settings, frame.add)
     targets = objective.targets(objective.place(preprocess(frame.add(small))), regions, settings)
     images = [objective.place(preprocess(start))]  # who minimises takes it, and can let it go
     shape = images[0].shape
@@ -191,7 +192,7 @@ def _paint_scale(
         optimizer=settings.optimizer,
         evaluations=scale.evaluations - progress.evaluation,
         history=history,
-        noise=NOISE[choose_precision(settings.precision)],
+        noise=NOISE[objective.precision],
         bounds=BLACK_AND_WHITE if settings.objective == "balanced" else FREE,
         preconditioner=Smoother(shape),
     )
@@ -315,7 +316,8 @@ def _regions(
     """One region per mask, and one for what no mask covers."""
 
     def network_input(style: Style) -> tuple[Tensor, float]:
-        return _tensor(_fit_style(style, scale, settings)), style.weight
+        rgb = resize(style.rgb, *_style_size(style, scale, settings))
+        return ops.convert_to_tensor(preprocess(rgb)), style.weight
 
     free = [network_input(style) for style in styles if style.mask is None]
     masked = [(style, _fit_mask(style.mask, scale)) for style in styles if style.mask is not None]
@@ -338,22 +340,13 @@ def _fit_mask(mask: np.ndarray, scale: Scale) -> np.ndarray:
     return np.asarray(np.clip(resize(grey, scale.width, scale.height)[..., 0], 0.0, 1.0))
 
 
-def _fit_style(style: Style, scale: Scale, settings: StyleSettings) -> np.ndarray:
-    """A style image at the size where its strokes suit this stage.
+def _style_size(style: Style, scale: Scale, settings: StyleSettings) -> tuple[int, int]:
+    """Width and height of a style image where its strokes suit this stage.
 
     Only what is too small for the network, or is stretched to the photo's size, is enlarged.
     """
-    return resize(style.rgb, *_style_size(style, scale, settings))
-
-
-def _style_size(style: Style, scale: Scale, settings: StyleSettings) -> tuple[int, int]:
-    """Its width and height there."""
     width, height = scale.width, scale.height
     if settings.style_fit != "stretch":
         side = max(STRIDE, round(max(width, height) * style.scale))
         width, height = fit_size(style.rgb.shape[1], style.rgb.shape[0], side)
     return max(width, STRIDE), max(height, STRIDE)
-
-
-def _tensor(rgb: np.ndarray) -> Tensor:
-    return ops.convert_to_tensor(preprocess(rgb))

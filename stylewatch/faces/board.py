@@ -5,13 +5,13 @@ Pure: `apply(event, now)` is the only way in. Knows nothing of terminals, thread
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import islice, zip_longest
 from typing import Any
 
 from stylewatch.domain import LASTING, Event, Step
-from stylewatch.faces.lines import in_folder, queue_seconds
+from stylewatch.faces.lines import in_folder
 
 KEPT_RESULTS = 50
 KEPT_PROBLEMS = 40
@@ -159,7 +159,7 @@ class Board:
         now = float(event.extra.get("at", now))
         match event.kind:
             case "started" | "watching" | "folder":
-                self.slots = int(event.extra.get("slots", self.slots))
+                self.slots = max(1, int(event.extra.get("slots", self.slots)))
                 if event.kind == "started":
                     self.done = int(event.extra.get("done", self.done))
                 if event.folder:
@@ -199,7 +199,7 @@ class Board:
     @property
     def per_hour(self) -> float:
         """Photos per hour while there are enough of them; 0 before the first."""
-        return 3600.0 * max(1, self.slots) / self.pace if self.pace else 0.0
+        return 3600.0 * self.slots / self.pace if self.pace else 0.0
 
     def queue_seconds(self, now: float) -> float:
         """When the queue will be empty; 0 while that can't be known, and in a pause."""
@@ -209,7 +209,7 @@ class Board:
             (now - row.since, row.step.eta_seconds if row.step else None)
             for row in self.jobs.values()
         ]
-        return queue_seconds(running, self.waiting, self.pace, max(1, self.slots))
+        return queue_seconds(running, self.waiting, self.pace, self.slots)
 
     def running(self) -> Iterator[JobRow]:
         """Photos in work, in the order in which they began."""
@@ -343,3 +343,19 @@ def _known(kind: type, told: Mapping[str, Any]) -> dict[str, Any]:
     names = {each.name for each in fields(kind)}
     found = {name: value for name, value in told.items() if name in names}
     return {"job_id": told.get("id", 0), **found}
+
+
+def queue_seconds(
+    running: Sequence[tuple[float, float | None]], waiting: int, pace: float, slots: int
+) -> float:
+    """When all is painted; 0 while that can't be known.
+
+    Of each running photo: the seconds since it began, and those that are left, once that is known.
+    `pace` is what a photo took before, 0 when none is known.
+    """
+    whole = [spent + left for spent, left in running if left is not None]
+    each = pace or (sum(whole) / len(whole) if whole else 0.0)
+    if waiting and not each:
+        return 0.0
+    rest = [max(0.0, pace - spent) if left is None else left for spent, left in running]
+    return max([(sum(rest) + waiting * each) / slots, *rest])

@@ -1,8 +1,7 @@
 """The console: a live view on a terminal, plain lines elsewhere, both driven by events alone.
 
 `LiveConsole` folds events into a board, draws it in a thread of its own and listens to keys;
-`open_bars` is for commands that paint and end. Knows nothing of the daemon or of how pictures are
-read.
+`open_bars` is for commands that paint and end. Knows nothing of the daemon.
 """
 
 import os
@@ -32,11 +31,8 @@ from stylewatch.faces.terminal import (
     stderr_for_us,
     when_unheard,
 )
-from stylewatch.faces.view import Pixels, draw_board, draw_pictures, picture_room
+from stylewatch.faces.view import draw_board, draw_pictures, picture_room
 
-Thumbnail = Callable[[Path, int, int], Pixels]
-"""(file, width, height) -> pixels, no larger than that. Handed in: a picture is opened only when
-it is shown."""
 Sink = Callable[[Event], None]
 
 FRAME_SECONDS: Final = 0.25
@@ -57,7 +53,6 @@ def open_console(
     on_quit: Callable[[], None] = lambda: None,
     on_pause: Callable[[bool], None] = lambda _paused: None,
     chatter: Path | None = None,
-    thumbnail: Thumbnail | None = None,
 ) -> Iterator[Sink]:
     """The right sink for where we run: a live view on a terminal, otherwise one line per event.
 
@@ -70,7 +65,7 @@ def open_console(
                 when_unheard(stream, on_quit)
             yield Lines(stream, log_format=log_format, journal=is_journal(stream, os.environ))
             return
-        live = LiveConsole(stream, on_quit=on_quit, on_pause=on_pause, thumbnail=thumbnail)
+        live = LiveConsole(stream, on_quit=on_quit, on_pause=on_pause)
         live.board.title = title
         with live:
             yield live
@@ -89,7 +84,6 @@ class LiveConsole:
         *,
         on_quit: Callable[[], None],
         on_pause: Callable[[bool], None],
-        thumbnail: Thumbnail | None = None,
     ) -> None:
         self.board = Board()
         self._terminal = terminal
@@ -97,7 +91,6 @@ class LiveConsole:
             "q": on_quit,
             "p": lambda: on_pause(not self.board.paused),
         }
-        self._thumbnail = thumbnail
         self._pictures: tuple[tuple[ResultRow, int, int], list[Text]] | None = None
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._ended = threading.Event()
@@ -165,18 +158,20 @@ class LiveConsole:
 
     def _latest_pictures(self, screen: Screen) -> list[Text]:
         """The newest result beside its photo, read once; nothing where it can't be shown."""
-        if self._thumbnail is None or not screen.in_colour or not self.board.results:
+        if not screen.in_colour or not self.board.results:
             return []
         row = self.board.results[0]
         key = (row, *picture_room(*screen.size()))
         if self._pictures is None or self._pictures[0] != key:
-            self._pictures = (key, _read_pictures(self._thumbnail, *key))
+            self._pictures = (key, _read_pictures(*key))
         return self._pictures[1]
 
 
-def _read_pictures(thumbnail: Thumbnail, row: ResultRow, columns: int, rows: int) -> list[Text]:
+def _read_pictures(row: ResultRow, columns: int, rows: int) -> list[Text]:
     if rows < 4:
         return []
+    from stylewatch.faces.preview import thumbnail  # noqa: PLC0415  (Pillow, where one is shown)
+
     try:
         photo, painting = (
             thumbnail(Path(path), columns, rows * 2) for path in (row.source, row.output)

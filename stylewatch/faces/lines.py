@@ -8,7 +8,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,22 +63,6 @@ def short_path(path: str | Path) -> str:
     if text == home or text.startswith(home + "/"):
         text = "~" + text[len(home) :]
     return visible(text)
-
-
-def queue_seconds(
-    running: Sequence[tuple[float, float | None]], waiting: int, pace: float, slots: int
-) -> float:
-    """When all is painted; 0 while that can't be known.
-
-    Of each running photo: the seconds since it began, and those that are left, once that is known.
-    `pace` is what a photo took before, 0 when none is known.
-    """
-    whole = [spent + left for spent, left in running if left is not None]
-    each = pace or (sum(whole) / len(whole) if whole else 0.0)
-    if waiting and not each:
-        return 0.0
-    rest = [max(0.0, pace - spent) if left is None else left for spent, left in running]
-    return max([(sum(rest) + waiting * each) / slots, *rest])
 
 
 def duration(seconds: float) -> str:

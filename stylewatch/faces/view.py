@@ -227,7 +227,7 @@ def _work(board: Board, width: int, room: int, now: float) -> list[Text]:
         lines += _job(row, width, now)
     if not board.jobs:
         lines += [Text(f"  {_idle(board)}", "dim"), Text()]
-    count = min(max(3, room), 1 + 2 * max(1, board.slots, len(board.jobs)))
+    count = min(max(3, room), 1 + 2 * max(board.slots, len(board.jobs)))
     return _fitted(_shortened(lines, count), count)
 
 

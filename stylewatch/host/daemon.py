@@ -23,7 +23,7 @@ from stylewatch.domain import (
     PhotoFacts,
     Rendered,
 )
-from stylewatch.errors import LedgerError, UsageError
+from stylewatch.errors import LedgerError, UsageError, WeightsError
 from stylewatch.folders import outputs
 from stylewatch.folders.sources import FolderHealth
 from stylewatch.folders.space import Space
@@ -315,7 +315,7 @@ class Daemon:
             "blocked": {str(path): why for path, why in self._space.paused.items()},
             "trouble": self._dispatcher.trouble,
             "refused": self._refused,
-            "waits": self.config.waits() + [f"photos wait: {why}" for why in self._ledger.lacks()],
+            "waits": self.config.waits(self._ledger.lacks()),
             "lost": self._lost,
             "counts": self._ledger.counts(),
             "failed_files": self._ledger.failed_files(),
@@ -344,7 +344,12 @@ class Daemon:
             outputs.sweep(output, self._owner, keep=pending)
 
     def _take_up_folders(self) -> None:
-        """Jobs of folders that the config does not have wait; those of returned ones go on."""
+        """Jobs of folders that the config does not have wait; those of returned ones go on.
+
+        So do those that lacked weights: they may be there now.
+        """
+        for reason in WeightsError.reasons:
+            self._ledger.retry(reason=reason)
         for folder in self.config.folders:
             with contextlib.suppress(OSError):
                 recognise(folder, self.config, self._ledger)

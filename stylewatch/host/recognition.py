@@ -3,13 +3,18 @@
 The ledger's history follows a folder. Knows nothing of what lies in it but whether it is still so.
 """
 
+import contextlib
 import errno
 import os
 from pathlib import Path
+from typing import Final
 
 from stylewatch.domain import Identity
 from stylewatch.settings.config import Config, Folder, overlap
 from stylewatch.state.ledger import Ledger
+
+VOLUMES: Final = Path("/dev/disk/by-uuid")
+"""Where Linux names each disk as it was named when it was formatted, by a link to its device."""
 
 
 def recognise(folder: Folder, config: Config, ledger: Ledger) -> None:
@@ -20,17 +25,21 @@ def recognise(folder: Folder, config: Config, ledger: Ledger) -> None:
             be away. Or results would come in again, which could not be seen when it was not there.
     """
     inode = known = ledger.inode_of(folder.input)
+    volume = before = ledger.volume_of(folder.input)
     try:
-        found = Identity.of(folder.input.stat()).inode
+        stat = folder.input.stat()
+        found = Identity.of(stat).inode
         if known not in {None, found} and not any(folder.input.iterdir()):
             why = "Empty and not the folder that it was (is its disk away?)"
             raise OSError(errno.ENODEV, why)
         if found != known and (trouble := overlap(config, folder)):
             raise OSError(errno.ELOOP, trouble)
-        inode = found
+        inode, volume = found, _volume_of(stat.st_dev) or before
     finally:
         moved = _moved(folder.input, inode, config, ledger) if inode and known is None else None
-        ledger.note_folder(folder.name, folder.input, inode, moved)
+        ledger.note_folder(folder.name, folder.input, inode, moved, volume)
+    if before not in {"", volume}:  # two cards in one reader have the same numbers
+        ledger.all_missed(folder.name)
 
 
 def require_same(place: Path, ledger: Ledger) -> None:
@@ -42,6 +51,16 @@ def require_same(place: Path, ledger: Ledger) -> None:
     known = ledger.inode_of(place)
     if known and Identity.of(place.stat()).inode != known:
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), str(place))
+
+
+def _volume_of(device: int) -> str:
+    """The name of the disk with that number; empty where it has none, as on a network."""
+    with contextlib.suppress(OSError):
+        for link in VOLUMES.iterdir():
+            with contextlib.suppress(OSError):  # unplugged just now
+                if link.stat().st_rdev == device:
+                    return link.name
+    return ""
 
 
 def _moved(place: Path, inode: tuple[int, int], config: Config, ledger: Ledger) -> str | None:

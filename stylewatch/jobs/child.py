@@ -23,7 +23,7 @@ from stylewatch.domain import EngineSettings
 from stylewatch.errors import ExecutorError, StylewatchError
 
 PR_SET_PDEATHSIG = 1
-MESSAGE_LIMIT = 4096  # bytes that a pipe takes whole or not at all
+MESSAGE_LIMIT = 4092  # a pipe takes 4096 bytes whole or not at all, and 4 of them tell the length
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
 JobName = tuple[int, int]
@@ -84,7 +84,7 @@ def perform(name: JobName, task: bytes, send: Callable[[bytes], None]) -> bytes:
 
     def tell(kind: str, info: Any) -> None:
         message = pickle.dumps((name, kind, info))
-        if len(message) < MESSAGE_LIMIT:
+        if len(message) <= MESSAGE_LIMIT:
             send(message)
 
     tell("started", os.getpid())

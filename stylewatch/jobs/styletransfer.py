@@ -58,6 +58,7 @@ class StyleTransfer:
                 remedy="Add `style: picture.jpg` to it",
             )
         started = time.monotonic()
+        painting = None
         try:
             painting = self._paint(photo, styles, preset.settings, network, context, started)
         except RenderError:
@@ -65,6 +66,7 @@ class StyleTransfer:
                 raise
             if context.checkpoint:  # it may be what went wrong
                 context.checkpoint.clear()
+        if painting is None:  # the error is forgotten, and with it all that it keeps in memory
             settings = replace(preset.settings, precision="float32")
             painting = self._paint(photo, styles, settings, network, context, started)
             note = _joined(note, "painted in float32 after bfloat16 failed")
@@ -189,17 +191,14 @@ def read_start(settings: StyleSettings, engine: EngineSettings) -> np.ndarray | 
 
 
 def _read(path: Path, engine: EngineSettings, key: str = "style") -> Picture:
-    limits = {  # narrower ones are meant for photos; a preset's images were chosen by its author
-        name: max(getattr(engine, name), getattr(EngineSettings, name))
-        for name in ("max_pixels", "max_side", "max_bytes")
-    }
+    usual = EngineSettings().limits  # narrower ones are for photos: the author chose these images
+    limits = {name: max(most, usual[name]) for name, most in engine.limits.items()}
     try:
         return read_picture(path.read_bytes(), **limits)
     except (OSError, StylewatchError) as error:
         raise PresetError(
-            f"The preset's image {path} can't be read",
+            f"The preset's image {path} can't be read: {error}",
             key=key,
-            received=str(error),
             remedy="Put the image back or correct the preset",
             reason="style-image",
         ) from error

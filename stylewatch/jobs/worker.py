@@ -10,7 +10,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -21,9 +21,10 @@ from stylewatch.domain import (
     FailureKind,
     Identity,
     JobRequest,
+    OnStep,
+    Outcome,
     OutputSettings,
     Rendered,
-    Step,
 )
 from stylewatch.effect import Context, open_effect
 from stylewatch.engine.images import Format, Picture, read_picture
@@ -42,30 +43,35 @@ from stylewatch.errors import (
 from stylewatch.folders.outputs import write_temporary
 from stylewatch.state.checkpoints import CheckpointFile
 
-Report = Callable[[Step], None]
+_LONGEST: Mapping[Format, int] = {"jpeg": 65500, "webp": 16383}
+"""The most pixels that a side may have in formats with a limit."""
 
-_WEBP_SIDE = 16383
 
-
-def run_job(request: JobRequest, engine: EngineSettings, *, report: Report) -> Rendered | Failure:
+def run_job(request: JobRequest, engine: EngineSettings, *, report: OnStep) -> Outcome:
     """Do one job. What can be foreseen comes back as a `Failure`; a crash is the executor's."""
-    started = time.monotonic()
     try:
-        return _render(request, engine, report, started)
-    except (StylewatchError, OSError, MemoryError) as error:
+        return render_job(request, engine, report)
+    except (StylewatchError, OSError) as error:
         return failure_of(request.job_id, error)
+
+
+def render_job(request: JobRequest, engine: EngineSettings, report: OnStep) -> Rendered:
+    """The same, but what can be foreseen is raised: a `StylewatchError`, or an `OSError`."""
+    try:
+        return _render(request, engine, report)
+    except (StylewatchError, OSError):
+        raise
     except Exception as error:
         if not ran_out_of_memory(error):
             raise
-        return failure_of(request.job_id, MemoryError())
+        text = "not enough memory for a photo of this size"
+        raise RenderError(text, reason="memory") from error
 
 
-def _render(
-    request: JobRequest, engine: EngineSettings, report: Report, started: float
-) -> Rendered:
+def _render(request: JobRequest, engine: EngineSettings, report: OnStep) -> Rendered:
+    started = time.monotonic()
     preset = request.preset
-    data = _read_unchanged(request, engine)
-    picture = read_picture(data, **_limits(engine))
+    picture = read_picture(_read_unchanged(request, engine), **engine.limits)
     form = picture.format if preset.output.format == "same" else preset.output.format
     _check_fits(picture, form, preset.settings.max_side)
     checkpoint = _checkpoint(request, engine)
@@ -125,13 +131,13 @@ def _read_unchanged(request: JobRequest, engine: EngineSettings) -> bytes:
 
 
 def _check_fits(picture: Picture, form: Format, max_side: int | Literal["photo"]) -> None:
-    """WebP holds no side that is longer: better said before the picture is painted."""
+    """A side that is too long for the format is better told of before the picture is painted."""
     side = max(picture.rgb.shape[:2])
     side = side if max_side == "photo" else min(side, max_side)
-    if form == "webp" and side > _WEBP_SIDE:
+    if side > (most := _LONGEST.get(form, side)):
         raise InputError(
-            "The result would be too large for WebP",
-            expected=f"at most {_WEBP_SIDE} pixels a side",
+            f"The result would be too large for `{form}`",
+            expected=f"at most {most} pixels a side",
             received=str(side),
             remedy="Lower the preset's `max_side`, or choose another `output.format`",
             reason="too-large",
@@ -185,14 +191,6 @@ def _checkpoint(request: JobRequest, engine: EngineSettings) -> CheckpointFile |
     return CheckpointFile(path, engine.checkpoint_seconds)
 
 
-def _limits(engine: EngineSettings) -> dict[str, int]:
-    return {
-        "max_pixels": engine.max_pixels,
-        "max_side": engine.max_side,
-        "max_bytes": engine.max_bytes,
-    }
-
-
 _KINDS_OF_ERRNO = {
     errno.EACCES: FailureKind.PERMISSION,
     errno.EPERM: FailureKind.PERMISSION,
@@ -205,7 +203,7 @@ _KINDS_OF_ERRNO = {
 }
 
 
-def failure_of(job_id: int, error: BaseException) -> Failure:
+def failure_of(job_id: int, error: StylewatchError | OSError) -> Failure:
     """An exception as the ledger's class of failure, with a line for people."""
     match error:
         case InputChangedError():
@@ -220,12 +218,8 @@ def failure_of(job_id: int, error: BaseException) -> Failure:
             kind, reason = FailureKind.TRANSIENT, error.reason
         case StylewatchError():
             kind, reason = FailureKind.RENDER, error.reason
-        case MemoryError():
-            kind, reason = FailureKind.RENDER, "memory"
         case OSError():
             kind = _KINDS_OF_ERRNO.get(error.errno or 0, FailureKind.TRANSIENT)
             reason = errno.errorcode.get(error.errno or 0, "io").lower()
-        case _:
-            kind, reason = FailureKind.RENDER, type(error).__name__
-    message = " ".join(str(error).split()) or "not enough memory for a photo of this size"
+    message = " ".join(str(error).split())
     return Failure(job_id=job_id, kind=kind, reason=reason, message=message)

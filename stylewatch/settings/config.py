@@ -163,19 +163,22 @@ class Config(Pace):
         """Whether this machine paints, with its own files, and not a cluster."""
         return isinstance(self.workers, int)
 
-    def waits(self) -> list[str]:
-        """Which presets photos may have to wait for, and why."""
+    def waits(self, lacking: Mapping[str, str] = {}) -> list[str]:
+        """Which presets photos may have to wait for, and why; `lacking`: what else is known of."""
         named = {name for _, name in _named(self.folders)}
         meant = any(folder.subfolders for folder in self.folders)
         found: dict[str, list[str]] = {}
-        for name, trouble in self.broken.items():
-            if meant or name in named:
-                found.setdefault(trouble, []).append(name)
-        count = len(self.broken) + len(self.presets)
-        return [
-            f"photos for {'all presets' if len(names) == count else ', '.join(names)} wait: {why}"
-            for why, names in found.items()
-        ]
+        wait = {name: why for name, why in self.broken.items() if meant or name in named}
+        for name, why in (wait | dict(lacking)).items():
+            found.setdefault(why, []).append(name)
+        return [f"photos for {self._listed(names)} wait: {why}" for why, names in found.items()]
+
+    def _listed(self, names: Sequence[str]) -> str:
+        """Presets as people name them: most of many are all but the others."""
+        others = sorted({*self.broken, *self.presets}.difference(names))
+        if len(others) >= len(names):
+            return ", ".join(names)
+        return "all presets" + (f" but {', '.join(others)}" if others else "")
 
     def written(self) -> list[Path]:
         """The folders that the daemon writes to, besides the usual state directory."""
@@ -343,9 +346,7 @@ def _engine(checked: ConfigFile, place: Callable[..., Path], state_dir: Path) ->
         memory_limit=checked.memory_limit,
         checkpoint_dir=state_dir / "checkpoints",
         checkpoint_seconds=checked.checkpoint_seconds,
-        max_pixels=checked.limits.max_pixels,
-        max_side=checked.limits.max_side,
-        max_bytes=checked.limits.max_bytes,
+        **vars(checked.limits),
     )
 
 
@@ -514,8 +515,7 @@ def _reading_trouble(path: Path) -> str:
 
 def _weights_away(config: Config) -> ConfigError | None:
     weights = config.engine.weights
-    trouble = "" if weights == "imagenet" else weights_trouble(Path(weights))
-    if not trouble:
+    if not (trouble := weights_trouble(weights)):
         return None
     problem = f"the weights file {trouble}"
     return ConfigError(problem, file=config.file, key="weights", received=weights)
@@ -525,13 +525,15 @@ def _needs_vgg19(preset: Preset, engine: EngineSettings) -> bool:
     return preset.effect == DEFAULT_EFFECT and engine.features_for(preset.settings) != "builtin"
 
 
-def weights_trouble(file: Path) -> str:
-    """Why the weights file that a config names can't be used; empty where it can."""
-    if os.path.isdir(file):
+def weights_trouble(weights: str) -> str:
+    """Why that weights file can't be used, as far as shows from outside; empty where it can."""
+    if weights == "imagenet":
+        return ""
+    if os.path.isdir(weights):
         return "is a folder"
-    if not os.path.exists(file):
+    if not os.path.exists(weights):
         return "does not exist"
-    return "" if os.access(file, os.R_OK) else "can't be read"
+    return "" if os.access(weights, os.R_OK) else "can't be read"
 
 
 def _writing_trouble(path: Path) -> str:

@@ -98,10 +98,10 @@ class Presets:
         self._layers: dict[Path, _Layer] = {}
 
     @classmethod
-    def load(cls, dirs: Iterable[Path] = (), *, shipped: bool = True) -> "Presets":
+    def load(cls, dirs: Iterable[Path] = ()) -> "Presets":
         """The presets in `dirs` (a folder that does not exist holds none), then the shipped."""
         folders: dict[str, Path] = {}
-        for folder in (*dirs, *([shipped_presets_dir()] if shipped else [])):
+        for folder in (*dirs, shipped_presets_dir()):
             folders.setdefault(os.path.realpath(folder), folder)
         files: dict[str, tuple[Path, ...]] = {}
         for file in (file for folder in folders.values() for file in _yaml_files(folder)):

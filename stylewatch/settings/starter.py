@@ -92,7 +92,7 @@ def _making(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(f"{path} can't be made: {error.strerror}") from error
+        raise OutputError(f"{error.filename or path} can't be made: {error.strerror}") from error
 
 
 def default_config_text(input_dir: str, output: str, preset: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from stylewatch.errors import ConfigError
+from stylewatch.errors import ConfigError, ExitCode
 
 T = TypeVar("T")
 KeyPath = tuple[str | int, ...]
@@ -67,15 +67,16 @@ class YamlFile:
 
     def error(self, keys: KeyPath, problem: str, **parts: str) -> ConfigError:
         """An error about the value at `keys`, or about the closest thing the file holds."""
-        known = max((n for n in range(len(keys) + 1) if keys[:n] in self.marks), default=0)
-        line, column = self.marks.get(keys[:known], (0, 0))
+        line, column = self.marks.get(self._known(keys), (0, 0))
         key = dotted(keys)
         return self.kind(problem, file=self.path, line=line, column=column, key=key, **parts)
 
     def written(self, keys: KeyPath) -> KeyPath:
         """As much of `keys` as stands in the file: a short form leaves some of them out."""
-        known = (keys[:n] for n in range(len(keys), 0, -1) if keys[:n] in self.marks)
-        return next(known, keys[:1])
+        return self._known(keys) or keys[:1]
+
+    def _known(self, keys: KeyPath) -> KeyPath:
+        return next((keys[:n] for n in range(len(keys), 0, -1) if keys[:n] in self.marks), ())
 
     def place(self, keys: KeyPath, path: Path, folder: Path) -> Path:
         """The path that is written at `keys`, absolute; `folder` is what a relative one is in."""
@@ -144,7 +145,9 @@ def _read_text(path: Path, kind: type[ConfigError]) -> str:
             raw = file.read(MAX_BYTES + 1)
         text = raw.decode("utf-8-sig")
     except OSError as error:
-        raise kind(f"can't be read: {error.strerror}", file=path) from None
+        unread = kind(f"can't be read: {error.strerror}", file=path)
+        unread.exit_code = ExitCode.UNREADABLE  # unlike what is wrong in it, that may pass
+        raise unread from None
     except UnicodeDecodeError:
         raise kind("not a text file", file=path, expected="YAML in UTF-8") from None
     if len(raw) > MAX_BYTES:
@@ -158,8 +161,9 @@ def _read_text(path: Path, kind: type[ConfigError]) -> str:
 def _syntax_error(
     error: yaml.MarkedYAMLError, text: str, path: Path | None, kind: type[ConfigError]
 ) -> ConfigError:
-    mark = error.problem_mark or yaml.Mark(str(path), 0, 0, 0, None, 0)
-    problem, remedy = f"not valid YAML: {error.context or ''} {error.problem}", ""
+    mark, began = error.problem_mark or yaml.Mark(str(path), 0, 0, 0, None, 0), error.context_mark
+    since = f"from line {began.line + 1}" if began and began.line != mark.line else ""
+    problem, remedy = f"not valid YAML: {error.context or ''} {since} {error.problem}", ""
     if text[mark.index : mark.index + 1] == "\t":
         problem, remedy = "a tab stands where YAML needs spaces", "Indent with spaces"
     problem = " ".join(problem.split())

@@ -16,6 +16,7 @@ from random import Random
 from typing import Any
 
 from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo, Rendered
+from stylewatch.errors import WeightsError
 from stylewatch.failpoints import failpoint
 from stylewatch.state.reader import IDENTITY, Job, LedgerReader, job_of
 from stylewatch.state.retries import after_interruption, judge, kind_of
@@ -131,6 +132,11 @@ class Ledger(LedgerReader):
         row = self._one("SELECT dev, ino FROM folders WHERE input = ?", os.fsencode(place))
         return None if row is None or row["dev"] is None else (row["dev"], row["ino"])
 
+    def volume_of(self, place: Path) -> str:
+        """The disk that the folder lay on which was there last; empty where that is not known."""
+        row = self._one("SELECT volume FROM folders WHERE input = ?", os.fsencode(place))
+        return "" if row is None else str(row["volume"])
+
     def alike(self, inode: tuple[int, int], watched: Iterable[Path]) -> list[str]:
         """The folders of that device and inode whose place is not `watched`.
 
@@ -158,6 +164,7 @@ class Ledger(LedgerReader):
         place: Path,
         inode: tuple[int, int] | None,
         moved: str | None = None,
+        volume: str = "",
     ) -> None:
         """Write down which folder lies in a place that the config calls so.
 
@@ -180,7 +187,8 @@ class Ledger(LedgerReader):
                     self._rename_folder(name, f"{name} ({its_place})")
                 if known:
                     self._rename_folder(known["name"], name)
-            self.change("INSERT OR REPLACE INTO folders VALUES (?,?,?,?)", name, raw, dev, ino)
+            query = "INSERT OR REPLACE INTO folders VALUES (?,?,?,?,?)"
+            self.change(query, name, raw, dev, ino, volume)
 
     def _rename_folder(self, name: str, new: str) -> None:
         self.change("UPDATE OR REPLACE folders SET name = ? WHERE name = ?", new, name)
@@ -225,6 +233,11 @@ class Ledger(LedgerReader):
             "UPDATE files SET gone = ? WHERE folder = ? AND path = ? AND gone = 0",
             *(self._clock(), folder, os.fsencode(path)),
         )
+
+    def all_missed(self, folder: str) -> None:
+        """Another disk lies there; what is on that one too is back as soon as it is seen."""
+        query = "UPDATE files SET gone = ? WHERE folder = ? AND gone = 0"
+        self.change(query, self._clock(), folder)
 
     def set_apart(self, folder: str, path: Path, digest: str = "") -> bool:
         """Another file has the name of a photo that was `missed`: it never replaces its results.
@@ -409,13 +422,20 @@ class Ledger(LedgerReader):
         return self.job(row["id"])
 
     def _next(self, folder: str) -> sqlite3.Row | None:
-        """First in, first out; a clock that was set back ends all pauses."""
+        """First in, first out; a clock that was set back ends all pauses.
+
+        While one photo waits for weights that can't be had, so do all others of its preset: they
+        lack the same.
+        """
         now = self._clock()
         query = (
             "SELECT id FROM jobs WHERE state = ? AND folder = ?"
-            " AND (not_before <= ? OR changed > ?) ORDER BY id LIMIT 1"
+            " AND (not_before <= ? OR changed > ?) AND preset NOT IN"
+            " (SELECT preset FROM jobs WHERE state = ? AND reason IN (?, ?)"
+            " AND not_before > ? AND changed <= ?) ORDER BY id LIMIT 1"
         )
-        found = [self._one(query, state, folder, now, now) for state in WAITING]
+        lacking = (JobState.RETRY_WAIT, *WeightsError.reasons)
+        found = [self._one(query, state, folder, now, now, *lacking, now, now) for state in WAITING]
         return min((row for row in found if row), key=lambda row: int(row["id"]), default=None)
 
     def next_due(self) -> float | None:

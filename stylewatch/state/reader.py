@@ -197,11 +197,11 @@ class LedgerReader:
         rows = self.ask(query, folder, limit)
         return [(Path(os.fsdecode(row["path"])), row["note"], row["seen"]) for row in rows]
 
-    def lacks(self) -> list[str]:
-        """Why no photo that needs VGG19 can be painted for now: its weights can't be had."""
-        query = "SELECT DISTINCT message FROM jobs WHERE state = ? AND reason IN (?, ?)"
-        reasons = WeightsError.reason, WeightsError.not_downloaded
-        return [row["message"] for row in self.ask(query, JobState.RETRY_WAIT, *reasons)]
+    def lacks(self) -> dict[str, str]:
+        """Why no photo can be painted in a preset for now: its weights can't be had."""
+        query = "SELECT preset, message FROM jobs WHERE state = ? AND reason IN (?, ?) ORDER BY id"
+        rows = self.ask(query, JobState.RETRY_WAIT, *WeightsError.reasons)
+        return {row["preset"]: row["message"] for row in rows}
 
     def pace(self) -> float:
         """Seconds per photo, over the last ones done that were not copied; 0 without any."""

@@ -75,6 +75,9 @@ CREATE INDEX files_failed ON files (folder, seen) WHERE note NOT IN
 ALTER TABLE results ADD COLUMN photo TEXT NOT NULL DEFAULT '';
 CREATE INDEX results_by_photo ON results (photo) WHERE photo != '';
 """,
+    """
+ALTER TABLE folders ADD COLUMN volume TEXT NOT NULL DEFAULT '';
+""",
 )
 """What makes each version out of the one before it."""
 VERSION = len(_VERSIONS)

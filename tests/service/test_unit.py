@@ -23,7 +23,7 @@ from stylewatch.faces.notify import Notifier
 
 state = Path(os.environ["STATE_DIRECTORY"])
 if (state / "broken").exists():
-    sys.exit(3)
+    sys.exit(int((state / "broken").read_text()))
 notifier, stop, reload = Notifier(), threading.Event(), threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
 signal.signal(signal.SIGHUP, lambda *_: reload.set())
@@ -164,7 +164,7 @@ def test_stop_asks_the_daemon_alone_and_the_worker_is_there_to_the_end(machine):
 
 
 def test_an_error_in_the_config_is_not_tried_again_and_again(machine):
-    machine.write("/var/lib/stylewatch/broken", "")
+    machine.write("/var/lib/stylewatch/broken", "3")
     done = machine.run("systemctl", "start", UNIT, check=False)
     assert done.returncode != 0
     machine.run("sleep", "1")
@@ -172,3 +172,11 @@ def test_an_error_in_the_config_is_not_tried_again_and_again(machine):
     assert machine.show("ExecMainStatus") == "3"
     assert machine.show("NRestarts") == "0"
     (machine.root / "var/lib/stylewatch/broken").unlink()
+
+
+def test_a_config_whose_disk_is_mounted_later_is_tried_again_until_it_is_there(machine):
+    machine.write("/var/lib/stylewatch/broken", "9")
+    machine.run("systemctl", "start", UNIT, check=False)
+    machine.wait_for(lambda: int(machine.show("NRestarts")) > 1, 10, "it was not tried again")
+    (machine.root / "var/lib/stylewatch/broken").unlink()
+    machine.wait_for(lambda: machine.show("ActiveState") == "active", 10, "it does not run")
