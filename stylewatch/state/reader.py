@@ -103,7 +103,7 @@ def job_of(row: sqlite3.Row) -> Job:
 
 
 class LedgerReader:
-    """The reader's side.
+    """A ledger, open to be read.
 
     Raises:
         LedgerError: there is no ledger, or it can't be read.

@@ -77,6 +77,7 @@ CREATE INDEX results_by_photo ON results (photo) WHERE photo != '';
 """,
     """
 ALTER TABLE folders ADD COLUMN volume TEXT NOT NULL DEFAULT '';
+DROP INDEX jobs_by_change;
 """,
 )
 """What makes each version out of the one before it."""
