@@ -22,6 +22,7 @@ from stylewatch.host import delivery, recognition
 from stylewatch.host.daemon import LOOK_SECONDS
 from stylewatch.jobs.worker import failure_of
 from stylewatch.settings.rules import Rule
+from stylewatch.state import ledger
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.locks import Locks
 from stylewatch.state.retention import tidy
@@ -130,6 +131,27 @@ def test_so_does_one_that_came_while_the_daemon_was_stopped(rig, monkeypatch, vo
         rig.stop()
     found = [path.read_bytes() for path in paintings(rig)]
     assert found == [b"painting:holiday 2025"] * both + [b"painting:wedding 2026"]
+
+
+def test_a_kill_as_soon_as_that_card_is_known_changes_nothing(rig, monkeypatch):
+    def killed(step):
+        known = "SELECT 1 FROM folders WHERE volume = 'B'"
+        if step == "ledger.committed" and rig.daemon._ledger.ask(known):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(recognition, "_volume_of", lambda _: "A")
+    rig.drop("IMG_0001.jpg", b"holiday 2025")
+    rig.start()
+    rig.until(lambda: rig.counts() == {"done": 1})
+    rig.stop()
+    monkeypatch.setattr(recognition, "_volume_of", lambda _: "B")
+    rig.drop("IMG_0001.jpg", b"wedding 2026")
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "failpoint", killed)
+        with pytest.raises(KeyboardInterrupt):
+            rig.start()
+    rig.start()
+    rig.until(lambda: len(paintings(rig)) == 2)
 
 
 def test_a_disk_is_known_by_the_name_that_leads_to_its_device(tmp_path, monkeypatch):

@@ -14,7 +14,10 @@ from stylewatch.settings.config import Config, Folder, overlap
 from stylewatch.state.ledger import Ledger
 
 VOLUMES: Final = Path("/dev/disk/by-uuid")
-"""Where Linux names each disk as it was named when it was formatted, by a link to its device."""
+"""Where Linux names each disk as it was named when it was formatted, by a link to its device.
+
+Two cards in one reader have the same numbers.
+"""
 
 
 def recognise(folder: Folder, config: Config, ledger: Ledger) -> None:
@@ -25,7 +28,7 @@ def recognise(folder: Folder, config: Config, ledger: Ledger) -> None:
             be away. Or results would come in again, which could not be seen when it was not there.
     """
     inode = known = ledger.inode_of(folder.input)
-    volume = before = ledger.volume_of(folder.input)
+    volume = ""
     try:
         stat = folder.input.stat()
         found = Identity.of(stat).inode
@@ -34,12 +37,10 @@ def recognise(folder: Folder, config: Config, ledger: Ledger) -> None:
             raise OSError(errno.ENODEV, why)
         if found != known and (trouble := overlap(config, folder)):
             raise OSError(errno.ELOOP, trouble)
-        inode, volume = found, _volume_of(stat.st_dev) or before
+        inode, volume = found, _volume_of(stat.st_dev)
     finally:
         moved = _moved(folder.input, inode, config, ledger) if inode and known is None else None
         ledger.note_folder(folder.name, folder.input, inode, moved, volume)
-    if before not in {"", volume}:  # two cards in one reader have the same numbers
-        ledger.all_missed(folder.name)
 
 
 def require_same(place: Path, ledger: Ledger) -> None:

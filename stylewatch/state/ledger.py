@@ -132,11 +132,6 @@ class Ledger(LedgerReader):
         row = self._one("SELECT dev, ino FROM folders WHERE input = ?", os.fsencode(place))
         return None if row is None or row["dev"] is None else (row["dev"], row["ino"])
 
-    def volume_of(self, place: Path) -> str:
-        """The disk that the folder lay on which was there last; empty where that is not known."""
-        row = self._one("SELECT volume FROM folders WHERE input = ?", os.fsencode(place))
-        return "" if row is None else str(row["volume"])
-
     def alike(self, inode: tuple[int, int], watched: Iterable[Path]) -> list[str]:
         """The folders of that device and inode whose place is not `watched`.
 
@@ -170,16 +165,18 @@ class Ledger(LedgerReader):
 
         What is known of photos belongs to the place: where that had another name, its jobs and
         files get the new one. They also follow a folder that was `moved` there and had that name.
-        `inode` is None where none has ever been.
+        `inode` is None where none has ever been, `volume` the disk's name where it is known: on
+        another disk all photos are `missed`, but are back as soon as they are seen there.
         """
         raw, (dev, ino) = os.fsencode(place), inode or (None, None)
         with self.transaction():
             if moved:  # a config that was changed before: no folder has ever been there
                 self.change("DELETE FROM folders WHERE input = ? AND dev IS NULL", raw)
             known = self._one(
-                "SELECT name FROM folders WHERE input = ? OR name = ? ORDER BY input != ?",
+                "SELECT name, volume FROM folders WHERE input = ? OR name = ? ORDER BY input != ?",
                 *(raw, moved, raw),
             )
+            before = known["volume"] if known else ""
             if known is None or known["name"] != name:
                 other = self._one("SELECT input FROM folders WHERE name = ?", name)
                 if other:
@@ -188,7 +185,10 @@ class Ledger(LedgerReader):
                 if known:
                     self._rename_folder(known["name"], name)
             query = "INSERT OR REPLACE INTO folders VALUES (?,?,?,?,?)"
-            self.change(query, name, raw, dev, ino, volume)
+            self.change(query, name, raw, dev, ino, volume or before)
+            if volume and before not in {"", volume}:
+                query = "UPDATE files SET gone = ? WHERE folder = ? AND gone = 0"
+                self.change(query, self._clock(), name)
 
     def _rename_folder(self, name: str, new: str) -> None:
         self.change("UPDATE OR REPLACE folders SET name = ? WHERE name = ?", new, name)
@@ -233,11 +233,6 @@ class Ledger(LedgerReader):
             "UPDATE files SET gone = ? WHERE folder = ? AND path = ? AND gone = 0",
             *(self._clock(), folder, os.fsencode(path)),
         )
-
-    def all_missed(self, folder: str) -> None:
-        """Another disk lies there; what is on that one too is back as soon as it is seen."""
-        query = "UPDATE files SET gone = ? WHERE folder = ? AND gone = 0"
-        self.change(query, self._clock(), folder)
 
     def set_apart(self, folder: str, path: Path, digest: str = "") -> bool:
         """Another file has the name of a photo that was `missed`: it never replaces its results.
