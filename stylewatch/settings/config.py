@@ -417,15 +417,15 @@ def _places(config: Config) -> Iterator[_Place]:
 
 
 def _overlap_errors(source: YamlFile, places: Sequence[_Place]) -> Iterator[ConfigError]:
-    for later, inner, problem in _overlaps(places):
+    for _, later, inner, problem in _overlaps(places):
         remedy = "Choose a folder outside of it"
         yield source.error(later.keys, problem, received=str(inner.path), remedy=remedy)
 
 
-def _overlaps(places: Sequence[_Place]) -> Iterator[tuple[_Place, _Place, str]]:
+def _overlaps(places: Sequence[_Place]) -> Iterator[tuple[_Place, _Place, _Place, str]]:
     """Nothing may lie inside an input, nor an input where we write: results would be inputs.
 
-    The later of the two places, the inner one, and what is wrong.
+    Both places in their order, the inner one of them, and what is wrong.
     """
     lines = {place: lineage(place.path) for place in places}
     for one, other in combinations(places, 2):
@@ -434,16 +434,15 @@ def _overlaps(places: Sequence[_Place]) -> Iterator[tuple[_Place, _Place, str]]:
         for inner, outer in ((other, one), (one, other)):
             if outer.use != "read" and lines[outer][0] in lines[inner]:
                 how = "is" if lines[outer][0] == lines[inner][0] else "lies inside"
-                yield other, inner, f"{inner.what} {how} {outer.what}"
+                yield one, other, inner, f"{inner.what} {how} {outer.what}"
                 break
 
 
 def overlap(config: Config, folder: Folder) -> str:
     """What is wrong with where an input has come to lie since the config was read; else empty."""
-    places = list(_places(config))
-    here = next(place for place in places if place.path == folder.input)
-    found = (_overlaps((here, place)) for place in places if place is not here)
-    return next((problem for pairs in found for _, _, problem in pairs), "")
+    found = _overlaps(list(_places(config)))
+    theirs = (why for one, other, _, why in found if folder.input in (one.path, other.path))
+    return next(theirs, "")
 
 
 # --- what may come and go -------------------------------------------------------------------------
