@@ -390,7 +390,7 @@ class Daemon:
 
         Raises:
             LockedError: another daemon watches it.
-            OSError: it is not there, only where it is mounted; or results would come in again.
+            OSError: it is not there, its disk is not mounted, or results would come in as photos.
         """
         self._locks.hold_folder(folder.input)
         recognise(folder, self.config, self._ledger)

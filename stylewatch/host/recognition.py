@@ -25,7 +25,7 @@ def recognise(folder: Folder, config: Config, ledger: Ledger) -> None:
 
     Raises:
         OSError: it can't be looked at, or is empty and not the one that was there: its disk may
-            be away. Or results would come in again, which could not be seen when it was not there.
+            be away. Or results would come in as photos: that can't be seen while it is away.
     """
     inode = known = ledger.inode_of(folder.input)
     volume = ""
