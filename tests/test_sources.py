@@ -515,7 +515,7 @@ def test_ten_thousand_files_are_taken_in_slices_with_little_memory(watched):
     for number in range(10_000):
         path = watched.root / f"IMG_20261123_{number:06}.jpg"
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
-    while watched.woken.wait(0.3):  # until all events are in: they are not what is measured
+    while watched.woken.wait(1.0):  # until all events are in: they are not what is measured
         watched.woken.clear()
     tracemalloc.start()
     sizes = []

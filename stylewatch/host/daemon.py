@@ -34,7 +34,7 @@ from stylewatch.host.intake import Intake
 from stylewatch.host.mailbox import Mailbox
 from stylewatch.host.publication import Publisher, find_results
 from stylewatch.host.pulse import Pulse
-from stylewatch.host.recognition import recognise
+from stylewatch.host.recognition import recognise, require_apart
 from stylewatch.host.survey import Survey
 from stylewatch.settings.config import Config, Folder
 from stylewatch.state.ledger import Ledger
@@ -393,6 +393,7 @@ class Daemon:
             OSError: it is not there, its disk is not mounted, or results would come in as photos.
         """
         self._locks.hold_folder(folder.input)
+        require_apart(folder, self.config, self._ledger)
         recognise(folder, self.config, self._ledger)
 
     def _folder(self, job: Job) -> Folder | None:

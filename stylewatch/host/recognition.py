@@ -25,7 +25,7 @@ def recognise(folder: Folder, config: Config, ledger: Ledger) -> None:
 
     Raises:
         OSError: it can't be looked at, or is empty and not the one that was there: its disk may
-            be away. Or results would come in as photos: that can't be seen while it is away.
+            be away.
     """
     inode = known = ledger.inode_of(folder.input)
     volume = ""
@@ -35,12 +35,21 @@ def recognise(folder: Folder, config: Config, ledger: Ledger) -> None:
         if known not in {None, found} and not any(folder.input.iterdir()):
             why = "Empty and not the folder that it was (is its disk away?)"
             raise OSError(errno.ENODEV, why)
-        if found != known and (trouble := overlap(config, folder)):
-            raise OSError(errno.ELOOP, trouble)
         inode, volume = found, _volume_of(stat.st_dev)
     finally:
         moved = _moved(folder.input, inode, config, ledger) if inode and known is None else None
         ledger.note_folder(folder.name, folder.input, inode, moved, volume)
+
+
+def require_apart(folder: Folder, config: Config, ledger: Ledger) -> None:
+    """For a folder that has come: where it lies could not be seen when the config was read.
+
+    Raises:
+        OSError: results would come in as photos, or it can't be looked at.
+    """
+    known = ledger.inode_of(folder.input)
+    if Identity.of(folder.input.stat()).inode != known and (trouble := overlap(config, folder)):
+        raise OSError(errno.ELOOP, trouble)
 
 
 def require_same(place: Path, ledger: Ledger) -> None:
