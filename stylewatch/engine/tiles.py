@@ -130,9 +130,9 @@ class TiledObjective(Objective):
         for tile in tiles:
             taps = self._taps(tile.cut(photo))
             for layer in self.content_layers:
-                features[layer].append(tile.owned(taps[layer], layer))
-                owned = ops.cast(taps[layer], "float32") * tile.ownership(layer)
-                squares[layer] += float(ops.sum(ops.square(owned)))
+                owned = tile.owned(taps[layer], layer)
+                features[layer].append(owned)
+                squares[layer] += float(ops.sum(ops.square(ops.cast(owned, "float32"))))
         elements = {layer: _elements(layer, features[layer][0], photo.shape) for layer in features}
         energy = {layer: squares[layer] / elements[layer] for layer in features}
         return Description(features, energy, elements, self._grams(photo, tiles, masks))
