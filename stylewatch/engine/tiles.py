@@ -23,7 +23,7 @@ from stylewatch.engine.objective import Description, Objective, Parts, Targets
 Tensor = Any
 
 _BAND = 10
-"""Pixels of a band for each of a tile's own: total variation takes 0.12 kB of memory for each."""
+"""How many times a tile's pixels a band has: total variation takes 0.12 kB of memory for each."""
 
 
 @dataclass(frozen=True)
