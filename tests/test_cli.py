@@ -503,6 +503,15 @@ class TestConfig:
         assert code == 3
         assert "does not exist" in err
 
+    def test_check_ends_with_the_code_that_run_would(self, stylewatch, tmp_path):
+        wrong, away = tmp_path / "wrong.yaml", tmp_path / "away.yaml"
+        wrong.write_text("strenght: 3\n")
+        assert stylewatch("config", "check", away)[0] == ExitCode.UNREADABLE
+        assert stylewatch("presets", "check", away)[0] == ExitCode.UNREADABLE
+        code, out, _ = stylewatch("presets", "check", away, wrong, "--json")
+        assert code == ExitCode.CONFIG
+        assert [error["exit_code"] for error in json.loads(out)] == [9, 3]
+
     def test_without_a_config_run_says_how_to_get_one(self, stylewatch):
         code, _, err = stylewatch("run")
         assert code == 3

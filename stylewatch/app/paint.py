@@ -43,7 +43,7 @@ class Painted:
 def paint(
     task: Task, engine: EngineSettings, on_event: Callable[[Event], None]
 ) -> Painted | StylewatchError:
-    """Paint one picture and put it in its place, telling of it; or the error that it fails by."""
+    """Paint one picture and put it in its place, telling of it; the error, if it alone fails."""
 
     def told(kind: Any, message: str = "", **more: Any) -> None:
         on_event(

@@ -14,7 +14,7 @@ from typing import TextIO
 import typer
 
 from stylewatch.commands.options import GlobalOptions
-from stylewatch.errors import ConfigError, ExitCode, OutputError
+from stylewatch.errors import ConfigError, OutputError
 from stylewatch.faces.lines import jsonable, visible
 
 
@@ -81,18 +81,18 @@ def _give_up(stream: TextIO) -> None:
 
 
 def report_errors(errors: Sequence[ConfigError], fine: str, *, as_json: bool) -> None:
-    """What is wrong, each with its own line, and exit code 3; or that all is fine."""
+    """What is wrong, each with its own line, and its exit code; or that all is fine."""
     for error in errors:
         error.others = ()  # each has its own line
     if as_json:
-        say_json([vars(error) for error in errors])
+        say_json([vars(error) | {"exit_code": error.exit_code} for error in errors])
     else:
         for error in errors:
             complain(str(error))
         if not errors:
             note(fine)
-    if errors:
-        raise typer.Exit(ExitCode.CONFIG)
+    if errors:  # what is wrong comes before what can't be read for now
+        raise typer.Exit(min(error.exit_code for error in errors))
 
 
 def chatter() -> Path:

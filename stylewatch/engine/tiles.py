@@ -23,7 +23,7 @@ from stylewatch.engine.objective import Description, Objective, Parts, Targets
 Tensor = Any
 
 _BAND = 10
-"""Pixels of a band for each of a tile's own: total variation takes 0.12 kB of memory for each."""
+"""How many times a tile's pixels a band has: total variation takes 0.12 kB of memory for each."""
 
 
 @dataclass(frozen=True)
@@ -130,9 +130,9 @@ class TiledObjective(Objective):
         for tile in tiles:
             taps = self._taps(tile.cut(photo))
             for layer in self.content_layers:
-                features[layer].append(tile.owned(taps[layer], layer))
-                owned = ops.cast(taps[layer], "float32") * tile.ownership(layer)
-                squares[layer] += float(ops.sum(ops.square(owned)))
+                owned = tile.owned(taps[layer], layer)
+                features[layer].append(owned)
+                squares[layer] += float(ops.sum(ops.square(ops.cast(owned, "float32"))))
         elements = {layer: _elements(layer, features[layer][0], photo.shape) for layer in features}
         energy = {layer: squares[layer] / elements[layer] for layer in features}
         return Description(features, energy, elements, self._grams(photo, tiles, masks))

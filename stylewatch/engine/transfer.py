@@ -119,7 +119,7 @@ def stylize(
 
 
 def usable_memory() -> int:
-    """Bytes that a painting may take on this device now: half of what is free, but some."""
+    """Bytes that a painting may take on this device now: half of what is free, never none."""
     free = backend.free_memory()
     return max(1, free // 2) if free else _ASSUMED_MEMORY
 

@@ -431,7 +431,7 @@ def _sync_folder(folder: Path) -> None:
 def _forbidden(folder: Path) -> OutputFullError:
     return OutputFullError(
         f"{folder} can't be written",
-        remedy="Check its permissions, and whether its disk is read-only; it goes on by itself",
+        remedy="Check its permissions, and whether its disk is read-only; the daemon then goes on",
         reason="forbidden",
     )
 
@@ -443,7 +443,7 @@ def _output_error(path: Path, error: Exception) -> OutputError:
         return _forbidden(path.parent)
     if code in _FULL:
         return OutputFullError(
-            f"No space left at {path.parent}", remedy="It goes on by itself when there is space"
+            f"No space left at {path.parent}", remedy="Make room there; the daemon then goes on"
         )
     remedy = "Check the folder and its permissions"
     if code == errno.ENAMETOOLONG:
