@@ -332,8 +332,7 @@ def _lose_power(lab: Lab) -> int:
 def _undo(kind: str, path: Path, grave: str = "", old: str = "") -> int:
     if kind == "replace":
         os.link(path, old)
-    if kind != "unlink":
-        path.unlink()
+    path.unlink(missing_ok=kind == "unlink")  # its name may have been given again since
     if grave:
         os.link(grave, path)
     return 1
