@@ -65,7 +65,7 @@ def test_an_untouched_file_settles_after_the_quiet_time(settler, tmp_path):
     assert settler.next_due(101.99) == 102.0
     (photo,) = settler.settled(102.0)
     assert photo == Photo("in", tmp_path, Path("a.jpg"), Identity.of(path.stat()))
-    assert settler.arriving == 0
+    assert len(settler._waiting) == 0
     assert settler.next_due(102.0) == float("inf")
 
 
@@ -241,7 +241,7 @@ def test_what_a_file_has_lacked_for_long_is_told_soon(settler, tmp_path, data):
     settler.observe(candidate(tmp_path), 100.0, wall=10 * DAY)
     ((now, told),) = follow(settler, 100.0, 5000.0)
     assert (type(told), now) == (Unsettled, 106.0)
-    assert settler.arriving == 0
+    assert (len(settler._waiting), settler.arriving) == (1, 0)
     path.write_bytes(b"HEAD, and more")  # somebody works at it after all
     settler.observe(candidate(tmp_path), 5000.0, wall=10 * DAY)
     assert settler.arriving == 1
@@ -324,7 +324,7 @@ def test_a_file_that_went_away_is_forgotten(settler, tmp_path):
     settler.observe(candidate(tmp_path), 100.0)
     path.unlink()
     assert settler.settled(102.0) == [Gone("in", Path("a.jpg"))]
-    assert settler.arriving == 0
+    assert len(settler._waiting) == 0
 
 
 @pytest.mark.parametrize("kind", ["symlink", "folder", "fifo"])
@@ -340,7 +340,7 @@ def test_what_takes_the_place_of_a_file_is_not_given_out(settler, tmp_path, kind
         path.mkdir()
     open_before = len(os.listdir("/proc/self/fd"))
     assert follow(settler, 100.0, 2000.0) == [(102.0, Gone("in", Path("a.jpg")))]
-    assert settler.arriving == 0
+    assert len(settler._waiting) == 0
     assert len(os.listdir("/proc/self/fd")) == open_before
 
 
@@ -358,7 +358,7 @@ def test_other_kinds_of_names_are_passed_over(settler, tmp_path):
     settler.observe(candidate(tmp_path, "pipe.jpg", ignored="fifo"), 100.0)
     put(tmp_path)
     settler.observe(candidate(tmp_path, ignored="whatever"), 100.0)
-    assert settler.arriving == 0
+    assert len(settler._waiting) == 0
 
 
 def test_names_are_bytes(settler, tmp_path):
@@ -381,7 +381,7 @@ def test_ten_thousand_files_settle_in_bounded_steps(settler, tmp_path):
     assert settler.next_due(102.0) == 102.0  # there is more to do at once
     while settler.next_due(102.0) == 102.0:
         settler.settled(102.0)
-    assert settler.arriving == 9_999
+    assert len(settler._waiting) == 9_999
 
 
 OPERATIONS = st.lists(
@@ -448,6 +448,7 @@ def follow_a_schedule(settler, path, operations, quiet, stack):
     if complete:
         assert results == [Photo("in", root, Path("a.jpg"), identity)]
     else:
+        assert len(settler._waiting) == 1
         assert settler.next_due(now) < float("inf")  # it is looked at for ever
         assert all(isinstance(result, Unsettled) for result in results)
         assert told + len(results) == 1

@@ -346,6 +346,7 @@ def test_a_root_that_vanishes_is_a_state_and_comes_back_by_itself(watched):
     watched.later(2.0)
     assert watched.health.state == "missing"
     assert str(watched.root) in watched.health.detail
+    assert watched.source._watch is None
     watched.root.mkdir()
     put(watched.root, "b.jpg")
     assert watched.later(2.0) == ["b.jpg"]
