@@ -170,6 +170,19 @@ def test_a_file_that_only_the_scan_found_is_a_surprise(listing, tmp_path):
     assert listing.surprise == "sub/d.jpg"
 
 
+def test_a_file_that_was_looked_at_while_its_folder_was_listed_is_no_surprise(listing, tmp_path):
+    for number in range(20):
+        (tmp_path / f"{number}.jpg").write_bytes(b"x")
+    told(listing)
+    walk = listing.walk([""], full=True)
+    next(walk)  # the system has listed all names by now
+    (tmp_path / "new.jpg").write_bytes(b"x")
+    assert len(list(listing.look({"new.jpg": True}))) == 1
+    assert not [found for found in walk if found]
+    assert told(listing) == []
+    assert not listing.surprise
+
+
 def test_a_walk_can_pause_and_holds_few_descriptors(listing, tmp_path):
     for number in range(50):
         (tmp_path / f"{number}").mkdir()

@@ -180,7 +180,8 @@ class Listing:
         except OSError:
             return  # gone or replaced: the next walk tells
         try:
-            known = self._folders.setdefault(folder, _Folder(os.fstat(here).st_ino)).names
+            known = self._folders.setdefault(folder, _Folder(os.fstat(here).st_ino))
+            listed = self._being_listed.get(folder, known)  # it may have passed this name by
             for name, closed in names.items():
                 try:
                     stat = os.stat(name, dir_fd=here, follow_symlinks=False)
@@ -188,8 +189,8 @@ class Listing:
                     continue  # gone again
                 if not modes.S_ISDIR(stat.st_mode) and not is_temporary(name):
                     mark = _mark(stat)
-                    if closed or known.get(name) != mark:
-                        known[name] = mark
+                    if closed or known.names.get(name) != mark:
+                        known.names[name] = listed.names[name] = mark
                         yield self._candidate(folder, name, stat, closed=closed)
         finally:
             os.close(here)
