@@ -3,6 +3,7 @@
 import errno
 import itertools
 import os
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -131,6 +132,31 @@ def test_so_does_one_that_came_while_the_daemon_was_stopped(rig, monkeypatch, vo
         rig.stop()
     found = [path.read_bytes() for path in paintings(rig)]
     assert found == [b"painting:holiday 2025"] * both + [b"painting:wedding 2026"]
+
+
+@pytest.mark.parametrize("running", [True, False])
+@pytest.mark.parametrize(("copied", "both"), [(False, True), (True, False)])
+def test_so_does_another_folder_in_the_place_of_the_first(rig, tmp_path, running, copied, both):
+    """On the same disk, in one step. In a copy of the first, as a backup, a photo was edited."""
+    other = tmp_path / "other"
+    rig.drop("IMG_0001.jpg", b"holiday 2025")
+    rig.drop("IMG_0002.jpg", b"the same")
+    rig.start()
+    rig.until(lambda: rig.counts() == {"done": 2} and rig.idle())
+    if not running:
+        rig.stop()
+    other.mkdir()
+    if copied:
+        shutil.copy2(rig.input / "IMG_0002.jpg", other)
+    (other / "IMG_0001.jpg").write_bytes(b"wedding 2026")
+    rig.input.rename(tmp_path / "first")
+    other.rename(rig.input)
+    if not running:
+        rig.start()
+    rig.until(lambda: b"painting:wedding 2026" in [path.read_bytes() for path in paintings(rig)])
+    found = {path.read_bytes() for path in paintings(rig)}
+    first = {b"painting:holiday 2025"} if both else set()
+    assert found == {*first, b"painting:wedding 2026", b"painting:the same"}
 
 
 def test_a_kill_as_soon_as_that_card_is_known_changes_nothing(rig, monkeypatch):

@@ -160,13 +160,15 @@ class Ledger(LedgerReader):
         inode: tuple[int, int] | None,
         moved: str | None = None,
         volume: str = "",
+        *,
+        another: bool = False,
     ) -> None:
         """Write down which folder lies in a place that the config calls so.
 
         What is known of photos belongs to the place: where that had another name, its jobs and
         files get the new one. They also follow a folder that was `moved` there and had that name.
-        `inode` is None where none has ever been, `volume` the disk's name where it is known: on
-        another disk all photos are `missed`, but are back as soon as they are seen there.
+        `inode` is None where none has ever been, `volume` the disk's name where it is known: in
+        `another` folder and on another disk all photos are `missed`, but are back once seen there.
         """
         raw, (dev, ino) = os.fsencode(place), inode or (None, None)
         with self.transaction():
@@ -186,7 +188,7 @@ class Ledger(LedgerReader):
                     self._rename_folder(known["name"], name)
             query = "INSERT OR REPLACE INTO folders VALUES (?,?,?,?,?)"
             self.change(query, name, raw, dev, ino, volume or before)
-            if volume and before not in {"", volume}:
+            if another or (volume and before not in {"", volume}):
                 query = "UPDATE files SET gone = ? WHERE folder = ? AND gone = 0"
                 self.change(query, self._clock(), name)
 
