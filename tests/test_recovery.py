@@ -486,6 +486,14 @@ def test_an_output_that_is_out_of_order_for_a_while_is_no_lack_of_permission(led
         assert state is JobState.RETRY_WAIT
 
 
+@pytest.mark.parametrize("reason", ["einval", "eilseq", "enametoolong"])
+def test_a_name_that_the_output_can_t_hold_is_not_waited_for(ledger, reason):
+    ledger.add(photo(), "d", "p", [planned()])
+    ledger.claim("in")
+    refused = failure(1, FailureKind.PERMISSION, reason)
+    assert ledger.fail(1, refused) is JobState.QUARANTINED
+
+
 def test_a_photo_whose_permissions_were_mended_is_tried_at_once(ledger):
     ledger.add(photo(mtime=1), "d", "p", [planned()])
     ledger.claim("in")

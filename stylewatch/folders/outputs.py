@@ -448,6 +448,8 @@ def _output_error(path: Path, error: Exception) -> OutputError:
     remedy = "Check the folder and its permissions"
     if code == errno.ENAMETOOLONG:
         remedy = "Give the photo, or the folder it is in, a shorter name"
+    if code in {errno.EINVAL, errno.EILSEQ}:  # FAT and NTFS want no colon, and text
+        remedy = "Give the photo, or the folder it is in, a plainer name: this disk can't hold it"
     return OutputError(
         f"{path.parent} can't be written: {why}",
         remedy=remedy,
