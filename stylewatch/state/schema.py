@@ -13,7 +13,7 @@ LEDGER = "ledger.db"
 """In the state directory."""
 BUSY_SECONDS = 10.0
 """How long another program may hold the ledger before that is an error, which is tried again: the
-service's watchdog has to hear of us every minute, and a tick may meet it several times."""
+service's watchdog has to hear of us in time, and a tick may meet it several times."""
 
 _VERSIONS = (
     """
