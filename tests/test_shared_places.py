@@ -159,6 +159,25 @@ def test_so_does_another_folder_in_the_place_of_the_first(rig, tmp_path, running
     assert found == {*first, b"painting:wedding 2026", b"painting:the same"}
 
 
+def test_two_folders_that_take_turns_in_one_place_keep_their_results(rig, tmp_path):
+    rig.drop("IMG_0001.jpg", b"holiday 2025")
+    rig.drop("IMG_0002.jpg", b"only there")
+    rig.start()
+    rig.until(lambda: rig.counts() == {"done": 2} and rig.idle())
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/IMG_0001.jpg").write_bytes(b"wedding 2026")
+    rig.input.rename(tmp_path / "first")
+    (tmp_path / "other").rename(rig.input)
+    rig.until(lambda: len(rig.results()) == 3 and rig.idle())
+    (tmp_path / "first/IMG_0001.jpg").write_bytes(b"holiday, brighter")
+    rig.input.rename(tmp_path / "other")
+    (tmp_path / "first").rename(rig.input)
+    rig.until(
+        lambda: b"painting:holiday, brighter" in [path.read_bytes() for path in paintings(rig)]
+    )
+    assert b"painting:wedding 2026" in [path.read_bytes() for path in paintings(rig)]
+
+
 def test_a_kill_as_soon_as_that_card_is_known_changes_nothing(rig, monkeypatch):
     def killed(step):
         known = "SELECT 1 FROM folders WHERE volume = 'B'"

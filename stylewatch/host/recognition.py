@@ -93,7 +93,7 @@ def _is_another(place: Path, ledger: Ledger) -> bool:
     name = next(name for name, lies in ledger.places().items() if lies == place)
     return not any(
         is_as_it_was(place / path, before.size, before.mtime_ns)
-        for path, before in ledger.remembered(name)
+        for path, before in ledger.remembered(name, missed=False)
     )
 
 

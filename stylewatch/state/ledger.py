@@ -145,12 +145,15 @@ class Ledger(LedgerReader):
         )
         return [row["name"] for row in self.ask(query, *inode, *elsewhere)]
 
-    def remembered(self, folder: str) -> list[tuple[Path, Identity]]:
-        """The files of a folder that were seen last, each as it was then."""
-        query = f"SELECT * FROM files WHERE folder = ? ORDER BY seen DESC LIMIT {_REMEMBERED}"
+    def remembered(self, folder: str, *, missed: bool = True) -> list[tuple[Path, Identity]]:
+        """The files of a folder that were seen last, each as it was then; or not those `missed`."""
+        query = (
+            "SELECT * FROM files WHERE folder = ? AND (gone = 0 OR ?)"
+            f" ORDER BY seen DESC LIMIT {_REMEMBERED}"
+        )
         return [
             (Path(os.fsdecode(row["path"])), Identity(*(row[name] for name in IDENTITY)))
-            for row in self.ask(query, folder)
+            for row in self.ask(query, folder, missed)
         ]
 
     def note_folder(
