@@ -1088,6 +1088,31 @@ def test_an_output_that_is_read_only_for_a_while_waits_as_a_whole(rigs, monkeypa
     assert len(rig.executor.ran) == 5
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
+@pytest.mark.parametrize("name", ["sub/a.jpg", "sub/new/a.jpg"])
+def test_a_part_of_an_output_that_is_read_only_keeps_no_other_photo_waiting(rigs, name):
+    rig = rigs()
+    sub = rig.output / "sub"
+    sub.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(sub)]
+    if subprocess.run(mount, check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        rig.drop(name, b"one")
+        rig.until(lambda: rig.counts() == {"blocked": 1})
+        rig.drop("b.jpg", b"two")
+        rig.until(lambda: rig.look_around(1) or rig.results() == ["b--painting.jpg"])
+        assert [ran for ran, _ in rig.executor.ran] == ["b.jpg"]  # nothing is painted in vain
+        told = [event.message for event in rig.events if event.kind == "blocked"]
+        assert len(told) == 1
+        assert f"{sub} can't be written" in told[0]
+        subprocess.run(["mount", "-o", "remount,rw", str(sub)], check=True)
+        rig.until(lambda: rig.counts() == {"done": 2})
+    finally:
+        rig.stop()
+        subprocess.run(["umount", str(sub)], check=True)
+
+
 def test_a_photo_that_failed_and_was_taken_away_is_no_longer_shown_and_may_come_back(rigs):
     rig = rigs(lambda request: ends_with(FailureKind.BAD_INPUT)(request) if bad else None)
     bad = [True]

@@ -24,6 +24,7 @@ from stylewatch.domain import Identity
 from stylewatch.errors import OutputError, OutputFullError
 from stylewatch.failpoints import failpoint
 from stylewatch.folders.listing import walk
+from stylewatch.folders.space import nearest_existing
 
 TEMPORARY_SUFFIX = ".sw-tmp"
 """Ends the names of files that are being written; they begin with a dot."""
@@ -63,15 +64,15 @@ def prepare(output: Path, target: Path) -> None:
 
     Raises:
         OutputError: a link or `..` would lead out of the output folder, or it can't be made.
-        OutputFullError: the output folder itself can't be, or not written: its disk is away, or
-            was made read-only. No photo is at fault.
+        OutputFullError: the output folder itself can't be, or what there is of it and of the
+            result's folder can't be written: its disk is away, or was made read-only. No photo is
+            at fault.
     """
     folder = target.parent
-    if os.path.isdir(output) and not can_be_written(output):
-        raise _forbidden(output)
     try:
         outside = not folder.resolve().is_relative_to(output.resolve())
         if not outside:
+            _require_writable(output, folder)
             _make_folder(folder)
             outside = not folder.resolve().is_relative_to(output.resolve())
     except (OSError, RuntimeError) as error:
@@ -90,6 +91,12 @@ def prepare(output: Path, target: Path) -> None:
             remedy="Remove the link",
             reason="escape",
         )
+
+
+def _require_writable(output: Path, folder: Path) -> None:
+    there = nearest_existing(folder)
+    if os.path.isdir(output) and os.path.isdir(there) and not can_be_written(there):
+        raise _forbidden(there)
 
 
 def can_be_written(folder: Path) -> bool:

@@ -26,7 +26,7 @@ from stylewatch.domain import (
 from stylewatch.errors import LedgerError, UsageError, WeightsError
 from stylewatch.folders import outputs
 from stylewatch.folders.sources import FolderHealth
-from stylewatch.folders.space import Space
+from stylewatch.folders.space import FULL, Space
 from stylewatch.folders.watches import Watches
 from stylewatch.host.delivery import Delivery
 from stylewatch.host.dispatch import Dispatcher, OpenExecutor
@@ -418,9 +418,9 @@ class Daemon:
             return
         folder = self._folder(job)
         if failure.kind is FailureKind.RESOURCE and folder is not None:
-            if failure.reason != "away" or not self._publisher.can_publish(folder.output):
+            if failure.reason == FULL or not self._publisher.can_publish(folder.output):
                 self._space.pause(folder.output, now + RESOURCE_PAUSE, failure.reason)
-            elif job.reason == failure.reason:  # only a part of the output is away, as was told
+            elif job.reason == failure.reason:  # only a part of it is away or closed, as was told
                 return
         kinds = {JobState.RETRY_WAIT: "retry", JobState.BLOCKED: "blocked"}
         kind = "warning" if failure.kind is FailureKind.LOST else kinds.get(state, "failed")
