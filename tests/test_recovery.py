@@ -1089,12 +1089,18 @@ def test_an_output_that_is_read_only_for_a_while_waits_as_a_whole(rigs, monkeypa
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
+@pytest.mark.parametrize(
+    ("closed", "opened", "why"),
+    [("ro", "rw", "can't be written"), ("size=64k", "size=9m", "less is free than the 1 MB")],
+)
 @pytest.mark.parametrize("name", ["sub/a.jpg", "sub/new/a.jpg"])
-def test_a_part_of_an_output_that_is_read_only_keeps_no_other_photo_waiting(rigs, name):
-    rig = rigs()
+def test_a_part_of_an_output_that_can_t_be_written_keeps_no_other_photo_waiting(
+    rigs, name, closed, opened, why
+):
+    rig = rigs(min_free=1_000_000)
     sub = rig.output / "sub"
     sub.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(sub)]
+    mount = ["mount", "-t", "tmpfs", "-o", closed, "tmpfs", str(sub)]
     if subprocess.run(mount, check=False).returncode:
         pytest.skip("mounting is not allowed here")
     try:
@@ -1105,8 +1111,9 @@ def test_a_part_of_an_output_that_is_read_only_keeps_no_other_photo_waiting(rigs
         assert [ran for ran, _ in rig.executor.ran] == ["b.jpg"]  # nothing is painted in vain
         told = [event.message for event in rig.events if event.kind == "blocked"]
         assert len(told) == 1
-        assert f"{sub} can't be written" in told[0]
-        subprocess.run(["mount", "-o", "remount,rw", str(sub)], check=True)
+        assert str(sub) in told[0]
+        assert why in told[0]
+        subprocess.run(["mount", "-o", f"remount,{opened}", str(sub)], check=True)
         rig.until(lambda: rig.counts() == {"done": 2})
     finally:
         rig.stop()

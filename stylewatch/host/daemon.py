@@ -37,6 +37,7 @@ from stylewatch.host.pulse import Pulse
 from stylewatch.host.recognition import recognise, require_apart
 from stylewatch.host.survey import Survey
 from stylewatch.settings.config import Config, Folder
+from stylewatch.settings.places import mount_of
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.locks import Locks
 from stylewatch.state.reader import Job
@@ -418,9 +419,10 @@ class Daemon:
             return
         folder = self._folder(job)
         if failure.kind is FailureKind.RESOURCE and folder is not None:
-            if failure.reason == FULL or not self._publisher.can_publish(folder.output):
+            full = failure.reason == FULL and mount_of(job.target) == mount_of(folder.output)
+            if full or not self._publisher.can_publish(folder.output):
                 self._space.pause(folder.output, now + RESOURCE_PAUSE, failure.reason)
-            elif job.reason == failure.reason:  # only a part of it is away or closed, as was told
+            elif job.reason == failure.reason:  # only a part of it can't be written, as was told
                 return
         kinds = {JobState.RETRY_WAIT: "retry", JobState.BLOCKED: "blocked"}
         kind = "warning" if failure.kind is FailureKind.LOST else kinds.get(state, "failed")
