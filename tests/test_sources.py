@@ -472,7 +472,7 @@ def test_a_share_that_is_mounted_later_in_a_sub_folder_is_known_as_one(watched, 
     assert not watched.found["a.jpg"].network
     device = watched.root.stat().st_dev
     monkeypatch.setattr(sources, "network_devices", lambda mounts: frozenset({device}))
-    monkeypatch.setattr(watched.source._inbox, "take", lambda: ({}, set(), False))
+    monkeypatch.setattr(Inbox, "dispatch", lambda self, event: None)
     put(watched.root, "b.jpg")
     assert watched.later(31.0) == ["b.jpg"]
     assert watched.found["b.jpg"].network
