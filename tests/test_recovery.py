@@ -713,6 +713,32 @@ def test_a_photo_that_comes_again_is_painted_again_when_its_result_is_gone(rigs)
     assert rig.results() == ["a--painting.jpg"]
 
 
+@pytest.mark.parametrize("after", ["keep", "delete"])
+def test_a_result_that_is_gone_is_painted_again_beside_one_of_a_changed_preset(rigs, after):
+    rig = rigs(start=False)
+    rig.with_folders({"after": after, "preset": ("painting", "ink")})
+    plain, versions = rig.config, ["one"]
+
+    def config():
+        presets = plain().presets
+        ink = replace(presets["ink"], digest=versions[-1])
+        return replace(plain(), presets={**presets, "ink": ink})
+
+    rig.config = config
+    rig.start()
+    path = rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 2} and path.exists() == (after == "keep"))
+    (rig.output / "a--painting.jpg").unlink()
+    versions.append("two")
+    rig.daemon.ask("reload")
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 2, "superseded": 1})
+    rig.look_around()
+    rig.until(lambda: rig.idle() and path.exists() == (after == "keep"))
+    assert "a--painting.jpg" in rig.results()
+    assert [preset for _, preset in rig.executor.ran].count("ink") == 2
+
+
 def test_bytes_that_come_back_replace_their_own_result(rigs):
     def behave(request):
         return (
