@@ -998,6 +998,32 @@ def test_a_disk_is_missed_though_nothing_was_written_there_yet(rigs, disk, use):
     assert len(rig.executor.ran) == 1
 
 
+def test_a_disk_that_goes_away_while_a_photo_is_moved_there_gets_it_when_it_is_back(
+    rigs, disk, monkeypatch
+):
+    disk.mount.mkdir()
+    real, moves = outputs._move, []
+
+    def move(*arguments):
+        if not moves:
+            disk.unplug()  # nothing has seen that yet
+        moves.append(arguments)
+        real(*arguments)
+
+    monkeypatch.setattr(outputs, "_move", move)
+    rig = rigs(start=False, rescan_seconds=1)
+    rig.with_folders({"after": disk.mount / "moved"}).start()
+    photo = rig.drop("a.jpg")
+    rig.until(lambda: any(event.reason == "away" for event in rig.events))
+    rig.look_around()
+    assert files_below(disk.mount) == []
+    assert photo.exists()
+    disk.plug()
+    rig.until(lambda: not photo.exists())
+    assert files_below(disk.mount) == [disk.mount / "moved" / "a.jpg"]
+    assert len(rig.executor.ran) == 1
+
+
 def test_a_disk_is_missed_though_the_config_names_another_folder_on_it(rigs, disk):
     rig = rigs(start=False)
     rig.with_folders({"output": disk.mount / "one", "after": "delete"}).start()

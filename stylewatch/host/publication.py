@@ -184,7 +184,8 @@ class Publisher:
                 self._require_intact(result)
             if isinstance(action, Path):
                 self._require_mounted(action, action / job.path)
-            acted = outputs.apply_after(action, root, job.path, job.identity)
+            still_there = partial(self._require_still_mounted, action, job.path)
+            acted = outputs.apply_after(action, root, job.path, job.identity, still_there)
             missing = not acted and is_missing(root / job.path)
             if not acted:
                 require_same(root, self._ledger)
@@ -237,6 +238,11 @@ class Publisher:
                 raise _not_mounted(away, mount)
             self._ledger.forget_mount(mount)
         self.note_mounts([place.parent])  # that look may have mounted it
+
+    def _require_still_mounted(self, action: After, photo: Path) -> None:
+        """For a photo that was moved: below an empty mount it would be taken for a person's."""
+        if isinstance(action, Path) and (mount := self._missing_mount(action / photo)):
+            raise _not_mounted(action, mount)
 
     def _missing_mount(self, place: Path) -> Path | None:
         """Where a disk was mounted on which this place lies, if nothing is mounted there now."""
