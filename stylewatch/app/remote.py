@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 from stylewatch.domain import Event
 from stylewatch.errors import NotRunningError
 from stylewatch.faces.lines import visible
-from stylewatch.faces.wire import SOCKET, VERSION, dial, error_of, event_of, line_of
+from stylewatch.faces.wire import SOCKET, VERSION, dial, error_of, event_of, line_of, lives
 
 SYSTEM_STATE: Final = Path("/var/lib/stylewatch")
 """Where systemd's system service has its state."""
@@ -38,7 +38,7 @@ def find_state_dir(state_dir: Path, config: Path | None) -> Path:
     That is the config's own `state_dir`, unless only the system's service runs, whose directory
     systemd chose, and it runs with this very config.
     """
-    if state_dir == SYSTEM_STATE or config_of(state_dir) is not None:
+    if state_dir == SYSTEM_STATE or lives(state_dir):
         return state_dir
     theirs = config_of(SYSTEM_STATE)
     if theirs is not None and (config is None or theirs == str(config.absolute())):
