@@ -16,6 +16,7 @@ from stylewatch.app.service import ServiceStatus
 from stylewatch.domain import EngineSettings
 from stylewatch.errors import ConfigError
 from stylewatch.jobs.child import THREADS
+from stylewatch.settings.weights import keras_weights
 from stylewatch.state.ledger import Ledger
 
 
@@ -130,7 +131,7 @@ def weights_are_a_folder(file, tmp_path):
 
 def damaged_weights(file, tmp_path):
     file.write_text(file.read_text().replace("builtin", "vgg19"))
-    copy = doctor.keras_weights()
+    copy = keras_weights()
     copy.parent.mkdir(parents=True)
     copy.write_bytes(b"half a download")
 
@@ -398,6 +399,29 @@ def test_a_mount_whose_name_is_no_utf_8_is_no_trouble(set_up, tmp_path, monkeypa
     file.write_bytes(b"28 1 254:0 / /media/\xff rw - ext4 /dev/vda rw\n")
     monkeypatch.setattr(doctor, "Path", lambda _: file)
     assert list(doctor._network(doctor.load_config(set_up()))) == []
+
+
+@pytest.mark.parametrize(
+    ("closed", "named", "expected"),
+    [
+        ("", None, "home/.keras"),
+        ("", "mine", "mine"),
+        ("home", "mine", "mine"),
+        ("home", None, None),
+        ("home/.keras", None, None),
+        ("home/.keras", "home/.keras/mine", None),
+    ],
+)
+def test_where_keras_may_not_write_its_download_is_where_keras_goes(
+    home, tmp_path, monkeypatch, closed, named, expected
+):
+    (home / ".keras").mkdir()
+    monkeypatch.delenv("KERAS_HOME")
+    if named:
+        monkeypatch.setenv("KERAS_HOME", str(tmp_path / named))
+    monkeypatch.setattr(os, "access", lambda place, _: not closed or place != tmp_path / closed)
+    folder = tmp_path / expected if expected else Path("/tmp/.keras")
+    assert keras_weights().parent == folder / "models"
 
 
 def test_an_error_of_ours_is_no_fault_of_the_installation_either(home):

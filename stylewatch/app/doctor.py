@@ -27,16 +27,16 @@ from stylewatch.faces.lines import short_path
 from stylewatch.folders.listing import network_devices, walk
 from stylewatch.folders.space import free_space, nearest_existing
 from stylewatch.folders.watches import watch_limit
-from stylewatch.settings.config import Config, check, load_config, weights_trouble
+from stylewatch.settings.config import Config, check, load_config
 from stylewatch.settings.presets import Presets, user_presets_dir
+from stylewatch.settings.weights import keras_weights, weights_trouble
 from stylewatch.state.reader import LedgerReader
 from stylewatch.state.schema import LEDGER
 
 State = Literal["ok", "warning", "problem"]
 
-WEIGHTS_FILE: Final = "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
 WEIGHTS_MD5: Final = "253f8cb515780f3b799900260a226db6"
-"""Keras's own checksum of that file."""
+"""Keras's own checksum of its download."""
 AS_THE_DAEMON: Final = "Run doctor as whom the daemon runs as"
 ENGINE_SECONDS: Final = 120.0
 SLOW: Final = 20.0
@@ -299,12 +299,6 @@ def _weights(engine: EngineSettings) -> Iterator[Finding]:
     else:
         text = f"{short_path(file)} is damaged: its checksum is wrong"
         yield problem("weights", text, f"rm '{file}', then {fetch}")
-
-
-def keras_weights() -> Path:
-    """Where Keras keeps its download of VGG19."""
-    home = os.environ.get("KERAS_HOME") or "~/.keras"
-    return Path(os.path.expanduser(home), "models", WEIGHTS_FILE)
 
 
 def _md5(file: Path) -> str:
