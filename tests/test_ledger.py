@@ -399,8 +399,9 @@ def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path):
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
-    with pytest.raises(StylewatchError, match="newer stylewatch"):
-        Ledger(path)
+    for opened in (Ledger, LedgerReader):
+        with pytest.raises(StylewatchError, match="newer stylewatch"):
+            opened(path)
 
 
 def test_a_kill_between_two_transactions_loses_only_what_was_not_committed(tmp_path):

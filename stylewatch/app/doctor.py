@@ -95,10 +95,12 @@ def examine(file: Path | None) -> Iterator[Finding]:
         yield from _alone("disk", lambda: _disk(config))
         yield from _alone("ledger", lambda: _ledger(config))
     weights = list(_alone("weights", lambda: _weights(engine)))
-    yield from weights
     if any(one.state != "ok" for one in weights):  # a trial with VGG19 would download them
         engine = replace(engine, features="builtin")
-    yield from _alone("engine", lambda: _engine(engine))
+    tried = list(_alone("engine", lambda: _engine(engine)))
+    if not any(one.check == "weights" for one in tried):  # else the trial knows better
+        yield from weights
+    yield from tried
     yield from _alone("service", _service)
 
 
@@ -163,7 +165,7 @@ def _folders(config: Config) -> Iterator[Finding]:
 
 def _folder_remedy(error: ConfigError) -> str:
     path, text = error.received, str(error)
-    above = [*reversed(Path(path).parents)]
+    above = [place for place in Path(path).parents if os.path.exists(place)]  # as far as we see
     if closed := next((place for place in above if not os.access(place, os.X_OK)), None):
         return f"chmod u+x '{closed}', or run as its owner"
     if "does not exist" in text:
@@ -174,7 +176,7 @@ def _folder_remedy(error: ConfigError) -> str:
         return "Give it a shorter name"
     if "can't be read" in text:
         return f"chmod u+rx '{path}', or run as its owner"
-    return f"chmod u+wx '{path}', or run as its owner"
+    return f"chmod u+wx '{nearest_existing(Path(path))}', or run as its owner"
 
 
 def _write_trial(folder: Path) -> Iterator[Finding]:
@@ -256,13 +258,8 @@ def _ledger(config: Config) -> Iterator[Finding]:
     if not file.exists():
         yield ok("ledger", f"{short_path(file)} will be made by the first run")
         return
-    try:
-        with closing(LedgerReader(file)) as reader:
-            counts = reader.counts()
-    except Exception as error:  # noqa: BLE001  (SQLite's errors are the ledger's own business)
-        remedy = "The next start sets it aside and learns from the results what is done"
-        yield problem("ledger", f"{short_path(file)} can't be read: {error}", remedy)
-        return
+    with closing(LedgerReader(file)) as reader:
+        counts = reader.counts()
     states = [state for folder in counts.values() for state in folder.items()]
     failed = sum(count for state, count in states if state is JobState.QUARANTINED)
     text = f"{short_path(file)} with {sum(count for _, count in states)} job(s)"
