@@ -79,6 +79,11 @@ CREATE INDEX results_by_photo ON results (photo) WHERE photo != '';
 ALTER TABLE folders ADD COLUMN volume TEXT NOT NULL DEFAULT '';
 DROP INDEX jobs_by_change;
 """,
+    """
+CREATE TABLE mounts (path BLOB PRIMARY KEY) WITHOUT ROWID;
+INSERT INTO mounts SELECT DISTINCT mount FROM outputs;
+DROP TABLE outputs;
+""",
 )
 """What makes each version out of the one before it."""
 VERSION = len(_VERSIONS)
