@@ -92,7 +92,7 @@ def test_what_a_daemon_that_does_not_answer_has_in_work_is_painted_all_the_same(
         hangs.bind(str(state / SOCKET))
         hangs.listen()
         assert [row["id"] for row in listed(state, [JobState.RUNNING], 50)] == [3]
-        first, _ = overview._from_ledger(state)["folders"]
+        first, _ = overview._from_ledger(state)
     assert (first["waiting"], first["painting"]) == (2, 1)
 
 
@@ -161,6 +161,14 @@ def test_status_without_a_daemon_counts_every_file_once(state):
         {"name": "in (2)", "input": "/b/in",
          "waiting": 1, "painting": 0, "done": 0, "failed": 0, "held": 0},
     ]  # fmt: skip
+
+
+def test_a_ledger_that_can_t_be_read_does_not_hide_that_no_daemon_runs(state):
+    (state / "ledger.db").write_bytes(b"no ledger" * 1000)
+    found = overview.look(state)
+    assert (found["running"], found["folders"]) == (False, [])
+    told = f"^no stylewatch daemon for {state}.*tells of the service. The ledger can't be read .*"
+    assert re.match(told, found["problem"])
 
 
 def a_status(**more):

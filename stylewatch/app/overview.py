@@ -38,7 +38,12 @@ def look(state_dir: Path) -> dict[str, Any]:
         with Client(state_dir) as client:
             return _from_daemon(client.about, client.ask("status"))
     except NotRunningError as error:
-        return {**_from_ledger(state_dir), "problem": str(error)}
+        problem = str(error)
+    try:
+        folders = _from_ledger(state_dir)
+    except LedgerError as error:
+        folders, problem = [], f"{problem}. {error}"
+    return {"running": False, "folders": folders, "problem": problem}
 
 
 def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,7 +96,7 @@ def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str,
     }
 
 
-def _from_ledger(state_dir: Path) -> dict[str, Any]:
+def _from_ledger(state_dir: Path) -> list[dict[str, Any]]:
     alive = lives(state_dir)
 
     def read(reader: LedgerReader) -> list[dict[str, Any]]:
@@ -106,7 +111,7 @@ def _from_ledger(state_dir: Path) -> dict[str, Any]:
             for found in [by_word(counts.get(name, {}), files.get(name, 0))]
         ]
 
-    return {"running": False, "folders": _read(state_dir, read) or []}
+    return _read(state_dir, read) or []
 
 
 def _at_rest(counts: dict[str, int]) -> dict[str, int]:

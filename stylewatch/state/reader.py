@@ -123,7 +123,7 @@ class LedgerReader:
         self.close()
         if version > VERSION:
             raise newer(path, version)
-        remedy = "Start `stylewatch run` or `watch` once: that brings it up to date"
+        remedy = "Start `stylewatch run` or `watch` anew: that brings it up to date"
         raise LedgerError(f"The ledger {path} is from an older stylewatch", remedy=remedy)
 
     def close(self) -> None:
