@@ -171,11 +171,13 @@ def test_a_ledger_that_can_t_be_read_does_not_hide_that_no_daemon_runs(state):
     assert re.match(told, found["problem"])
 
 
+HEALTH = {"folder": "in", "root": "/in", "state": "watching", "detail": ""}
+
+
 def a_status(**more):
-    health = {"folder": "in", "root": "/in", "state": "watching", "detail": ""}
     job = {"id": 1, "path": "a.jpg", "preset": "ink"}
     return {
-        "paused": False, "folders": [health], "settling": {"in": 3}, "blocked": {}, "pace": 0.0,
+        "paused": False, "folders": [HEALTH], "settling": {"in": 3}, "blocked": {}, "pace": 0.0,
         "running": [{"job": job, "seconds": 2.0, "step": STEP}],
         "counts": {"in": {"ready": 2, "quarantined": 1}},
     } | more  # fmt: skip
@@ -190,6 +192,10 @@ def a_status(**more):
         ({}, 58.0),  # as the running one will take
         ({"running": []}, 0.0),
         ({"pace": 10.0, "paused": True}, None),
+        ({"pace": 10.0, "slots": 0}, 0.0),
+        ({"pace": 10.0, "folders": [HEALTH | {"state": "blocked"}]}, 0.0),
+        ({"pace": 10.0, "folders": [HEALTH | {"state": "blocked"}], "counts": {}}, 18.0),
+        ({"pace": 10.0, "folders": [HEALTH | {"state": "scanning"}]}, 38.0),
     ],
 )
 def test_the_queue_s_end_includes_what_is_painted(daemon, tmp_path, more, seconds):

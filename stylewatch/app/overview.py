@@ -74,9 +74,9 @@ def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str,
     ]
     left = queue_seconds(
         [(one["seconds"], one["step"] and one["step"]["eta_seconds"]) for one in painting],
-        sum(folder["waiting"] for folder in folders),
+        [(folder["state"], folder["waiting"]) for folder in folders],
         told["pace"],
-        max(1, told.get("slots", 1)),
+        told.get("slots", 1),
     )
     return {
         "running": True,
