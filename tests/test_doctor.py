@@ -399,6 +399,11 @@ def test_the_service_is_told_of_as_it_stands(monkeypatch, standing, state, messa
     assert message in finding.message
     assert ("not enabled" in finding.message) == (not stands[True].enabled)
     assert remedy in finding.remedy
+    stands = {False: stands[True], True: nowhere}
+    [finding] = doctor._service()
+    assert finding.state == state
+    assert message.replace(" --user", "") in finding.message
+    assert remedy.replace(" --user", "") in finding.remedy
 
 
 def test_the_real_engine_is_probed(set_up):

@@ -389,18 +389,17 @@ def _usual_settings() -> StyleSettings:
 
 
 def _service() -> Iterator[Finding]:
-    found = [(scope, service_status(user=scope == "--user")) for scope in ("", "--user")]
+    found = [(scope, service_status(user=bool(scope))) for scope in ("", "--user ")]
     installed = [(scope, status) for scope, status in found if status.unit]
     for scope, status in installed:
-        words = " ".join(["the service", *([scope] if scope else [])])
         why = status.result if status.failing else status.text or status.result
-        text = f"{words} is {status.state or 'unknown'}: {why}"
+        text = f"the service {scope}is {status.state or 'unknown'}: {why}"
         if not status.running:
-            remedy = f"`journalctl {scope} -u stylewatch -e` tells why"
+            remedy = f"`journalctl {scope}-u stylewatch -e` tells why"
             yield problem("service", text, remedy)
         elif status.enabled:
             yield ok("service", text)
         else:
-            yield warning("service", f"{text}, not enabled", f"systemctl {scope} enable {UNIT}")
+            yield warning("service", f"{text}, not enabled", f"systemctl {scope}enable {UNIT}")
     if not installed:
         yield ok("service", "not installed; `stylewatch service install --user` would")
