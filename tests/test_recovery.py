@@ -739,6 +739,19 @@ def test_a_result_that_is_gone_is_painted_again_beside_one_of_a_changed_preset(r
     assert [preset for _, preset in rig.executor.ran].count("ink") == 2
 
 
+def test_a_result_is_gone_too_when_another_photo_s_has_its_name(rigs):
+    rig = rigs()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    (rig.output / "a--painting.jpg").unlink()
+    rig.drop("a.png", b"other")
+    rig.until(lambda: rig.counts() == {"done": 2})
+    assert rig.results() == ["a--painting.jpg"]
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.results() == ["a--painting.jpg", "a--painting~2.jpg"])
+    assert (rig.output / "a--painting~2.jpg").read_bytes() == b"painting:photo"
+
+
 def test_bytes_that_come_back_replace_their_own_result(rigs):
     def behave(request):
         return (

@@ -203,7 +203,7 @@ class Publisher:
 
     def has_result(self, job: Job, *, intact: bool) -> bool:
         """Whether a result is where it was put, or may be; `intact`: with the bytes that it had."""
-        if job.output is None:
+        if job.output is None or self._ledger.taken(job, job.output):
             return False
         if not os.path.lexists(job.output):
             return self._missing_mount(job.output) is not None
