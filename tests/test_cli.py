@@ -428,6 +428,22 @@ class TestPresets:
         assert "Did you mean 'quick'" in err
         assert "bad.yaml:1:1: strenght" in err
 
+    def test_check_opens_the_images(self, stylewatch, home):
+        file = home / "mine.yaml"
+        file.write_text("seed: 1\nstyle: photo.jpg\n")
+        whole = a_picture(home / "photo.jpg").read_bytes()
+        assert stylewatch("presets", "check", file)[0] == 0
+        for content, why in (
+            (b"hello", "This is not an image: expected JPEG, PNG, WebP, TIFF, HEIC, BMP or GIF"),
+            (b"", "The file is empty"),
+            (whole[:-50], "The image is incomplete or damaged"),
+        ):
+            (home / "photo.jpg").write_bytes(content)
+            code, _, err = stylewatch("presets", "check", file)
+            assert code == 3
+            assert f"{file}:2:1: style: the style image can't be used: {why}" in one_line(err)
+            assert str(home / "photo.jpg") in one_line(err)
+
     def test_each_has_one_line_whatever_its_description_holds(self, stylewatch, home):
         (home / ".config/stylewatch/presets/long.yaml").write_text(
             "description: |\n  Over the\n  sofa \u202e\n"
