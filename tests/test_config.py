@@ -283,12 +283,19 @@ BROKEN = {
     ),
     "folders of a wrong type": (
         "folders: in",
-        "1:1: folders: wrong type: expected a list, received 'in'",
+        "1:1: folders: wrong type: expected a list (- value), received 'in'",
     ),
     "no output": ("folders:\n  - input: in", "2:5: folders[0].output: missing key"),
     "no input": (
         "folders:\n  - input:\n    output: out",
-        "2:5: folders[0].input: wrong type: expected text, received nothing",
+        (
+            "2:5: folders[0].input: wrong type: expected text, received nothing. "
+            "What is ~ or begins with # needs quotes"
+        ),
+    ),
+    "an input of a wrong type": (
+        "folders:\n  - input: 2024\n    output: out",
+        "2:5: folders[0].input: wrong type: expected text, received 2024. Put it in quotes",
     ),
     "unknown preset": (
         FOLDER.replace("starry", "stary"),
@@ -300,7 +307,7 @@ BROKEN = {
     ),
     "preset of a wrong type": (
         FOLDER.replace("starry", "3"),
-        "2:30: folders[0].preset: wrong value: expected a preset's name, or a list of names, received 3",
+        "2:30: folders[0].preset: wrong value: expected a preset's name, or a list of names, in quotes where they are numbers, received 3",
     ),
     "after": (
         FOLDER.replace("starry", "starry, after: trash"),
