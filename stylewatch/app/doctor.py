@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from stylewatch.app.remote import find_state_dir
 from stylewatch.app.service import UNIT, service_status
 from stylewatch.domain import EngineSettings, JobState, StyleSettings
 from stylewatch.errors import ConfigError, PresetError, StylewatchError
@@ -135,6 +136,7 @@ def _config(file: Path | None) -> tuple[Config | None, list[Finding]]:
         config = load_config(file)
     except StylewatchError as error:
         return None, list(trouble("config", error, "Correct it"))
+    config = replace(config, state_dir=find_state_dir(config.state_dir, file))
     return config, [ok("config", f"{short_path(file)} with {len(config.folders)} folder(s)")]
 
 
