@@ -135,7 +135,7 @@ def _config(file: Path | None) -> tuple[Config | None, list[Finding]]:
     try:
         config = load_config(file)
     except StylewatchError as error:
-        return None, list(trouble("config", error, "Correct it"))
+        return None, list(trouble("config", error, "Correct it, or its path and permissions"))
     config = replace(config, state_dir=find_state_dir(config.state_dir, file))
     return config, [ok("config", f"{short_path(file)} with {len(config.folders)} folder(s)")]
 

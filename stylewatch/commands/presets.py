@@ -103,7 +103,8 @@ def presets_check(
 def presets_preview(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A preset, or its YAML file.")],
     photo: Annotated[
-        Path | None, typer.Argument(metavar="PHOTO", help="Otherwise the demo's photo.")
+        Path | None,
+        typer.Argument(metavar="PHOTO", help="Otherwise the demo's photo.", readable=False),
     ] = None,
     *,
     output: Output = Path(),
