@@ -468,9 +468,9 @@ def test_an_error_is_one_line_with_place_and_remedy(home, name):
 @pytest.mark.parametrize(
     ("content", "line"),
     [
-        (b"", "the file is empty: expected a mapping (key: value)"),
-        (bytes(range(256)), "not a text file: expected YAML in UTF-8"),
-        (None, "can't be read: No such file or directory"),
+        (b"", " the file is empty: expected a mapping (key: value)"),
+        (bytes(range(256)), "2:118: not UTF-8. Save it as UTF-8 text"),
+        (None, " can't be read: No such file or directory"),
     ],
 )
 def test_a_file_that_is_no_yaml_is_one_line_too(home, content, line):
@@ -479,7 +479,7 @@ def test_a_file_that_is_no_yaml_is_one_line_too(home, content, line):
         file.write_bytes(content)
     with pytest.raises(ConfigError) as caught:
         load_config(file)
-    assert str(caught.value) == f"{file}: {line}"
+    assert str(caught.value) == f"{file}:{line}"
 
 
 def test_a_broken_preset_that_is_named_is_an_error_in_the_preset_s_file(home):

@@ -150,8 +150,12 @@ def _read_text(path: Path, kind: type[ConfigError]) -> str:
         unread = kind(f"can't be read: {error.strerror}", file=path)
         unread.exit_code = ExitCode.UNREADABLE  # unlike what is wrong in it, that may pass
         raise unread from None
-    except UnicodeDecodeError:
-        raise kind("not a text file", file=path, expected="YAML in UTF-8") from None
+    except UnicodeDecodeError as error:
+        *above, begun = raw[: error.start].split(b"\n")
+        raise kind(
+            "not UTF-8", file=path, line=len(above) + 1, column=len(begun) + 1,
+            remedy="Save it as UTF-8 text",
+        ) from None  # fmt: skip
     if len(raw) > MAX_BYTES:
         raise kind("too large", file=path, expected=f"at most {MAX_BYTES} bytes")
     if control := _CONTROL.search(text):
