@@ -379,7 +379,10 @@ def _engine_failure(words: dict[str, Any], code: int, stderr: str) -> Finding:
             "Install it again: pip install --force-reinstall tensorflow",
         )
     elif "ModuleNotFoundError" in last or "ImportError" in last:
-        text, remedy = f"it can't be imported: {last}", "pip install --force-reinstall stylewatch"
+        text, remedy = (
+            f"it can't be imported: {last}",
+            "Install what is missing: pip install stylewatch",
+        )
     else:
         text = last or f"it ended with code {code}"
         remedy = "Install stylewatch again; if that does not help, report this"
