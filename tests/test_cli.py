@@ -1001,6 +1001,7 @@ class TestWhichDaemon:
             "stylewatch", "paused; `stylewatch resume` goes on",
         ]  # fmt: skip
         assert "not valid YAML" in err
+        assert stylewatch("cancel", 1, "-c", file)[2].count("not valid YAML") == 1
 
 
 class TestService:

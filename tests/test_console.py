@@ -395,6 +395,11 @@ class TestBoard:
         assert "queue empty in 50 s" in text_of(board, now=100.0)
         board.apply(Event(kind="paused", message=""), 100.0)
         assert "queue empty" not in text_of(board, now=100.0)
+        board.apply(Event(kind="resumed", message=""), 100.0)
+        assert "queue empty in 50 s" in text_of(board, now=100.0)
+        full = Event(kind="folder", message="/out is full", folder="in", reason="blocked")
+        board.apply(full, 100.0)
+        assert "queue empty" not in text_of(board, now=100.0)
 
     def test_the_header_does_not_praise_a_config_that_was_refused_since(self):
         board = Board()

@@ -182,6 +182,9 @@ class Daemon:
                 except LedgerError as error:
                     if not failed:
                         self._tell("blocked", f"{error}; it goes on by itself", reason=error.reason)
+                    for running in self._dispatcher.running.values():
+                        message = f"{running.job.path}: stopped, as nothing can be written down"
+                        self._tell("retry", message, running.job, reason=error.reason)
                     failed = True
                     self._pulse.forget()
                     self._lost = []
