@@ -568,6 +568,13 @@ class TestView:
         board.apply(gone, 1.0)
         assert "▲ f49" in text_of(board, *size)
 
+    def test_a_message_that_is_too_long_ends_in_one_ellipsis(self):
+        board = Board()
+        long = "x" * 70
+        board.apply(Event(kind="warning", message=" ".join([*"abcd", *[long] * 5])), 1.0)
+        problems = text_of(board).partition("── Problems")[2]
+        assert (problems.count(long), problems.count("…")) == (3, 1)
+
     def test_jobs_that_are_cut_off_are_counted(self):
         board = Board()
         for n in range(20):

@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 
 from stylewatch import cli
-from stylewatch.app import doctor
+from stylewatch.app import doctor, remote
 from stylewatch.app.service import ServiceStatus
 from stylewatch.domain import EngineSettings
 from stylewatch.errors import ConfigError
+from stylewatch.faces.control import ControlServer
 from stylewatch.jobs.child import THREADS
 from stylewatch.settings.weights import keras_weights
 from stylewatch.state.ledger import Ledger
@@ -267,6 +268,18 @@ def test_a_network_file_system_is_named(examine, set_up, tmp_path, monkeypatch):
 def test_set_aside_photos_are_told_of(examine, set_up, tmp_path):
     Ledger(tmp_path / "state/ledger.db").close()
     assert worst(examine(set_up())["ledger"]).state == "ok"
+
+
+def test_the_ledger_is_that_of_the_system_s_service_where_this_runs(
+    examine, set_up, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(remote, "SYSTEM_STATE", tmp_path / "system")
+    file = set_up()
+    with ControlServer(tmp_path / "system", lambda *_: None, {"config": str(file)}):
+        Ledger(tmp_path / "system/ledger.db").close()
+        found = examine(file)
+    assert f"{tmp_path}/system/ledger.db with 0 job(s)" in found["ledger"][0].message
+    assert f"free for {tmp_path}/system" in found["disk"][-1].message
 
 
 def test_a_check_that_breaks_down_is_a_finding_itself(examine, set_up, monkeypatch):

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -826,6 +827,20 @@ def test_two_folders_of_one_name_are_two_folders(rigs, tmp_path):
         rig.daemon.stop()
         ran.append(len(rig.executor.ran))
     assert ran == [1, 0, 0]  # the second is a copy of the first, the third is known
+
+
+def test_photos_and_results_that_were_copied_to_another_disk_are_not_painted_again(rigs, tmp_path):
+    state = str(tmp_path / "state")
+    (tmp_path / "old").mkdir()
+    rig = rigs(base=tmp_path / "old", state_dir=state)
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.results() == ["a--painting.jpg"] and rig.idle())
+    rig.daemon.stop()
+    shutil.copytree(tmp_path / "old", tmp_path / "new")
+    shutil.rmtree(tmp_path / "old")
+    rig = rigs(base=tmp_path / "new", state_dir=state)
+    rig.until(lambda: "done" in [event.kind for event in rig.events])
+    assert (rig.results(), rig.executor.ran) == (["a--painting.jpg"], [])
 
 
 def test_a_folder_keeps_its_past_when_it_is_moved_or_called_otherwise(ledger):

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from stylewatch.app.remote import find_state_dir
 from stylewatch.app.service import UNIT, service_status
 from stylewatch.domain import EngineSettings, JobState, StyleSettings
 from stylewatch.errors import ConfigError, PresetError, StylewatchError
@@ -136,7 +137,8 @@ def _config(file: Path | None) -> tuple[Config | None, list[Finding]]:
     try:
         config = load_config(file)
     except StylewatchError as error:
-        return None, list(trouble("config", error, "Correct it"))
+        return None, list(trouble("config", error, "Correct it, or its path and permissions"))
+    config = replace(config, state_dir=find_state_dir(config.state_dir, file))
     return config, [ok("config", f"{short_path(file)} with {len(config.folders)} folder(s)")]
 
 

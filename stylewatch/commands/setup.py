@@ -29,7 +29,9 @@ service_app = typer.Typer(no_args_is_help=True, help="stylewatch in the backgrou
 
 @command(config_app, "check")
 def config_check(
-    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="The config.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="The config.", readable=False)
+    ] = None,
     *,
     config: ConfigPath = None,
     as_json: Json = False,

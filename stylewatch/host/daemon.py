@@ -335,7 +335,7 @@ class Daemon:
         if self._ledger.fresh:
             found = self._ledger.rebuild(find_results(places, self._parts.read_facts))
             if found:
-                self._tell("warning", f"{found} results found that belong to no ledger: kept")
+                self._tell("warning", f"a new ledger: {found} results found, not painted again")
         for job in self._ledger.recover():
             self._tell("failed", f"{job.path}: {job.trouble}", job, reason=job.reason)
         self._take_up_folders()

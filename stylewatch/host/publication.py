@@ -142,16 +142,18 @@ class Publisher:
         return self._ledger.published(job, sha256) and not self._ledger.taken(job, path)
 
     def copy_same(self, job: Job) -> Rendered | None:
-        """The very same picture made before, copied for this job; None when there is none."""
-        for same in self._ledger.same_results(job):
-            assert same.output is not None
-            with contextlib.suppress(OSError), outputs.open_regular(same.output) as stream:
+        """The very same picture made before, copied for this job; None when there is none.
+
+        Photos and results may have been copied to another disk: then it lies in its own place.
+        """
+        for same, place in self._same_pictures(job):
+            with contextlib.suppress(OSError), outputs.open_regular(place) as stream:
                 data = stream.read()
                 if hashlib.sha256(data).hexdigest() == same.sha256:
                     break
         else:
             return None
-        extension = same.output.suffix
+        extension = place.suffix
         return Rendered(
             job_id=job.id,
             temporary=outputs.write_temporary(data, job.target, extension, job.id, self._owner),
@@ -165,6 +167,13 @@ class Publisher:
             facts={},
             note="the same photo and preset as before: copied",
         )
+
+    def _same_pictures(self, job: Job) -> Iterator[tuple[Job, Path]]:
+        """Where they may lie: as they were published, or, as they are, under this job's name."""
+        for same in self._ledger.same_results(job):
+            assert same.output is not None
+            yield same, same.output
+            yield same, job.target.with_name(job.target.name + same.output.suffix)
 
     def apply_after(self, job: Job, action: After, root: Path) -> None:
         """Move or delete the photo once all of its results are durable.
