@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -731,6 +732,45 @@ def test_a_photo_that_comes_again_is_painted_again_when_its_result_is_gone(rigs)
     assert rig.results() == ["a--painting.jpg"]
 
 
+@pytest.mark.parametrize("after", ["keep", "delete"])
+def test_a_result_that_is_gone_is_painted_again_beside_one_of_a_changed_preset(rigs, after):
+    rig = rigs(start=False)
+    rig.with_folders({"after": after, "preset": ("painting", "ink")})
+    plain, versions = rig.config, ["one"]
+
+    def config():
+        presets = plain().presets
+        ink = replace(presets["ink"], digest=versions[-1])
+        return replace(plain(), presets={**presets, "ink": ink})
+
+    rig.config = config
+    rig.start()
+    path = rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 2} and path.exists() == (after == "keep"))
+    (rig.output / "a--painting.jpg").unlink()
+    versions.append("two")
+    rig.daemon.ask("reload")
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 2, "superseded": 1})
+    rig.look_around()
+    rig.until(lambda: rig.idle() and path.exists() == (after == "keep"))
+    assert "a--painting.jpg" in rig.results()
+    assert [preset for _, preset in rig.executor.ran].count("ink") == 2
+
+
+def test_a_result_is_gone_too_when_another_photo_s_has_its_name(rigs):
+    rig = rigs()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    (rig.output / "a--painting.jpg").unlink()
+    rig.drop("a.png", b"other")
+    rig.until(lambda: rig.counts() == {"done": 2})
+    assert rig.results() == ["a--painting.jpg"]
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.results() == ["a--painting.jpg", "a--painting~2.jpg"])
+    assert (rig.output / "a--painting~2.jpg").read_bytes() == b"painting:photo"
+
+
 def test_bytes_that_come_back_replace_their_own_result(rigs):
     def behave(request):
         return (
@@ -805,6 +845,20 @@ def test_two_folders_of_one_name_are_two_folders(rigs, tmp_path):
         rig.daemon.stop()
         ran.append(len(rig.executor.ran))
     assert ran == [1, 0, 0]  # the second is a copy of the first, the third is known
+
+
+def test_photos_and_results_that_were_copied_to_another_disk_are_not_painted_again(rigs, tmp_path):
+    state = str(tmp_path / "state")
+    (tmp_path / "old").mkdir()
+    rig = rigs(base=tmp_path / "old", state_dir=state)
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.results() == ["a--painting.jpg"] and rig.idle())
+    rig.daemon.stop()
+    shutil.copytree(tmp_path / "old", tmp_path / "new")
+    shutil.rmtree(tmp_path / "old")
+    rig = rigs(base=tmp_path / "new", state_dir=state)
+    rig.until(lambda: "done" in [event.kind for event in rig.events])
+    assert (rig.results(), rig.executor.ran) == (["a--painting.jpg"], [])
 
 
 def test_a_folder_keeps_its_past_when_it_is_moved_or_called_otherwise(ledger):
@@ -987,6 +1041,32 @@ def test_a_disk_is_missed_though_nothing_was_written_there_yet(rigs, disk, use):
     disk.plug()
     rig.until(lambda: not photo.exists())
     assert len(files_below(disk.mount / "folder")) == 1
+    assert len(rig.executor.ran) == 1
+
+
+def test_a_disk_that_goes_away_while_a_photo_is_moved_there_gets_it_when_it_is_back(
+    rigs, disk, monkeypatch
+):
+    disk.mount.mkdir()
+    real, moves = outputs._move, []
+
+    def move(*arguments):
+        if not moves:
+            disk.unplug()  # nothing has seen that yet
+        moves.append(arguments)
+        real(*arguments)
+
+    monkeypatch.setattr(outputs, "_move", move)
+    rig = rigs(start=False, rescan_seconds=1)
+    rig.with_folders({"after": disk.mount / "moved"}).start()
+    photo = rig.drop("a.jpg")
+    rig.until(lambda: any(event.reason == "away" for event in rig.events))
+    rig.look_around()
+    assert files_below(disk.mount) == []
+    assert photo.exists()
+    disk.plug()
+    rig.until(lambda: not photo.exists())
+    assert files_below(disk.mount) == [disk.mount / "moved" / "a.jpg"]
     assert len(rig.executor.ran) == 1
 
 

@@ -19,7 +19,7 @@ from stylewatch.faces.board import Board
 from stylewatch.folders import outputs
 from stylewatch.folders.listing import Listing
 from stylewatch.folders.outputs import owner_of
-from stylewatch.host import delivery, recognition
+from stylewatch.host import daemon, delivery, recognition
 from stylewatch.host.daemon import LOOK_SECONDS
 from stylewatch.jobs.worker import failure_of
 from stylewatch.settings.rules import Rule
@@ -642,6 +642,50 @@ def test_who_asks_while_the_ledger_can_t_be_written_is_told_so(rig, monkeypatch)
         broken.clear()
         assert [event.kind for event in rig.events].count("blocked") == 1
     finally:
+        stop.set()
+        rig.daemon.wake()
+        runs.join()
+
+
+def test_what_is_painted_when_the_ledger_fails_is_painted_no_more(rigs, monkeypatch):
+    """A view, systemd and whoever comes later were told of a painting that nobody worked at."""
+    stop, go_on, broken = threading.Event(), threading.Event(), threading.Event()
+    monkeypatch.setattr(daemon, "LEDGER_SECONDS", 0.2)
+    rig = rigs(lambda request: go_on.wait(20) and None, start=False)
+    rig.drop("a.jpg")
+    rig.build()
+    tick = rig.daemon.tick
+
+    def failing(now):
+        if broken.is_set():
+            raise LedgerError("The ledger can't be written: disk full")
+        return tick(now)
+
+    monkeypatch.setattr(rig.daemon, "tick", failing)
+    runs = threading.Thread(target=rig.daemon.run, args=(stop,))
+    runs.start()
+
+    def seen():
+        board = Board()
+        for event in list(rig.events):
+            board.apply(event, 1.0)
+        return len(board.jobs), board.waiting, [row.kind for row in board.problems]
+
+    def until(expected):
+        deadline = time.monotonic() + 15
+        while seen() != expected:
+            assert time.monotonic() < deadline, seen()
+            time.sleep(0.02)
+
+    try:
+        until((1, 0, []))
+        broken.set()
+        rig.daemon.wake()
+        until((0, 1, ["retry", "blocked"]))
+        broken.clear()
+        until((1, 0, []))
+    finally:
+        go_on.set()
         stop.set()
         rig.daemon.wake()
         runs.join()

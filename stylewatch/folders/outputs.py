@@ -307,11 +307,16 @@ def sweep(folder: Path, owner: str, keep: Collection[Path]) -> None:
 
 
 def apply_after(
-    action: Literal["delete"] | Path, root: Path, photo: Path, identity: Identity
+    action: Literal["delete"] | Path,
+    root: Path,
+    photo: Path,
+    identity: Identity,
+    still_there: Callable[[], object] = lambda: None,
 ) -> bool:
     """Move or delete a photo whose result is durable, if it is still the same file.
 
-    `action` may be a folder to move to: sub-folders are mirrored, nothing is replaced there.
+    `action` may be a folder to move to: sub-folders are mirrored, nothing is replaced there. When
+    the photo has its name there, `still_there` may raise: then that is undone.
     Returns whether something was done.
     """
     source = root / photo
@@ -320,7 +325,7 @@ def apply_after(
     if action == "delete":
         source.unlink()
     else:
-        _move(source, action / photo, identity)
+        _move(source, action / photo, identity, still_there)
     failpoint("outputs.after")
     _sync_folder(source.parent)
     return True
@@ -343,7 +348,9 @@ def _same_file(path: Path, identity: Identity) -> bool:
     return replace(found, ctime_ns=identity.ctime_ns).is_still(identity)
 
 
-def _move(source: Path, wanted: Path, identity: Identity) -> None:
+def _move(
+    source: Path, wanted: Path, identity: Identity, still_there: Callable[[], object]
+) -> None:
     """Under a new name first, then away from the old one; what a crash left half done is ended."""
     _make_folder(wanted.parent)
     if source.parent.samefile(wanted.parent):  # it would be its own copy, and be deleted
@@ -363,6 +370,11 @@ def _move(source: Path, wanted: Path, identity: Identity) -> None:
                     goal.unlink()
                     return
         failpoint("outputs.moved")
+        try:
+            still_there()
+        except Exception:
+            goal.unlink(missing_ok=True)
+            raise
         _sync_folder(goal.parent)
         if _same_file(source, identity):  # that took its time: another may lie there by now
             source.unlink(missing_ok=True)

@@ -183,6 +183,9 @@ class Daemon:
                 except LedgerError as error:
                     if not failed:
                         self._tell("blocked", f"{error}; it goes on by itself", reason=error.reason)
+                    for running in self._dispatcher.running.values():
+                        message = f"{running.job.path}: stopped, as nothing can be written down"
+                        self._tell("retry", message, running.job, reason=error.reason)
                     failed = True
                     self._pulse.forget()
                     self._lost = []
@@ -333,7 +336,7 @@ class Daemon:
         if self._ledger.fresh:
             found = self._ledger.rebuild(find_results(places, self._parts.read_facts))
             if found:
-                self._tell("warning", f"{found} results found that belong to no ledger: kept")
+                self._tell("warning", f"a new ledger: {found} results found, not painted again")
         for job in self._ledger.recover():
             self._tell("failed", f"{job.path}: {job.trouble}", job, reason=job.reason)
         self._take_up_folders()

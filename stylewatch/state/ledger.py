@@ -203,15 +203,15 @@ class Ledger(LedgerReader):
 
     def mounts(self) -> set[Path]:
         """Where disks were mounted on which something was written, or was to be."""
-        return {Path(os.fsdecode(row["mount"])) for row in self.ask("SELECT mount FROM outputs")}
+        return {Path(os.fsdecode(row["path"])) for row in self.ask("SELECT path FROM mounts")}
 
     def note_mount(self, mount: Path) -> None:
         """A disk is mounted there."""
-        self.change("INSERT OR REPLACE INTO outputs VALUES (?,?)", *(os.fsencode(mount),) * 2)
+        self.change("INSERT OR IGNORE INTO mounts VALUES (?)", os.fsencode(mount))
 
     def forget_mount(self, mount: Path) -> None:
         """It is to go on without the disk that was mounted there."""
-        self.change("DELETE FROM outputs WHERE mount = ?", os.fsencode(mount))
+        self.change("DELETE FROM mounts WHERE path = ?", os.fsencode(mount))
 
     # --- photos -----------------------------------------------------------------------------
 
