@@ -150,6 +150,9 @@ class OutputFullError(OutputError):
     """No space (ENOSPC, EDQUOT) at the output, its disk is away, or nothing may be written."""
 
     reason = "disk-full"
+    away = "away"
+    forbidden = "forbidden"
+    reasons = (reason, away, forbidden)
 
 
 class WeightsError(StylewatchError):

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo, Rendered
-from stylewatch.errors import LedgerError, StylewatchError
+from stylewatch.errors import LedgerError, OutputFullError, StylewatchError
 from stylewatch.state.ledger import Ledger, Planned
 from stylewatch.state.reader import LedgerReader
 from stylewatch.state.retention import tidy
@@ -326,6 +326,38 @@ def test_what_a_preset_lacks_is_tried_by_one_photo_and_the_others_wait_with_it(
     assert ledger.claim("in").id == first
     ledger.vanished(first)  # whatever becomes of it, another one tries
     assert ledger.waiting(["in"]) == ["in"]
+
+
+@pytest.mark.parametrize("reason", OutputFullError.reasons)
+def test_a_folder_that_can_t_be_written_is_tried_by_one_photo_and_its_others_wait_with_it(
+    ledger, clock, reason
+):
+    """Else thousands of them, each in turn, keep those of other folders waiting."""
+    (first,), _, (other,), (inner,) = (
+        ledger.add(photo(name), name, "p", [planned(name, name)])
+        for name in ("sub/a", "sub/b", "c", "sub/new/d")
+    )
+    for _ in range(2):
+        assert ledger.claim("in").id == first
+        ledger.fail(first, failure(first, FailureKind.RESOURCE, reason))
+        for job_id in (other, inner):
+            if ledger.job(job_id).state is JobState.READY:
+                assert ledger.claim("in").id == job_id
+        assert ledger.waiting(["in"]) == []
+        clock.now = ledger.next_due()
+    clock.now -= 86400
+    assert ledger.claim("in").id == first
+    ledger.vanished(first)  # whatever becomes of it, another one tries
+    assert ledger.waiting(["in"]) == ["in"]
+
+
+def test_a_photo_that_may_not_be_read_keeps_no_other_waiting(ledger):
+    (first,), (other,) = (
+        ledger.add(photo(name), name, "p", [planned(name, name)]) for name in ("a", "b")
+    )
+    ledger.claim("in")
+    assert ledger.fail(first, failure(first, FailureKind.PERMISSION, "eacces")) is JobState.BLOCKED
+    assert ledger.claim("in").id == other
 
 
 def test_a_full_disk_is_never_held_against_the_photo(ledger, clock):

@@ -1187,14 +1187,16 @@ def test_a_part_of_an_output_that_can_t_be_written_keeps_no_other_photo_waiting(
         rig.drop(name, b"one")
         rig.until(lambda: rig.counts() == {"blocked": 1})
         rig.drop("b.jpg", b"two")
+        rig.drop(name.replace("a.jpg", "c.jpg"), b"three")
         rig.until(lambda: rig.look_around(1) or rig.results() == ["b--painting.jpg"])
+        rig.until(lambda: rig.counts() == {"blocked": 1, "done": 1, "ready": 1})
         assert [ran for ran, _ in rig.executor.ran] == ["b.jpg"]  # nothing is painted in vain
         told = [event.message for event in rig.events if event.kind == "blocked"]
         assert len(told) == 1
         assert str(sub) in told[0]
         assert why in told[0]
         subprocess.run(["mount", "-o", f"remount,{opened}", str(sub)], check=True)
-        rig.until(lambda: rig.counts() == {"done": 2})
+        rig.until(lambda: rig.counts() == {"done": 3})
     finally:
         rig.stop()
         subprocess.run(["umount", str(sub)], check=True)

@@ -80,7 +80,7 @@ def prepare(output: Path, target: Path) -> None:
             raise OutputFullError(
                 f"{output} can't be made: {getattr(error, 'strerror', error)}",
                 remedy="Is its disk there? It goes on by itself when the folder can be made",
-                reason="away",
+                reason=OutputFullError.away,
             ) from error
         raise _output_error(target, error) from error
     if outside:
@@ -451,7 +451,7 @@ def _forbidden(folder: Path) -> OutputFullError:
     return OutputFullError(
         f"{folder} can't be written",
         remedy="Check its permissions, and whether its disk is read-only; the daemon then goes on",
-        reason="forbidden",
+        reason=OutputFullError.forbidden,
     )
 
 

@@ -273,7 +273,7 @@ def _not_mounted(output: Path, mount: Path) -> OutputFullError:
     return OutputFullError(
         f"{output} lies on a disk that is away: nothing is mounted on {mount}",
         remedy="It goes on by itself when it is back; to go on without it, put a file there",
-        reason="away",
+        reason=OutputFullError.away,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from stylewatch.domain import Identity, JobState
 from stylewatch.errors import LedgerError, WeightsError
-from stylewatch.state.schema import VERSION, ledger_error, newer
+from stylewatch.state.schema import VERSION, ledger_error, newer_error
 from stylewatch.state.wording import HELD, IGNORED, NO_PRESET, PAINTING, WAITING, WORDS, explained
 
 _NO_FAILURES: Final = ", ".join(f"'{note}'" for note in ("", NO_PRESET, *IGNORED))
@@ -122,7 +122,7 @@ class LedgerReader:
             return
         self.close()
         if version > VERSION:
-            raise newer(path, version)
+            raise newer_error(path, version)
         remedy = "Start `stylewatch run` or `watch` anew: that brings it up to date"
         raise LedgerError(f"The ledger {path} is from an older stylewatch", remedy=remedy)
 

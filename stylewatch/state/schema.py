@@ -4,6 +4,7 @@ Knows nothing of what is written into it.
 """
 
 import contextlib
+import os
 import sqlite3
 from pathlib import Path
 
@@ -122,7 +123,7 @@ def ledger_error(
     return LedgerError(f"{problem}: {error}", remedy=remedy)
 
 
-def newer(path: Path, version: int) -> LedgerError:
+def newer_error(path: Path, version: int) -> LedgerError:
     """Another program's version of it, which we can't know."""
     return LedgerError(
         f"The ledger {path} belongs to a newer stylewatch",
@@ -136,6 +137,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS)
     try:
         db.row_factory = sqlite3.Row
+        db.create_function("dirname", 1, os.path.dirname, deterministic=True)
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file only
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
@@ -156,7 +158,7 @@ def _check(db: sqlite3.Connection) -> None:
 def _migrate(db: sqlite3.Connection, path: Path) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
-        raise newer(path, version)
+        raise newer_error(path, version)
     if version == VERSION:
         return
     db.execute("BEGIN IMMEDIATE")
