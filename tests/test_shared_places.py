@@ -1,5 +1,6 @@
 """Names, places and results that several photos, folders or daemons lay claim to."""
 
+import contextlib
 import errno
 import itertools
 import os
@@ -618,11 +619,11 @@ def test_jobs_of_a_folder_that_is_not_watched_are_not_said_to_be_tried_again(rig
     assert rig.counts() == {"held": 1}
 
 
-def test_who_asks_while_the_ledger_can_t_be_written_is_told_so(rig, monkeypatch):
-    stop = threading.Event()
-    rig.build()
-    broken = threading.Event()
-    tick = rig.daemon.tick
+@contextlib.contextmanager
+def running(rig, monkeypatch):
+    """In a thread of its own; while the event is set, nothing can be written down."""
+    stop, broken = threading.Event(), threading.Event()
+    tick = rig.build().daemon.tick
 
     def failing(now):
         if broken.is_set():
@@ -633,6 +634,15 @@ def test_who_asks_while_the_ledger_can_t_be_written_is_told_so(rig, monkeypatch)
     runs = threading.Thread(target=rig.daemon.run, args=(stop,))
     runs.start()
     try:
+        yield broken
+    finally:
+        stop.set()
+        rig.daemon.wake()
+        runs.join()
+
+
+def test_who_asks_while_the_ledger_can_t_be_written_is_told_so(rig, monkeypatch):
+    with running(rig, monkeypatch) as broken:
         assert rig.daemon.ask("status").result(10)["paused"] is False
         broken.set()
         rig.daemon.wake()
@@ -641,29 +651,14 @@ def test_who_asks_while_the_ledger_can_t_be_written_is_told_so(rig, monkeypatch)
                 rig.daemon.ask("status").result(10)
         broken.clear()
         assert [event.kind for event in rig.events].count("blocked") == 1
-    finally:
-        stop.set()
-        rig.daemon.wake()
-        runs.join()
 
 
 def test_what_is_painted_when_the_ledger_fails_is_painted_no_more(rigs, monkeypatch):
     """A view, systemd and whoever comes later were told of a painting that nobody worked at."""
-    stop, go_on, broken = threading.Event(), threading.Event(), threading.Event()
+    go_on = threading.Event()
     monkeypatch.setattr(daemon, "LEDGER_SECONDS", 0.2)
     rig = rigs(lambda request: go_on.wait(20) and None, start=False)
     rig.drop("a.jpg")
-    rig.build()
-    tick = rig.daemon.tick
-
-    def failing(now):
-        if broken.is_set():
-            raise LedgerError("The ledger can't be written: disk full")
-        return tick(now)
-
-    monkeypatch.setattr(rig.daemon, "tick", failing)
-    runs = threading.Thread(target=rig.daemon.run, args=(stop,))
-    runs.start()
 
     def seen():
         board = Board()
@@ -677,18 +672,16 @@ def test_what_is_painted_when_the_ledger_fails_is_painted_no_more(rigs, monkeypa
             assert time.monotonic() < deadline, seen()
             time.sleep(0.02)
 
-    try:
-        until((1, 0, []))
-        broken.set()
-        rig.daemon.wake()
-        until((0, 1, ["retry", "blocked"]))
-        broken.clear()
-        until((1, 0, []))
-    finally:
-        go_on.set()
-        stop.set()
-        rig.daemon.wake()
-        runs.join()
+    with running(rig, monkeypatch) as broken:
+        try:
+            until((1, 0, []))
+            broken.set()
+            rig.daemon.wake()
+            until((0, 1, ["retry", "blocked"]))
+            broken.clear()
+            until((1, 0, []))
+        finally:
+            go_on.set()
 
 
 # --- reloading -----------------------------------------------------------------------------------

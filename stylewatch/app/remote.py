@@ -153,8 +153,8 @@ class Client:
     def _silent(self) -> NotRunningError:
         return NotRunningError(
             f"the stylewatch daemon for {visible(self._state_dir)} does not answer",
-            remedy="It hangs, is stopped, as by Ctrl-Z, or begins without its ledger, which "
-            "takes a while; see `stylewatch service status`",
+            remedy="It hangs, is stopped, as by Ctrl-Z, or has lost its ledger and reads all "
+            "results first; see `stylewatch service status`",
         )
 
     def _nobody(self, why: str = "") -> NotRunningError:

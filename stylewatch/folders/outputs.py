@@ -64,9 +64,9 @@ def prepare(output: Path, target: Path) -> None:
 
     Raises:
         OutputError: a link or `..` would lead out of the output folder, or it can't be made.
-        OutputFullError: the output folder itself can't be, or what there is of it and of the
-            result's folder can't be written: its disk is away, or was made read-only. No photo is
-            at fault.
+        OutputFullError: the output folder itself can't be made, or the result's folder, or what
+            is there above it, can't be written: the disk is away, or was made read-only. No photo
+            is at fault.
     """
     folder = target.parent
     try:
@@ -316,7 +316,7 @@ def apply_after(
     """Move or delete a photo whose result is durable, if it is still the same file.
 
     `action` may be a folder to move to: sub-folders are mirrored, nothing is replaced there. When
-    the photo has its name there, `still_there` may raise: then that is undone.
+    the photo has its name there, `still_there` may raise: then it is taken away from there again.
     Returns whether something was done.
     """
     source = root / photo

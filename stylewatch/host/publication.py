@@ -142,10 +142,7 @@ class Publisher:
         return self._ledger.published(job, sha256) and not self._ledger.taken(job, path)
 
     def copy_same(self, job: Job) -> Rendered | None:
-        """The very same picture made before, copied for this job; None when there is none.
-
-        Photos and results may have been copied to another disk: then it lies in its own place.
-        """
+        """The very same picture made before, copied for this job; None when there is none."""
         for same, place in self._same_pictures(job):
             with contextlib.suppress(OSError), outputs.open_regular(place) as stream:
                 data = stream.read()
@@ -169,22 +166,20 @@ class Publisher:
         )
 
     def _same_pictures(self, job: Job) -> Iterator[tuple[Job, Path]]:
-        """Where they may lie: as they were published, or, as they are, under this job's name."""
+        """Where each was published, and this job's own name: results may have come with photos."""
         for same in self._ledger.same_results(job):
             assert same.output is not None
             yield same, same.output
             yield same, job.target.with_name(job.target.name + same.output.suffix)
 
     def apply_after(self, job: Job, action: After, root: Path) -> None:
-        """Move or delete the photo once all of its results are durable.
+        """Move or delete a photo for which this is all that is left to do (`after_is_due`).
 
         A result that was taken away since was safe when it was; the photo goes all the same.
 
         Raises:
             OutputError: it can't be moved or deleted now, or one of its results is damaged.
         """
-        if not self._ledger.after_is_due(job.id):
-            return
         if action == "keep":
             self._ledger.after_done(job)
             return

@@ -1,4 +1,4 @@
-"""VGG19's weights on this disk: where they are, and whether that shows from outside.
+"""VGG19's weights on this disk: where they lie, and whether they can be used, seen from outside.
 
 Knows nothing of what is in them.
 """

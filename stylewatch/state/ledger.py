@@ -146,7 +146,7 @@ class Ledger(LedgerReader):
         return [row["name"] for row in self.ask(query, *inode, *elsewhere)]
 
     def remembered(self, folder: str, *, missed: bool = True) -> list[tuple[Path, Identity]]:
-        """The files of a folder that were seen last, each as it was then; or not those `missed`."""
+        """The files of a folder that were seen last, each as it was then, with those `missed`."""
         query = (
             "SELECT * FROM files WHERE folder = ? AND (gone = 0 OR ?)"
             f" ORDER BY seen DESC LIMIT {_REMEMBERED}"

@@ -23,8 +23,8 @@ _PASSING = {
     *("ehostdown", "enetdown", "econnreset", "emfile", "enfile", "enomem"),
 }
 """Reasons that have nothing to do with rights, whatever could not be written because of them."""
-_NAMES = {"einval", "eilseq", "enametoolong"}
-"""Reasons to say that a disk can't hold a photo's name, as FAT a colon: no wait changes that."""
+_BAD_NAME = {"einval", "eilseq", "enametoolong"}
+"""Reasons of a disk that can't hold a photo's name, as FAT a colon: no wait changes that."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def kind_of(failure: Failure) -> FailureKind:
     """Its kind; not all that could not be written lacked permission."""
     if failure.kind is FailureKind.PERMISSION and failure.reason in _PASSING:
         return FailureKind.TRANSIENT
-    if failure.kind is FailureKind.PERMISSION and failure.reason in _NAMES:
+    if failure.kind is FailureKind.PERMISSION and failure.reason in _BAD_NAME:
         return FailureKind.BAD_INPUT
     return failure.kind
 
