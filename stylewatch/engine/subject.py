@@ -20,7 +20,7 @@ Tensor = Any
 _LAYER = "block5_conv1"
 _SIDE = 384
 """Pixels of the longer side that the network is shown, whatever the photo's: it learnt at these."""
-_LEAST, _MOST = 0.5, 4.0
+_LEAST, _MOST = 0.75, 4.0
 """Of the mean: skies are still the photo's, and a small bird in one is still painted."""
 
 
