@@ -14,7 +14,6 @@ import time
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
-from unittest import mock
 
 from stylewatch.domain import EngineSettings, StyleSettings
 from stylewatch.jobs.child import set_environment
@@ -22,9 +21,10 @@ from stylewatch.jobs.child import set_environment
 set_environment(EngineSettings())  # as a worker has it
 import numpy as np
 from keras import ops
+from peer import plain_convolutions
 from PIL import Image
+from sheets import in_a_row
 
-from stylewatch.engine import backend, features
 from stylewatch.engine.backend import Precision
 from stylewatch.engine.features import STRIDE, FeatureNetwork, load_builtin, load_vgg19, preprocess
 from stylewatch.engine.objective import Objective, Region
@@ -79,7 +79,8 @@ def quality(networks: dict[str, FeatureNetwork], args: argparse.Namespace) -> No
             results[which] = np.load(stored).astype(np.float32)
         rows.append({"pair": name, **_compare(networks["vgg19"], photo, painting, results)})
         print(json.dumps(rows[-1]), flush=True)
-        _sheet(photo, painting, results).save(args.out / f"{name}.png")
+        pictures = (photo, painting, results["builtin"], results["vgg19"])
+        in_a_row(pictures, 288).save(args.out / f"{name}.png")
     _summary(rows)
 
 
@@ -131,17 +132,6 @@ def _lab(rgb: np.ndarray) -> np.ndarray:
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
-def _sheet(photo: np.ndarray, painting: np.ndarray, results: dict[str, np.ndarray]) -> Image.Image:
-    """Photo, painting, built-in, VGG19, side by side."""
-    height = 288
-    tiles = []
-    for rgb in (photo, painting, results["builtin"], results["vgg19"]):
-        width = round(rgb.shape[1] * height / rgb.shape[0])
-        image = Image.fromarray(np.clip(rgb, 0, 255).astype(np.uint8))
-        tiles.append(np.asarray(image.resize((width, height), Image.Resampling.LANCZOS)))
-    return Image.fromarray(np.concatenate(tiles, axis=1))
-
-
 def _summary(rows: list[dict]) -> None:
     shares = np.array([row["share"] for row in rows])
     colours = np.array([row["delta_e"] for row in rows])
@@ -170,10 +160,7 @@ def speed(networks: dict[str, FeatureNetwork], side: int, rounds: int = 5) -> No
     names = {"built-in": networks["builtin"], "VGG19": networks["vgg19"]}
     for precision in get_args(Precision):
         objectives = {n: Objective(net, *layers, "max", precision) for n, net in names.items()}
-        with (
-            mock.patch.object(backend, "waits_for_products", return_value=False),
-            mock.patch.object(features, "on_device", features.on_device.__wrapped__),  # not kept
-        ):
+        with plain_convolutions():
             objectives["plain VGG19"] = Objective(names["VGG19"], *layers, "max", precision)
         runs = {}
         for name, objective in objectives.items():

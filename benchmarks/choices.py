@@ -18,7 +18,7 @@ import argparse
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -30,6 +30,7 @@ from stylewatch.jobs.child import set_environment
 set_environment(EngineSettings())  # as a worker has it
 import numpy as np
 from keras import ops
+from sheets import in_a_row
 
 from stylewatch.engine import backend, losses, optimizers
 from stylewatch.engine.features import FeatureNetwork, deprocess, load_network, preprocess
@@ -72,7 +73,9 @@ def main() -> None:
             row = (*judge(picture), time.process_time() - started)
             table.setdefault(name, []).append(row)
             print(f"{photo_file.stem} × {painting_file.stem}  {name}:", *row, flush=True)
-        sheet(pictures, args.out / f"{photo_file.stem}--{painting_file.stem}.png")
+        height = min(picture.shape[0] for picture in pictures)
+        file = args.out / f"{photo_file.stem}--{painting_file.stem}.png"
+        in_a_row(pictures, height).save(file)
     print("\n| | style, share of the photo's | content | processor seconds |")
     print("| --- | --- | --- | --- |")
     for name, rows in table.items():
@@ -212,15 +215,6 @@ def read(file: Path, side: int) -> Image:
         pixels = np.asarray(image.convert("RGB"), np.float32)
     width, height = fit_size(pixels.shape[1], pixels.shape[0], side)
     return resize(pixels, width // 16 * 16, height // 16 * 16)
-
-
-def sheet(pictures: Sequence[Image], file: Path) -> None:
-    """All pictures in one row."""
-    from PIL import Image as Pillow
-
-    height = min(picture.shape[0] for picture in pictures)
-    row = [resize(p, round(p.shape[1] * height / p.shape[0]), height) for p in pictures]
-    Pillow.fromarray(np.clip(np.concatenate(row, axis=1) + 0.5, 0, 255).astype(np.uint8)).save(file)
 
 
 if __name__ == "__main__":

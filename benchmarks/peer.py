@@ -19,12 +19,13 @@ is not run again.
 """
 
 import argparse
+import contextlib
 import json
 import signal
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -34,6 +35,7 @@ from stylewatch.jobs.child import set_environment
 
 set_environment(EngineSettings())  # as a worker has it
 import numpy as np
+from sheets import in_a_row
 from slices import Stops, running, take_turns
 
 SIDE = 512
@@ -299,6 +301,8 @@ def run_painting(args: argparse.Namespace) -> None:
 
 def compare(args: argparse.Namespace, photo: Path, painting: Path, budgets: dict[str, int]) -> Row:
     """One pair: run what is not there yet, then let the referee look."""
+    from stylewatch.engine.features import deprocess
+
     folder: Path = args.out / f"{photo.stem}--{painting.stem}"
     folder.mkdir(exist_ok=True)
     prepare(args.weights, photo, painting, folder)
@@ -324,7 +328,8 @@ def compare(args: argparse.Namespace, photo: Path, painting: Path, budgets: dict
             row |= {f"{name}{key}": value for key, value in found.items()}
     row["layers"] = layer_losses(args.weights, folder, pictures)
     row["gemm"] = gemm_rates()
-    sheet(folder, pictures)
+    images = [np.load(folder / f"{name}.npy") for name in ("photo", "painting")]
+    in_a_row(map(deprocess, (*images, *pictures.values())), 384).save(folder.with_suffix(".png"))
     return row
 
 
@@ -382,20 +387,27 @@ def agreement(weights: str, folder: Path) -> float:
     which of them a pooling takes: few values that differ by much. Another objective would differ
     everywhere.
     """
-    from stylewatch.engine import backend, features
-
     theirs = np.load(next(folder.glob("peer-*/gradient.npy")))
     photo, painting = (np.load(folder / f"{name}.npy") for name in ("photo", "painting"))
-    with (
-        mock.patch.object(backend, "waits_for_products", return_value=False),
-        mock.patch.object(features, "on_device", features.on_device.__wrapped__),  # not kept
-    ):
+    with plain_convolutions():
         ours = np.asarray(same_objective(weights, photo, painting, "float32")(photo)[1])
     apart = np.sort(np.abs(ours - theirs), axis=None)[: -(ours.size // 100)]
     difference = float(np.linalg.norm(apart) / np.linalg.norm(theirs))
     if difference > 2e-3:
         raise SystemExit(f"the two sides do not run the same objective: {difference:.1e}")
     return difference
+
+
+@contextlib.contextmanager
+def plain_convolutions() -> Iterator[None]:
+    """What is made in here computes each output by itself, as other programs do."""
+    from stylewatch.engine import backend, features
+
+    with (
+        mock.patch.object(backend, "waits_for_products", return_value=False),
+        mock.patch.object(features, "on_device", features.on_device.__wrapped__),  # not kept
+    ):
+        yield
 
 
 def reached(record: Record, referee: Any, goal: float) -> Row:
@@ -451,21 +463,6 @@ def gemm_rates() -> dict[str, float]:
     from evaluation import gemm_rate
 
     return {dtype: gemm_rate(dtype, 5) / 1e12 for dtype in ("float32", "bfloat16")}
-
-
-def sheet(folder: Path, pictures: dict[str, Image]) -> None:
-    """Photo and painting, then the results, side by side."""
-    from PIL import Image as Pillow
-
-    from stylewatch.engine.features import deprocess
-
-    first = [np.load(folder / f"{name}.npy") for name in ("photo", "painting")]
-    tiles = []
-    for image in (*first, *pictures.values()):
-        tile = Pillow.fromarray(np.clip(deprocess(image) + 0.5, 0, 255).astype(np.uint8))
-        width = round(tile.width * 384 / tile.height)
-        tiles.append(np.asarray(tile.resize((width, 384), Pillow.Resampling.LANCZOS)))
-    Pillow.fromarray(np.concatenate(tiles, axis=1)).save(folder.with_suffix(".png"))
 
 
 # -- all pairs -------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pty
 import re
 import resource
 import shlex
+import shutil
 import signal
 import struct
 import subprocess
@@ -428,6 +429,22 @@ class TestPresets:
         assert "Did you mean 'quick'" in err
         assert "bad.yaml:1:1: strenght" in err
 
+    def test_check_opens_the_images(self, stylewatch, home):
+        file = home / "mine.yaml"
+        file.write_text("seed: 1\nstyle: photo.jpg\n")
+        whole = a_picture(home / "photo.jpg").read_bytes()
+        assert stylewatch("presets", "check", file)[0] == 0
+        for content, why in (
+            (b"hello", "This is not an image: expected JPEG, PNG, WebP, TIFF, HEIC, BMP or GIF"),
+            (b"", "The file is empty"),
+            (whole[:-50], "The image is incomplete or damaged"),
+        ):
+            (home / "photo.jpg").write_bytes(content)
+            code, _, err = stylewatch("presets", "check", file)
+            assert code == 3
+            assert f"{file}:2:1: style: the style image can't be used: {why}" in one_line(err)
+            assert str(home / "photo.jpg") in one_line(err)
+
     def test_each_has_one_line_whatever_its_description_holds(self, stylewatch, home):
         (home / ".config/stylewatch/presets/long.yaml").write_text(
             "description: |\n  Over the\n  sofa \u202e\n"
@@ -525,6 +542,31 @@ class TestConfig:
         for unit in (shipped_unit(user=False), shipped_unit(user=True)):
             lines = unit.read_text(encoding="utf-8").splitlines()
             assert {"Restart=on-failure", "RestartPreventExitStatus=3"} <= {*lines}
+
+    @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root reads all")
+    @pytest.mark.parametrize(
+        ("words", "code"),
+        [
+            ("config check secret", ExitCode.UNREADABLE),
+            ("run --config secret", ExitCode.UNREADABLE),
+            ("init folder", ExitCode.OUTPUT),
+            ("status --state folder", ExitCode.FAILED),
+            ("apply secret fine --preset none", ExitCode.CONFIG),
+            ("presets preview none secret", ExitCode.CONFIG),
+        ],
+    )
+    def test_what_can_t_be_read_is_no_wrong_usage(self, words, code):
+        """It has its own code, and of several photos it fails alone."""
+        for path in (Path("secret"), Path("fine"), Path("folder/ledger.db")):
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+        Path("secret").chmod(0)
+        Path("folder").chmod(0)
+        like_anybody = ["setpriv", "--bounding-set=-all"] if os.geteuid() == 0 else []
+        command = [*like_anybody, sys.executable, "-m", "stylewatch", *words.split()]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        Path("folder").chmod(0o700)
+        assert done.returncode == code, done.stderr
 
     def test_output_inside_input_is_refused(self, stylewatch, tmp_path):
         (tmp_path / "in").mkdir()
@@ -1001,6 +1043,7 @@ class TestWhichDaemon:
             "stylewatch", "paused; `stylewatch resume` goes on",
         ]  # fmt: skip
         assert "not valid YAML" in err
+        assert stylewatch("cancel", 1, "-c", file)[2].count("not valid YAML") == 1
 
 
 class TestService:

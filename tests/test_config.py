@@ -283,12 +283,19 @@ BROKEN = {
     ),
     "folders of a wrong type": (
         "folders: in",
-        "1:1: folders: wrong type: expected a list, received 'in'",
+        "1:1: folders: wrong type: expected a list (- value), received 'in'",
     ),
     "no output": ("folders:\n  - input: in", "2:5: folders[0].output: missing key"),
     "no input": (
         "folders:\n  - input:\n    output: out",
-        "2:5: folders[0].input: wrong type: expected text, received nothing",
+        (
+            "2:5: folders[0].input: wrong type: expected text, received nothing. "
+            "What is ~ or begins with # needs quotes"
+        ),
+    ),
+    "an input of a wrong type": (
+        "folders:\n  - input: 2024\n    output: out",
+        "2:5: folders[0].input: wrong type: expected text, received 2024. Put it in quotes",
     ),
     "unknown preset": (
         FOLDER.replace("starry", "stary"),
@@ -300,7 +307,7 @@ BROKEN = {
     ),
     "preset of a wrong type": (
         FOLDER.replace("starry", "3"),
-        "2:30: folders[0].preset: wrong value: expected a preset's name, or a list of names, received 3",
+        "2:30: folders[0].preset: wrong value: expected a preset's name, or a list of names, in quotes where they are numbers, received 3",
     ),
     "after": (
         FOLDER.replace("starry", "starry, after: trash"),
@@ -461,9 +468,9 @@ def test_an_error_is_one_line_with_place_and_remedy(home, name):
 @pytest.mark.parametrize(
     ("content", "line"),
     [
-        (b"", "the file is empty: expected a mapping (key: value)"),
-        (bytes(range(256)), "not a text file: expected YAML in UTF-8"),
-        (None, "can't be read: No such file or directory"),
+        (b"", " the file is empty: expected a mapping (key: value)"),
+        (bytes(range(256)), "2:118: not UTF-8. Save it as UTF-8 text"),
+        (None, " can't be read: No such file or directory"),
     ],
 )
 def test_a_file_that_is_no_yaml_is_one_line_too(home, content, line):
@@ -472,7 +479,7 @@ def test_a_file_that_is_no_yaml_is_one_line_too(home, content, line):
         file.write_bytes(content)
     with pytest.raises(ConfigError) as caught:
         load_config(file)
-    assert str(caught.value) == f"{file}: {line}"
+    assert str(caught.value) == f"{file}:{line}"
 
 
 def test_a_broken_preset_that_is_named_is_an_error_in_the_preset_s_file(home):

@@ -395,6 +395,11 @@ class TestBoard:
         assert "queue empty in 50 s" in text_of(board, now=100.0)
         board.apply(Event(kind="paused", message=""), 100.0)
         assert "queue empty" not in text_of(board, now=100.0)
+        board.apply(Event(kind="resumed", message=""), 100.0)
+        assert "queue empty in 50 s" in text_of(board, now=100.0)
+        full = Event(kind="folder", message="/out is full", folder="in", reason="blocked")
+        board.apply(full, 100.0)
+        assert "queue empty" not in text_of(board, now=100.0)
 
     def test_the_header_does_not_praise_a_config_that_was_refused_since(self):
         board = Board()
@@ -562,6 +567,13 @@ class TestView:
         gone = Event(kind="folder", message="/x is away", folder="f49", reason="missing")
         board.apply(gone, 1.0)
         assert "▲ f49" in text_of(board, *size)
+
+    def test_a_message_that_is_too_long_ends_in_one_ellipsis(self):
+        board = Board()
+        long = "x" * 70
+        board.apply(Event(kind="warning", message=" ".join([*"abcd", *[long] * 5])), 1.0)
+        problems = text_of(board).partition("── Problems")[2]
+        assert (problems.count(long), problems.count("…")) == (3, 1)
 
     def test_jobs_that_are_cut_off_are_counted(self):
         board = Board()

@@ -35,7 +35,7 @@ from stylewatch.faces import control
 from stylewatch.faces.board import Board
 from stylewatch.faces.control import ControlServer, Recent
 from stylewatch.faces.lines import event_dict
-from stylewatch.faces.wire import SOCKET, dial, event_of, line_of
+from stylewatch.faces.wire import SOCKET, dial, event_of, line_of, lives
 
 STEP = Step(
     scale=1, scales=3, width=64, height=48, evaluation=5, evaluations=80, loss=0.5, content=0.25,
@@ -467,6 +467,22 @@ def test_a_daemon_that_hangs_is_not_waited_for_for_ever(server, daemon, tmp_path
         pytest.raises(NotRunningError, match="not answer"),
     ):
         client.ask("status")
+
+
+@pytest.mark.parametrize("waiting", [0, 1])
+def test_a_daemon_that_hangs_is_there_however_many_wait_for_it(daemon, tmp_path, waiting):
+    """No other one takes its place, nor is the system's asked instead."""
+    with contextlib.ExitStack() as stack:
+        hangs = stack.enter_context(socket.socket(socket.AF_UNIX))
+        hangs.bind(str(tmp_path / SOCKET))
+        hangs.listen(0)
+        for _ in range(waiting):
+            stack.enter_context(dial(tmp_path / SOCKET, 1.0))
+        assert lives(tmp_path)
+        assert find_state_dir(tmp_path, None) == tmp_path
+        with pytest.raises(LockedError), ControlServer(tmp_path, daemon.ask, {}):
+            pass
+    assert not lives(tmp_path)
 
 
 def test_a_daemon_that_ends_meanwhile_is_noticed(daemon, tmp_path):

@@ -18,10 +18,12 @@ from stylewatch.errors import (
     JobTimeout,
     LockedError,
     UsageError,
+    WeightsError,
     WorkerDied,
 )
 from stylewatch.host.daemon import LOOK_SECONDS
 from stylewatch.host.delivery import AFTER_SECONDS
+from stylewatch.settings.weights import BYTES, keras_weights
 from stylewatch.state import retries
 from stylewatch.state.reader import LedgerReader
 
@@ -91,11 +93,17 @@ def test_photos_for_vgg19_wait_for_its_weights_and_no_worker_tries_them(rigs, tm
     assert rig.daemon._status()["waits"] == []
 
 
-@pytest.mark.parametrize("reason", ["weights", "weights-missing"])
-@pytest.mark.parametrize("mended", ["reload", "restart"])
+@pytest.mark.parametrize(
+    ("reason", "mended"),
+    [
+        *((reason, by) for reason in WeightsError.reasons for by in ("reload", "restart")),
+        ("weights-missing", "weights fetch"),
+    ],
+)
 def test_weights_that_can_not_be_used_are_told_once_and_tried_again_when_something_changes(
-    rigs, monkeypatch, reason, mended
+    rigs, monkeypatch, tmp_path, reason, mended
 ):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setattr(retries, "_backoff", lambda *_: 900.0)
     message = "They can't be used. Take others"
     away = [True]
@@ -113,8 +121,15 @@ def test_weights_that_can_not_be_used_are_told_once_and_tried_again_when_somethi
     rig.until(lambda: rig.counts() == {"retry-wait": 1, "ready": 4})
     assert rig.daemon._status()["waits"] == [f"photos for painting wait: {message}"]
     assert [event.message.endswith(message) for event in rig.events].count(True) == 1
+    look = _OnChange(rig.daemon).look
+    look(1.0)
     away.clear()
-    if mended == "reload":
+    if mended == "weights fetch":
+        keras_weights().parent.mkdir(parents=True)
+        keras_weights().touch()
+        os.truncate(keras_weights(), BYTES)
+        look(11.0)
+    elif mended == "reload":
         rig.daemon.ask("reload")
     else:
         rig.stop()

@@ -3,7 +3,9 @@
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +13,13 @@ import pytest
 from PIL import Image
 
 from stylewatch import cli
-from stylewatch.app import doctor
+from stylewatch.app import doctor, remote
 from stylewatch.app.service import ServiceStatus
 from stylewatch.domain import EngineSettings
 from stylewatch.errors import ConfigError
+from stylewatch.faces.control import ControlServer
 from stylewatch.jobs.child import THREADS
+from stylewatch.settings.weights import keras_weights
 from stylewatch.state.ledger import Ledger
 
 
@@ -130,7 +134,7 @@ def weights_are_a_folder(file, tmp_path):
 
 def damaged_weights(file, tmp_path):
     file.write_text(file.read_text().replace("builtin", "vgg19"))
-    copy = doctor.keras_weights()
+    copy = keras_weights()
     copy.parent.mkdir(parents=True)
     copy.write_bytes(b"half a download")
 
@@ -143,9 +147,22 @@ def full_disk(file, tmp_path):
     file.write_text(file.read_text().replace("1kB", "9000TB"))
 
 
+def nothing_of_the_input_s_place(file, tmp_path):
+    file.write_text(file.read_text().replace("input: in", "input: no/disk/in"))
+
+
 def damaged_ledger(file, tmp_path):
     (tmp_path / "state").mkdir()
     (tmp_path / "state/ledger.db").write_bytes(b"SQLite format 3\0" + b"\xff" * 4096)
+
+
+def ledger_of(version):
+    def damage(file, tmp_path):
+        Ledger(tmp_path / "state/ledger.db").close()
+        with closing(sqlite3.connect(tmp_path / "state/ledger.db")) as db:
+            db.execute(f"PRAGMA user_version = {version}")
+
+    return damage
 
 
 @pytest.mark.parametrize(
@@ -155,6 +172,7 @@ def damaged_ledger(file, tmp_path):
         (broken_preset, "presets", "bad.yaml:1:1: strenght", "Did you mean 'strength'"),
         (no_style_image, "presets", "red.png", "relative to"),
         (no_input, "folders", "does not exist", "mkdir -p"),
+        (nothing_of_the_input_s_place, "folders", "does not exist", "mkdir -p"),
         (input_is_a_file, "folders", "is not a folder", "Move that file"),
         (output_is_a_file, "folders", "is not a folder", "Move that file"),
         (presets_are_a_file, "config", "can't be read: Not a directory", "Correct it"),
@@ -164,6 +182,8 @@ def damaged_ledger(file, tmp_path):
         (no_download, "weights", "does not exist", "weights fetch"),
         (full_disk, "disk", "GB free", "min_free"),
         (damaged_ledger, "ledger", "can't be read", "sets it aside"),
+        (ledger_of(1), "ledger", "is from an older stylewatch", "Start `stylewatch run`"),
+        (ledger_of(99), "ledger", "belongs to a newer stylewatch", "Upgrade stylewatch"),
     ],
 )
 def test_each_break_is_named_with_its_remedy(
@@ -181,6 +201,17 @@ def test_what_is_wrong_with_the_weights_is_told_once(examine, set_up, tmp_path):
     no_weights(file, tmp_path)
     found = examine(file)
     assert [one.state for one in found["weights"] + found["folders"]] == ["problem", "ok"]
+
+
+def test_what_the_trial_finds_in_the_weights_takes_the_place_of_what_shows_from_outside(
+    set_up, tmp_path, monkeypatch
+):
+    (tmp_path / "w.h5").write_bytes(b"half of them")
+    file = set_up(features="vgg19", weights="w.h5")
+    found = [one for one in doctor.examine(file) if one.check == "weights"]
+    assert [(one.state, "can't be used" in one.message) for one in found] == [("problem", True)]
+    monkeypatch.setattr(doctor, "_engine", lambda _: iter(()))  # it crashed, or had no time
+    assert [one.state for one in doctor.examine(file) if one.check == "weights"] == ["ok"]
 
 
 def test_breaks_do_not_hide_each_other(examine, set_up, tmp_path):
@@ -237,6 +268,18 @@ def test_a_network_file_system_is_named(examine, set_up, tmp_path, monkeypatch):
 def test_set_aside_photos_are_told_of(examine, set_up, tmp_path):
     Ledger(tmp_path / "state/ledger.db").close()
     assert worst(examine(set_up())["ledger"]).state == "ok"
+
+
+def test_the_ledger_is_that_of_the_system_s_service_where_this_runs(
+    examine, set_up, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(remote, "SYSTEM_STATE", tmp_path / "system")
+    file = set_up()
+    with ControlServer(tmp_path / "system", lambda *_: None, {"config": str(file)}):
+        Ledger(tmp_path / "system/ledger.db").close()
+        found = examine(file)
+    assert f"{tmp_path}/system/ledger.db with 0 job(s)" in found["ledger"][0].message
+    assert f"free for {tmp_path}/system" in found["disk"][-1].message
 
 
 def test_a_check_that_breaks_down_is_a_finding_itself(examine, set_up, monkeypatch):
@@ -369,6 +412,11 @@ def test_the_service_is_told_of_as_it_stands(monkeypatch, standing, state, messa
     assert message in finding.message
     assert ("not enabled" in finding.message) == (not stands[True].enabled)
     assert remedy in finding.remedy
+    stands = {False: stands[True], True: nowhere}
+    [finding] = doctor._service()
+    assert finding.state == state
+    assert message.replace(" --user", "") in finding.message
+    assert remedy.replace(" --user", "") in finding.remedy
 
 
 def test_the_real_engine_is_probed(set_up):
@@ -387,10 +435,15 @@ def test_weights_that_can_t_be_read_are_no_fault_of_the_installation(tmp_path):
     assert found.message.startswith(f"The weights file {tmp_path}/w.h5 can't be used: expected ")
 
 
-def test_a_folder_that_is_closed_to_us_is_named_with_the_one_that_closes_it(monkeypatch):
-    monkeypatch.setattr(os, "access", lambda place, _: Path(place) != Path("/closed"))
-    error = ConfigError("can't be written to", received="/closed/x/out")
-    assert doctor._folder_remedy(error) == "chmod u+x '/closed', or run as its owner"
+def test_a_folder_that_is_closed_to_us_is_named_with_the_one_that_closes_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "access", lambda place, _: Path(place) != tmp_path)
+    error = ConfigError("can't be written to", received=f"{tmp_path}/x/out")
+    assert doctor._folder_remedy(error) == f"chmod u+x '{tmp_path}', or run as its owner"
+
+
+def test_where_a_folder_can_t_be_made_the_one_is_named_that_it_would_be_made_in(tmp_path):
+    error = ConfigError("can't be written to", received=str(tmp_path / "no/out"))
+    assert doctor._folder_remedy(error) == f"chmod u+wx '{tmp_path}', or run as its owner"
 
 
 def test_a_mount_whose_name_is_no_utf_8_is_no_trouble(set_up, tmp_path, monkeypatch):
@@ -398,6 +451,29 @@ def test_a_mount_whose_name_is_no_utf_8_is_no_trouble(set_up, tmp_path, monkeypa
     file.write_bytes(b"28 1 254:0 / /media/\xff rw - ext4 /dev/vda rw\n")
     monkeypatch.setattr(doctor, "Path", lambda _: file)
     assert list(doctor._network(doctor.load_config(set_up()))) == []
+
+
+@pytest.mark.parametrize(
+    ("closed", "named", "expected"),
+    [
+        ("", None, "home/.keras"),
+        ("", "mine", "mine"),
+        ("home", "mine", "mine"),
+        ("home", None, None),
+        ("home/.keras", None, None),
+        ("home/.keras", "home/.keras/mine", None),
+    ],
+)
+def test_where_keras_may_not_write_its_download_is_where_keras_goes(
+    home, tmp_path, monkeypatch, closed, named, expected
+):
+    (home / ".keras").mkdir()
+    monkeypatch.delenv("KERAS_HOME")
+    if named:
+        monkeypatch.setenv("KERAS_HOME", str(tmp_path / named))
+    monkeypatch.setattr(os, "access", lambda place, _: not closed or place != tmp_path / closed)
+    folder = tmp_path / expected if expected else Path("/tmp/.keras")
+    assert keras_weights().parent == folder / "models"
 
 
 def test_an_error_of_ours_is_no_fault_of_the_installation_either(home):

@@ -399,8 +399,9 @@ def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path):
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
-    with pytest.raises(StylewatchError, match="newer stylewatch"):
-        Ledger(path)
+    for opened in (Ledger, LedgerReader):
+        with pytest.raises(StylewatchError, match="newer stylewatch"):
+            opened(path)
 
 
 def test_a_kill_between_two_transactions_loses_only_what_was_not_committed(tmp_path):
@@ -474,3 +475,19 @@ def test_an_older_ledger_is_brought_up_to_date_by_the_daemon_alone(tmp_path):
         assert ledger.add(photo(), "d", "p", [planned(key="k1")]) == []
     with closing(LedgerReader(path)) as reader:
         assert reader.failed_files() == {}
+
+
+def test_the_disks_of_an_older_ledger_are_remembered(tmp_path):
+    path = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(";".join(_VERSIONS[:6]))
+        for output, mount in (("/nas/a", "/nas"), ("/nas/b", "/nas"), ("/usb", "/usb")):
+            values = (os.fsencode(output), os.fsencode(mount))
+            db.execute("INSERT INTO outputs VALUES (?, ?)", values)
+        db.execute("PRAGMA user_version = 6")
+        db.commit()
+    with closing(Ledger(path)) as ledger:
+        assert ledger.mounts() == {Path("/nas"), Path("/usb")}
+        ledger.note_mount(Path("/nas"))
+        ledger.forget_mount(Path("/usb"))
+        assert ledger.mounts() == {Path("/nas")}

@@ -25,6 +25,7 @@ MOUNTS = r"""
 93 28 8:17 / /media/stick rw,nosuid - fuseblk /dev/sdb1 rw
 94 28 0:54 / /host rw - 9p host rw
 95 28 0:55 / /cifs rw - cifs //old/share rw
+96 28 0:56 / /mnt/dav rw,nosuid - fuse https://cloud/dav rw
 """.strip()
 
 
@@ -45,14 +46,17 @@ def test_names_that_say_they_are_not_finished():
     for name in [
         ".hidden", "._mac", "~$office.jpg", "photo.jpg.part", "x.TMP", "x.partial", "x.filepart",
         "x.crdownload", "x.download", "x.tacitpart", "backup.jpg~", ".nfs0001", ".a\nb",
+        "a.jpg_exiftool_tmp", "$RECYCLE.BIN", "@eaDir", "#recycle", "@Recycle", "#snapshot",
     ]:  # fmt: skip
         assert is_temporary(name), name
-    for name in ["a.jpg", "part.jpg", "~.jpg", "tmp", "x.part.jpg", "$~.jpg", "a.tmp.b", "\n.jpg"]:
+    for name in [
+        "a.jpg", "part.jpg", "~.jpg", "tmp", "x.part.jpg", "$~.jpg", "a.tmp.b", "\n.jpg", "@.jpg",
+    ]:  # fmt: skip
         assert not is_temporary(name), name
 
 
 def test_network_file_systems_are_known_by_their_device():
-    expected = {os.makedev(0, minor) for minor in (50, 51, 52, 54, 55)}
+    expected = {os.makedev(0, minor) for minor in (50, 51, 52, 54, 55, 56)}
     assert network_devices(MOUNTS) == expected
 
 
@@ -170,6 +174,19 @@ def test_a_file_that_only_the_scan_found_is_a_surprise(listing, tmp_path):
     assert listing.surprise == "sub/d.jpg"
 
 
+def test_a_file_that_was_looked_at_while_its_folder_was_listed_is_no_surprise(listing, tmp_path):
+    for number in range(20):
+        (tmp_path / f"{number}.jpg").write_bytes(b"x")
+    told(listing)
+    walk = listing.walk([""], full=True)
+    next(walk)  # the system has listed all names by now
+    (tmp_path / "new.jpg").write_bytes(b"x")
+    assert len(list(listing.look({"new.jpg": True}))) == 1
+    assert not [found for found in walk if found]
+    assert told(listing) == []
+    assert not listing.surprise
+
+
 def test_a_walk_can_pause_and_holds_few_descriptors(listing, tmp_path):
     for number in range(50):
         (tmp_path / f"{number}").mkdir()
@@ -270,6 +287,7 @@ def test_whatever_happens_meanwhile_each_file_s_last_state_is_told(tmp_path, ste
         *(("IMG_1.NEF", "raw"), ("a.dng", "raw"), ("b.CR2", "raw"), ("film.MOV", "no-photo")),
         *(("clip.MTS", "no-photo"), ("clip.mkv", "no-photo"), ("a.jpg.txt", "no-photo")),
         *(("notes.txt", "no-photo"), ("IMG_1.xmp", "no-photo"), ("IMG_1.JPG.xmp", "no-photo")),
+        *(("IMG_1.JPG_original", "no-photo"), ("an_original", ""), ("my.first_original.jpg", "")),
         *(("a.jpg", ""), ("a.JPEG", ""), ("a.heic", ""), ("a.tif", ""), ("a.webp", "")),
         *(("noname", ""), ("a.strange", ""), ("nef", ""), ("a.bmp", ""), ("a.gif", "")),
     ],

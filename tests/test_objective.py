@@ -182,6 +182,20 @@ def test_style_targets_are_kept_for_the_next_photo_but_not_for_ever(network):
     assert len(objective._styles) == 32
 
 
+def test_styles_of_the_same_bytes_and_another_shape_are_others(network):
+    """As one colour is, upright or across: its edges are longer on other sides."""
+    settings = StyleSettings()
+    across, upright = (
+        Region([(ops.zeros((1, *size, 3)) + 80.0, 1.0)], None) for size in ((16, 64), (64, 16))
+    )
+    alone = objective_of(network, settings).targets(picture(0), [upright], settings)
+    objective = objective_of(network, settings)
+    objective.targets(picture(0), [across], settings)
+    after = objective.targets(picture(0), [upright], settings)
+    for layer in settings.style_layers:
+        np.testing.assert_array_equal(*(each["style"][0][layer][0] for each in (alone, after)))
+
+
 def test_a_photo_that_is_its_own_style_stays_finite(network):
     settings = StyleSettings()
     objective = objective_of(network, settings)

@@ -1,6 +1,7 @@
 """Results on disk: whole or absent, never in place of another's file, never outside."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import subprocess
@@ -284,6 +285,22 @@ def test_too_long_a_name_is_told_with_what_to_do(tmp_path):
         written(tmp_path, name="x" * 250)
     with pytest.raises(OutputError, match="a shorter name"):
         outputs.prepare(tmp_path, tmp_path / ("x" * 256) / "a--soft")
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EILSEQ])
+def test_a_name_that_the_disk_can_t_hold_is_told_with_what_to_do(tmp_path, monkeypatch, code):
+    """As exFAT and NTFS refuse a colon, and bytes that are no text."""
+    real = os.open
+
+    def refuse(path, *arguments, **more):
+        if ":" in str(path):
+            raise OSError(code, os.strerror(code), path)
+        return real(path, *arguments, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(OutputError, match="a plainer name: this disk can't hold it") as caught:
+        written(tmp_path, name="12:30")
+    assert caught.value.reason in {"einval", "eilseq"}
 
 
 def test_the_space_of_a_folder_is_told_wherever_it_lies(tmp_path):

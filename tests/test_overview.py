@@ -1,6 +1,7 @@
 """What `status` and `jobs` tell, of a ledger with all kinds of jobs and of a daemon that answers."""
 
 import re
+import socket
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from stylewatch.app import overview
 from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo
 from stylewatch.errors import LedgerError
 from stylewatch.faces.control import ControlServer
+from stylewatch.faces.wire import SOCKET
 from stylewatch.state.ledger import Ledger, Planned
 from stylewatch.state.wording import WAITING
 from tests.test_control import STEP, Daemon
@@ -46,18 +48,22 @@ def state(tmp_path):
     return tmp_path
 
 
+def listed(*arguments, **more):
+    return overview.list_jobs(*arguments, **more)[0]
+
+
 def rows(found):
     return [line.split() for line in overview.jobs_text(found).splitlines()]
 
 
 def test_jobs_are_told_in_one_vocabulary_what_is_painted_first(state, daemon):
-    found = overview.list_jobs(state, (), 50)
+    found = listed(state, (), 50)
     assert [(row[0], row[1]) for row in rows(found)] == [
         *(("#3", "painting"), ("#2", "waiting"), ("#6", "waiting"), ("#7", "waiting")),
         *(("#5", "held"), ("#4", "held"), ("#1", "failed")),
     ]
     assert [row["state"] for row in found][:2] == ["running", "ready"]  # for programs as ever
-    assert [len(overview.list_jobs(state, (), limit)) for limit in (1, 3)] == [1, 3]
+    assert [len(listed(state, (), limit)) for limit in (1, 3)] == [1, 3]
     assert {row["seconds"] for row in found} == {None}  # none of them is painted
     assert [row["reason"] for row in found] == [
         "",
@@ -74,11 +80,20 @@ def test_jobs_are_told_in_one_vocabulary_what_is_painted_first(state, daemon):
 
 def test_what_a_killed_daemon_had_in_work_waits(state):
     waiting, running = WAITING, [JobState.RUNNING, JobState.PUBLISHING]
-    assert [row[1] for row in rows(overview.list_jobs(state, waiting, 50))] == ["waiting"] * 4
-    assert overview.count_jobs(state, waiting, notes=False) == 4
-    assert "painting" not in overview.jobs_text(overview.list_jobs(state, (), 50))
-    assert overview.list_jobs(state, running, 50) == []
-    assert overview.count_jobs(state, running, notes=False) == 0
+    assert [row[1] for row in rows(listed(state, waiting, 50))] == ["waiting"] * 4
+    assert overview.list_jobs(state, waiting, 1)[1] == 4
+    assert "painting" not in overview.jobs_text(listed(state, (), 50))
+    assert overview.list_jobs(state, running, 50) == ([], 0)
+
+
+def test_what_a_daemon_that_does_not_answer_has_in_work_is_painted_all_the_same(state):
+    """Only it hangs, or is stopped: its worker may go on."""
+    with socket.socket(socket.AF_UNIX) as hangs:
+        hangs.bind(str(state / SOCKET))
+        hangs.listen()
+        assert [row["id"] for row in listed(state, [JobState.RUNNING], 50)] == [3]
+        first, _ = overview._from_ledger(state)
+    assert (first["waiting"], first["painting"]) == (2, 1)
 
 
 @pytest.mark.parametrize(
@@ -86,12 +101,12 @@ def test_what_a_killed_daemon_had_in_work_waits(state):
     [((), False, 7), (overview.FAILED, True, 3), ([JobState.DONE], False, 0)],
 )
 def test_what_a_limit_cuts_off_is_counted(state, states, notes, number):
-    assert overview.count_jobs(state, states, notes=notes) == number
-    assert len(overview.list_jobs(state, states, sys.maxsize, notes=notes)) == number
+    assert overview.list_jobs(state, states, 1, notes=notes)[1] == number
+    assert len(listed(state, states, sys.maxsize, notes=notes)) == number
 
 
 def test_why_a_job_is_not_done_is_told_before_where_its_result_once_was(state):
-    found = overview.list_jobs(state, [JobState.HELD], 50)
+    found = listed(state, [JobState.HELD], 50)
     text = overview.jobs_text([job | {"output": "/out/old.jpg"} for job in found])
     assert "its folder is not watched now" in text
     assert "cancelled" in text
@@ -100,7 +115,7 @@ def test_why_a_job_is_not_done_is_told_before_where_its_result_once_was(state):
 
 def test_a_table_s_columns_stand_below_each_other_whatever_is_in_them(state):
     """Some signs are two cells wide, and some have no width of their own."""
-    [job, *_] = overview.list_jobs(state, (), 1)
+    [job, *_] = listed(state, (), 1)
     names = ("a.jpg", "\u5199\u771f.jpg", "cafe\u0301.jpg")
     found = [job | {"photo": name, "message": "|"} for name in names]
     places = [cell_len(line[: line.index("|")]) for line in overview.jobs_text(found).splitlines()]
@@ -108,20 +123,20 @@ def test_a_table_s_columns_stand_below_each_other_whatever_is_in_them(state):
 
 
 def test_folders_are_told_apart_where_there_are_several(state):
-    text = overview.jobs_text(overview.list_jobs(state, (), 50))
+    text = overview.jobs_text(listed(state, (), 50))
     assert " /a/in " in text
     assert " /b/in " in text
-    failed = overview.list_jobs(state, [JobState.QUARANTINED], 50)
+    failed = listed(state, [JobState.QUARANTINED], 50)
     assert "/a/in" not in overview.jobs_text(failed)
 
 
 def test_what_is_held_is_not_failed(state):
-    found = overview.list_jobs(state, overview.FAILED, 50, notes=True)
+    found = listed(state, overview.FAILED, 50, notes=True)
     assert sorted((row[0], row[1]) for row in rows(found)) == [
         ("#1", "failed"), ("-", "failed"), ("-", "ignored"),
     ]  # fmt: skip
     assert "its end is missing. Copy it again" in overview.jobs_text(found)
-    held = {row["id"]: row["message"] for row in overview.list_jobs(state, [JobState.HELD], 50)}
+    held = {row["id"]: row["message"] for row in listed(state, [JobState.HELD], 50)}
     assert "`stylewatch retry`" in held[4]
     assert held[5] == "its folder is not watched now"
 
@@ -132,10 +147,10 @@ def test_files_that_no_rule_matches_do_not_crowd_out_those_that_failed(state):
         path = Path(f"screenshot {number}.png")
         ledger.note_file("in", path, Identity(1, 100 + number, 9, 9, 9), note="no-preset")
     ledger.close()
-    found = overview.list_jobs(state, overview.FAILED, 5, notes=True)
+    found = listed(state, overview.FAILED, 5, notes=True)
     assert [row["photo"] for row in found] == ["1.jpg", "half.jpg", "link.jpg"]
     assert len({frozenset(row) for row in found}) == 1  # the same fields
-    assert len(overview.list_jobs(state, overview.FAILED, 2, notes=True)) == 2
+    assert len(listed(state, overview.FAILED, 2, notes=True)) == 2
 
 
 def test_status_without_a_daemon_counts_every_file_once(state):
@@ -148,11 +163,21 @@ def test_status_without_a_daemon_counts_every_file_once(state):
     ]  # fmt: skip
 
 
+def test_a_ledger_that_can_t_be_read_does_not_hide_that_no_daemon_runs(state):
+    (state / "ledger.db").write_bytes(b"no ledger" * 1000)
+    found = overview.look(state)
+    assert (found["running"], found["folders"]) == (False, [])
+    told = f"^no stylewatch daemon for {state}.*tells of the service. The ledger can't be read .*"
+    assert re.match(told, found["problem"])
+
+
+HEALTH = {"folder": "in", "root": "/in", "state": "watching", "detail": ""}
+
+
 def a_status(**more):
-    health = {"folder": "in", "root": "/in", "state": "watching", "detail": ""}
     job = {"id": 1, "path": "a.jpg", "preset": "ink"}
     return {
-        "paused": False, "folders": [health], "settling": {"in": 3}, "blocked": {}, "pace": 0.0,
+        "paused": False, "folders": [HEALTH], "settling": {"in": 3}, "blocked": {}, "pace": 0.0,
         "running": [{"job": job, "seconds": 2.0, "step": STEP}],
         "counts": {"in": {"ready": 2, "quarantined": 1}},
     } | more  # fmt: skip
@@ -167,6 +192,10 @@ def a_status(**more):
         ({}, 58.0),  # as the running one will take
         ({"running": []}, 0.0),
         ({"pace": 10.0, "paused": True}, None),
+        ({"pace": 10.0, "slots": 0}, 0.0),
+        ({"pace": 10.0, "folders": [HEALTH | {"state": "blocked"}]}, 0.0),
+        ({"pace": 10.0, "folders": [HEALTH | {"state": "blocked"}], "counts": {}}, 18.0),
+        ({"pace": 10.0, "folders": [HEALTH | {"state": "scanning"}]}, 38.0),
     ],
 )
 def test_the_queue_s_end_includes_what_is_painted(daemon, tmp_path, more, seconds):
@@ -223,7 +252,7 @@ def test_the_documents_name_every_field_and_every_state(daemon, state):
     )
     told = [found, found["folders"][0], found["painting"][0]]
     assert {key for one in told for key in one} <= of_status
-    assert {*overview.list_jobs(state, (), 1)[0], *JobState, "no job"} <= of_jobs
+    assert {*listed(state, (), 1)[0], *JobState, "no job"} <= of_jobs
 
 
 def test_a_state_folder_that_cannot_be_looked_into_is_one_clear_error():

@@ -297,6 +297,7 @@ def test_a_change_that_a_file_could_not_say_is_refused(folder, monkeypatch, said
 
 # --- errors ---------------------------------------------------------------------------------------
 
+SYNTAX = 'Indent alike what belongs together; text with : # * & @ or \' in it needs "quotes"'
 KNOWN = ", ".join(sorted(field.name for field in fields(PresetFile)))
 BROKEN = {
     "typo": ("seed: 1\nstregth: 3", "2:1: stregth: unknown key. Did you mean 'strength'?"),
@@ -304,7 +305,7 @@ BROKEN = {
     "wrong type": ("strength: bold", "1:1: strength: wrong type: expected a number, received 'bold'"),
     "yes is no number": ("strength: true", "1:1: strength: wrong type: expected a number, received true"),
     "nothing": ("strength:", "1:1: strength: wrong type: expected a number, received nothing"),
-    "not a list": ("evaluations: 80", "1:1: evaluations: wrong type: expected a list, received 80"),
+    "not a list": ("evaluations: 80", "1:1: evaluations: wrong type: expected a list (- value), received 80"),
     "empty list": (
         "evaluations: []",
         "1:1: evaluations: out of range: expected at least 1 in the list, received an empty list",
@@ -401,18 +402,25 @@ BROKEN = {
         "- a\n- b",
         "1:1: wrong type: expected a mapping (key: value), received a list",
     ),
-    "syntax": ("a: b: c", "1:5: not valid YAML: mapping values are not allowed here"),
+    "syntax": ("a: b: c", f"1:5: not valid YAML: mapping values are not allowed here. {SYNTAX}"),
+    "no-break space": (
+        "seed: 1\nstrength:\xa03\nseed: 2",
+        ("3:1: not valid YAML: while scanning a simple key from line 2 could not find expected ':'. "
+        "In line 2 stands a no-break space: type a plain one"),
+    ),
     "two documents": (
         "seed: 1\n---\nseed: 2",
         "2:1: not valid YAML: expected a single document in the stream from line 1 but found another document",
     ),
     "no colon": (
         "seed: 1\nstrength 2\n",
-        "3:1: not valid YAML: while scanning a simple key from line 2 could not find expected ':'",
+        ("3:1: not valid YAML: while scanning a simple key from line 2 could not find expected ':'. "
+        f"{SYNTAX}"),
     ),
     "no closing quote": (
         "seed: 1\nstyle: 'a.jpg\nstrength: 2",
-        "3:12: not valid YAML: while scanning a quoted scalar from line 2 found unexpected end of stream",
+        ("3:12: not valid YAML: while scanning a quoted scalar from line 2 found unexpected end of "
+        f"stream. {SYNTAX}"),
     ),
     "python object": (
         "seed: !!python/name:os.system ''",
@@ -433,17 +441,17 @@ BROKEN = {
         "1:1: strength: out of range: expected at least 0, received -1 (and 2 more)",
     ),
 }  # fmt: skip
-NO_PLACE = {
+NO_YAML = {
     "empty": (b"", "the file is empty: expected a mapping (key: value)"),
     "only remarks": (b"# nothing\n", "the file is empty: expected a mapping (key: value)"),
-    "binary": (bytes(range(256)), "not a text file: expected YAML in UTF-8"),
-    "a picture": (b"\x89PNG\r\n\x1a\n", "not a text file: expected YAML in UTF-8"),
+    "binary": (bytes(range(256)), "2:118: not UTF-8. Save it as UTF-8 text"),
+    "a picture": (b"\x89PNG\r\n\x1a\n", "1:1: not UTF-8. Save it as UTF-8 text"),
     "zero bytes": (
         b"a: \0\0",
         "not a text file: expected YAML in UTF-8, received the character '\\x00'",
     ),
-    "Latin-1": ("café: 1".encode("latin-1"), "not a text file: expected YAML in UTF-8"),
-    "UTF-16": ("seed: 1".encode("utf-16"), "not a text file: expected YAML in UTF-8"),
+    "Latin-1": ("a: 1\ncafé: 1".encode("latin-1"), "2:4: not UTF-8. Save it as UTF-8 text"),
+    "UTF-16": ("seed: 1".encode("utf-16"), "1:1: not UTF-8. Save it as UTF-8 text"),
     "too large": (b"#" * 300_000, "too large: expected at most 262144 bytes"),
     "too deep": (b"a: " + b"[" * 500, "nested too deeply"),
 }  # fmt: skip
@@ -459,13 +467,14 @@ def test_an_error_is_one_line_with_place_and_remedy(folder, name):
     assert str(caught.value) == place + line.replace("{folder}", str(folder))
 
 
-@pytest.mark.parametrize("name", NO_PLACE)
+@pytest.mark.parametrize("name", NO_YAML)
 def test_a_file_that_is_no_yaml_is_one_line_too(folder, name):
-    content, line = NO_PLACE[name]
+    content, line = NO_YAML[name]
     (folder / "mine.yaml").write_bytes(content)
     with pytest.raises(PresetError) as caught:
         load(folder)
-    assert str(caught.value) == f"{folder}/mine.yaml: {line}"
+    place = f"{folder}/mine.yaml:"
+    assert str(caught.value) == place + (line if line[0].isdigit() else f" {line}")
 
 
 def test_an_unknown_name_is_answered_with_the_nearest(folder):
@@ -489,8 +498,8 @@ def test_bases_that_form_a_circle_are_refused(folder):
 def test_a_preset_that_is_a_folder_or_a_pipe_does_not_hang(folder):
     (folder / "a.yaml").mkdir()
     os.mkfifo(folder / "b.yaml")
-    for name in "ab":
-        with pytest.raises(PresetError, match="not a regular file"):
+    for name, why in {"a": "a folder, not a file", "b": "not a regular file"}.items():
+        with pytest.raises(PresetError, match=why):
             load(folder, name)
 
 

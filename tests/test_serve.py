@@ -13,6 +13,7 @@ from stylewatch.app.serve import _OnChange, _refuse_a_second
 from stylewatch.domain import Preset, StyleImage
 from stylewatch.errors import ConfigError, LedgerError, LockedError
 from stylewatch.settings.config import watch_config
+from stylewatch.settings.weights import BYTES, keras_weights
 from stylewatch.state.locks import Locks
 
 
@@ -43,8 +44,8 @@ class Daemon:
     def __init__(self, config):
         self.config, self.asked, self.answers = config, [], []
 
-    def ask(self, command):
-        self.asked.append(command)
+    def ask(self, command, **arguments):
+        self.asked.append(" ".join([command, *arguments.values()]))
         self.answers.append(Future())
         return self.answers[-1]
 
@@ -141,6 +142,21 @@ class TestOnChange:
         look = looking(Daemon(replace(config, file=None)))
         touch(config.preset_dirs[-1] / "mine.yaml", "22")
         assert [look(), look()] == [0, 1]
+
+    def test_photos_that_wait_for_keras_s_weights_are_tried_when_all_of_these_are_there(
+        self, config, monkeypatch, tmp_path
+    ):
+        monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+        daemon = Daemon(config)
+        look, file = looking(daemon), keras_weights()
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"on its way")
+        assert [look(), look()] == [0, 0]
+        os.truncate(file, BYTES)
+        assert [look(), look()] == [1, 1]
+        file.unlink()
+        assert [look(), look()] == [1, 1]
+        assert daemon.asked == ["retry weights-missing"]
 
     def test_what_the_ledger_did_not_let_be_read_is_read_when_it_does(self, config):
         daemon = Daemon(config)

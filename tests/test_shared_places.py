@@ -3,6 +3,7 @@
 import errno
 import itertools
 import os
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -18,7 +19,7 @@ from stylewatch.faces.board import Board
 from stylewatch.folders import outputs
 from stylewatch.folders.listing import Listing
 from stylewatch.folders.outputs import owner_of
-from stylewatch.host import delivery, recognition
+from stylewatch.host import daemon, delivery, recognition
 from stylewatch.host.daemon import LOOK_SECONDS
 from stylewatch.jobs.worker import failure_of
 from stylewatch.settings.rules import Rule
@@ -131,6 +132,50 @@ def test_so_does_one_that_came_while_the_daemon_was_stopped(rig, monkeypatch, vo
         rig.stop()
     found = [path.read_bytes() for path in paintings(rig)]
     assert found == [b"painting:holiday 2025"] * both + [b"painting:wedding 2026"]
+
+
+@pytest.mark.parametrize("running", [True, False])
+@pytest.mark.parametrize(("copied", "both"), [(False, True), (True, False)])
+def test_so_does_another_folder_in_the_place_of_the_first(rig, tmp_path, running, copied, both):
+    """On the same disk, in one step. In a copy of the first, as a backup, a photo was edited."""
+    other = tmp_path / "other"
+    rig.drop("IMG_0001.jpg", b"holiday 2025")
+    rig.drop("IMG_0002.jpg", b"the same")
+    rig.start()
+    rig.until(lambda: rig.counts() == {"done": 2} and rig.idle())
+    if not running:
+        rig.stop()
+    other.mkdir()
+    if copied:
+        shutil.copy2(rig.input / "IMG_0002.jpg", other)
+    (other / "IMG_0001.jpg").write_bytes(b"wedding 2026")
+    rig.input.rename(tmp_path / "first")
+    other.rename(rig.input)
+    if not running:
+        rig.start()
+    rig.until(lambda: b"painting:wedding 2026" in [path.read_bytes() for path in paintings(rig)])
+    found = {path.read_bytes() for path in paintings(rig)}
+    first = {b"painting:holiday 2025"} if both else set()
+    assert found == {*first, b"painting:wedding 2026", b"painting:the same"}
+
+
+def test_two_folders_that_take_turns_in_one_place_keep_their_results(rig, tmp_path):
+    rig.drop("IMG_0001.jpg", b"holiday 2025")
+    rig.drop("IMG_0002.jpg", b"only there")
+    rig.start()
+    rig.until(lambda: rig.counts() == {"done": 2} and rig.idle())
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/IMG_0001.jpg").write_bytes(b"wedding 2026")
+    rig.input.rename(tmp_path / "first")
+    (tmp_path / "other").rename(rig.input)
+    rig.until(lambda: len(rig.results()) == 3 and rig.idle())
+    (tmp_path / "first/IMG_0001.jpg").write_bytes(b"holiday, brighter")
+    rig.input.rename(tmp_path / "other")
+    (tmp_path / "first").rename(rig.input)
+    rig.until(
+        lambda: b"painting:holiday, brighter" in [path.read_bytes() for path in paintings(rig)]
+    )
+    assert b"painting:wedding 2026" in [path.read_bytes() for path in paintings(rig)]
 
 
 def test_a_kill_as_soon_as_that_card_is_known_changes_nothing(rig, monkeypatch):
@@ -597,6 +642,50 @@ def test_who_asks_while_the_ledger_can_t_be_written_is_told_so(rig, monkeypatch)
         broken.clear()
         assert [event.kind for event in rig.events].count("blocked") == 1
     finally:
+        stop.set()
+        rig.daemon.wake()
+        runs.join()
+
+
+def test_what_is_painted_when_the_ledger_fails_is_painted_no_more(rigs, monkeypatch):
+    """A view, systemd and whoever comes later were told of a painting that nobody worked at."""
+    stop, go_on, broken = threading.Event(), threading.Event(), threading.Event()
+    monkeypatch.setattr(daemon, "LEDGER_SECONDS", 0.2)
+    rig = rigs(lambda request: go_on.wait(20) and None, start=False)
+    rig.drop("a.jpg")
+    rig.build()
+    tick = rig.daemon.tick
+
+    def failing(now):
+        if broken.is_set():
+            raise LedgerError("The ledger can't be written: disk full")
+        return tick(now)
+
+    monkeypatch.setattr(rig.daemon, "tick", failing)
+    runs = threading.Thread(target=rig.daemon.run, args=(stop,))
+    runs.start()
+
+    def seen():
+        board = Board()
+        for event in list(rig.events):
+            board.apply(event, 1.0)
+        return len(board.jobs), board.waiting, [row.kind for row in board.problems]
+
+    def until(expected):
+        deadline = time.monotonic() + 15
+        while seen() != expected:
+            assert time.monotonic() < deadline, seen()
+            time.sleep(0.02)
+
+    try:
+        until((1, 0, []))
+        broken.set()
+        rig.daemon.wake()
+        until((0, 1, ["retry", "blocked"]))
+        broken.clear()
+        until((1, 0, []))
+    finally:
+        go_on.set()
         stop.set()
         rig.daemon.wake()
         runs.join()

@@ -465,6 +465,19 @@ def test_on_a_network_file_system_there_is_no_watching(watched, monkeypatch):
     assert watched.later(1.0) == ["b.jpg"]
 
 
+def test_a_share_that_is_mounted_later_in_a_sub_folder_is_known_as_one(watched, monkeypatch):
+    """There the kernel knows nothing of writers: it says that each file has one, or that none has."""
+    put(watched.root)
+    assert watched.drain() == ["a.jpg"]
+    assert not watched.found["a.jpg"].network
+    device = watched.root.stat().st_dev
+    monkeypatch.setattr(sources, "network_devices", lambda mounts: frozenset({device}))
+    monkeypatch.setattr(Inbox, "dispatch", lambda self, event: None)
+    put(watched.root, "b.jpg")
+    assert watched.later(31.0) == ["b.jpg"]
+    assert watched.found["b.jpg"].network
+
+
 def test_a_file_can_be_asked_for_again(watched):
     put(watched.root)
     watched.drain()

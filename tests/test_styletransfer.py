@@ -18,6 +18,7 @@ from stylewatch.engine import backend
 from stylewatch.engine.transfer import usable_memory
 from stylewatch.errors import PresetError, RenderError, WeightsError
 from stylewatch.jobs import styletransfer
+from stylewatch.settings.weights import BYTES, keras_weights
 from stylewatch.state.checkpoints import CheckpointFile
 
 PHOTO = np.random.default_rng(0).uniform(0, 255, (32, 48, 3)).astype(np.float32)
@@ -97,7 +98,8 @@ def test_weights_that_can_t_be_used_are_tried_again_when_they_have_changed(monke
     assert len(tried) == 3
 
 
-def test_vgg19_is_used_as_soon_as_it_can_be_had(monkeypatch):
+@pytest.mark.parametrize("comes", ["with the network", "as a file"])
+def test_vgg19_is_used_as_soon_as_it_can_be_had(monkeypatch, tmp_path, comes):
     now, there = [0.0], []
 
     def load(features, weights):
@@ -107,12 +109,18 @@ def test_vgg19_is_used_as_soon_as_it_can_be_had(monkeypatch):
 
     monkeypatch.setattr(styletransfer, "load_network", load)
     monkeypatch.setattr(styletransfer.time, "monotonic", lambda: now[0])
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     styletransfer._vgg19.cache_clear()
     engine = EngineSettings(features="auto")
     assert styletransfer.choose_network(StyleSettings(), engine)[0] == "builtin"
-    there.append("the file")
+    there.append("all of it")
+    keras_weights().parent.mkdir()
+    keras_weights().write_bytes(b"its first bytes")
     assert styletransfer.choose_network(StyleSettings(), engine)[0] == "builtin"
-    now[0] += 300.0
+    if comes == "as a file":
+        os.truncate(keras_weights(), BYTES)
+    else:
+        now[0] += 300.0
     assert styletransfer.choose_network(StyleSettings(), engine) == ("vgg19", "")
     styletransfer._vgg19.cache_clear()
 

@@ -279,6 +279,15 @@ def test_a_damaged_checkpoint_counts_as_none(tmp_path):
     assert kept.load().evaluation == 4
 
 
+def test_a_place_where_no_checkpoint_can_be_costs_only_the_checkpoint(tmp_path):
+    (tmp_path / "k.npz/in the way").mkdir(parents=True)
+    kept = CheckpointFile(tmp_path / "k.npz", 0.0)
+    kept.offer(lambda: Checkpoint(1, 4, np.zeros((2, 2, 3), np.float32)))
+    assert kept.load() is None
+    kept.clear()
+    assert [path.name for path in tmp_path.iterdir()] == ["k.npz"]
+
+
 def test_checkpoints_are_kept_no_more_often_than_asked(tmp_path):
     times = iter([0.0, 10.0, 31.0, 31.0])
     made = []

@@ -264,10 +264,15 @@ def main() -> None:
         pictures += read_pictures(args.pictures)
     rng = np.random.default_rng(args.seed)
     views = Crops(pictures, 192).batch(rng, args.views)
-    kept = args.work / f"factors-{args.seed}-{args.drawn}-{len(pictures)}-{args.views}.npz"
-    network = factorise(load_teacher(args.weights), views, args.seed, kept)
+    network = factorise(load_teacher(args.weights), views, args.seed, kept_in(args))
     command = f"python tools/distil.py --seed {args.seed} --drawn {args.drawn} --views {args.views}"
     pack(network, args.output, command, args.seed)
+
+
+def kept_in(args: argparse.Namespace) -> Path:
+    """Where a run keeps its finished layers: only one that would make the same finds them."""
+    made_of = args.weights, args.pictures, args.drawn, args.views, args.seed, RANKS, RIDGES
+    return args.work / f"factors-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}.npz"
 
 
 def _arguments() -> argparse.Namespace:

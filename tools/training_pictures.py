@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-MEAN_BGR = np.array([103.939, 116.779, 123.68], dtype=np.float32)
+from stylewatch.engine.features import MEAN_BGR
 
 
 def noise(rng, side: int, power: float) -> np.ndarray:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from stylewatch.app.remote import find_state_dir
 from stylewatch.app.service import UNIT, service_status
 from stylewatch.domain import EngineSettings, JobState, StyleSettings
 from stylewatch.errors import ConfigError, PresetError, StylewatchError
@@ -27,16 +28,16 @@ from stylewatch.faces.lines import short_path
 from stylewatch.folders.listing import network_devices, walk
 from stylewatch.folders.space import free_space, nearest_existing
 from stylewatch.folders.watches import watch_limit
-from stylewatch.settings.config import Config, check, load_config, weights_trouble
+from stylewatch.settings.config import Config, check, load_config
 from stylewatch.settings.presets import Presets, user_presets_dir
+from stylewatch.settings.weights import keras_weights, weights_trouble
 from stylewatch.state.reader import LedgerReader
 from stylewatch.state.schema import LEDGER
 
 State = Literal["ok", "warning", "problem"]
 
-WEIGHTS_FILE: Final = "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
 WEIGHTS_MD5: Final = "253f8cb515780f3b799900260a226db6"
-"""Keras's own checksum of that file."""
+"""Keras's own checksum of its download."""
 AS_THE_DAEMON: Final = "Run doctor as whom the daemon runs as"
 ENGINE_SECONDS: Final = 120.0
 SLOW: Final = 20.0
@@ -95,10 +96,12 @@ def examine(file: Path | None) -> Iterator[Finding]:
         yield from _alone("disk", lambda: _disk(config))
         yield from _alone("ledger", lambda: _ledger(config))
     weights = list(_alone("weights", lambda: _weights(engine)))
-    yield from weights
     if any(one.state != "ok" for one in weights):  # a trial with VGG19 would download them
         engine = replace(engine, features="builtin")
-    yield from _alone("engine", lambda: _engine(engine))
+    tried = list(_alone("engine", lambda: _engine(engine)))
+    if not any(one.check == "weights" for one in tried):  # else the trial knows better
+        yield from weights
+    yield from tried
     yield from _alone("service", _service)
 
 
@@ -134,7 +137,8 @@ def _config(file: Path | None) -> tuple[Config | None, list[Finding]]:
     try:
         config = load_config(file)
     except StylewatchError as error:
-        return None, list(trouble("config", error, "Correct it"))
+        return None, list(trouble("config", error, "Correct it, or its path and permissions"))
+    config = replace(config, state_dir=find_state_dir(config.state_dir, file))
     return config, [ok("config", f"{short_path(file)} with {len(config.folders)} folder(s)")]
 
 
@@ -163,7 +167,7 @@ def _folders(config: Config) -> Iterator[Finding]:
 
 def _folder_remedy(error: ConfigError) -> str:
     path, text = error.received, str(error)
-    above = [*reversed(Path(path).parents)]
+    above = [place for place in Path(path).parents if os.path.exists(place)]  # as far as we see
     if closed := next((place for place in above if not os.access(place, os.X_OK)), None):
         return f"chmod u+x '{closed}', or run as its owner"
     if "does not exist" in text:
@@ -174,7 +178,7 @@ def _folder_remedy(error: ConfigError) -> str:
         return "Give it a shorter name"
     if "can't be read" in text:
         return f"chmod u+rx '{path}', or run as its owner"
-    return f"chmod u+wx '{path}', or run as its owner"
+    return f"chmod u+wx '{nearest_existing(Path(path))}', or run as its owner"
 
 
 def _write_trial(folder: Path) -> Iterator[Finding]:
@@ -256,13 +260,8 @@ def _ledger(config: Config) -> Iterator[Finding]:
     if not file.exists():
         yield ok("ledger", f"{short_path(file)} will be made by the first run")
         return
-    try:
-        with closing(LedgerReader(file)) as reader:
-            counts = reader.counts()
-    except Exception as error:  # noqa: BLE001  (SQLite's errors are the ledger's own business)
-        remedy = "The next start sets it aside and learns from the results what is done"
-        yield problem("ledger", f"{short_path(file)} can't be read: {error}", remedy)
-        return
+    with closing(LedgerReader(file)) as reader:
+        counts = reader.counts()
     states = [state for folder in counts.values() for state in folder.items()]
     failed = sum(count for state, count in states if state is JobState.QUARANTINED)
     text = f"{short_path(file)} with {sum(count for _, count in states)} job(s)"
@@ -299,12 +298,6 @@ def _weights(engine: EngineSettings) -> Iterator[Finding]:
     else:
         text = f"{short_path(file)} is damaged: its checksum is wrong"
         yield problem("weights", text, f"rm '{file}', then {fetch}")
-
-
-def keras_weights() -> Path:
-    """Where Keras keeps its download of VGG19."""
-    home = os.environ.get("KERAS_HOME") or "~/.keras"
-    return Path(os.path.expanduser(home), "models", WEIGHTS_FILE)
 
 
 def _md5(file: Path) -> str:
@@ -379,7 +372,10 @@ def _engine_failure(words: dict[str, Any], code: int, stderr: str) -> Finding:
             "Install it again: pip install --force-reinstall tensorflow",
         )
     elif "ModuleNotFoundError" in last or "ImportError" in last:
-        text, remedy = f"it can't be imported: {last}", "pip install --force-reinstall stylewatch"
+        text, remedy = (
+            f"it can't be imported: {last}",
+            "Install what is missing: pip install stylewatch",
+        )
     else:
         text = last or f"it ended with code {code}"
         remedy = "Install stylewatch again; if that does not help, report this"
@@ -398,18 +394,17 @@ def _usual_settings() -> StyleSettings:
 
 
 def _service() -> Iterator[Finding]:
-    found = [(scope, service_status(user=scope == "--user")) for scope in ("", "--user")]
+    found = [(scope, service_status(user=bool(scope))) for scope in ("", "--user ")]
     installed = [(scope, status) for scope, status in found if status.unit]
     for scope, status in installed:
-        words = " ".join(["the service", *([scope] if scope else [])])
         why = status.result if status.failing else status.text or status.result
-        text = f"{words} is {status.state or 'unknown'}: {why}"
+        text = f"the service {scope}is {status.state or 'unknown'}: {why}"
         if not status.running:
-            remedy = f"`journalctl {scope} -u stylewatch -e` tells why"
+            remedy = f"`journalctl {scope}-u stylewatch -e` tells why"
             yield problem("service", text, remedy)
         elif status.enabled:
             yield ok("service", text)
         else:
-            yield warning("service", f"{text}, not enabled", f"systemctl {scope} enable {UNIT}")
+            yield warning("service", f"{text}, not enabled", f"systemctl {scope}enable {UNIT}")
     if not installed:
         yield ok("service", "not installed; `stylewatch service install --user` would")

@@ -15,8 +15,8 @@ from typing import Any, Final
 from stylewatch.domain import EngineSettings, Preset, StyleImage
 from stylewatch.errors import ConfigError, OutputError, StylewatchError, UsageError, WeightsError
 from stylewatch.folders.outputs import target_name
-from stylewatch.settings.config import weights_trouble
 from stylewatch.settings.presets import changed, find_preset, known_presets
+from stylewatch.settings.weights import weights_trouble
 from stylewatch.settings.yamlfile import parse_yaml, shown
 
 FORMATS: Final = {

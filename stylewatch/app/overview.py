@@ -12,11 +12,12 @@ from typing import Any, Final, TypeVar
 
 from rich.cells import cell_len
 
-from stylewatch.app.remote import Client, config_of
+from stylewatch.app.remote import Client
 from stylewatch.domain import JobState
 from stylewatch.errors import LedgerError, NotRunningError
 from stylewatch.faces.board import queue_seconds
 from stylewatch.faces.lines import duration, jsonable, short_path, size, visible
+from stylewatch.faces.wire import lives
 from stylewatch.folders.settle import LACKS
 from stylewatch.state.reader import Job, LedgerReader
 from stylewatch.state.schema import LEDGER
@@ -37,7 +38,12 @@ def look(state_dir: Path) -> dict[str, Any]:
         with Client(state_dir) as client:
             return _from_daemon(client.about, client.ask("status"))
     except NotRunningError as error:
-        return {**_from_ledger(state_dir), "problem": str(error)}
+        problem = str(error)
+    try:
+        folders = _from_ledger(state_dir)
+    except LedgerError as error:
+        folders, problem = [], f"{problem}. {error}"
+    return {"running": False, "folders": folders, "problem": problem}
 
 
 def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,9 +74,9 @@ def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str,
     ]
     left = queue_seconds(
         [(one["seconds"], one["step"] and one["step"]["eta_seconds"]) for one in painting],
-        sum(folder["waiting"] for folder in folders),
+        [(folder["state"], folder["waiting"]) for folder in folders],
         told["pace"],
-        max(1, told.get("slots", 1)),
+        told.get("slots", 1),
     )
     return {
         "running": True,
@@ -90,16 +96,22 @@ def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str,
     }
 
 
-def _from_ledger(state_dir: Path) -> dict[str, Any]:
+def _from_ledger(state_dir: Path) -> list[dict[str, Any]]:
+    alive = lives(state_dir)
+
     def read(reader: LedgerReader) -> list[dict[str, Any]]:
         counts, files, places = reader.counts(), reader.failed_files(), reader.places()
         return [
-            {"name": name, "input": jsonable(places.get(name, "")), **_at_rest(found)}
+            {
+                "name": name,
+                "input": jsonable(places.get(name, "")),
+                **(found if alive else _at_rest(found)),
+            }
             for name in sorted(counts.keys() | files.keys())
             for found in [by_word(counts.get(name, {}), files.get(name, 0))]
         ]
 
-    return {"running": False, "folders": _read(state_dir, read) or []}
+    return _read(state_dir, read) or []
 
 
 def _at_rest(counts: dict[str, int]) -> dict[str, int]:
@@ -151,16 +163,18 @@ def _step_text(one: Mapping[str, Any]) -> str:
 
 def list_jobs(
     state_dir: Path, states: Iterable[JobState], limit: int, *, notes: bool = False
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], int | None]:
     """Jobs in these states (all when empty), and files without a job.
 
     First what is painted, then what waits in its order, then the latest change. Without a daemon
     nothing is painted: what was in work when it was killed waits.
+
+    Also how many there are without the limit; None where there is no ledger yet.
     """
-    alive = config_of(state_dir) is not None
+    alive = lives(state_dir)
     wanted = _wanted(states, alive=alive)
 
-    def read(reader: LedgerReader) -> list[dict[str, Any]]:
+    def read(reader: LedgerReader) -> tuple[list[dict[str, Any]], int]:
         places = reader.places()
         found = _ordered(reader, wanted, limit)
         if not alive:
@@ -169,20 +183,10 @@ def list_jobs(
         told = reader.notes(limit) if notes else []
         rows = [_job_dict(job, places.get(job.folder)) for job in found]
         rows += [_note_dict(*note, places.get(note[0])) for note in told]
-        return rows[:limit]
+        there = sum(n for each in reader.counts().values() for s, n in each.items() if s in wanted)
+        return rows[:limit], there + (reader.count_notes() if notes else 0)
 
-    return _read(state_dir, read) or []
-
-
-def count_jobs(state_dir: Path, states: Iterable[JobState], *, notes: bool) -> int | None:
-    """How many `list_jobs` would list without a limit; None where there is no ledger yet."""
-    wanted = _wanted(states, alive=config_of(state_dir) is not None)
-
-    def read(reader: LedgerReader) -> int:
-        jobs = sum(n for each in reader.counts().values() for s, n in each.items() if s in wanted)
-        return jobs + (reader.count_notes() if notes else 0)
-
-    return _read(state_dir, read)
+    return _read(state_dir, read) or ([], None)
 
 
 def word_of_job(state_dir: Path, job_id: int) -> str:

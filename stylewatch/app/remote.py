@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 from stylewatch.domain import Event
 from stylewatch.errors import NotRunningError
 from stylewatch.faces.lines import visible
-from stylewatch.faces.wire import SOCKET, VERSION, dial, error_of, event_of, line_of
+from stylewatch.faces.wire import SOCKET, VERSION, dial, error_of, event_of, line_of, lives
 
 SYSTEM_STATE: Final = Path("/var/lib/stylewatch")
 """Where systemd's system service has its state."""
@@ -38,7 +38,7 @@ def find_state_dir(state_dir: Path, config: Path | None) -> Path:
     That is the config's own `state_dir`, unless only the system's service runs, whose directory
     systemd chose, and it runs with this very config.
     """
-    if state_dir == SYSTEM_STATE or config_of(state_dir) is not None:
+    if state_dir == SYSTEM_STATE or lives(state_dir):
         return state_dir
     theirs = config_of(SYSTEM_STATE)
     if theirs is not None and (config is None or theirs == str(config.absolute())):
@@ -153,7 +153,8 @@ class Client:
     def _silent(self) -> NotRunningError:
         return NotRunningError(
             f"the stylewatch daemon for {visible(self._state_dir)} does not answer",
-            remedy="It hangs, or is stopped, as by Ctrl-Z; see `stylewatch service status`",
+            remedy="It hangs, is stopped, as by Ctrl-Z, or begins without its ledger, which "
+            "takes a while; see `stylewatch service status`",
         )
 
     def _nobody(self, why: str = "") -> NotRunningError:

@@ -20,7 +20,7 @@ from stylewatch.domain import EngineSettings, Event, JobRequest, OnStep, Outcome
 from stylewatch.engine.endings import structural_end
 from stylewatch.engine.images import probe
 from stylewatch.engine.results import read_facts
-from stylewatch.errors import LedgerError
+from stylewatch.errors import LedgerError, WeightsError
 from stylewatch.faces.console import LiveConsole, open_console
 from stylewatch.faces.control import ControlServer
 from stylewatch.faces.lines import LogFormat
@@ -30,6 +30,7 @@ from stylewatch.faces.terminal import CHATTER, on_signals
 from stylewatch.host.daemon import Daemon, Parts
 from stylewatch.jobs.executors import open_executor
 from stylewatch.settings.config import Config, Folder
+from stylewatch.settings.weights import downloaded
 from stylewatch.state.locks import Locks
 
 LOOK_SECONDS = 2.0  # how often the config's files are looked at
@@ -130,7 +131,8 @@ _States = dict[Path, tuple[int, int, int]]
 class _OnChange:
     """Has the config read again when its file or a preset's has changed and then rested.
 
-    What the daemon could not do for its ledger's sake it is asked for again.
+    What the daemon could not do for its ledger's sake it is asked for again. Photos that wait for
+    Keras's own weights are tried as soon as these are there, whoever fetched them.
     """
 
     def __init__(self, daemon: Daemon) -> None:
@@ -140,6 +142,7 @@ class _OnChange:
         with suppress(OSError):  # a folder is closed to us for now: all is new when it is not
             self._read, self._images = self._find()
         self._seen = (self._read, self._images)
+        self._downloaded = downloaded()
         self._next = -math.inf
         self._answer: Future[Any] = Future()  # to what was asked last
 
@@ -148,6 +151,9 @@ class _OnChange:
         if now < self._next:
             return
         self._next = now + LOOK_SECONDS
+        before, self._downloaded = self._downloaded, downloaded()
+        if self._downloaded and not before:
+            self._daemon.ask("retry", reason=WeightsError.not_downloaded)
         try:
             seen = files, images = self._find()
         except OSError:  # a folder that is closed to us for now

@@ -62,14 +62,14 @@ Features = Annotated[
 ConfigPath = Annotated[
     Path | None,
     typer.Option(
-        "--config", "-c", metavar="FILE",
+        "--config", "-c", metavar="FILE", readable=False,
         help="The config. Otherwise ./stylewatch.yaml, else ~/.config/stylewatch/stylewatch.yaml.",
     ),
 ]  # fmt: skip
 StateDir = Annotated[
     Path | None,
     typer.Option(
-        "--state", metavar="DIR",
+        "--state", metavar="DIR", readable=False,
         help="The daemon's state directory, where it is not the config's or the usual one.",
     ),
 ]  # fmt: skip

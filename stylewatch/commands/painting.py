@@ -61,7 +61,9 @@ def demo(
 
 @command(app, panel=TRY)
 def apply(
-    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO", help="Photos to paint.")],
+    photos: Annotated[
+        list[Path], typer.Argument(metavar="PHOTO", help="Photos to paint.", readable=False)
+    ],
     *,
     preset: PresetNames = None,
     style: Styles = None,

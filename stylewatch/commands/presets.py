@@ -73,13 +73,18 @@ def presets_check(
 ) -> None:
     """Check presets: every error with its file, line, column and key.
 
-    Their bases, and the images that they name, are looked at too.
+    Their bases, and the images that they name, are opened too.
 
     Examples:
       stylewatch presets check
       stylewatch presets check ink ./mine.yaml
     """
+    from stylewatch.domain import EngineSettings
+    from stylewatch.engine.images import read_picture
     from stylewatch.settings.presets import check, find_preset, known_presets, user_presets_dir
+
+    def look(image: Path) -> None:
+        read_picture(image.read_bytes(), **EngineSettings().limits)
 
     presets = known_presets()
     names = names or [str(presets.origin(name)) for name in presets]
@@ -87,7 +92,7 @@ def presets_check(
     for called in names:
         try:
             presets, name = find_preset(called)
-            errors += check(presets.origin(name), [user_presets_dir()])
+            errors += check(presets.origin(name), [user_presets_dir()], look)
         except PresetError as error:  # there is none
             errors.append(error)
     fine = f"{names[0]} is fine" if len(names) == 1 else f"{len(names)} presets are fine"
@@ -98,7 +103,8 @@ def presets_check(
 def presets_preview(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A preset, or its YAML file.")],
     photo: Annotated[
-        Path | None, typer.Argument(metavar="PHOTO", help="Otherwise the demo's photo.")
+        Path | None,
+        typer.Argument(metavar="PHOTO", help="Otherwise the demo's photo.", readable=False),
     ] = None,
     *,
     output: Output = Path(),

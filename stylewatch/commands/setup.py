@@ -29,7 +29,9 @@ service_app = typer.Typer(no_args_is_help=True, help="stylewatch in the backgrou
 
 @command(config_app, "check")
 def config_check(
-    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="The config.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="The config.", readable=False)
+    ] = None,
     *,
     config: ConfigPath = None,
     as_json: Json = False,
@@ -68,7 +70,7 @@ def config_schema(
 @command(weights_app, "path")
 def weights_path() -> None:
     """Print where Keras keeps its copy of VGG19's weights; exit code 5 when it is not there."""
-    from stylewatch.app.doctor import keras_weights
+    from stylewatch.settings.weights import keras_weights
 
     file = keras_weights()
     say_path(file)
@@ -83,8 +85,8 @@ def weights_fetch() -> None:
     Keras keeps them in ~/.keras/models and checks their hash. Behind a proxy, set https_proxy;
     without a network, copy the file there, or name it with `weights: PATH`.
     """
-    from stylewatch.app.doctor import keras_weights
     from stylewatch.faces.terminal import stderr_for_us
+    from stylewatch.settings.weights import keras_weights
 
     with stderr_for_us(chatter()), redirect_stdout(sys.stderr):
         from stylewatch.engine.features import load_vgg19

@@ -5,7 +5,7 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -109,7 +109,7 @@ def jobs(
       stylewatch jobs --failed
       stylewatch jobs --done --limit 5 --json
     """
-    from stylewatch.app.overview import FAILED, count_jobs, jobs_text, list_jobs
+    from stylewatch.app.overview import FAILED, jobs_text, list_jobs
     from stylewatch.faces.lines import short_path
     from stylewatch.state.wording import WAITING
 
@@ -122,9 +122,8 @@ def jobs(
     ]
     folder = _state_dir(config, state)
     limit = limit or (sys.maxsize if as_json else 50)
-    found = list_jobs(folder, states, limit, notes=failed)
+    found, there = list_jobs(folder, states, limit, notes=failed)
     answer(found, jobs_text(found), as_json=as_json)
-    there = count_jobs(folder, states, notes=failed)
     if there is None:
         words = f"there is no ledger in {short_path(folder)}: nothing has been painted yet"
         hint = f"; did you mean `--{state}`?" if str(state) in _STATES else ""
@@ -165,11 +164,14 @@ def retry(
       stylewatch retry 12
       stylewatch retry --reason disk-full
     """
+    from stylewatch.app.remote import ask
+
     if (job_id is not None) + everything + bool(reason) != 1:
         raise UsageError("what to retry is not clear", expected="ID, --all or --reason R")
-    count = _ask(config, state, "retry", job_id=job_id, reason=reason)
+    folder = _state_dir(config, state)
+    count = ask(folder, "retry", job_id=job_id, reason=reason or None)
     if not count and not everything:
-        raise _nothing_to_retry(_state_dir(config, state), job_id, reason)
+        raise _nothing_to_retry(folder, job_id, reason)
     note(f"{count} job{'s' * (count != 1)} in the queue again")
 
 
@@ -179,7 +181,7 @@ def _nothing_to_retry(folder: Path, job_id: int | None, reason: str) -> UsageErr
     if job_id is not None:
         remedy = "Only what was set aside can be retried; see `stylewatch jobs`"
         return UsageError(f"Job {job_id} is {word_of_job(folder, job_id)}", remedy=remedy)
-    aside = list_jobs(folder, (*FAILED, JobState.HELD), sys.maxsize)
+    aside, _ = list_jobs(folder, (*FAILED, JobState.HELD), sys.maxsize)
     known = ", ".join(sorted({job["reason"] for job in aside} - {"", "folder"}))
     problem = f"nothing was set aside for {reason!r}"
     return UsageError(problem, expected=known and f"one of {known}")
@@ -188,14 +190,18 @@ def _nothing_to_retry(folder: Path, job_id: int | None, reason: str) -> UsageErr
 @command(app, panel=STEER)
 def pause(*, config: ConfigPath = None, state: StateDir = None) -> None:
     """Start no new pictures; those in work are finished, new photos are still noticed."""
-    _ask(config, state, "pause")
+    from stylewatch.app.remote import ask
+
+    ask(_state_dir(config, state), "pause")
     note("paused; `stylewatch resume` goes on")
 
 
 @command(app, panel=STEER)
 def resume(*, config: ConfigPath = None, state: StateDir = None) -> None:
     """Go on after a pause."""
-    _ask(config, state, "resume")
+    from stylewatch.app.remote import ask
+
+    ask(_state_dir(config, state), "resume")
     note("going on")
 
 
@@ -208,19 +214,14 @@ def cancel(
     It is not painted, or no further where it is in work already.
     """
     from stylewatch.app.overview import word_of_job
-
-    _ask(config, state, "cancel", job_id=job_id)
-    words = "is set aside;"
-    if word_of_job(_state_dir(config, state), job_id) != "held":  # its worker is being ended
-        words = "is being set aside; then"
-    note(f"job {job_id} {words} `stylewatch retry {job_id}` brings it back")
-
-
-def _ask(config: Path | None, state: Path | None, command: str, **arguments: Any) -> Any:
     from stylewatch.app.remote import ask
 
-    given = {name: value for name, value in arguments.items() if value not in (None, "")}
-    return ask(_state_dir(config, state), command, **given)
+    folder = _state_dir(config, state)
+    ask(folder, "cancel", job_id=job_id)
+    words = "is set aside;"
+    if word_of_job(folder, job_id) != "held":  # its worker is being ended
+        words = "is being set aside; then"
+    note(f"job {job_id} {words} `stylewatch retry {job_id}` brings it back")
 
 
 def _state_dir(config: Path | None, state: Path | None) -> Path:

@@ -94,7 +94,9 @@ def run(*, config: ConfigPath = None) -> None:
 def init(
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="DIR", help="Where the folders go; the config is put there too."),
+        typer.Argument(
+            metavar="DIR", help="Where the folders go; the config is put there too.", readable=False
+        ),
     ] = None,
     *,
     preset: Annotated[

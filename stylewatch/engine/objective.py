@@ -86,7 +86,7 @@ class Objective:
         self._features_and_grams = backend.compiled(self._describe_image)
         self._describe_style = backend.compiled(self._grams_of_image)
         self._evaluate = backend.value_and_gradient(self._loss)
-        self._styles: OrderedDict[bytes, dict[str, Tensor]] = OrderedDict()
+        self._styles: OrderedDict[tuple[tuple[int, ...], bytes], dict[str, Tensor]] = OrderedDict()
 
     def targets(
         self,
@@ -224,7 +224,7 @@ class Objective:
 
     def _style_grams(self, image: Tensor) -> dict[str, Tensor]:
         pixels = np.ascontiguousarray(backend.to_numpy(image))
-        key = hashlib.blake2b(pixels.data, digest_size=16).digest()
+        key = pixels.shape, hashlib.blake2b(pixels.data, digest_size=16).digest()
         if key not in self._styles:
             self._styles[key] = self.grams_of_style(image)
             if len(self._styles) > _CACHED_STYLES:

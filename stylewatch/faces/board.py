@@ -209,7 +209,8 @@ class Board:
             (now - row.since, row.step.eta_seconds if row.step else None)
             for row in self.jobs.values()
         ]
-        return queue_seconds(running, self.waiting, self.pace, self.slots)
+        waiting = [(row.state, row.waiting) for row in self.folders.values()]
+        return queue_seconds(running, waiting, self.pace, self.slots)
 
     def running(self) -> Iterator[JobRow]:
         """Photos in work, in the order in which they began."""
@@ -346,16 +347,23 @@ def _known(kind: type, told: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def queue_seconds(
-    running: Sequence[tuple[float, float | None]], waiting: int, pace: float, slots: int
+    running: Sequence[tuple[float, float | None]],
+    waiting: Iterable[tuple[str, int]],
+    pace: float,
+    slots: int,
 ) -> float:
-    """When all is painted; 0 while that can't be known.
+    """When all is painted; 0 while that can't be known, as in a folder that is blocked.
 
     Of each running photo: the seconds since it began, and those that are left, once that is known.
-    `pace` is what a photo took before, 0 when none is known.
+    Of each folder: its state, and how many photos wait. `pace` is what a photo took before, 0 when
+    none is known.
     """
+    places = [(state, number) for state, number in waiting if number]
     whole = [spent + left for spent, left in running if left is not None]
     each = pace or (sum(whole) / len(whole) if whole else 0.0)
-    if waiting and not each:
+    at_hand = all(state in {"watching", "scanning"} for state, _ in places)
+    if places and not (each and slots and at_hand):
         return 0.0
     rest = [max(0.0, pace - spent) if left is None else left for spent, left in running]
-    return max([(sum(rest) + waiting * each) / slots, *rest])
+    queued = sum(number for _, number in places)
+    return max([(sum(rest) + queued * each) / max(1, slots), *rest])

@@ -56,10 +56,10 @@ from stylewatch.faces.wire import (
     VERSION,
     address_of,
     call_of,
-    dial,
     error_dict,
     id_of,
     line_of,
+    lives,
     request_of,
 )
 
@@ -335,7 +335,7 @@ def _listen(path: Path) -> socket.socket:
         LockedError: the other daemon is alive.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if _answers(path):
+    if lives(path.parent):
         raise LockedError(f"Another stylewatch listens at {path}", remedy="Stop it first")
     new = path.with_name(f".{path.name}.{os.getpid()}")
     new.unlink(missing_ok=True)
@@ -352,14 +352,6 @@ def _listen(path: Path) -> socket.socket:
         new.unlink(missing_ok=True)
         raise
     return listener
-
-
-def _answers(path: Path) -> bool:
-    try:
-        dial(path, timeout=1.0).close()
-    except OSError:
-        return False
-    return True
 
 
 def _uid_of(connection: socket.socket) -> int:

@@ -319,13 +319,13 @@ def _problem(row: ProblemRow, message: str, width: int, now: float) -> list[Text
 
 
 def _wrapped(text: str, width: int) -> list[Text]:
-    """The text, indented, in at most three lines; what is cut off ends in an ellipsis."""
+    """The text, indented, in at most four lines; what is cut off ends in an ellipsis."""
     room = max(10, width - 2)
     lines = list(Text(visible(text)).wrap(_RULER, room))
-    if len(lines) > 3:
-        lines = lines[:3]
-        lines[-1].append("…" + " " * room)
-        lines[-1].truncate(room, overflow="ellipsis")
+    if len(lines) > 4:
+        lines = lines[:4]
+        lines[-1].truncate(room - 1)
+        lines[-1].append("…")
     return [Text("  ") + line for line in lines]
 
 

@@ -164,6 +164,17 @@ def address_of(path: Path) -> Iterator[str]:
         os.close(folder)
 
 
+def lives(state_dir: Path) -> bool:
+    """Whether a daemon has its state there, though it may not answer."""
+    try:
+        dial(state_dir / SOCKET, timeout=1.0).close()
+    except (TimeoutError, BlockingIOError):  # it has no room for more that wait
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def dial(path: Path, timeout: float) -> socket.socket:
     """A connection to that socket."""
     caller = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

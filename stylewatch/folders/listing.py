@@ -15,10 +15,11 @@ from pathlib import Path
 from stylewatch.domain import Candidate
 
 UNFINISHED = re.compile(
-    r"(\.|~\$).*|.*(~|\.(tmp|part|partial|filepart|crdownload|download|tacitpart))",
+    r"(\.|~\$).*|.*(~|\.(tmp|part|partial|filepart|crdownload|download|tacitpart)|_exiftool_tmp)"
+    r"|\$recycle\.bin|[@#]recycle|@eadir|#snapshot",  # of Windows and of NAS: bins, thumbnails
     re.IGNORECASE | re.DOTALL,
 )
-NETWORK = re.compile(r"nfs4?|cifs|smb3|smbfs|9p|virtiofs|vboxsf|ceph|afs|fuse\..*")
+NETWORK = re.compile(r"nfs4?|cifs|smb3|smbfs|9p|virtiofs|vboxsf|ceph|afs|fuse(\..*)?")
 SPECIAL = {
     modes.S_IFLNK: "symlink",
     modes.S_IFIFO: "fifo",
@@ -55,7 +56,8 @@ def why_no_photo(name: str) -> str:
         return "raw"
     kind, _ = TYPES.guess_type(f"x{ending}")
     strange = kind is not None and not kind.startswith("image/")
-    return "no-photo" if strange or ending in NO_PHOTOS else ""
+    beside = ending in NO_PHOTOS or ending.endswith("_original")  # ExifTool's copy of what it edits
+    return "no-photo" if strange or beside else ""
 
 
 def network_devices(mountinfo: str) -> frozenset[int]:
@@ -180,7 +182,8 @@ class Listing:
         except OSError:
             return  # gone or replaced: the next walk tells
         try:
-            known = self._folders.setdefault(folder, _Folder(os.fstat(here).st_ino)).names
+            known = self._folders.setdefault(folder, _Folder(os.fstat(here).st_ino))
+            listed = self._being_listed.get(folder, known)  # it may have passed this name by
             for name, closed in names.items():
                 try:
                     stat = os.stat(name, dir_fd=here, follow_symlinks=False)
@@ -188,8 +191,8 @@ class Listing:
                     continue  # gone again
                 if not modes.S_ISDIR(stat.st_mode) and not is_temporary(name):
                     mark = _mark(stat)
-                    if closed or known.get(name) != mark:
-                        known[name] = mark
+                    if closed or known.names.get(name) != mark:
+                        known.names[name] = listed.names[name] = mark
                         yield self._candidate(folder, name, stat, closed=closed)
         finally:
             os.close(here)

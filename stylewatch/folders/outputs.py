@@ -24,6 +24,7 @@ from stylewatch.domain import Identity
 from stylewatch.errors import OutputError, OutputFullError
 from stylewatch.failpoints import failpoint
 from stylewatch.folders.listing import walk
+from stylewatch.folders.space import nearest_existing
 
 TEMPORARY_SUFFIX = ".sw-tmp"
 """Ends the names of files that are being written; they begin with a dot."""
@@ -63,15 +64,15 @@ def prepare(output: Path, target: Path) -> None:
 
     Raises:
         OutputError: a link or `..` would lead out of the output folder, or it can't be made.
-        OutputFullError: the output folder itself can't be, or not written: its disk is away, or
-            was made read-only. No photo is at fault.
+        OutputFullError: the output folder itself can't be, or what there is of it and of the
+            result's folder can't be written: its disk is away, or was made read-only. No photo is
+            at fault.
     """
     folder = target.parent
-    if os.path.isdir(output) and not can_be_written(output):
-        raise _forbidden(output)
     try:
         outside = not folder.resolve().is_relative_to(output.resolve())
         if not outside:
+            _require_writable(output, folder)
             _make_folder(folder)
             outside = not folder.resolve().is_relative_to(output.resolve())
     except (OSError, RuntimeError) as error:
@@ -90,6 +91,12 @@ def prepare(output: Path, target: Path) -> None:
             remedy="Remove the link",
             reason="escape",
         )
+
+
+def _require_writable(output: Path, folder: Path) -> None:
+    there = nearest_existing(folder)
+    if os.path.isdir(output) and os.path.isdir(there) and not can_be_written(there):
+        raise _forbidden(there)
 
 
 def can_be_written(folder: Path) -> bool:
@@ -300,11 +307,16 @@ def sweep(folder: Path, owner: str, keep: Collection[Path]) -> None:
 
 
 def apply_after(
-    action: Literal["delete"] | Path, root: Path, photo: Path, identity: Identity
+    action: Literal["delete"] | Path,
+    root: Path,
+    photo: Path,
+    identity: Identity,
+    still_there: Callable[[], object] = lambda: None,
 ) -> bool:
     """Move or delete a photo whose result is durable, if it is still the same file.
 
-    `action` may be a folder to move to: sub-folders are mirrored, nothing is replaced there.
+    `action` may be a folder to move to: sub-folders are mirrored, nothing is replaced there. When
+    the photo has its name there, `still_there` may raise: then that is undone.
     Returns whether something was done.
     """
     source = root / photo
@@ -313,7 +325,7 @@ def apply_after(
     if action == "delete":
         source.unlink()
     else:
-        _move(source, action / photo, identity)
+        _move(source, action / photo, identity, still_there)
     failpoint("outputs.after")
     _sync_folder(source.parent)
     return True
@@ -336,7 +348,9 @@ def _same_file(path: Path, identity: Identity) -> bool:
     return replace(found, ctime_ns=identity.ctime_ns).is_still(identity)
 
 
-def _move(source: Path, wanted: Path, identity: Identity) -> None:
+def _move(
+    source: Path, wanted: Path, identity: Identity, still_there: Callable[[], object]
+) -> None:
     """Under a new name first, then away from the old one; what a crash left half done is ended."""
     _make_folder(wanted.parent)
     if source.parent.samefile(wanted.parent):  # it would be its own copy, and be deleted
@@ -356,6 +370,11 @@ def _move(source: Path, wanted: Path, identity: Identity) -> None:
                     goal.unlink()
                     return
         failpoint("outputs.moved")
+        try:
+            still_there()
+        except Exception:
+            goal.unlink(missing_ok=True)
+            raise
         _sync_folder(goal.parent)
         if _same_file(source, identity):  # that took its time: another may lie there by now
             source.unlink(missing_ok=True)
@@ -448,6 +467,8 @@ def _output_error(path: Path, error: Exception) -> OutputError:
     remedy = "Check the folder and its permissions"
     if code == errno.ENAMETOOLONG:
         remedy = "Give the photo, or the folder it is in, a shorter name"
+    if code in {errno.EINVAL, errno.EILSEQ}:  # FAT and NTFS want no colon, and text
+        remedy = "Give the photo, or the folder it is in, a plainer name: this disk can't hold it"
     return OutputError(
         f"{path.parent} can't be written: {why}",
         remedy=remedy,

@@ -186,8 +186,7 @@ class FolderSource:
         self.close()
         self._scan_now, self._suspect, self._proof_at = True, "", math.inf
         self._next_check = self._next_retry = math.inf
-        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
-        self._listing.network = network_devices(mounts)
+        self._note_networks()
         if self._root_key and self._root_key[0] in self._listing.network:
             self._scan_instead("others may write to this network file system unseen")
             return
@@ -201,6 +200,11 @@ class FolderSource:
             self._scan_instead(f"it can't be watched ({error.strerror or error})")
         else:
             self._state, self._detail = "watching", ""
+
+    def _note_networks(self) -> None:
+        """A share may be mounted in a sub-folder at any time; its files are settled otherwise."""
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+        self._listing.network = network_devices(mounts)
 
     def _scan_instead(self, why: str) -> None:
         self.close()
@@ -251,6 +255,7 @@ class FolderSource:
     def _begin_scan(self) -> None:
         self._wonder = self._watch is not None and not self._scan_now
         self._scan_now = False
+        self._note_networks()
         self._scan = self._listing.walk([""], full=True)
         self._walks.append(self._scan)
 

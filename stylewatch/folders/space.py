@@ -3,6 +3,7 @@
 Knows nothing of jobs and of what is written there.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -18,6 +19,20 @@ def free_space(folder: Path) -> int:
     """Bytes that may still be written there, or would be where it is still to be made."""
     usage = os.statvfs(nearest_existing(folder))
     return usage.f_bavail * usage.f_frsize
+
+
+def require_room(folder: Path, min_free: int) -> None:
+    """Ask before anything is made for a folder: a part of an output may have a disk of its own.
+
+    Raises:
+        OutputFullError: less is free there than `min_free`.
+    """
+    with contextlib.suppress(OSError):
+        if free_space(folder) < min_free:
+            raise OutputFullError(
+                f"{folder}: less is free than the {min_free / 1e6:.0f} MB of `min_free`",
+                remedy="Make room there; the daemon then goes on",
+            )
 
 
 def nearest_existing(path: Path) -> Path:

@@ -26,7 +26,7 @@ from stylewatch.domain import (
 from stylewatch.errors import LedgerError, UsageError, WeightsError
 from stylewatch.folders import outputs
 from stylewatch.folders.sources import FolderHealth
-from stylewatch.folders.space import Space
+from stylewatch.folders.space import FULL, Space
 from stylewatch.folders.watches import Watches
 from stylewatch.host.delivery import Delivery
 from stylewatch.host.dispatch import Dispatcher, OpenExecutor
@@ -37,6 +37,7 @@ from stylewatch.host.pulse import Pulse
 from stylewatch.host.recognition import recognise, require_apart
 from stylewatch.host.survey import Survey
 from stylewatch.settings.config import Config, Folder
+from stylewatch.settings.places import mount_of
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.locks import Locks
 from stylewatch.state.reader import Job
@@ -182,6 +183,9 @@ class Daemon:
                 except LedgerError as error:
                     if not failed:
                         self._tell("blocked", f"{error}; it goes on by itself", reason=error.reason)
+                    for running in self._dispatcher.running.values():
+                        message = f"{running.job.path}: stopped, as nothing can be written down"
+                        self._tell("retry", message, running.job, reason=error.reason)
                     failed = True
                     self._pulse.forget()
                     self._lost = []
@@ -332,7 +336,7 @@ class Daemon:
         if self._ledger.fresh:
             found = self._ledger.rebuild(find_results(places, self._parts.read_facts))
             if found:
-                self._tell("warning", f"{found} results found that belong to no ledger: kept")
+                self._tell("warning", f"a new ledger: {found} results found, not painted again")
         for job in self._ledger.recover():
             self._tell("failed", f"{job.path}: {job.trouble}", job, reason=job.reason)
         self._take_up_folders()
@@ -418,9 +422,10 @@ class Daemon:
             return
         folder = self._folder(job)
         if failure.kind is FailureKind.RESOURCE and folder is not None:
-            if failure.reason != "away" or not self._publisher.can_publish(folder.output):
+            full = failure.reason == FULL and mount_of(job.target) == mount_of(folder.output)
+            if full or not self._publisher.can_publish(folder.output):
                 self._space.pause(folder.output, now + RESOURCE_PAUSE, failure.reason)
-            elif job.reason == failure.reason:  # only a part of the output is away, as was told
+            elif job.reason == failure.reason:  # only a part of it can't be written, as was told
                 return
         kinds = {JobState.RETRY_WAIT: "retry", JobState.BLOCKED: "blocked"}
         kind = "warning" if failure.kind is FailureKind.LOST else kinds.get(state, "failed")

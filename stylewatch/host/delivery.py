@@ -91,8 +91,8 @@ class Delivery:
         until = time.monotonic() + TURN_SECONDS
         while self._after_pending and time.monotonic() < until:
             job_id = self._after_pending.popleft()
-            if self._ledger.after_is_due(job_id) and (job := self._ledger.job(job_id)):
-                self._apply_or_paint_again(job, now)
+            if job := self._ledger.job(job_id):
+                self._apply_after(job, now)
         return bool(self._after_pending)
 
     def forget_pauses(self) -> None:
@@ -117,21 +117,21 @@ class Delivery:
         self._tell("done", message, job, output=str(job.output), seconds=job.seconds)
         self._apply_after(job, now)
 
-    def _apply_or_paint_again(self, job: Job, now: float) -> None:
-        """A photo that has come again is painted again if its result was taken away before."""
-        folder = self._folder_of(job)
-        if folder is None:
-            return
-        intact = not _stays(folder)  # its bytes count where the photo itself goes
-        if job.reason != AGAIN or self._publisher.has_result(job, intact=intact):
-            self._apply_after(job, now)
-        elif self._publisher.can_publish(folder.output):
-            self._ledger.put_back(job.id)
-
     def _apply_after(self, job: Job, now: float) -> None:
-        """Move or delete its photo as the config wants it, once all of its results are there."""
+        """Move or delete its photo as the config wants it, once all of its results are there.
+
+        Of one that has come again those are painted again that were taken away before.
+        """
         folder = self._folder_of(job)
-        if folder is None:
+        if folder is None or not self._ledger.after_is_due(job.id):
+            return
+        intact = not _stays(folder)  # a result's bytes count where the photo itself goes
+        came_again = (each for each in self._ledger.results_of(job) if each.reason == AGAIN)
+        gone = [each for each in came_again if not self._publisher.has_result(each, intact=intact)]
+        if gone:
+            if self._publisher.can_publish(folder.output):
+                for each in gone:
+                    self._ledger.put_back(each.id)
             return
         try:
             self._publisher.apply_after(job, folder.after, folder.input)

@@ -14,6 +14,7 @@ from typing import Any
 from stylewatch.domain import Failure, FailureKind, JobRequest, JobState, Outcome, Rendered, job_key
 from stylewatch.errors import LedgerError, OutputError, OutputFullError, UsageError
 from stylewatch.folders import outputs
+from stylewatch.folders.space import require_room
 from stylewatch.host.fairness import FairShare
 from stylewatch.host.flight import Executor, Running, outcome_of
 from stylewatch.host.intake import TURN_SECONDS
@@ -165,6 +166,7 @@ class Dispatcher:
             job = replace(job, key=key, target=target)
         try:
             self._publisher.prepare(folder.output, job.target)
+            require_room(job.target.parent, self._config.min_free)
             copied = self._publisher.copy_same(job)
         except OutputError as error:
             self._came_back(job, folder, _output_failure(job.id, error), now)

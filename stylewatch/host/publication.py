@@ -142,16 +142,18 @@ class Publisher:
         return self._ledger.published(job, sha256) and not self._ledger.taken(job, path)
 
     def copy_same(self, job: Job) -> Rendered | None:
-        """The very same picture made before, copied for this job; None when there is none."""
-        for same in self._ledger.same_results(job):
-            assert same.output is not None
-            with contextlib.suppress(OSError), outputs.open_regular(same.output) as stream:
+        """The very same picture made before, copied for this job; None when there is none.
+
+        Photos and results may have been copied to another disk: then it lies in its own place.
+        """
+        for same, place in self._same_pictures(job):
+            with contextlib.suppress(OSError), outputs.open_regular(place) as stream:
                 data = stream.read()
                 if hashlib.sha256(data).hexdigest() == same.sha256:
                     break
         else:
             return None
-        extension = same.output.suffix
+        extension = place.suffix
         return Rendered(
             job_id=job.id,
             temporary=outputs.write_temporary(data, job.target, extension, job.id, self._owner),
@@ -165,6 +167,13 @@ class Publisher:
             facts={},
             note="the same photo and preset as before: copied",
         )
+
+    def _same_pictures(self, job: Job) -> Iterator[tuple[Job, Path]]:
+        """Where they may lie: as they were published, or, as they are, under this job's name."""
+        for same in self._ledger.same_results(job):
+            assert same.output is not None
+            yield same, same.output
+            yield same, job.target.with_name(job.target.name + same.output.suffix)
 
     def apply_after(self, job: Job, action: After, root: Path) -> None:
         """Move or delete the photo once all of its results are durable.
@@ -184,7 +193,8 @@ class Publisher:
                 self._require_intact(result)
             if isinstance(action, Path):
                 self._require_mounted(action, action / job.path)
-            acted = outputs.apply_after(action, root, job.path, job.identity)
+            still_there = partial(self._require_still_mounted, action, job.path)
+            acted = outputs.apply_after(action, root, job.path, job.identity, still_there)
             missing = not acted and is_missing(root / job.path)
             if not acted:
                 require_same(root, self._ledger)
@@ -202,7 +212,7 @@ class Publisher:
 
     def has_result(self, job: Job, *, intact: bool) -> bool:
         """Whether a result is where it was put, or may be; `intact`: with the bytes that it had."""
-        if job.output is None:
+        if job.output is None or self._ledger.taken(job, job.output):
             return False
         if not os.path.lexists(job.output):
             return self._missing_mount(job.output) is not None
@@ -237,6 +247,11 @@ class Publisher:
                 raise _not_mounted(away, mount)
             self._ledger.forget_mount(mount)
         self.note_mounts([place.parent])  # that look may have mounted it
+
+    def _require_still_mounted(self, action: After, photo: Path) -> None:
+        """For a photo that was moved: below an empty mount it would be taken for a person's."""
+        if isinstance(action, Path) and (mount := self._missing_mount(action / photo)):
+            raise _not_mounted(action, mount)
 
     def _missing_mount(self, place: Path) -> Path | None:
         """Where a disk was mounted on which this place lies, if nothing is mounted there now."""

@@ -12,6 +12,7 @@ from typing import Final
 from stylewatch.domain import Identity
 from stylewatch.settings.config import Config, Folder, overlap
 from stylewatch.state.ledger import Ledger
+from stylewatch.state.retention import is_as_it_was
 
 VOLUMES: Final = Path("/dev/disk/by-uuid")
 """Where Linux names each disk as it was named when it was formatted, by a link to its device.
@@ -38,7 +39,9 @@ def recognise(folder: Folder, config: Config, ledger: Ledger) -> None:
         inode, volume = found, _volume_of(stat.st_dev)
     finally:
         moved = _moved(folder.input, inode, config, ledger) if inode and known is None else None
-        ledger.note_folder(folder.name, folder.input, inode, moved, volume)
+        changed = inode and known and inode[1] != known[1]  # a device's number says nothing
+        another = bool(changed) and _is_another(folder.input, ledger)
+        ledger.note_folder(folder.name, folder.input, inode, moved, volume, another=another)
 
 
 def require_apart(folder: Folder, config: Config, ledger: Ledger) -> None:
@@ -83,6 +86,15 @@ def _moved(place: Path, inode: tuple[int, int], config: Config, ledger: Ledger) 
         if not files or any(_lies_in(place, path, before) for path, before in files):
             return name
     return None
+
+
+def _is_another(place: Path, ledger: Ledger) -> bool:
+    """Whether nothing in it is as it was in the folder that lay there before; a copy of that is."""
+    name = next(name for name, lies in ledger.places().items() if lies == place)
+    return not any(
+        is_as_it_was(place / path, before.size, before.mtime_ns)
+        for path, before in ledger.remembered(name, missed=False)
+    )
 
 
 def _lies_in(folder: Path, file: Path, before: Identity) -> bool:

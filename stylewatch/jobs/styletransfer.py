@@ -5,7 +5,7 @@ bfloat16. Knows nothing of watching, jobs or where results go.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +31,7 @@ from stylewatch.errors import (
     WeightsError,
     ran_out_of_memory,
 )
+from stylewatch.settings.weights import downloaded
 
 _UNCHANGED = 0.1  # grey levels, on average: nobody would see them
 _ENOUGH = 10  # evaluations after which something is to be seen
@@ -143,10 +144,10 @@ def choose_network(settings: StyleSettings, engine: EngineSettings) -> tuple[Fea
     raise vgg19.with_traceback(None)
 
 
-def _state_of(weights: str) -> float:
+def _state_of(weights: str) -> Hashable:
     """Another where weights that could not be had are worth another try."""
     if weights == "imagenet":
-        return time.monotonic() // _BEFORE_ANOTHER_DOWNLOAD
+        return downloaded(), time.monotonic() // _BEFORE_ANOTHER_DOWNLOAD
     try:
         return Path(weights).stat().st_ctime_ns  # of new rights, too
     except OSError:
@@ -154,7 +155,7 @@ def _state_of(weights: str) -> float:
 
 
 @lru_cache(maxsize=1)
-def _vgg19(weights: str, state: float) -> FeatureNetwork | WeightsError:  # noqa: ARG001
+def _vgg19(weights: str, state: Hashable) -> FeatureNetwork | WeightsError:  # noqa: ARG001
     """What a try came to: it takes seconds and, where it fails, memory that Keras keeps."""
     try:
         return load_network("vgg19", weights)

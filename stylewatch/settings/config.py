@@ -29,6 +29,7 @@ from stylewatch.settings.presets import (
     user_presets_dir,
 )
 from stylewatch.settings.rules import Rule
+from stylewatch.settings.weights import weights_trouble
 from stylewatch.settings.yamlfile import (
     KeyPath,
     YamlFile,
@@ -522,17 +523,6 @@ def _weights_away(config: Config) -> ConfigError | None:
 
 def _needs_vgg19(preset: Preset, engine: EngineSettings) -> bool:
     return preset.effect == DEFAULT_EFFECT and engine.features_for(preset.settings) != "builtin"
-
-
-def weights_trouble(weights: str) -> str:
-    """Why that weights file can't be used, as far as shows from outside; empty where it can."""
-    if weights == "imagenet":
-        return ""
-    if os.path.isdir(weights):
-        return "is a folder"
-    if not os.path.exists(weights):
-        return "does not exist"
-    return "" if os.access(weights, os.R_OK) else "can't be read"
 
 
 def _writing_trouble(path: Path) -> str:

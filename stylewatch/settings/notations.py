@@ -57,7 +57,7 @@ def _bytes(value: object) -> object:
 def _names(value: object) -> tuple[str, ...]:
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError("a preset's name, or a list of names")
+        raise ValueError("a preset's name, or a list of names, in quotes where they are numbers")
     return tuple(dict.fromkeys(map(composed, names)))
 
 

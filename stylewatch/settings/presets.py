@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from stylewatch.domain import (
     StyleImage,
     StyleSettings,
 )
-from stylewatch.errors import ConfigError, PresetError, UsageError
+from stylewatch.errors import ConfigError, InputError, PresetError, UsageError
 from stylewatch.settings.notations import composed
 from stylewatch.settings.yamlfile import (
     KeyPath,
@@ -45,6 +45,7 @@ OUTPUT = {f"output.{setting.name}": setting.name for setting in fields(OutputSet
 CONFIG_NAME = "stylewatch.yaml"
 """The config's name, which is no preset where presets lie beside it."""
 _SUFFIXES = {".yaml", ".yml"}
+_Look = Callable[[Path], object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,14 +133,18 @@ class Presets:
 
     def __getitem__(self, name: str) -> Preset:
         """The preset, resolved. A `PresetError` says what is wrong with it, or that it is none."""
+        return self.resolved(name)
+
+    def resolved(self, name: str, look: _Look | None = None) -> Preset:
+        """The same; `look` opens each image and raises an error if it can't be used."""
         chain = self._chain(self.origin(name))
         values = {key: value for layer in reversed(chain) for key, value in layer.values.items()}
         described = Preset(name=chain[0].name, description=chain[0].values.get("description", ""))
         preset = _with(described, values)
         errors = []
-        for keys, error in _bad_images(preset):
+        for keys, path, error in _bad_images(preset, look):
             owner = next((layer for layer in chain if keys[0] in layer.values), chain[0])
-            errors.append(_image_error(owner.source, keys, error))
+            errors.append(_image_error(owner.source, keys, path, error))
         if errors:
             raise_first(errors)
         return replace(preset, digest=digest(preset))
@@ -213,11 +218,11 @@ class Presets:
         raise layer.source.error(("base",), f"unknown preset {name!r}", remedy=remedy)
 
 
-def check(file: Path, dirs: Iterable[Path] = ()) -> list[ConfigError]:
+def check(file: Path, dirs: Iterable[Path] = (), look: _Look | None = None) -> list[ConfigError]:
     """Everything that is wrong with one preset file; its bases are looked for beside it first."""
     file = absolute(Path()) / file
     try:
-        _ = Presets.around(file, dirs)[file.stem]
+        Presets.around(file, dirs).resolved(file.stem, look)
     except PresetError as error:
         return [error, *error.others]
     return []
@@ -230,7 +235,7 @@ def changed(preset: Preset, said: Mapping[str, Any]) -> Preset:
     """
     source = YamlFile(None, dict(said), kind=PresetError)
     preset = _with(preset, _values(source, Path()))
-    if errors := [_image_error(source, keys, error) for keys, error in _bad_images(preset)]:
+    if errors := [_image_error(source, *found) for found in _bad_images(preset)]:
         raise_first(errors)
     return replace(preset, digest=digest(preset))
 
@@ -435,7 +440,9 @@ def _effect_errors(source: YamlFile, values: Mapping[str, Any]) -> Iterator[Conf
             yield source.error(("effect",), f"unknown effect {effect!r}", remedy=remedy)
 
 
-def _bad_images(preset: Preset) -> Iterator[tuple[KeyPath, OSError]]:
+def _bad_images(
+    preset: Preset, look: _Look | None = None
+) -> Iterator[tuple[KeyPath, Path, OSError | InputError]]:
     """The images that can't be used, with the keys they stand at."""
     images: list[tuple[KeyPath, object]] = [(("init",), preset.settings.init)]
     for number, style in enumerate(preset.style):
@@ -444,23 +451,30 @@ def _bad_images(preset: Preset) -> Iterator[tuple[KeyPath, OSError]]:
             (("style", number, "mask"), style.mask),
         ]
     for keys, path in images:
-        try:
-            _ = isinstance(path, Path) and _hash(path)
-        except OSError as error:
-            yield keys, error
+        if isinstance(path, Path):
+            try:
+                _hash(path)
+                if look:
+                    look(path)
+            except (OSError, InputError) as error:
+                yield keys, path, error
 
 
-def _image_error(source: YamlFile, keys: KeyPath, error: OSError) -> ConfigError:
+def _image_error(
+    source: YamlFile, keys: KeyPath, path: Path, error: OSError | InputError
+) -> ConfigError:
     what = {"image": "style image", "mask": "mask", "init": "image to start from"}[str(keys[-1])]
-    problem = f"the {what} can't be used: {error.strerror}"
-    where = "the folder of the preset's file" if source.path else "the working folder"
-    remedy = f"A path is relative to {where}"
-    if keys == ("init",):
-        remedy += "; without an image: content or noise"
-    received = repr(str(error.filename))
-    return source.error(
-        source.written(keys), problem, received=received, remedy=remedy, reason="style-image"
-    )
+    parts = {"received": repr(str(path)), "reason": "style-image"}
+    if isinstance(error, InputError):
+        why = error.problem
+        parts |= {"expected": error.expected, "remedy": error.remedy}
+    else:
+        why = str(error.strerror)
+        where = "the folder of the preset's file" if source.path else "the working folder"
+        parts["remedy"] = f"A path is relative to {where}"
+        if keys == ("init",):
+            parts["remedy"] += "; without an image: content or noise"
+    return source.error(source.written(keys), f"the {what} can't be used: {why}", **parts)
 
 
 def _cycle(chain: list[_Layer], again: Path) -> ConfigError:

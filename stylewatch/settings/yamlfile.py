@@ -27,6 +27,7 @@ KeyPath = tuple[str | int, ...]
 
 MAX_BYTES, MAX_NODES, MAX_DEPTH = 256 * 1024, 20_000, 16
 _CONTROL = re.compile(r"[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_SYNTAX = 'Indent alike what belongs together; text with : # * & @ or \' in it needs "quotes"'
 _TAG = "tag:yaml.org,2002:"
 _BOOLS = {"true": True, "false": False}
 _SCALARS: dict[str, Callable[[str], Any]] = {
@@ -139,8 +140,9 @@ def parse_yaml(
 
 def _read_text(path: Path, kind: type[ConfigError]) -> str:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise kind("not a regular file", file=path)
+        if not stat.S_ISREG(mode := path.stat().st_mode):
+            what = "a folder, not a file" if stat.S_ISDIR(mode) else "not a regular file"
+            raise kind(what, file=path)
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
         text = raw.decode("utf-8-sig")
@@ -148,8 +150,12 @@ def _read_text(path: Path, kind: type[ConfigError]) -> str:
         unread = kind(f"can't be read: {error.strerror}", file=path)
         unread.exit_code = ExitCode.UNREADABLE  # unlike what is wrong in it, that may pass
         raise unread from None
-    except UnicodeDecodeError:
-        raise kind("not a text file", file=path, expected="YAML in UTF-8") from None
+    except UnicodeDecodeError as error:
+        *above, begun = raw[: error.start].split(b"\n")
+        raise kind(
+            "not UTF-8", file=path, line=len(above) + 1, column=len(begun) + 1,
+            remedy="Save it as UTF-8 text",
+        ) from None  # fmt: skip
     if len(raw) > MAX_BYTES:
         raise kind("too large", file=path, expected=f"at most {MAX_BYTES} bytes")
     if control := _CONTROL.search(text):
@@ -163,10 +169,14 @@ def _syntax_error(
 ) -> ConfigError:
     mark, began = error.problem_mark or yaml.Mark(str(path), 0, 0, 0, None, 0), error.context_mark
     since = f"from line {began.line + 1}" if began and began.line != mark.line else ""
-    problem, remedy = f"not valid YAML: {error.context or ''} {since} {error.problem}", ""
+    problem = f"not valid YAML: {error.context or ''} {since} {error.problem}"
+    problem = " ".join(problem.split())
+    remedy = "" if isinstance(error, yaml.composer.ComposerError) else _SYNTAX
     if text[mark.index : mark.index + 1] == "\t":
         problem, remedy = "a tab stands where YAML needs spaces", "Indent with spaces"
-    problem = " ".join(problem.split())
+    elif "\xa0" in (before := text[: mark.index + 1]):  # as copied from a web page
+        line = len(before[: before.index("\xa0") + 1].splitlines())
+        remedy = f"In line {line} stands a no-break space: type a plain one"
     return kind(problem, file=path, line=mark.line + 1, column=mark.column + 1, remedy=remedy)
 
 
@@ -239,8 +249,8 @@ _TYPES = {
     "float": "a number",
     "string": "text",
     "bool": "true or false",
-    "tuple": "a list",
-    "list": "a list",
+    "tuple": "a list (- value)",
+    "list": "a list (- value)",
     "dict": "a mapping (key: value)",
     "dataclass": "a mapping (key: value)",
     "path": "a path",
@@ -328,6 +338,10 @@ def _translate(kind: type, file: YamlFile, keys: KeyPath, errors: Sequence[Any])
     options = [word for error in errors for word in re.findall(r"'([^']*)'", _expected(error))]
     near = difflib.get_close_matches(str(errors[0]["input"]), options, 1)
     remedy = f"Did you mean {near[0]!r}?" if near else ""
+    if "text" in expected and not isinstance(errors[0]["input"], str | list | dict):
+        remedy = "Put it in quotes"
+        if errors[0]["input"] is None:
+            remedy = "What is ~ or begins with # needs quotes"
     return file.error(keys, problem, expected=expected, received=received, remedy=remedy)
 
 

@@ -57,5 +57,6 @@ class CheckpointFile:
         self._last = self._clock()
 
     def clear(self) -> None:
-        """The job is done: forget it."""
-        self._path.unlink(missing_ok=True)
+        """The job is done: forget it; what can't be removed is no reason to paint it again."""
+        with contextlib.suppress(OSError):
+            self._path.unlink()

@@ -145,12 +145,15 @@ class Ledger(LedgerReader):
         )
         return [row["name"] for row in self.ask(query, *inode, *elsewhere)]
 
-    def remembered(self, folder: str) -> list[tuple[Path, Identity]]:
-        """The files of a folder that were seen last, each as it was then."""
-        query = f"SELECT * FROM files WHERE folder = ? ORDER BY seen DESC LIMIT {_REMEMBERED}"
+    def remembered(self, folder: str, *, missed: bool = True) -> list[tuple[Path, Identity]]:
+        """The files of a folder that were seen last, each as it was then; or not those `missed`."""
+        query = (
+            "SELECT * FROM files WHERE folder = ? AND (gone = 0 OR ?)"
+            f" ORDER BY seen DESC LIMIT {_REMEMBERED}"
+        )
         return [
             (Path(os.fsdecode(row["path"])), Identity(*(row[name] for name in IDENTITY)))
-            for row in self.ask(query, folder)
+            for row in self.ask(query, folder, missed)
         ]
 
     def note_folder(
@@ -160,13 +163,15 @@ class Ledger(LedgerReader):
         inode: tuple[int, int] | None,
         moved: str | None = None,
         volume: str = "",
+        *,
+        another: bool = False,
     ) -> None:
         """Write down which folder lies in a place that the config calls so.
 
         What is known of photos belongs to the place: where that had another name, its jobs and
         files get the new one. They also follow a folder that was `moved` there and had that name.
-        `inode` is None where none has ever been, `volume` the disk's name where it is known: on
-        another disk all photos are `missed`, but are back as soon as they are seen there.
+        `inode` is None where none has ever been, `volume` the disk's name where it is known: in
+        `another` folder and on another disk all photos are `missed`, but are back once seen there.
         """
         raw, (dev, ino) = os.fsencode(place), inode or (None, None)
         with self.transaction():
@@ -186,7 +191,7 @@ class Ledger(LedgerReader):
                     self._rename_folder(known["name"], name)
             query = "INSERT OR REPLACE INTO folders VALUES (?,?,?,?,?)"
             self.change(query, name, raw, dev, ino, volume or before)
-            if volume and before not in {"", volume}:
+            if another or (volume and before not in {"", volume}):
                 query = "UPDATE files SET gone = ? WHERE folder = ? AND gone = 0"
                 self.change(query, self._clock(), name)
 
@@ -198,15 +203,15 @@ class Ledger(LedgerReader):
 
     def mounts(self) -> set[Path]:
         """Where disks were mounted on which something was written, or was to be."""
-        return {Path(os.fsdecode(row["mount"])) for row in self.ask("SELECT mount FROM outputs")}
+        return {Path(os.fsdecode(row["path"])) for row in self.ask("SELECT path FROM mounts")}
 
     def note_mount(self, mount: Path) -> None:
         """A disk is mounted there."""
-        self.change("INSERT OR REPLACE INTO outputs VALUES (?,?)", *(os.fsencode(mount),) * 2)
+        self.change("INSERT OR IGNORE INTO mounts VALUES (?)", os.fsencode(mount))
 
     def forget_mount(self, mount: Path) -> None:
         """It is to go on without the disk that was mounted there."""
-        self.change("DELETE FROM outputs WHERE mount = ?", os.fsencode(mount))
+        self.change("DELETE FROM mounts WHERE path = ?", os.fsencode(mount))
 
     # --- photos -----------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from stylewatch.domain import Identity, JobState
 from stylewatch.errors import LedgerError, WeightsError
-from stylewatch.state.schema import VERSION, ledger_error
+from stylewatch.state.schema import VERSION, ledger_error, newer
 from stylewatch.state.wording import HELD, IGNORED, NO_PRESET, PAINTING, WAITING, WORDS, explained
 
 _NO_FAILURES: Final = ", ".join(f"'{note}'" for note in ("", NO_PRESET, *IGNORED))
@@ -117,11 +117,14 @@ class LedgerReader:
             problem = f"The ledger {path} can't be opened: {error}"
             raise LedgerError(problem, remedy=remedy) from error
         self._db.row_factory = sqlite3.Row
-        version = self._one("PRAGMA user_version")
-        if version and 0 < version[0] < VERSION:
-            self.close()
-            remedy = "Start `stylewatch run` or `watch` once: that brings it up to date"
-            raise LedgerError(f"The ledger {path} is from an older stylewatch", remedy=remedy)
+        [version] = self._one("PRAGMA user_version") or [0]
+        if version in {0, VERSION}:
+            return
+        self.close()
+        if version > VERSION:
+            raise newer(path, version)
+        remedy = "Start `stylewatch run` or `watch` anew: that brings it up to date"
+        raise LedgerError(f"The ledger {path} is from an older stylewatch", remedy=remedy)
 
     def close(self) -> None:
         """Let go of the file."""

@@ -60,7 +60,7 @@ def _look_for(ledger: Ledger, folder: str, root: Path) -> Generator[None, None, 
                 if is_missing(root / path):
                     ledger.missed(folder, path)
                 elif row["gone"]:
-                    back = _is_as_it_was(root / path, row["size"], row["mtime_ns"])
+                    back = is_as_it_was(root / path, row["size"], row["mtime_ns"])
                     ledger.change(
                         "UPDATE files SET gone = ? WHERE folder = ? AND path = ?",
                         *(0.0 if back else ledger.now, folder, row["path"]),
@@ -69,7 +69,7 @@ def _look_for(ledger: Ledger, folder: str, root: Path) -> Generator[None, None, 
     return False
 
 
-def _is_as_it_was(file: Path, size: int, mtime_ns: int) -> bool:
+def is_as_it_was(file: Path, size: int, mtime_ns: int) -> bool:
     """Whether the photo itself is back; one that has its name only must not be taken for it."""
     try:
         found = Identity.of(file.lstat())

@@ -23,6 +23,8 @@ _PASSING = {
     *("ehostdown", "enetdown", "econnreset", "emfile", "enfile", "enomem"),
 }
 """Reasons that have nothing to do with rights, whatever could not be written because of them."""
+_NAMES = {"einval", "eilseq", "enametoolong"}
+"""Reasons to say that a disk can't hold a photo's name, as FAT a colon: no wait changes that."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,11 @@ class Verdict:
 
 
 def kind_of(failure: Failure) -> FailureKind:
-    """Its kind; an output that is out of order for a while is no lack of permission."""
+    """Its kind; not all that could not be written lacked permission."""
     if failure.kind is FailureKind.PERMISSION and failure.reason in _PASSING:
         return FailureKind.TRANSIENT
+    if failure.kind is FailureKind.PERMISSION and failure.reason in _NAMES:
+        return FailureKind.BAD_INPUT
     return failure.kind
 
 

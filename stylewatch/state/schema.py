@@ -13,7 +13,7 @@ LEDGER = "ledger.db"
 """In the state directory."""
 BUSY_SECONDS = 10.0
 """How long another program may hold the ledger before that is an error, which is tried again: the
-service's watchdog has to hear of us every minute, and a tick may meet it several times."""
+service's watchdog has to hear of us in time, and a tick may meet it several times."""
 
 _VERSIONS = (
     """
@@ -79,6 +79,11 @@ CREATE INDEX results_by_photo ON results (photo) WHERE photo != '';
 ALTER TABLE folders ADD COLUMN volume TEXT NOT NULL DEFAULT '';
 DROP INDEX jobs_by_change;
 """,
+    """
+CREATE TABLE mounts (path BLOB PRIMARY KEY) WITHOUT ROWID;
+INSERT INTO mounts SELECT DISTINCT mount FROM outputs;
+DROP TABLE outputs;
+""",
 )
 """What makes each version out of the one before it."""
 VERSION = len(_VERSIONS)
@@ -107,10 +112,24 @@ def ledger_error(
     error: Exception, problem: str = "The ledger can't be read or written"
 ) -> LedgerError:
     """What SQLite or the disk says, with what to do."""
-    remedy = "Check the state folder's disk and permissions"
-    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
-        remedy = "End the program that holds it"
+    match getattr(error, "sqlite_errorcode", None):
+        case sqlite3.SQLITE_BUSY:
+            remedy = "End the program that holds it"
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            remedy = "The next start sets it aside and learns from the results what is done"
+        case _:
+            remedy = "Check the state folder's disk and permissions"
     return LedgerError(f"{problem}: {error}", remedy=remedy)
+
+
+def newer(path: Path, version: int) -> LedgerError:
+    """Another program's version of it, which we can't know."""
+    return LedgerError(
+        f"The ledger {path} belongs to a newer stylewatch",
+        expected=f"version {VERSION} or older",
+        received=str(version),
+        remedy="Upgrade stylewatch, or give another state_dir",
+    )
 
 
 def _opened(path: Path) -> sqlite3.Connection:
@@ -137,12 +156,7 @@ def _check(db: sqlite3.Connection) -> None:
 def _migrate(db: sqlite3.Connection, path: Path) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
-        raise LedgerError(
-            f"The ledger {path} belongs to a newer stylewatch",
-            expected=f"version {VERSION} or older",
-            received=str(version),
-            remedy="Upgrade stylewatch, or give another state_dir",
-        )
+        raise newer(path, version)
     if version == VERSION:
         return
     db.execute("BEGIN IMMEDIATE")

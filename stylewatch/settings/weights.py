@@ -1,0 +1,42 @@
+"""VGG19's weights on this disk: where they are, and whether that shows from outside.
+
+Knows nothing of what is in them.
+"""
+
+import os
+from pathlib import Path
+from typing import Final
+
+NAME: Final = "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
+BYTES: Final = 80_134_624
+"""Of Keras's own; a file with fewer is on its way."""
+
+
+def keras_weights() -> Path:
+    """Where Keras keeps its download: in /tmp where it may not write to its own folder."""
+    own = os.environ.get("KERAS_HOME")
+    folder = Path(os.path.expanduser(own or "~/.keras"))
+    there = next(place for place in (folder, *folder.parents) if os.path.exists(place))
+    asked = [there] if own else [there, folder.parent]
+    if not all(os.access(place, os.W_OK) for place in asked):
+        folder = Path("/tmp/.keras")  # noqa: S108  (Keras's own choice)
+    return folder / "models" / NAME
+
+
+def downloaded() -> bool:
+    """Whether all of Keras's own are there."""
+    try:
+        return keras_weights().stat().st_size == BYTES
+    except OSError:
+        return False
+
+
+def weights_trouble(weights: str) -> str:
+    """Why that weights file can't be used, as far as shows from outside; empty where it can."""
+    if weights == "imagenet":
+        return ""
+    if os.path.isdir(weights):
+        return "is a folder"
+    if not os.path.exists(weights):
+        return "does not exist"
+    return "" if os.access(weights, os.R_OK) else "can't be read"
