@@ -46,6 +46,9 @@ class StyleSettings:
     0.1 a little, 1 clearly, 10 a blur; `classic` was published with 1."""
     content_layers: Mapping[str, float] = field(default_factory=lambda: {"block4_conv2": 1.0})
     """VGG19 layers whose features keep the photo, each with its weight."""
+    subject: Annotated[float, Ge(0), Le(1)] = 0.5
+    """How much more the content counts where there is something to see in the photo, such as a
+    face, and less elsewhere: 0 the same everywhere, 1 up to five times as much."""
     style_layers: Mapping[str, float] = field(
         default_factory=lambda: {f"block{block}_conv1": 0.2 for block in range(1, 6)}
     )

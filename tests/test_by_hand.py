@@ -55,14 +55,19 @@ def features(network, image, settings):
     return taps
 
 
+def at_tap(places, tap):
+    """What counts for the photo's pixels, at a layer's size; None = all alike."""
+    rows, columns, _ = tap.shape
+    if places is None:
+        return np.ones((rows, columns))
+    stride = 2 ** round(np.log2(HEIGHT / rows))
+    cropped = places[: rows * stride, : columns * stride].astype(np.float64)
+    return cropped.reshape(rows, stride, columns, stride).mean((1, 3))
+
+
 def gram(tap, mask):
     """Per location, each location counting as much as the mask says."""
-    rows, columns, _ = tap.shape
-    stride = 2 ** round(np.log2(HEIGHT / rows))
-    share = np.ones((rows, columns))
-    if mask is not None:
-        small = mask[: rows * stride, : columns * stride].astype(np.float64)
-        share = small.reshape(rows, stride, columns, stride).mean((1, 3))
+    share = at_tap(mask, tap)
     return np.einsum("ijk,ijl,ij->kl", tap, tap, share) / share.sum()
 
 
@@ -72,25 +77,26 @@ def variation(image):
     return np.sum((dx**2 + dy**2) ** 1.25)
 
 
-def losses(network, image, photo, regions, settings):
+def losses(network, image, photo, regions, settings, weight):
     """(content, style, tv), weights included."""
     balanced = settings.objective == "balanced"
     now, before = (features(network, x, settings) for x in (image, photo))
     content = style = tv = 0.0
-    for layer, weight in settings.content_layers.items():
-        apart = np.sum((now[layer] - before[layer]) ** 2)
-        content += weight * apart / (np.sum(before[layer] ** 2) if balanced else 1)
+    for layer, share in settings.content_layers.items():
+        apart = (now[layer] - before[layer]) ** 2
+        apart = np.sum(at_tap(weight, apart)[..., None] * apart)
+        content += share * apart / (np.sum(before[layer] ** 2) if balanced else 1)
     for region in regions:
         total = sum(weight for _, weight in region.styles)
         taps = [(features(network, x, settings), weight / total) for x, weight in region.styles]
         area = region.share * (1 if region.mask is None else region.mask.mean(dtype=np.float64))
-        for layer, weight in settings.style_layers.items():
-            wanted = sum(share * gram(tap[layer], None) for tap, share in taps)
+        for layer, share in settings.style_layers.items():
+            wanted = sum(part * gram(tap[layer], None) for tap, part in taps)
             found, first = (gram(tap[layer], region.mask) for tap in (now, before))
             by = 1 / np.sum((first - wanted) ** 2)
             if not balanced:  # sums instead of means, in the example's units
                 by = (now[layer][..., 0].size / (HEIGHT * WIDTH)) ** 2 / (4 * 3**2)
-            style += area * weight * by * np.sum((found - wanted) ** 2)
+            style += area * share * by * np.sum((found - wanted) ** 2)
     if settings.tv_weight:
         tv = settings.tv_weight * variation(image) / variation(photo)
     return settings.content_weight * content, settings.strength * style, tv
@@ -106,10 +112,12 @@ def test_loss_and_slope_are_those_of_the_formulas(network, settings, masked, til
     mask = np.random.default_rng(5).uniform(0, 1, (HEIGHT, WIDTH)).astype(np.float32) ** 3
     mask[:30] = 0.0
     regions = regions_of(mask if masked else None)
-    parts, gradient = objective.evaluate(image, objective.targets(photo, regions, settings))
+    weight = 2.0 - mask if masked else None
+    targets = objective.targets(photo, regions, settings, weight)
+    parts, gradient = objective.evaluate(image, targets)
 
     def by_hand(step=0.0):
-        return losses(network, image + step, photo, regions, settings)
+        return losses(network, image + step, photo, regions, settings, weight)
 
     assert (parts.content, parts.style, parts.tv) == pytest.approx(by_hand(), rel=1e-5)
     gradient = np.asarray(gradient, np.float64)

@@ -50,6 +50,23 @@ def test_the_gradient_agrees_with_finite_differences(network, settings):
     assert (ahead - behind) / (2 * step) == pytest.approx(slope, rel=0.02)
 
 
+def test_content_counts_at_each_place_as_much_as_its_weight_says(network):
+    settings = StyleSettings(content_layers={"block1_conv1": 1.0, "block4_conv2": 1.0})
+    objective = objective_of(network, settings)
+    regions = [Region([(picture(1), 1.0)], None)]
+    left = np.zeros((32, 48), np.float32)
+    left[:, :24] = 1.0
+
+    def content(weight):
+        targets = objective.targets(picture(0), regions, settings, weight)
+        return objective.evaluate(picture(2), targets)[0].content
+
+    everywhere = content(None)
+    assert content(left) + content(1.0 - left) == pytest.approx(everywhere, rel=1e-5)
+    assert 0.0 < content(left) < everywhere
+    assert content(3.0 * left) == pytest.approx(3.0 * content(left), rel=1e-5)
+
+
 def test_balanced_losses_start_at_zero_content_and_the_strength(network):
     settings = StyleSettings(strength=10.0)
     objective = objective_of(network, settings)

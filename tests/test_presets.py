@@ -595,6 +595,7 @@ CHOICES = {
     "strength": weights,
     "content_weight": weights,
     "tv_weight": weights,
+    "subject": st.floats(0, 1, allow_subnormal=False).map(abs),
     "content_layers": st.dictionaries(names, weights, min_size=1, max_size=3),
     "style_layers": st.dictionaries(names, weights, min_size=1, max_size=3),
     "pooling": st.sampled_from(["max", "average"]),

@@ -35,7 +35,7 @@ def relative(a, b):
 @pytest.mark.parametrize(
     ("options", "masked", "size"),
     [(BALANCED, True, (256, 304)), (CLASSIC, False, (200, 230))],
-    ids=["balanced, masked", "classic, odd size"],
+    ids=["balanced, masked and weighted", "classic, odd size"],
 )
 def test_the_tiled_gradient_equals_the_untiled_one(network, options, masked, size):
     arguments = (
@@ -55,10 +55,11 @@ def test_the_tiled_gradient_equals_the_untiled_one(network, options, masked, siz
         mask = np.zeros(size, np.float32)
         mask[:, : size[1] // 3] = 1.0
     regions = [Region([(picture(1, 130, 170), 1.0)], mask)]  # larger than a tile, too
+    weight = np.random.default_rng(3).uniform(0, 4, size).astype(np.float32) if masked else None
     image = picture(2, *size)
     results = []
     for objective in (whole, tiled):
-        targets = objective.targets(picture(0, *size), regions, options)
+        targets = objective.targets(picture(0, *size), regions, options, weight)
         results.append(objective.evaluate(image, targets))
     (expected, gradient), (parts, tiled_gradient) = results
     assert parts.loss == pytest.approx(expected.loss, rel=1e-4)

@@ -88,17 +88,29 @@ class Objective:
         self._evaluate = backend.value_and_gradient(self._loss)
         self._styles: OrderedDict[tuple[tuple[int, ...], bytes], dict[str, Tensor]] = OrderedDict()
 
-    def targets(self, photo: Tensor, regions: Sequence[Region], settings: StyleSettings) -> Targets:
+    def targets(
+        self,
+        photo: Tensor,
+        regions: Sequence[Region],
+        settings: StyleSettings,
+        weight: np.ndarray | None = None,
+    ) -> Targets:
         """What `evaluate` compares an image with: the photo's features, the styles' Grams.
 
-        `photo` is a network input. Each loss comes with a factor that makes it the chosen
-        `settings.objective`: shares of the pair's own distance, or the classic sums.
+        `photo` is a network input, `weight` (H, W) says how much each place of it counts. Each loss
+        comes with a factor that makes it the chosen `settings.objective`: shares of the pair's own
+        distance, or the classic sums.
         """
         masks = [_layer_masks(region.mask, self.style_layers) for region in regions]
         described = self.describe(photo, masks)
         rows, columns = int(photo.shape[1]), int(photo.shape[2])
+        if weight is None:
+            weight = np.ones((rows, columns), dtype=np.float32)
         content = {
-            layer: (described.features[layer], _content_factor(described, layer, settings))
+            layer: (
+                described.features[layer],
+                _content_factor(described, layer, settings) * _at_layer(weight, layer),
+            )
             for layer in self.content_layers
         }
         style = []
@@ -165,7 +177,7 @@ class Objective:
         features = self.extract(image)
         content_weight, style_weight, *tv_weight = targets["weights"]
         content = content_weight * sum(
-            factor * losses.content_loss(features[layer], target)
+            losses.content_loss(features[layer], target, factor)
             for layer, (target, factor) in targets["content"].items()
         )
         style = style_weight * sum(
@@ -252,10 +264,16 @@ def _layer_masks(mask: np.ndarray | None, layers: Sequence[str]) -> dict[str, Te
         return {}
     masks = {}
     for layer in layers:
-        stride = stride_of(layer)
-        height, width = (side // stride for side in mask.shape)
-        cropped = mask[: height * stride, : width * stride]
-        small = cropped.reshape(height, stride, width, stride).mean(axis=(1, 3))
+        small = _at_layer(mask, layer)
         root = np.sqrt(small / max(float(small.mean()), _TINY))
-        masks[layer] = ops.convert_to_tensor(root[np.newaxis, ..., np.newaxis], dtype="float32")
+        masks[layer] = ops.convert_to_tensor(root, dtype="float32")
     return masks
+
+
+def _at_layer(places: np.ndarray, layer: str) -> np.ndarray:
+    """(H, W) at a layer's size: means of its squares of pixels, (1, h, w, 1)."""
+    stride = stride_of(layer)
+    height, width = (side // stride for side in places.shape)
+    cropped = places[: height * stride, : width * stride]
+    small = cropped.reshape(height, stride, width, stride).mean(axis=(1, 3))
+    return np.asarray(small[np.newaxis, ..., np.newaxis], dtype=np.float32)

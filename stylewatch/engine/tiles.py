@@ -39,6 +39,12 @@ class Tile:
         top, bottom, left, right = self.outer
         return image[:, top:bottom, left:right]
 
+    def cut_at(self, layer: str, places: Any) -> Any:
+        """The same of (1, h, w, C) at a layer's size."""
+        stride = stride_of(layer)
+        top, bottom, left, right = (edge // stride for edge in self.outer)
+        return places[:, top:bottom, left:right]
+
     def owned(self, features: Any, layer: str) -> Any:
         """What this tile owns of a layer's features of the outer rectangle, (1, h, w, C)."""
         (above, below), (before, after) = self._margins(layer)
@@ -205,9 +211,7 @@ class TiledObjective(Objective):
         for layer in self.style_layers:
             root = tile.ownership(layer)
             if masks:
-                stride = stride_of(layer)
-                top, bottom, left, right = (edge // stride for edge in tile.outer)
-                root = root * backend.to_numpy(masks[layer][:, top:bottom, left:right])
+                root = root * backend.to_numpy(tile.cut_at(layer, masks[layer]))
             roots[layer] = ops.convert_to_tensor(root)
         return roots
 
@@ -251,10 +255,10 @@ class TiledObjective(Objective):
         """Pass 2's arguments for one tile."""
         content = {}
         for layer, (features, factor) in targets["content"].items():
-            each = content_weight * factor / _elements(layer, features[number], shape)
+            each = content_weight / _elements(layer, features[number], shape)
+            weight = each * backend.to_numpy(tile.cut_at(layer, factor)) * tile.ownership(layer)
             wanted = tile.with_margins(features[number], layer)
-            owned = ops.convert_to_tensor(tile.ownership(layer))
-            content[layer] = (wanted, ops.cast(each, "float32"), owned)
+            content[layer] = (wanted, ops.convert_to_tensor(weight))
         style = []
         for slope, masks in zip(slopes, targets["masks"], strict=True):
             roots = self._roots(tile, masks)
@@ -270,9 +274,9 @@ class TiledObjective(Objective):
         """A function whose gradient is this tile's share; its second value, the content loss."""
         features = self.extract(image)
         content = ops.zeros((), dtype="float32")
-        for layer, (wanted, factor, owned) in targets["content"].items():
+        for layer, (wanted, weight) in targets["content"].items():
             difference = ops.cast(features[layer], "float32") - ops.cast(wanted, "float32")
-            content = content + factor * ops.sum(ops.square(difference * owned))
+            content = content + ops.sum(weight * ops.square(difference))
         linear = ops.zeros((), dtype="float32")
         for region in targets["style"]:
             for layer, (slope, root) in region.items():

@@ -25,6 +25,7 @@ from stylewatch.engine.optimizers import FREE, Bounds, Iterate, minimize
 from stylewatch.engine.progress import OnCheckpoint, Progress, Scale
 from stylewatch.engine.sizes import fit_size, resize
 from stylewatch.engine.smoothing import Smoother
+from stylewatch.engine.subject import subject_of
 from stylewatch.engine.tiles import TiledObjective, grid_of, margin_of
 
 Tensor = Any
@@ -58,6 +59,15 @@ class Style:
     scale: float = 1.0
     mask: np.ndarray | None = None
     """(h, w) 0…1, stretched over the photo; None = everywhere."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Content:
+    """What is painted: a photo as `Style` has its image, and how much each place of it counts."""
+
+    rgb: np.ndarray
+    weight: np.ndarray
+    """(h, w), 1 on average, stretched over the photo."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +107,7 @@ def stylize(
         RenderError: the loss is not a finite number.
     """
     photo, styles = _with_colours(content, styles, settings)
+    model = _Content(photo, _weight_of(photo, settings, network))
     if start is not None and settings.colour == "photo":
         start = to_luminance(start)
     scales = plan_scales(content.shape[1], content.shape[0], settings)
@@ -108,7 +119,7 @@ def stylize(
     for scale in scales[resume.scale - 1 if resume else 0 :]:
         objective = _objective_for(scale, styles, settings, network, memory)
         history = _history_for(scale, settings, memory, on_host=objective.on_host)
-        image = _paint_scale(scale, photo, image, styles, settings, objective, history, progress)
+        image = _paint_scale(scale, model, image, styles, settings, objective, history, progress)
     assert image is not None
     painted = np.clip(image, 0.0, 255.0)
     if settings.colour == "photo":
@@ -156,7 +167,7 @@ def choose_precision(wanted: Precision | Literal["auto"]) -> Precision:
 
 def _paint_scale(
     scale: Scale,
-    photo: np.ndarray,
+    content: _Content,
     before: np.ndarray | None,
     styles: Sequence[Style],
     settings: StyleSettings,
@@ -166,13 +177,18 @@ def _paint_scale(
 ) -> np.ndarray:
     """The best image of one stage, (H, W, 3), not clipped; `before` is the last stage's."""
     frame = _Frame(scale, settings)
-    small = resize(photo, scale.width, scale.height)
+    small = resize(content.rgb, scale.width, scale.height)
     kept = progress.begin(scale, history)
     start = frame.add(_start(before, small, settings)) if kept is None else kept
     if progress.spent:
         return frame.remove(start)
     regions = _regions(styles, scale, settings, frame.add)
-    targets = objective.targets(objective.place(preprocess(frame.add(small))), regions, settings)
+    targets = objective.targets(
+        objective.place(preprocess(frame.add(small))),
+        regions,
+        settings,
+        frame.add(_fit_weight(content.weight, scale)),
+    )
     images = [objective.place(preprocess(start))]  # who minimises takes it, and can let it go
     shape = images[0].shape
     del small, start, before, regions  # of a huge photo the optimiser needs their memory
@@ -335,9 +351,21 @@ def _regions(
     ]
 
 
+def _weight_of(photo: np.ndarray, settings: StyleSettings, network: FeatureNetwork) -> np.ndarray:
+    """How much each place of the photo counts: all alike, or as much as there is to see."""
+    if not settings.subject:
+        return np.ones((1, 1), dtype=np.float32)
+    seen = subject_of(photo, network, choose_precision(settings.precision))
+    return np.asarray(1.0 + settings.subject * (seen - 1.0))
+
+
 def _fit_mask(mask: np.ndarray, scale: Scale) -> np.ndarray:
-    grey = mask[..., np.newaxis].astype(np.float32)
-    return np.asarray(np.clip(resize(grey, scale.width, scale.height)[..., 0], 0.0, 1.0))
+    return np.asarray(np.minimum(_fit_weight(mask, scale), 1.0))
+
+
+def _fit_weight(weight: np.ndarray, scale: Scale) -> np.ndarray:
+    fitted = resize(weight[..., np.newaxis].astype(np.float32), scale.width, scale.height)
+    return np.asarray(np.maximum(fitted[..., 0], 0.0))
 
 
 def _style_size(style: Style, scale: Scale, settings: StyleSettings) -> tuple[int, int]:
