@@ -408,9 +408,24 @@ BROKEN = {
         ("3:1: not valid YAML: while scanning a simple key from line 2 could not find expected ':'. "
         "In line 2 stands a no-break space: type a plain one"),
     ),
+    "a no-break space on the first line": (
+        "strength:\xa03\n\nseed: 2",
+        ("3:5: not valid YAML: mapping values are not allowed here. "
+        "In line 1 stands a no-break space: type a plain one"),
+    ),
+    "a no-break space that does no harm": (
+        "description: Chouette\xa0!\nseed: 1\nstrength 2\n",
+        ("4:1: not valid YAML: while scanning a simple key from line 3 could not find expected ':'. "
+        f"{SYNTAX}"),
+    ),
     "two documents": (
         "seed: 1\n---\nseed: 2",
-        "2:1: not valid YAML: expected a single document in the stream from line 1 but found another document",
+        ("2:1: not valid YAML: expected a single document in the stream from line 1 but found another "
+        "document. Keep one of them, without the line ---"),
+    ),
+    "a star": (
+        "style: *raw",
+        f"1:8: not valid YAML: found undefined alias 'raw'. {SYNTAX}",
     ),
     "no colon": (
         "seed: 1\nstrength 2\n",

@@ -202,7 +202,7 @@ class FolderSource:
             self._state, self._detail = "watching", ""
 
     def _note_networks(self) -> None:
-        """Files on a share settle by other rules, and one may be mounted in a sub-folder any time."""
+        """Files on a share settle by other rules, and one may be mounted in a sub-folder later."""
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
         self._listing.network = network_devices(mounts)
 

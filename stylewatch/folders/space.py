@@ -22,7 +22,7 @@ def free_space(folder: Path) -> int:
 
 
 def require_room(folder: Path, min_free: int) -> None:
-    """Ask before anything is made for a folder: a part of an output may have a disk of its own.
+    """Ask before a photo is painted for a folder: part of an output may have a disk of its own.
 
     Raises:
         OutputFullError: less is free there than `min_free`.

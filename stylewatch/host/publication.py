@@ -166,7 +166,7 @@ class Publisher:
         )
 
     def _same_pictures(self, job: Job) -> Iterator[tuple[Job, Path]]:
-        """Where each was published, and this job's name: results may be copied with their photos."""
+        """Where each was published, and this job's name: results may be copied with the photos."""
         for same in self._ledger.same_results(job):
             assert same.output is not None
             yield same, same.output

@@ -89,7 +89,7 @@ def _moved(place: Path, inode: tuple[int, int], config: Config, ledger: Ledger) 
 
 
 def _is_another(place: Path, ledger: Ledger) -> bool:
-    """Whether nothing in it is as it was in the folder that lay there before, or in a copy of it."""
+    """Whether nothing in it is as it was in the folder that lay there before, or in its copy."""
     name = next(name for name, lies in ledger.places().items() if lies == place)
     return not any(
         is_as_it_was(place / path, before.size, before.mtime_ns)

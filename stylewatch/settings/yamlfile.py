@@ -171,13 +171,20 @@ def _syntax_error(
     since = f"from line {began.line + 1}" if began and began.line != mark.line else ""
     problem = f"not valid YAML: {error.context or ''} {since} {error.problem}"
     problem = " ".join(problem.split())
-    remedy = "" if isinstance(error, yaml.composer.ComposerError) else _SYNTAX
+    remedy = _SYNTAX
+    if "single document" in problem:
+        remedy = "Keep one of them, without the line ---"
     if text[mark.index : mark.index + 1] == "\t":
         problem, remedy = "a tab stands where YAML needs spaces", "Indent with spaces"
-    elif "\xa0" in (before := text[: mark.index + 1]):  # as copied from a web page
-        line = len(before[: before.index("\xa0") + 1].splitlines())
+    elif line := _no_break_space(text[: mark.index + 1]):
         remedy = f"In line {line} stands a no-break space: type a plain one"
     return kind(problem, file=path, line=mark.line + 1, column=mark.column + 1, remedy=remedy)
+
+
+def _no_break_space(read: str) -> int:
+    """In which of the last two lines one stands, as copied from a web page; else 0."""
+    lines = [(number, line) for number, line in enumerate(read.splitlines(), 1) if line.strip(" ")]
+    return next((number for number, line in lines[-2:] if "\xa0" in line), 0)
 
 
 @dataclass
