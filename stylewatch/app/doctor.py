@@ -30,14 +30,12 @@ from stylewatch.folders.space import free_space, nearest_existing
 from stylewatch.folders.watches import watch_limit
 from stylewatch.settings.config import Config, check, load_config
 from stylewatch.settings.presets import Presets, user_presets_dir
-from stylewatch.settings.weights import keras_weights, weights_trouble
+from stylewatch.settings.weights import MD5, keras_weights, weights_trouble
 from stylewatch.state.reader import LedgerReader
 from stylewatch.state.schema import LEDGER
 
 State = Literal["ok", "warning", "problem"]
 
-WEIGHTS_MD5: Final = "253f8cb515780f3b799900260a226db6"
-"""Keras's own checksum of its download."""
 AS_THE_DAEMON: Final = "Run doctor as whom the daemon runs as"
 ENGINE_SECONDS: Final = 120.0
 SLOW: Final = 20.0
@@ -293,7 +291,7 @@ def _weights(engine: EngineSettings) -> Iterator[Finding]:
             yield warning("weights", text, fetch)
         else:
             yield problem("weights", text, fetch)
-    elif _md5(file) == WEIGHTS_MD5:
+    elif _md5(file) == MD5:
         yield ok("weights", f"VGG19 in {short_path(file)}, checksum right")
     else:
         text = f"{short_path(file)} is damaged: its checksum is wrong"

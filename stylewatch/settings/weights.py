@@ -10,6 +10,8 @@ from typing import Final
 NAME: Final = "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
 BYTES: Final = 80_134_624
 """Of Keras's own; a file with fewer is on its way."""
+MD5: Final = "253f8cb515780f3b799900260a226db6"
+"""Keras's own checksum of it."""
 
 
 def keras_weights() -> Path:
