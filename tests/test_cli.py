@@ -550,7 +550,7 @@ class TestConfig:
             ("config check secret", ExitCode.UNREADABLE),
             ("run --config secret", ExitCode.UNREADABLE),
             ("init folder", ExitCode.OUTPUT),
-            ("status --state folder", ExitCode.FAILED),
+            ("status --state folder", ExitCode.NOT_RUNNING),
             ("apply secret fine --preset none", ExitCode.CONFIG),
             ("presets preview none secret", ExitCode.CONFIG),
         ],
