@@ -383,6 +383,9 @@ OnStep = Callable[[Step], None]
 """A progress callback, called after every evaluation; it may raise to stop the run."""
 
 
+AT_HAND = frozenset({"watching", "scanning"})
+"""States of a folder whose photos can be painted: it is there, and so is its output."""
+
 LASTING = frozenset({"dead", "engine-lost"})
 """Reasons of warnings that another config does not make untrue."""
 

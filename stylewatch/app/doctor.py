@@ -165,9 +165,9 @@ def _folders(config: Config) -> Iterator[Finding]:
 
 def _folder_remedy(error: ConfigError) -> str:
     path, text = error.received, str(error)
-    above = [place for place in Path(path).parents if os.path.exists(place)]  # as far as we see
-    if closed := next((place for place in above if not os.access(place, os.X_OK)), None):
-        return f"chmod u+x '{closed}', or run as its owner"
+    above = nearest_existing(Path(path).parent)  # as far as we see
+    if not os.access(above, os.X_OK):
+        return f"chmod u+x '{above}', or run as its owner"
     if "does not exist" in text:
         return f"mkdir -p '{path}', or mount what it lies on"
     if "is not a folder" in text:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from itertools import islice, zip_longest
 from typing import Any
 
-from stylewatch.domain import LASTING, Event, Step
+from stylewatch.domain import AT_HAND, LASTING, Event, Step
 from stylewatch.faces.lines import in_folder
 
 KEPT_RESULTS = 50
@@ -361,7 +361,7 @@ def queue_seconds(
     places = [(state, number) for state, number in waiting if number]
     whole = [spent + left for spent, left in running if left is not None]
     each = pace or (sum(whole) / len(whole) if whole else 0.0)
-    at_hand = all(state in {"watching", "scanning"} for state, _ in places)
+    at_hand = all(state in AT_HAND for state, _ in places)
     if places and not (each and slots and at_hand):
         return 0.0
     rest = [max(0.0, pace - spent) if left is None else left for spent, left in running]

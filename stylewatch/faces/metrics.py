@@ -35,7 +35,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final, Self
 
-from stylewatch.domain import Event, Step
+from stylewatch.domain import AT_HAND, Event, Step
 from stylewatch.errors import UsageError
 
 HOST: Final = "127.0.0.1"
@@ -152,7 +152,7 @@ class Metrics:
         settling: list[Sample] = [({"folder": f}, n) for f, n in status["settling"].items()]
         yield _family("settling_files", "gauge", "files that are not complete yet", settling)
         healthy: list[Sample] = [
-            ({"folder": each.folder}, each.state in {"watching", "scanning", "blocked"})
+            ({"folder": each.folder}, each.state in AT_HAND | {"blocked"})
             for each in status["folders"]
         ]
         yield _family("folder_healthy", "gauge", "whether it is looked after", healthy)

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from stylewatch.domain import Step
+from stylewatch.domain import AT_HAND, Step
 from stylewatch.faces.board import Board, FolderRow, JobRow, ProblemRow, ResultRow
 from stylewatch.faces.lines import duration, short_path, size, time_left, visible, word_of
 
@@ -206,7 +206,7 @@ def _next(board: Board, width: int, room: int) -> list[Text]:
 def _idle(board: Board) -> str:
     """Why nothing is painted, and what one may do."""
     rows = [row for row in board.folders.values() if row.path]
-    looking = any(not row.scanned and row.state in {"watching", "scanning"} for row in rows)
+    looking = any(not row.scanned and row.state in AT_HAND for row in rows)
     arriving = board.total("arriving")
     if board.paused:
         return "paused"

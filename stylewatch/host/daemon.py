@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 from stylewatch.domain import (
+    AT_HAND,
     Event,
     Failure,
     FailureKind,
@@ -451,9 +452,7 @@ class Daemon:
         """The folders whose photos can be painted now: they are there, and so is their output."""
         health = {each.folder: each.state for each in self._health(now)}
         return {
-            folder.name: folder
-            for folder in self.config.folders
-            if health[folder.name] in {"watching", "scanning"}
+            folder.name: folder for folder in self.config.folders if health[folder.name] in AT_HAND
         }
 
     def _tell_health(self, now: float) -> None:
@@ -483,7 +482,7 @@ class Daemon:
         }
         return [
             replace(health, state="blocked", detail=paused[health.folder])
-            if health.folder in paused and health.state in {"watching", "scanning"}
+            if health.folder in paused and health.state in AT_HAND
             else health
             for health in self._intake.health(now)
         ]
