@@ -16,10 +16,9 @@ from keras import ops
 
 from stylewatch.domain import StyleSettings
 from stylewatch.engine import backend, losses
-from stylewatch.engine.backend import Precision
+from stylewatch.engine.backend import Precision, Tensor
 from stylewatch.engine.features import FeatureNetwork, stride_of
 
-Tensor = Any
 Targets = dict[str, Any]
 
 CLASSIC_ROWS = 400

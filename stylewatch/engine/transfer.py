@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from keras import ops
 
 from stylewatch.domain import Checkpoint, OnStep, StyleSettings
 from stylewatch.engine import backend
-from stylewatch.engine.backend import Precision
+from stylewatch.engine.backend import Precision, Tensor
 from stylewatch.engine.colours import match_colours, photo_colours, to_luminance
 from stylewatch.engine.features import STRIDE, FeatureNetwork, deprocess, preprocess
 from stylewatch.engine.objective import Objective, Parts, Region
@@ -27,8 +27,6 @@ from stylewatch.engine.sizes import fit_size, resize
 from stylewatch.engine.smoothing import Smoother
 from stylewatch.engine.subject import subject_of
 from stylewatch.engine.tiles import TiledObjective, grid_of, margin_of
-
-Tensor = Any
 
 FRAME = 8
 """Pixels around the picture that are painted and cut off."""
