@@ -96,9 +96,9 @@ class Objective:
     ) -> Targets:
         """What `evaluate` compares an image with: the photo's features, the styles' Grams.
 
-        `photo` is a network input, `weight` (H, W) says how much each place of it counts. Each loss
-        comes with a factor that makes it the chosen `settings.objective`: shares of the pair's own
-        distance, or the classic sums.
+        `photo` is a network input, `weight` (H, W) says how much each place of it counts; None: all
+        alike. Each loss comes with a factor that makes it the chosen `settings.objective`: shares
+        of the pair's own distance, or the classic sums.
         """
         masks = [_layer_masks(region.mask, self.style_layers) for region in regions]
         described = self.describe(photo, masks)

@@ -64,8 +64,8 @@ class _Content:
     """What is painted: a photo as `Style` has its image, and how much each place of it counts."""
 
     rgb: np.ndarray
-    weight: np.ndarray
-    """(h, w), 1 on average, stretched over the photo."""
+    weight: np.ndarray | None
+    """(h, w), 1 on average, stretched over the photo; None = all places count alike."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,16 +180,13 @@ def _paint_scale(
     start = frame.add(_start(before, small, settings)) if kept is None else kept
     if progress.spent:
         return frame.remove(start)
+    photo = objective.place(preprocess(frame.add(small)))
     regions = _regions(styles, scale, settings, frame.add)
-    targets = objective.targets(
-        objective.place(preprocess(frame.add(small))),
-        regions,
-        settings,
-        frame.add(_fit_weight(content.weight, scale)),
-    )
+    weight = None if content.weight is None else frame.add(_fit_weight(content.weight, scale))
+    targets = objective.targets(photo, regions, settings, weight)
     images = [objective.place(preprocess(start))]  # who minimises takes it, and can let it go
     shape = images[0].shape
-    del small, start, before, regions  # of a huge photo the optimiser needs their memory
+    del small, start, photo, regions, weight  # of a huge photo the optimiser needs their memory
 
     def evaluate(image: Tensor) -> tuple[float, Tensor]:
         parts, gradient = objective.evaluate(image, targets)
@@ -349,10 +346,12 @@ def _regions(
     ]
 
 
-def _weight_of(photo: np.ndarray, settings: StyleSettings, network: FeatureNetwork) -> np.ndarray:
-    """How much each place of the photo counts: all alike, or as much as there is to see."""
+def _weight_of(
+    photo: np.ndarray, settings: StyleSettings, network: FeatureNetwork
+) -> np.ndarray | None:
+    """How much each place of the photo counts, by what there is to see; None where all alike."""
     if not settings.subject:
-        return np.ones((1, 1), dtype=np.float32)
+        return None
     seen = subject_of(photo, network, choose_precision(settings.precision))
     return np.asarray(1.0 + settings.subject * (seen - 1.0))
 
