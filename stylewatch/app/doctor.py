@@ -29,7 +29,7 @@ from stylewatch.folders.listing import network_devices, walk
 from stylewatch.folders.space import free_space, nearest_existing
 from stylewatch.folders.watches import watch_limit
 from stylewatch.settings.config import Config, check, load_config
-from stylewatch.settings.presets import Presets, user_presets_dir
+from stylewatch.settings.presets import DEFAULT_BASE, Presets, user_presets_dir
 from stylewatch.settings.weights import MD5, keras_weights, weights_trouble
 from stylewatch.state.reader import LedgerReader
 from stylewatch.state.schema import LEDGER
@@ -383,7 +383,7 @@ def _engine_failure(words: dict[str, Any], code: int, stderr: str) -> Finding:
 def _usual_settings() -> StyleSettings:
     """Of the preset that all others build on."""
     try:
-        return Presets.load()["painting"].settings
+        return Presets.load()[DEFAULT_BASE].settings
     except PresetError:
         return StyleSettings()
 

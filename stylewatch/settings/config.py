@@ -367,11 +367,7 @@ def _sorted_presets(
     Of these the config may name only such as lack an image, which may be back in a moment.
     """
     sound, broken = there.sorted_out()
-    usable = {
-        name: preset
-        for name, preset in sound.items()
-        if preset.style or preset.effect != DEFAULT_EFFECT
-    }
+    usable = {name: preset for name, preset in sound.items() if not preset.lacks_style}
     errors: list[ConfigError] = []
     for keys, name in _named(config.folders):
         if name in broken:
