@@ -70,8 +70,8 @@ class Folder:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
-    """When the daemon does things, and when it gives up."""
+class AsWritten:
+    """What the daemon takes from stylewatch.yaml as it stands there."""
 
     workers: Workers = "local"
     """Who paints: `local` (one process here), {local: 4}, or a Dask scheduler's tls://HOST:PORT."""
@@ -111,7 +111,7 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConfigFile(Pace):
+class ConfigFile(AsWritten):
     """stylewatch.yaml."""
 
     folders: Annotated[tuple[Folder, ...], MinLen(1)]
@@ -140,7 +140,7 @@ class ConfigFile(Pace):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Pace):
+class Config(AsWritten):
     """All that the daemon needs to know, checked: paths absolute, presets resolved."""
 
     file: Path | None
@@ -294,7 +294,7 @@ def _without_presets(source: YamlFile, checked: ConfigFile, base: Path) -> Confi
     named = checked.state_dir
     state_dir = default_state_dir() if named is None else place("state_dir", named)
     return Config(
-        **{same.name: getattr(checked, same.name) for same in fields(Pace)},
+        **{same.name: getattr(checked, same.name) for same in fields(AsWritten)},
         file=source.path,
         folders=folders,
         preset_dirs=(*own_dirs, user_presets_dir()),
