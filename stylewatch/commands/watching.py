@@ -5,7 +5,7 @@ import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,7 @@ from stylewatch.commands.options import (
     StateDir,
     Weights,
     command,
+    given,
 )
 from stylewatch.errors import UsageError
 
@@ -61,7 +62,7 @@ def watch(
         is_file = os.path.isfile(watched)
         remedy = "`stylewatch apply` paints a photo" if is_file else "Make it first"
         raise UsageError("no such folder to watch", received=input_dir, remedy=remedy)
-    settings: dict[str, Any] = {"features": features} if features else {}
+    settings = given(features=features)
     if weights:
         engine = engine_for(weights)
         settings |= {"weights": engine.weights, "features": features or engine.features}
