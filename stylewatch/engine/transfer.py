@@ -232,7 +232,7 @@ def _objective_for(
     memory: int,
 ) -> Objective:
     """The whole picture at once where it and the styles fit into `memory` bytes, else in tiles."""
-    content, style = tuple(settings.content_layers), tuple(settings.style_layers)
+    content_layers, style_layers = tuple(settings.content_layers), tuple(settings.style_layers)
     precision = choose_precision(settings.precision)
     pixels = memory / BYTES_PER_PIXEL[precision]
     tile_side = 0
@@ -240,10 +240,12 @@ def _objective_for(
     sizes = [math.prod(_style_size(style, scale, settings)) for style in styles]
     needed = math.prod(_Frame(scale, settings).size) * (1.0 + _MASKED_SHARE * masked)
     if max([needed, *(_STYLE_SHARE * size for size in sizes)]) > pixels:
-        margin = margin_of([*content, *style])
+        margin = margin_of([*content_layers, *style_layers])
         side = int(pixels**0.5) - 2 * margin - grid_of(precision)
         tile_side = max(_SMALLEST_TILE, side // _TILE_STEP * _TILE_STEP)
-    return _open_objective(network, content, style, settings.pooling, precision, tile_side)
+    return _open_objective(
+        network, content_layers, style_layers, settings.pooling, precision, tile_side
+    )
 
 
 def _history_for(scale: Scale, settings: StyleSettings, memory: int, *, on_host: bool) -> int:
