@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from stylewatch.domain import Failure, FailureKind, JobRequest, JobState, Outcome, Rendered, job_key
-from stylewatch.errors import LedgerError, OutputError, OutputFullError, UsageError
+from stylewatch.errors import LedgerError, OutputError, UsageError
 from stylewatch.folders import outputs
 from stylewatch.folders.space import require_room
 from stylewatch.host.fairness import FairShare
@@ -169,7 +169,10 @@ class Dispatcher:
             require_room(job.target.parent, self._config.min_free)
             copied = self._publisher.copy_same(job)
         except OutputError as error:
-            self._came_back(job, folder, _output_failure(job.id, error), now)
+            failure = Failure(
+                job_id=job.id, kind=error.kind, reason=error.reason, message=str(error)
+            )
+            self._came_back(job, folder, failure, now)
             return
         if copied:
             self._came_back(job, folder, copied, now)
@@ -254,9 +257,3 @@ class Dispatcher:
 def _close(executor: Executor) -> None:
     with contextlib.suppress(Exception):  # a cluster that does not answer is left alone
         executor.close()
-
-
-def _output_failure(job_id: int, error: OutputError) -> Failure:
-    full = isinstance(error, OutputFullError)
-    kind = FailureKind.RESOURCE if full else FailureKind.PERMISSION
-    return Failure(job_id=job_id, kind=kind, reason=error.reason, message=str(error))
