@@ -335,7 +335,6 @@ class Rendered:
 class Failure:
     """A job that gave no result."""
 
-    job_id: int
     kind: FailureKind
     reason: str
     """Short stable word: `truncated`, `crash`, `disk-full`."""

@@ -48,8 +48,8 @@ def rendered(job_id, sha256="s", name="/out/.tmp"):
     )  # fmt: skip
 
 
-def failure(job_id, kind, reason="x"):
-    return Failure(job_id=job_id, kind=kind, reason=reason, message="why")
+def failure(kind, reason="x"):
+    return Failure(kind=kind, reason=reason, message="why")
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_a_photo_that_has_to_be_looked_at_again_is_not_finished(ledger):
     assert ledger.after_pending() == [first]
     assert not ledger.after_is_due(first)
     ledger.claim("in")
-    ledger.fail(second, failure(second, FailureKind.CHANGED, "vanished"))
+    ledger.fail(second, failure(FailureKind.CHANGED, "vanished"))
     assert ledger.after_is_due(first)
     ledger.forget_file("in", Path("a.jpg"))
     assert not ledger.after_is_due(first)
@@ -266,7 +266,7 @@ def test_what_the_config_keeps_out_is_looked_at_again_under_another_one(ledger):
 def test_a_touched_photo_that_was_set_aside_is_tried_again(ledger):
     [job_id] = ledger.add(photo(mtime=1), "d", "p", [planned()])
     ledger.claim("in")
-    ledger.fail(job_id, failure(job_id, FailureKind.BAD_INPUT, "truncated"))
+    ledger.fail(job_id, failure(FailureKind.BAD_INPUT, "truncated"))
     assert ledger.add(photo(mtime=2), "d", "p", [planned()]) == [job_id]
     assert ledger.job(job_id).state is JobState.READY
 
@@ -289,7 +289,7 @@ def test_three_failures_set_a_photo_aside_and_retry_brings_it_back(ledger, clock
     for _ in range(3):
         clock.now += LONGEST_PAUSE
         assert ledger.claim("in").id == job_id
-        states.append(ledger.fail(job_id, failure(job_id, FailureKind.RENDER, "not-finite")))
+        states.append(ledger.fail(job_id, failure(FailureKind.RENDER, "not-finite")))
     assert states == [JobState.RETRY_WAIT, JobState.RETRY_WAIT, JobState.QUARANTINED]
     assert ledger.retry(reason="something else") == 0
     assert ledger.retry(reason="not-finite") == 1
@@ -299,7 +299,7 @@ def test_three_failures_set_a_photo_aside_and_retry_brings_it_back(ledger, clock
 def test_a_pause_is_kept_and_a_clock_set_back_does_not_lengthen_it(ledger, clock):
     [job_id] = ledger.add(photo(), "d", "p", [planned()])
     ledger.claim("in")
-    ledger.fail(job_id, failure(job_id, FailureKind.TRANSIENT, "eio"))
+    ledger.fail(job_id, failure(FailureKind.TRANSIENT, "eio"))
     assert ledger.claim("in") is None
     assert clock.now < ledger.next_due() <= clock.now + 5.0
     clock.now -= 86400
@@ -316,7 +316,7 @@ def test_what_a_preset_lacks_is_tried_by_one_photo_and_the_others_wait_with_it(
     )
     for _ in range(2):
         assert ledger.claim("in").id == first
-        ledger.fail(first, failure(first, FailureKind.TRANSIENT, reason))
+        ledger.fail(first, failure(FailureKind.TRANSIENT, reason))
         if ledger.job(other).state is JobState.READY:
             assert ledger.claim("in").id == other
         assert ledger.waiting(["in"]) == []
@@ -339,7 +339,7 @@ def test_a_folder_that_can_t_be_written_is_tried_by_one_photo_and_its_others_wai
     )
     for _ in range(2):
         assert ledger.claim("in").id == first
-        ledger.fail(first, failure(first, FailureKind.RESOURCE, reason))
+        ledger.fail(first, failure(FailureKind.RESOURCE, reason))
         for job_id in (other, inner):
             if ledger.job(job_id).state is JobState.READY:
                 assert ledger.claim("in").id == job_id
@@ -356,7 +356,7 @@ def test_a_photo_that_may_not_be_read_keeps_no_other_waiting(ledger):
         ledger.add(photo(name), name, "p", [planned(name, name)]) for name in ("a", "b")
     )
     ledger.claim("in")
-    assert ledger.fail(first, failure(first, FailureKind.PERMISSION, "eacces")) is JobState.BLOCKED
+    assert ledger.fail(first, failure(FailureKind.PERMISSION, "eacces")) is JobState.BLOCKED
     assert ledger.claim("in").id == other
 
 
@@ -365,7 +365,7 @@ def test_a_full_disk_is_never_held_against_the_photo(ledger, clock):
     for _ in range(20):
         clock.now += 60
         ledger.claim("in")
-        assert ledger.fail(job_id, failure(job_id, FailureKind.RESOURCE)) is JobState.BLOCKED
+        assert ledger.fail(job_id, failure(FailureKind.RESOURCE)) is JobState.BLOCKED
 
 
 def test_after_a_crash_what_ran_is_ready_and_what_ran_too_often_is_told(ledger):

@@ -169,9 +169,7 @@ class Dispatcher:
             require_room(job.target.parent, self._config.min_free)
             copied = self._publisher.copy_same(job)
         except OutputError as error:
-            failure = Failure(
-                job_id=job.id, kind=error.kind, reason=error.reason, message=str(error)
-            )
+            failure = Failure(kind=error.kind, reason=error.reason, message=str(error))
             self._came_back(job, folder, failure, now)
             return
         if copied:

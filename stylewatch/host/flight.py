@@ -88,4 +88,4 @@ def outcome_of(running: Running) -> Outcome:
     except Exception as error:  # noqa: BLE001  (a bug in an effect costs one job, no more)
         told = " ".join(f"{type(error).__name__}: {error}".split())
         kind, reason, message = FailureKind.RENDER, "error", told
-    return Failure(job_id=running.job.id, kind=kind, reason=reason, message=message)
+    return Failure(kind=kind, reason=reason, message=message)

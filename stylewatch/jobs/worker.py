@@ -49,7 +49,7 @@ def run_job(request: JobRequest, engine: EngineSettings, *, report: OnStep) -> O
     try:
         return render_job(request, engine, report)
     except (StylewatchError, OSError) as error:
-        return failure_of(request.job_id, error)
+        return failure_of(error)
 
 
 def render_job(request: JobRequest, engine: EngineSettings, report: OnStep) -> Rendered:
@@ -200,7 +200,7 @@ _KINDS_OF_ERRNO = {
 }
 
 
-def failure_of(job_id: int, error: StylewatchError | OSError) -> Failure:
+def failure_of(error: StylewatchError | OSError) -> Failure:
     """An exception as the ledger's class of failure, with a line for people."""
     if isinstance(error, StylewatchError):
         kind, reason = error.kind, error.reason
@@ -208,4 +208,4 @@ def failure_of(job_id: int, error: StylewatchError | OSError) -> Failure:
         kind = _KINDS_OF_ERRNO.get(error.errno or 0, FailureKind.TRANSIENT)
         reason = errno.errorcode.get(error.errno or 0, "io").lower()
     message = " ".join(str(error).split())
-    return Failure(job_id=job_id, kind=kind, reason=reason, message=message)
+    return Failure(kind=kind, reason=reason, message=message)
