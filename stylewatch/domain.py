@@ -204,11 +204,6 @@ class Photo:
     path: Path
     identity: Identity
 
-    @property
-    def absolute(self) -> Path:
-        """Where the file lies."""
-        return self.root / self.path
-
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
