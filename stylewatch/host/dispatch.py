@@ -15,9 +15,8 @@ from stylewatch.domain import Failure, FailureKind, JobRequest, JobState, Outcom
 from stylewatch.errors import LedgerError, OutputError, UsageError
 from stylewatch.folders import outputs
 from stylewatch.folders.space import require_room
-from stylewatch.host.fairness import FairShare
+from stylewatch.host.fairness import TURN_SECONDS, FairShare
 from stylewatch.host.flight import Executor, Running, outcome_of
-from stylewatch.host.intake import TURN_SECONDS
 from stylewatch.host.publication import Publisher
 from stylewatch.settings.config import Config, Folder
 from stylewatch.state.ledger import Ledger

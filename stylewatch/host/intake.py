@@ -23,6 +23,7 @@ from stylewatch.folders.outputs import target_name
 from stylewatch.folders.settle import GONE, LACKS, Gone, Settler, Slow, Unsettled
 from stylewatch.folders.sources import FolderHealth, FolderSource
 from stylewatch.folders.watches import Watches
+from stylewatch.host.fairness import TURN_SECONDS
 from stylewatch.host.recognition import require_same
 from stylewatch.host.survey import KEPT
 from stylewatch.settings.config import Config, Folder, match
@@ -30,7 +31,6 @@ from stylewatch.state.ledger import Ledger, Planned
 from stylewatch.state.retention import is_missing
 from stylewatch.state.wording import IGNORED, NO_PRESET, TOO_LARGE, explained
 
-TURN_SECONDS = 0.25  # hashing stops for the rest of a tick after so long
 AGAIN_SECONDS = 60.0  # until a photo that could not be read for a moment is looked at again
 KEPT_SLOW = 5  # files named of each folder that are long on their way
 
