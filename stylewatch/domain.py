@@ -189,6 +189,10 @@ class Identity:
         """Whether these are the same bytes; their disk may have got another number since."""
         return replace(self, dev=before.dev) == before
 
+    def looks_like(self, before: "Identity") -> bool:
+        """Whether size and time are the same, as of a file that was moved, and of its copy."""
+        return (self.size, self.mtime_ns) == (before.size, before.mtime_ns)
+
     @property
     def inode(self) -> tuple[int, int]:
         """Which file or folder this is, in whatever state."""

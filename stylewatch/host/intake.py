@@ -28,7 +28,7 @@ from stylewatch.host.recognition import require_same
 from stylewatch.host.survey import KEPT
 from stylewatch.settings.config import Config, Folder, match
 from stylewatch.state.ledger import Ledger, Planned
-from stylewatch.state.retention import is_missing
+from stylewatch.state.presence import is_missing
 from stylewatch.state.wording import IGNORED, NO_PRESET, TOO_LARGE, explained
 
 AGAIN_SECONDS = 60.0  # until a photo that could not be read for a moment is looked at again

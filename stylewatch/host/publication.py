@@ -21,8 +21,8 @@ from stylewatch.folders.listing import walk
 from stylewatch.host.recognition import require_same
 from stylewatch.settings.places import mount_of
 from stylewatch.state.ledger import Ledger
+from stylewatch.state.presence import is_missing
 from stylewatch.state.reader import Job
-from stylewatch.state.retention import is_missing
 
 LARGEST_RESULT = 1 << 29
 """Bytes; what is larger is nothing of ours."""

@@ -18,7 +18,7 @@ from typing import Any
 from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo, Rendered
 from stylewatch.errors import OutputFullError, WeightsError
 from stylewatch.failpoints import failpoint
-from stylewatch.state.reader import IDENTITY, Job, LedgerReader, job_of
+from stylewatch.state.reader import Job, LedgerReader, identity_of, job_of
 from stylewatch.state.retries import after_interruption, judge, kind_of
 from stylewatch.state.schema import ledger_error, open_ledger
 from stylewatch.state.wording import NO_PRESET, PAINTING, TOO_LARGE, WAITING
@@ -151,10 +151,8 @@ class Ledger(LedgerReader):
             "SELECT * FROM files WHERE folder = ? AND (gone = 0 OR ?)"
             f" ORDER BY seen DESC LIMIT {_REMEMBERED}"
         )
-        return [
-            (Path(os.fsdecode(row["path"])), Identity(*(row[name] for name in IDENTITY)))
-            for row in self.ask(query, folder, missed)
-        ]
+        rows = self.ask(query, folder, missed)
+        return [(Path(os.fsdecode(row["path"])), identity_of(row)) for row in rows]
 
     def note_folder(
         self,
@@ -226,7 +224,7 @@ class Ledger(LedgerReader):
             row is not None
             and row["note"] not in PASSING_NOTES
             and (row["note"] not in PLANNED_NOTES or row["plan"] == plan)
-            and identity.is_still(Identity(*(row[name] for name in IDENTITY)))
+            and identity.is_still(identity_of(row))
         )
         if row and known and row["gone"]:
             self.change("UPDATE files SET gone = 0 WHERE folder = ? AND path = ?", *place)
@@ -293,15 +291,15 @@ class Ledger(LedgerReader):
         added = []
         with self.transaction():
             known = self._one(
-                "SELECT size, mtime_ns FROM files WHERE folder = ? AND path = ?",
+                "SELECT * FROM files WHERE folder = ? AND path = ?",
                 *(photo.folder, os.fsencode(photo.path)),
             )
-            lay_there = known and tuple(known) == (photo.identity.size, photo.identity.mtime_ns)
+            lay_there = known is not None and photo.identity.looks_like(identity_of(known))
             if self.set_apart(photo.folder, photo.path, digest):
                 keys = [wanted.key for wanted in planned]
                 self._forget_painted(photo.folder, photo.path, but=keys)
             for wanted in planned:
-                job_id = self._add_one(photo, digest, wanted, stays, bool(stays and lay_there))
+                job_id = self._add_one(photo, digest, wanted, stays, stays and lay_there)
                 if job_id:
                     added.append(job_id)
             self.note_file(photo.folder, photo.path, photo.identity, plan)
@@ -350,9 +348,7 @@ class Ledger(LedgerReader):
         """
         if job.state in PAINTING:
             target = job.target  # its temporary file lies there
-        before = job.identity
-        same = (identity.size, identity.mtime_ns) == (before.size, before.mtime_ns)
-        settled = stays and same and job.state is JobState.DONE
+        settled = stays and identity.looks_like(job.identity) and job.state is JobState.DONE
         reason = AGAIN if job.state is JobState.DONE and not settled else job.reason
         self.change(
             "UPDATE jobs SET dev=?, ino=?, size=?, mtime_ns=?, ctime_ns=?, target=?, reason=?,"

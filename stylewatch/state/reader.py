@@ -19,8 +19,7 @@ _NO_FAILURES: Final = ", ".join(f"'{note}'" for note in ("", NO_PRESET, *IGNORED
 """As the index of the others has them: one for each RAW file would be many."""
 
 _RECENT = 20  # results that tell the pace
-IDENTITY = ("dev", "ino", "size", "mtime_ns", "ctime_ns")
-"""The columns of an `Identity`."""
+_IDENTITY = ("dev", "ino", "size", "mtime_ns", "ctime_ns")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +80,11 @@ def _path(raw: bytes | None) -> Path | None:
     return None if raw is None else Path(os.fsdecode(raw))
 
 
+def identity_of(row: sqlite3.Row) -> Identity:
+    """Of the file that a row of `files` or `jobs` is about."""
+    return Identity(*(row[name] for name in _IDENTITY))
+
+
 def job_of(row: sqlite3.Row) -> Job:
     """A row of `jobs`."""
     values: dict[str, Any] = {
@@ -94,7 +98,7 @@ def job_of(row: sqlite3.Row) -> Job:
         **values,
         path=Path(os.fsdecode(row["path"])),
         target=Path(os.fsdecode(row["target"])),
-        identity=Identity(*(row[name] for name in IDENTITY)),
+        identity=identity_of(row),
         state=JobState(row["state"]),
         temporary=_path(row["temporary"]),
         output=_path(row["output"]),

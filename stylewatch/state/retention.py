@@ -12,6 +12,8 @@ from pathlib import Path
 
 from stylewatch.domain import Identity, JobState
 from stylewatch.state.ledger import Ledger, marks
+from stylewatch.state.presence import is_missing, looks_like
+from stylewatch.state.reader import identity_of
 from stylewatch.state.wording import PAINTING
 
 ROWS = 200  # dealt with in one step
@@ -60,7 +62,7 @@ def _look_for(ledger: Ledger, folder: str, root: Path) -> Generator[None, None, 
                 if is_missing(root / path):
                     ledger.missed(folder, path)
                 elif row["gone"]:
-                    back = is_as_it_was(root / path, row["size"], row["mtime_ns"])
+                    back = looks_like(root / path, identity_of(row))
                     ledger.change(
                         "UPDATE files SET gone = ? WHERE folder = ? AND path = ?",
                         *(0.0 if back else ledger.now, folder, row["path"]),
@@ -69,31 +71,11 @@ def _look_for(ledger: Ledger, folder: str, root: Path) -> Generator[None, None, 
     return False
 
 
-def is_as_it_was(file: Path, size: int, mtime_ns: int) -> bool:
-    """Whether the photo itself is back; one that has its name only must not be taken for it."""
-    try:
-        found = Identity.of(file.lstat())
-    except OSError:
-        return False
-    return (found.size, found.mtime_ns) == (size, mtime_ns)
-
-
 def _inode(root: Path) -> tuple[int, int] | None:
     try:
         return Identity.of(root.stat()).inode
     except OSError:
         return None
-
-
-def is_missing(file: Path) -> bool:
-    """Surely; what can't be looked at may be there."""
-    try:
-        file.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _forget_gone(ledger: Ledger, before: float, folders: Sequence[str]) -> int:
