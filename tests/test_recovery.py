@@ -26,7 +26,7 @@ from stylewatch.errors import EngineLost, LedgerError, LockedError, OutputError
 from stylewatch.faces.board import Board
 from stylewatch.folders import outputs
 from stylewatch.host import daemon as daemon_module
-from stylewatch.host import delivery, intake, publication
+from stylewatch.host import delivery, disks, intake, publication
 from stylewatch.host.publication import find_results
 from stylewatch.jobs.executors import LocalExecutor
 from stylewatch.state import retries, schema
@@ -80,7 +80,7 @@ class Disk:
 @pytest.fixture
 def disk(tmp_path, monkeypatch):
     disk = Disk(tmp_path / "mount")
-    monkeypatch.setattr(publication, "mount_of", disk.mount_of)
+    monkeypatch.setattr(disks, "mount_of", disk.mount_of)
     return disk
 
 

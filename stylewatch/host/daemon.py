@@ -30,6 +30,7 @@ from stylewatch.folders.sources import FolderHealth
 from stylewatch.folders.space import FULL, Space
 from stylewatch.folders.watches import Watches
 from stylewatch.host.delivery import Delivery
+from stylewatch.host.disks import note_mounts
 from stylewatch.host.dispatch import Dispatcher, OpenExecutor
 from stylewatch.host.intake import Intake
 from stylewatch.host.mailbox import Mailbox
@@ -358,7 +359,7 @@ class Daemon:
         for folder in self.config.folders:
             with contextlib.suppress(OSError):
                 recognise(folder, self.config, self._ledger)
-        self._publisher.note_mounts(self.config.written())
+        note_mounts(self.config.written(), self._ledger)
         self._ledger.hold_others(folder.name for folder in self.config.folders)
 
     def _open_intake(self) -> Intake:
