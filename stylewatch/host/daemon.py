@@ -100,7 +100,6 @@ class Daemon:
         self._mailbox = Mailbox(commands, self._wake.set)
         self._space = Space()
         self._locks = Locks()
-        self._owner = outputs.owner_of(config.state_dir)
         self._survey = Survey()
         self._pulse = Pulse()
         self._lost: list[str] = []
@@ -130,7 +129,8 @@ class Daemon:
             )
             opened.callback(ledger.close)
             self._tidying = None
-            self._publisher = Publisher(ledger, self._owner)
+            owner = outputs.owner_of(self.config.state_dir)
+            self._publisher = Publisher(ledger, owner)
             self._delivery = Delivery(ledger, self._publisher, self._folder, self._tell)
             self._recover(now)
             self._watches = Watches(self._wake.set)
@@ -347,7 +347,7 @@ class Daemon:
         begun = self._ledger.jobs([JobState.PUBLISHING], limit=-1)
         pending = {job.temporary for job in begun if job.temporary}
         for output in places:
-            outputs.sweep(output, self._owner, keep=pending)
+            outputs.sweep(output, self._publisher.owner, keep=pending)
 
     def _take_up_folders(self) -> None:
         """Jobs of folders that the config does not have wait; those of returned ones go on.
@@ -379,7 +379,6 @@ class Daemon:
             self._ledger,
             self._publisher,
             now,
-            owner=self._owner,
             open_executor=self._parts.open_executor,
             run_job=self._parts.run_job,
             came_back=self._came_back,

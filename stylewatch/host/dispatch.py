@@ -11,7 +11,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from stylewatch.domain import Failure, FailureKind, JobRequest, JobState, Outcome, Rendered, job_key
+from stylewatch.domain import (
+    Failure,
+    FailureKind,
+    JobRequest,
+    JobState,
+    Outcome,
+    Preset,
+    Rendered,
+    job_key,
+)
 from stylewatch.errors import LedgerError, OutputError, UsageError
 from stylewatch.folders import outputs
 from stylewatch.folders.space import require_room
@@ -40,7 +49,6 @@ class Dispatcher:
         publisher: Publisher,
         now: float,
         *,
-        owner: str,
         open_executor: OpenExecutor,
         run_job: Callable[..., Outcome],
         came_back: Callable[[Job, Folder, Outcome, float], None],
@@ -54,7 +62,6 @@ class Dispatcher:
         self._config = config
         self._ledger = ledger
         self._publisher = publisher
-        self._owner = owner
         self._open_executor = open_executor
         self._run_job = run_job
         self._came_back = came_back
@@ -163,17 +170,21 @@ class Dispatcher:
             if not self._ledger.rekey(job, key, target):
                 return
             job = replace(job, key=key, target=target)
+        if outcome := self._at_once(job, folder):
+            self._came_back(job, folder, outcome, now)
+        else:
+            self._submit(job, folder, preset, now)
+
+    def _at_once(self, job: Job, folder: Folder) -> Outcome | None:
+        """A copy of the same picture, or why none can be written; None: it is to be painted."""
         try:
             self._publisher.prepare(folder.output, job.target)
             require_room(job.target.parent, self._config.min_free)
-            copied = self._publisher.copy_same(job)
+            return self._publisher.copy_same(job)
         except OutputError as error:
-            failure = Failure(kind=error.kind, reason=error.reason, message=str(error))
-            self._came_back(job, folder, failure, now)
-            return
-        if copied:
-            self._came_back(job, folder, copied, now)
-            return
+            return Failure(kind=error.kind, reason=error.reason, message=str(error))
+
+    def _submit(self, job: Job, folder: Folder, preset: Preset, now: float) -> None:
         request = JobRequest(
             job_id=job.id,
             key=job.key,
@@ -181,7 +192,7 @@ class Dispatcher:
             digest=job.digest,
             preset=preset,
             target=job.target,
-            owner=self._owner,
+            owner=self._publisher.owner,
             crashes=job.crashes,
         )
         self._fair.charge(folder.name, self._costs.get(preset.name, FIRST_COST), folder.weight)

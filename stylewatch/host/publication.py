@@ -33,7 +33,8 @@ class Publisher:
 
     def __init__(self, ledger: Ledger, owner: str) -> None:
         self._ledger = ledger
-        self._owner = owner
+        self.owner = owner
+        """What ends the names of temporary files."""
 
     def prepare(self, output: Path, target: Path) -> None:
         """Make the folder of a result, on the disk that is to have it.
@@ -148,7 +149,7 @@ class Publisher:
         extension = place.suffix
         return Rendered(
             job_id=job.id,
-            temporary=outputs.write_temporary(data, job.target, extension, job.id, self._owner),
+            temporary=outputs.write_temporary(data, job.target, extension, job.id, self.owner),
             extension=extension,
             sha256=same.sha256,
             width=0,
