@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 
 from stylewatch.domain import Identity, JobState
-from stylewatch.state.ledger import Ledger, marks
+from stylewatch.state.ledger import Ledger
 from stylewatch.state.presence import is_missing, looks_like
-from stylewatch.state.reader import identity_of
+from stylewatch.state.reader import identity_of, marks
 from stylewatch.state.wording import PAINTING
 
 ROWS = 200  # dealt with in one step
