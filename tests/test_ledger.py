@@ -142,10 +142,10 @@ def test_bytes_that_come_back_are_overtaken_by_nothing(ledger):
     [first] = ledger.add(photo(mtime=1), "d1", "p", [planned(key="k1")])
     finish(ledger, first)
     [second] = ledger.add(photo(mtime=2), "d2", "p", [planned(key="k2")])
-    assert ledger.overtaken(ledger.job(first))
-    assert not ledger.overtaken(ledger.job(second))
+    assert ledger.is_overtaken(ledger.job(first))
+    assert not ledger.is_overtaken(ledger.job(second))
     ledger.add(photo(mtime=3), "d1", "p", [planned(key="k1")])
-    assert not ledger.overtaken(ledger.job(first))
+    assert not ledger.is_overtaken(ledger.job(first))
 
 
 def test_a_preset_that_changed_overtakes_its_job_before(ledger):
@@ -153,16 +153,16 @@ def test_a_preset_that_changed_overtakes_its_job_before(ledger):
     ledger.claim("in")
     ledger.forget_file("in", Path("a.jpg"))
     ledger.add(photo(mtime=1), "d", "p", [planned(key="k2")])
-    assert ledger.overtaken(ledger.job(first))
+    assert ledger.is_overtaken(ledger.job(first))
 
 
 def test_a_result_belongs_to_one_job(ledger):
     [first] = ledger.add(photo("a.jpg"), "d", "p", [planned("a", "k1")])
     [second] = ledger.add(photo("b.jpg"), "e", "p", [planned("b", "k2")])
     finish(ledger, first)
-    assert ledger.taken(ledger.job(second), Path("/out/a--soft.jpg"))
-    assert not ledger.taken(ledger.job(first), Path("/out/a--soft.jpg"))
-    assert not ledger.taken(ledger.job(second), Path("/out/b--soft.jpg"))
+    assert ledger.is_taken(ledger.job(second), Path("/out/a--soft.jpg"))
+    assert not ledger.is_taken(ledger.job(first), Path("/out/a--soft.jpg"))
+    assert not ledger.is_taken(ledger.job(second), Path("/out/b--soft.jpg"))
 
 
 @pytest.mark.parametrize("passed_by", ["nothing", "a note", "tidying", "time"])
@@ -189,13 +189,13 @@ def test_a_result_is_never_that_of_another_photo_which_has_its_name_later(
         ledger.note_file("in", first.path, first.identity, "p", "truncated")
         assert len(ledger.last_failed_files("in", 9)) == 1
     [other] = ledger.add(second, "d2", "p", [planned(key="k2")], stays=True)
-    assert not ledger.published(ledger.job(other), "s")
+    assert not ledger.was_published(ledger.job(other), "s")
     [changed] = ledger.add(
         replace(second, identity=replace(second.identity, mtime_ns=10)),
         *("d3", "p", [planned(key="k3")]),
         stays=True,
     )
-    assert not ledger.published(ledger.job(changed), "s")
+    assert not ledger.was_published(ledger.job(changed), "s")
 
 
 def test_a_photo_that_comes_back_as_another_file_owns_its_result(ledger):
@@ -209,7 +209,7 @@ def test_a_photo_that_comes_back_as_another_file_owns_its_result(ledger):
             ledger.note_file("in", Path("a.jpg"), back.identity, "p", passing)
         assert ledger.add(back, "d", "p", [planned()], stays=True) == []
         assert ledger.after_pending() == []
-        assert ledger.published(ledger.job(job_id), "s")
+        assert ledger.was_published(ledger.job(job_id), "s")
 
 
 @pytest.mark.parametrize("stays", [True, False])

@@ -67,7 +67,7 @@ class Publisher:
                 rendered.temporary.unlink()
             self._ledger.put_back(job.id)
             raise not_mounted(job.target.parent, mount)
-        if self._ledger.overtaken(job):
+        if self._ledger.is_overtaken(job):
             with contextlib.suppress(OSError):  # swept at the next start
                 rendered.temporary.unlink()
             self._ledger.supersede(job.id)
@@ -103,7 +103,7 @@ class Publisher:
             job.target,
             job.extension,
             job.sha256,
-            taken=lambda path: self._ledger.taken(job, path),
+            taken=lambda path: self._ledger.is_taken(job, path),
             patient=patient,
         )
         if final is None and not _is_whole(temporary, job.sha256, patient=patient):
@@ -135,7 +135,7 @@ class Publisher:
 
     def _is_earlier(self, job: Job, path: Path, sha256: str) -> bool:
         """Whether a file is an earlier result for the same photo, and for no other."""
-        return self._ledger.published(job, sha256) and not self._ledger.taken(job, path)
+        return self._ledger.was_published(job, sha256) and not self._ledger.is_taken(job, path)
 
     def copy_same(self, job: Job) -> Rendered | None:
         """The very same picture made before, copied for this job; None when there is none."""
@@ -203,7 +203,7 @@ class Publisher:
 
     def has_result(self, job: Job, *, intact: bool) -> bool:
         """Whether a result is where it was put, or may be; `intact`: with the bytes that it had."""
-        if job.output is None or self._ledger.taken(job, job.output):
+        if job.output is None or self._ledger.is_taken(job, job.output):
             return False
         if not os.path.lexists(job.output):
             return missing_mount(job.output, self._ledger) is not None

@@ -270,7 +270,7 @@ class LedgerReader:
         row = self._one(query, JobState.DONE, _RECENT)
         return float(row[0] or 0.0) if row else 0.0
 
-    def overtaken(self, job: Job) -> bool:
+    def is_overtaken(self, job: Job) -> bool:
         """Whether the photo as it lies there now has another job for the same preset.
 
         A later one, where both are of the same file: the preset has changed. Where the file is
@@ -318,7 +318,7 @@ class LedgerReader:
         )
         return [Path(os.fsdecode(row["output"])) for row in rows]
 
-    def published(self, job: Job, sha256: str) -> bool:
+    def was_published(self, job: Job, sha256: str) -> bool:
         """Whether that SHA-256 is a result published earlier for the same photo and preset.
 
         Not for one that had its name before and is gone.
@@ -332,7 +332,7 @@ class LedgerReader:
         )
         return row is not None
 
-    def taken(self, job: Job, output: Path) -> bool:
+    def is_taken(self, job: Job, output: Path) -> bool:
         """Whether a file is the result of another job, or of another photo painted long ago."""
         raw = os.fsencode(output)
         row = self._one(
