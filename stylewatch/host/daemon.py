@@ -56,9 +56,6 @@ TIDY_SECONDS = 86400.0  # how often the ledger is tidied, more often where it re
 HEALTH_SECONDS = 1.0
 
 
-_BLOCKED = {"disk-full": "is full", "forbidden": "can't be written"}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Parts:
     """What the daemon is given, so that it need not know it."""
@@ -183,21 +180,25 @@ class Daemon:
                         self._tell("recovered", "the ledger can be written again")
                     failed = False
                 except LedgerError as error:
-                    if not failed:
-                        self._tell("blocked", f"{error}; it goes on by itself", reason=error.reason)
-                    for running in self._dispatcher.running.values():
-                        message = f"{running.job.path}: stopped, as nothing can be written down"
-                        self._tell("retry", message, running.job, reason=error.reason)
+                    self._drop_all(error, told=failed)
                     failed = True
-                    self._pulse.forget()
-                    self._lost = []
-                    self._end()
                     self._wait_for_the_ledger(error, stop, after_tick)
                     continue
                 after_tick(self._clock())
                 self._wake.wait(max(0.0, min(due - self._clock(), LONGEST_SLEEP)))
         finally:
             self.stop()
+
+    def _drop_all(self, error: LedgerError, *, told: bool) -> None:
+        """End what runs, saying so: what comes of it could not be written down."""
+        if not told:
+            self._tell("blocked", f"{error}; it goes on by itself", reason=error.reason)
+        for running in self._dispatcher.running.values():
+            message = f"{running.job.path}: stopped, as nothing can be written down"
+            self._tell("retry", message, running.job, reason=error.reason)
+        self._pulse.forget()
+        self._lost = []
+        self._end()
 
     def _wait_for_the_ledger(
         self, error: LedgerError, stop: threading.Event, after_tick: Callable[[float], None]
@@ -474,11 +475,10 @@ class Daemon:
 
     def _health(self, now: float) -> list[FolderHealth]:
         """Each folder as its source sees it, or blocked where its results have no room."""
-        why = self._space.paused
         paused = {
-            folder.name: f"{folder.output} {_BLOCKED.get(why[folder.output], 'is not there')}"
+            folder.name: trouble
             for folder in self.config.folders
-            if folder.output in why
+            if (trouble := self._space.trouble(folder.output))
         }
         return [
             replace(health, state="blocked", detail=paused[health.folder])
