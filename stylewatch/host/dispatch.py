@@ -245,7 +245,7 @@ class Dispatcher:
                 running = self._finished.get_nowait()
                 if self.running.get(running.job.id) is running:
                     self._last_busy = now
-                    self._record(running, outcome_of(running), now)
+                    self._record(running, outcome_of(running.future), now)
                     del self.running[running.job.id]
 
     def _record(self, running: Running, outcome: Outcome, now: float) -> None:

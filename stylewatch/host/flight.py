@@ -77,10 +77,10 @@ def _proc(pid: int, file: str) -> str:
     return ""
 
 
-def outcome_of(running: Running) -> Outcome:
+def outcome_of(future: "Future[Outcome]") -> Outcome:
     """How a job ended; each error as its class of failure."""
     try:
-        return running.future.result()
+        return future.result()
     except CancelledError:  # who asked for that need not be told
         kind, reason, message = FailureKind.LOST, "cancelled", "cancelled"
     except StylewatchError as error:

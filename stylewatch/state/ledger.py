@@ -202,7 +202,7 @@ class Ledger(LedgerReader):
             *(self._clock(), folder, os.fsencode(path)),
         )
 
-    def set_apart(self, folder: str, path: Path, digest: str = "") -> bool:
+    def _set_apart(self, folder: str, path: Path, digest: str = "") -> bool:
         """Another file has the name of a photo that was `missed`: it never replaces its results.
 
         `digest`: of its bytes, if known; what is painted of these stays the photo's own. Returns
@@ -228,7 +228,7 @@ class Ledger(LedgerReader):
     ) -> None:
         """Remember a file in its present state; `note` says why it has no job, if it has none."""
         with self.transaction():
-            if self.set_apart(folder, path):
+            if self._set_apart(folder, path):
                 self._forget_painted(folder, path)
             self.change(
                 "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?,0)",
@@ -260,7 +260,7 @@ class Ledger(LedgerReader):
                 *(photo.folder, os.fsencode(photo.path)),
             )
             lay_there = known is not None and photo.identity.looks_like(identity_of(known))
-            if self.set_apart(photo.folder, photo.path, digest):
+            if self._set_apart(photo.folder, photo.path, digest):
                 keys = [wanted.key for wanted in planned]
                 self._forget_painted(photo.folder, photo.path, but=keys)
             for wanted in planned:

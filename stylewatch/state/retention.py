@@ -1,7 +1,7 @@
 """What the ledger forgets: photos long gone from their folder; what it only shortens: the rest.
 
 A photo that still lies in its folder is never forgotten, else it would be painted again. Works in
-small steps, so that no tick waits for it. Knows nothing of jobs that are still to be done.
+small steps, so that no tick waits for it.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ def tidy(ledger: Ledger, days: float, checkpoints: Path | None = None) -> Iterat
     """
     looked_at = []
     for folder, root in ledger.places().items():
-        if (yield from _look_for(ledger, folder, root)):
+        if (yield from _look_through(ledger, folder, root)):
             looked_at.append(folder)
     before = ledger.now - days * 86400.0
     for step in (partial(_forget_gone, folders=looked_at), _forget_ended, _shorten_done):
@@ -44,7 +44,7 @@ def tidy(ledger: Ledger, days: float, checkpoints: Path | None = None) -> Iterat
         yield
 
 
-def _look_for(ledger: Ledger, folder: str, root: Path) -> Generator[None, None, bool]:
+def _look_through(ledger: Ledger, folder: str, root: Path) -> Generator[None, None, bool]:
     """Note which files of a folder are gone, or back; whether all of it could be looked through.
 
     That ends where the folder is away, or another disk is in its place.
