@@ -314,7 +314,6 @@ class JobRequest:
 class Rendered:
     """A finished, decoded-checked and fsynced temporary file, ready to be published."""
 
-    job_id: int
     temporary: Path
     extension: str
     """Of the final name, with the dot: `.jpg`."""

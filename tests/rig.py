@@ -24,7 +24,7 @@ def copy_job(request, engine, *, report, suffix=b"", extension=".jpg"):
         data, request.target, extension, request.job_id, request.owner
     )
     return Rendered(
-        job_id=request.job_id, temporary=temporary, extension=extension,
+        temporary=temporary, extension=extension,
         sha256=hashlib.sha256(data).hexdigest(), width=1, height=1, seconds=0.01, evaluations=1,
         loss=None, facts={},
     )  # fmt: skip

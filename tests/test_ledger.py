@@ -41,9 +41,9 @@ def planned(name="a", key="k1", preset="soft"):
     return Planned(preset, key, Path(f"/out/{name}--{preset}"))
 
 
-def rendered(job_id, sha256="s", name="/out/.tmp"):
+def rendered(sha256="s", name="/out/.tmp"):
     return Rendered(
-        job_id=job_id, temporary=Path(name), extension=".jpg", sha256=sha256, width=1, height=1,
+        temporary=Path(name), extension=".jpg", sha256=sha256, width=1, height=1,
         seconds=2.0, evaluations=1, loss=0.5, facts={},
     )  # fmt: skip
 
@@ -95,7 +95,7 @@ def test_changed_bytes_supersede_what_was_there(ledger):
 def test_a_touched_photo_with_the_same_bytes_is_not_done_again(ledger):
     [job_id] = ledger.add(photo(mtime=1), "d", "p", [planned()])
     ledger.claim("in")
-    ledger.publishing(job_id, rendered(job_id))
+    ledger.publishing(job_id, rendered())
     ledger.done(job_id, Path("/out/a--soft.jpg"))
     assert ledger.add(photo(mtime=2), "d", "p", [planned()]) == []
     assert ledger.job(job_id).state is JobState.DONE
@@ -103,7 +103,7 @@ def test_a_touched_photo_with_the_same_bytes_is_not_done_again(ledger):
 
 def finish(ledger, job_id, output="/out/a--soft.jpg"):
     ledger.claim("in")
-    ledger.publishing(job_id, rendered(job_id))
+    ledger.publishing(job_id, rendered())
     ledger.done(job_id, Path(output))
 
 
@@ -372,7 +372,7 @@ def test_after_a_crash_what_ran_is_ready_and_what_ran_too_often_is_told(ledger):
     for name in ("a", "b"):
         ledger.add(photo(name), name, "p", [planned(name, name)])
     running, publishing = ledger.claim("in"), ledger.claim("in")
-    ledger.publishing(publishing.id, rendered(publishing.id))
+    ledger.publishing(publishing.id, rendered())
     assert ledger.recover() == []
     assert ledger.job(running.id).state is JobState.READY
     assert ledger.job(publishing.id).state is JobState.PUBLISHING
@@ -395,7 +395,7 @@ def test_the_same_picture_is_found_under_another_name(ledger):
     [second] = ledger.add(photo("b"), "d", "p", [planned("b")])
     ledger.claim("in")
     assert ledger.same_results(ledger.job(second)) == []
-    ledger.publishing(first, rendered(first))
+    ledger.publishing(first, rendered())
     ledger.done(first, Path("/out/a--soft.jpg"))
     assert [job.id for job in ledger.same_results(ledger.job(second))] == [first]
 

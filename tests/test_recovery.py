@@ -186,7 +186,7 @@ def test_a_photo_that_takes_the_daemon_along_stands_back_and_is_set_aside_in_the
             ledger.recover()
             ledger._clock.now += 1 if deaths < 5 else 1000
         else:
-            ledger.publishing(job.id, rendered(job.id))
+            ledger.publishing(job.id, rendered())
             ledger.done(job.id, Path("/out/good"))
             ledger._clock.now += 1000
     assert claimed[:4] == ["bad", "bad", "bad", "good"]

@@ -407,7 +407,7 @@ class Daemon:
 
     def _came_back(self, job: Job, folder: Folder, outcome: Outcome, now: float) -> None:
         if isinstance(outcome, Rendered):
-            self._delivery.publish(outcome, folder, now)
+            self._delivery.publish(job.id, outcome, folder, now)
         else:
             self._fail(job, outcome, now)
 

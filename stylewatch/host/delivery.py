@@ -40,15 +40,15 @@ class Delivery:
         self._after_failed: dict[int, float] = {}  # job id → when to try again
         self._after_pending: deque[int] = deque()  # jobs whose photos may be due
 
-    def publish(self, rendered: Rendered, folder: Folder, now: float) -> None:
+    def publish(self, job_id: int, rendered: Rendered, folder: Folder, now: float) -> None:
         """Give a result its name, now or, where that can't be, later.
 
         `folder` is its folder as it was when the job was started: it may have left the config.
         """
         try:
-            job = self._publisher.publish(rendered, stays=_stays(folder))
+            job = self._publisher.publish(job_id, rendered, stays=_stays(folder))
         except OutputError as error:
-            self._name_later(rendered.job_id, error, now)
+            self._name_later(job_id, error, now)
         else:
             self._published(job, now)
 

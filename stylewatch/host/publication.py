@@ -54,14 +54,14 @@ class Publisher:
             return False
         return True
 
-    def publish(self, rendered: Rendered, *, stays: bool) -> Job:
+    def publish(self, job_id: int, rendered: Rendered, *, stays: bool) -> Job:
         """Journal a rendered result, then `complete` it.
 
         Raises:
             OutputError: it can't be named now; the job stays `publishing`, to be completed later.
             OutputFullError: its disk went away while it was painted; the job is ready again.
         """
-        job = self._job(rendered.job_id)
+        job = self._job(job_id)
         if mount := missing_mount(job.target, self._ledger):
             with contextlib.suppress(OSError):
                 rendered.temporary.unlink()
@@ -148,7 +148,6 @@ class Publisher:
             return None
         extension = place.suffix
         return Rendered(
-            job_id=job.id,
             temporary=outputs.write_temporary(data, job.target, extension, job.id, self.owner),
             extension=extension,
             sha256=same.sha256,

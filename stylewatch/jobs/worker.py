@@ -88,7 +88,6 @@ def _render(request: JobRequest, engine: EngineSettings, report: OnStep) -> Rend
     if checkpoint:
         checkpoint.clear()
     return Rendered(
-        job_id=request.job_id,
         temporary=temporary,
         extension=EXTENSIONS[form],
         sha256=hashlib.sha256(result).hexdigest(),
