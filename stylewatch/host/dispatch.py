@@ -103,8 +103,8 @@ class Dispatcher:
 
         Whatever opening them raises, the old config goes on.
         """
-        now = self._config
-        if (config.engine, config.workers) != (now.engine, now.workers):
+        before = self._config
+        if (config.engine, config.workers) != (before.engine, before.workers):
             executor = self._open_executor(config, self._on_progress)
             if self._next_executor is not None:
                 _close(self._next_executor)
