@@ -136,10 +136,9 @@ class Delivery:
         try:
             self._publisher.apply_after(job, folder.after, folder.input)
         except OutputError as error:
-            first = job.id not in self._after_failed
-            self._after_failed[job.id] = now + AFTER_SECONDS
-            if first:
+            if job.id not in self._after_failed:
                 self._tell("warning", str(error), job, reason=error.reason)
+            self._after_failed[job.id] = now + AFTER_SECONDS
         else:
             self._after_failed.pop(job.id, None)
 
