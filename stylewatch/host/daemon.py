@@ -134,7 +134,7 @@ class Daemon:
             opened.callback(self._watches.close)
             self._intake = self._open_intake()
             opened.callback(lambda: self._intake.close())  # noqa: PLW0108  (a reload opens another)
-            self._dispatcher = self._open_dispatcher(now)
+            self._dispatcher = self._open_dispatcher()
             opened.callback(lambda: self._dispatcher.close(self._clock()))
             self._opened = opened.pop_all()
         self._slots = self._dispatcher.slots
@@ -374,12 +374,11 @@ class Daemon:
             on_event=self._tell_event,
         )
 
-    def _open_dispatcher(self, now: float) -> Dispatcher:
+    def _open_dispatcher(self) -> Dispatcher:
         return Dispatcher(
             self.config,
             self._ledger,
             self._publisher,
-            now,
             open_executor=self._parts.open_executor,
             run_job=self._parts.run_job,
             came_back=self._came_back,

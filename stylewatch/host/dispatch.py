@@ -47,7 +47,6 @@ class Dispatcher:
         config: Config,
         ledger: Ledger,
         publisher: Publisher,
-        now: float,
         *,
         open_executor: OpenExecutor,
         run_job: Callable[..., Outcome],
@@ -73,7 +72,7 @@ class Dispatcher:
         self._finished: queue.SimpleQueue[Running] = queue.SimpleQueue()
         self._fair = FairShare()
         self._costs: dict[str, float] = {}  # by preset, in seconds
-        self._last_busy = now
+        self._last_busy = math.inf  # until a worker has any memory to give back
         self._next_executor: Executor | None = None  # a new config's, for when nothing runs
         self._executor = open_executor(config, self._on_progress)
 
