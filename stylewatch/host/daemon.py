@@ -79,13 +79,14 @@ class Daemon:
         on_event: Callable[[Event], None],
         *,
         load: Callable[[], Config],
+        is_outdated: Callable[[float], bool] = lambda _now: False,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.config = config
         self._parts = parts
         self._tell_event = on_event
-        self._load = load
+        self._load, self._is_outdated = load, is_outdated
         self._clock, self._wall_clock = clock, wall_clock
         self._wake = threading.Event()
         commands: dict[str, Callable[..., Any]] = {
@@ -369,6 +370,7 @@ class Daemon:
             probe=self._parts.probe,
             structural_end=self._parts.structural_end,
             take_up=self._take_up,
+            is_outdated=self._is_outdated,
             on_event=self._tell_event,
         )
 
