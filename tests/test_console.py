@@ -197,9 +197,11 @@ class TestLines:
         kinds = ("queued", "running", "retry", "blocked", "done", "failed")
         told = [Event(kind=kind, message="m", job_id=1) for kind in kinds]
         told += [Event(kind="warning", message="m", reason="cancelled"),
+                 Event(kind="retry", message="m", reason="vanished"),
                  Event(kind="blocked", message="/out is full")]  # fmt: skip
         assert [line.split()[1] for line in self.written(told)] == [
-            *("waiting", "painting", "waiting", "waiting", "done", "failed", "held", "blocked"),
+            *("waiting", "painting", "waiting", "waiting", "done", "failed"),
+            *("held", "gone", "blocked"),
         ]
 
     def test_old_events_have_their_own_time(self):
@@ -321,6 +323,14 @@ class TestBoard:
         assert (list(board.jobs), board.failed, list(board.problems)) == ([], [], [])
         assert board.folders["in"].held == 1
         assert farewell(board) == ["stylewatch: 0 done\n"]
+
+    def test_what_is_taken_away_before_its_turn_is_no_problem(self):
+        board = Board()
+        photo = {"folder": "in", "path": "a.jpg", "job_id": 4}
+        board.apply(Event(kind="queued", message="", **photo), 1.0)
+        board.apply(Event(kind="running", message="", **photo), 1.0)
+        board.apply(Event(kind="retry", message="", reason="vanished", **photo), 1.0)
+        assert (list(board.jobs), board.waiting, list(board.problems)) == ([], 0, [])
 
     def test_a_config_that_was_mended_is_no_problem_any_more(self):
         board = Board()
