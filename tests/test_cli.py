@@ -485,7 +485,7 @@ class TestConfig:
         code, out, err = stylewatch("init", place, "--preset", "quick")
         assert code == 0
         assert out == f"{place}/stylewatch.yaml\n"
-        assert "drop photos into" in err
+        assert f"drop photos into {place}/in, or into a style's folder there\n" in err
         assert f"then: stylewatch run -c {place}/stylewatch.yaml\n" in err
         assert (place / "in/quick").is_dir()
         assert (place / "out").is_dir()

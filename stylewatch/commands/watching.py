@@ -139,7 +139,8 @@ def init(
         made = make_folders(one, config.presets)
         if made and not written:
             note(f"new in {short_path(one.input)}: {', '.join(made)}")
-        note(f"drop photos into {short_path(one.input)}")
+        rest = ", or into a style's folder there" if one.subfolders else ""
+        note(f"drop photos into {short_path(one.input)}{rest}")
     named = f" -c {shlex.quote(str(file))}" if folder else ""
     note(f"then: stylewatch run{named}")
     say_noted(file)
