@@ -299,6 +299,7 @@ class Daemon:
         self._intake.close()
         self._tell("reload", f"config read again: {_folders(config)}")
         self._intake = self._open_intake()
+        self._next_tidy = -math.inf  # the new scans can't miss what went away before them
         if waiting := [name for name in FIXED if getattr(wanted, name) != fixed[name]]:
             self._tell("warning", f"{' and '.join(waiting)}: changed at the next start")
 
