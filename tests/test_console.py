@@ -29,6 +29,7 @@ from stylewatch.faces.console import (
     LiveConsole,
     OnItsTerminal,
     _Bars,
+    _columns,
     farewell,
     open_bars,
     open_console,
@@ -810,6 +811,20 @@ class TestOpenConsole:
             assert "a.jpg → ink" in terminal.getvalue()
             bars(Event(kind="done", message="out/a--ink.jpg", **about))
             assert "a.jpg → ink" not in terminal.getvalue().partition("✓")[2]
+
+    @pytest.mark.parametrize(
+        ("width", "rest"), [(120, "loss 2  12 s left"), (80, "12 s left"), (50, "12 s left")]
+    )
+    def test_a_long_name_leaves_room_for_how_far_it_is(self, width, rest):
+        terminal = io.StringIO()
+        console = Console(file=terminal, force_terminal=True, width=width, color_system=None)
+        about = {"path": f"{'IMG_20261129_' * 9}.jpg", "preset": "watercolour", "job_id": 1}
+        with Progress(*_columns(width), console=console, auto_refresh=False) as progress:
+            bars = _Bars(progress)
+            bars(Event(kind="running", message="", **about))
+            bars(Event(kind="progress", message="", step=a_step(), **about))
+            progress.refresh()
+        assert re.search(rf"IMG_20261129_IMG_.*… ━+╸? +50% .*{rest}", terminal.getvalue())
 
     def test_an_interrupt_leaves_no_second_bar(self):
         """The terminal's own `^C` behind a bar as wide as itself begins a new line."""
