@@ -214,6 +214,7 @@ class TestWrongUse:
                 "no such folder to watch: received nowhere. Make it first",
             ),
             (["watch", __file__, "out"], "`stylewatch apply` paints a photo"),
+            (["watch", ".", __file__], "results can't go into a file"),
             (["--log-format", "xml", "status"], "text"),
             (["presets", "preview", "quick", "--side", "5"], "64"),
             (["retry", "#no"], "'#no' is no job's number"),

@@ -61,6 +61,9 @@ def watch(
         is_file = os.path.isfile(watched)
         remedy = "`stylewatch apply` paints a photo" if is_file else "Make it first"
         raise UsageError("no such folder to watch", received=input_dir, remedy=remedy)
+    if os.path.isfile(absolute(output)):
+        remedy = "Name another folder; it is made when it is missing"
+        raise UsageError("results can't go into a file", received=output, remedy=remedy)
     settings: dict[str, Any] = {"features": features} if features else {}
     if weights:
         engine = engine_for(weights)
