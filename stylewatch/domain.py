@@ -388,7 +388,10 @@ OnStep = Callable[[Step], None]
 AT_HAND = frozenset({"watching", "scanning"})
 """States of a folder whose photos can be painted: it is there, and so is its output."""
 
-LASTING = frozenset({"dead", "engine-lost"})
+SILENT = "silent"
+"""The reason of a warning that the daemon itself does not answer."""
+
+LASTING = frozenset({"dead", "engine-lost", SILENT})
 """Reasons of warnings that another config does not make untrue."""
 
 

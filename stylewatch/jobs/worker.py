@@ -109,12 +109,12 @@ def _read_unchanged(request: JobRequest, engine: EngineSettings) -> bytes:
             request.source, "rb", opener=lambda path, _: os.open(path, flags)
         )
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputChangedError(f"{request.source} is gone", reason="vanished") from error
+        raise InputChangedError("The photo was taken away", reason="vanished") from error
     with stream:
         before = Identity.of(os.fstat(stream.fileno()))
         if before.size > engine.max_bytes:
             raise InputError(
-                f"{request.source} is too large",
+                "The photo is too large",
                 expected=f"at most {engine.max_bytes} bytes",
                 received=str(before.size),
                 reason="too-large",
@@ -122,7 +122,7 @@ def _read_unchanged(request: JobRequest, engine: EngineSettings) -> bytes:
         data = stream.read()
         after = Identity.of(os.fstat(stream.fileno()))
     if before != after or hashlib.sha256(data).hexdigest() != request.digest:
-        raise InputChangedError(f"{request.source} changed after it was queued")
+        raise InputChangedError("The photo changed after it was queued")
     return data
 
 
