@@ -579,6 +579,15 @@ class TestView:
         board.apply(gone, 1.0)
         assert "▲ f49" in text_of(board, *size)
 
+    def test_a_scanned_folder_is_well_and_paused_as_any_other(self):
+        board = Board()
+        for n, state in enumerate(("scanning", "watching", "missing")):
+            board.apply(Event(kind="watching", message="", folder=f"f{n}", path="/x"), 1.0)
+            board.apply(Event(kind="folder", message="so it is", folder=f"f{n}", reason=state), 1.0)
+        board.apply(Event(kind="paused", message=""), 1.0)
+        shown = [line.split()[1:3] for line in text_of(board).splitlines() if " f" in line[:6]]
+        assert shown == [["f2", "missing"], ["f0", "paused"], ["f1", "paused"]]
+
     def test_a_message_that_is_too_long_ends_in_one_ellipsis(self):
         board = Board()
         long = "x" * 70

@@ -23,21 +23,18 @@ def presets_list(*, as_json: Json = False) -> None:
     from stylewatch.settings.presets import known_presets
 
     sound, broken = known_presets().sorted_out()
-    rows = sorted(
-        [
-            *((name, preset.description, bool(preset.style)) for name, preset in sound.items()),
-            *((name, f"broken: {error}", None) for name, error in broken.items()),
-        ]
-    )
+    told = {name: preset.description for name, preset in sound.items()}
+    told |= {name: f"broken: {error}" for name, error in broken.items()}
+    rows = [(name, told[name], sound.get(name)) for name in sorted(told)]
     width = max((len(name) for name, _, _ in rows), default=0)
     text = "\n".join(
         f"{name:<{width}}  {visible(' '.join(description.split()))}"
-        + ("  (needs --style IMAGE)" if style is False else "")
-        for name, description, style in rows
+        + ("  (needs --style IMAGE)" if preset and preset.lacks_style else "")
+        for name, description, preset in rows
     )
     data = [
-        {"name": name, "description": description, "has_style": bool(style)}
-        for name, description, style in rows
+        {"name": name, "description": description, "has_style": bool(preset and preset.style)}
+        for name, description, preset in rows
     ]
     answer(data, text, as_json=as_json)
 

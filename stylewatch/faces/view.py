@@ -149,7 +149,7 @@ def _rule(title: str, width: int, style: str = "cyan") -> Text:
 
 def _folders(board: Board, width: int, room: int) -> list[Text]:
     """Those that something is wrong with first: what is cut off is well."""
-    rows = sorted(board.folders.values(), key=lambda row: row.state == "watching")
+    rows = sorted(board.folders.values(), key=lambda row: row.state in AT_HAND)
     names = min(20, max((cell_len(visible(row.name)) for row in rows), default=0))
     lines = []
     for row in rows:
@@ -158,7 +158,7 @@ def _folders(board: Board, width: int, room: int) -> list[Text]:
 
 
 def _folder(row: FolderRow, name_width: int, width: int, *, paused: bool) -> Text:
-    state = "paused" if paused and row.state == "watching" else row.state
+    state = "paused" if paused and row.state in AT_HAND else row.state
     mark, style = STATES.get(state, ("▲", "yellow"))
     name = Text(visible(row.name))
     name.truncate(name_width, overflow="ellipsis", pad=True)
