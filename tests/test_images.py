@@ -893,6 +893,10 @@ def test_the_thumbnail_of_a_raw_file_is_no_photo(tags):
     assert caught.value.reason == "raw"
 
 
+def test_a_tiff_that_says_that_it_is_no_thumbnail_is_a_photo():
+    assert read(encoded(Image.new("RGB", (16, 12)), "TIFF", tiffinfo={254: 0})).format == "tiff"
+
+
 def test_canon_s_raw_file_is_no_photo():
     stream = io.BytesIO()
     Image.new("RGB", (16, 12)).save(stream, "TIFF")

@@ -203,6 +203,24 @@ def test_a_style_image_counts_where_it_is_larger_than_the_photo(network):
     assert tiled(*(Style(rgb, mask=np.ones((4, 4))) for _ in range(6)))
 
 
+@pytest.mark.parametrize("memory", [2 << 30, 4 << 30])
+def test_a_tile_and_what_it_sees_around_it_take_the_memory_that_there_is(network, memory):
+    settings = StyleSettings(max_side=4096, precision="float32")
+    objective = transfer._objective_for(Scale(1, 4096, 3072, 1), [], settings, network, memory)
+    outers = [tile.outer for tile in objective._tiles(np.empty((1, 3072, 4096, 3), bool))]
+    pixels = max((bottom - top) * (right - left) for top, bottom, left, right in outers)
+    assert 0.7 * memory < pixels * transfer.BYTES_PER_PIXEL["float32"] <= memory
+
+
+@pytest.mark.parametrize(("objective", "beyond"), [("balanced", False), ("classic", True)])
+def test_only_the_classic_objective_goes_beyond_black_and_white_on_its_way(
+    network, objective, beyond
+):
+    kept = []
+    paint(network, replace(SMALL, objective=objective), on_checkpoint=lambda make: kept.append(make()))
+    assert (min(each.image.min() for each in kept) < -0.1) == beyond
+
+
 def test_what_is_painted_around_a_thin_panorama_takes_memory_too(network):
     settings = StyleSettings(max_side="photo", precision="float32")
     for height, fits in [(4, False), (384, True)]:
