@@ -17,7 +17,7 @@ from stylewatch.engine.endings import structural_end
 from stylewatch.engine.sizes import fit_size
 from stylewatch.errors import InputError
 
-LIMITS = {"max_pixels": 10_000_000, "max_side": 30_000, "max_bytes": 50_000_000}
+LIMITS = {"max_pixels": 10_000_000, "max_side": 30_000}
 
 
 def gradient(width=64, height=48, mode="RGB"):
