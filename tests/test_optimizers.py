@@ -70,6 +70,28 @@ def test_the_budget_of_evaluations_is_kept_and_the_best_is_returned(optimizer):
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "lbfgs-scipy", "adam"])
+def test_the_unit_of_the_loss_makes_no_difference(optimizer):
+    evaluate, _ = quadratic()
+
+    def losses(unit):
+        _, seen = losses_of(optimizer, lambda x: [unit * each for each in evaluate(x)], 40, 12)
+        return [iterate.loss / unit for iterate in seen]
+
+    assert losses(2.0**45) == pytest.approx(losses(2.0**-45), rel=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "lbfgs-scipy"])
+def test_the_first_step_changes_no_value_by_more_than_ten_grey_levels(optimizer):
+    evaluate, _ = quadratic()
+    seen = []
+    minimize(
+        lambda x: seen.append(np.asarray(x)) or evaluate(x), ops.zeros((40,)), lambda _: True,
+        optimizer=optimizer, evaluations=2, bounds=(-99.0, 99.0),
+    )  # fmt: skip
+    assert np.abs(seen[1]).max() == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "lbfgs-scipy", "adam"])
 def test_the_caller_can_stop_after_any_evaluation(optimizer):
     evaluate, _ = quadratic()
     seen = []
