@@ -119,6 +119,20 @@ def test_lbfgs_never_accepts_a_higher_loss_and_survives_nan():
     assert bests[-1] == pytest.approx(minimum, rel=1e-2)
 
 
+def test_lbfgs_begins_anew_where_no_step_along_its_model_is_good_enough():
+    evaluate, minimum = quadratic(condition=50.0)
+    calls = []
+
+    def dark_for_a_while(x):
+        calls.append(x)
+        value, gradient = evaluate(x)
+        return (float("nan") if 10 < len(calls) <= 16 else value), gradient
+
+    _, seen = losses_of("lbfgs", dark_for_a_while, 40, 100)
+    assert len(seen) == 100
+    assert seen[-1].best_loss == pytest.approx(minimum, rel=1e-2)
+
+
 def on_the_host(evaluate):
     def host(x):
         assert isinstance(x, np.ndarray)
