@@ -127,6 +127,11 @@ class Preset:
     digest: str = ""
     """SHA-256 (hex) of everything above but name and description, style images by content."""
 
+    @property
+    def lacks_style(self) -> bool:
+        """Whether it has no style image, which the built-in effect can't do without."""
+        return not self.style and self.effect == Preset.effect
+
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSettings:

@@ -20,6 +20,7 @@ from stylewatch.commands.options import (
     Styles,
     Weights,
     command,
+    given,
 )
 from stylewatch.errors import ExitCode, StylewatchError
 
@@ -54,7 +55,7 @@ def demo(
     """
     from stylewatch.app.order import choose_presets, plan
 
-    chosen = choose_presets([preset], [], {"features": features} if features else {})
+    chosen = choose_presets([preset], [], given(features=features))
     paint_and_tell(plan([DEMO_PHOTO], chosen, output), weights, as_json=as_json)
 
 
@@ -116,8 +117,7 @@ def apply(
 
     sides = [] if max_side is None else [f"max_side={max_side}"]
     overrides = parse_settings([*(settings or []), *sides])
-    named = {"features": features, "precision": precision, "optimizer": optimizer}
-    overrides |= {key: value for key, value in named.items() if value is not None}
+    overrides |= given(features=features, precision=precision, optimizer=optimizer)
     tasks = plan(photos, choose_presets(preset or [], style or [], overrides), output)
     paint_and_tell(tasks, weights, as_json=as_json)
 

@@ -112,13 +112,13 @@ def jobs(
     """
     from stylewatch.app.overview import FAILED, jobs_text, list_jobs
     from stylewatch.faces.lines import short_path
-    from stylewatch.state.wording import WAITING
+    from stylewatch.state.wording import PAINTING, WAITING
 
     states = [
         *(FAILED if failed else ()),
         *((JobState.DONE,) if done else ()),
         *(WAITING if waiting else ()),
-        *((JobState.RUNNING, JobState.PUBLISHING) if running else ()),
+        *(PAINTING if running else ()),
         *((JobState.HELD,) if held else ()),
     ]
     folder = _state_dir(config, state)

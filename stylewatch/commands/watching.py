@@ -5,7 +5,7 @@ import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,7 @@ from stylewatch.commands.options import (
     StateDir,
     Weights,
     command,
+    given,
 )
 from stylewatch.errors import UsageError
 
@@ -64,7 +65,7 @@ def watch(
     if os.path.isfile(absolute(output)):
         remedy = "Name another folder; it is made when it is missing"
         raise UsageError("results can't go into a file", received=output, remedy=remedy)
-    settings: dict[str, Any] = {"features": features} if features else {}
+    settings = given(features=features)
     if weights:
         engine = engine_for(weights)
         settings |= {"weights": engine.weights, "features": features or engine.features}

@@ -15,18 +15,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Literal
 
 import keras
 import numpy as np
 from keras import ops
 
 from stylewatch.domain import VGG19_LAYERS
-from stylewatch.engine.backend import Precision, max_pool
+from stylewatch.engine.backend import Precision, Tensor, max_pool
 from stylewatch.engine.convolution import Convolve, convolution
 from stylewatch.errors import WeightsError
-
-Tensor = Any
 
 STRIDE = 16
 """Pixels between the deepest features: the features of all layers begin at multiples of it."""
