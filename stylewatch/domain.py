@@ -159,12 +159,8 @@ class EngineSettings:
 
     @property
     def limits(self) -> dict[str, int]:
-        """What a photo may be at most, by what `read_picture` calls it."""
-        return {
-            "max_pixels": self.max_pixels,
-            "max_side": self.max_side,
-            "max_bytes": self.max_bytes,
-        }
+        """What a picture may be at most, by what `read_picture` calls it."""
+        return {"max_pixels": self.max_pixels, "max_side": self.max_side}
 
     def features_for(self, settings: StyleSettings) -> Literal["auto", "vgg19", "builtin"]:
         """What a preset is painted with here."""

@@ -9,8 +9,8 @@ from stylewatch.engine.colours import match_colours, photo_colours, to_luminance
 
 def test_matched_colours_have_the_photo_s_mean_and_covariance():
     rng = np.random.default_rng(0)
-    style = (rng.normal(120, 20, (64, 64, 3)) * [1, 0.5, 0.8]).astype(np.float32)
-    photo = (rng.normal(110, 15, (48, 48, 3)) @ [[1, 0.2, 0], [0, 1, 0.1], [0, 0, 1]]).astype(
+    style = (rng.normal(120, 20, (64, 40, 3)) * [1, 0.5, 0.8]).astype(np.float32)
+    photo = (rng.normal(110, 15, (48, 60, 3)) @ [[1, 0.2, 0], [0, 1, 0.1], [0, 0, 1]]).astype(
         np.float32
     )
     matched = match_colours(style, photo).reshape(-1, 3)
@@ -34,8 +34,9 @@ def test_colours_of_the_smallest_pictures_are_matched_too(style, photo, value):
     np.testing.assert_allclose(match_colours(one[:1, :1], one[:1, :1]), one[:1, :1], atol=1e-3)
 
 
-def test_photo_colours_take_the_painting_s_luminance():
+def test_photo_colours_take_the_painting_s_luminance_and_nothing_else():
     rng = np.random.default_rng(0)
     painted, photo = (rng.uniform(90, 160, (8, 8, 3)).astype(np.float32) for _ in range(2))
     mixed = photo_colours(painted, photo)
     np.testing.assert_allclose(to_luminance(mixed), to_luminance(painted), atol=0.6)
+    np.testing.assert_allclose(mixed - to_luminance(mixed), photo - to_luminance(photo), atol=0.6)

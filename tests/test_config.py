@@ -27,6 +27,7 @@ from stylewatch.settings.config import (
     find_config,
     load_config,
     match,
+    overlap,
     watch_config,
 )
 from stylewatch.settings.rules import Rule, path_matches
@@ -195,6 +196,28 @@ def test_durations(home, written, seconds):
 )
 def test_sizes(home, written, size):
     assert load(home, FOLDER + f"min_free: {written}").min_free == size
+
+
+def test_a_preset_of_another_effect_needs_no_style_image_and_no_weights(home, monkeypatch):
+    package = home / "site" / "mirror-1.dist-info"
+    package.mkdir(parents=True)
+    (package / "METADATA").write_text("Name: mirror\nVersion: 1\n")
+    (package / "entry_points.txt").write_text("[stylewatch.effects]\nmirror = mirror:Mirror\n")
+    monkeypatch.syspath_prepend(package.parent)
+    (home / ".config/stylewatch/presets/turned.yaml").write_text("effect: mirror\nbase: bare")
+    (home / ".config/stylewatch/presets/bare.yaml").write_text("style: []")
+    config = load(home, FOLDER.replace("starry", "turned") + "weights: gone.h5")
+    assert config.presets["turned"].effect == "mirror"
+    assert "starry" in config.broken
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["threads", "nice", "memory", "memory_limit", "min_free", "grace_seconds", "idle_release"],
+)
+def test_a_zero_that_has_a_meaning_can_be_said(home, key):
+    config = load(home, FOLDER + f"{key}: 0")
+    assert getattr(config, key, None) == 0 or getattr(config.engine, key, None) == 0
 
 
 def test_a_preset_without_style_image_is_no_choice_but_a_base(home):
@@ -542,10 +565,12 @@ def test_an_empty_folder_of_presets_is_away_only_if_a_preset_is_missing(home):
 @pytest.mark.parametrize("trouble", ["does not exist", "is empty"])
 def test_while_a_folder_of_presets_is_away_no_preset_is_sure(home, trouble):
     """It may hold one of any name, which comes before the shipped one."""
+    (home / "here").mkdir()
+    (home / "here" / "mine.yaml").write_text("seed: 1")
     nas = home / "nas"
     if trouble == "is empty":  # what the network's folder is mounted on
         nas.mkdir()
-    config = load(home, FOLDER.replace("starry", "[only_there, ink]") + "presets: nas")
+    config = load(home, FOLDER.replace("starry", "[only_there, ink]") + "presets: [here, nas]")
     told = (
         f"{home}/stylewatch.yaml: presets: the presets folder {trouble}: received {nas}. "
         "It may hold a preset of any name. Is its disk there?"
@@ -665,7 +690,9 @@ def test_photos_that_can_t_be_taken_out_of_their_folder_are_a_problem(home, monk
 
 def test_a_folder_that_is_there_is_no_problem(home):
     (home / "in").mkdir()
-    assert [p for p in check(load(home, FOLDER)) if "presets/" not in str(p)] == []
+    for after in ("keep", "delete"):
+        config = load(home, FOLDER.replace("starry", f"starry, after: {after}"))
+        assert [p for p in check(config) if "presets/" not in str(p)] == []
 
 
 def test_an_input_that_is_a_file_is_a_problem(home):
@@ -1108,6 +1135,26 @@ def test_both_modules_start_fast_and_without_the_network_s_libraries():
     ]
     assert all(run.split(maxsplit=1)[1].strip() == "[]" for run in runs)
     assert min(float(run.split()[0]) for run in runs) < 0.25
+
+
+def test_only_a_folder_that_has_come_to_lie_in_another_is_in_trouble(home):
+    config = load(home, "folders:\n  - {input: a, output: x}\n  - {input: b, output: y}\n")
+    (home / "x" / "in").mkdir(parents=True)
+    (home / "a").symlink_to("x/in")
+    one, other = config.folders
+    assert overlap(config, one) == "the input of 'a' lies inside the output of 'a'"
+    assert overlap(config, other) == ""
+
+
+def test_the_config_that_lies_here_comes_before_one_s_own(home, monkeypatch):
+    monkeypatch.chdir(home)
+    with pytest.raises(ConfigError, match="there is no config"):
+        find_config(None)
+    own = home / ".config/stylewatch/stylewatch.yaml"
+    own.write_text(FOLDER)
+    assert find_config(None) == own
+    load(home, FOLDER)
+    assert find_config(None).samefile(home / "stylewatch.yaml")
 
 
 def test_a_tilde_is_the_home_folder_where_a_word_begins_with_it(home, monkeypatch):

@@ -96,6 +96,18 @@ def test_a_missing_weights_file_is_one_clear_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_weights_that_were_not_downloaded_have_a_reason_of_their_own(monkeypatch):
+    """When they are there, what failed of it is tried again."""
+
+    def without_network(**_):
+        raise Exception("URL fetch failure on https://example.org: None")  # as Keras does
+
+    monkeypatch.setattr(keras.applications, "VGG19", without_network)
+    with pytest.raises(WeightsError, match=r"could not be downloaded.* URL fetch") as caught:
+        features.load_vgg19()
+    assert caught.value.reason == WeightsError.not_downloaded
+
+
 @pytest.mark.parametrize("progress", [True, False])
 def test_a_download_shows_how_far_it_is_where_that_is_asked(monkeypatch, capsys, progress):
     def download(**_):

@@ -17,7 +17,7 @@ from stylewatch.engine.endings import structural_end
 from stylewatch.engine.sizes import fit_size
 from stylewatch.errors import InputError
 
-LIMITS = {"max_pixels": 10_000_000, "max_side": 30_000, "max_bytes": 50_000_000}
+LIMITS = {"max_pixels": 10_000_000, "max_side": 30_000}
 
 
 def gradient(width=64, height=48, mode="RGB"):
@@ -530,6 +530,29 @@ def test_what_is_sound_in_broken_exif_is_carried_and_turns_the_photo():
         assert exif.get_ifd(ExifTags.IFD.GPSInfo) == {ExifTags.GPS.GPSLongitudeRef: "E"}
 
 
+@pytest.mark.parametrize("group", [ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo])
+def test_a_group_of_exif_that_can_t_be_read_costs_the_rest_nothing(group):
+    ifd = TiffImagePlugin.ImageFileDirectory_v2()
+    ifd[ExifTags.Base.Model] = "X100"
+    ifd.tagtype[group] = 9  # SLONG
+    ifd[group] = -1  # before the first byte
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + ifd.tobytes(8)
+    _, result = unchanged(encoded(gradient(), "PNG", exif=exif), "jpeg")
+    written = Image.Exif()
+    written.load(result.exif)
+    assert written[ExifTags.Base.Model] == "X100"
+
+
+@pytest.mark.parametrize("form", ["jpeg", "webp", "heic"])
+def test_less_quality_takes_less_room(form):
+    picture = images.Picture(np.asarray(gradient(), np.float32))
+    low, high = (
+        results.write_picture(picture, format=form, quality=quality, keep_gps=True, facts={})
+        for quality in (30, 95)
+    )
+    assert len(low) < len(high)
+
+
 @pytest.mark.parametrize("tag", [ExifTags.Base.XMLPacket, ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo])
 def test_a_tiff_whose_metadata_are_of_a_strange_kind_is_painted(tag):
     """XMP as text, and groups at places before the file's beginning."""
@@ -738,6 +761,13 @@ def test_a_jpeg_of_nothing_but_zeros_after_its_header_lacks_its_end():
     assert structural_end(io.BytesIO(GOOD_JPEG[:20] + bytes(200_000))) is False
 
 
+def test_zeros_between_a_jpeg_s_segments_are_passed_over():
+    data = GOOD_JPEG[:20] + bytes(10) + GOOD_JPEG[20:]
+    assert read(data).rgb.any()
+    assert structural_end(io.BytesIO(data)) is True
+    assert structural_end(io.BytesIO(data[:-2])) is False
+
+
 def test_a_heic_file_s_last_box_may_have_no_length():
     """It reaches to the end of the file, wherever that is."""
     boxes = struct.pack(">I4s8s", 16, b"ftyp", b"heic") + struct.pack(">I4s", 0, b"mdat")
@@ -909,6 +939,10 @@ def test_the_thumbnail_of_a_raw_file_is_no_photo(tags):
     with pytest.raises(InputError, match="RAW") as caught:
         read(stream.getvalue())
     assert caught.value.reason == "raw"
+
+
+def test_a_tiff_that_says_that_it_is_no_thumbnail_is_a_photo():
+    assert read(encoded(Image.new("RGB", (16, 12)), "TIFF", tiffinfo={254: 0})).format == "tiff"
 
 
 def test_canon_s_raw_file_is_no_photo():

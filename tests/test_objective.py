@@ -210,6 +210,8 @@ def test_bfloat16_agrees_with_float32(network):
     values = []
     for precision in ("float32", "bfloat16"):
         objective = objective_of(network, settings, precision)
+        taps = objective.extract(picture(2)).values()
+        assert all(precision in str(tap.dtype) for tap in taps)
         targets = objective.targets(picture(0), [Region([(picture(1), 1.0)], None)], settings)
         values.append(objective.evaluate(picture(2), targets)[0].loss)
     assert values[1] == pytest.approx(values[0], rel=0.05)

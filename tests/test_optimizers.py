@@ -70,6 +70,28 @@ def test_the_budget_of_evaluations_is_kept_and_the_best_is_returned(optimizer):
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "lbfgs-scipy", "adam"])
+def test_the_unit_of_the_loss_makes_no_difference(optimizer):
+    evaluate, _ = quadratic()
+
+    def losses(unit):
+        _, seen = losses_of(optimizer, lambda x: [unit * each for each in evaluate(x)], 40, 12)
+        return [iterate.loss / unit for iterate in seen]
+
+    assert losses(2.0**45) == pytest.approx(losses(2.0**-45), rel=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "lbfgs-scipy"])
+def test_the_first_step_changes_no_value_by_more_than_ten_grey_levels(optimizer):
+    evaluate, _ = quadratic()
+    seen = []
+    minimize(
+        lambda x: seen.append(np.asarray(x)) or evaluate(x), ops.zeros((40,)), lambda _: True,
+        optimizer=optimizer, evaluations=2, bounds=(-99.0, 99.0),
+    )  # fmt: skip
+    assert np.abs(seen[1]).max() == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "lbfgs-scipy", "adam"])
 def test_the_caller_can_stop_after_any_evaluation(optimizer):
     evaluate, _ = quadratic()
     seen = []
@@ -95,6 +117,20 @@ def test_lbfgs_never_accepts_a_higher_loss_and_survives_nan():
     bests = [iterate.best_loss for iterate in seen]
     assert bests == sorted(bests, reverse=True)
     assert bests[-1] == pytest.approx(minimum, rel=1e-2)
+
+
+def test_lbfgs_begins_anew_where_no_step_along_its_model_is_good_enough():
+    evaluate, minimum = quadratic(condition=50.0)
+    calls = []
+
+    def dark_for_a_while(x):
+        calls.append(x)
+        value, gradient = evaluate(x)
+        return (float("nan") if 10 < len(calls) <= 16 else value), gradient
+
+    _, seen = losses_of("lbfgs", dark_for_a_while, 40, 100)
+    assert len(seen) == 100
+    assert seen[-1].best_loss == pytest.approx(minimum, rel=1e-2)
 
 
 def on_the_host(evaluate):

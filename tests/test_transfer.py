@@ -130,6 +130,14 @@ def test_an_image_to_start_from_suits_every_colour_mode(network, colour):
     assert paint(network, settings, start=noise(2, 8, 90)).rgb.shape == (34, 48, 3)
 
 
+@pytest.mark.parametrize("colour", ["photo", "match"])
+def test_styles_take_the_photo_s_colours_and_stay_styles(colour):
+    settings = StyleSettings(colour=colour)
+    photo, [style] = transfer._with_colours(picture(), [Style(noise(), 2.0)], settings)
+    assert (style.rgb.shape, style.weight) == (noise().shape, 2.0)
+    np.testing.assert_allclose(style.rgb.mean((0, 1)), photo.mean((0, 1)), atol=10)
+
+
 @pytest.mark.parametrize("evaluation", [4, 15, 24])
 def test_a_run_resumed_from_its_checkpoint_comes_to_the_same_loss(network, evaluation):
     """It goes on from the image, and learns again what L-BFGS knew of the loss around it."""
@@ -180,9 +188,9 @@ def test_a_spent_time_budget_gives_the_best_so_far_at_full_size(network):
 
 
 def test_a_budget_that_ends_with_the_last_evaluation_has_cut_nothing_short(network):
-    ticks = itertools.count()
-    settings = StyleSettings(max_side=32, coarsest_side=32, evaluations=(3,), time_budget=1)
-    painting = paint(network, settings, clock=lambda: float(next(ticks)) // 4)
+    steps = []
+    settings = StyleSettings(max_side=32, coarsest_side=32, evaluations=(3,), time_budget=3)
+    painting = paint(network, settings, on_step=steps.append, clock=lambda: float(len(steps)))
     assert (painting.complete, painting.evaluations) == (True, 3)
 
 
@@ -201,6 +209,26 @@ def test_a_style_image_counts_where_it_is_larger_than_the_photo(network):
     assert tiled(Style(rgb, scale=3.0))
     assert not tiled(*(Style(rgb, mask=np.ones((4, 4))) for _ in range(4)))
     assert tiled(*(Style(rgb, mask=np.ones((4, 4))) for _ in range(6)))
+
+
+@pytest.mark.parametrize("memory", [2 << 30, 4 << 30])
+def test_a_tile_and_what_it_sees_around_it_take_the_memory_that_there_is(network, memory):
+    settings = StyleSettings(max_side=4096, precision="float32")
+    objective = transfer._objective_for(Scale(1, 4096, 3072, 1), [], settings, network, memory)
+    outers = [tile.outer for tile in objective._tiles(np.empty((1, 3072, 4096, 3), bool))]
+    pixels = max((bottom - top) * (right - left) for top, bottom, left, right in outers)
+    assert 0.7 * memory < pixels * transfer.BYTES_PER_PIXEL["float32"] <= memory
+
+
+@pytest.mark.parametrize(("objective", "beyond"), [("balanced", False), ("classic", True)])
+def test_only_the_classic_objective_goes_beyond_black_and_white_on_its_way(
+    network, objective, beyond
+):
+    kept = []
+    paint(
+        network, replace(SMALL, objective=objective), on_checkpoint=lambda make: kept.append(make())
+    )
+    assert (min(each.image.min() for each in kept) < -0.1) == beyond
 
 
 def test_what_is_painted_around_a_thin_panorama_takes_memory_too(network):
@@ -273,6 +301,24 @@ def test_two_styles_with_masks_paint_two_halves():
     styles = [Style(rough, mask=left), Style(smooth, mask=1 - left)]
     painted = stylize(photo, styles, settings, load_builtin()).rgb
     assert painted[:, :24].std() > 1.5 * painted[:, 40:].std()
+
+
+def test_what_no_mask_covers_is_painted_in_the_styles_that_have_none():
+    half = np.zeros((4, 4), np.float32)
+    half[:, :2] = 1.0
+    free = [Style(noise(2), 1.0), Style(noise(3), 2.0)]
+
+    def regions(mask):
+        styles = [Style(noise(1), 3.0, mask=mask), *free]
+        return transfer._regions(styles, Scale(1, 48, 32, 1), SMALL, lambda array: array)
+
+    here, there = regions(half)
+    np.testing.assert_allclose(here.mask + there.mask, 1.0, atol=1e-6)
+    assert here.mask[:, :16].min() > 0.9 > 0.1 > here.mask[:, 32:].max()
+    assert [weight for _, weight in there.styles] == [1.0, 2.0]
+    assert (here.share, there.share) == pytest.approx((3.0 / 2.25, 1.5 / 2.25))
+    [everywhere] = regions(np.ones((4, 4), np.float32))
+    assert everywhere.share == 1.0
 
 
 def test_a_picture_does_not_depend_on_what_was_painted_before():

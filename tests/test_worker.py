@@ -96,6 +96,20 @@ def test_the_output_format_is_the_preset_s_choice_and_the_photo_s_by_default(tmp
     assert run(request_for(photo, webp)).extension == ".webp"
 
 
+def test_what_is_transparent_in_a_photo_is_so_in_its_painting(tmp_path, preset):
+    photo = picture_file(tmp_path / "a.png", form="PNG")
+    alpha = Image.new("L", (64, 48))
+    alpha.paste(255, (32, 0, 64, 48))
+    with Image.open(photo) as image:
+        image.putalpha(alpha)
+        image.save(photo)
+    with Image.open(run(request_for(photo, preset)).temporary) as painted:
+        kept = np.asarray(painted.getchannel("A"))
+    assert kept.shape == (36, 48)
+    assert kept[:, :20].max() == 0
+    assert kept[:, 28:].min() == 255
+
+
 def test_limits_are_for_photos_not_for_results(tmp_path, preset):
     photo = picture_file(tmp_path / "a.webp", form="WEBP", quality=1)
     settings = replace(QUICK, max_side="photo", evaluations=(1,))
@@ -104,6 +118,8 @@ def test_limits_are_for_photos_not_for_results(tmp_path, preset):
     outcome = run(request_for(photo, tiff), EngineSettings(max_bytes=limit))
     assert isinstance(outcome, Rendered)
     assert outcome.temporary.stat().st_size > limit
+    refused = run(request_for(photo, tiff), EngineSettings(max_bytes=photo.stat().st_size - 1))
+    assert (refused.kind, refused.reason) == (FailureKind.BAD_INPUT, "too-large")
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\xff\xd8\xff\xe0 half a picture"])

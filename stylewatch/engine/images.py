@@ -135,7 +135,7 @@ def _strange_tiff() -> InputError:
     )  # fmt: skip
 
 
-def read_picture(data: bytes, *, max_pixels: int, max_side: int, max_bytes: int) -> Picture:
+def read_picture(data: bytes, *, max_pixels: int, max_side: int) -> Picture:
     """Decode a photo: upright, in sRGB, with what has to go back into the result.
 
     Damage to what a photo carries is no damage to its pixels: it goes on without.
@@ -143,11 +143,6 @@ def read_picture(data: bytes, *, max_pixels: int, max_side: int, max_bytes: int)
     Raises:
         InputError: empty, not an image, truncated, too large (said before decoding), animated.
     """
-    if len(data) > max_bytes:
-        raise InputError(
-            "The file is too large", expected=f"at most {max_bytes} bytes",
-            received=str(len(data)), reason="too-large",
-        )  # fmt: skip
     image = open_image(io.BytesIO(data))
     original = image.format or ""
     icc = image.info.get("icc_profile")

@@ -102,10 +102,10 @@ class Progress:
         return not (self.spent or self._stalled())
 
     def _stalled(self) -> bool:
-        if self._settings.tolerance == 0 or len(self._losses) <= _STALL_WINDOW:
+        if len(self._losses) <= _STALL_WINDOW:
             return False
         before, now = self._losses[-1 - _STALL_WINDOW], self._losses[-1]
-        return before - now < self._settings.tolerance * abs(before)
+        return before - now < self._settings.tolerance * before
 
     def _told(self) -> Step:
         scale, seconds = self._scale, self._clock() - self._started

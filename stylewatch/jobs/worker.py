@@ -169,7 +169,7 @@ def _check_opens(temporary: Path) -> None:
     """
     try:
         data = temporary.read_bytes()
-        read_picture(data, max_pixels=sys.maxsize, max_side=sys.maxsize, max_bytes=sys.maxsize)
+        read_picture(data, max_pixels=sys.maxsize, max_side=sys.maxsize)
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

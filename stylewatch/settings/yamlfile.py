@@ -212,7 +212,7 @@ class _Composition:
             line, column = _place(name)
             if not isinstance(name, yaml.ScalarNode) or not name.value.isprintable():
                 raise self._error(name, keys, "a key must be plain text on one line")
-            if name.value == "<<" and not name.style:  # in quotes it is a word
+            if name.value == "<<":
                 problem = "merge keys (<<) are not read here: write the values themselves"
                 raise self._error(name, keys, problem)
             key = (*keys, name.value)
@@ -399,7 +399,6 @@ def json_schema(kind: type) -> dict[str, Any]:
     shape = schema["$defs"].pop(kind.__name__)
     for base in kind.__mro__[1:-1]:
         inherited = json_schema(base)
-        schema["$defs"] = inherited["$defs"] | schema["$defs"]
         for name, described in inherited["properties"].items():
             shape["properties"][name] = described | shape["properties"][name]
     for one in (shape, *schema["$defs"].values()):
