@@ -113,7 +113,7 @@ def test_a_result_that_can_t_be_opened_is_our_failure_and_leaves_nothing(tmp_pat
     with pytest.raises(RenderError) as caught:
         worker._check_opens(temporary)
     assert caught.value.reason == "unreadable"
-    assert worker.failure_of(7, caught.value).kind is FailureKind.RENDER
+    assert worker.failure_of(caught.value).kind is FailureKind.RENDER
     assert not list(tmp_path.iterdir())
 
 
@@ -122,7 +122,7 @@ def test_a_result_that_its_format_can_t_hold_is_our_failure():
     wide = Picture(np.zeros((1, 16_400, 3), np.float32))
     with pytest.raises(RenderError) as caught:
         worker._encoded(wide, "webp", OutputSettings(), {})
-    failure = worker.failure_of(7, caught.value)
+    failure = worker.failure_of(caught.value)
     assert (failure.kind, failure.reason) == (FailureKind.RENDER, "encode")
     assert failure.message.startswith("The result can't be encoded: received ")
     assert "\n" not in failure.message
@@ -180,7 +180,8 @@ def test_a_photo_that_is_gone_or_a_link_is_told_apart(tmp_path, preset):
     photo = picture_file(tmp_path / "a.jpg")
     request = request_for(photo, preset)
     photo.unlink()
-    assert run(request).reason == "vanished"
+    gone = run(request)
+    assert (gone.reason, gone.message) == ("vanished", "The photo was taken away")
     photo.symlink_to(picture_file(tmp_path / "b.jpg"))
     assert run(request).kind is FailureKind.BAD_INPUT
 

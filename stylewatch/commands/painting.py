@@ -1,14 +1,13 @@
 """Commands that paint here and now: demo and apply."""
 # ruff: noqa: PLC0415  (what a command needs is imported when it runs)
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from stylewatch.commands.answers import chatter, note, say_json, say_path
+from stylewatch.commands.answers import are_together, chatter, note, say_json, say_path
 from stylewatch.commands.options import (
     DEFAULT_PRESET,
     ENGINE,
@@ -131,7 +130,7 @@ def paint_and_tell(tasks: "Sequence[Task]", weights: str, *, as_json: bool) -> N
     from stylewatch.faces.terminal import on_signals
 
     engine = engine_for(weights)
-    shown = sys.stdout.isatty() and sys.stderr.isatty()
+    shown = are_together()
     painted: list[Painted] = []
     codes: set[ExitCode] = set()
     told: list[dict[str, Any]] = []

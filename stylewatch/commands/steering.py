@@ -40,7 +40,7 @@ def console(*, config: ConfigPath = None, state: StateDir = None) -> None:
     q leaves the view and the daemon running; p pauses and resumes the daemon. Without a terminal
     it writes one line per event, or JSON with `stylewatch --log-format json console`.
     """
-    from stylewatch.app.remote import Client, ask
+    from stylewatch.app.remote import Client, ask, pulse_felt
     from stylewatch.faces.console import open_console
     from stylewatch.faces.terminal import on_signals
 
@@ -66,6 +66,7 @@ def console(*, config: ConfigPath = None, state: StateDir = None) -> None:
                 on_pause=pause,
             ) as view,
             on_signals(leave),
+            pulse_felt(folder, view),
         ):
             for event in client.events():
                 view(event)

@@ -142,13 +142,18 @@ def deprocess(image: np.ndarray) -> np.ndarray:
     return np.asarray((image[0] + MEAN_BGR)[..., ::-1])
 
 
-def load_vgg19(weights: str = "imagenet") -> FeatureNetwork:
+def load_vgg19(weights: str = "imagenet", *, progress: bool = False) -> FeatureNetwork:
     """VGG19 with Keras's ImageNet weights (`imagenet`) or those of a file in the same format.
+
+    With `progress` stdout shows how far a download is.
 
     Raises:
         WeightsError: no network to download them, a missing file, or not VGG19's.
     """
-    keras.config.disable_interactive_logging()  # its download bar would tear ours
+    if progress:
+        keras.config.enable_interactive_logging()
+    else:
+        keras.config.disable_interactive_logging()  # its download bar would tear ours
     try:
         with _network_timeout():
             model = keras.applications.VGG19(include_top=False, weights=weights)

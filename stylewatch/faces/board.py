@@ -321,9 +321,9 @@ class Board:
         row = self.folders.get(event.folder)
         if row and "at" not in event.extra:
             row.failed += event.kind == "failed"
-            row.waiting += event.kind == "retry"
+            row.waiting += event.kind == "retry" and event.reason != "vanished"
             row.held += event.reason == "cancelled"
-        if event.reason == "cancelled":  # somebody wanted it so
+        if event.reason in {"cancelled", "vanished"}:  # somebody wanted it so
             return
         problem = ProblemRow(
             at=now,

@@ -33,11 +33,8 @@ from stylewatch.engine.sizes import resize_alpha
 from stylewatch.errors import (
     InputChangedError,
     InputError,
-    OutputError,
-    OutputFullError,
     RenderError,
     StylewatchError,
-    WeightsError,
     ran_out_of_memory,
 )
 from stylewatch.folders.outputs import write_temporary
@@ -52,7 +49,7 @@ def run_job(request: JobRequest, engine: EngineSettings, *, report: OnStep) -> O
     try:
         return render_job(request, engine, report)
     except (StylewatchError, OSError) as error:
-        return failure_of(request.job_id, error)
+        return failure_of(error)
 
 
 def render_job(request: JobRequest, engine: EngineSettings, report: OnStep) -> Rendered:
@@ -91,7 +88,6 @@ def _render(request: JobRequest, engine: EngineSettings, report: OnStep) -> Rend
     if checkpoint:
         checkpoint.clear()
     return Rendered(
-        job_id=request.job_id,
         temporary=temporary,
         extension=EXTENSIONS[form],
         sha256=hashlib.sha256(result).hexdigest(),
@@ -113,12 +109,12 @@ def _read_unchanged(request: JobRequest, engine: EngineSettings) -> bytes:
             request.source, "rb", opener=lambda path, _: os.open(path, flags)
         )
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputChangedError(f"{request.source} is gone", reason="vanished") from error
+        raise InputChangedError("The photo was taken away", reason="vanished") from error
     with stream:
         before = Identity.of(os.fstat(stream.fileno()))
         if before.size > engine.max_bytes:
             raise InputError(
-                f"{request.source} is too large",
+                "The photo is too large",
                 expected=f"at most {engine.max_bytes} bytes",
                 received=str(before.size),
                 reason="too-large",
@@ -126,7 +122,7 @@ def _read_unchanged(request: JobRequest, engine: EngineSettings) -> bytes:
         data = stream.read()
         after = Identity.of(os.fstat(stream.fileno()))
     if before != after or hashlib.sha256(data).hexdigest() != request.digest:
-        raise InputChangedError(f"{request.source} changed after it was queued")
+        raise InputChangedError("The photo changed after it was queued")
     return data
 
 
@@ -203,23 +199,12 @@ _KINDS_OF_ERRNO = {
 }
 
 
-def failure_of(job_id: int, error: StylewatchError | OSError) -> Failure:
+def failure_of(error: StylewatchError | OSError) -> Failure:
     """An exception as the ledger's class of failure, with a line for people."""
-    match error:
-        case InputChangedError():
-            kind, reason = FailureKind.CHANGED, error.reason
-        case InputError():
-            kind, reason = FailureKind.BAD_INPUT, error.reason
-        case OutputFullError():
-            kind, reason = FailureKind.RESOURCE, error.reason
-        case OutputError():
-            kind, reason = FailureKind.PERMISSION, error.reason
-        case WeightsError():  # no photo's fault: each waits until there are some
-            kind, reason = FailureKind.TRANSIENT, error.reason
-        case StylewatchError():
-            kind, reason = FailureKind.RENDER, error.reason
-        case OSError():
-            kind = _KINDS_OF_ERRNO.get(error.errno or 0, FailureKind.TRANSIENT)
-            reason = errno.errorcode.get(error.errno or 0, "io").lower()
+    if isinstance(error, StylewatchError):
+        kind, reason = error.kind, error.reason
+    else:
+        kind = _KINDS_OF_ERRNO.get(error.errno or 0, FailureKind.TRANSIENT)
+        reason = errno.errorcode.get(error.errno or 0, "io").lower()
     message = " ".join(str(error).split())
-    return Failure(job_id=job_id, kind=kind, reason=reason, message=message)
+    return Failure(kind=kind, reason=reason, message=message)
