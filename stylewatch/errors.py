@@ -223,6 +223,8 @@ class EngineLost(ExecutorError):  # noqa: N818
     """The whole executor is gone; its jobs go back to the queue and count no attempt."""
 
     reason = "engine-lost"
+    replaced = "replaced"
+    """The reason where it is of another program than the daemon's own."""
     kind = FailureKind.LOST
 
 

@@ -9,6 +9,7 @@ import resource
 import shlex
 import shutil
 import signal
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from stylewatch import cli
+from stylewatch.app import overview
 from stylewatch.app.order import parse_settings
 from stylewatch.app.service import shipped_unit
 from stylewatch.domain import Identity, Photo, Rendered
@@ -1027,6 +1029,21 @@ def test_cancel_says_whether_the_job_is_set_aside_yet(stylewatch, tmp_path):
         "job 1 is being set aside; then `stylewatch retry 1` brings it back\n",
         "job 2 is set aside; `stylewatch retry 2` brings it back\n",
     ]
+
+
+def test_cancel_is_done_by_a_daemon_with_an_older_ledger_too(stylewatch, tmp_path):
+    with sqlite3.connect(tmp_path / "ledger.db") as db:
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+    with ControlServer(tmp_path, Answering().ask, {"version": "1"}):
+        told = stylewatch("cancel", "1", "--state", tmp_path)
+    assert told == (0, "", "job 1 is being set aside; then `stylewatch retry 1` brings it back\n")
+
+
+def test_no_table_is_made_for_programs(stylewatch, tmp_path, monkeypatch):
+    Ledger(tmp_path / "ledger.db").close()
+    monkeypatch.setattr(overview, "jobs_text", lambda found: 1 / 0)
+    assert stylewatch("jobs", "--json", "--state", tmp_path)[:2] == (0, "[]\n")
 
 
 class TestWhichDaemon:

@@ -263,6 +263,7 @@ def test_a_network_file_system_is_named(examine, set_up, tmp_path, monkeypatch):
     found = examine(set_up())["network"]
     assert {one.state for one in found} == {"warning", "problem"}
     assert any("state_dir" in one.remedy for one in found)
+    assert any("looked through every 10 s" in one.message for one in found)
 
 
 def test_set_aside_photos_are_told_of(examine, set_up, tmp_path):

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -335,6 +336,28 @@ class TestLocal:
             with_slots(executor)
             assert executor.trouble == ""
             assert result(executor.submit(1, jobs.add, 1, 2)) == 3
+
+    def test_a_worker_of_another_program_than_the_daemon_s_does_nothing(self, heard, monkeypatch):
+        monkeypatch.setattr(jobtable, "REST_SECONDS", 0.0)
+        monkeypatch.setattr(child, "CODE", "as it was before an upgrade")
+        with contextlib.closing(LocalExecutor(ENGINE, heard)) as executor:
+            lost = error(executor.submit(1, jobs.add, 1, 2))
+            assert isinstance(lost, EngineLost)
+            assert executor.slots == 0  # for good
+            assert "upgraded while it ran. Start it anew" in executor.trouble
+
+    def test_a_changed_file_makes_another_program(self, tmp_path):
+        package = tmp_path / "stylewatch"
+        shutil.copytree(Path(child.__file__).parents[1], package)
+        ask = [sys.executable, "-c", "from stylewatch.jobs.child import CODE; print(CODE)"]
+        told = []
+        for _ in range(2):
+            told.append(
+                subprocess.check_output(ask, cwd=tmp_path, env=os.environ | {"PYTHONPATH": ""})
+            )
+        (package / "engine/losses.py").write_text("")
+        told.append(subprocess.check_output(ask, cwd=tmp_path, env=os.environ | {"PYTHONPATH": ""}))
+        assert told[0] == told[1] != told[2]
 
     def test_closing_gives_back_processes_and_descriptors(self, heard):
         def held():

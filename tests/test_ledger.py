@@ -509,6 +509,42 @@ def test_an_older_ledger_is_brought_up_to_date_by_the_daemon_alone(tmp_path):
         assert reader.failed_files() == {}
 
 
+STEPS = ";".join(_VERSIONS[1:]).count(";") + 2  # of an upgrade, until all is there but its commit
+
+
+@pytest.mark.parametrize("done", [0, 1, STEPS // 2, STEPS - 1, STEPS])
+def test_a_kill_in_the_middle_of_bringing_it_up_to_date_changes_nothing(tmp_path, done):
+    path = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(_VERSIONS[0])
+        db.execute("INSERT INTO results VALUES ('k1', CAST('/out/a--soft.jpg' AS BLOB), 's')")
+        db.execute("PRAGMA user_version = 1")
+        db.commit()
+    script = f"""
+import os, signal, sqlite3
+from pathlib import Path
+from stylewatch.state import schema
+
+class Killed(sqlite3.Connection):
+    left = {done}
+    def execute(self, *given):
+        Killed.left -= self.in_transaction
+        if Killed.left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().execute(*given)
+
+connect = sqlite3.connect
+schema.sqlite3.connect = lambda *given, **more: connect(*given, factory=Killed, **more)
+schema.open_ledger(Path({str(path)!r}))
+"""
+    died = subprocess.run([sys.executable, "-c", script], check=False)
+    with closing(sqlite3.connect(path)) as db:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+    assert (died.returncode, version) == (-9, 1)
+    with closing(Ledger(path)) as ledger:
+        assert ledger.add(photo(), "d", "p", [planned(key="k1")]) == []
+
+
 def test_the_disks_of_an_older_ledger_are_remembered(tmp_path):
     path = tmp_path / "ledger.db"
     with closing(sqlite3.connect(path)) as db:

@@ -199,6 +199,43 @@ def test_a_walk_can_pause_and_holds_few_descriptors(listing, tmp_path):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def age(folder):
+    """As if nothing had happened in it for a while: clocks of folders may be coarse."""
+    os.utime(folder, ns=(1, 1))
+
+
+def test_what_comes_and_goes_is_told_by_the_folders_that_have_changed(listing, tmp_path):
+    for name in ("a.jpg", "sub/b.jpg", "sub/deep/c.jpg", "other/d.jpg", "other/e.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    for folder in ("", "sub", "sub/deep", "other"):
+        age(tmp_path / folder)
+    told(listing)
+    assert list(listing.walk_changed()) == [None] * 4  # each folder, and no file in it
+    (tmp_path / "sub/b.jpg").write_bytes(b"longer")
+    (tmp_path / "sub/deep/new.jpg").write_bytes(b"x")
+    (tmp_path / "sub/fresh/inside").mkdir(parents=True)
+    (tmp_path / "sub/fresh/inside/f.jpg").write_bytes(b"x")
+    (tmp_path / "other/d.jpg").unlink()
+    found = [str(each.path) for each in listing.walk_changed() if each]
+    assert sorted(found) == ["sub/b.jpg", "sub/deep/new.jpg", "sub/fresh/inside/f.jpg"]
+    assert listing.missed == {"other/d.jpg"}
+    shutil.rmtree(tmp_path / "sub/deep")
+    (tmp_path / "other").rename(tmp_path / "moved")
+    assert [str(each.path) for each in listing.walk_changed() if each] == ["moved/e.jpg"]
+    assert set(listing.inodes) == {"", "sub", "sub/fresh", "sub/fresh/inside", "moved"}
+    assert listing.missed >= {"sub/deep/c.jpg", "sub/deep/new.jpg", "other/e.jpg"}
+
+
+def test_a_file_that_was_changed_in_place_is_told_by_a_full_walk(listing, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    age(tmp_path)
+    told(listing)
+    (tmp_path / "a.jpg").write_bytes(b"longer")
+    assert list(listing.walk_changed()) == [None]
+    assert told(listing) == ["a.jpg"]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to act as another user")
 def test_a_folder_that_cannot_be_read_is_named(tmp_path):
     check = (
@@ -242,6 +279,7 @@ STEPS = st.one_of(
     st.tuples(st.just("rename"), st.sampled_from(NAMES), st.sampled_from(NAMES)),
     st.tuples(st.just("move folder"), st.sampled_from(["x", "x/y", "z"]), st.sampled_from("zw")),
     st.tuples(st.just("walk"), st.integers(0, 12)),
+    st.tuples(st.just("walk changed"), st.none()),
 )
 
 
@@ -274,6 +312,9 @@ def test_whatever_happens_meanwhile_each_file_s_last_state_is_told(tmp_path, ste
                 except StopIteration:
                     walk = listing.walk([""], full=True)
                     continue
+                seen |= {str(each.path): Identity.of(each.stat)} if each else {}
+        elif kind == "walk changed":
+            for each in [*walk, *listing.walk_changed()]:
                 seen |= {str(each.path): Identity.of(each.stat)} if each else {}
     for each in [*walk, *listing.walk([""], full=True)]:
         seen |= {str(each.path): Identity.of(each.stat)} if each else {}

@@ -465,6 +465,57 @@ def test_on_a_network_file_system_there_is_no_watching(watched, monkeypatch):
     assert watched.later(1.0) == ["b.jpg"]
 
 
+@pytest.fixture
+def large(watched, monkeypatch):
+    """A hundred photos of long ago, of which one is looked at in a tenth of a second."""
+    monkeypatch.setattr(sources, "SLICE", 1)
+    for number in range(100):
+        put(watched.root, f"{number}.jpg")
+    os.utime(watched.root, ns=(1, 1))
+
+    def scan():
+        while watched.health.scan_age == FOREVER:
+            watched.source.drain(watched.now)
+            watched.now += 0.1
+        monkeypatch.setattr(sources, "SLICE", 4000)
+        return watched
+
+    return scan
+
+
+def test_a_scan_that_took_long_is_not_repeated_soon(large, monkeypatch):
+    monkeypatch.setattr(Inbox, "dispatch", lambda self, event: None)
+    watched = large()
+    put(watched.root, "new.jpg")
+    assert watched.later(180.0) == []
+    assert watched.later(20.0) == ["new.jpg"]
+
+
+def test_a_scan_that_took_very_long_is_repeated_after_ten_minutes(large, monkeypatch):
+    monkeypatch.setattr(Inbox, "dispatch", lambda self, event: None)
+    monkeypatch.setattr(sources, "REST", 1900)
+    watched = large()
+    put(watched.root, "new.jpg")
+    assert watched.later(590.0) == []
+    assert watched.later(20.0) == ["new.jpg"]
+
+
+def test_what_comes_to_a_large_share_is_found_soon_and_what_changes_there_by_the_next_scan(
+    large, watched, monkeypatch
+):
+    device = watched.root.stat().st_dev
+    monkeypatch.setattr(sources, "network_devices", lambda mounts: frozenset({device}))
+    watched = large()
+    (watched.root / "7.jpg").write_bytes(b"longer")
+    assert watched.later(30.0) == []
+    (watched.root / "sub").mkdir()
+    put(watched.root, "sub/new.jpg")
+    assert watched.later(11.0) == ["7.jpg", "sub/new.jpg"]
+    (watched.root / "8.jpg").write_bytes(b"longer")
+    assert watched.later(140.0) == []
+    assert watched.later(20.0) == ["8.jpg"]
+
+
 def test_a_share_that_is_mounted_later_in_a_sub_folder_is_known_as_one(watched, monkeypatch):
     """There the kernel knows nothing of writers: it says that each file has one, or that none has."""
     put(watched.root)

@@ -27,6 +27,7 @@ from stylewatch.domain import EngineSettings, JobState, StyleSettings
 from stylewatch.errors import ConfigError, PresetError, StylewatchError
 from stylewatch.faces.lines import short_path
 from stylewatch.folders.listing import network_devices, walk
+from stylewatch.folders.sources import POLL_SECONDS
 from stylewatch.folders.space import free_space, nearest_existing
 from stylewatch.folders.watches import watch_limit
 from stylewatch.settings.config import Config, check, load_config
@@ -223,7 +224,8 @@ def _network(config: Config) -> Iterator[Finding]:
     for folder in config.folders:
         if _device(folder.input) in devices:
             text = f"{short_path(folder.input)} is on a network: looked through every "
-            text += f"{config.rescan_seconds:g} s, as others' writes cause no event"
+            seconds = min(POLL_SECONDS, config.rescan_seconds)
+            text += f"{seconds:g} s, as others' writes cause no event"
             yield warning("network", text, "A local folder is noticed at once")
     if _device(config.state_dir) in devices:
         text = f"the ledger in {short_path(config.state_dir)} is on a network file system"

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from stylewatch.commands.answers import answer, complain, note
+from stylewatch.commands.answers import answer, complain, note, say, say_json
 from stylewatch.commands.options import (
     STEER,
     ConfigPath,
@@ -20,7 +20,13 @@ from stylewatch.commands.options import (
     switch,
 )
 from stylewatch.domain import JobState
-from stylewatch.errors import ConfigError, NotRunningError, StylewatchError, UsageError
+from stylewatch.errors import (
+    ConfigError,
+    LedgerError,
+    NotRunningError,
+    StylewatchError,
+    UsageError,
+)
 
 app = typer.Typer()
 
@@ -124,7 +130,10 @@ def jobs(
     folder = _state_dir(config, state)
     limit = limit or (sys.maxsize if as_json else 50)
     found, there = list_jobs(folder, states, limit, notes=failed)
-    answer(found, jobs_text(found), as_json=as_json)
+    if as_json:
+        say_json(found)
+    else:  # a table of hundreds of thousands takes longer than they do
+        say(jobs_text(found))
     if there is None:
         words = f"there is no ledger in {short_path(folder)}: nothing has been painted yet"
         hint = f"; did you mean `--{state}`?" if str(state) in _STATES else ""
@@ -219,9 +228,10 @@ def cancel(
 
     folder = _state_dir(config, state)
     ask(folder, "cancel", job_id=job_id)
-    words = "is set aside;"
-    if word_of_job(folder, job_id) != "held":  # its worker is being ended
-        words = "is being set aside; then"
+    words = "is being set aside; then"  # unless it has no worker that is being ended
+    with suppress(LedgerError):  # of an older daemon, which was told all the same
+        if word_of_job(folder, job_id) == "held":
+            words = "is set aside;"
     note(f"job {job_id} {words} `stylewatch retry {job_id}` brings it back")
 
 

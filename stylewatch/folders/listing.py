@@ -109,6 +109,7 @@ def walk(
 @dataclass(slots=True)
 class _Folder:
     inode: int
+    mark: int  # a hash of its own identity, another one once a name has come or gone
     names: dict[str, int] = field(default_factory=dict)  # each with a hash of its identity
 
 
@@ -156,6 +157,18 @@ class Listing:
             for gone in (self._folders.keys() | self.unreadable.keys()) - listed:
                 self._forget(gone)
 
+    def walk_changed(self) -> Iterator[Candidate | None]:
+        """What has come or gone, as the folders tell: far less work where each holds hundreds.
+
+        Of a file that was changed in place its folder tells nothing: that is for the next `walk`.
+        """
+        for folder in list(self._folders):
+            if self._has_changed(folder):
+                inside: list[str] = []
+                yield from self._list(folder, set(), inside, full=False)
+                yield from self.walk(each for each in inside if each not in self._folders)
+            yield None
+
     def miss_all(self) -> None:
         """The root is away with all that lay in it."""
         for folder in list(self._folders):
@@ -182,7 +195,7 @@ class Listing:
         except OSError:
             return  # gone or replaced: the next walk tells
         try:
-            known = self._folders.setdefault(folder, _Folder(os.fstat(here).st_ino))
+            known = self._folders.setdefault(folder, _Folder(os.fstat(here).st_ino, 0))
             listed = self._being_listed.get(folder, known)  # it may have passed this name by
             for name, closed in names.items():
                 try:
@@ -194,6 +207,18 @@ class Listing:
                     if closed or known.names.get(name) != mark:
                         known.names[name] = listed.names[name] = mark
                         yield self._candidate(folder, name, stat, closed=closed)
+        finally:
+            os.close(here)
+
+    def _has_changed(self, folder: str) -> bool:
+        """Whether a name in it has come or gone, or it has itself, since it was listed."""
+        try:
+            here = open_below(self.root, folder, FOLDER)
+        except OSError:
+            return True
+        try:
+            known = self._folders.get(folder)
+            return known is None or known.mark != _mark(os.fstat(here))
         finally:
             os.close(here)
 
@@ -214,7 +239,7 @@ class Listing:
                 return
             visited.add((stat.st_dev, stat.st_ino))
             before = self._folders.get(folder)
-            listed = self._being_listed[folder] = _Folder(stat.st_ino)
+            listed = self._being_listed[folder] = _Folder(stat.st_ino, _mark(stat))
             with os.scandir(here) as entries:
                 for entry in entries:
                     if is_temporary(entry.name):

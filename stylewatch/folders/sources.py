@@ -20,7 +20,9 @@ from stylewatch.folders.watches import Inbox, Watch, Watches, watch_limit, watch
 
 SLICE = 4000  # names looked at per drain
 ROOT_SECONDS = 2.0  # how often the root itself is looked at
-POLL_SECONDS = 10.0  # how often all of it is, at least, where it can't be watched
+POLL_SECONDS = 10.0  # how often what comes and goes is, where it can't be watched
+REST = 19  # times as long as a scan took nothing is scanned, so that it takes a twentieth at most …
+LONGEST_REST = 600.0  # … but for no longer
 PATIENCE = 2.0  # an event that is this late is lost
 REGISTER_SECONDS = 1.0  # a new folder that is not watched by then never will be
 LATE_SECONDS = 15.0  # a scan that has not gone on for so long hangs
@@ -73,7 +75,8 @@ class FolderSource:
         self._walks: deque[Iterator[Candidate | None]] = deque()
         self._scan: Iterator[Candidate | None] | None = None  # the full one among them
         self._scan_now = False
-        self._next_scan = self._last_scan = -math.inf
+        self._next_scan = self._last_scan = self._began_scan = -math.inf
+        self._next_poll = math.inf  # for what comes and goes between two scans, where none tells
         self._stirred = -math.inf  # when a scan last went on
         self._wonder = False  # a file that this scan finds new should have been heard of
         self._suspect = ""  # such a file …
@@ -92,7 +95,9 @@ class FolderSource:
         files, folders = self._hear(now)
         self._judge_watches(now)
         if self._scan is None and (self._scan_now or now >= self._next_scan):
-            self._begin_scan()
+            self._begin_scan(now)
+        elif now >= self._next_poll and not self._walks:
+            self._walks.append(self._listing.walk_changed())
         if folders:
             self._walks.appendleft(self._listing.walk(_topmost(folders)))
         return [*self._listing.look(files), *self._go_on(now)]
@@ -110,7 +115,8 @@ class FolderSource:
         if self._walks or self._inbox.has_news:
             return now
         return min(
-            self._next_root, self._next_scan, self._proof_at, self._next_check, self._next_retry
+            *(self._next_root, self._next_scan, self._next_poll),
+            *(self._proof_at, self._next_check, self._next_retry),
         )
 
     def health(self, now: float) -> FolderHealth:
@@ -185,7 +191,7 @@ class FolderSource:
         """Watches first, then the scan: nothing can fall in between."""
         self.close()
         self._scan_now, self._suspect, self._proof_at = True, "", math.inf
-        self._next_check = self._next_retry = math.inf
+        self._next_poll = self._next_check = self._next_retry = math.inf
         self._note_networks()
         if self._root_key and self._root_key[0] in self._listing.network:
             self._scan_instead("others may write to this network file system unseen")
@@ -252,9 +258,9 @@ class FolderSource:
             self._low_limit, self._next_retry = 0, now + RETRY_SECONDS
             self._scan_instead(why)
 
-    def _begin_scan(self) -> None:
+    def _begin_scan(self, now: float) -> None:
         self._wonder = self._watch is not None and not self._scan_now
-        self._scan_now = False
+        self._scan_now, self._began_scan = False, now
         self._note_networks()
         self._scan = self._listing.walk([""], full=True)
         self._walks.append(self._scan)
@@ -270,6 +276,7 @@ class FolderSource:
             except StopIteration:
                 if self._walks.popleft() is self._scan:
                     self._end_scan(now)
+                self._next_poll = math.inf if self._watch else now + self._poll_seconds
             else:
                 if found:
                     yield found
@@ -279,11 +286,11 @@ class FolderSource:
 
     def _end_scan(self, now: float) -> None:
         self._scan, self._last_scan = None, now
+        rest = min(REST * (now - self._began_scan), LONGEST_REST)
+        every = self._rescan_seconds if self._watch else self._poll_seconds
+        self._next_scan = now + max(every, rest)
         if self._watch:
-            self._next_scan = now + self._rescan_seconds
             self._next_check = now + REGISTER_SECONDS
-        else:
-            self._next_scan = now + self._poll_seconds
 
 
 def _folder_key(root: Path) -> tuple[int, int]:

@@ -6,6 +6,7 @@ known here.
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import pickle
 import platform
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stylewatch.domain import EngineSettings
-from stylewatch.errors import ExecutorError, StylewatchError
+from stylewatch.errors import EngineLost, ExecutorError, StylewatchError
 
 PR_SET_PDEATHSIG = 1
 MESSAGE_LIMIT = 4092  # a pipe takes 4096 bytes whole or not at all, and 4 of them tell the length
@@ -30,14 +31,26 @@ JobName = tuple[int, int]
 """The daemon's number of a job, and the executor's own of this run of it."""
 
 _progress: Connection | None = None
+_strange = False  # our parent is another program
+
+
+def _read_code() -> str:
+    package = Path(__file__).parents[1]
+    files = package.rglob("*.py")
+    seen = sorted((str(file.relative_to(package)), file.stat().st_mtime_ns) for file in files)
+    return hashlib.sha256(repr(seen).encode()).hexdigest()
+
+
+CODE: Final = _read_code()
+"""Tells the program as it lay there when this process was started from an older or newer one."""
 
 
 def boot(
-    progress: Connection, lifeline: Connection, engine: EngineSettings, log: Path | None
+    progress: Connection, lifeline: Connection, engine: EngineSettings, log: Path | None, code: str
 ) -> None:
     """Make this process a worker of its parent, and of no one else."""
-    global _progress  # noqa: PLW0603  (there is one worker in a process)
-    _progress = progress
+    global _progress, _strange  # there is one worker in a process
+    _progress, _strange = progress, code != CODE
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ends at once, whatever C code runs
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal's signals are the daemon's business
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -69,7 +82,14 @@ def set_environment(engine: EngineSettings) -> None:
 
 
 def run(name: JobName, task: bytes) -> bytes:
-    """One job in this process, its progress through the pipe."""
+    """One job in this process, its progress through the pipe.
+
+    What a daemon asks whose program was replaced since it was started may mean something else now.
+    """
+    if _strange:
+        remedy = "Start it anew: until then photos wait"
+        problem = "stylewatch was upgraded while it ran"
+        return _readable_error(EngineLost(problem, remedy=remedy, reason=EngineLost.replaced))
 
     def send(message: bytes) -> None:
         assert _progress is not None

@@ -5,6 +5,7 @@ There is no queue in here: never more jobs in flight than slots. Knows nothing o
 
 import contextlib
 import itertools
+import math
 import pickle
 import threading
 import time
@@ -168,7 +169,8 @@ class JobTable(ABC):
                 return
             self._free(job)
             if isinstance(error, EngineLost) and not killed:
-                self._rests_until = time.monotonic() + REST_SECONDS
+                for_good = error.reason == EngineLost.replaced
+                self._rests_until = time.monotonic() + (math.inf if for_good else REST_SECONDS)
                 self._trouble = str(error)
         if job.timer:
             job.timer.cancel()

@@ -81,7 +81,8 @@ class AsWritten:
     settle_max_seconds: Annotated[Seconds, Gt(0)] = 600.0
     """A file that is still not whole so long after its last change is set aside."""
     rescan_seconds: Annotated[Seconds, Ge(1)] = 30.0
-    """How often folders are looked through, besides being told of changes."""
+    """How often folders are looked through, besides being told of changes; large ones less often,
+    but every ten minutes."""
     job_timeout: Annotated[Seconds, Gt(0)] = 3600.0
     """A photo that takes longer is stopped and tried again."""
     max_attempts: Annotated[int, Ge(1)] = 3
