@@ -422,6 +422,42 @@ def test_damage_of_any_kind_is_set_aside_or_harmless_never_the_end(tmp_path, see
     again.close()
 
 
+def test_damage_that_does_not_show_when_it_is_opened_is_set_aside_again_and_again(tmp_path):
+    path = tmp_path / "ledger.db"
+    for number in (1, 2):
+        with closing(Ledger(path)) as ledger:
+            ledger.add(photo(f"{number}"), "d", "p", [planned()])
+            [[page]] = ledger.ask("SELECT rootpage FROM sqlite_master WHERE name = 'jobs'")
+            [[size]] = ledger.ask("PRAGMA page_size")
+        with path.open("r+b") as file:
+            file.seek((page - 1) * size)
+            file.write(bytes(size))
+        with closing(Ledger(path)) as ledger:
+            assert ledger.set_aside == tmp_path / f"ledger.db.damaged-{number}"
+            assert ledger.fresh
+    assert (tmp_path / "ledger.db.damaged-1").is_file(), "the first is kept"
+
+
+def test_a_ledger_that_is_only_held_by_another_program_is_not_set_aside(tmp_path, monkeypatch):
+    monkeypatch.setattr(schema, "BUSY_SECONDS", 0.1)
+    path = tmp_path / "ledger.db"
+    with closing(Ledger(path)) as ledger:
+        ledger.add(photo(), "d", "p", [planned()])
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerError, match="can't be opened.* End the program that holds it"):
+            Ledger(path)
+    with closing(Ledger(path)) as ledger:
+        assert (ledger.set_aside, len(ledger.jobs())) == (None, 1)
+
+
+def test_a_state_folder_that_can_t_be_made_is_one_plain_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(LedgerError, match="Check the state folder's disk and permissions"):
+        Ledger(tmp_path / "file" / "ledger.db")
+
+
 def test_what_is_asked_of_a_big_ledger_is_answered_at_once(ledger, tmp_path):
     with ledger.transaction():
         ledger.add(photo("first"), "d", "p", [planned("first", "first")])
