@@ -21,6 +21,7 @@ from stylewatch.errors import (
     WeightsError,
     WorkerDied,
 )
+from stylewatch.host import intake
 from stylewatch.host.daemon import LOOK_SECONDS
 from stylewatch.host.delivery import AFTER_SECONDS
 from stylewatch.settings.weights import BYTES, keras_weights
@@ -339,6 +340,7 @@ def test_a_photo_deleted_before_its_turn_is_no_failure(rigs):
     rig = rigs(behave)
     rig.drop("a.jpg")
     rig.until(lambda: rig.counts() == {"vanished": 1})
+    assert "failed" not in {event.kind for event in rig.events}
 
 
 def test_after_move_takes_the_photo_away_only_when_all_its_results_are_there(rigs, tmp_path):
@@ -674,6 +676,28 @@ def test_a_photo_that_is_gone_when_it_is_read_comes_back_with_its_folder(rigs, t
     assert rig.daemon._intake._add is real
 
 
+def test_a_photo_that_is_written_again_while_it_is_read_is_not_painted_too_early(rigs, monkeypatch):
+    real, writers = intake.match, []
+
+    def match(folder, path, *rest):
+        if not writers:
+            writers.append((folder.input / path).open("wb"))
+            writers[0].write(b"one half")
+            writers[0].flush()
+        return real(folder, path, *rest)
+
+    monkeypatch.setattr(intake, "match", match)
+    rig = rigs()
+    rig.drop("a.jpg")
+    rig.until(lambda: writers)
+    assert rig.counts() == {}
+    writers[0].write(b" and the other")
+    writers[0].close()
+    rig.until(rig.results)
+    assert (rig.output / "a--painting.jpg").read_bytes() == b"painting:one half and the other"
+    assert rig.executor.ran == [("a.jpg", "painting")]
+
+
 def test_a_failure_and_what_follows_from_it_are_written_down_together(rigs, monkeypatch):
     """Or a kill between the two would leave a photo that nobody looks at again."""
     rig = rigs(
@@ -714,21 +738,24 @@ def test_workers_that_can_t_be_had_leave_the_old_config_and_its_workers(rigs):
 def test_other_workers_take_over_when_the_running_photo_is_done(rigs):
     release = threading.Event()
     rig = rigs(lambda request: release.wait(10) and None)
-    old, new = rig.executor, ThreadExecutor()
-    old.close = lambda: opened.append("closed")
-    opened = []
-    rig.open_executor = lambda config, on_event: opened.append("opened") or new
+    old, unused, new = rig.executor, ThreadExecutor(), ThreadExecutor()
+    closed, wanted = [], {2: unused, 3: new}
+    for executor in (old, unused, new):
+        executor.close = lambda executor=executor: closed.append(executor)
+    rig.open_executor = lambda config, on_event: wanted.pop(config.workers)
     rig.drop("a.jpg", b"a")
     rig.until(lambda: rig.daemon._dispatcher.running)
-    rig.settings["workers"] = 2
-    rig.daemon.ask("reload")
+    for workers, expected in ((2, []), (3, [unused])):
+        rig.settings["workers"] = workers
+        rig.daemon.ask("reload")
+        rig.daemon.tick(time.monotonic())
+        assert closed == expected
     rig.drop("b.jpg", b"b")
     rig.until(lambda: rig.counts() == {"running": 1, "ready": 1})
-    assert opened == ["opened"]
     release.set()
     rig.until(lambda: len(rig.results()) == 2)
-    assert opened == ["opened", "closed"]
-    assert (len(old.ran), len(new.ran)) == (1, 1)
+    assert closed == [unused, old]
+    assert [len(executor.ran) for executor in (old, unused, new)] == [1, 0, 1]
 
 
 def test_a_thousand_copies_take_many_short_ticks(rigs, monkeypatch):

@@ -226,6 +226,18 @@ def test_our_own_earlier_result_is_replaced(tmp_path):
     assert (tmp_path / "a--soft.jpg").read_bytes() == b"second"
 
 
+def test_an_earlier_result_that_can_t_be_read_now_is_waited_for(tmp_path, monkeypatch):
+    outputs.publish(*written(tmp_path), ".jpg")
+    temporary, target = written(tmp_path, b"second", job_id=2)
+    with monkeypatch.context() as patched:
+        broken = Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO)))
+        patched.setattr(outputs, "file_hash", broken)
+        with pytest.raises(OutputError, match="Input/output error"):
+            outputs.publish(temporary, target, ".jpg", ours=lambda *_: True)
+    assert outputs.publish(temporary, target, ".jpg", ours=lambda *_: True).name == "a--soft.jpg"
+    assert [path.name for path in tmp_path.iterdir()] == ["a--soft.jpg"]
+
+
 def test_without_links_a_rename_that_does_not_replace_is_used(tmp_path, monkeypatch):
     def no_links(*_, **__):
         raise OSError(95, "not supported")
@@ -396,6 +408,7 @@ def test_an_output_waits_below_the_low_water_mark_and_goes_on_a_quarter_above_it
     waiting.pause(other, 9.0, "forbidden")
     assert look(8.0, out, other) == [], "not before its time"
     del free[out]
+    free[other] = 125
     writable.remove(other)
     assert look(9.0, out, other) == [], "one can't be asked, the other can't be written"
     assert look(10.0, out) == []
@@ -626,7 +639,10 @@ def test_two_machines_of_one_person_own_other_temporary_files(tmp_path, monkeypa
         raise FileNotFoundError(2, "No such file or directory", str(path))
 
     monkeypatch.setattr(Path, "read_bytes", unreadable)
-    assert len({here, there, outputs.owner_of(tmp_path)}) == 3
+    nameless = outputs.owner_of(tmp_path)
+    assert len({here, there, nameless}) == 3
+    monkeypatch.setattr(os, "uname", lambda: Mock(nodename="another"))
+    assert outputs.owner_of(tmp_path) != nameless
 
 
 def test_folders_made_for_a_result_are_as_durable_as_the_result(tmp_path, monkeypatch):

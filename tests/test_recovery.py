@@ -278,6 +278,22 @@ def test_a_full_disk_under_the_ledger_only_delays(rigs, monkeypatch):
     assert kinds == ["blocked", "recovered"]
 
 
+@pytest.mark.parametrize("at", ["a command", "a photo"])
+def test_what_could_not_be_written_down_is_no_command_s_and_no_photo_s_fault(rigs, monkeypatch, at):
+    """The daemon drops all and recovers; it does not go on as if that were done."""
+    rig = rigs()
+    rig.drop("a.jpg")
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "retry" if at == "a command" else "add", Mock(side_effect=LedgerError("full")))
+        if at == "a command":
+            answer = rig.daemon.ask("retry")
+        with pytest.raises(LedgerError, match="full"):
+            rig.until(lambda: False)
+    if at == "a command":
+        assert isinstance(answer.exception(0), LedgerError)
+    assert rig.daemon._ledger.notes() == []
+
+
 def test_a_ledger_that_another_program_holds_is_tried_again(rigs, tmp_path, monkeypatch):
     monkeypatch.setattr(schema, "BUSY_SECONDS", 0.1)
     rig, stop = rigs(start=False).build(), threading.Event()
@@ -766,6 +782,21 @@ def test_a_photo_that_comes_again_is_painted_again_when_its_result_is_gone(rigs)
     path = rig.drop("a.jpg")
     rig.until(lambda: not path.exists())
     assert rig.results() == ["a--painting.jpg"]
+
+
+def test_a_photo_that_comes_again_waits_while_its_result_can_t_be_read(rigs, monkeypatch):
+    rig = rigs(start=False)
+    rig.with_folders({"after": "delete"}).start()
+    path = rig.drop("a.jpg")
+    rig.until(lambda: not path.exists())
+    with monkeypatch.context() as patched:
+        broken = Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO)))
+        patched.setattr(outputs, "file_hash", broken)
+        rig.drop("a.jpg")
+        rig.until(lambda: any("Input/output error" in event.message for event in rig.events))
+        assert path.exists()
+    rig.until(lambda: not path.exists())
+    assert len(rig.executor.ran) == 1
 
 
 @pytest.mark.parametrize("after", ["keep", "delete"])
