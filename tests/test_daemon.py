@@ -617,14 +617,35 @@ def test_stop_waits_for_the_running_job_within_its_grace_then_puts_it_back(rigs,
     first = rigs(behave)
     first.drop("a.jpg")
     first.until(lambda: first.executor.ran)
+    closed = []
+    first.executor.close = lambda: closed.append(time.monotonic())
     started = time.monotonic()
     first.daemon.stop()
+    assert closed
     assert time.monotonic() - started < 4
     blocker.set()
     with closing(LedgerReader(tmp_path / "state" / "ledger.db")) as reader:
         assert [job.state for job in reader.jobs()] == [JobState.READY]
     second = rigs()
     second.until(lambda: len(second.results()) == 1)
+
+
+def test_workers_give_their_memory_back_once_they_have_been_idle_for_so_long(rigs):
+    go = threading.Event()
+    rig = rigs(lambda request: go.wait(10) and None, idle_release=60)
+    rig.executor.release = lambda: released.append("released")
+    released, dispatcher = [], rig.daemon._dispatcher
+    rig.drop("a.jpg")
+    rig.until(lambda: dispatcher.running)
+    dispatcher.release_idle(time.monotonic() + 1000)
+    go.set()
+    rig.until(lambda: rig.counts() == {"done": 1})
+    idle_since = time.monotonic()
+    dispatcher.release_idle(idle_since + 50)
+    assert released == []
+    for _ in range(2):
+        dispatcher.release_idle(idle_since + 61)
+    assert released == ["released"]
 
 
 def test_names_of_all_kinds_survive(rigs):

@@ -30,7 +30,7 @@ from stylewatch.host import delivery, intake, publication
 from stylewatch.host.publication import find_results
 from stylewatch.jobs.executors import LocalExecutor
 from stylewatch.state import retries, schema
-from stylewatch.state.ledger import Ledger
+from stylewatch.state.ledger import Ledger, Planned
 from stylewatch.state.reader import LedgerReader
 
 TESTS = Path(__file__).parent
@@ -688,6 +688,7 @@ def test_a_picture_that_can_t_be_read_for_a_moment_is_not_painted_anew(rigs, mon
     broken.clear()
     rig.until(lambda: rig.results() == ["a--painting.jpg"] and rig.idle())
     assert len(rig.executor.ran) == 1
+    assert [event.kind for event in rig.events].count("done") == 1
 
 
 def test_an_output_whose_disk_is_away_waits_and_says_so_once(rigs, tmp_path, monkeypatch):
@@ -759,7 +760,26 @@ def test_results_that_can_t_be_listed_are_not_taken_for_none(tmp_path, monkeypat
     assert list(find_results([tmp_path / "none"], lambda data: {})) == []
 
 
+def test_a_result_of_another_preset_whose_name_only_begins_like_that_is_none(ledger):
+    ledger.rebuild([("old", Path("/out/a--ink-2.jpg"), "s", "d")])
+    wanted = Planned("ink", "k", Path("/out/a--ink"))
+    assert ledger.add(photo("a.jpg"), "d", "p", [wanted], stays=True)
+
+
 # --- the same photo again ------------------------------------------------------------------------
+
+
+def test_a_photo_whose_rights_change_brings_back_no_result_that_was_deleted(rigs):
+    rig = rigs(rescan_seconds=1)
+    path = rig.drop("a.jpg")
+    rig.until(lambda: rig.results() and rig.idle())
+    (rig.output / "a--painting.jpg").unlink()
+    path.chmod(0o600)
+    changed = Identity.of(path.stat())
+    rig.until(lambda: rig.daemon._ledger.jobs()[0].identity == changed)
+    rig.look_around()
+    rig.until(rig.idle)
+    assert (len(rig.executor.ran), rig.results()) == (1, [])
 
 
 def test_a_photo_that_comes_again_goes_where_the_first_went(rigs, tmp_path):
@@ -861,17 +881,18 @@ def test_bytes_that_come_back_replace_their_own_result(rigs):
 def test_a_photo_stays_whose_result_was_damaged_before_it_could_be_deleted(rigs, stuck):
     rig = rigs(start=False, rescan_seconds=1)
     rig.with_folders({"after": "delete"}).start()
-    photo = rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    photo, other = rig.drop("a.jpg"), rig.drop("b.jpg", b"other")
+    rig.until(lambda: rig.counts() == {"done": 2})
     (rig.output / "a--painting.jpg").write_bytes(b"")
     stuck.clear()
     rig.daemon.ask("reload")
     rig.until(lambda: any(event.reason == "damaged" for event in rig.events))
     end = time.monotonic() + 1
     rig.until(lambda: time.monotonic() > end)
-    assert photo.exists()
-    assert len(rig.executor.ran) == 1
-    assert [event.reason for event in rig.events if event.kind == "warning"] == ["after", "damaged"]
+    assert (photo.exists(), other.exists()) == (True, False)
+    assert len(rig.executor.ran) == 2
+    warnings = [event.reason for event in rig.events if event.kind == "warning"]
+    assert warnings == ["after", "after", "damaged"]
     os.utime(photo)
     rig.until(lambda: not photo.exists())
     assert (rig.output / "a--painting~2.jpg").read_bytes() == b"painting:photo"
@@ -1191,8 +1212,9 @@ def test_a_disk_that_goes_away_while_the_output_is_changed_gets_no_result_below_
     assert rig.results() == ["a--painting.jpg"]
 
 
+@pytest.mark.parametrize("then", ["the disk is back", "it is to go on without"])
 def test_a_result_that_was_named_before_a_kill_is_waited_for_while_its_disk_is_away(
-    rigs, disk, monkeypatch
+    rigs, disk, monkeypatch, then
 ):
     def killed(step):
         if step == "publication.published" and not rig.executor.suffix:
@@ -1210,10 +1232,13 @@ def test_a_result_that_was_named_before_a_kill_is_waited_for_while_its_disk_is_a
     rig.start()
     rig.look_around()
     assert rig.counts() == {"publishing": 1}
-    disk.plug()
+    if then == "the disk is back":
+        disk.plug()
+    else:
+        (disk.mount / "go on").touch()
     rig.until(lambda: rig.counts() == {"done": 1})
-    assert rig.results() == ["a--painting.jpg"]
-    assert len(rig.executor.ran) == 1
+    assert "a--painting.jpg" in rig.results()
+    assert len(rig.executor.ran) == 1 + (then != "the disk is back")
 
 
 def test_an_output_that_is_read_only_for_a_while_waits_as_a_whole(rigs, monkeypatch):

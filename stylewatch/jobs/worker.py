@@ -19,7 +19,6 @@ from stylewatch.domain import (
     EngineSettings,
     Failure,
     FailureKind,
-    Identity,
     JobRequest,
     OnStep,
     Outcome,
@@ -115,17 +114,16 @@ def _read_unchanged(request: JobRequest, engine: EngineSettings) -> bytes:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputChangedError(f"{request.source} is gone", reason="vanished") from error
     with stream:
-        before = Identity.of(os.fstat(stream.fileno()))
-        if before.size > engine.max_bytes:
+        size = os.fstat(stream.fileno()).st_size
+        if size > engine.max_bytes:
             raise InputError(
                 f"{request.source} is too large",
                 expected=f"at most {engine.max_bytes} bytes",
-                received=str(before.size),
+                received=str(size),
                 reason="too-large",
             )
         data = stream.read()
-        after = Identity.of(os.fstat(stream.fileno()))
-    if before != after or hashlib.sha256(data).hexdigest() != request.digest:
+    if hashlib.sha256(data).hexdigest() != request.digest:
         raise InputChangedError(f"{request.source} changed after it was queued")
     return data
 
