@@ -6,6 +6,7 @@ import time
 from concurrent.futures import CancelledError
 from contextlib import closing
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from rig import ThreadExecutor
@@ -628,6 +629,32 @@ def test_stop_waits_for_the_running_job_within_its_grace_then_puts_it_back(rigs,
         assert [job.state for job in reader.jobs()] == [JobState.READY]
     second = rigs()
     second.until(lambda: len(second.results()) == 1)
+
+
+def test_a_photo_that_is_painted_within_the_grace_of_a_stop_is_published(rigs):
+    go = threading.Event()
+    rig = rigs(lambda request: go.wait(10) and None, grace_seconds=10)
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.executor.ran)
+    threading.Timer(0.2, go.set).start()
+    rig.daemon.stop()
+    assert rig.results() == ["a--painting.jpg"]
+
+
+def test_many_photos_that_are_complete_at_once_take_many_short_ticks(rigs, monkeypatch):
+    now, added, taken = [0.0], [], rigs().daemon._intake
+    monkeypatch.setattr(intake, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def add(photo):
+        now[0] += intake.TURN_SECONDS / 2
+        added.append(photo)
+
+    monkeypatch.setattr(taken, "_add", add)
+    taken._complete.extend(range(5))
+    for expected in ([0, 1], [0, 1, 2, 3], [0, 1, 2, 3, 4]):
+        assert taken.next_due(7.0) == 7.0
+        taken._add_jobs(7.0)
+        assert added == expected
 
 
 def test_workers_give_their_memory_back_once_they_have_been_idle_for_so_long(rigs):

@@ -600,6 +600,8 @@ def test_a_photo_that_could_not_be_read_for_a_moment_is_read_later(rigs, monkeyp
     monkeypatch.setattr(intake, "_unchanged", flaky)
     rig = rigs()
     rig.drop("a.jpg")
+    rig.until(lambda: failed)
+    assert [note for _, _, note in rig.daemon._ledger.notes()] == ["unreadable"]
     rig.until(lambda: rig.results() == ["a--painting.jpg"])
 
 

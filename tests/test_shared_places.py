@@ -200,6 +200,15 @@ def test_a_kill_as_soon_as_that_card_is_known_changes_nothing(rig, monkeypatch):
     rig.until(lambda: len(paintings(rig)) == 2)
 
 
+def test_a_disk_s_name_is_remembered_while_it_can_t_be_told(tmp_path):
+    with contextlib.closing(Ledger(tmp_path / "ledger.db")) as ledger:
+        for volume, known in (("A", 1), ("", 1), ("A", 1), ("", 1), ("B", 0)):
+            ledger.note_folder("in", tmp_path, (1, 2), volume=volume)
+            if not ledger.remembered("in"):
+                ledger.note_file("in", Path("a.jpg"), Identity(1, 3, 9, 9, 9))
+            assert len(ledger.remembered("in", missed=False)) == known
+
+
 def test_a_disk_is_known_by_the_name_that_leads_to_its_device(tmp_path, monkeypatch):
     monkeypatch.setattr(recognition, "VOLUMES", tmp_path / "none")
     assert recognition._volume_of(os.stat("/dev/null").st_rdev) == ""
