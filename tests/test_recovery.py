@@ -284,7 +284,9 @@ def test_what_could_not_be_written_down_is_no_command_s_and_no_photo_s_fault(rig
     rig = rigs()
     rig.drop("a.jpg")
     with monkeypatch.context() as patched:
-        patched.setattr(Ledger, "retry" if at == "a command" else "add", Mock(side_effect=LedgerError("full")))
+        patched.setattr(
+            Ledger, "retry" if at == "a command" else "add", Mock(side_effect=LedgerError("full"))
+        )
         if at == "a command":
             answer = rig.daemon.ask("retry")
         with pytest.raises(LedgerError, match="full"):

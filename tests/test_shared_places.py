@@ -202,11 +202,13 @@ def test_a_kill_as_soon_as_that_card_is_known_changes_nothing(rig, monkeypatch):
 
 def test_a_disk_s_name_is_remembered_while_it_can_t_be_told(tmp_path):
     with contextlib.closing(Ledger(tmp_path / "ledger.db")) as ledger:
+        ledger.note_file("other", Path("b.jpg"), Identity(1, 4, 9, 9, 9))
         for volume, known in (("A", 1), ("", 1), ("A", 1), ("", 1), ("B", 0)):
             ledger.note_folder("in", tmp_path, (1, 2), volume=volume)
             if not ledger.remembered("in"):
                 ledger.note_file("in", Path("a.jpg"), Identity(1, 3, 9, 9, 9))
             assert len(ledger.remembered("in", missed=False)) == known
+        assert ledger.remembered("other", missed=False), "no business of that folder's"
 
 
 def test_a_disk_is_known_by_the_name_that_leads_to_its_device(tmp_path, monkeypatch):
@@ -573,6 +575,7 @@ def test_a_disk_that_gives_no_answer_says_nothing_about_a_photo_s_camera(rig):
     answers = [OSError(errno.EIO, "I/O error"), PhotoFacts(4, 3, "Fuji X100")]
 
     def probe(stream):
+        stream.read(1)
         answer = answers.pop(0)
         if isinstance(answer, OSError):
             raise answer
