@@ -1,8 +1,13 @@
 # make demo: see a photo become a painting.  make test: every check.
 # make faults: every fault injected for real (root, a quarter of an hour).  make service-test: under systemd.
-# Needs python3 (3.11 or newer), make and a package index; uv is used where it is installed.
+# Needs Python 3.11, 3.12 or 3.13, make and a package index; uv is used where it is installed.
 
-PYTHON ?= python3
+# There is no TensorFlow for later ones: where python3 is one, the newest that will do is taken.
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+ifndef PYTHON
+PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11; do \
+  $$python -c '$(FITS)' 2>/dev/null && echo $$python && break; done)
+endif
 BIN := .venv/bin
 UV := $(shell command -v uv 2>/dev/null)
 
@@ -39,7 +44,9 @@ clean:
 
 .venv/installed: pyproject.toml requirements.lock
 ifeq ($(UV),)
-	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "stylewatch needs Python 3.11 or newer; give it with: make PYTHON=python3.12")'
+	@test -n "$(PYTHON)" && "$(PYTHON)" -c '$(FITS)' || { \
+	  echo "stylewatch needs Python 3.11, 3.12 or 3.13; give it with: make PYTHON=python3.13" \
+	    "(or install uv, which fetches one)" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
