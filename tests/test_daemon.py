@@ -228,6 +228,17 @@ def test_a_result_in_another_format_replaces_the_one_before(rigs, tmp_path):
     ]
 
 
+def test_a_result_in_an_output_of_before_stays_though_the_format_has_changed(rigs, tmp_path):
+    rig = rigs()
+    rig.drop("a.jpg", b"one")
+    rig.until(rig.results)
+    rig.with_folders({"output": tmp_path / "new"}).extension = ".png"
+    rig.daemon.ask("reload")
+    rig.drop("a.jpg", b"two")
+    rig.until(lambda: rig.results() == ["a--painting.png"] and rig.idle())
+    assert (tmp_path / "out" / "a--painting.jpg").read_bytes() == b"painting:one"
+
+
 def test_bytes_that_come_back_are_painted_again_and_published(rigs):
     rig = rigs()
     result = rig.output / "a--painting.jpg"
@@ -665,6 +676,7 @@ def test_workers_give_their_memory_back_once_they_have_been_idle_for_so_long(rig
     rig.drop("a.jpg")
     rig.until(lambda: dispatcher.running)
     dispatcher.release_idle(time.monotonic() + 1000)
+    rig.daemon.tick(time.monotonic())
     go.set()
     rig.until(lambda: rig.counts() == {"done": 1})
     idle_since = time.monotonic()

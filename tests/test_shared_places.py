@@ -665,6 +665,30 @@ def test_who_asks_while_the_ledger_can_t_be_written_is_told_so(rig, monkeypatch)
         assert [event.kind for event in rig.events].count("blocked") == 1
 
 
+def test_the_watchdog_hears_of_a_daemon_that_waits_for_its_ledger(rig, monkeypatch):
+    monkeypatch.setattr(daemon, "LEDGER_SECONDS", 0.05)
+    stop, beats = threading.Event(), []
+
+    def fails(now):
+        raise LedgerError("The ledger can't be written: disk full")
+
+    def beat(now):
+        beats.append(now)
+        if len(beats) == 3:
+            stop.set()
+
+    monkeypatch.setattr(rig.build().daemon, "tick", fails)
+    runs = threading.Thread(target=rig.daemon.run, args=(stop, beat))
+    runs.start()
+    try:
+        runs.join(10)
+        assert len(beats) == 3
+    finally:
+        stop.set()
+        rig.daemon.wake()
+        runs.join()
+
+
 def test_what_is_painted_when_the_ledger_fails_is_painted_no_more(rigs, monkeypatch):
     """A view, systemd and whoever comes later were told of a painting that nobody worked at."""
     go_on = threading.Event()
