@@ -189,6 +189,10 @@ class Identity:
         """Whether these are the same bytes; their disk may have got another number since."""
         return replace(self, dev=before.dev) == before
 
+    def looks_like(self, before: "Identity") -> bool:
+        """Whether size and time are the same, as of a file that was moved, and of its copy."""
+        return (self.size, self.mtime_ns) == (before.size, before.mtime_ns)
+
     @property
     def inode(self) -> tuple[int, int]:
         """Which file or folder this is, in whatever state."""
@@ -203,11 +207,6 @@ class Photo:
     root: Path
     path: Path
     identity: Identity
-
-    @property
-    def absolute(self) -> Path:
-        """Where the file lies."""
-        return self.root / self.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +314,6 @@ class JobRequest:
 class Rendered:
     """A finished, decoded-checked and fsynced temporary file, ready to be published."""
 
-    job_id: int
     temporary: Path
     extension: str
     """Of the final name, with the dot: `.jpg`."""
@@ -335,7 +333,6 @@ class Rendered:
 class Failure:
     """A job that gave no result."""
 
-    job_id: int
     kind: FailureKind
     reason: str
     """Short stable word: `truncated`, `crash`, `disk-full`."""

@@ -24,6 +24,8 @@ Each says in one line what is wrong, what was expected, what was received and wh
 from enum import IntEnum
 from pathlib import Path
 
+from stylewatch.domain import FailureKind
+
 
 class ExitCode(IntEnum):
     """What the process tells its caller; listed in the README."""
@@ -46,11 +48,12 @@ class StylewatchError(Exception):
     """Base of the tree: one line for people, parts for programs.
 
     `reason` is a short stable word (`truncated`, `unknown-preset`) for the ledger, for
-    `retry --reason` and for metrics.
+    `retry --reason` and for metrics; `kind` is what a job that meets with it has failed of.
     """
 
     exit_code = ExitCode.FAILED
     reason = "failed"
+    kind = FailureKind.RENDER
 
     def __init__(
         self,
@@ -131,12 +134,14 @@ class InputError(StylewatchError):
 
     exit_code = ExitCode.INPUT
     reason = "bad-input"
+    kind = FailureKind.BAD_INPUT
 
 
 class InputChangedError(InputError):
     """The photo changed while it was being read; it has to settle again."""
 
     reason = "changed"
+    kind = FailureKind.CHANGED
 
 
 class OutputError(StylewatchError):
@@ -144,12 +149,14 @@ class OutputError(StylewatchError):
 
     exit_code = ExitCode.OUTPUT
     reason = "output"
+    kind = FailureKind.PERMISSION
 
 
 class OutputFullError(OutputError):
     """No space (ENOSPC, EDQUOT) at the output, its disk is away, or nothing may be written."""
 
     reason = "disk-full"
+    kind = FailureKind.RESOURCE
     away = "away"
     forbidden = "forbidden"
     reasons = (reason, away, forbidden)
@@ -160,6 +167,7 @@ class WeightsError(StylewatchError):
 
     exit_code = ExitCode.WEIGHTS
     reason = "weights"
+    kind = FailureKind.TRANSIENT  # no photo's fault: each waits until there are some
     not_downloaded = "weights-missing"
     """The reason where Keras's own could not be had."""
     reasons = (reason, not_downloaded)
@@ -201,18 +209,21 @@ class WorkerDied(ExecutorError):  # noqa: N818  (an event, and the name every ex
     """The worker's process ended in the middle of a job: crash, out of memory, kill -9."""
 
     reason = "crash"
+    kind = FailureKind.CRASH
 
 
 class JobTimeout(ExecutorError):  # noqa: N818
     """The job ran past its wall-clock limit and was killed."""
 
     reason = "timeout"
+    kind = FailureKind.TIMEOUT
 
 
 class EngineLost(ExecutorError):  # noqa: N818
     """The whole executor is gone; its jobs go back to the queue and count no attempt."""
 
     reason = "engine-lost"
+    kind = FailureKind.LOST
 
 
 def ran_out_of_memory(error: BaseException) -> bool:

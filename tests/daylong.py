@@ -33,7 +33,7 @@ def paint(request, engine, *, report):
     data = b"painted " + request.source.read_bytes()
     temporary = outputs.write_temporary(data, request.target, ".jpg", request.job_id, request.owner)
     return Rendered(
-        job_id=request.job_id, temporary=temporary, extension=".jpg",
+        temporary=temporary, extension=".jpg",
         sha256=hashlib.sha256(data).hexdigest(), width=1, height=1, seconds=0.8, evaluations=1,
         loss=1.0, facts={},
     )  # fmt: skip

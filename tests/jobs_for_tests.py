@@ -116,7 +116,7 @@ def copy_or_crash(request, engine, *, report):
     data = request.source.read_bytes()
     temporary = write_temporary(data, request.target, ".jpg", request.job_id, request.owner)
     return Rendered(
-        job_id=request.job_id, temporary=temporary, extension=".jpg",
+        temporary=temporary, extension=".jpg",
         sha256=hashlib.sha256(data).hexdigest(), width=1, height=1, seconds=0.1, evaluations=1,
         loss=None, facts={},
     )  # fmt: skip

@@ -18,15 +18,13 @@ def copy_job(request, engine, *, report, suffix=b"", extension=".jpg"):
     """An effect in no time: the result is the photo with its preset's name before it."""
     photo = request.source.read_bytes()
     if hashlib.sha256(photo).hexdigest() != request.digest:  # it lost the race against an editor
-        return Failure(
-            job_id=request.job_id, kind=FailureKind.CHANGED, reason="changed", message="changed"
-        )
+        return Failure(kind=FailureKind.CHANGED, reason="changed", message="changed")
     data = request.preset.name.encode() + b":" + photo + suffix
     temporary = outputs.write_temporary(
         data, request.target, extension, request.job_id, request.owner
     )
     return Rendered(
-        job_id=request.job_id, temporary=temporary, extension=extension,
+        temporary=temporary, extension=extension,
         sha256=hashlib.sha256(data).hexdigest(), width=1, height=1, seconds=0.01, evaluations=1,
         loss=None, facts={},
     )  # fmt: skip

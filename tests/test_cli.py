@@ -749,7 +749,7 @@ class TestBatches:
     def painted(self, request):
         temporary = write_temporary(b"picture", request.target, ".jpg", request.job_id)
         return Rendered(
-            job_id=request.job_id, temporary=temporary, extension=".jpg", sha256="", width=1,
+            temporary=temporary, extension=".jpg", sha256="", width=1,
             height=1, seconds=0.0, evaluations=1, loss=1.0, facts={"features": "none"},
         )  # fmt: skip
 

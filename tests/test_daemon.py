@@ -112,7 +112,7 @@ def test_weights_that_can_not_be_used_are_told_once_and_tried_again_when_somethi
 
     def behave(request):
         kind = FailureKind.TRANSIENT
-        failure = Failure(job_id=request.job_id, kind=kind, reason=reason, message=message)
+        failure = Failure(kind=kind, reason=reason, message=message)
         return failure if away else None
 
     rig = rigs(behave)
@@ -312,9 +312,7 @@ def test_a_photo_that_can_t_be_moved_is_tried_again_later(rigs, tmp_path):
 def test_a_bad_photo_is_set_aside_with_its_reason_and_the_others_go_on(rigs):
     def behave(request):
         if request.source.name == "bad.jpg":
-            return Failure(
-                job_id=request.job_id, kind=FailureKind.BAD_INPUT, reason="truncated", message="cut"
-            )
+            return Failure(kind=FailureKind.BAD_INPUT, reason="truncated", message="cut")
         return None
 
     rig = rigs(behave)
@@ -345,9 +343,7 @@ def test_a_crash_is_tried_again_and_a_second_one_sets_the_photo_aside(rigs):
 def test_a_photo_deleted_before_its_turn_is_no_failure(rigs):
     def behave(request):
         request.source.unlink(missing_ok=True)
-        return Failure(
-            job_id=request.job_id, kind=FailureKind.CHANGED, reason="vanished", message="gone"
-        )
+        return Failure(kind=FailureKind.CHANGED, reason="vanished", message="gone")
 
     rig = rigs(behave)
     rig.drop("a.jpg")
@@ -452,9 +448,7 @@ def a_bad_one(request):
     if request.source.name != "bad.jpg":
         return None
     message = "This is not an image"
-    return Failure(
-        job_id=request.job_id, kind=FailureKind.BAD_INPUT, reason="not-an-image", message=message
-    )
+    return Failure(kind=FailureKind.BAD_INPUT, reason="not-an-image", message=message)
 
 
 def test_whoever_comes_is_told_what_failed_and_what_is_done_before(rigs, tmp_path):
@@ -760,11 +754,7 @@ def test_a_photo_that_is_written_again_while_it_is_read_is_not_painted_too_early
 
 def test_a_failure_and_what_follows_from_it_are_written_down_together(rigs, monkeypatch):
     """Or a kill between the two would leave a photo that nobody looks at again."""
-    rig = rigs(
-        lambda request: Failure(
-            job_id=request.job_id, kind=FailureKind.CHANGED, reason="vanished", message="gone"
-        )
-    )
+    rig = rigs(lambda request: Failure(kind=FailureKind.CHANGED, reason="vanished", message="gone"))
 
     def killed(job_id):
         raise KeyboardInterrupt

@@ -320,6 +320,24 @@ class TestEngine:
             ("tensorflow", "ok"), ("device", "ok"), ("speed", "problem"),
         ]  # fmt: skip
 
+    def test_a_gpu_that_the_library_does_not_see_is_told_with_the_command(
+        self, monkeypatch, tmp_path
+    ):
+        driver = tmp_path / "version"
+        monkeypatch.setattr(doctor, "NVIDIA", (tmp_path / "none", driver))
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        told = b'{"backend": "tensorflow", "keras": "3", "version": "2"}\n'
+        told += b'{"device": "CPU with AMX", "fast_bfloat16": true}\n'
+        assert self.failure(monkeypatch, 0, b"", told)[1].state == "ok"
+        driver.touch()
+        device = self.failure(monkeypatch, 0, b"", told)[1]
+        assert (device.state, "NVIDIA GPU" in device.message) == ("warning", True)
+        assert device.remedy == 'pip install "tensorflow[and-cuda]"'
+        on_gpu = told.replace(b"CPU with AMX", b"NVIDIA H200")
+        assert self.failure(monkeypatch, 0, b"", on_gpu)[1].state == "ok"
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # somebody wants it so
+        assert self.failure(monkeypatch, 0, b"", told)[1].state == "ok"
+
     def test_the_trial_runs_with_the_threads_of_the_config(self, monkeypatch, tmp_path):
         program = "import os\nraise OSError(','.join(os.environ[name] for name in {names}))\n"
         (tmp_path / "keras.py").write_text(program.format(names=THREADS))

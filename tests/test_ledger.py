@@ -41,15 +41,15 @@ def planned(name="a", key="k1", preset="soft"):
     return Planned(preset, key, Path(f"/out/{name}--{preset}"))
 
 
-def rendered(job_id, sha256="s", name="/out/.tmp"):
+def rendered(sha256="s", name="/out/.tmp"):
     return Rendered(
-        job_id=job_id, temporary=Path(name), extension=".jpg", sha256=sha256, width=1, height=1,
+        temporary=Path(name), extension=".jpg", sha256=sha256, width=1, height=1,
         seconds=2.0, evaluations=1, loss=0.5, facts={},
     )  # fmt: skip
 
 
-def failure(job_id, kind, reason="x"):
-    return Failure(job_id=job_id, kind=kind, reason=reason, message="why")
+def failure(kind, reason="x"):
+    return Failure(kind=kind, reason=reason, message="why")
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_changed_bytes_supersede_what_was_there(ledger):
 def test_a_touched_photo_with_the_same_bytes_is_not_done_again(ledger):
     [job_id] = ledger.add(photo(mtime=1), "d", "p", [planned()])
     ledger.claim("in")
-    ledger.publishing(job_id, rendered(job_id))
+    ledger.publishing(job_id, rendered())
     ledger.done(job_id, Path("/out/a--soft.jpg"))
     assert ledger.add(photo(mtime=2), "d", "p", [planned()]) == []
     assert ledger.job(job_id).state is JobState.DONE
@@ -103,7 +103,7 @@ def test_a_touched_photo_with_the_same_bytes_is_not_done_again(ledger):
 
 def finish(ledger, job_id, output="/out/a--soft.jpg"):
     ledger.claim("in")
-    ledger.publishing(job_id, rendered(job_id))
+    ledger.publishing(job_id, rendered())
     ledger.done(job_id, Path(output))
 
 
@@ -130,7 +130,7 @@ def test_a_photo_that_has_to_be_looked_at_again_is_not_finished(ledger):
     assert ledger.after_pending() == [first]
     assert not ledger.after_is_due(first)
     ledger.claim("in")
-    ledger.fail(second, failure(second, FailureKind.CHANGED, "vanished"))
+    ledger.fail(second, failure(FailureKind.CHANGED, "vanished"))
     assert ledger.after_is_due(first)
     ledger.forget_file("in", Path("a.jpg"))
     assert not ledger.after_is_due(first)
@@ -142,10 +142,10 @@ def test_bytes_that_come_back_are_overtaken_by_nothing(ledger):
     [first] = ledger.add(photo(mtime=1), "d1", "p", [planned(key="k1")])
     finish(ledger, first)
     [second] = ledger.add(photo(mtime=2), "d2", "p", [planned(key="k2")])
-    assert ledger.overtaken(ledger.job(first))
-    assert not ledger.overtaken(ledger.job(second))
+    assert ledger.is_overtaken(ledger.job(first))
+    assert not ledger.is_overtaken(ledger.job(second))
     ledger.add(photo(mtime=3), "d1", "p", [planned(key="k1")])
-    assert not ledger.overtaken(ledger.job(first))
+    assert not ledger.is_overtaken(ledger.job(first))
 
 
 def test_a_preset_that_changed_overtakes_its_job_before(ledger):
@@ -153,16 +153,16 @@ def test_a_preset_that_changed_overtakes_its_job_before(ledger):
     ledger.claim("in")
     ledger.forget_file("in", Path("a.jpg"))
     ledger.add(photo(mtime=1), "d", "p", [planned(key="k2")])
-    assert ledger.overtaken(ledger.job(first))
+    assert ledger.is_overtaken(ledger.job(first))
 
 
 def test_a_result_belongs_to_one_job(ledger):
     [first] = ledger.add(photo("a.jpg"), "d", "p", [planned("a", "k1")])
     [second] = ledger.add(photo("b.jpg"), "e", "p", [planned("b", "k2")])
     finish(ledger, first)
-    assert ledger.taken(ledger.job(second), Path("/out/a--soft.jpg"))
-    assert not ledger.taken(ledger.job(first), Path("/out/a--soft.jpg"))
-    assert not ledger.taken(ledger.job(second), Path("/out/b--soft.jpg"))
+    assert ledger.is_taken(ledger.job(second), Path("/out/a--soft.jpg"))
+    assert not ledger.is_taken(ledger.job(first), Path("/out/a--soft.jpg"))
+    assert not ledger.is_taken(ledger.job(second), Path("/out/b--soft.jpg"))
 
 
 @pytest.mark.parametrize("passed_by", ["nothing", "a note", "tidying", "time"])
@@ -189,13 +189,13 @@ def test_a_result_is_never_that_of_another_photo_which_has_its_name_later(
         ledger.note_file("in", first.path, first.identity, "p", "truncated")
         assert len(ledger.last_failed_files("in", 9)) == 1
     [other] = ledger.add(second, "d2", "p", [planned(key="k2")], stays=True)
-    assert not ledger.published(ledger.job(other), "s")
+    assert not ledger.was_published(ledger.job(other), "s")
     [changed] = ledger.add(
         replace(second, identity=replace(second.identity, mtime_ns=10)),
         *("d3", "p", [planned(key="k3")]),
         stays=True,
     )
-    assert not ledger.published(ledger.job(changed), "s")
+    assert not ledger.was_published(ledger.job(changed), "s")
 
 
 def test_a_photo_that_comes_back_as_another_file_owns_its_result(ledger):
@@ -209,7 +209,7 @@ def test_a_photo_that_comes_back_as_another_file_owns_its_result(ledger):
             ledger.note_file("in", Path("a.jpg"), back.identity, "p", passing)
         assert ledger.add(back, "d", "p", [planned()], stays=True) == []
         assert ledger.after_pending() == []
-        assert ledger.published(ledger.job(job_id), "s")
+        assert ledger.was_published(ledger.job(job_id), "s")
 
 
 @pytest.mark.parametrize("stays", [True, False])
@@ -266,7 +266,7 @@ def test_what_the_config_keeps_out_is_looked_at_again_under_another_one(ledger):
 def test_a_touched_photo_that_was_set_aside_is_tried_again(ledger):
     [job_id] = ledger.add(photo(mtime=1), "d", "p", [planned()])
     ledger.claim("in")
-    ledger.fail(job_id, failure(job_id, FailureKind.BAD_INPUT, "truncated"))
+    ledger.fail(job_id, failure(FailureKind.BAD_INPUT, "truncated"))
     assert ledger.add(photo(mtime=2), "d", "p", [planned()]) == [job_id]
     assert ledger.job(job_id).state is JobState.READY
 
@@ -289,7 +289,7 @@ def test_three_failures_set_a_photo_aside_and_retry_brings_it_back(ledger, clock
     for _ in range(3):
         clock.now += LONGEST_PAUSE
         assert ledger.claim("in").id == job_id
-        states.append(ledger.fail(job_id, failure(job_id, FailureKind.RENDER, "not-finite")))
+        states.append(ledger.fail(job_id, failure(FailureKind.RENDER, "not-finite")))
     assert states == [JobState.RETRY_WAIT, JobState.RETRY_WAIT, JobState.QUARANTINED]
     assert ledger.retry(reason="something else") == 0
     assert ledger.retry(reason="not-finite") == 1
@@ -299,7 +299,7 @@ def test_three_failures_set_a_photo_aside_and_retry_brings_it_back(ledger, clock
 def test_a_pause_is_kept_and_a_clock_set_back_does_not_lengthen_it(ledger, clock):
     [job_id] = ledger.add(photo(), "d", "p", [planned()])
     ledger.claim("in")
-    ledger.fail(job_id, failure(job_id, FailureKind.TRANSIENT, "eio"))
+    ledger.fail(job_id, failure(FailureKind.TRANSIENT, "eio"))
     assert ledger.claim("in") is None
     assert clock.now < ledger.next_due() <= clock.now + 5.0
     clock.now -= 86400
@@ -316,7 +316,7 @@ def test_what_a_preset_lacks_is_tried_by_one_photo_and_the_others_wait_with_it(
     )
     for _ in range(2):
         assert ledger.claim("in").id == first
-        ledger.fail(first, failure(first, FailureKind.TRANSIENT, reason))
+        ledger.fail(first, failure(FailureKind.TRANSIENT, reason))
         if ledger.job(other).state is JobState.READY:
             assert ledger.claim("in").id == other
         assert ledger.waiting(["in"]) == []
@@ -339,7 +339,7 @@ def test_a_folder_that_can_t_be_written_is_tried_by_one_photo_and_its_others_wai
     )
     for _ in range(2):
         assert ledger.claim("in").id == first
-        ledger.fail(first, failure(first, FailureKind.RESOURCE, reason))
+        ledger.fail(first, failure(FailureKind.RESOURCE, reason))
         for job_id in (other, inner):
             if ledger.job(job_id).state is JobState.READY:
                 assert ledger.claim("in").id == job_id
@@ -356,7 +356,7 @@ def test_a_photo_that_may_not_be_read_keeps_no_other_waiting(ledger):
         ledger.add(photo(name), name, "p", [planned(name, name)]) for name in ("a", "b")
     )
     ledger.claim("in")
-    assert ledger.fail(first, failure(first, FailureKind.PERMISSION, "eacces")) is JobState.BLOCKED
+    assert ledger.fail(first, failure(FailureKind.PERMISSION, "eacces")) is JobState.BLOCKED
     assert ledger.claim("in").id == other
 
 
@@ -365,14 +365,14 @@ def test_a_full_disk_is_never_held_against_the_photo(ledger, clock):
     for _ in range(20):
         clock.now += 60
         ledger.claim("in")
-        assert ledger.fail(job_id, failure(job_id, FailureKind.RESOURCE)) is JobState.BLOCKED
+        assert ledger.fail(job_id, failure(FailureKind.RESOURCE)) is JobState.BLOCKED
 
 
 def test_after_a_crash_what_ran_is_ready_and_what_ran_too_often_is_told(ledger):
     for name in ("a", "b"):
         ledger.add(photo(name), name, "p", [planned(name, name)])
     running, publishing = ledger.claim("in"), ledger.claim("in")
-    ledger.publishing(publishing.id, rendered(publishing.id))
+    ledger.publishing(publishing.id, rendered())
     assert ledger.recover() == []
     assert ledger.job(running.id).state is JobState.READY
     assert ledger.job(publishing.id).state is JobState.PUBLISHING
@@ -395,7 +395,7 @@ def test_the_same_picture_is_found_under_another_name(ledger):
     [second] = ledger.add(photo("b"), "d", "p", [planned("b")])
     ledger.claim("in")
     assert ledger.same_results(ledger.job(second)) == []
-    ledger.publishing(first, rendered(first))
+    ledger.publishing(first, rendered())
     ledger.done(first, Path("/out/a--soft.jpg"))
     assert [job.id for job in ledger.same_results(ledger.job(second))] == [first]
 

@@ -83,7 +83,7 @@ def paint(request):
 
 
 def fail(kind, reason):
-    return lambda request: Failure(job_id=request.job_id, kind=kind, reason=reason, message=reason)
+    return lambda request: Failure(kind=kind, reason=reason, message=reason)
 
 
 def crash(request):

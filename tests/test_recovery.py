@@ -26,7 +26,7 @@ from stylewatch.errors import EngineLost, LedgerError, LockedError, OutputError
 from stylewatch.faces.board import Board
 from stylewatch.folders import outputs
 from stylewatch.host import daemon as daemon_module
-from stylewatch.host import delivery, intake, publication
+from stylewatch.host import delivery, disks, intake, publication
 from stylewatch.host.publication import find_results
 from stylewatch.jobs.executors import LocalExecutor
 from stylewatch.state import retries, schema
@@ -80,12 +80,12 @@ class Disk:
 @pytest.fixture
 def disk(tmp_path, monkeypatch):
     disk = Disk(tmp_path / "mount")
-    monkeypatch.setattr(publication, "mount_of", disk.mount_of)
+    monkeypatch.setattr(disks, "mount_of", disk.mount_of)
     return disk
 
 
 def ends_with(kind, reason="x", message="why"):
-    return lambda request: Failure(job_id=request.job_id, kind=kind, reason=reason, message=message)
+    return lambda request: Failure(kind=kind, reason=reason, message=message)
 
 
 # --- crashes -------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def test_a_photo_that_takes_the_daemon_along_stands_back_and_is_set_aside_in_the
             ledger.recover()
             ledger._clock.now += 1 if deaths < 5 else 1000
         else:
-            ledger.publishing(job.id, rendered(job.id))
+            ledger.publishing(job.id, rendered())
             ledger.done(job.id, Path("/out/good"))
             ledger._clock.now += 1000
     assert claimed[:4] == ["bad", "bad", "bad", "good"]
@@ -523,7 +523,7 @@ def test_no_ledger_is_one_plain_error(tmp_path):
 def test_messages_with_names_that_are_no_text_can_be_written_down(ledger):
     ledger.add(photo(), "d", "p", [planned()])
     name = os.fsdecode(b"caf\xe9.jpg")
-    told = Failure(job_id=1, kind=FailureKind.BAD_INPUT, reason="x", message=f"{name} is cut")
+    told = Failure(kind=FailureKind.BAD_INPUT, reason="x", message=f"{name} is cut")
     ledger.fail(ledger.claim("in").id, told)
     assert ledger.job(1).message == "caf\\udce9.jpg is cut"
 
@@ -539,7 +539,7 @@ def test_failures_of_one_kind_do_not_count_for_another(ledger):
         (FailureKind.PERMISSION, "eacces", JobState.QUARANTINED),
     ]:
         ledger._clock.now += 5000
-        assert ledger.fail(ledger.claim("in").id, failure(1, kind, reason)) is state
+        assert ledger.fail(ledger.claim("in").id, failure(kind, reason)) is state
 
 
 def test_an_output_that_is_out_of_order_for_a_while_is_no_lack_of_permission(ledger):
@@ -547,7 +547,7 @@ def test_an_output_that_is_out_of_order_for_a_while_is_no_lack_of_permission(led
     for _ in range(20):
         ledger._clock.now += 5000
         ledger.claim("in")
-        state = ledger.fail(1, failure(1, FailureKind.PERMISSION, "eio"))
+        state = ledger.fail(1, failure(FailureKind.PERMISSION, "eio"))
         assert state is JobState.RETRY_WAIT
 
 
@@ -555,14 +555,14 @@ def test_an_output_that_is_out_of_order_for_a_while_is_no_lack_of_permission(led
 def test_a_name_that_the_output_can_t_hold_is_not_waited_for(ledger, reason):
     ledger.add(photo(), "d", "p", [planned()])
     ledger.claim("in")
-    refused = failure(1, FailureKind.PERMISSION, reason)
+    refused = failure(FailureKind.PERMISSION, reason)
     assert ledger.fail(1, refused) is JobState.QUARANTINED
 
 
 def test_a_photo_whose_permissions_were_mended_is_tried_at_once(ledger):
     ledger.add(photo(mtime=1), "d", "p", [planned()])
     ledger.claim("in")
-    ledger.fail(1, failure(1, FailureKind.PERMISSION, "eacces"))
+    ledger.fail(1, failure(FailureKind.PERMISSION, "eacces"))
     assert ledger.claim("in") is None
     ledger.add(photo(mtime=2), "d", "p", [planned()])
     assert ledger.claim("in").id == 1
@@ -1060,7 +1060,7 @@ def test_a_command_with_wrong_arguments_is_answered_and_harms_nobody(rigs):
 def test_a_pause_that_is_over_does_not_keep_a_daemon_with_full_hands_busy(ledger):
     ledger.add(photo(), "d", "p", [planned()])
     ledger.claim("in")
-    ledger.fail(1, failure(1, FailureKind.TRANSIENT, "eio"))
+    ledger.fail(1, failure(FailureKind.TRANSIENT, "eio"))
     assert ledger.next_due() > ledger._clock.now
     ledger._clock.now += 60
     assert ledger.next_due() is None

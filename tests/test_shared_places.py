@@ -84,9 +84,7 @@ def test_it_does_so_where_one_of_the_first_photo_s_pictures_had_failed(tmp_path,
 
     def behave(request):
         if request.preset.name == "woodcut" and b"holiday" in request.source.read_bytes():
-            return Failure(
-                job_id=request.job_id, kind=FailureKind.BAD_INPUT, reason="odd", message="odd"
-            )
+            return Failure(kind=FailureKind.BAD_INPUT, reason="odd", message="odd")
         return None
 
     rig = rigs(behave, start=False)
@@ -361,7 +359,7 @@ def test_a_photo_that_changes_while_it_is_painted_is_no_longer_shown_as_painted(
 
 def test_a_file_that_is_missing_to_the_effect_is_held_against_the_photo():
     """Only who reads the photo can say that it is gone."""
-    failure = failure_of(1, FileNotFoundError(errno.ENOENT, "no brush", "brush.png"))
+    failure = failure_of(FileNotFoundError(errno.ENOENT, "no brush", "brush.png"))
     assert (failure.kind, failure.reason) == (FailureKind.RENDER, "enoent")
 
 
@@ -771,9 +769,7 @@ def test_a_photo_that_vanishes_while_its_folder_is_renamed_gets_all_its_results(
             started.set()
             go.wait(10)
             (tmp_path / "aside").rename(rig.input / "sub")  # back in the very next moment
-            return Failure(
-                job_id=request.job_id, kind=FailureKind.CHANGED, reason="vanished", message="gone"
-            )
+            return Failure(kind=FailureKind.CHANGED, reason="vanished", message="gone")
         return None
 
     rig.executor.behave = behave
@@ -815,7 +811,7 @@ def test_an_empty_mount_point_that_can_t_be_listed_once_is_not_taken_for_the_fol
     rig, tmp_path, monkeypatch
 ):
     rig.executor.behave = lambda request: Failure(
-        job_id=request.job_id, kind=FailureKind.BAD_INPUT, reason="x", message="bad"
+        kind=FailureKind.BAD_INPUT, reason="x", message="bad"
     )
     rig.start()
     rig.drop("bad.jpg")
@@ -844,7 +840,7 @@ def test_a_disk_that_has_another_number_after_a_restart_is_known_with_all_that_i
     rig, stuck
 ):
     def behave(request):
-        bad = Failure(job_id=request.job_id, kind=FailureKind.BAD_INPUT, reason="x", message="bad")
+        bad = Failure(kind=FailureKind.BAD_INPUT, reason="x", message="bad")
         return bad if request.source.name == "bad.jpg" else None
 
     rig.executor.behave = behave

@@ -120,7 +120,7 @@ def test_a_result_that_can_t_be_opened_is_our_failure_and_leaves_nothing(tmp_pat
     with pytest.raises(RenderError) as caught:
         worker._check_opens(temporary)
     assert caught.value.reason == "unreadable"
-    assert worker.failure_of(7, caught.value).kind is FailureKind.RENDER
+    assert worker.failure_of(caught.value).kind is FailureKind.RENDER
     assert not list(tmp_path.iterdir())
 
 
@@ -129,7 +129,7 @@ def test_a_result_that_its_format_can_t_hold_is_our_failure():
     wide = Picture(np.zeros((1, 16_400, 3), np.float32))
     with pytest.raises(RenderError) as caught:
         worker._encoded(wide, "webp", OutputSettings(), {})
-    failure = worker.failure_of(7, caught.value)
+    failure = worker.failure_of(caught.value)
     assert (failure.kind, failure.reason) == (FailureKind.RENDER, "encode")
     assert failure.message.startswith("The result can't be encoded: received ")
     assert "\n" not in failure.message

@@ -40,6 +40,8 @@ AS_THE_DAEMON: Final = "Run doctor as whom the daemon runs as"
 ENGINE_SECONDS: Final = 120.0
 SLOW: Final = 20.0
 """Photos per hour below which a hint is due."""
+NVIDIA: Final = (Path("/proc/driver/nvidia/version"), Path("/usr/lib/wsl/lib/libcuda.so.1"))
+"""Files of NVIDIA's driver, on Linux and in Windows' subsystem for it."""
 DIRECTORIES: Final = 200_000
 """Directories are counted so far; more than any watch limit."""
 
@@ -341,7 +343,16 @@ def _engine_findings(words: dict[str, Any]) -> Iterator[Finding]:
         yield ok("tensorflow", f"{words['backend']} {words['version']}, Keras {words['keras']}")
     if "device" in words:
         fast = "bfloat16" if words["fast_bfloat16"] else "float32 (no fast bfloat16 here)"
-        yield ok("device", f"{words['device']}: {fast}")
+        text = f"{words['device']}: {fast}"
+        if words["device"].startswith("CPU") and _has_gpu_to_offer():
+            with_cuda = {"tensorflow": "tensorflow[and-cuda]", "jax": "jax[cuda13]"}
+            yield warning(
+                "device",
+                f"{text}; the NVIDIA GPU of this machine is not seen by {words['backend']}",
+                f'pip install "{with_cuda.get(words["backend"], words["backend"])}"',
+            )
+        else:
+            yield ok("device", text)
     if "weights" in words:
         yield problem("weights", words["weights"])
     if "evaluations_per_second" in words:
@@ -355,6 +366,11 @@ def _engine_findings(words: dict[str, Any]) -> Iterator[Finding]:
             yield warning(
                 "speed", text, "Quicker: a smaller `max_side`, `features: builtin`, a GPU"
             )
+
+
+def _has_gpu_to_offer() -> bool:
+    """Whether NVIDIA's driver runs, and nobody has chosen which GPUs a program may see."""
+    return "CUDA_VISIBLE_DEVICES" not in os.environ and any(file.exists() for file in NVIDIA)
 
 
 def _engine_failure(words: dict[str, Any], code: int, stderr: str) -> Finding:

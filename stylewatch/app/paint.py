@@ -35,7 +35,7 @@ class Painted:
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
         told = asdict(self.rendered)
-        for key in ("job_id", "temporary", "extension"):
+        for key in ("temporary", "extension"):
             del told[key]
         return {**self.task.as_dict(), "output": self.output, **told}
 

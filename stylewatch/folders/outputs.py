@@ -1,7 +1,8 @@
 """Results on disk: written aside, made durable, and then given their name in one step.
 
 A result's name never shows partial bytes, never replaces a file that is not ours, and never
-lies outside its output folder. Knows nothing of pictures, presets or the ledger.
+lies outside its output folder. Painted photos are moved by the same means, or deleted. Knows
+nothing of pictures, presets or the ledger.
 """
 
 import codecs

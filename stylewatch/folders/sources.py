@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from stylewatch.domain import Candidate
+from stylewatch.domain import Candidate, Identity
 from stylewatch.errors import LockedError
 from stylewatch.folders.listing import Listing, network_devices, walk
 from stylewatch.folders.watches import Inbox, Watch, Watches, watch_limit, watched_inodes
@@ -290,10 +290,9 @@ def _folder_key(root: Path) -> tuple[int, int]:
     """Device and inode of a folder that can be listed; OSError otherwise."""
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        stat = os.fstat(descriptor)
+        return Identity.of(os.fstat(descriptor)).inode
     finally:
         os.close(descriptor)
-    return stat.st_dev, stat.st_ino
 
 
 def _topmost(folders: Iterable[str]) -> list[str]:

@@ -14,6 +14,8 @@ from stylewatch.errors import OutputFullError
 FULL = OutputFullError.reason
 ROOM = 1.25  # of the low-water mark: so much has to be free before an output goes on
 
+_WORDS = {FULL: "is full", OutputFullError.forbidden: "can't be written"}
+
 
 def free_space(folder: Path) -> int:
     """Bytes that may still be written there, or would be where it is still to be made."""
@@ -50,6 +52,11 @@ class Space:
     def paused(self) -> dict[Path, str]:
         """Where nothing can be written now, and why: `disk-full`, `away` or `forbidden`."""
         return {output: why for output, (_, why) in self._paused.items()}
+
+    def trouble(self, output: Path) -> str:
+        """Why nothing can be written there now, for people; else empty."""
+        why = self.paused.get(output)
+        return f"{output} {_WORDS.get(why, 'is not there')}" if why else ""
 
     def pause(self, output: Path, until: float, why: str) -> None:
         """A write has failed there, whatever the file system says of free space (a quota)."""

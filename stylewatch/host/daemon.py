@@ -30,6 +30,7 @@ from stylewatch.folders.sources import FolderHealth
 from stylewatch.folders.space import FULL, Space
 from stylewatch.folders.watches import Watches
 from stylewatch.host.delivery import Delivery
+from stylewatch.host.disks import note_mounts
 from stylewatch.host.dispatch import Dispatcher, OpenExecutor
 from stylewatch.host.intake import Intake
 from stylewatch.host.mailbox import Mailbox
@@ -53,9 +54,6 @@ LEDGER_SECONDS = 5.0  # between two attempts to go on with a ledger that could n
 FIXED = ("state_dir", "metrics_port")  # settings that a running daemon can't change
 TIDY_SECONDS = 86400.0  # how often the ledger is tidied, more often where it remembers less
 HEALTH_SECONDS = 1.0
-
-
-_BLOCKED = {"disk-full": "is full", "forbidden": "can't be written"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +97,6 @@ class Daemon:
         self._mailbox = Mailbox(commands, self._wake.set)
         self._space = Space()
         self._locks = Locks()
-        self._owner = outputs.owner_of(config.state_dir)
         self._survey = Survey()
         self._pulse = Pulse()
         self._lost: list[str] = []
@@ -129,14 +126,15 @@ class Daemon:
             )
             opened.callback(ledger.close)
             self._tidying = None
-            self._publisher = Publisher(ledger, self._owner)
+            owner = outputs.owner_of(self.config.state_dir)
+            self._publisher = Publisher(ledger, owner)
             self._delivery = Delivery(ledger, self._publisher, self._folder, self._tell)
             self._recover(now)
             self._watches = Watches(self._wake.set)
             opened.callback(self._watches.close)
             self._intake = self._open_intake()
             opened.callback(lambda: self._intake.close())  # noqa: PLW0108  (a reload opens another)
-            self._dispatcher = self._open_dispatcher(now)
+            self._dispatcher = self._open_dispatcher()
             opened.callback(lambda: self._dispatcher.close(self._clock()))
             self._opened = opened.pop_all()
         self._slots = self._dispatcher.slots
@@ -182,21 +180,25 @@ class Daemon:
                         self._tell("recovered", "the ledger can be written again")
                     failed = False
                 except LedgerError as error:
-                    if not failed:
-                        self._tell("blocked", f"{error}; it goes on by itself", reason=error.reason)
-                    for running in self._dispatcher.running.values():
-                        message = f"{running.job.path}: stopped, as nothing can be written down"
-                        self._tell("retry", message, running.job, reason=error.reason)
+                    self._drop_all(error, told=failed)
                     failed = True
-                    self._pulse.forget()
-                    self._lost = []
-                    self._end()
                     self._wait_for_the_ledger(error, stop, after_tick)
                     continue
                 after_tick(self._clock())
                 self._wake.wait(max(0.0, min(due - self._clock(), LONGEST_SLEEP)))
         finally:
             self.stop()
+
+    def _drop_all(self, error: LedgerError, *, told: bool) -> None:
+        """End what runs, saying so: what comes of it could not be written down."""
+        if not told:
+            self._tell("blocked", f"{error}; it goes on by itself", reason=error.reason)
+        for running in self._dispatcher.running.values():
+            message = f"{running.job.path}: stopped, as nothing can be written down"
+            self._tell("retry", message, running.job, reason=error.reason)
+        self._pulse.forget()
+        self._lost = []
+        self._end()
 
     def _wait_for_the_ledger(
         self, error: LedgerError, stop: threading.Event, after_tick: Callable[[float], None]
@@ -346,7 +348,7 @@ class Daemon:
         begun = self._ledger.jobs([JobState.PUBLISHING], limit=-1)
         pending = {job.temporary for job in begun if job.temporary}
         for output in places:
-            outputs.sweep(output, self._owner, keep=pending)
+            outputs.sweep(output, self._publisher.owner, keep=pending)
 
     def _take_up_folders(self) -> None:
         """Jobs of folders that the config does not have wait; those of returned ones go on.
@@ -358,7 +360,7 @@ class Daemon:
         for folder in self.config.folders:
             with contextlib.suppress(OSError):
                 recognise(folder, self.config, self._ledger)
-        self._publisher.note_mounts(self.config.written())
+        note_mounts(self.config.written(), self._ledger)
         self._ledger.hold_others(folder.name for folder in self.config.folders)
 
     def _open_intake(self) -> Intake:
@@ -372,13 +374,11 @@ class Daemon:
             on_event=self._tell_event,
         )
 
-    def _open_dispatcher(self, now: float) -> Dispatcher:
+    def _open_dispatcher(self) -> Dispatcher:
         return Dispatcher(
             self.config,
             self._ledger,
             self._publisher,
-            now,
-            owner=self._owner,
             open_executor=self._parts.open_executor,
             run_job=self._parts.run_job,
             came_back=self._came_back,
@@ -406,7 +406,7 @@ class Daemon:
 
     def _came_back(self, job: Job, folder: Folder, outcome: Outcome, now: float) -> None:
         if isinstance(outcome, Rendered):
-            self._delivery.publish(outcome, folder, now)
+            self._delivery.publish(job.id, outcome, folder, now)
         else:
             self._fail(job, outcome, now)
 
@@ -474,11 +474,10 @@ class Daemon:
 
     def _health(self, now: float) -> list[FolderHealth]:
         """Each folder as its source sees it, or blocked where its results have no room."""
-        why = self._space.paused
         paused = {
-            folder.name: f"{folder.output} {_BLOCKED.get(why[folder.output], 'is not there')}"
+            folder.name: trouble
             for folder in self.config.folders
-            if folder.output in why
+            if (trouble := self._space.trouble(folder.output))
         }
         return [
             replace(health, state="blocked", detail=paused[health.folder])

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from stylewatch.domain import JobState, Rendered
 from stylewatch.errors import OutputError
-from stylewatch.host.intake import TURN_SECONDS
+from stylewatch.host.fairness import TURN_SECONDS
 from stylewatch.host.publication import Publisher
 from stylewatch.settings.config import Folder
 from stylewatch.state.ledger import AGAIN, Ledger
@@ -40,15 +40,15 @@ class Delivery:
         self._after_failed: dict[int, float] = {}  # job id → when to try again
         self._after_pending: deque[int] = deque()  # jobs whose photos may be due
 
-    def publish(self, rendered: Rendered, folder: Folder, now: float) -> None:
+    def publish(self, job_id: int, rendered: Rendered, folder: Folder, now: float) -> None:
         """Give a result its name, now or, where that can't be, later.
 
         `folder` is its folder as it was when the job was started: it may have left the config.
         """
         try:
-            job = self._publisher.publish(rendered, stays=_stays(folder))
+            job = self._publisher.publish(job_id, rendered, stays=_stays(folder))
         except OutputError as error:
-            self._name_later(rendered.job_id, error, now)
+            self._name_later(job_id, error, now)
         else:
             self._published(job, now)
 
@@ -136,10 +136,9 @@ class Delivery:
         try:
             self._publisher.apply_after(job, folder.after, folder.input)
         except OutputError as error:
-            first = job.id not in self._after_failed
-            self._after_failed[job.id] = now + AFTER_SECONDS
-            if first:
+            if job.id not in self._after_failed:
                 self._tell("warning", str(error), job, reason=error.reason)
+            self._after_failed[job.id] = now + AFTER_SECONDS
         else:
             self._after_failed.pop(job.id, None)
 

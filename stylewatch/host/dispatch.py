@@ -11,13 +11,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from stylewatch.domain import Failure, FailureKind, JobRequest, JobState, Outcome, Rendered, job_key
-from stylewatch.errors import LedgerError, OutputError, OutputFullError, UsageError
+from stylewatch.domain import (
+    Failure,
+    FailureKind,
+    JobRequest,
+    JobState,
+    Outcome,
+    Preset,
+    Rendered,
+    job_key,
+)
+from stylewatch.errors import LedgerError, OutputError, UsageError
 from stylewatch.folders import outputs
 from stylewatch.folders.space import require_room
-from stylewatch.host.fairness import FairShare
+from stylewatch.host.fairness import TURN_SECONDS, FairShare
 from stylewatch.host.flight import Executor, Running, outcome_of
-from stylewatch.host.intake import TURN_SECONDS
 from stylewatch.host.publication import Publisher
 from stylewatch.settings.config import Config, Folder
 from stylewatch.state.ledger import Ledger
@@ -39,9 +47,7 @@ class Dispatcher:
         config: Config,
         ledger: Ledger,
         publisher: Publisher,
-        now: float,
         *,
-        owner: str,
         open_executor: OpenExecutor,
         run_job: Callable[..., Outcome],
         came_back: Callable[[Job, Folder, Outcome, float], None],
@@ -55,7 +61,6 @@ class Dispatcher:
         self._config = config
         self._ledger = ledger
         self._publisher = publisher
-        self._owner = owner
         self._open_executor = open_executor
         self._run_job = run_job
         self._came_back = came_back
@@ -67,7 +72,7 @@ class Dispatcher:
         self._finished: queue.SimpleQueue[Running] = queue.SimpleQueue()
         self._fair = FairShare()
         self._costs: dict[str, float] = {}  # by preset, in seconds
-        self._last_busy = now
+        self._last_busy = math.inf  # until a worker has any memory to give back
         self._next_executor: Executor | None = None  # a new config's, for when nothing runs
         self._executor = open_executor(config, self._on_progress)
 
@@ -97,8 +102,8 @@ class Dispatcher:
 
         Whatever opening them raises, the old config goes on.
         """
-        now = self._config
-        if (config.engine, config.workers) != (now.engine, now.workers):
+        before = self._config
+        if (config.engine, config.workers) != (before.engine, before.workers):
             executor = self._open_executor(config, self._on_progress)
             if self._next_executor is not None:
                 _close(self._next_executor)
@@ -164,16 +169,21 @@ class Dispatcher:
             if not self._ledger.rekey(job, key, target):
                 return
             job = replace(job, key=key, target=target)
+        if outcome := self._at_once(job, folder):
+            self._came_back(job, folder, outcome, now)
+        else:
+            self._submit(job, folder, preset, now)
+
+    def _at_once(self, job: Job, folder: Folder) -> Outcome | None:
+        """A copy of the same picture, or why none can be written; None: it is to be painted."""
         try:
             self._publisher.prepare(folder.output, job.target)
             require_room(job.target.parent, self._config.min_free)
-            copied = self._publisher.copy_same(job)
+            return self._publisher.copy_same(job)
         except OutputError as error:
-            self._came_back(job, folder, _output_failure(job.id, error), now)
-            return
-        if copied:
-            self._came_back(job, folder, copied, now)
-            return
+            return Failure(kind=error.kind, reason=error.reason, message=str(error))
+
+    def _submit(self, job: Job, folder: Folder, preset: Preset, now: float) -> None:
         request = JobRequest(
             job_id=job.id,
             key=job.key,
@@ -181,7 +191,7 @@ class Dispatcher:
             digest=job.digest,
             preset=preset,
             target=job.target,
-            owner=self._owner,
+            owner=self._publisher.owner,
             crashes=job.crashes,
         )
         self._fair.charge(folder.name, self._costs.get(preset.name, FIRST_COST), folder.weight)
@@ -233,7 +243,7 @@ class Dispatcher:
             while True:
                 running = self._finished.get_nowait()
                 if self.running.get(running.job.id) is running:
-                    self._record(running, outcome_of(running), now)
+                    self._record(running, outcome_of(running.future), now)
                     del self.running[running.job.id]
 
     def _record(self, running: Running, outcome: Outcome, now: float) -> None:
@@ -253,9 +263,3 @@ class Dispatcher:
 def _close(executor: Executor) -> None:
     with contextlib.suppress(Exception):  # a cluster that does not answer is left alone
         executor.close()
-
-
-def _output_failure(job_id: int, error: OutputError) -> Failure:
-    full = isinstance(error, OutputFullError)
-    kind = FailureKind.RESOURCE if full else FailureKind.PERMISSION
-    return Failure(job_id=job_id, kind=kind, reason=error.reason, message=str(error))

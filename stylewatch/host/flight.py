@@ -5,14 +5,14 @@ Knows nothing of the ledger, and nothing of what happens to a result.
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from stylewatch.domain import Failure, FailureKind, Outcome, Step
-from stylewatch.errors import EngineLost, JobTimeout, StylewatchError, WorkerDied
+from stylewatch.errors import StylewatchError
 from stylewatch.settings.config import Folder
 from stylewatch.state.reader import Job
 
@@ -77,23 +77,15 @@ def _proc(pid: int, file: str) -> str:
     return ""
 
 
-_KINDS: Mapping[type, FailureKind] = {
-    EngineLost: FailureKind.LOST,
-    WorkerDied: FailureKind.CRASH,
-    JobTimeout: FailureKind.TIMEOUT,
-}
-
-
-def outcome_of(running: Running) -> Outcome:
+def outcome_of(future: "Future[Outcome]") -> Outcome:
     """How a job ended; each error as its class of failure."""
     try:
-        return running.future.result()
+        return future.result()
     except CancelledError:  # who asked for that need not be told
         kind, reason, message = FailureKind.LOST, "cancelled", "cancelled"
     except StylewatchError as error:
-        kind = _KINDS.get(type(error), FailureKind.RENDER)
-        reason, message = error.reason, str(error)
+        kind, reason, message = error.kind, error.reason, str(error)
     except Exception as error:  # noqa: BLE001  (a bug in an effect costs one job, no more)
         told = " ".join(f"{type(error).__name__}: {error}".split())
         kind, reason, message = FailureKind.RENDER, "error", told
-    return Failure(job_id=running.job.id, kind=kind, reason=reason, message=message)
+    return Failure(kind=kind, reason=reason, message=message)

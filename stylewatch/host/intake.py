@@ -22,14 +22,14 @@ from stylewatch.folders.outputs import target_name
 from stylewatch.folders.settle import GONE, LACKS, Gone, Settler, Slow, Unsettled
 from stylewatch.folders.sources import FolderHealth, FolderSource
 from stylewatch.folders.watches import Watches
+from stylewatch.host.fairness import TURN_SECONDS
 from stylewatch.host.recognition import require_same
 from stylewatch.host.survey import KEPT
 from stylewatch.settings.config import Config, Folder, match
 from stylewatch.state.ledger import Ledger, Planned
-from stylewatch.state.retention import is_missing
+from stylewatch.state.presence import is_missing
 from stylewatch.state.wording import IGNORED, NO_PRESET, TOO_LARGE, explained
 
-TURN_SECONDS = 0.25  # hashing stops for the rest of a tick after so long
 AGAIN_SECONDS = 60.0  # until a photo that could not be read for a moment is looked at again
 KEPT_SLOW = 5  # files named of each folder that are long on their way
 
@@ -90,7 +90,7 @@ class Intake:
                         self._ledger.missed(name, path)
                 for settled in self._settlers[name].settled(now):
                     if isinstance(settled, Unsettled):
-                        self._give_up(settled)
+                        self._set_aside(settled, "", settled.reason, LACKS[settled.reason])
                     elif isinstance(settled, Gone):
                         self.again(settled.folder, settled.path)
                     else:
@@ -182,14 +182,6 @@ class Intake:
             return
         self._settlers[candidate.folder].observe(candidate, now, self._ledger.now)
 
-    def _give_up(self, unsettled: Unsettled) -> None:
-        """A visible state, ended by any change of the file."""
-        self._ledger.note_file(
-            unsettled.folder, unsettled.path, unsettled.identity, "", unsettled.reason
-        )
-        message = explained(unsettled.reason, LACKS[unsettled.reason])
-        self._tell("failed", unsettled, message, unsettled.reason)
-
     def _add_jobs(self, now: float) -> None:
         """Complete photos become jobs; in one transaction, and not for longer than a moment."""
         if not self._complete:
@@ -205,8 +197,10 @@ class Intake:
 
     def _add(self, photo: Photo) -> None:
         folder, plan = self._folders[photo.folder], self._plans[photo.folder]
-        if photo.identity.size > self._config.engine.max_bytes:
-            self._refuse(photo, plan)
+        limit = self._config.engine.max_bytes
+        if photo.identity.size > limit:  # a film would keep the daemon busy for minutes: not read
+            message = f"too large: {photo.identity.size} bytes, and max_bytes is {limit}"
+            self._set_aside(photo, plan, TOO_LARGE, message)
             return
         with _unchanged(photo) as stream:
             presets = match(
@@ -237,13 +231,10 @@ class Intake:
             names = ", ".join(preset.name for preset in presets)
             self._tell("queued", photo, f"queued for {names}")
 
-    def _refuse(self, photo: Photo, plan: str) -> None:
-        """Not even read: a film in a folder of photos would keep the daemon busy for minutes."""
-        self._ledger.note_file(photo.folder, photo.path, photo.identity, plan, TOO_LARGE)
-        limit = self._config.engine.max_bytes
-        message = f"too large: {photo.identity.size} bytes, and max_bytes is {limit}"
-        message = explained(TOO_LARGE, message)
-        self._tell("failed", photo, message, TOO_LARGE)
+    def _set_aside(self, file: Photo | Unsettled, plan: str, note: str, message: str) -> None:
+        """A visible state, ended by any change of the file, or of the `plan` that it is due to."""
+        self._ledger.note_file(file.folder, file.path, file.identity, plan, note)
+        self._tell("failed", file, explained(note, message), note)
 
     def _cannot_add(self, photo: Photo, error: OSError, now: float) -> None:
         """Gone or replaced: another look tells. Unreadable: that look is taken later."""

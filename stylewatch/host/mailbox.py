@@ -5,11 +5,13 @@ Knows nothing of what the commands do.
 
 import contextlib
 import queue
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any
 
 from stylewatch.errors import LedgerError, UsageError
+
+_Letter = tuple[Callable[[], Any], Future[Any]]
 
 
 class Mailbox:
@@ -20,9 +22,7 @@ class Mailbox:
     ) -> None:
         self._commands = commands
         self._wake = wake
-        self._letters: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = (
-            queue.SimpleQueue()
-        )
+        self._letters: queue.SimpleQueue[_Letter] = queue.SimpleQueue()
 
     def ask(self, command: str, **arguments: Any) -> "Future[Any]":
         """Have a command done; safe from any thread."""
@@ -38,11 +38,8 @@ class Mailbox:
 
     def refuse(self, error: Exception) -> None:
         """Answer all that was asked for with an error."""
-        with contextlib.suppress(queue.Empty):
-            while True:
-                _, answer = self._letters.get_nowait()
-                if answer.set_running_or_notify_cancel():
-                    answer.set_exception(error)
+        for _, answer in self._opened():
+            answer.set_exception(error)
 
     def obey(self) -> None:
         """Do all that was asked for.
@@ -50,15 +47,19 @@ class Mailbox:
         Raises:
             LedgerError: as a command has met with it; whoever asked is told too.
         """
+        for command, answer in self._opened():
+            try:
+                answer.set_result(command())
+            except LedgerError as error:
+                answer.set_exception(error)
+                raise
+            except Exception as error:  # noqa: BLE001  (arguments come from outside)
+                answer.set_exception(error)
+
+    def _opened(self) -> Iterator[_Letter]:
+        """All that came in by now, but for what nobody wants to know any more."""
         with contextlib.suppress(queue.Empty):
             while True:
                 command, answer = self._letters.get_nowait()
-                if not answer.set_running_or_notify_cancel():
-                    continue
-                try:
-                    answer.set_result(command())
-                except LedgerError as error:
-                    answer.set_exception(error)
-                    raise
-                except Exception as error:  # noqa: BLE001  (arguments come from outside)
-                    answer.set_exception(error)
+                if answer.set_running_or_notify_cancel():
+                    yield command, answer

@@ -14,15 +14,15 @@ from functools import partial
 from pathlib import Path
 
 from stylewatch.domain import After, Rendered
-from stylewatch.errors import OutputError, OutputFullError
+from stylewatch.errors import OutputError
 from stylewatch.failpoints import failpoint
 from stylewatch.folders import outputs
 from stylewatch.folders.listing import walk
+from stylewatch.host.disks import holds_files, missing_mount, not_mounted, require_mounted
 from stylewatch.host.recognition import require_same
-from stylewatch.settings.places import mount_of
 from stylewatch.state.ledger import Ledger
+from stylewatch.state.presence import is_missing
 from stylewatch.state.reader import Job
-from stylewatch.state.retention import is_missing
 
 LARGEST_RESULT = 1 << 29
 """Bytes; what is larger is nothing of ours."""
@@ -33,7 +33,8 @@ class Publisher:
 
     def __init__(self, ledger: Ledger, owner: str) -> None:
         self._ledger = ledger
-        self._owner = owner
+        self.owner = owner
+        """What ends the names of temporary files."""
 
     def prepare(self, output: Path, target: Path) -> None:
         """Make the folder of a result, on the disk that is to have it.
@@ -42,7 +43,7 @@ class Publisher:
             OutputError: it can't be made, or not inside the output.
             OutputFullError: that disk is away.
         """
-        self._require_mounted(output, target)
+        require_mounted(output, target, self._ledger)
         outputs.prepare(output, target)
 
     def can_publish(self, output: Path) -> bool:
@@ -53,25 +54,20 @@ class Publisher:
             return False
         return True
 
-    def note_mounts(self, folders: Iterable[Path]) -> None:
-        """Remember the disks that these are on: without them nothing is written there."""
-        for mount in {mount_of(folder) for folder in folders} - self._ledger.mounts():
-            self._ledger.note_mount(mount)
-
-    def publish(self, rendered: Rendered, *, stays: bool) -> Job:
+    def publish(self, job_id: int, rendered: Rendered, *, stays: bool) -> Job:
         """Journal a rendered result, then `complete` it.
 
         Raises:
             OutputError: it can't be named now; the job stays `publishing`, to be completed later.
             OutputFullError: its disk went away while it was painted; the job is ready again.
         """
-        job = self._job(rendered.job_id)
-        if mount := self._missing_mount(job.target):
+        job = self._job(job_id)
+        if mount := missing_mount(job.target, self._ledger):
             with contextlib.suppress(OSError):
                 rendered.temporary.unlink()
             self._ledger.put_back(job.id)
-            raise _not_mounted(job.target.parent, mount)
-        if self._ledger.overtaken(job):
+            raise not_mounted(job.target.parent, mount)
+        if self._ledger.is_overtaken(job):
             with contextlib.suppress(OSError):  # swept at the next start
                 rendered.temporary.unlink()
             self._ledger.supersede(job.id)
@@ -91,8 +87,8 @@ class Publisher:
             OutputError: it can't be named now; the job stays `publishing`.
             OutputFullError: so it does while its disk is away, as may be with its result.
         """
-        if (mount := self._missing_mount(job.target)) and not _holds_files(mount):
-            raise _not_mounted(job.target.parent, mount)
+        if (mount := missing_mount(job.target, self._ledger)) and not holds_files(mount):
+            raise not_mounted(job.target.parent, mount)
         try:
             return self._complete(job, stays=stays, patient=patient)
         except OSError as error:  # of reading and tidying; what `outputs` writes, it translates
@@ -107,7 +103,7 @@ class Publisher:
             job.target,
             job.extension,
             job.sha256,
-            taken=lambda path: self._ledger.taken(job, path),
+            taken=lambda path: self._ledger.is_taken(job, path),
             patient=patient,
         )
         if final is None and not _is_whole(temporary, job.sha256, patient=patient):
@@ -139,7 +135,7 @@ class Publisher:
 
     def _is_earlier(self, job: Job, path: Path, sha256: str) -> bool:
         """Whether a file is an earlier result for the same photo, and for no other."""
-        return self._ledger.published(job, sha256) and not self._ledger.taken(job, path)
+        return self._ledger.was_published(job, sha256) and not self._ledger.is_taken(job, path)
 
     def copy_same(self, job: Job) -> Rendered | None:
         """The very same picture made before, copied for this job; None when there is none."""
@@ -152,8 +148,7 @@ class Publisher:
             return None
         extension = place.suffix
         return Rendered(
-            job_id=job.id,
-            temporary=outputs.write_temporary(data, job.target, extension, job.id, self._owner),
+            temporary=outputs.write_temporary(data, job.target, extension, job.id, self.owner),
             extension=extension,
             sha256=same.sha256,
             width=0,
@@ -187,7 +182,7 @@ class Publisher:
             for result in self._ledger.results_of(job):
                 self._require_intact(result)
             if isinstance(action, Path):
-                self._require_mounted(action, action / job.path)
+                require_mounted(action, action / job.path, self._ledger)
             still_there = partial(self._require_still_mounted, action, job.path)
             acted = outputs.apply_after(action, root, job.path, job.identity, still_there)
             missing = not acted and is_missing(root / job.path)
@@ -207,10 +202,10 @@ class Publisher:
 
     def has_result(self, job: Job, *, intact: bool) -> bool:
         """Whether a result is where it was put, or may be; `intact`: with the bytes that it had."""
-        if job.output is None or self._ledger.taken(job, job.output):
+        if job.output is None or self._ledger.is_taken(job, job.output):
             return False
         if not os.path.lexists(job.output):
-            return self._missing_mount(job.output) is not None
+            return missing_mount(job.output, self._ledger) is not None
         try:
             return not intact or outputs.file_hash(job.output) == job.sha256
         except OSError:  # that can't be told now
@@ -219,8 +214,8 @@ class Publisher:
     def _require_intact(self, job: Job) -> None:
         if job.output is None:
             return
-        if mount := self._missing_mount(job.output):
-            raise _not_mounted(job.output.parent, mount)
+        if mount := missing_mount(job.output, self._ledger):
+            raise not_mounted(job.output.parent, mount)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             if outputs.file_hash(job.output) != job.sha256:
                 raise OutputError(
@@ -229,52 +224,15 @@ class Publisher:
                     reason="damaged",
                 )
 
-    def _require_mounted(self, folder: Path, place: Path) -> None:
-        """Nothing is written while the disk of a place is away: it would hide that later.
-
-        Raises:
-            OutputFullError: nothing is mounted where that disk was, and no file there, or in the
-                `folder` on it, says that it is to go on without.
-        """
-        if mount := self._missing_mount(place):
-            away = folder if Path(os.path.realpath(folder)).is_relative_to(mount) else mount
-            if not _holds_files(away):
-                raise _not_mounted(away, mount)
-            self._ledger.forget_mount(mount)
-        self.note_mounts([place.parent])  # that look may have mounted it
-
     def _require_still_mounted(self, action: After, photo: Path) -> None:
         """For a photo that was moved: below an empty mount it would be taken for a person's."""
-        if isinstance(action, Path) and (mount := self._missing_mount(action / photo)):
-            raise _not_mounted(action, mount)
-
-    def _missing_mount(self, place: Path) -> Path | None:
-        """Where a disk was mounted on which this place lies, if nothing is mounted there now."""
-        mount, real = mount_of(place), Path(os.path.realpath(place))
-        away = (
-            known
-            for known in self._ledger.mounts()
-            if known != mount and known.is_relative_to(mount) and real.is_relative_to(known)
-        )
-        return next(away, None)
+        if isinstance(action, Path) and (mount := missing_mount(action / photo, self._ledger)):
+            raise not_mounted(action, mount)
 
     def _job(self, job_id: int) -> Job:
         job = self._ledger.job(job_id)
         assert job is not None
         return job
-
-
-def _not_mounted(output: Path, mount: Path) -> OutputFullError:
-    return OutputFullError(
-        f"{output} lies on a disk that is away: nothing is mounted on {mount}",
-        remedy="It goes on by itself when it is back; to go on without it, put a file there",
-        reason=OutputFullError.away,
-    )
-
-
-def _holds_files(folder: Path) -> bool:
-    """Whether anything lies in it but folders and what is hidden, as results in the making are."""
-    return any(not name.startswith(".") for _, names in walk(folder) for name in names)
 
 
 def _is_whole(temporary: Path, sha256: str, *, patient: bool) -> bool:

@@ -12,7 +12,7 @@ from typing import Final
 from stylewatch.domain import Identity
 from stylewatch.settings.config import Config, Folder, overlap
 from stylewatch.state.ledger import Ledger
-from stylewatch.state.retention import is_as_it_was
+from stylewatch.state.presence import is_still, looks_like
 
 VOLUMES: Final = Path("/dev/disk/by-uuid")
 """Where Linux names each disk as it was named when it was formatted, by a link to its device.
@@ -83,7 +83,7 @@ def _moved(place: Path, inode: tuple[int, int], config: Config, ledger: Ledger) 
     """
     for name in ledger.alike(inode, (each.input for each in config.folders)):
         files = ledger.remembered(name)
-        if not files or any(_lies_in(place, path, before) for path, before in files):
+        if not files or any(is_still(place / path, before) for path, before in files):
             return name
     return None
 
@@ -92,14 +92,5 @@ def _is_another(place: Path, ledger: Ledger) -> bool:
     """Whether nothing in it is as it was in the folder that lay there before, or in its copy."""
     name = next(name for name, lies in ledger.places().items() if lies == place)
     return not any(
-        is_as_it_was(place / path, before.size, before.mtime_ns)
-        for path, before in ledger.remembered(name, missed=False)
+        looks_like(place / path, before) for path, before in ledger.remembered(name, missed=False)
     )
-
-
-def _lies_in(folder: Path, file: Path, before: Identity) -> bool:
-    """Whether a file is there as it was."""
-    try:
-        return Identity.of((folder / file).lstat()).is_still(before)
-    except OSError:
-        return False

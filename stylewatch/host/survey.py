@@ -38,7 +38,7 @@ class Survey:
     ) -> list[Event]:
         """An event for each folder that stands otherwise than before, or has left the config."""
         if self._changes != ledger.changes:
-            self._changes, self._photos = ledger.changes, photos_of(ledger, folders)
+            self._changes, self._photos = ledger.changes, _photos_of(ledger, folders)
         before = self._told
         self._told = {
             each.folder: self._event(each, arriving[each.folder], slow[each.folder])
@@ -66,7 +66,7 @@ class Survey:
         )
 
 
-def photos_of(ledger: LedgerReader, folders: Iterable[Folder]) -> dict[str, dict[str, Any]]:
+def _photos_of(ledger: LedgerReader, folders: Iterable[Folder]) -> dict[str, dict[str, Any]]:
     """By folder: how many stand where; and `next`, `results` and `failures`."""
     counts, files = ledger.counts(), ledger.failed_files()
     found = {}

@@ -32,11 +32,8 @@ from stylewatch.engine.sizes import resize_alpha
 from stylewatch.errors import (
     InputChangedError,
     InputError,
-    OutputError,
-    OutputFullError,
     RenderError,
     StylewatchError,
-    WeightsError,
     ran_out_of_memory,
 )
 from stylewatch.folders.outputs import write_temporary
@@ -51,7 +48,7 @@ def run_job(request: JobRequest, engine: EngineSettings, *, report: OnStep) -> O
     try:
         return render_job(request, engine, report)
     except (StylewatchError, OSError) as error:
-        return failure_of(request.job_id, error)
+        return failure_of(error)
 
 
 def render_job(request: JobRequest, engine: EngineSettings, report: OnStep) -> Rendered:
@@ -90,7 +87,6 @@ def _render(request: JobRequest, engine: EngineSettings, report: OnStep) -> Rend
     if checkpoint:
         checkpoint.clear()
     return Rendered(
-        job_id=request.job_id,
         temporary=temporary,
         extension=EXTENSIONS[form],
         sha256=hashlib.sha256(result).hexdigest(),
@@ -201,23 +197,12 @@ _KINDS_OF_ERRNO = {
 }
 
 
-def failure_of(job_id: int, error: StylewatchError | OSError) -> Failure:
+def failure_of(error: StylewatchError | OSError) -> Failure:
     """An exception as the ledger's class of failure, with a line for people."""
-    match error:
-        case InputChangedError():
-            kind, reason = FailureKind.CHANGED, error.reason
-        case InputError():
-            kind, reason = FailureKind.BAD_INPUT, error.reason
-        case OutputFullError():
-            kind, reason = FailureKind.RESOURCE, error.reason
-        case OutputError():
-            kind, reason = FailureKind.PERMISSION, error.reason
-        case WeightsError():  # no photo's fault: each waits until there are some
-            kind, reason = FailureKind.TRANSIENT, error.reason
-        case StylewatchError():
-            kind, reason = FailureKind.RENDER, error.reason
-        case OSError():
-            kind = _KINDS_OF_ERRNO.get(error.errno or 0, FailureKind.TRANSIENT)
-            reason = errno.errorcode.get(error.errno or 0, "io").lower()
+    if isinstance(error, StylewatchError):
+        kind, reason = error.kind, error.reason
+    else:
+        kind = _KINDS_OF_ERRNO.get(error.errno or 0, FailureKind.TRANSIENT)
+        reason = errno.errorcode.get(error.errno or 0, "io").lower()
     message = " ".join(str(error).split())
-    return Failure(job_id=job_id, kind=kind, reason=reason, message=message)
+    return Failure(kind=kind, reason=reason, message=message)

@@ -18,7 +18,7 @@ from typing import Any
 from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo, Rendered
 from stylewatch.errors import OutputFullError, WeightsError
 from stylewatch.failpoints import failpoint
-from stylewatch.state.reader import IDENTITY, Job, LedgerReader, job_of
+from stylewatch.state.reader import APART, Job, LedgerReader, identity_of, job_of, marks
 from stylewatch.state.retries import after_interruption, judge, kind_of
 from stylewatch.state.schema import ledger_error, open_ledger
 from stylewatch.state.wording import NO_PRESET, PAINTING, TOO_LARGE, WAITING
@@ -31,17 +31,13 @@ PASSING_NOTES = {"writer", "unreadable"}
 AGAIN = "again"
 """Why a job is done whose photo has come again, as the very same, after its result was made."""
 
-_APART = 2  # `after_done` of a job whose photo is gone while another has its name
 _INTERRUPTED = "interrupted"
 _REBUILT = 0x5354594C  # the file's application_id once `rebuild` is through
-_REMEMBERED = 1000  # files that tell whether a folder is the one that it was
-_SAME = 5  # results that are looked at for one to copy: people delete some
 
 _SUPERSEDABLE = (
     JobState.READY, JobState.RETRY_WAIT, JobState.BLOCKED, JobState.PUBLISHING,
     JobState.DONE, JobState.QUARANTINED, JobState.HELD,
 )  # fmt: skip
-_NOTHING_TO_DO = (JobState.DONE, JobState.SUPERSEDED, JobState.VANISHED)
 _RETRYABLE = (JobState.QUARANTINED, JobState.BLOCKED, JobState.RETRY_WAIT, JobState.HELD)
 
 
@@ -55,7 +51,7 @@ class Planned:
 
 
 class Ledger(LedgerReader):
-    """The writer's side.
+    """The writer's side: all that changes it, and what is asked on the way.
 
     Raises:
         LedgerError: nothing was changed then, and all can be tried again.
@@ -127,35 +123,6 @@ class Ledger(LedgerReader):
 
     # --- folders ----------------------------------------------------------------------------
 
-    def inode_of(self, place: Path) -> tuple[int, int] | None:
-        """Device and inode of the folder that lay in this place when it was there last."""
-        row = self._one("SELECT dev, ino FROM folders WHERE input = ?", os.fsencode(place))
-        return None if row is None or row["dev"] is None else (row["dev"], row["ino"])
-
-    def alike(self, inode: tuple[int, int], watched: Iterable[Path]) -> list[str]:
-        """The folders of that device and inode whose place is not `watched`.
-
-        One of them may have been moved; or it was on another disk, or is no more: numbers of both
-        kinds are given again.
-        """
-        elsewhere = [os.fsencode(place) for place in watched]
-        query = (
-            f"SELECT name FROM folders WHERE dev = ? AND ino = ? AND input NOT IN ("
-            f"{marks(elsewhere)})"
-        )
-        return [row["name"] for row in self.ask(query, *inode, *elsewhere)]
-
-    def remembered(self, folder: str, *, missed: bool = True) -> list[tuple[Path, Identity]]:
-        """The files of a folder that were seen last, each as it was then, with those `missed`."""
-        query = (
-            "SELECT * FROM files WHERE folder = ? AND (gone = 0 OR ?)"
-            f" ORDER BY seen DESC LIMIT {_REMEMBERED}"
-        )
-        return [
-            (Path(os.fsdecode(row["path"])), Identity(*(row[name] for name in IDENTITY)))
-            for row in self.ask(query, folder, missed)
-        ]
-
     def note_folder(
         self,
         name: str,
@@ -201,10 +168,6 @@ class Ledger(LedgerReader):
             query = f"UPDATE OR REPLACE {table} SET folder = ? WHERE folder = ?"
             self.change(query, new, name)
 
-    def mounts(self) -> set[Path]:
-        """Where disks were mounted on which something was written, or was to be."""
-        return {Path(os.fsdecode(row["path"])) for row in self.ask("SELECT path FROM mounts")}
-
     def note_mount(self, mount: Path) -> None:
         """A disk is mounted there."""
         self.change("INSERT OR IGNORE INTO mounts VALUES (?)", os.fsencode(mount))
@@ -226,7 +189,7 @@ class Ledger(LedgerReader):
             row is not None
             and row["note"] not in PASSING_NOTES
             and (row["note"] not in PLANNED_NOTES or row["plan"] == plan)
-            and identity.is_still(Identity(*(row[name] for name in IDENTITY)))
+            and identity.is_still(identity_of(row))
         )
         if row and known and row["gone"]:
             self.change("UPDATE files SET gone = 0 WHERE folder = ? AND path = ?", *place)
@@ -239,7 +202,7 @@ class Ledger(LedgerReader):
             *(self._clock(), folder, os.fsencode(path)),
         )
 
-    def set_apart(self, folder: str, path: Path, digest: str = "") -> bool:
+    def _set_apart(self, folder: str, path: Path, digest: str = "") -> bool:
         """Another file has the name of a photo that was `missed`: it never replaces its results.
 
         `digest`: of its bytes, if known; what is painted of these stays the photo's own. Returns
@@ -251,7 +214,7 @@ class Ledger(LedgerReader):
         if missed:
             self.change(
                 "UPDATE jobs SET after_done = ? WHERE folder = ? AND path = ? AND digest != ?",
-                *(_APART, *place, digest),
+                *(APART, *place, digest),
             )
         return missed
 
@@ -265,7 +228,7 @@ class Ledger(LedgerReader):
     ) -> None:
         """Remember a file in its present state; `note` says why it has no job, if it has none."""
         with self.transaction():
-            if self.set_apart(folder, path):
+            if self._set_apart(folder, path):
                 self._forget_painted(folder, path)
             self.change(
                 "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?,0)",
@@ -293,15 +256,15 @@ class Ledger(LedgerReader):
         added = []
         with self.transaction():
             known = self._one(
-                "SELECT size, mtime_ns FROM files WHERE folder = ? AND path = ?",
+                "SELECT * FROM files WHERE folder = ? AND path = ?",
                 *(photo.folder, os.fsencode(photo.path)),
             )
-            lay_there = known and tuple(known) == (photo.identity.size, photo.identity.mtime_ns)
-            if self.set_apart(photo.folder, photo.path, digest):
+            lay_there = known is not None and photo.identity.looks_like(identity_of(known))
+            if self._set_apart(photo.folder, photo.path, digest):
                 keys = [wanted.key for wanted in planned]
                 self._forget_painted(photo.folder, photo.path, but=keys)
             for wanted in planned:
-                job_id = self._add_one(photo, digest, wanted, stays, bool(stays and lay_there))
+                job_id = self._add_one(photo, digest, wanted, stays, stays and lay_there)
                 if job_id:
                     added.append(job_id)
             self.note_file(photo.folder, photo.path, photo.identity, plan)
@@ -350,9 +313,7 @@ class Ledger(LedgerReader):
         """
         if job.state in PAINTING:
             target = job.target  # its temporary file lies there
-        before = job.identity
-        same = (identity.size, identity.mtime_ns) == (before.size, before.mtime_ns)
-        settled = stays and same and job.state is JobState.DONE
+        settled = stays and identity.looks_like(job.identity) and job.state is JobState.DONE
         reason = AGAIN if job.state is JobState.DONE and not settled else job.reason
         self.change(
             "UPDATE jobs SET dev=?, ino=?, size=?, mtime_ns=?, ctime_ns=?, target=?, reason=?,"
@@ -449,14 +410,6 @@ class Ledger(LedgerReader):
         row = self._one(query, JobState.RETRY_WAIT, JobState.BLOCKED, self._clock())
         return None if row is None or row[0] is None else float(row[0])
 
-    def same_results(self, job: Job) -> list[Job]:
-        """The last few jobs that are done and have the very same picture as their result."""
-        query = (
-            "SELECT * FROM jobs WHERE key = ? AND state = ? AND id != ? AND output IS NOT NULL"
-            f" ORDER BY id DESC LIMIT {_SAME}"
-        )
-        return [job_of(row) for row in self.ask(query, job.key, JobState.DONE, job.id)]
-
     def publishing(self, job_id: int, rendered: Rendered) -> None:
         """The result is complete under its temporary name; from here on it will be published."""
         with self.transaction():
@@ -481,36 +434,6 @@ class Ledger(LedgerReader):
         self._set(
             job_id, JobState.DONE, output=os.fsencode(output), temporary=None, reason="", message=""
         )
-
-    def after_pending(self) -> list[int]:
-        """The jobs whose result is there, while their photo is not yet moved or deleted."""
-        query = (
-            "SELECT id FROM jobs INDEXED BY jobs_unattended WHERE state = 'done' AND after_done = 0"
-        )
-        return [row["id"] for row in self.ask(query)]
-
-    def after_is_due(self, job_id: int) -> bool:
-        """Whether to move or delete its photo is all that is left to do.
-
-        Not so while another preset waits for it or has failed, nor while it is `missed` or has to
-        be looked at again (`forget_file`), which may bring another job.
-        """
-        query = (
-            "SELECT 1 FROM jobs AS job WHERE id = ? AND state = 'done' AND after_done = 0"
-            " AND NOT EXISTS ("
-            "SELECT 1 FROM jobs AS other WHERE other.folder = job.folder"
-            " AND other.path = job.path AND other.digest = job.digest"
-            f" AND other.state NOT IN ({marks(_NOTHING_TO_DO)}))"
-            " AND NOT EXISTS (SELECT 1 FROM files WHERE files.folder = job.folder"
-            " AND files.path = job.path AND (files.gone > 0 OR files.ctime_ns = -1))"
-        )
-        return self._one(query, job_id, *_NOTHING_TO_DO) is not None
-
-    def results_of(self, job: Job) -> list[Job]:
-        """All that is painted of this photo."""
-        query = "SELECT * FROM jobs WHERE folder = ? AND path = ? AND digest = ? AND state = ?"
-        values = (job.folder, os.fsencode(job.path), job.digest, JobState.DONE)
-        return [job_of(row) for row in self.ask(query, *values)]
 
     def after_done(self, job: Job) -> None:
         """Its photo is moved or deleted, or stays as the config wants it."""
@@ -557,63 +480,6 @@ class Ledger(LedgerReader):
     def vanished(self, job_id: int) -> None:
         """Its photo is gone."""
         self._set(job_id, JobState.VANISHED, reason="vanished")
-
-    def published(self, job: Job, sha256: str) -> bool:
-        """Whether that SHA-256 is a result published earlier for the same photo and preset.
-
-        Not for one that had its name before and is gone.
-        """
-        row = self._one(
-            "SELECT 1 FROM jobs LEFT JOIN results USING (key)"
-            " WHERE folder=? AND path=? AND preset=? AND ? IN (jobs.sha256, results.sha256)"
-            f" AND after_done != {_APART} UNION ALL"
-            " SELECT 1 FROM painted WHERE folder=? AND path=? AND preset=? AND sha256=?",
-            *(job.folder, os.fsencode(job.path), job.preset, sha256) * 2,
-        )
-        return row is not None
-
-    def outputs_of(self, job: Job) -> list[Path]:
-        """Where results for its photo and preset were published; they may be gone."""
-        where = "folder = ? AND path = ? AND preset = ? AND output IS NOT NULL"
-        rows = self.ask(
-            f"SELECT output FROM jobs WHERE {where} UNION SELECT output FROM painted WHERE {where}",
-            *(job.folder, os.fsencode(job.path), job.preset) * 2,
-        )
-        return [Path(os.fsdecode(row["output"])) for row in rows]
-
-    def overtaken(self, job: Job) -> bool:
-        """Whether the photo as it lies there now has another job for the same preset.
-
-        A later one, where both are of the same file: the preset has changed. Where the file is
-        another, an earlier one too: bytes may come back that were there before.
-        """
-        row = self._one(
-            "SELECT 1 FROM jobs JOIN files USING (folder, path, dev, ino, size, mtime_ns, ctime_ns)"
-            " WHERE folder=? AND path=? AND preset=? AND state NOT IN (?, ?)"
-            " AND (id > ? OR NOT EXISTS (SELECT 1 FROM jobs AS this JOIN files"
-            " USING (folder, path, dev, ino, size, mtime_ns, ctime_ns) WHERE this.id = ?))"
-            " AND id != ?",
-            *(
-                job.folder,
-                os.fsencode(job.path),
-                job.preset,
-                JobState.SUPERSEDED,
-                JobState.VANISHED,
-            ),
-            *(job.id,) * 3,
-        )
-        return row is not None
-
-    def taken(self, job: Job, output: Path) -> bool:
-        """Whether a file is the result of another job, or of another photo painted long ago."""
-        raw = os.fsencode(output)
-        row = self._one(
-            "SELECT 1 FROM jobs WHERE output = ? AND id != ? AND state = 'done' UNION ALL"
-            " SELECT 1 FROM painted WHERE output = ?"
-            " AND (folder, path, preset) != (?, ?, ?)",
-            *(raw, job.id, raw, job.folder, os.fsencode(job.path), job.preset),
-        )
-        return row is not None
 
     def supersede(self, job_id: int) -> None:
         """Its photo has newer bytes, or its preset newer numbers."""
@@ -692,11 +558,6 @@ class Ledger(LedgerReader):
         names = ", ".join(f"{name} = ?" for name in ("state", "changed", *columns))
         values = (state, self._clock(), *columns.values(), job_id)
         self.change(f"UPDATE jobs SET {names} WHERE id = ?", *values)
-
-
-def marks(values: Sequence[object]) -> str:
-    """A question mark for each, as in `IN (?,?,?)`."""
-    return ",".join("?" * len(values))
 
 
 def _text(text: str) -> str:

@@ -1,11 +1,11 @@
-"""What anybody may ask of the ledger while a daemon runs, or none does; never writes.
+"""What is asked of the ledger, by the daemon and by anybody, while one runs or none does.
 
-Knows nothing of what jobs go through.
+Never writes.
 """
 
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,9 +18,14 @@ from stylewatch.state.wording import HELD, IGNORED, NO_PRESET, PAINTING, WAITING
 _NO_FAILURES: Final = ", ".join(f"'{note}'" for note in ("", NO_PRESET, *IGNORED))
 """As the index of the others has them: one for each RAW file would be many."""
 
+APART = 2
+"""`after_done` of a job whose photo is gone while another has its name."""
+
 _RECENT = 20  # results that tell the pace
-IDENTITY = ("dev", "ino", "size", "mtime_ns", "ctime_ns")
-"""The columns of an `Identity`."""
+_REMEMBERED = 1000  # files that tell whether a folder is the one that it was
+_SAME = 5  # results that are looked at for one to copy: people delete some
+_NOTHING_TO_DO = (JobState.DONE, JobState.SUPERSEDED, JobState.VANISHED)
+_IDENTITY = ("dev", "ino", "size", "mtime_ns", "ctime_ns")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +86,11 @@ def _path(raw: bytes | None) -> Path | None:
     return None if raw is None else Path(os.fsdecode(raw))
 
 
+def identity_of(row: sqlite3.Row) -> Identity:
+    """Of the file that a row of `files` or `jobs` is about."""
+    return Identity(*(row[name] for name in _IDENTITY))
+
+
 def job_of(row: sqlite3.Row) -> Job:
     """A row of `jobs`."""
     values: dict[str, Any] = {
@@ -94,7 +104,7 @@ def job_of(row: sqlite3.Row) -> Job:
         **values,
         path=Path(os.fsdecode(row["path"])),
         target=Path(os.fsdecode(row["target"])),
-        identity=Identity(*(row[name] for name in IDENTITY)),
+        identity=identity_of(row),
         state=JobState(row["state"]),
         temporary=_path(row["temporary"]),
         output=_path(row["output"]),
@@ -130,41 +140,53 @@ class LedgerReader:
         """Let go of the file."""
         self._db.close()
 
-    def counts(self) -> dict[str, dict[JobState, int]]:
-        """Jobs by folder and state."""
-        counts: dict[str, dict[JobState, int]] = {}
-        query = "SELECT folder, state, COUNT(*) AS n FROM jobs GROUP BY state, folder"
-        for row in self.ask(query):
-            counts.setdefault(row["folder"], {})[JobState(row["state"])] = row["n"]
-        return counts
+    def ask(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        """All rows that answer."""
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise ledger_error(error) from error
+
+    def _one(self, query: str, *values: Any) -> sqlite3.Row | None:
+        return next(iter(self.ask(query, *values)), None)
+
+    # --- folders and their files --------------------------------------------------------------
 
     def places(self) -> dict[str, Path]:
         """Where each folder lies, or lay when it was watched last."""
         rows = self.ask("SELECT name, input FROM folders")
         return {row["name"]: Path(os.fsdecode(row["input"])) for row in rows}
 
-    def jobs(self, states: Iterable[JobState] = (), limit: int = 100) -> list[Job]:
-        """Jobs in these states (all when empty), the latest change first."""
-        query = "SELECT * FROM jobs WHERE state = ? ORDER BY changed DESC, id DESC LIMIT ?"
-        rows = [row for state in states or JobState for row in self.ask(query, state, limit)]
-        rows.sort(key=lambda row: (row["changed"], row["id"]), reverse=True)
-        return [job_of(row) for row in (rows if limit < 0 else rows[:limit])]
+    def inode_of(self, place: Path) -> tuple[int, int] | None:
+        """Device and inode of the folder that lay in this place when it was there last."""
+        row = self._one("SELECT dev, ino FROM folders WHERE input = ?", os.fsencode(place))
+        return None if row is None or row["dev"] is None else (row["dev"], row["ino"])
 
-    def next_jobs(self, folder: str, limit: int, states: Iterable[JobState] = WAITING) -> list[Job]:
-        """Jobs of one folder that wait, those whose turn comes first at the front."""
-        query = "SELECT * FROM jobs WHERE state = ? AND folder = ? ORDER BY id LIMIT ?"
-        found = [job_of(row) for state in states for row in self.ask(query, state, folder, limit)]
-        return sorted(found, key=lambda job: job.id)[:limit]
+    def alike(self, inode: tuple[int, int], watched: Iterable[Path]) -> list[str]:
+        """The folders of that device and inode whose place is not `watched`.
 
-    def last_jobs(self, state: JobState, folder: str, limit: int) -> list[Job]:
-        """Jobs of one folder in that state, of the photos that came last."""
-        query = "SELECT * FROM jobs WHERE state = ? AND folder = ? ORDER BY id DESC LIMIT ?"
-        return [job_of(row) for row in self.ask(query, state, folder, limit)]
+        One of them may have been moved; or it was on another disk, or is no more: numbers of both
+        kinds are given again.
+        """
+        elsewhere = [os.fsencode(place) for place in watched]
+        query = (
+            f"SELECT name FROM folders WHERE dev = ? AND ino = ? AND input NOT IN ("
+            f"{marks(elsewhere)})"
+        )
+        return [row["name"] for row in self.ask(query, *inode, *elsewhere)]
 
-    def job(self, job_id: int) -> Job | None:
-        """One job, or None."""
-        row = self._one("SELECT * FROM jobs WHERE id = ?", job_id)
-        return job_of(row) if row else None
+    def mounts(self) -> set[Path]:
+        """Where disks were mounted on which something was written, or was to be."""
+        return {Path(os.fsdecode(row["path"])) for row in self.ask("SELECT path FROM mounts")}
+
+    def remembered(self, folder: str, *, missed: bool = True) -> list[tuple[Path, Identity]]:
+        """The files of a folder that were seen last, each as it was then, with those `missed`."""
+        query = (
+            "SELECT * FROM files WHERE folder = ? AND (gone = 0 OR ?)"
+            f" ORDER BY seen DESC LIMIT {_REMEMBERED}"
+        )
+        rows = self.ask(query, folder, missed)
+        return [(Path(os.fsdecode(row["path"])), identity_of(row)) for row in rows]
 
     def notes(self, limit: int = 100) -> list[tuple[str, Path, str]]:
         """Files that have no job, failures first: folder, path, why."""
@@ -200,6 +222,39 @@ class LedgerReader:
         rows = self.ask(query, folder, limit)
         return [(Path(os.fsdecode(row["path"])), row["note"], row["seen"]) for row in rows]
 
+    # --- jobs ---------------------------------------------------------------------------------
+
+    def counts(self) -> dict[str, dict[JobState, int]]:
+        """Jobs by folder and state."""
+        counts: dict[str, dict[JobState, int]] = {}
+        query = "SELECT folder, state, COUNT(*) AS n FROM jobs GROUP BY state, folder"
+        for row in self.ask(query):
+            counts.setdefault(row["folder"], {})[JobState(row["state"])] = row["n"]
+        return counts
+
+    def job(self, job_id: int) -> Job | None:
+        """One job, or None."""
+        row = self._one("SELECT * FROM jobs WHERE id = ?", job_id)
+        return job_of(row) if row else None
+
+    def jobs(self, states: Iterable[JobState] = (), limit: int = 100) -> list[Job]:
+        """Jobs in these states (all when empty), the latest change first."""
+        query = "SELECT * FROM jobs WHERE state = ? ORDER BY changed DESC, id DESC LIMIT ?"
+        rows = [row for state in states or JobState for row in self.ask(query, state, limit)]
+        rows.sort(key=lambda row: (row["changed"], row["id"]), reverse=True)
+        return [job_of(row) for row in (rows if limit < 0 else rows[:limit])]
+
+    def next_jobs(self, folder: str, limit: int, states: Iterable[JobState] = WAITING) -> list[Job]:
+        """Jobs of one folder that wait, those whose turn comes first at the front."""
+        query = "SELECT * FROM jobs WHERE state = ? AND folder = ? ORDER BY id LIMIT ?"
+        found = [job_of(row) for state in states for row in self.ask(query, state, folder, limit)]
+        return sorted(found, key=lambda job: job.id)[:limit]
+
+    def last_jobs(self, state: JobState, folder: str, limit: int) -> list[Job]:
+        """Jobs of one folder in that state, of the photos that came last."""
+        query = "SELECT * FROM jobs WHERE state = ? AND folder = ? ORDER BY id DESC LIMIT ?"
+        return [job_of(row) for row in self.ask(query, state, folder, limit)]
+
     def lacks(self) -> dict[str, str]:
         """Why no photo can be painted in a preset for now: its weights can't be had."""
         query = "SELECT preset, message FROM jobs WHERE state = ? AND reason IN (?, ?) ORDER BY id"
@@ -215,12 +270,104 @@ class LedgerReader:
         row = self._one(query, JobState.DONE, _RECENT)
         return float(row[0] or 0.0) if row else 0.0
 
-    def ask(self, query: str, *values: Any) -> list[sqlite3.Row]:
-        """All rows that answer."""
-        try:
-            return self._db.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise ledger_error(error) from error
+    def is_overtaken(self, job: Job) -> bool:
+        """Whether the photo as it lies there now has another job for the same preset.
 
-    def _one(self, query: str, *values: Any) -> sqlite3.Row | None:
-        return next(iter(self.ask(query, *values)), None)
+        A later one, where both are of the same file: the preset has changed. Where the file is
+        another, an earlier one too: bytes may come back that were there before.
+        """
+        row = self._one(
+            "SELECT 1 FROM jobs JOIN files USING (folder, path, dev, ino, size, mtime_ns, ctime_ns)"
+            " WHERE folder=? AND path=? AND preset=? AND state NOT IN (?, ?)"
+            " AND (id > ? OR NOT EXISTS (SELECT 1 FROM jobs AS this JOIN files"
+            " USING (folder, path, dev, ino, size, mtime_ns, ctime_ns) WHERE this.id = ?))"
+            " AND id != ?",
+            *(
+                job.folder,
+                os.fsencode(job.path),
+                job.preset,
+                JobState.SUPERSEDED,
+                JobState.VANISHED,
+            ),
+            *(job.id,) * 3,
+        )
+        return row is not None
+
+    # --- results ------------------------------------------------------------------------------
+
+    def same_results(self, job: Job) -> list[Job]:
+        """The last few jobs that are done and have the very same picture as their result."""
+        query = (
+            "SELECT * FROM jobs WHERE key = ? AND state = ? AND id != ? AND output IS NOT NULL"
+            f" ORDER BY id DESC LIMIT {_SAME}"
+        )
+        return [job_of(row) for row in self.ask(query, job.key, JobState.DONE, job.id)]
+
+    def results_of(self, job: Job) -> list[Job]:
+        """All that is painted of this photo."""
+        query = "SELECT * FROM jobs WHERE folder = ? AND path = ? AND digest = ? AND state = ?"
+        values = (job.folder, os.fsencode(job.path), job.digest, JobState.DONE)
+        return [job_of(row) for row in self.ask(query, *values)]
+
+    def outputs_of(self, job: Job) -> list[Path]:
+        """Where results for its photo and preset were published; they may be gone."""
+        where = "folder = ? AND path = ? AND preset = ? AND output IS NOT NULL"
+        rows = self.ask(
+            f"SELECT output FROM jobs WHERE {where} UNION SELECT output FROM painted WHERE {where}",
+            *(job.folder, os.fsencode(job.path), job.preset) * 2,
+        )
+        return [Path(os.fsdecode(row["output"])) for row in rows]
+
+    def was_published(self, job: Job, sha256: str) -> bool:
+        """Whether that SHA-256 is a result published earlier for the same photo and preset.
+
+        Not for one that had its name before and is gone.
+        """
+        row = self._one(
+            "SELECT 1 FROM jobs LEFT JOIN results USING (key)"
+            " WHERE folder=? AND path=? AND preset=? AND ? IN (jobs.sha256, results.sha256)"
+            f" AND after_done != {APART} UNION ALL"
+            " SELECT 1 FROM painted WHERE folder=? AND path=? AND preset=? AND sha256=?",
+            *(job.folder, os.fsencode(job.path), job.preset, sha256) * 2,
+        )
+        return row is not None
+
+    def is_taken(self, job: Job, output: Path) -> bool:
+        """Whether a file is the result of another job, or of another photo painted long ago."""
+        raw = os.fsencode(output)
+        row = self._one(
+            "SELECT 1 FROM jobs WHERE output = ? AND id != ? AND state = 'done' UNION ALL"
+            " SELECT 1 FROM painted WHERE output = ?"
+            " AND (folder, path, preset) != (?, ?, ?)",
+            *(raw, job.id, raw, job.folder, os.fsencode(job.path), job.preset),
+        )
+        return row is not None
+
+    def after_pending(self) -> list[int]:
+        """The jobs whose result is there, while their photo is not yet moved or deleted."""
+        query = (
+            "SELECT id FROM jobs INDEXED BY jobs_unattended WHERE state = 'done' AND after_done = 0"
+        )
+        return [row["id"] for row in self.ask(query)]
+
+    def after_is_due(self, job_id: int) -> bool:
+        """Whether to move or delete its photo is all that is left to do.
+
+        Not so while another preset waits for it or has failed, nor while it is `missed` or has to
+        be looked at again (`forget_file`), which may bring another job.
+        """
+        query = (
+            "SELECT 1 FROM jobs AS job WHERE id = ? AND state = 'done' AND after_done = 0"
+            " AND NOT EXISTS ("
+            "SELECT 1 FROM jobs AS other WHERE other.folder = job.folder"
+            " AND other.path = job.path AND other.digest = job.digest"
+            f" AND other.state NOT IN ({marks(_NOTHING_TO_DO)}))"
+            " AND NOT EXISTS (SELECT 1 FROM files WHERE files.folder = job.folder"
+            " AND files.path = job.path AND (files.gone > 0 OR files.ctime_ns = -1))"
+        )
+        return self._one(query, job_id, *_NOTHING_TO_DO) is not None
+
+
+def marks(values: Sequence[object]) -> str:
+    """A question mark for each, as in `IN (?,?,?)`."""
+    return ",".join("?" * len(values))

@@ -1,7 +1,7 @@
 """What the ledger forgets: photos long gone from their folder; what it only shortens: the rest.
 
 A photo that still lies in its folder is never forgotten, else it would be painted again. Works in
-small steps, so that no tick waits for it. Knows nothing of jobs that are still to be done.
+small steps, so that no tick waits for it.
 """
 
 import contextlib
@@ -11,7 +11,9 @@ from functools import partial
 from pathlib import Path
 
 from stylewatch.domain import Identity, JobState
-from stylewatch.state.ledger import Ledger, marks
+from stylewatch.state.ledger import Ledger
+from stylewatch.state.presence import is_missing, looks_like
+from stylewatch.state.reader import identity_of, marks
 from stylewatch.state.wording import PAINTING
 
 ROWS = 200  # dealt with in one step
@@ -29,7 +31,7 @@ def tidy(ledger: Ledger, days: float, checkpoints: Path | None = None) -> Iterat
     """
     looked_at = []
     for folder, root in ledger.places().items():
-        if (yield from _look_for(ledger, folder, root)):
+        if (yield from _look_through(ledger, folder, root)):
             looked_at.append(folder)
     before = ledger.now - days * 86400.0
     for step in (partial(_forget_gone, folders=looked_at), _forget_ended, _shorten_done):
@@ -42,7 +44,7 @@ def tidy(ledger: Ledger, days: float, checkpoints: Path | None = None) -> Iterat
         yield
 
 
-def _look_for(ledger: Ledger, folder: str, root: Path) -> Generator[None, None, bool]:
+def _look_through(ledger: Ledger, folder: str, root: Path) -> Generator[None, None, bool]:
     """Note which files of a folder are gone, or back; whether all of it could be looked through.
 
     That ends where the folder is away, or another disk is in its place.
@@ -60,7 +62,7 @@ def _look_for(ledger: Ledger, folder: str, root: Path) -> Generator[None, None, 
                 if is_missing(root / path):
                     ledger.missed(folder, path)
                 elif row["gone"]:
-                    back = is_as_it_was(root / path, row["size"], row["mtime_ns"])
+                    back = looks_like(root / path, identity_of(row))
                     ledger.change(
                         "UPDATE files SET gone = ? WHERE folder = ? AND path = ?",
                         *(0.0 if back else ledger.now, folder, row["path"]),
@@ -69,31 +71,11 @@ def _look_for(ledger: Ledger, folder: str, root: Path) -> Generator[None, None, 
     return False
 
 
-def is_as_it_was(file: Path, size: int, mtime_ns: int) -> bool:
-    """Whether the photo itself is back; one that has its name only must not be taken for it."""
-    try:
-        found = Identity.of(file.lstat())
-    except OSError:
-        return False
-    return (found.size, found.mtime_ns) == (size, mtime_ns)
-
-
 def _inode(root: Path) -> tuple[int, int] | None:
     try:
         return Identity.of(root.stat()).inode
     except OSError:
         return None
-
-
-def is_missing(file: Path) -> bool:
-    """Surely; what can't be looked at may be there."""
-    try:
-        file.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _forget_gone(ledger: Ledger, before: float, folders: Sequence[str]) -> int:
