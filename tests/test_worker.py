@@ -213,7 +213,7 @@ def test_a_path_that_is_too_long_for_a_worker_is_not_tried_again(tmp_path, prese
     ],
 )
 def test_a_disk_s_trouble_is_no_photo_s_fault(error, kind, reason):
-    failure = worker.failure_of(7, error)
+    failure = worker.failure_of(error)
     assert (failure.kind, failure.reason) == (kind, reason)
 
 
