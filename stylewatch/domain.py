@@ -127,6 +127,11 @@ class Preset:
     digest: str = ""
     """SHA-256 (hex) of everything above but name and description, style images by content."""
 
+    @property
+    def lacks_style(self) -> bool:
+        """Whether it has no style image, which the built-in effect can't do without."""
+        return not self.style and self.effect == Preset.effect
+
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSettings:
@@ -383,7 +388,10 @@ OnStep = Callable[[Step], None]
 AT_HAND = frozenset({"watching", "scanning"})
 """States of a folder whose photos can be painted: it is there, and so is its output."""
 
-LASTING = frozenset({"dead", "engine-lost"})
+SILENT = "silent"
+"""The reason of a warning that the daemon itself does not answer."""
+
+LASTING = frozenset({"dead", "engine-lost", SILENT})
 """Reasons of warnings that another config does not make untrue."""
 
 

@@ -31,6 +31,7 @@ from stylewatch.errors import ExitCode, InputError, StylewatchError, WeightsErro
 from stylewatch.faces.control import ControlServer
 from stylewatch.folders.outputs import write_temporary
 from stylewatch.settings.config import load_config
+from stylewatch.settings.weights import keras_weights
 from stylewatch.state.ledger import Ledger, Planned
 from tests.test_control import Daemon as Answering
 
@@ -79,6 +80,25 @@ def stylewatch(capfd):
         return (code, *capfd.readouterr())
 
     return run
+
+
+def on_a_terminal(*arguments, piped):
+    """What the command line writes to its terminal, and to stdout where that is `piped`."""
+    ours, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stylewatch", *arguments],
+        stdout=subprocess.PIPE if piped else terminal, stderr=terminal,
+        env=os.environ | PATHS | {"TERM": "xterm"},
+    )  # fmt: skip
+    os.close(terminal)
+    drawn = b""
+    with suppress(OSError):  # its end
+        while part := os.read(ours, 4096):
+            drawn += part
+    os.close(ours)
+    out = process.communicate()[0] or b""
+    assert process.returncode == 0, drawn
+    return drawn.decode(), out.decode()
 
 
 def a_bomb():
@@ -194,6 +214,7 @@ class TestWrongUse:
                 "no such folder to watch: received nowhere. Make it first",
             ),
             (["watch", __file__, "out"], "`stylewatch apply` paints a photo"),
+            (["watch", ".", __file__], "results can't go into a file"),
             (["--log-format", "xml", "status"], "text"),
             (["presets", "preview", "quick", "--side", "5"], "64"),
             (["retry", "#no"], "'#no' is no job's number"),
@@ -465,7 +486,7 @@ class TestConfig:
         code, out, err = stylewatch("init", place, "--preset", "quick")
         assert code == 0
         assert out == f"{place}/stylewatch.yaml\n"
-        assert "drop photos into" in err
+        assert f"drop photos into {place}/in, or into a style's folder there\n" in err
         assert f"then: stylewatch run -c {place}/stylewatch.yaml\n" in err
         assert (place / "in/quick").is_dir()
         assert (place / "out").is_dir()
@@ -496,6 +517,20 @@ class TestConfig:
         assert file.read_text().endswith("# mine\n")
         assert (tmp_path / "in/quick").is_dir()
         assert "ink is for you to write there" in stylewatch("init", tmp_path, "-p", "ink")[2]
+
+    def test_init_names_folders_of_styles_that_have_come_since(self, stylewatch, tmp_path, home):
+        assert "new in" not in stylewatch("init", tmp_path)[2]
+        presets = home / ".config/stylewatch/presets"
+        presets.joinpath("grandma.yaml").write_text("base: quick\n")
+        assert f"new in {tmp_path}/in: grandma\n" in stylewatch("init", tmp_path)[2]
+        assert "new in" not in stylewatch("init", tmp_path)[2]
+
+    @pytest.mark.parametrize("piped", [True, False])
+    def test_init_ends_with_what_to_do_and_a_pipe_gets_the_path(self, home, piped):
+        file = home / ".config/stylewatch/stylewatch.yaml"
+        shown, out = on_a_terminal("init", piped=piped)
+        assert out == (f"{file}\n" if piped else "")
+        assert shown.splitlines()[-1] == "then: stylewatch run"
 
     def test_init_without_a_folder_writes_where_run_looks(self, stylewatch, home):
         assert stylewatch("init", "--preset", "quick")[0] == 0
@@ -847,6 +882,23 @@ class TestBatches:
             "message": "b.jpg: cut",
         }  # fmt: skip
 
+    def test_weights_that_are_fetched_are_told_before_and_after(
+        self, stylewatch, monkeypatch, home
+    ):
+        asked = []
+        monkeypatch.setattr(
+            "stylewatch.engine.features.load_vgg19", lambda **how: asked.append(how)
+        )
+        monkeypatch.delenv("KERAS_HOME", raising=False)
+        code, out, err = stylewatch("weights", "fetch")
+        assert (code, asked) == (0, [{"progress": False}])  # a bar is for terminals
+        assert (err, out) == (
+            "downloading 80 MB to ~/.keras/models\nthe weights are in ~/.keras/models\n",
+            f"{keras_weights()}\n",
+        )
+        monkeypatch.setattr("stylewatch.settings.weights.downloaded", lambda: True)
+        assert "downloading" not in stylewatch("weights", "fetch")[2]
+
     @pytest.mark.parametrize("reason", ["weights", "weights-missing"])
     def test_without_weights_no_other_photo_is_tried(self, stylewatch, monkeypatch, reason):
         tried = []
@@ -898,23 +950,11 @@ class TestBatches:
     ):
         """Rich takes over sys.stdout while it draws on a terminal."""
         photos = [a_picture(tmp_path / name) for name in ("a.jpg", "b.jpg")]
-        ours, terminal = pty.openpty()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "stylewatch", "apply", *photos, "-p", "quick"],
-            stdout=subprocess.PIPE if piped else terminal, stderr=terminal,
-            env=os.environ | PATHS | {"TERM": "xterm"},
-        )  # fmt: skip
-        os.close(terminal)
-        drawn = b""
-        with suppress(OSError):  # its end
-            while part := os.read(ours, 4096):
-                drawn += part
-        os.close(ours)
-        assert process.communicate() == (b"a--quick.jpg\nb--quick.jpg\n" if piped else None, None)
-        assert process.returncode == 0
-        assert "✓" in drawn.decode()
-        assert "2/2 b.jpg → quick" in drawn.decode()
-        assert drawn.count(b"a--quick.jpg") == 1
+        drawn, out = on_a_terminal("apply", *photos, "-p", "quick", piped=piped)
+        assert out == ("a--quick.jpg\nb--quick.jpg\n" if piped else "")
+        assert "✓" in drawn
+        assert "2/2 b.jpg → quick" in drawn
+        assert drawn.count("a--quick.jpg") == 1
 
 
 class TestWithoutADaemon:

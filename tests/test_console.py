@@ -29,6 +29,7 @@ from stylewatch.faces.console import (
     LiveConsole,
     OnItsTerminal,
     _Bars,
+    _columns,
     farewell,
     open_bars,
     open_console,
@@ -197,9 +198,11 @@ class TestLines:
         kinds = ("queued", "running", "retry", "blocked", "done", "failed")
         told = [Event(kind=kind, message="m", job_id=1) for kind in kinds]
         told += [Event(kind="warning", message="m", reason="cancelled"),
+                 Event(kind="retry", message="m", reason="vanished"),
                  Event(kind="blocked", message="/out is full")]  # fmt: skip
         assert [line.split()[1] for line in self.written(told)] == [
-            *("waiting", "painting", "waiting", "waiting", "done", "failed", "held", "blocked"),
+            *("waiting", "painting", "waiting", "waiting", "done", "failed"),
+            *("held", "gone", "blocked"),
         ]
 
     def test_old_events_have_their_own_time(self):
@@ -321,6 +324,14 @@ class TestBoard:
         assert (list(board.jobs), board.failed, list(board.problems)) == ([], [], [])
         assert board.folders["in"].held == 1
         assert farewell(board) == ["stylewatch: 0 done\n"]
+
+    def test_what_is_taken_away_before_its_turn_is_no_problem(self):
+        board = Board()
+        photo = {"folder": "in", "path": "a.jpg", "job_id": 4}
+        board.apply(Event(kind="queued", message="", **photo), 1.0)
+        board.apply(Event(kind="running", message="", **photo), 1.0)
+        board.apply(Event(kind="retry", message="", reason="vanished", **photo), 1.0)
+        assert (list(board.jobs), board.waiting, list(board.problems)) == ([], 0, [])
 
     def test_a_config_that_was_mended_is_no_problem_any_more(self):
         board = Board()
@@ -800,6 +811,20 @@ class TestOpenConsole:
             assert "a.jpg → ink" in terminal.getvalue()
             bars(Event(kind="done", message="out/a--ink.jpg", **about))
             assert "a.jpg → ink" not in terminal.getvalue().partition("✓")[2]
+
+    @pytest.mark.parametrize(
+        ("width", "rest"), [(120, "loss 2  12 s left"), (80, "12 s left"), (50, "12 s left")]
+    )
+    def test_a_long_name_leaves_room_for_how_far_it_is(self, width, rest):
+        terminal = io.StringIO()
+        console = Console(file=terminal, force_terminal=True, width=width, color_system=None)
+        about = {"path": f"{'IMG_20261129_' * 9}.jpg", "preset": "watercolour", "job_id": 1}
+        with Progress(*_columns(width), console=console, auto_refresh=False) as progress:
+            bars = _Bars(progress)
+            bars(Event(kind="running", message="", **about))
+            bars(Event(kind="progress", message="", step=a_step(), **about))
+            progress.refresh()
+        assert re.search(rf"IMG_20261129_IMG_.*… ━+╸? +50% .*{rest}", terminal.getvalue())
 
     def test_an_interrupt_leaves_no_second_bar(self):
         """The terminal's own `^C` behind a bar as wide as itself begins a new line."""

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import queue
 import signal
 import socket
 import stat
@@ -21,11 +22,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stylewatch.app import remote
-from stylewatch.app.remote import Client, ask, find_state_dir
+from stylewatch.app.remote import Client, ask, find_state_dir, pulse_felt
 from stylewatch.domain import Event, JobState, Step
 from stylewatch.errors import (
     ConfigError,
     ExitCode,
+    LedgerError,
     LockedError,
     NotRunningError,
     StylewatchError,
@@ -467,6 +469,29 @@ def test_a_daemon_that_hangs_is_not_waited_for_for_ever(server, daemon, tmp_path
         pytest.raises(NotRunningError, match="not answer"),
     ):
         client.ask("status")
+
+
+def test_who_listens_to_events_is_told_when_the_daemon_hangs_and_when_it_goes_on(
+    server, daemon, tmp_path
+):
+    told, board = queue.SimpleQueue(), Board()
+    daemon.answers["status"] = Future()
+    with pulse_felt(tmp_path, told.put, seconds=0.2):
+        hung = told.get(timeout=10)
+        assert (hung.kind, "does not answer" in hung.message) == ("warning", True)
+        board.apply(hung, 1.0)
+        board.apply(event("reload"), 2.0)
+        assert [row.message for row in board.problems] == [hung.message]
+        daemon.answers["status"] = None
+        board.apply(told.get(timeout=10), 3.0)
+        assert not board.problems
+
+
+def test_a_daemon_that_can_t_say_or_has_ended_does_not_hang(server, daemon, tmp_path):
+    daemon.answers["status"] = LedgerError("full")
+    assert remote._silence(tmp_path, 5.0) == ""
+    server.__exit__()
+    assert remote._silence(tmp_path, 5.0) == ""
 
 
 @pytest.mark.parametrize("waiting", [0, 1])

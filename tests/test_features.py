@@ -96,6 +96,18 @@ def test_a_missing_weights_file_is_one_clear_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_download_shows_how_far_it_is_where_that_is_asked(monkeypatch, capsys, progress):
+    def download(**_):
+        keras.utils.Progbar(80).update(40)
+        raise OSError("no network")
+
+    monkeypatch.setattr(keras.applications, "VGG19", download)
+    with pytest.raises(WeightsError):
+        features.load_vgg19(progress=progress)
+    assert ("40/80" in capsys.readouterr().out) is progress
+
+
 def test_weights_of_another_network_are_refused(tmp_path):
     path = tmp_path / "other.weights.h5"
     path.write_bytes(b"not an HDF5 file")

@@ -180,11 +180,10 @@ def test_exif_profile_and_facts_are_carried_into_every_format(form):
             assert bool(written.getexif().get_ifd(ExifTags.IFD.GPSInfo)) == keep_gps
 
 
-def test_a_wide_gamut_profile_is_turned_into_srgb():
-    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
-    assert lab  # Pillow can make profiles here
-    data = encoded(gradient(), "JPEG", icc_profile=b"not a profile at all")
-    assert read(data).rgb.shape == (48, 64, 3)
+def test_a_broken_profile_is_no_broken_photo():
+    photo = gradient()
+    broken = read(encoded(photo, "PNG", icc_profile=b"not a profile at all"))
+    np.testing.assert_array_equal(broken.rgb, np.asarray(photo))
 
 
 @pytest.mark.parametrize("form", results.EXTENSIONS)
@@ -577,12 +576,31 @@ BLUE_FOR_RED = profile(
     (b"rXYZ", xyz(0.1431, 0.0606, 0.7141)),
 )  # fmt: skip
 
+POWER = struct.pack(">4s4xIH", b"curv", 1, 0x0233)  # 2.2, nearly sRGB's curve
+DISPLAY_P3 = profile(
+    b"RGB ", WHITE,
+    *((name, POWER) for name in (b"rTRC", b"gTRC", b"bTRC")),
+    (b"bXYZ", xyz(0.1571, 0.0666, 0.7841)), (b"gXYZ", xyz(0.2920, 0.6922, 0.0419)),
+    (b"rXYZ", xyz(0.5151, 0.2412, -0.0011)),
+)  # fmt: skip
+
 
 @pytest.mark.parametrize("mode", ["RGB", "P", "RGBA"])
 def test_the_profile_of_colours_is_applied_in_every_mode(mode):
     red = Image.new("RGB", (8, 8), (255, 0, 0)).convert(mode)
     picture = read(encoded(red, "PNG", icc_profile=BLUE_FOR_RED))
     np.testing.assert_allclose(picture.rgb[0, 0], (0, 0, 255), atol=3)
+    result = results.write_picture(picture, format="png", quality=90, keep_gps=True, facts={})
+    np.testing.assert_allclose(read(result).rgb, picture.rgb, atol=1)
+
+
+def test_a_wide_gamut_s_colours_come_out_right_in_srgb():
+    """These are sRGB's red, green, blue and brown in Display P3, and P3's own red beyond it."""
+    theirs = [(234, 51, 35), (117, 251, 76), (0, 0, 245), (189, 124, 72), (255, 0, 0)]
+    ours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 120, 60), (255, 0, 0)]
+    photo = Image.fromarray(np.array([theirs], np.uint8))
+    picture = read(encoded(photo, "PNG", icc_profile=DISPLAY_P3))
+    np.testing.assert_allclose(picture.rgb[0], ours, atol=12.5)
     result = results.write_picture(picture, format="png", quality=90, keep_gps=True, facts={})
     np.testing.assert_allclose(read(result).rgb, picture.rgb, atol=1)
 

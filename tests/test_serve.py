@@ -2,13 +2,17 @@
 
 import itertools
 import os
+import subprocess
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rig import Rig
 
+from stylewatch.app import serve
 from stylewatch.app.serve import _OnChange, _refuse_a_second
 from stylewatch.domain import Preset, StyleImage
 from stylewatch.errors import ConfigError, LedgerError, LockedError
@@ -167,6 +171,70 @@ class TestOnChange:
         assert look() == 2
         daemon.answers[-1].set_exception(ConfigError("nonsense"))
         assert look() == 2
+
+
+class TestAPhotoRightAfterAChange:
+    @pytest.fixture
+    def rig(self, tmp_path, monkeypatch):
+        """Paints with a preset of one's own; the config's files are looked at as `serve` does."""
+        monkeypatch.setattr(serve, "LOOK_SECONDS", 0.5)
+        rig = Rig(tmp_path, preset="mine")
+        self.save("mine", strength=3)
+        rig.build()
+        on_change = _OnChange(rig.daemon)
+        rig.daemon._is_outdated = on_change.is_outdated
+        tick = rig.daemon.tick
+
+        def tick_and_look(now):
+            due = tick(now)
+            on_change.look(now)
+            return due
+
+        rig.daemon.tick = tick_and_look
+        rig.daemon.start(time.monotonic())
+        yield rig
+        rig.stop()
+
+    @pytest.fixture(autouse=True)
+    def presets(self, config):
+        self.folder = config.preset_dirs[-1]
+
+    def save(self, name, **values):
+        lines = [f"style: {name}.png", *(f"{key}: {value}" for key, value in values.items())]
+        (self.folder / f"{name}.png").touch()
+        (self.folder / f"{name}.yaml").write_text("\n".join(lines))
+
+    def test_of_a_preset_is_painted_with_it_as_it_is_now(self, rig):
+        photo = rig.drop("a.jpg")
+        rig.until(lambda: rig.counts() == {"done": 1})
+        self.save("mine", strength=30)
+        subprocess.run(["touch", photo], check=True)
+        rig.until(lambda: len(rig.executor.ran) == 2)
+
+    def test_in_the_folder_of_a_new_preset_is_painted_with_that(self, rig):
+        rig.until(rig.idle)
+        self.save("new")
+        rig.drop("new/a.jpg")
+        rig.until(lambda: rig.counts() == {"done": 1})
+        assert rig.executor.ran == [("a.jpg", "new")]
+
+    def test_that_is_refused_is_painted_as_before(self, rig):
+        rig.until(rig.idle)
+        (self.folder / "mine.yaml").write_text("styel: mine.png")
+        rig.drop("a.jpg")
+        rig.until(lambda: rig.counts() == {"done": 1})
+
+    def test_waits_no_longer_for_a_file_that_never_rests(self, rig, monkeypatch):
+        monkeypatch.setattr(serve, "RESTLESS_SECONDS", 1.5)
+        rig.until(rig.idle)
+        rig.drop("a.jpg")
+        versions = itertools.count()
+
+        def done():
+            self.save("mine", strength=f"1{next(versions)}")
+            return rig.counts() == {"done": 1}
+
+        rig.until(done)
 
 
 def test_a_second_daemon_is_refused_before_the_screen_is_taken(config):

@@ -187,7 +187,8 @@ def test_a_photo_that_is_gone_or_a_link_is_told_apart(tmp_path, preset):
     photo = picture_file(tmp_path / "a.jpg")
     request = request_for(photo, preset)
     photo.unlink()
-    assert run(request).reason == "vanished"
+    gone = run(request)
+    assert (gone.reason, gone.message) == ("vanished", "The photo was taken away")
     photo.symlink_to(picture_file(tmp_path / "b.jpg"))
     assert run(request).kind is FailureKind.BAD_INPUT
 

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -29,7 +30,7 @@ from stylewatch.folders.listing import network_devices, walk
 from stylewatch.folders.space import free_space, nearest_existing
 from stylewatch.folders.watches import watch_limit
 from stylewatch.settings.config import Config, check, load_config
-from stylewatch.settings.presets import Presets, user_presets_dir
+from stylewatch.settings.presets import DEFAULT_BASE, Presets, user_presets_dir
 from stylewatch.settings.weights import MD5, keras_weights, weights_trouble
 from stylewatch.state.reader import LedgerReader
 from stylewatch.state.schema import LEDGER
@@ -194,7 +195,7 @@ def _write_trial(folder: Path) -> Iterator[Finding]:
 
 
 def _watches(config: Config) -> Iterator[Finding]:
-    needed = sum(_directories(folder.input) for folder in config.folders)
+    needed = sum(1 for folder in config.folders for _ in islice(walk(folder.input), DIRECTORIES))
     limit = watch_limit()
     remedy = f"sudo sysctl fs.inotify.max_user_watches={max(524288, needed * 2)}"
     if needed >= limit:
@@ -208,14 +209,6 @@ def _watches(config: Config) -> Iterator[Finding]:
     if instances is not None and instances < 4 + len(config.folders):
         text = f"only {instances} inotify instances for each user"
         yield warning("watches", text, "sudo sysctl fs.inotify.max_user_instances=512")
-
-
-def _directories(root: Path) -> int:
-    count = 0
-    for count, _ in enumerate(walk(root), start=1):
-        if count >= DIRECTORIES:
-            break
-    return count
 
 
 def _number(file: str) -> int | None:
@@ -376,20 +369,14 @@ def _has_gpu_to_offer() -> bool:
 def _engine_failure(words: dict[str, Any], code: int, stderr: str) -> Finding:
     last = next((line for line in reversed(stderr.splitlines()) if line.strip()), "").strip()
     if code == -signal.SIGILL:
-        text, remedy = (
-            "it crashes: this processor lacks what it was built for",
-            "Install a build of TensorFlow for this processor",
-        )
+        text = "it crashes: this processor lacks what it was built for"
+        remedy = "Install a build of TensorFlow for this processor"
     elif code < 0:
-        text, remedy = (
-            f"it crashes ({signal.Signals(-code).name})",
-            "Install it again: pip install --force-reinstall tensorflow",
-        )
+        text = f"it crashes ({signal.Signals(-code).name})"
+        remedy = "Install it again: pip install --force-reinstall tensorflow"
     elif "ModuleNotFoundError" in last or "ImportError" in last:
-        text, remedy = (
-            f"it can't be imported: {last}",
-            "Install what is missing: pip install stylewatch",
-        )
+        text = f"it can't be imported: {last}"
+        remedy = "Install what is missing: pip install stylewatch"
     else:
         text = last or f"it ended with code {code}"
         remedy = "Install stylewatch again; if that does not help, report this"
@@ -399,7 +386,7 @@ def _engine_failure(words: dict[str, Any], code: int, stderr: str) -> Finding:
 def _usual_settings() -> StyleSettings:
     """Of the preset that all others build on."""
     try:
-        return Presets.load()["painting"].settings
+        return Presets.load()[DEFAULT_BASE].settings
     except PresetError:
         return StyleSettings()
 

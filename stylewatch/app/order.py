@@ -15,7 +15,7 @@ from typing import Any, Final
 from stylewatch.domain import EngineSettings, Preset, StyleImage
 from stylewatch.errors import ConfigError, OutputError, StylewatchError, UsageError, WeightsError
 from stylewatch.folders.outputs import target_name
-from stylewatch.settings.presets import changed, find_preset, known_presets
+from stylewatch.settings.presets import DEFAULT_BASE, changed, find_preset, known_presets
 from stylewatch.settings.weights import weights_trouble
 from stylewatch.settings.yamlfile import parse_yaml, shown
 
@@ -69,7 +69,7 @@ def choose_presets(
     for image in styles:
         if not os.path.isfile(image):
             raise UsageError("no such style image", received=str(image), remedy="Check its path")
-    found = [find_preset(name) for name in names or (["painting"] if styles else [])]
+    found = [find_preset(name) for name in names or ([DEFAULT_BASE] if styles else [])]
     chosen = [presets[name] for presets, name in found]
     if not chosen:
         known = ", ".join(known_presets())
@@ -80,14 +80,14 @@ def choose_presets(
         chosen = [_in_style_of(image, preset) for preset in chosen for image in styles]
     chosen = [overridden(preset, overrides) for preset in chosen]
     for preset in chosen:
-        if not preset.style and preset.effect == Preset.effect:
+        if preset.lacks_style:
             remedy = "Add --style IMAGE, or choose a preset that has one"
             raise UsageError(f"the preset {preset.name!r} has no style image", remedy=remedy)
     return chosen
 
 
 def _in_style_of(image: Path, preset: Preset) -> Preset:
-    name = image.stem if preset.name == "painting" else f"{preset.name}-{image.stem}"
+    name = image.stem if preset.name == DEFAULT_BASE else f"{preset.name}-{image.stem}"
     return replace(preset, name=name, style=(StyleImage(image=image.absolute()),))
 
 

@@ -122,7 +122,7 @@ def _request(task: Task) -> JobRequest:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 remedy = "Save the photo as a file first"
                 raise InputError(f"{task.photo} is not a regular file", remedy=remedy)
-            digest_ = hashlib.file_digest(stream, "sha256").hexdigest()
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
         source = task.photo.resolve(strict=True)  # a worker follows no links
     except OSError as error:
         remedy = "Check the path and its permissions"
@@ -131,9 +131,9 @@ def _request(task: Task) -> JobRequest:
         raise InputError(f"{task.photo} can't be read: {error.strerror}", remedy=remedy) from error
     return JobRequest(
         job_id=os.getpid(),  # part of the temporary file's name: no other process shares it
-        key=job_key(digest_, task.preset.digest),
+        key=job_key(digest, task.preset.digest),
         source=source,
-        digest=digest_,
+        digest=digest,
         preset=task.preset,
         target=task.target.absolute(),
     )

@@ -7,12 +7,13 @@ answering is a `NotRunningError` in clear words. Knows nothing of what the answe
 import contextlib
 import json
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
-from stylewatch.domain import Event
-from stylewatch.errors import NotRunningError
+from stylewatch.domain import SILENT, Event
+from stylewatch.errors import NotRunningError, StylewatchError
 from stylewatch.faces.lines import visible
 from stylewatch.faces.wire import SOCKET, VERSION, dial, error_of, event_of, line_of, lives
 
@@ -30,6 +31,42 @@ def ask(state_dir: Path, command: str, /, **arguments: Any) -> Any:
     """
     with Client(state_dir) as client:
         return client.ask(command, **arguments)
+
+
+@contextlib.contextmanager
+def pulse_felt(
+    state_dir: Path, tell: Callable[[Event], None], seconds: float = ANSWER_SECONDS
+) -> Iterator[None]:
+    """Within it is told when the daemon answers no more, which sends no event, and when it does."""
+    over = threading.Event()
+
+    def feel() -> None:
+        silent = False
+        while not over.wait(seconds):
+            trouble = _silence(state_dir, seconds)
+            if bool(trouble) != silent and not over.is_set():
+                silent = bool(trouble)
+                kind: Literal["warning", "recovered"] = "warning" if silent else "recovered"
+                words = trouble or "the daemon answers again"
+                tell(Event(kind=kind, message=words, reason=SILENT))
+
+    threading.Thread(target=feel, name="pulse", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _silence(state_dir: Path, seconds: float) -> str:
+    """Why a daemon that is there does not answer; empty where it does, or is not there."""
+    try:
+        with Client(state_dir, timeout=seconds) as client:
+            client.ask("status")
+    except NotRunningError as error:
+        return str(error) if lives(state_dir) else ""
+    except StylewatchError:  # an answer, too
+        pass
+    return ""
 
 
 def find_state_dir(state_dir: Path, config: Path | None) -> Path:

@@ -34,6 +34,7 @@ from stylewatch.settings.weights import downloaded
 from stylewatch.state.locks import Locks
 
 LOOK_SECONDS = 2.0  # how often the config's files are looked at
+RESTLESS_SECONDS = 10.0  # photos wait no longer for files that somebody is at
 SIGNAL_SECONDS = 0.2  # the longest a signal waits to be obeyed
 STATUS_SECONDS = 5.0  # for the daemon to answer whoever reads the metrics
 
@@ -59,7 +60,13 @@ def serve(load: Callable[[], Config], log_format: LogFormat) -> None:
         for sink in sinks:
             sink(event)
 
-    daemon = Daemon(config, _parts(), tell, load=load)
+    daemon = Daemon(
+        config,
+        _parts(),
+        tell,
+        load=load,
+        is_outdated=lambda now: on_change.is_outdated(now),  # noqa: PLW0108  (it is made below)
+    )
     notifier = Notifier(lambda: not daemon.lost, lambda: daemon.config.grace_seconds)
     metrics = Metrics(lambda: daemon.ask("status").result(STATUS_SECONDS))
     on_change = _OnChange(daemon)
@@ -131,8 +138,9 @@ _States = dict[Path, tuple[int, int, int]]
 class _OnChange:
     """Has the config read again when its file or a preset's has changed and then rested.
 
-    What the daemon could not do for its ledger's sake it is asked for again. Photos that wait for
-    Keras's own weights are tried as soon as these are there, whoever fetched them.
+    Photos that are complete meanwhile wait: who saves a preset and then drops a photo means that
+    preset. What the daemon could not do for its ledger's sake it is asked for again. Photos that
+    wait for Keras's own weights are tried as soon as these are there, whoever fetched them.
     """
 
     def __init__(self, daemon: Daemon) -> None:
@@ -144,6 +152,7 @@ class _OnChange:
         self._seen = (self._read, self._images)
         self._downloaded = downloaded()
         self._next = -math.inf
+        self._rested = math.inf  # when all was last seen as it was read
         self._answer: Future[Any] = Future()  # to what was asked last
 
     def look(self, now: float) -> None:
@@ -151,23 +160,35 @@ class _OnChange:
         if now < self._next:
             return
         self._next = now + LOOK_SECONDS
+        self._rested = min(self._rested, now)
         before, self._downloaded = self._downloaded, downloaded()
         if self._downloaded and not before:
             self._daemon.ask("retry", reason=WeightsError.not_downloaded)
         try:
-            seen = files, images = self._find()
+            seen = self._find()
         except OSError:  # a folder that is closed to us for now
             return
-        known = images | self._images  # those of a new preset are as its reader saw them
-        same = files == self._read and images.items() <= known.items()
         answer = self._answer
-        if same and not (answer.done() and isinstance(answer.exception(), LedgerError)):
-            self._images = images
+        refused = answer.done() and isinstance(answer.exception(), LedgerError)
+        if self._is_read(seen) and not refused:
+            self._images, self._rested = seen[1], now
         elif seen != self._seen:
             self._seen = seen  # somebody is at it: one more look
         else:
             self._read, self._images = seen
             self._answer = self._daemon.ask("reload")
+
+    def is_outdated(self, now: float) -> bool:
+        """Whether a change is about to be read; files that never rest hold nothing up."""
+        try:
+            return now < self._rested + RESTLESS_SECONDS and not self._is_read(self._find())
+        except OSError:
+            return False
+
+    def _is_read(self, seen: tuple[_States, _States]) -> bool:
+        files, images = seen
+        known = images | self._images  # those of a new preset are as its reader saw them
+        return files == self._read and images.items() <= known.items()
 
     def _find(self) -> tuple[_States, _States]:
         """The config, the folders of presets with their files, and the files that these need."""

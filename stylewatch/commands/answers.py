@@ -57,6 +57,17 @@ def say_path(path: Path) -> None:
     say(visible(path) if sys.stdout.isatty() else os.fsencode(path))
 
 
+def say_noted(path: Path) -> None:
+    """A path that a note has named, on stdout for programs: a terminal shows it already."""
+    if not are_together():
+        say_path(path)
+
+
+def are_together() -> bool:
+    """Whether a terminal shows results and notes side by side."""
+    return sys.stdout.isatty() and sys.stderr.isatty()
+
+
 def say(words: str | bytes) -> None:
     """A result on stdout."""
     try:

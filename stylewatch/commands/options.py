@@ -23,6 +23,11 @@ def switch(name: str, says: str, **more: Any) -> Any:
     return typer.Option(name, metavar="", help=says, **more)
 
 
+def given(**options: Any) -> dict[str, Any]:
+    """Those of the options that are on the command line."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
 Json = Annotated[bool, switch("--json", "Give the result as JSON on stdout.")]
 PresetNames = Annotated[
     list[str] | None,

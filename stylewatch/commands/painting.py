@@ -1,14 +1,13 @@
 """Commands that paint here and now: demo and apply."""
 # ruff: noqa: PLC0415  (what a command needs is imported when it runs)
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from stylewatch.commands.answers import chatter, note, say_json, say_path
+from stylewatch.commands.answers import are_together, chatter, note, say_json, say_path
 from stylewatch.commands.options import (
     DEFAULT_PRESET,
     ENGINE,
@@ -21,6 +20,7 @@ from stylewatch.commands.options import (
     Styles,
     Weights,
     command,
+    given,
 )
 from stylewatch.errors import ExitCode, StylewatchError
 
@@ -55,7 +55,7 @@ def demo(
     """
     from stylewatch.app.order import choose_presets, plan
 
-    chosen = choose_presets([preset], [], {"features": features} if features else {})
+    chosen = choose_presets([preset], [], given(features=features))
     paint_and_tell(plan([DEMO_PHOTO], chosen, output), weights, as_json=as_json)
 
 
@@ -117,8 +117,7 @@ def apply(
 
     sides = [] if max_side is None else [f"max_side={max_side}"]
     overrides = parse_settings([*(settings or []), *sides])
-    named = {"features": features, "precision": precision, "optimizer": optimizer}
-    overrides |= {key: value for key, value in named.items() if value is not None}
+    overrides |= given(features=features, precision=precision, optimizer=optimizer)
     tasks = plan(photos, choose_presets(preset or [], style or [], overrides), output)
     paint_and_tell(tasks, weights, as_json=as_json)
 
@@ -131,7 +130,7 @@ def paint_and_tell(tasks: "Sequence[Task]", weights: str, *, as_json: bool) -> N
     from stylewatch.faces.terminal import on_signals
 
     engine = engine_for(weights)
-    shown = sys.stdout.isatty() and sys.stderr.isatty()
+    shown = are_together()
     painted: list[Painted] = []
     codes: set[ExitCode] = set()
     told: list[dict[str, Any]] = []

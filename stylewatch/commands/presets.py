@@ -4,12 +4,12 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from stylewatch.commands.answers import answer, report_errors
-from stylewatch.commands.options import Features, Json, Output, Weights, command
+from stylewatch.commands.options import Features, Json, Output, Weights, command, given
 from stylewatch.commands.painting import DEMO_PHOTO, paint_and_tell
 from stylewatch.errors import ConfigError, PresetError
 
@@ -124,7 +124,6 @@ def presets_preview(
     """
     from stylewatch.app.order import choose_presets, plan
 
-    overrides: dict[str, Any] = {"max_side": side} | ({"features": features} if features else {})
-    [preset] = choose_presets([name], [], overrides)
+    [preset] = choose_presets([name], [], given(max_side=side, features=features))
     preset = replace(preset, name=f"{preset.name}-preview")
     paint_and_tell(plan([photo or DEMO_PHOTO], [preset], output), weights, as_json=False)

@@ -2,7 +2,6 @@
 # ruff: noqa: PLC0415  (what a command needs is imported when it runs)
 
 import os
-import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
@@ -16,9 +15,10 @@ from stylewatch.commands.answers import (
     report_errors,
     say,
     say_json,
+    say_noted,
     say_path,
 )
-from stylewatch.commands.options import SET_UP, ConfigPath, Json, command, switch
+from stylewatch.commands.options import SET_UP, ConfigPath, GlobalOptions, Json, command, switch
 from stylewatch.errors import ConfigError, ExitCode, UsageError, WeightsError
 
 app = typer.Typer()
@@ -85,14 +85,20 @@ def weights_fetch() -> None:
     Keras keeps them in ~/.keras/models and checks their hash. Behind a proxy, set https_proxy;
     without a network, copy the file there, or name it with `weights: PATH`.
     """
-    from stylewatch.faces.terminal import stderr_for_us
-    from stylewatch.settings.weights import keras_weights
+    from stylewatch.faces.lines import short_path
+    from stylewatch.faces.terminal import is_live, stderr_for_us
+    from stylewatch.settings.weights import downloaded, keras_weights
 
-    with stderr_for_us(chatter()), redirect_stdout(sys.stderr):
+    file = keras_weights()
+    if not downloaded():
+        note(f"downloading 80 MB to {short_path(file.parent)}")
+    with stderr_for_us(chatter()) as terminal, redirect_stdout(terminal):
         from stylewatch.engine.features import load_vgg19
 
-        load_vgg19()
-    say_path(keras_weights())
+        wanted = GlobalOptions.log_format == "text" and is_live(terminal, os.environ)
+        load_vgg19(progress=wanted)
+    note(f"the weights are in {short_path(file.parent)}")
+    say_noted(file)
 
 
 @command(app, panel=SET_UP)

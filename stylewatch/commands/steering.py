@@ -34,7 +34,7 @@ def console(*, config: ConfigPath = None, state: StateDir = None) -> None:
     q leaves the view and the daemon running; p pauses and resumes the daemon. Without a terminal
     it writes one line per event, or JSON with `stylewatch --log-format json console`.
     """
-    from stylewatch.app.remote import Client, ask
+    from stylewatch.app.remote import Client, ask, pulse_felt
     from stylewatch.faces.console import open_console
     from stylewatch.faces.terminal import on_signals
 
@@ -60,6 +60,7 @@ def console(*, config: ConfigPath = None, state: StateDir = None) -> None:
                 on_pause=pause,
             ) as view,
             on_signals(leave),
+            pulse_felt(folder, view),
         ):
             for event in client.events():
                 view(event)
@@ -111,13 +112,13 @@ def jobs(
     """
     from stylewatch.app.overview import FAILED, jobs_text, list_jobs
     from stylewatch.faces.lines import short_path
-    from stylewatch.state.wording import WAITING
+    from stylewatch.state.wording import PAINTING, WAITING
 
     states = [
         *(FAILED if failed else ()),
         *((JobState.DONE,) if done else ()),
         *(WAITING if waiting else ()),
-        *((JobState.RUNNING, JobState.PUBLISHING) if running else ()),
+        *(PAINTING if running else ()),
         *((JobState.HELD,) if held else ()),
     ]
     folder = _state_dir(config, state)

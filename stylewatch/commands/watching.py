@@ -5,11 +5,11 @@ import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stylewatch.commands.answers import note, say_path
+from stylewatch.commands.answers import note, say_noted
 from stylewatch.commands.options import (
     DEFAULT_PRESET,
     WATCH,
@@ -20,6 +20,7 @@ from stylewatch.commands.options import (
     StateDir,
     Weights,
     command,
+    given,
 )
 from stylewatch.errors import UsageError
 
@@ -61,7 +62,10 @@ def watch(
         is_file = os.path.isfile(watched)
         remedy = "`stylewatch apply` paints a photo" if is_file else "Make it first"
         raise UsageError("no such folder to watch", received=input_dir, remedy=remedy)
-    settings: dict[str, Any] = {"features": features} if features else {}
+    if os.path.isfile(absolute(output)):
+        remedy = "Name another folder; it is made when it is missing"
+        raise UsageError("results can't go into a file", received=output, remedy=remedy)
+    settings = given(features=features)
     if weights:
         engine = engine_for(weights)
         settings |= {"weights": engine.weights, "features": features or engine.features}
@@ -128,18 +132,22 @@ def init(
     if not os.path.lexists(file):  # what is wrong with it is told before anything is written
         watched, output = (absolute(place, file.parent) for place in places)
         watch_config(watched, output, [preset or DEFAULT_PRESET])
-    if write_config(file, default_config_text(*places, preset or DEFAULT_PRESET)):
+    written = write_config(file, default_config_text(*places, preset or DEFAULT_PRESET))
+    if written:
         note(f"wrote {short_path(file)}")
     else:
         rest = f": {preset} is for you to write there" if preset else ""
         note(f"kept {short_path(file)}, which was there already{rest}")
     config = load_config(file)
     for one in config.folders:
-        make_folders(one, config.presets)
-        note(f"drop photos into {short_path(one.input)}")
+        made = make_folders(one, config.presets)
+        if made and not written:
+            note(f"new in {short_path(one.input)}: {', '.join(made)}")
+        rest = ", or into a style's folder there" if one.subfolders else ""
+        note(f"drop photos into {short_path(one.input)}{rest}")
     named = f" -c {shlex.quote(str(file))}" if folder else ""
     note(f"then: stylewatch run{named}")
-    say_path(file)
+    say_noted(file)
 
 
 def _serve(load: "Callable[[], Config]") -> None:

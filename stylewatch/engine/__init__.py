@@ -1,1 +1,1 @@
-"""The method: arrays in, arrays out. No files, no console, no settings beyond their numbers."""
+"""The method, and photos as arrays and back. No files but weights, no console, no config."""

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 Tensor = Any
+"""The backend's own, or an array where either will do: they have no type in common."""
 Precision = Literal["float32", "bfloat16"]
 LossFunction = Callable[[Tensor, Any], tuple[Tensor, Any]]
 """`objective(x, targets) -> (loss, parts)`: `parts` is whatever belongs to the loss."""

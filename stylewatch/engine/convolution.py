@@ -8,16 +8,14 @@ channels instead of 9·m². Knows nothing of networks.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from keras import ops
 from numpy.polynomial import polynomial
 
 from stylewatch.engine import backend
-from stylewatch.engine.backend import Precision
+from stylewatch.engine.backend import Precision, Tensor
 
-Tensor = Any
 Convolve = Callable[[Tensor], Tensor]
 
 

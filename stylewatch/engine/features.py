@@ -15,18 +15,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Literal
 
 import keras
 import numpy as np
 from keras import ops
 
 from stylewatch.domain import VGG19_LAYERS
-from stylewatch.engine.backend import Precision, max_pool
+from stylewatch.engine.backend import Precision, Tensor, max_pool
 from stylewatch.engine.convolution import Convolve, convolution
 from stylewatch.errors import WeightsError
-
-Tensor = Any
 
 STRIDE = 16
 """Pixels between the deepest features: the features of all layers begin at multiples of it."""
@@ -142,13 +140,18 @@ def deprocess(image: np.ndarray) -> np.ndarray:
     return np.asarray((image[0] + MEAN_BGR)[..., ::-1])
 
 
-def load_vgg19(weights: str = "imagenet") -> FeatureNetwork:
+def load_vgg19(weights: str = "imagenet", *, progress: bool = False) -> FeatureNetwork:
     """VGG19 with Keras's ImageNet weights (`imagenet`) or those of a file in the same format.
+
+    With `progress` stdout shows how far a download is.
 
     Raises:
         WeightsError: no network to download them, a missing file, or not VGG19's.
     """
-    keras.config.disable_interactive_logging()  # its download bar would tear ours
+    if progress:
+        keras.config.enable_interactive_logging()
+    else:
+        keras.config.disable_interactive_logging()  # its download bar would tear ours
     try:
         with _network_timeout():
             model = keras.applications.VGG19(include_top=False, weights=weights)

@@ -6,13 +6,10 @@ Knows nothing of networks, files or optimisers.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from keras import ops
 
-from stylewatch.engine.backend import with_gradient
-
-Tensor = Any
+from stylewatch.engine.backend import Tensor, with_gradient
 
 _STRIPS_OF_CHANNELS = 1024
 """Strips of the picture times channels: a Gram matrix for each strip takes memory, and so time."""

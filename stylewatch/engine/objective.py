@@ -16,10 +16,9 @@ from keras import ops
 
 from stylewatch.domain import StyleSettings
 from stylewatch.engine import backend, losses
-from stylewatch.engine.backend import Precision
+from stylewatch.engine.backend import Precision, Tensor
 from stylewatch.engine.features import FeatureNetwork, stride_of
 
-Tensor = Any
 Targets = dict[str, Any]
 
 CLASSIC_ROWS = 400
@@ -97,13 +96,13 @@ class Objective:
     ) -> Targets:
         """What `evaluate` compares an image with: the photo's features, the styles' Grams.
 
-        `photo` is a network input, `weight` (H, W) says how much each place of it counts. Each loss
-        comes with a factor that makes it the chosen `settings.objective`: shares of the pair's own
-        distance, or the classic sums.
+        `photo` is a network input, `weight` (H, W) says how much each place of it counts; None: all
+        alike. Each loss comes with a factor that makes it the chosen `settings.objective`: shares
+        of the pair's own distance, or the classic sums.
         """
         masks = [_layer_masks(region.mask, self.style_layers) for region in regions]
         described = self.describe(photo, masks)
-        rows, columns = int(photo.shape[1]), int(photo.shape[2])
+        _, rows, columns, _ = photo.shape
         if weight is None:
             weight = np.ones((rows, columns), dtype=np.float32)
         content = {
@@ -113,22 +112,10 @@ class Objective:
             )
             for layer in self.content_layers
         }
-        style = []
-        for region, photo_grams in zip(regions, described.grams, strict=True):
-            share = region.share * (1.0 if region.mask is None else float(region.mask.mean()))
-            wanted = self._blend(region.styles)
-            style.append(
-                {
-                    layer: (
-                        wanted[layer],
-                        share
-                        * _style_factor(
-                            photo_grams[layer], wanted[layer], layer, (rows, columns), settings
-                        ),
-                    )
-                    for layer in self.style_layers
-                }
-            )
+        style = [
+            self._style_targets(region, grams, (rows, columns), settings)
+            for region, grams in zip(regions, described.grams, strict=True)
+        ]
         weights = self._weights(photo, settings)
         return {"content": content, "style": style, "masks": masks, "weights": weights}
 
@@ -155,6 +142,21 @@ class Objective:
     def grams_of_style(self, image: Tensor) -> dict[str, Tensor]:
         """A style image's Gram matrices."""
         return self._describe_style(image)  # type: ignore[no-any-return]
+
+    def _style_targets(
+        self,
+        region: Region,
+        photo: dict[str, Tensor],
+        size: tuple[int, int],
+        settings: StyleSettings,
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """The Gram matrices that a region is to have, given the photo's, each with its factor."""
+        wanted = self._blend(region.styles)
+        share = region.share * (1.0 if region.mask is None else float(region.mask.mean()))
+        return {
+            layer: (target, share * _style_factor(photo[layer], target, layer, size, settings))
+            for layer, target in wanted.items()
+        }
 
     def _weights(self, photo: Tensor, settings: StyleSettings) -> tuple[Tensor, ...]:
         """Of content, style and total variation, as tensors, so that they are no part of the graph.

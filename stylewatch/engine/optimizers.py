@@ -16,9 +16,7 @@ import numpy as np
 from keras import ops
 from scipy.linalg import solve_triangular
 
-from stylewatch.engine.backend import compiled, inner_products, to_numpy
-
-Tensor = Any
+from stylewatch.engine.backend import Tensor, compiled, inner_products, to_numpy
 
 FIRST_STEP = 10.0
 """A step straight down changes no pixel value by more than this (grey levels)."""

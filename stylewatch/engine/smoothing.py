@@ -13,9 +13,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from stylewatch.engine.backend import compiled
-
-Tensor = Any
+from stylewatch.engine.backend import Tensor, compiled
 
 _GAIN = 10.0
 """By so much more than fine detail counts what is the same everywhere."""

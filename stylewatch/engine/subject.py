@@ -6,16 +6,13 @@ walls and cloth. Arrays in, arrays out.
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
 from stylewatch.engine import backend, losses
-from stylewatch.engine.backend import Precision
+from stylewatch.engine.backend import Precision, Tensor
 from stylewatch.engine.features import STRIDE, FeatureNetwork, preprocess
 from stylewatch.engine.sizes import resize
-
-Tensor = Any
 
 _LAYER = "block5_conv1"
 _SIDE = 384

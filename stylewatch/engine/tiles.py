@@ -16,11 +16,9 @@ from keras import ops
 
 from stylewatch.domain import VGG19_LAYERS
 from stylewatch.engine import backend, convolution, losses
-from stylewatch.engine.backend import Precision
+from stylewatch.engine.backend import Precision, Tensor
 from stylewatch.engine.features import STRIDE, stride_of
 from stylewatch.engine.objective import Description, Objective, Parts, Targets
-
-Tensor = Any
 
 _BAND = 10
 """How many times a tile's pixels a band has: total variation takes 0.12 kB of memory for each."""

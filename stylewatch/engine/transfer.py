@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from keras import ops
 
 from stylewatch.domain import Checkpoint, OnStep, StyleSettings
 from stylewatch.engine import backend
-from stylewatch.engine.backend import Precision
+from stylewatch.engine.backend import Precision, Tensor
 from stylewatch.engine.colours import match_colours, photo_colours, to_luminance
 from stylewatch.engine.features import STRIDE, FeatureNetwork, deprocess, preprocess
 from stylewatch.engine.objective import Objective, Parts, Region
@@ -27,8 +27,6 @@ from stylewatch.engine.sizes import fit_size, resize
 from stylewatch.engine.smoothing import Smoother
 from stylewatch.engine.subject import subject_of
 from stylewatch.engine.tiles import TiledObjective, grid_of, margin_of
-
-Tensor = Any
 
 FRAME = 8
 """Pixels around the picture that are painted and cut off."""
@@ -66,8 +64,8 @@ class _Content:
     """What is painted: a photo as `Style` has its image, and how much each place of it counts."""
 
     rgb: np.ndarray
-    weight: np.ndarray
-    """(h, w), 1 on average, stretched over the photo."""
+    weight: np.ndarray | None
+    """(h, w), 1 on average, stretched over the photo; None = all places count alike."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,16 +180,13 @@ def _paint_scale(
     start = frame.add(_start(before, small, settings)) if kept is None else kept
     if progress.spent:
         return frame.remove(start)
+    photo = objective.place(preprocess(frame.add(small)))
     regions = _regions(styles, scale, settings, frame.add)
-    targets = objective.targets(
-        objective.place(preprocess(frame.add(small))),
-        regions,
-        settings,
-        frame.add(_fit_weight(content.weight, scale)),
-    )
+    weight = None if content.weight is None else frame.add(_fit_weight(content.weight, scale))
+    targets = objective.targets(photo, regions, settings, weight)
     images = [objective.place(preprocess(start))]  # who minimises takes it, and can let it go
     shape = images[0].shape
-    del small, start, before, regions  # of a huge photo the optimiser needs their memory
+    del small, start, photo, regions, weight  # of a huge photo the optimiser needs their memory
 
     def evaluate(image: Tensor) -> tuple[float, Tensor]:
         parts, gradient = objective.evaluate(image, targets)
@@ -237,7 +232,7 @@ def _objective_for(
     memory: int,
 ) -> Objective:
     """The whole picture at once where it and the styles fit into `memory` bytes, else in tiles."""
-    content, style = tuple(settings.content_layers), tuple(settings.style_layers)
+    content_layers, style_layers = tuple(settings.content_layers), tuple(settings.style_layers)
     precision = choose_precision(settings.precision)
     pixels = memory / BYTES_PER_PIXEL[precision]
     tile_side = 0
@@ -245,10 +240,12 @@ def _objective_for(
     sizes = [math.prod(_style_size(style, scale, settings)) for style in styles]
     needed = math.prod(_Frame(scale, settings).size) * (1.0 + _MASKED_SHARE * masked)
     if max([needed, *(_STYLE_SHARE * size for size in sizes)]) > pixels:
-        margin = margin_of([*content, *style])
+        margin = margin_of([*content_layers, *style_layers])
         side = int(pixels**0.5) - 2 * margin - grid_of(precision)
         tile_side = max(_SMALLEST_TILE, side // _TILE_STEP * _TILE_STEP)
-    return _open_objective(network, content, style, settings.pooling, precision, tile_side)
+    return _open_objective(
+        network, content_layers, style_layers, settings.pooling, precision, tile_side
+    )
 
 
 def _history_for(scale: Scale, settings: StyleSettings, memory: int, *, on_host: bool) -> int:
@@ -351,10 +348,12 @@ def _regions(
     ]
 
 
-def _weight_of(photo: np.ndarray, settings: StyleSettings, network: FeatureNetwork) -> np.ndarray:
-    """How much each place of the photo counts: all alike, or as much as there is to see."""
+def _weight_of(
+    photo: np.ndarray, settings: StyleSettings, network: FeatureNetwork
+) -> np.ndarray | None:
+    """How much each place of the photo counts, by what there is to see; None where all alike."""
     if not settings.subject:
-        return np.ones((1, 1), dtype=np.float32)
+        return None
     seen = subject_of(photo, network, choose_precision(settings.precision))
     return np.asarray(1.0 + settings.subject * (seen - 1.0))
 

@@ -304,16 +304,7 @@ class Board:
             self.done += 1
             if row := self.folders.get(event.folder):  # it may have been left since
                 row.done += 1
-        self.results.appendleft(
-            ResultRow(
-                at=now,
-                path=event.path,
-                preset=event.preset,
-                output=event.output,
-                seconds=event.seconds,
-                job_id=event.job_id,
-            )
-        )
+        self.results.appendleft(ResultRow(at=now, **_known(ResultRow, vars(event))))
 
     def _note_problem(self, event: Event, now: float) -> None:
         self.jobs.pop(event.job_id, None)
@@ -321,26 +312,18 @@ class Board:
         row = self.folders.get(event.folder)
         if row and "at" not in event.extra:
             row.failed += event.kind == "failed"
-            row.waiting += event.kind == "retry"
+            row.waiting += event.kind == "retry" and event.reason != "vanished"
             row.held += event.reason == "cancelled"
-        if event.reason == "cancelled":  # somebody wanted it so
+        if event.reason in {"cancelled", "vanished"}:  # somebody wanted it so
             return
-        problem = ProblemRow(
-            at=now,
-            kind=event.kind,
-            message=event.message,
-            job_id=event.job_id,
-            folder=event.folder,
-            path=event.path,
-            reason=event.reason,
-        )
+        problem = ProblemRow(at=now, **_known(ProblemRow, vars(event)))
         self.problems.appendleft(problem)
         if event.kind == "failed" and "at" not in event.extra:
             self._failed.setdefault((event.folder, event.path), {})[event.job_id] = problem
 
 
 def _known(kind: type, told: Mapping[str, Any]) -> dict[str, Any]:
-    """A row's fields as the daemon tells them; what a newer one adds is passed over."""
+    """A row's fields, of an event or as the daemon tells them; what else is told is passed over."""
     names = {each.name for each in fields(kind)}
     found = {name: value for name, value in told.items() if name in names}
     return {"job_id": told.get("id", 0), **found}

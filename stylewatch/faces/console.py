@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Final, Self, TextIO
 
 from rich.console import Console, ConsoleDimensions
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+)
 from rich.table import Column
 from rich.text import Text
 
@@ -40,6 +47,8 @@ FRAME_SECONDS: Final = 0.25
 FRAME_EVENTS: Final = 1000
 MOST_EVENTS: Final = 10 * FRAME_EVENTS
 """With more that wait the view hangs: no further news of progress."""
+ALL_FIGURES: Final = 100
+"""Columns from which on a bar has room for more than the time left."""
 IDLE_SECONDS: Final = 5.0
 """How often a view in which nothing happens is drawn again, for its clocks."""
 
@@ -212,15 +221,21 @@ def open_bars(
         if log_format == "json" or not is_live(stream, os.environ):
             yield Lines(stream, log_format=log_format)
             return
-        columns = (
-            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
-            BarColumn(bar_width=24),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[figures]}", markup=False, style="dim"),
-        )
         console = OnItsTerminal(file=stream, force_terminal=True, highlight=False)
-        with Progress(*columns, console=console, refresh_per_second=4, transient=True) as progress:
+        with Progress(
+            *_columns(console.width), console=console, refresh_per_second=4, transient=True
+        ) as progress:
             yield _Bars(progress)
+
+
+def _columns(width: int) -> Iterator[ProgressColumn]:
+    """A bar's parts; a long name leaves room for the others."""
+    name = Column(no_wrap=True, max_width=width // 2)
+    yield TextColumn("{task.description}", markup=False, table_column=name)
+    yield BarColumn(bar_width=24)
+    yield TaskProgressColumn(table_column=Column(no_wrap=True))
+    figures = Column(no_wrap=True)
+    yield TextColumn("{task.fields[figures]}", markup=False, style="dim", table_column=figures)
 
 
 class OnItsTerminal(Console):
@@ -244,11 +259,12 @@ class _Bars:
             task = self._progress.add_task(name, total=1.0, figures="getting ready")
             self._tasks[event.job_id] = task
         elif event.kind == "progress" and event.step:
-            step = event.step
-            figures = (
-                f"scale {step.scale}/{step.scales}  {step.evaluation}/{step.evaluations}"
-                f"  loss {step.loss:.3g}  {time_left(step)}"
-            )
+            step, figures = event.step, time_left(event.step)
+            if self._progress.console.width >= ALL_FIGURES:
+                figures = (
+                    f"scale {step.scale}/{step.scales}  {step.evaluation}/{step.evaluations}"
+                    f"  loss {step.loss:.3g}  {figures}"
+                )
             task = self._tasks[event.job_id]
             self._progress.update(task, completed=step.fraction, figures=figures)
         elif event.kind in {"done", "failed"}:

@@ -119,6 +119,8 @@ def word_of(kind: str, reason: str = "", job_id: int = 0) -> str:
     """What people are told of an event: where its photo stands, or else its kind."""
     if reason == "cancelled":
         return "held"
+    if reason == "vanished":
+        return "gone"
     if kind == "blocked" and job_id:  # it is tried again, unlike an output that has no space
         return "waiting"
     return WORDS.get(kind, kind)

@@ -208,9 +208,8 @@ def _head(name: str, kind: str, what: str) -> list[str]:
 
 def _sample(name: str, labels: Mapping[str, object], value: float) -> str:
     inside = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
-    return f"stylewatch_{name}{{{inside}}} {_number(value)}" if inside else (
-        f"stylewatch_{name} {_number(value)}"
-    )  # fmt: skip
+    braced = f"{{{inside}}}" if inside else ""
+    return f"stylewatch_{name}{braced} {_number(value)}"
 
 
 def _escaped(text: object) -> str:

@@ -77,13 +77,14 @@ class Daemon:
         on_event: Callable[[Event], None],
         *,
         load: Callable[[], Config],
+        is_outdated: Callable[[float], bool] = lambda _now: False,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.config = config
         self._parts = parts
         self._tell_event = on_event
-        self._load = load
+        self._load, self._is_outdated = load, is_outdated
         self._clock, self._wall_clock = clock, wall_clock
         self._wake = threading.Event()
         commands: dict[str, Callable[..., Any]] = {
@@ -300,6 +301,7 @@ class Daemon:
         self._intake.close()
         self._tell("reload", f"config read again: {_folders(config)}")
         self._intake = self._open_intake()
+        self._next_tidy = -math.inf  # the new scans can't miss what went away before them
         if waiting := [name for name in FIXED if getattr(wanted, name) != fixed[name]]:
             self._tell("warning", f"{' and '.join(waiting)}: changed at the next start")
 
@@ -371,6 +373,7 @@ class Daemon:
             probe=self._parts.probe,
             structural_end=self._parts.structural_end,
             take_up=self._take_up,
+            is_outdated=self._is_outdated,
             on_event=self._tell_event,
         )
 

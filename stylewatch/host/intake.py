@@ -31,6 +31,7 @@ from stylewatch.state.presence import is_missing
 from stylewatch.state.wording import IGNORED, NO_PRESET, TOO_LARGE, explained
 
 AGAIN_SECONDS = 60.0  # until a photo that could not be read for a moment is looked at again
+HELD_SECONDS = 0.5  # between two looks whether the config is read again
 KEPT_SLOW = 5  # files named of each folder that are long on their way
 
 
@@ -46,15 +47,18 @@ class Intake:
         probe: Callable[[BinaryIO], PhotoFacts],
         structural_end: Callable[[BinaryIO], bool | None],
         take_up: Callable[[Folder], None],
+        is_outdated: Callable[[float], bool],
         on_event: Callable[[Event], None],
     ) -> None:
         self._config = config
         self._ledger = ledger
         self._probe = probe
+        self._is_outdated = is_outdated
         self._on_event = on_event
         self._folders: Mapping[str, Folder] = {folder.name: folder for folder in config.folders}
         self._plans = {folder.name: _plan_of(folder, config) for folder in config.folders}
         self._complete: deque[Photo] = deque()
+        self._held = False
         self._ignored: set[tuple[str, str]] = set()  # folders and why: told once
         self._unread: deque[tuple[float, Photo]] = deque()  # when to look again
         self._sources = {
@@ -103,7 +107,7 @@ class Intake:
     def next_due(self, now: float) -> float:
         """When `tick` has something to do."""
         if self._complete:
-            return now
+            return now + HELD_SECONDS * self._held
         return min(
             *(source.next_due(now) for source in self._sources.values()),
             *(settler.next_due(now) for settler in self._settlers.values()),
@@ -183,8 +187,14 @@ class Intake:
         self._settlers[candidate.folder].observe(candidate, now, self._ledger.now)
 
     def _add_jobs(self, now: float) -> None:
-        """Complete photos become jobs; in one transaction, and not for longer than a moment."""
+        """Complete photos become jobs; in one transaction, and not for longer than a moment.
+
+        While the config is about to be read again they wait: it may say what they came for.
+        """
         if not self._complete:
+            return
+        self._held = self._is_outdated(now)
+        if self._held:
             return
         until = time.monotonic() + TURN_SECONDS
         with self._ledger.transaction():

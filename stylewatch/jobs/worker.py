@@ -108,19 +108,19 @@ def _read_unchanged(request: JobRequest, engine: EngineSettings) -> bytes:
             request.source, "rb", opener=lambda path, _: os.open(path, flags)
         )
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputChangedError(f"{request.source} is gone", reason="vanished") from error
+        raise InputChangedError("The photo was taken away", reason="vanished") from error
     with stream:
         size = os.fstat(stream.fileno()).st_size
         if size > engine.max_bytes:
             raise InputError(
-                f"{request.source} is too large",
+                "The photo is too large",
                 expected=f"at most {engine.max_bytes} bytes",
                 received=str(size),
                 reason="too-large",
             )
         data = stream.read()
     if hashlib.sha256(data).hexdigest() != request.digest:
-        raise InputChangedError(f"{request.source} changed after it was queued")
+        raise InputChangedError("The photo changed after it was queued")
     return data
 
 

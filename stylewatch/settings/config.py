@@ -70,8 +70,8 @@ class Folder:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
-    """When the daemon does things, and when it gives up."""
+class AsWritten:
+    """What the daemon takes from stylewatch.yaml as it stands there."""
 
     workers: Workers = "local"
     """Who paints: `local` (one process here), {local: 4}, or a Dask scheduler's tls://HOST:PORT."""
@@ -111,7 +111,7 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConfigFile(Pace):
+class ConfigFile(AsWritten):
     """stylewatch.yaml."""
 
     folders: Annotated[tuple[Folder, ...], MinLen(1)]
@@ -140,7 +140,7 @@ class ConfigFile(Pace):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Pace):
+class Config(AsWritten):
     """All that the daemon needs to know, checked: paths absolute, presets resolved."""
 
     file: Path | None
@@ -274,6 +274,15 @@ def find_config(named: Path | None) -> Path:
 
 
 def _build(source: YamlFile, checked: ConfigFile, base: Path) -> Config:
+    config = _without_presets(source, checked, base)
+    if errors := [*_name_errors(source, config.folders), *_place_errors(source, config)]:
+        raise_first(errors)
+    return _with_presets(source, config)
+
+
+def _without_presets(source: YamlFile, checked: ConfigFile, base: Path) -> Config:
+    """The config with every path absolute, and no presets yet."""
+
     def place(*written: Any) -> Path:  # the keys, and what stands there
         return source.place(written[:-1], Path(written[-1]), base)
 
@@ -284,8 +293,8 @@ def _build(source: YamlFile, checked: ConfigFile, base: Path) -> Config:
     own_dirs = [place("presets", number, path) for number, path in enumerate(checked.presets)]
     named = checked.state_dir
     state_dir = default_state_dir() if named is None else place("state_dir", named)
-    config = Config(
-        **{same.name: getattr(checked, same.name) for same in fields(Pace)},
+    return Config(
+        **{same.name: getattr(checked, same.name) for same in fields(AsWritten)},
         file=source.path,
         folders=folders,
         preset_dirs=(*own_dirs, user_presets_dir()),
@@ -294,28 +303,6 @@ def _build(source: YamlFile, checked: ConfigFile, base: Path) -> Config:
         state_dir=state_dir,
         own_state_dir=named is not None,
     )
-    strange = [path for path in own_dirs if os.path.isfile(path)]
-    read = [_Place(("presets",), "the presets folder", path, "read") for path in config.preset_dirs]
-    errors = [
-        *(source.error(("presets",), f"not a folder: {path}") for path in strange),
-        *_name_errors(source, folders),
-        *_overlap_errors(source, [*_places(config), *read]),
-    ]
-    if errors:
-        raise_first(errors)
-    if away := _presets_away(config):  # they may hold another preset of any name
-        any_name = [*(name for _, name in _named(folders)), *Presets.load()]
-        return replace(config, broken=dict.fromkeys(any_name, str(away[0])))
-    there = Presets.load(config.preset_dirs)
-    presets, broken = _sorted_presets(source, config, there)
-    files = there.images()
-    if config.engine.weights != "imagenet" and config.workers_are_here:
-        files.add(Path(config.engine.weights))
-        if trouble := _weights_away(config):
-            needy = [name for name in presets if _needs_vgg19(presets[name], config.engine)]
-            broken |= dict.fromkeys(needy, str(trouble))
-            presets = {name: preset for name, preset in presets.items() if name not in needy}
-    return replace(config, presets=presets, broken=broken, files=frozenset(files))
 
 
 def _placed(folder: Folder, quiet_seconds: float, place: Callable[..., Path]) -> Folder:
@@ -359,6 +346,23 @@ def _name_errors(source: YamlFile, folders: Sequence[Folder]) -> Iterator[Config
             yield source.error(("folders", number, "name"), problem, remedy=remedy)
 
 
+def _with_presets(source: YamlFile, config: Config) -> Config:
+    """The config with the presets that can be used now, and with what is wrong with others."""
+    if away := _presets_away(config):  # they may hold another preset of any name
+        any_name = [*(name for _, name in _named(config.folders)), *Presets.load()]
+        return replace(config, broken=dict.fromkeys(any_name, str(away[0])))
+    there = Presets.load(config.preset_dirs)
+    presets, broken = _sorted_presets(source, config, there)
+    files = there.images()
+    if config.engine.weights != "imagenet" and config.workers_are_here:
+        files.add(Path(config.engine.weights))
+        if trouble := _weights_away(config):
+            needy = [name for name in presets if _needs_vgg19(presets[name], config.engine)]
+            broken |= dict.fromkeys(needy, str(trouble))
+            presets = {name: preset for name, preset in presets.items() if name not in needy}
+    return replace(config, presets=presets, broken=broken, files=frozenset(files))
+
+
 def _sorted_presets(
     source: YamlFile, config: Config, there: Presets
 ) -> tuple[dict[str, Preset], dict[str, str]]:
@@ -367,11 +371,7 @@ def _sorted_presets(
     Of these the config may name only such as lack an image, which may be back in a moment.
     """
     sound, broken = there.sorted_out()
-    usable = {
-        name: preset
-        for name, preset in sound.items()
-        if preset.style or preset.effect != DEFAULT_EFFECT
-    }
+    usable = {name: preset for name, preset in sound.items() if not preset.lacks_style}
     errors: list[ConfigError] = []
     for keys, name in _named(config.folders):
         if name in broken:
@@ -417,8 +417,11 @@ def _places(config: Config) -> Iterator[_Place]:
     yield _Place(("state_dir",), "the state folder", config.state_dir)
 
 
-def _overlap_errors(source: YamlFile, places: Sequence[_Place]) -> Iterator[ConfigError]:
-    for _, later, inner, problem in _overlaps(places):
+def _place_errors(source: YamlFile, config: Config) -> Iterator[ConfigError]:
+    *own, _ = config.preset_dirs
+    yield from (source.error(("presets",), f"not a folder: {p}") for p in own if os.path.isfile(p))
+    read = [_Place(("presets",), "the presets folder", path, "read") for path in config.preset_dirs]
+    for _, later, inner, problem in _overlaps([*_places(config), *read]):
         remedy = "Choose a folder outside of it"
         yield source.error(later.keys, problem, received=str(inner.path), remedy=remedy)
 

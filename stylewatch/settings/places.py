@@ -1,4 +1,4 @@
-"""Whether one folder lies inside another, as the file system knows it.
+"""Where folders lie, as the file system knows it: in which others, and on which mount.
 
 By whatever way: links, bind mounts, and names that do not exist yet. Knows nothing of configs.
 """

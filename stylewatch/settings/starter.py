@@ -1,6 +1,7 @@
 """What `stylewatch init` makes: a config with every key in it, explained, and its folders."""
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -79,12 +80,17 @@ def write_config(file: Path, text: str) -> bool:
     return True
 
 
-def make_folders(folder: Folder, presets: Iterable[str]) -> None:
-    """Make the output and the input, with a sub-folder per preset where such mean something."""
+def make_folders(folder: Folder, presets: Iterable[str]) -> list[str]:
+    """Make the output and the input, with a sub-folder per preset where such mean something.
+
+    Those that were not there yet are named in the answer.
+    """
     names = presets if folder.subfolders else ()
+    new = [name for name in names if not os.path.lexists(folder.input / name)]
     for place in (folder.output, folder.input, *(folder.input / name for name in names)):
         with _making(place):
             place.mkdir(parents=True, exist_ok=True)
+    return new
 
 
 @contextmanager
