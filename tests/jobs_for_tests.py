@@ -37,6 +37,10 @@ def raise_unreadable(*, report):
     raise Unreadable("one", "two")
 
 
+def raise_unpicklable(*, report):
+    raise ValueError(lambda: None)
+
+
 def give_unreadable(*, report):
     return Poison()
 

@@ -1281,6 +1281,11 @@ def test_a_terminal_that_is_closed_ends_what_is_seen_on_it(tmp_path):
         drawn = b""
         while b"drop a photo" not in drawn:
             drawn += os.read(ours, 4096)
+        for told in (b"resume", b"pause"):  # what the key would do next
+            os.write(ours, b"p")
+            drawn = b""
+            while told not in drawn:
+                drawn += os.read(ours, 4096)
         process.send_signal(signal.SIGHUP)
         assert process.wait(30) == 0
     finally:

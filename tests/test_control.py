@@ -573,8 +573,10 @@ def test_who_has_said_all_is_not_read_again_and_again_until_the_answer_is_there(
         deadline = time.monotonic() + 5
         while len(server._selector.get_map()) > 2:  # the listener and the alarm
             assert time.monotonic() < deadline
-        answer.set_result(1)
-        assert json.loads(lines.read())["answer"] == 1
+        (served,) = server._clients
+        served.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        answer.set_result("x" * 900_000)  # more than it takes at once
+        assert json.loads(lines.read())["answer"] == answer.result()
 
 
 def test_a_client_that_has_said_all_still_gets_its_answers(server, daemon, tmp_path):

@@ -6,6 +6,7 @@ import time
 from concurrent.futures import CancelledError
 from contextlib import closing
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from rig import ThreadExecutor
@@ -21,6 +22,7 @@ from stylewatch.errors import (
     WeightsError,
     WorkerDied,
 )
+from stylewatch.host import intake
 from stylewatch.host.daemon import LOOK_SECONDS
 from stylewatch.host.delivery import AFTER_SECONDS
 from stylewatch.settings.weights import BYTES, keras_weights
@@ -226,6 +228,17 @@ def test_a_result_in_another_format_replaces_the_one_before(rigs, tmp_path):
     ]
 
 
+def test_a_result_in_an_output_of_before_stays_though_the_format_has_changed(rigs, tmp_path):
+    rig = rigs()
+    rig.drop("a.jpg", b"one")
+    rig.until(rig.results)
+    rig.with_folders({"output": tmp_path / "new"}).extension = ".png"
+    rig.daemon.ask("reload")
+    rig.drop("a.jpg", b"two")
+    rig.until(lambda: rig.results() == ["a--painting.png"] and rig.idle())
+    assert (tmp_path / "out" / "a--painting.jpg").read_bytes() == b"painting:one"
+
+
 def test_bytes_that_come_back_are_painted_again_and_published(rigs):
     rig = rigs()
     result = rig.output / "a--painting.jpg"
@@ -335,6 +348,7 @@ def test_a_photo_deleted_before_its_turn_is_no_failure(rigs):
     rig = rigs(behave)
     rig.drop("a.jpg")
     rig.until(lambda: rig.counts() == {"vanished": 1})
+    assert "failed" not in {event.kind for event in rig.events}
 
 
 def test_after_move_takes_the_photo_away_only_when_all_its_results_are_there(rigs, tmp_path):
@@ -609,14 +623,62 @@ def test_stop_waits_for_the_running_job_within_its_grace_then_puts_it_back(rigs,
     first = rigs(behave)
     first.drop("a.jpg")
     first.until(lambda: first.executor.ran)
+    closed = []
+    first.executor.close = lambda: closed.append(time.monotonic())
     started = time.monotonic()
     first.daemon.stop()
+    assert closed
     assert time.monotonic() - started < 4
     blocker.set()
     with closing(LedgerReader(tmp_path / "state" / "ledger.db")) as reader:
         assert [job.state for job in reader.jobs()] == [JobState.READY]
     second = rigs()
     second.until(lambda: len(second.results()) == 1)
+
+
+def test_a_photo_that_is_painted_within_the_grace_of_a_stop_is_published(rigs):
+    go = threading.Event()
+    rig = rigs(lambda request: go.wait(10) and None, grace_seconds=10)
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.executor.ran)
+    threading.Timer(0.2, go.set).start()
+    rig.daemon.stop()
+    assert rig.results() == ["a--painting.jpg"]
+
+
+def test_many_photos_that_are_complete_at_once_take_many_short_ticks(rigs, monkeypatch):
+    now, added, taken = [0.0], [], rigs().daemon._intake
+    monkeypatch.setattr(intake, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def add(photo):
+        now[0] += intake.TURN_SECONDS / 2
+        added.append(photo)
+
+    monkeypatch.setattr(taken, "_add", add)
+    taken._complete.extend(range(5))
+    for expected in ([0, 1], [0, 1, 2, 3], [0, 1, 2, 3, 4]):
+        assert taken.next_due(7.0) == 7.0
+        taken._add_jobs(7.0)
+        assert added == expected
+
+
+def test_workers_give_their_memory_back_once_they_have_been_idle_for_so_long(rigs):
+    go = threading.Event()
+    rig = rigs(lambda request: go.wait(10) and None, idle_release=60)
+    rig.executor.release = lambda: released.append("released")
+    released, dispatcher = [], rig.daemon._dispatcher
+    rig.drop("a.jpg")
+    rig.until(lambda: dispatcher.running)
+    dispatcher.release_idle(time.monotonic() + 1000)
+    rig.daemon.tick(time.monotonic())
+    go.set()
+    rig.until(lambda: rig.counts() == {"done": 1})
+    idle_since = time.monotonic()
+    dispatcher.release_idle(idle_since + 50)
+    assert released == []
+    for _ in range(2):
+        dispatcher.release_idle(idle_since + 61)
+    assert released == ["released"]
 
 
 def test_names_of_all_kinds_survive(rigs):
@@ -668,6 +730,28 @@ def test_a_photo_that_is_gone_when_it_is_read_comes_back_with_its_folder(rigs, t
     assert rig.daemon._intake._add is real
 
 
+def test_a_photo_that_is_written_again_while_it_is_read_is_not_painted_too_early(rigs, monkeypatch):
+    real, writers = intake.match, []
+
+    def match(folder, path, *rest):
+        if not writers:
+            writers.append((folder.input / path).open("wb"))
+            writers[0].write(b"one half")
+            writers[0].flush()
+        return real(folder, path, *rest)
+
+    monkeypatch.setattr(intake, "match", match)
+    rig = rigs()
+    rig.drop("a.jpg")
+    rig.until(lambda: writers)
+    assert rig.counts() == {}
+    writers[0].write(b" and the other")
+    writers[0].close()
+    rig.until(rig.results)
+    assert (rig.output / "a--painting.jpg").read_bytes() == b"painting:one half and the other"
+    assert rig.executor.ran == [("a.jpg", "painting")]
+
+
 def test_a_failure_and_what_follows_from_it_are_written_down_together(rigs, monkeypatch):
     """Or a kill between the two would leave a photo that nobody looks at again."""
     rig = rigs(lambda request: Failure(kind=FailureKind.CHANGED, reason="vanished", message="gone"))
@@ -704,21 +788,24 @@ def test_workers_that_can_t_be_had_leave_the_old_config_and_its_workers(rigs):
 def test_other_workers_take_over_when_the_running_photo_is_done(rigs):
     release = threading.Event()
     rig = rigs(lambda request: release.wait(10) and None)
-    old, new = rig.executor, ThreadExecutor()
-    old.close = lambda: opened.append("closed")
-    opened = []
-    rig.open_executor = lambda config, on_event: opened.append("opened") or new
+    old, unused, new = rig.executor, ThreadExecutor(), ThreadExecutor()
+    closed, wanted = [], {2: unused, 3: new}
+    for executor in (old, unused, new):
+        executor.close = lambda executor=executor: closed.append(executor)
+    rig.open_executor = lambda config, on_event: wanted.pop(config.workers)
     rig.drop("a.jpg", b"a")
     rig.until(lambda: rig.daemon._dispatcher.running)
-    rig.settings["workers"] = 2
-    rig.daemon.ask("reload")
+    for workers, expected in ((2, []), (3, [unused])):
+        rig.settings["workers"] = workers
+        rig.daemon.ask("reload")
+        rig.daemon.tick(time.monotonic())
+        assert closed == expected
     rig.drop("b.jpg", b"b")
     rig.until(lambda: rig.counts() == {"running": 1, "ready": 1})
-    assert opened == ["opened"]
     release.set()
     rig.until(lambda: len(rig.results()) == 2)
-    assert opened == ["opened", "closed"]
-    assert (len(old.ran), len(new.ran)) == (1, 1)
+    assert closed == [unused, old]
+    assert [len(executor.ran) for executor in (old, unused, new)] == [1, 0, 1]
 
 
 def test_a_thousand_copies_take_many_short_ticks(rigs, monkeypatch):

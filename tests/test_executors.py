@@ -28,7 +28,7 @@ from stylewatch.errors import (
     JobTimeout,
     WorkerDied,
 )
-from stylewatch.jobs import child, jobtable
+from stylewatch.jobs import child, executors, jobtable
 from stylewatch.jobs.executors import LocalExecutor, open_executor
 
 ENGINE = EngineSettings(nice=1)
@@ -174,10 +174,16 @@ class TestContract:
 
     @pytest.mark.parametrize("executor", BOTH, indirect=True)
     @pytest.mark.parametrize(
-        "job", [jobs.raise_unreadable, jobs.give_unreadable, jobs.give_unpicklable, jobs.leave]
+        "job",
+        [
+            *(jobs.raise_unreadable, jobs.raise_unpicklable),
+            *(jobs.give_unreadable, jobs.give_unpicklable, jobs.leave),
+        ],
     )
     def test_an_answer_that_cannot_travel_is_an_error_of_that_job(self, executor, job):
-        assert isinstance(error(executor.submit(1, job)), Exception)
+        raised = error(executor.submit(1, job))
+        assert isinstance(raised, Exception)
+        assert not isinstance(raised, WorkerDied | EngineLost)
         assert result(executor.submit(2, jobs.add, 1, 2)) == 3
 
     @pytest.mark.parametrize("executor", BOTH_BUT_DASK_IS_SLOW, indirect=True)
@@ -246,6 +252,32 @@ class TestLocal:
             os.kill(pid, signal.SIGKILL)
             time.sleep(0.1 * number)  # found dead at once, or later
         assert result(executor.submit(9, jobs.add, 1, 2)) == 3
+
+    def test_an_idle_worker_that_hangs_is_replaced(self, executor, monkeypatch):
+        monkeypatch.setattr(executors, "START_SECONDS", 0.5)
+        pid = result(executor.submit(1, jobs.pid))
+        os.kill(pid, signal.SIGSTOP)
+        assert result(executor.submit(2, jobs.pid)) != pid
+        assert is_gone(pid)
+
+    def test_a_job_that_is_cancelled_while_its_worker_is_made_never_begins(
+        self, executor, heard, monkeypatch
+    ):
+        make = executor._new_pool
+
+        def cancelled_meanwhile():
+            pool = make()
+            executor.cancel(1)
+            while executor._jobs:
+                time.sleep(0.01)
+            return pool
+
+        with monkeypatch.context() as patched:
+            patched.setattr(executor, "_new_pool", cancelled_meanwhile)
+            future = executor.submit(1, jobs.sleep, 300)
+        assert isinstance(error(future), CancelledError)
+        assert result(executor.submit(2, jobs.add, 1, 2)) == 3
+        assert heard.next("started")[0] == 2
 
     def test_several_workers_work_at_once_and_fail_alone(self, heard):
         with contextlib.closing(open_executor(2, ENGINE, heard)) as executor:

@@ -1,5 +1,7 @@
 """A listing tells every new and changed name once, and never leaves its root."""
 
+import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -35,6 +37,29 @@ def tell(listing, **options):
 
 def told(listing):
     return sorted(str(found.path) for found in tell(listing))
+
+
+def test_a_folder_whose_disk_fails_while_it_is_listed_has_lost_nothing(tmp_path, monkeypatch):
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).touch()
+    listing, scandir = Listing("in", tmp_path), os.scandir
+    assert told(listing) == ["a.jpg", "b.jpg"]
+
+    @contextlib.contextmanager
+    def fails(folder):
+        def some(entries):
+            yield next(entries)
+            raise OSError(errno.EIO, "Input/output error")
+
+        with scandir(folder) as entries:
+            yield some(entries)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", fails)
+        assert told(listing) == []
+    assert (listing.missed, listing.unreadable) == (set(), {"": "Input/output error"})
+    assert told(listing) == []
+    assert (listing.missed, listing.unreadable) == (set(), {})
 
 
 @pytest.fixture

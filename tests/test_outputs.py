@@ -33,6 +33,55 @@ def test_a_temporary_file_is_hidden_and_publishing_leaves_only_the_result(tmp_pa
     assert final.read_bytes() == b"picture"
 
 
+@pytest.fixture
+def steps(monkeypatch):
+    """What is forced to disk, named and taken away, in this order."""
+    done, sync, name, unlink = [], os.fsync, os.link, Path.unlink
+
+    def fsync(descriptor):
+        sync(descriptor)
+        done.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
+
+    def link(source, final, **options):
+        name(source, final, **options)
+        done.append(("name", Path(final)))
+
+    def remove(path, **options):
+        there = path.exists()
+        unlink(path, **options)
+        if there:
+            done.append(("remove", path))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "link", link)
+    monkeypatch.setattr(Path, "unlink", remove)
+    return done
+
+
+def test_a_result_is_on_disk_before_it_has_its_name_and_its_name_when_that_is_told(tmp_path, steps):
+    temporary, target = written(tmp_path)
+    final = outputs.publish(temporary, target, ".jpg")
+    whole, named = ("sync", temporary), ("name", final)
+    assert steps == [whole, named, ("remove", temporary), ("sync", tmp_path)]
+    steps.clear()
+    sha256 = hashlib.sha256(b"picture").hexdigest()
+    assert outputs.find_published(temporary, target, ".jpg", sha256) == final
+    assert steps == [("sync", tmp_path)], "a kill came perhaps before that"
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
+def test_a_share_that_can_t_force_a_folder_to_disk_takes_results_a_broken_disk_does_not(
+    tmp_path, monkeypatch, code
+):
+    temporary, target = written(tmp_path)
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(code, os.strerror(code))))
+    if code == errno.EIO:
+        with pytest.raises(OutputError, match="Input/output error"):
+            outputs.publish(temporary, target, ".jpg")
+    else:
+        assert outputs.publish(temporary, target, ".jpg").read_bytes() == b"picture"
+
+
 def test_a_foreign_file_is_never_replaced(tmp_path):
     (tmp_path / "a--soft.jpg").write_bytes(b"mine")
     temporary, target = written(tmp_path)
@@ -177,6 +226,18 @@ def test_our_own_earlier_result_is_replaced(tmp_path):
     assert (tmp_path / "a--soft.jpg").read_bytes() == b"second"
 
 
+def test_an_earlier_result_that_can_t_be_read_now_is_waited_for(tmp_path, monkeypatch):
+    outputs.publish(*written(tmp_path), ".jpg")
+    temporary, target = written(tmp_path, b"second", job_id=2)
+    with monkeypatch.context() as patched:
+        broken = Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO)))
+        patched.setattr(outputs, "file_hash", broken)
+        with pytest.raises(OutputError, match="Input/output error"):
+            outputs.publish(temporary, target, ".jpg", ours=lambda *_: True)
+    assert outputs.publish(temporary, target, ".jpg", ours=lambda *_: True).name == "a--soft.jpg"
+    assert [path.name for path in tmp_path.iterdir()] == ["a--soft.jpg"]
+
+
 def test_without_links_a_rename_that_does_not_replace_is_used(tmp_path, monkeypatch):
     def no_links(*_, **__):
         raise OSError(95, "not supported")
@@ -186,6 +247,17 @@ def test_without_links_a_rename_that_does_not_replace_is_used(tmp_path, monkeypa
     temporary, target = written(tmp_path)
     assert outputs.publish(temporary, target, ".jpg").name == "a--soft~2.jpg"
     assert not temporary.exists()
+
+
+def test_so_it_is_where_that_is_not_to_be_had_either(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", Mock(side_effect=OSError(errno.EPERM, "not permitted")))
+    monkeypatch.setattr(outputs.ctypes, "CDLL", Mock())  # its renameat2 fails …
+    monkeypatch.setattr(outputs.ctypes, "get_errno", lambda: errno.ENOSYS)  # … as on old kernels
+    (tmp_path / "a--soft.jpg").write_bytes(b"mine")
+    temporary, target = written(tmp_path)
+    assert outputs.publish(temporary, target, ".jpg").name == "a--soft~2.jpg"
+    assert (tmp_path / "a--soft.jpg").read_bytes() == b"mine"
+    assert (tmp_path / "a--soft~2.jpg").read_bytes() == b"picture"
 
 
 @pytest.mark.parametrize("point", ["created", "written", "synced", "named", "folder-synced"])
@@ -309,6 +381,40 @@ def test_the_space_of_a_folder_is_told_wherever_it_lies(tmp_path):
         assert space.free_space(folder) > 0
 
 
+def test_an_output_waits_below_the_low_water_mark_and_goes_on_a_quarter_above_it(monkeypatch):
+    out, other = Path("/out"), Path("/other")
+    free, writable, waiting = {out: 100, other: 100}, [], space.Space()
+
+    def free_space(folder):
+        if folder not in free:
+            raise OSError(errno.EIO, "Input/output error")
+        return free[folder]
+
+    def look(now, *outputs):
+        found = waiting.look(outputs, 100, now, lambda output: output in writable)
+        return [(kind, why) for kind, _, why in found]
+
+    monkeypatch.setattr(space, "free_space", free_space)
+    assert look(0.0, out, other) == []
+    free[out] = 99
+    assert look(1.0, out, other) == [("blocked", "disk-full")]
+    assert waiting.paused == {out: "disk-full"}
+    writable[:] = [out, other]
+    free[out] = 124
+    assert look(2.0, out, other) == []
+    free[out] = 125
+    assert look(3.0, out, other) == [("recovered", "disk-full")]
+    waiting.pause(out, 9.0, "away")
+    waiting.pause(other, 9.0, "forbidden")
+    assert look(8.0, out, other) == [], "not before its time"
+    del free[out]
+    free[other] = 125
+    writable.remove(other)
+    assert look(9.0, out, other) == [], "one can't be asked, the other can't be written"
+    assert look(10.0, out) == []
+    assert waiting.paused == {out: "away"}, "the other has left the config"
+
+
 def test_an_unwritable_output_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(OutputError) as caught:
@@ -375,6 +481,8 @@ def test_a_photo_that_comes_while_the_old_one_is_moved_is_not_deleted(tmp_path, 
 
     def somebody_is_quick(folder):
         real(folder)
+        if folder != (tmp_path / "done" / photo).parent:
+            return
         source.unlink(missing_ok=True)
         if newer:
             source.write_bytes(newer)
@@ -418,6 +526,44 @@ def test_moving_to_another_file_system_is_a_verified_copy(tmp_path):
     assert outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
     assert (tmp_path / "done" / photo).read_bytes() == b"photo"
     assert [p.name for p in (tmp_path / "done/sub").iterdir()] == ["a.jpg"]
+
+
+@pytest.mark.usefixtures("other_device")
+def test_a_copy_that_is_not_the_photo_is_no_copy(tmp_path, monkeypatch):
+    photo, identity = photo_in(tmp_path / "in")
+    monkeypatch.setattr(outputs.shutil, "copyfileobj", lambda _, copy: copy.write(b"phot0"))
+    with pytest.raises(OSError, match="differs"):
+        outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
+    assert list((tmp_path / "done/sub").iterdir()) == []
+    assert (tmp_path / "in" / photo).read_bytes() == b"photo"
+
+
+@pytest.mark.usefixtures("other_device")
+def test_of_a_photo_that_changes_while_it_is_copied_the_copy_goes(tmp_path, monkeypatch):
+    photo, identity = photo_in(tmp_path / "in")
+    real = outputs._rename_exclusively
+
+    def rename(temporary, goal):
+        real(temporary, goal)
+        (tmp_path / "in" / photo).write_bytes(b"newer")
+
+    monkeypatch.setattr(outputs, "_rename_exclusively", rename)
+    outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
+    assert list((tmp_path / "done/sub").iterdir()) == []
+    assert (tmp_path / "in" / photo).read_bytes() == b"newer"
+
+
+@pytest.mark.parametrize("where", ["on this disk", "on another"])
+def test_a_photo_is_taken_away_only_when_it_is_on_disk_elsewhere(tmp_path, steps, where, request):
+    if where == "on another":
+        request.getfixturevalue("other_device")
+    photo, identity = photo_in(tmp_path / "in")
+    source, goal = tmp_path / "in" / photo, tmp_path / "done" / photo
+    goal.parent.mkdir(parents=True)
+    assert outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
+    (what, there), *rest = steps
+    assert (what, there.parent) == ("name" if where == "on this disk" else "sync", goal.parent)
+    assert rest == [("sync", goal.parent), ("remove", source), ("sync", source.parent)]
 
 
 @pytest.mark.usefixtures("other_device")
@@ -493,7 +639,10 @@ def test_two_machines_of_one_person_own_other_temporary_files(tmp_path, monkeypa
         raise FileNotFoundError(2, "No such file or directory", str(path))
 
     monkeypatch.setattr(Path, "read_bytes", unreadable)
-    assert len({here, there, outputs.owner_of(tmp_path)}) == 3
+    nameless = outputs.owner_of(tmp_path)
+    assert len({here, there, nameless}) == 3
+    monkeypatch.setattr(os, "uname", lambda: Mock(nodename="another"))
+    assert outputs.owner_of(tmp_path) != nameless
 
 
 def test_folders_made_for_a_result_are_as_durable_as_the_result(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import re
 import socket
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,13 @@ def test_jobs_are_told_in_one_vocabulary_what_is_painted_first(state, daemon):
     ]
     assert "executor" not in overview.jobs_text(found)
     assert "no image. Remove it, or export it as JPEG" in overview.jobs_text(found)
+
+
+def test_a_folder_whose_only_file_failed_is_told_of_too(tmp_path):
+    with closing(Ledger(tmp_path / "ledger.db")) as ledger:
+        ledger.note_file("in", Path("half.jpg"), Identity(1, 20, 9, 9, 9), note="truncated")
+    (found,) = overview._from_ledger(tmp_path)
+    assert (found["name"], found["failed"]) == ("in", 1)
 
 
 def test_what_a_killed_daemon_had_in_work_waits(state):

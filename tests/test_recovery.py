@@ -30,7 +30,7 @@ from stylewatch.host import delivery, disks, intake, publication
 from stylewatch.host.publication import find_results
 from stylewatch.jobs.executors import LocalExecutor
 from stylewatch.state import retries, schema
-from stylewatch.state.ledger import Ledger
+from stylewatch.state.ledger import Ledger, Planned
 from stylewatch.state.reader import LedgerReader
 
 TESTS = Path(__file__).parent
@@ -278,6 +278,24 @@ def test_a_full_disk_under_the_ledger_only_delays(rigs, monkeypatch):
     assert kinds == ["blocked", "recovered"]
 
 
+@pytest.mark.parametrize("at", ["a command", "a photo"])
+def test_what_could_not_be_written_down_is_no_command_s_and_no_photo_s_fault(rigs, monkeypatch, at):
+    """The daemon drops all and recovers; it does not go on as if that were done."""
+    rig = rigs()
+    rig.drop("a.jpg")
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            Ledger, "retry" if at == "a command" else "add", Mock(side_effect=LedgerError("full"))
+        )
+        if at == "a command":
+            answer = rig.daemon.ask("retry")
+        with pytest.raises(LedgerError, match="full"):
+            rig.until(lambda: False)
+    if at == "a command":
+        assert isinstance(answer.exception(0), LedgerError)
+    assert rig.daemon._ledger.notes() == []
+
+
 def test_a_ledger_that_another_program_holds_is_tried_again(rigs, tmp_path, monkeypatch):
     monkeypatch.setattr(schema, "BUSY_SECONDS", 0.1)
     rig, stop = rigs(start=False).build(), threading.Event()
@@ -422,6 +440,42 @@ def test_damage_of_any_kind_is_set_aside_or_harmless_never_the_end(tmp_path, see
     again.close()
 
 
+def test_damage_that_does_not_show_when_it_is_opened_is_set_aside_again_and_again(tmp_path):
+    path = tmp_path / "ledger.db"
+    for number in (1, 2):
+        with closing(Ledger(path)) as ledger:
+            ledger.add(photo(f"{number}"), "d", "p", [planned()])
+            [[page]] = ledger.ask("SELECT rootpage FROM sqlite_master WHERE name = 'jobs'")
+            [[size]] = ledger.ask("PRAGMA page_size")
+        with path.open("r+b") as file:
+            file.seek((page - 1) * size)
+            file.write(bytes(size))
+        with closing(Ledger(path)) as ledger:
+            assert ledger.set_aside == tmp_path / f"ledger.db.damaged-{number}"
+            assert ledger.fresh
+    assert (tmp_path / "ledger.db.damaged-1").is_file(), "the first is kept"
+
+
+def test_a_ledger_that_is_only_held_by_another_program_is_not_set_aside(tmp_path, monkeypatch):
+    monkeypatch.setattr(schema, "BUSY_SECONDS", 0.1)
+    path = tmp_path / "ledger.db"
+    with closing(Ledger(path)) as ledger:
+        ledger.add(photo(), "d", "p", [planned()])
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerError, match="can't be opened.* End the program that holds it"):
+            Ledger(path)
+    with closing(Ledger(path)) as ledger:
+        assert (ledger.set_aside, len(ledger.jobs())) == (None, 1)
+
+
+def test_a_state_folder_that_can_t_be_made_is_one_plain_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(LedgerError, match="Check the state folder's disk and permissions"):
+        Ledger(tmp_path / "file" / "ledger.db")
+
+
 def test_what_is_asked_of_a_big_ledger_is_answered_at_once(ledger, tmp_path):
     with ledger.transaction():
         ledger.add(photo("first"), "d", "p", [planned("first", "first")])
@@ -548,6 +602,8 @@ def test_a_photo_that_could_not_be_read_for_a_moment_is_read_later(rigs, monkeyp
     monkeypatch.setattr(intake, "_unchanged", flaky)
     rig = rigs()
     rig.drop("a.jpg")
+    rig.until(lambda: failed)
+    assert [note for _, _, note in rig.daemon._ledger.notes()] == ["unreadable"]
     rig.until(lambda: rig.results() == ["a--painting.jpg"])
 
 
@@ -636,6 +692,7 @@ def test_a_picture_that_can_t_be_read_for_a_moment_is_not_painted_anew(rigs, mon
     broken.clear()
     rig.until(lambda: rig.results() == ["a--painting.jpg"] and rig.idle())
     assert len(rig.executor.ran) == 1
+    assert [event.kind for event in rig.events].count("done") == 1
 
 
 def test_an_output_whose_disk_is_away_waits_and_says_so_once(rigs, tmp_path, monkeypatch):
@@ -707,7 +764,26 @@ def test_results_that_can_t_be_listed_are_not_taken_for_none(tmp_path, monkeypat
     assert list(find_results([tmp_path / "none"], lambda data: {})) == []
 
 
+def test_a_result_of_another_preset_whose_name_only_begins_like_that_is_none(ledger):
+    ledger.rebuild([("old", Path("/out/a--ink-2.jpg"), "s", "d")])
+    wanted = Planned("ink", "k", Path("/out/a--ink"))
+    assert ledger.add(photo("a.jpg"), "d", "p", [wanted], stays=True)
+
+
 # --- the same photo again ------------------------------------------------------------------------
+
+
+def test_a_photo_whose_rights_change_brings_back_no_result_that_was_deleted(rigs):
+    rig = rigs(rescan_seconds=1)
+    path = rig.drop("a.jpg")
+    rig.until(lambda: rig.results() and rig.idle())
+    (rig.output / "a--painting.jpg").unlink()
+    path.chmod(0o600)
+    changed = Identity.of(path.stat())
+    rig.until(lambda: rig.daemon._ledger.jobs()[0].identity == changed)
+    rig.look_around()
+    rig.until(rig.idle)
+    assert (len(rig.executor.ran), rig.results()) == (1, [])
 
 
 def test_a_photo_that_comes_again_goes_where_the_first_went(rigs, tmp_path):
@@ -730,6 +806,21 @@ def test_a_photo_that_comes_again_is_painted_again_when_its_result_is_gone(rigs)
     path = rig.drop("a.jpg")
     rig.until(lambda: not path.exists())
     assert rig.results() == ["a--painting.jpg"]
+
+
+def test_a_photo_that_comes_again_waits_while_its_result_can_t_be_read(rigs, monkeypatch):
+    rig = rigs(start=False)
+    rig.with_folders({"after": "delete"}).start()
+    path = rig.drop("a.jpg")
+    rig.until(lambda: not path.exists())
+    with monkeypatch.context() as patched:
+        broken = Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO)))
+        patched.setattr(outputs, "file_hash", broken)
+        rig.drop("a.jpg")
+        rig.until(lambda: any("Input/output error" in event.message for event in rig.events))
+        assert path.exists()
+    rig.until(lambda: not path.exists())
+    assert len(rig.executor.ran) == 1
 
 
 def test_a_photo_that_was_deleted_before_the_config_is_read_again_keeps_its_result(rigs):
@@ -807,17 +898,18 @@ def test_bytes_that_come_back_replace_their_own_result(rigs):
 def test_a_photo_stays_whose_result_was_damaged_before_it_could_be_deleted(rigs, stuck):
     rig = rigs(start=False, rescan_seconds=1)
     rig.with_folders({"after": "delete"}).start()
-    photo = rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    photo, other = rig.drop("a.jpg"), rig.drop("b.jpg", b"other")
+    rig.until(lambda: rig.counts() == {"done": 2})
     (rig.output / "a--painting.jpg").write_bytes(b"")
     stuck.clear()
     rig.daemon.ask("reload")
     rig.until(lambda: any(event.reason == "damaged" for event in rig.events))
     end = time.monotonic() + 1
     rig.until(lambda: time.monotonic() > end)
-    assert photo.exists()
-    assert len(rig.executor.ran) == 1
-    assert [event.reason for event in rig.events if event.kind == "warning"] == ["after", "damaged"]
+    assert (photo.exists(), other.exists()) == (True, False)
+    assert len(rig.executor.ran) == 2
+    warnings = [event.reason for event in rig.events if event.kind == "warning"]
+    assert warnings == ["after", "after", "damaged"]
     os.utime(photo)
     rig.until(lambda: not photo.exists())
     assert (rig.output / "a--painting~2.jpg").read_bytes() == b"painting:photo"
@@ -1137,8 +1229,9 @@ def test_a_disk_that_goes_away_while_the_output_is_changed_gets_no_result_below_
     assert rig.results() == ["a--painting.jpg"]
 
 
+@pytest.mark.parametrize("then", ["the disk is back", "it is to go on without"])
 def test_a_result_that_was_named_before_a_kill_is_waited_for_while_its_disk_is_away(
-    rigs, disk, monkeypatch
+    rigs, disk, monkeypatch, then
 ):
     def killed(step):
         if step == "publication.published" and not rig.executor.suffix:
@@ -1156,10 +1249,13 @@ def test_a_result_that_was_named_before_a_kill_is_waited_for_while_its_disk_is_a
     rig.start()
     rig.look_around()
     assert rig.counts() == {"publishing": 1}
-    disk.plug()
+    if then == "the disk is back":
+        disk.plug()
+    else:
+        (disk.mount / "go on").touch()
     rig.until(lambda: rig.counts() == {"done": 1})
-    assert rig.results() == ["a--painting.jpg"]
-    assert len(rig.executor.ran) == 1
+    assert "a--painting.jpg" in rig.results()
+    assert len(rig.executor.ran) == 1 + (then != "the disk is back")
 
 
 def test_an_output_that_is_read_only_for_a_while_waits_as_a_whole(rigs, monkeypatch):

@@ -52,31 +52,39 @@ def test_an_old_painting_in_use_is_kept_as_a_proof_and_not_painted_again_when_to
     assert rig.rows() == (2, 0, 2)
     rig.tidied(31 * 86400)
     assert rig.rows() == (0, 2, 2)
+    rig.drop("new.jpg", b"new")
+    rig.until(lambda: rig.counts() == {"done": 1})
     os.utime(rig.input / "a.jpg", (1, 1))
-    rig.until(lambda: rig.rows()[0] == 1)
+    rig.until(lambda: rig.rows()[0] == 2)
     rig.until(rig.idle)
-    assert len(rig.executor.ran) == 2
-    assert rig.counts() == {"done": 1}
+    assert len(rig.executor.ran) == 3
+    assert rig.counts() == {"done": 2}
 
 
 def test_a_photo_edited_after_that_still_replaces_its_own_result(rig):
-    paint(rig, "a.jpg")
+    paint(rig, "a.jpg", "b.jpg")
     rig.tidied(YEAR)
     rig.drop("a.jpg", b"edited")
     rig.until(lambda: (rig.output / "a--painting.jpg").read_bytes() == b"painting:edited")
-    assert rig.results() == ["a--painting.jpg"]
+    assert rig.results() == ["a--painting.jpg", "b--painting.jpg"]
     rig.drop("a.jpg", b"a.jpg")  # and back: the old proof does not count any more
     rig.until(lambda: (rig.output / "a--painting.jpg").read_bytes() == b"painting:a.jpg")
-    assert len(rig.executor.ran) == 3
+    assert len(rig.executor.ran) == 4
+    rig.until(rig.idle)
+    assert rig.tidied(2 * YEAR).rows() == (0, 2, 2), "a new proof takes the old one's place"
 
 
 def test_a_photo_is_forgotten_when_it_has_been_gone_for_so_long_and_not_before(rig):
     paint(rig, "a.jpg", "b.jpg")
+    for number, data in enumerate((b"edited", b"a.jpg"), 3):  # and back: the first is remembered
+        rig.drop("a.jpg", data)
+        rig.until(lambda number=number: len(rig.executor.ran) == number and rig.idle())
     (rig.input / "a.jpg").unlink()
     rig.tidied(0).tidied(29 * 86400)
-    assert rig.rows() == (2, 0, 2)
+    earlier = "SELECT COUNT(*) FROM results"
+    assert (rig.rows(), rig.daemon._ledger.ask(earlier)[0][0]) == ((3, 0, 2), 1)
     rig.tidied(31 * 86400)
-    assert rig.rows() == (0, 1, 1)
+    assert (rig.rows(), rig.daemon._ledger.ask(earlier)[0][0]) == ((0, 1, 1), 0)
 
 
 def test_a_photo_that_came_back_meanwhile_is_kept(rig):

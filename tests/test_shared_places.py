@@ -198,6 +198,17 @@ def test_a_kill_as_soon_as_that_card_is_known_changes_nothing(rig, monkeypatch):
     rig.until(lambda: len(paintings(rig)) == 2)
 
 
+def test_a_disk_s_name_is_remembered_while_it_can_t_be_told(tmp_path):
+    with contextlib.closing(Ledger(tmp_path / "ledger.db")) as ledger:
+        ledger.note_file("other", Path("b.jpg"), Identity(1, 4, 9, 9, 9))
+        for volume, known in (("A", 1), ("", 1), ("A", 1), ("", 1), ("B", 0)):
+            ledger.note_folder("in", tmp_path, (1, 2), volume=volume)
+            if not ledger.remembered("in"):
+                ledger.note_file("in", Path("a.jpg"), Identity(1, 3, 9, 9, 9))
+            assert len(ledger.remembered("in", missed=False)) == known
+        assert ledger.remembered("other", missed=False), "no business of that folder's"
+
+
 def test_a_disk_is_known_by_the_name_that_leads_to_its_device(tmp_path, monkeypatch):
     monkeypatch.setattr(recognition, "VOLUMES", tmp_path / "none")
     assert recognition._volume_of(os.stat("/dev/null").st_rdev) == ""
@@ -562,6 +573,7 @@ def test_a_disk_that_gives_no_answer_says_nothing_about_a_photo_s_camera(rig):
     answers = [OSError(errno.EIO, "I/O error"), PhotoFacts(4, 3, "Fuji X100")]
 
     def probe(stream):
+        stream.read(1)
         answer = answers.pop(0)
         if isinstance(answer, OSError):
             raise answer
@@ -649,6 +661,30 @@ def test_who_asks_while_the_ledger_can_t_be_written_is_told_so(rig, monkeypatch)
                 rig.daemon.ask("status").result(10)
         broken.clear()
         assert [event.kind for event in rig.events].count("blocked") == 1
+
+
+def test_the_watchdog_hears_of_a_daemon_that_waits_for_its_ledger(rig, monkeypatch):
+    monkeypatch.setattr(daemon, "LEDGER_SECONDS", 0.05)
+    stop, beats = threading.Event(), []
+
+    def fails(now):
+        raise LedgerError("The ledger can't be written: disk full")
+
+    def beat(now):
+        beats.append(now)
+        if len(beats) == 3:
+            stop.set()
+
+    monkeypatch.setattr(rig.build().daemon, "tick", fails)
+    runs = threading.Thread(target=rig.daemon.run, args=(stop, beat))
+    runs.start()
+    try:
+        runs.join(10)
+        assert len(beats) == 3
+    finally:
+        stop.set()
+        rig.daemon.wake()
+        runs.join()
 
 
 def test_what_is_painted_when_the_ledger_fails_is_painted_no_more(rigs, monkeypatch):

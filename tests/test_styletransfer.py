@@ -60,6 +60,24 @@ def test_a_picture_that_came_out_unchanged_is_none(preset, scales):
     assert render(preset(mask=255, **scales)).evaluations >= 12
 
 
+@pytest.mark.parametrize(("value", "reason"), [(np.nan, "not-finite"), (0.9, "black")])
+def test_a_picture_that_came_out_as_none_at_all_is_painted_in_float32_or_is_none(
+    preset, monkeypatch, value, reason
+):
+    real = styletransfer.stylize
+
+    def stylize(photo, styles, settings, *arguments, **more):
+        painting = real(photo, styles, settings, *arguments, **more)
+        spoilt = settings.precision != "float32" or settings.seed == 1
+        return replace(painting, rgb=np.full_like(painting.rgb, value)) if spoilt else painting
+
+    monkeypatch.setattr(styletransfer, "stylize", stylize)
+    assert "in float32" in render(preset(precision="bfloat16")).note
+    with pytest.raises(RenderError) as caught:
+        render(preset(seed=1))
+    assert caught.value.reason == reason
+
+
 def test_the_time_that_bfloat16_took_counts_when_it_is_painted_again(preset, monkeypatch):
     budgets, now = [], [0.0]
     real = styletransfer.stylize

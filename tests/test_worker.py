@@ -1,5 +1,6 @@
 """One job, whole: photo in, published-ready result out; and every failure with its class."""
 
+import errno
 import hashlib
 import io
 import os
@@ -26,7 +27,13 @@ from stylewatch.domain import (
 from stylewatch.effect import open_effect
 from stylewatch.engine.images import Picture
 from stylewatch.engine.results import read_facts
-from stylewatch.errors import PresetError, RenderError, WeightsError
+from stylewatch.errors import (
+    OutputError,
+    OutputFullError,
+    PresetError,
+    RenderError,
+    WeightsError,
+)
 from stylewatch.jobs import worker
 from stylewatch.jobs.styletransfer import choose_network
 from stylewatch.jobs.worker import run_job
@@ -209,6 +216,29 @@ def test_a_path_that_is_too_long_for_a_worker_is_not_tried_again(tmp_path, prese
     outcome = run(replace(request_for(photo, preset), source=source))
     assert (outcome.kind, outcome.reason) == (FailureKind.BAD_INPUT, "enametoolong")
     assert "a shorter name" in explained(outcome.reason, outcome.message)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "reason"),
+    [
+        (OutputFullError("full"), FailureKind.RESOURCE, "disk-full"),
+        (OutputError("closed", reason="eacces"), FailureKind.PERMISSION, "eacces"),
+        (OSError(errno.ENOSPC, "full"), FailureKind.RESOURCE, "enospc"),
+        (OSError(errno.EACCES, "closed"), FailureKind.PERMISSION, "eacces"),
+        (OSError(errno.EIO, "broken"), FailureKind.TRANSIENT, "eio"),
+        (OSError("strange"), FailureKind.TRANSIENT, "io"),
+    ],
+)
+def test_a_disk_s_trouble_is_no_photo_s_fault(error, kind, reason):
+    failure = worker.failure_of(error)
+    assert (failure.kind, failure.reason) == (kind, reason)
+
+
+def test_a_photo_that_grew_too_large_since_it_was_queued_is_not_read(tmp_path, preset):
+    request = request_for(picture_file(tmp_path / "a.jpg"), preset)
+    os.truncate(request.source, 1 << 40)  # more than any memory holds
+    outcome = run(request)
+    assert (outcome.kind, outcome.reason) == (FailureKind.BAD_INPUT, "too-large")
 
 
 def test_a_missing_style_image_is_the_preset_s_fault(tmp_path, preset):

@@ -135,9 +135,7 @@ class Client:
             self._socket.sendall(line_of({"do": command, "with": arguments}))
         except OSError as error:
             raise self._nobody("it hung up") from error
-        while (words := self._read()) and "ok" not in words:
-            pass
-        if not words:
+        if not (words := self._read()):
             raise self._nobody("it ended before it answered")
         if not words["ok"]:
             raise error_of(words.get("error") or {})

@@ -40,8 +40,8 @@ NO_PHOTOS = frozenset({
 """What `TYPES` does not know."""
 TYPES = MimeTypes()
 """Python's table of types by ending; the same on every machine."""
-FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+FOLDER = os.O_RDONLY | os.O_DIRECTORY
+FILE = os.O_RDONLY | os.O_NONBLOCK
 
 
 def is_temporary(name: str) -> bool:

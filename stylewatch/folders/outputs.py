@@ -137,7 +137,7 @@ def write_temporary(
         _make_folder(target.parent)
         temporary.unlink(missing_ok=True)  # left by an earlier attempt of the same job
         with _removed_on_error(temporary):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
             descriptor = os.open(temporary, flags, 0o666)
             failpoint("outputs.created")
             with open(descriptor, "wb") as stream:  # noqa: PTH123  (a descriptor has no path)
@@ -283,7 +283,7 @@ def find_published(
 @contextlib.contextmanager
 def open_regular(path: Path) -> Iterator[BufferedReader]:
     """A regular file, to be read; links are not followed, pipes and devices not waited for."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             raise OSError(errno.EISDIR, "not a regular file", str(path))
@@ -438,7 +438,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     except OSError as error:

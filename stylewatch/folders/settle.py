@@ -131,12 +131,12 @@ class Settler:
         ]
 
     def observe(self, candidate: Candidate, now: float, wall: float = 0.0) -> None:
-        """Take note of a file as it is now; other kinds of names are passed over.
+        """Take note of a file as it is now; what is ignored is passed over.
 
         `wall` is the time of day, 0 where it isn't known. Its leaps do no harm: it only tells that
         a file is old, and what such a one lacks is waited for less long, but not less carefully.
         """
-        if candidate.ignored or not modes.S_ISREG(candidate.stat.st_mode):
+        if candidate.ignored:
             return
         name, identity = str(candidate.absolute), Identity.of(candidate.stat)
         quiet = self._quiet(network=candidate.network, closed=candidate.closed)

@@ -295,7 +295,7 @@ class FolderSource:
 
 def _folder_key(root: Path) -> tuple[int, int]:
     """Device and inode of a folder that can be listed; OSError otherwise."""
-    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
         return Identity.of(os.fstat(descriptor)).inode
     finally:

@@ -243,7 +243,6 @@ class Dispatcher:
             while True:
                 running = self._finished.get_nowait()
                 if self.running.get(running.job.id) is running:
-                    self._last_busy = now
                     self._record(running, outcome_of(running.future), now)
                     del self.running[running.job.id]
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from stylewatch.domain import Candidate, Event, Identity, JobState, Photo, PhotoFacts, job_key
-from stylewatch.errors import LedgerError, StylewatchError
 from stylewatch.folders.listing import open_below
 from stylewatch.folders.outputs import target_name
 from stylewatch.folders.settle import GONE, LACKS, Gone, Settler, Slow, Unsettled
@@ -203,9 +202,7 @@ class Intake:
                 photo = self._complete.popleft()
                 try:
                     self._add(photo)
-                except LedgerError:
-                    raise
-                except (OSError, StylewatchError) as error:
+                except OSError as error:
                     self._cannot_add(photo, error, now)
 
     def _add(self, photo: Photo) -> None:
@@ -249,14 +246,14 @@ class Intake:
         self._ledger.note_file(file.folder, file.path, file.identity, plan, note)
         self._tell("failed", file, explained(note, message), note)
 
-    def _cannot_add(self, photo: Photo, error: Exception, now: float) -> None:
+    def _cannot_add(self, photo: Photo, error: OSError, now: float) -> None:
         """Gone or replaced: another look tells. Unreadable: that look is taken later."""
-        if getattr(error, "errno", None) in GONE:
+        if error.errno in GONE:
             self.again(photo.folder, photo.path)
             return
         self._unread.append((now + AGAIN_SECONDS, photo))
         self._ledger.note_file(photo.folder, photo.path, photo.identity, "", "unreadable")
-        self._tell("failed", photo, str(error), getattr(error, "reason", "io"))
+        self._tell("failed", photo, str(error), "io")
 
     def _facts(self, stream: BinaryIO) -> PhotoFacts:
         """For rules; a header that makes no sense matches none.

@@ -27,7 +27,7 @@ class Locks:
         path = state_dir / "lock"
         try:
             state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise LedgerError(
                 f"{state_dir} can't be written: {error.strerror}",
@@ -54,7 +54,7 @@ class Locks:
             LockedError: another daemon watches it.
         """
         try:
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         except OSError:
             return
         held = self._held.get(folder)
