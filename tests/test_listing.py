@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stylewatch.domain import Identity
+from stylewatch.folders import listing as listings
 from stylewatch.folders.listing import Listing, is_temporary, network_devices, open_below
 
 MOUNTS = r"""
@@ -250,6 +251,23 @@ def test_what_comes_and_goes_is_told_by_the_folders_that_have_changed(listing, t
     assert [str(each.path) for each in listing.walk_changed() if each] == ["moved/e.jpg"]
     assert set(listing.inodes) == {"", "sub", "sub/fresh", "sub/fresh/inside", "moved"}
     assert listing.missed >= {"sub/deep/c.jpg", "sub/deep/new.jpg", "other/e.jpg"}
+
+
+def test_what_comes_in_the_same_tick_of_a_coarse_clock_as_the_one_before_is_told(
+    listing, tmp_path, monkeypatch
+):
+    """FAT's ticks are of two seconds, those of SFTP and of old disks of one."""
+    real, ticks = listings._mark, 0
+    monkeypatch.setattr(
+        listings, "_mark", lambda seen: ticks if stat.S_ISDIR(seen.st_mode) else real(seen)
+    )
+    assert told(listing) == []
+    ticks += 1
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+        assert [str(each.path) for each in listing.walk_changed() if each] == [name]
+    (tmp_path / "b.jpg").write_bytes(b"longer")
+    assert list(listing.walk_changed()) == [None]  # not listed any more
 
 
 def test_a_file_that_was_changed_in_place_is_told_by_a_full_walk(listing, tmp_path):

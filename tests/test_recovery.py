@@ -823,13 +823,18 @@ def test_a_photo_that_comes_again_waits_while_its_result_can_t_be_read(rigs, mon
     assert len(rig.executor.ran) == 1
 
 
-def test_a_photo_that_was_deleted_before_the_config_is_read_again_keeps_its_result(rigs):
-    """The scans begin anew, and can't miss what they have not seen."""
+@pytest.mark.parametrize("why", ["the config is read again", "the ledger failed"])
+def test_a_photo_that_was_deleted_before_the_scans_begin_anew_keeps_its_result(rigs, why):
+    """They can't miss what they have not seen."""
     rig = rigs(rescan_seconds=1)
     photo = rig.drop("a.jpg", b"one")
     rig.until(lambda: rig.counts() == {"done": 1})
     photo.unlink()
-    rig.daemon.ask("reload")
+    if why == "the ledger failed":
+        rig.daemon._drop_all(LedgerError("full"), told=False)
+        rig.daemon.start(time.monotonic())
+    else:
+        rig.daemon.ask("reload")
     rig.until(lambda: rig.daemon._ledger.ask("SELECT 1 FROM files WHERE gone > 0"))
     rig.drop("a.jpg", b"two")
     rig.until(lambda: len(rig.executor.ran) == 2 and rig.idle())

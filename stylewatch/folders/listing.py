@@ -109,7 +109,8 @@ def walk(
 @dataclass(slots=True)
 class _Folder:
     inode: int
-    mark: int  # a hash of its own identity, another one once a name has come or gone
+    mark: int  # a hash of its own identity, another one once a name has come or gone …
+    sure: bool = False  # … but for what came in the same tick of a clock that may be coarse
     names: dict[str, int] = field(default_factory=dict)  # each with a hash of its identity
 
 
@@ -211,14 +212,17 @@ class Listing:
             os.close(here)
 
     def _has_changed(self, folder: str) -> bool:
-        """Whether a name in it has come or gone, or it has itself, since it was listed."""
+        """Whether a name in it has come or gone, or it has itself, since it was listed.
+
+        One that had changed then is not trusted: it may have gone on in that very second.
+        """
         try:
             here = open_below(self.root, folder, FOLDER)
         except OSError:
             return True
         try:
             known = self._folders.get(folder)
-            return known is None or known.mark != _mark(os.fstat(here))
+            return known is None or not known.sure or known.mark != _mark(os.fstat(here))
         finally:
             os.close(here)
 
@@ -238,8 +242,9 @@ class Listing:
             if (stat.st_dev, stat.st_ino) in visited:
                 return
             visited.add((stat.st_dev, stat.st_ino))
-            before = self._folders.get(folder)
-            listed = self._being_listed[folder] = _Folder(stat.st_ino, _mark(stat))
+            before, mark = self._folders.get(folder), _mark(stat)
+            sure = full or (before is not None and before.mark == mark)
+            listed = self._being_listed[folder] = _Folder(stat.st_ino, mark, sure)
             with os.scandir(here) as entries:
                 for entry in entries:
                     if is_temporary(entry.name):

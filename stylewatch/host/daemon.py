@@ -104,7 +104,7 @@ class Daemon:
         self._paused = False
         self._trouble = self._refused = ""
         self._slots = 0
-        self._next_look = self._next_tidy = self._next_health = -math.inf
+        self._next_look = self._next_health = -math.inf
         self._tidying: Iterator[None] | None = None
         self._opened = contextlib.ExitStack()
 
@@ -301,7 +301,6 @@ class Daemon:
         self._intake.close()
         self._tell("reload", f"config read again: {_folders(config)}")
         self._intake = self._open_intake()
-        self._next_tidy = -math.inf  # the new scans can't miss what went away before them
         if waiting := [name for name in FIXED if getattr(wanted, name) != fixed[name]]:
             self._tell("warning", f"{' and '.join(waiting)}: changed at the next start")
 
@@ -366,6 +365,7 @@ class Daemon:
         self._ledger.hold_others(folder.name for folder in self.config.folders)
 
     def _open_intake(self) -> Intake:
+        self._next_tidy = -math.inf  # new scans can't miss what went away before them
         return Intake(
             self.config,
             self._ledger,

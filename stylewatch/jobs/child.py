@@ -36,9 +36,11 @@ _strange = False  # our parent is another program
 
 def _read_code() -> str:
     package = Path(__file__).parents[1]
-    files = package.rglob("*.py")
-    seen = sorted((str(file.relative_to(package)), file.stat().st_mtime_ns) for file in files)
-    return hashlib.sha256(repr(seen).encode()).hexdigest()
+    code = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        if file.is_file():  # and no editor's lock, a link to nowhere
+            code.update(b"%s\0%s" % (bytes(file.relative_to(package)), file.read_bytes()))
+    return code.hexdigest()
 
 
 CODE: Final = _read_code()
