@@ -27,7 +27,7 @@ PATIENCE = 2.0  # an event that is this late is lost
 REGISTER_SECONDS = 1.0  # a new folder that is not watched by then never will be
 LATE_SECONDS = 15.0  # a scan that has not gone on for so long hangs
 RETRY_SECONDS = 600.0  # until a folder that had to be scanned is watched again
-DEEPEST = 500  # folders within each other: watchdog's own walk recurses
+DEEPEST = 500  # folders within each other: watchdog's walk recurses before Python 3.12
 
 FolderState = Literal["watching", "scanning", "missing", "unreadable", "locked", "blocked"]
 """Blocked: it is watched, but its results have no room."""

@@ -127,18 +127,23 @@ class LedgerReader:
             problem = f"The ledger {path} can't be opened: {error}"
             raise LedgerError(problem, remedy=remedy) from error
         self._db.row_factory = sqlite3.Row
-        [version] = self._one("PRAGMA user_version") or [0]
-        if version in {0, VERSION}:
-            return
-        self.close()
-        if version > VERSION:
-            raise newer_error(path, version)
-        remedy = "Start `stylewatch run` or `watch` anew: that brings it up to date"
-        raise LedgerError(f"The ledger {path} is from an older stylewatch", remedy=remedy)
+        try:
+            self._require_version(path)
+        except LedgerError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Let go of the file."""
         self._db.close()
+
+    def _require_version(self, path: Path) -> None:
+        [version] = self._one("PRAGMA user_version") or [0]
+        if version > VERSION:
+            raise newer_error(path, version)
+        if version not in {0, VERSION}:
+            remedy = "Start `stylewatch run` or `watch` anew: that brings it up to date"
+            raise LedgerError(f"The ledger {path} is from an older stylewatch", remedy=remedy)
 
     def ask(self, query: str, *values: Any) -> list[sqlite3.Row]:
         """All rows that answer."""
