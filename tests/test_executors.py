@@ -371,7 +371,7 @@ class TestLocal:
 
     def test_a_worker_of_another_program_than_the_daemon_s_does_nothing(self, heard, monkeypatch):
         monkeypatch.setattr(jobtable, "REST_SECONDS", 0.0)
-        monkeypatch.setattr(child, "CODE", "as it was before an upgrade")
+        monkeypatch.setattr(executors, "CODE", "as it was before an upgrade")
         with contextlib.closing(LocalExecutor(ENGINE, heard)) as executor:
             lost = error(executor.submit(1, jobs.add, 1, 2))
             assert isinstance(lost, EngineLost)

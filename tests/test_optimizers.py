@@ -1,5 +1,6 @@
 """The optimisers against SciPy, a textbook L-BFGS, and themselves."""
 
+import itertools
 import tracemalloc
 
 import numpy as np
@@ -104,15 +105,20 @@ def test_the_caller_can_stop_after_any_evaluation(optimizer):
     assert len(seen) == 5
 
 
-def test_lbfgs_never_accepts_a_higher_loss_and_survives_nan():
-    evaluate, minimum = quadratic(condition=50.0)
-    calls = []
+def without_loss(evaluate, when):
+    """`evaluate`, but in the calls, counted from 1, `when` it gives no number."""
+    calls = itertools.count(1)
 
     def sometimes_nan(x):
-        calls.append(x)
         value, gradient = evaluate(x)
-        return (float("nan"), gradient) if len(calls) % 4 == 0 else (value, gradient)
+        return (float("nan") if when(next(calls)) else value), gradient
 
+    return sometimes_nan
+
+
+def test_lbfgs_never_accepts_a_higher_loss_and_survives_nan():
+    evaluate, minimum = quadratic(condition=50.0)
+    sometimes_nan = without_loss(evaluate, lambda call: call % 4 == 0)
     _, seen = losses_of("lbfgs", sometimes_nan, 40, 120)
     bests = [iterate.best_loss for iterate in seen]
     assert bests == sorted(bests, reverse=True)
@@ -121,13 +127,7 @@ def test_lbfgs_never_accepts_a_higher_loss_and_survives_nan():
 
 def test_lbfgs_begins_anew_where_no_step_along_its_model_is_good_enough():
     evaluate, minimum = quadratic(condition=50.0)
-    calls = []
-
-    def dark_for_a_while(x):
-        calls.append(x)
-        value, gradient = evaluate(x)
-        return (float("nan") if 10 < len(calls) <= 16 else value), gradient
-
+    dark_for_a_while = without_loss(evaluate, lambda call: 10 < call <= 16)
     _, seen = losses_of("lbfgs", dark_for_a_while, 40, 100)
     assert len(seen) == 100
     assert seen[-1].best_loss == pytest.approx(minimum, rel=1e-2)

@@ -10,7 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 
 from stylewatch.domain import SILENT, Event
 from stylewatch.errors import NotRunningError, StylewatchError
@@ -41,14 +41,15 @@ def pulse_felt(
     over = threading.Event()
 
     def feel() -> None:
-        silent = False
+        trouble = ""
         while not over.wait(seconds):
-            trouble = _silence(state_dir, seconds)
-            if bool(trouble) != silent and not over.is_set():
-                silent = bool(trouble)
-                kind: Literal["warning", "recovered"] = "warning" if silent else "recovered"
-                words = trouble or "the daemon answers again"
-                tell(Event(kind=kind, message=words, reason=SILENT))
+            before, trouble = trouble, _silence(state_dir, seconds)
+            if over.is_set():
+                return
+            if trouble and not before:
+                tell(Event(kind="warning", message=trouble, reason=SILENT))
+            elif before and not trouble:
+                tell(Event(kind="recovered", message="the daemon answers again", reason=SILENT))
 
     threading.Thread(target=feel, name="pulse", daemon=True).start()
     try:

@@ -18,8 +18,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from stylewatch.domain import EngineSettings
 from stylewatch.errors import EngineLost, WorkerDied
-from stylewatch.jobs import child
-from stylewatch.jobs.child import boot, run
+from stylewatch.jobs.child import CODE, boot, run
 from stylewatch.jobs.jobtable import InFlight, JobTable, OnEvent
 
 NEWS_SECONDS = 0.5  # what a dead process has told is read by then
@@ -55,7 +54,7 @@ class LocalExecutor(JobTable):
         self._messages, self._mouth = self._context.Pipe(duplex=False)
         os.set_blocking(self._mouth.fileno(), False)  # a job never waits for its listener
         self._dead_end, self._lifeline = self._context.Pipe(duplex=False)
-        self._boot = (self._mouth, self._dead_end, engine, log, child.CODE)
+        self._boot = (self._mouth, self._dead_end, engine, log, CODE)
         self._listener = threading.Thread(target=self._listen, name="progress", daemon=True)
         self._listener.start()
 
