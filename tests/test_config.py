@@ -990,7 +990,7 @@ def test_case_tells_two_presets_apart_and_counts_for_nothing_else():
         (preset,) = match(folder(), PurePosixPath(name, "a.jpg"), lambda: PORTRAIT, two)
         assert preset.name == wanted
     torn = PurePosixPath("Torn/a.jpg")
-    assert match(folder(), torn, lambda: PORTRAIT, PRESETS, {"torn"}) == ()
+    assert match(folder(), torn, lambda: PORTRAIT, PRESETS, {"torn"}) is None
 
 
 def test_an_accent_may_be_written_in_two_ways(home):
@@ -1006,12 +1006,12 @@ def test_an_accent_may_be_written_in_two_ways(home):
         assert preset.name == composed
 
 
-def test_the_sub_folder_of_a_broken_preset_gives_none_and_not_the_folder_s():
+def test_the_sub_folder_of_a_broken_preset_waits_and_gets_not_the_folder_s():
     path, where = PurePosixPath("torn/a.jpg"), folder()
-    assert match(where, path, lambda: PORTRAIT, PRESETS, {"torn"}) == ()
+    assert match(where, path, lambda: PORTRAIT, PRESETS, {"torn"}) is None
     assert match(where, path, lambda: PORTRAIT, PRESETS) == (PRESETS["starry"],)
     named = folder(Rule(path="*.png", preset=("ink", "torn")))
-    assert match(named, PurePosixPath("a.png"), lambda: PORTRAIT, PRESETS, {"torn"}) == ()
+    assert match(named, PurePosixPath("a.png"), lambda: PORTRAIT, PRESETS, {"torn"}) is None
     no_meaning = replace(where, subfolders=False)
     assert match(no_meaning, path, lambda: PORTRAIT, PRESETS, {"torn"}) == (PRESETS["starry"],)
 

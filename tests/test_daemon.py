@@ -62,12 +62,15 @@ def test_a_sub_folder_of_a_preset_that_is_broken_for_now_waits_for_it(rigs, tmp_
     mine = own_preset(tmp_path, style="wave.png")
     rig = rigs(presets=[str(mine)])
     photo = rig.drop("own/a.jpg")
-    noted = "SELECT 1 FROM files WHERE note = 'no-preset'"
+    noted = "SELECT 1 FROM files WHERE note = 'preset'"
     rig.until(lambda: rig.daemon._ledger.ask(noted))
     assert rig.counts() == {}
     assert photo.exists()
     (told,) = [event.message for event in rig.events if event.kind == "warning"]
     assert told.startswith(f"photos for own wait: {mine}/own.yaml:1:1")
+    rig.daemon.tick(time.monotonic() + 60)
+    assert (told_of(rig)["held"], told_of(rig)["failures"]) == (1, [])
+    assert rig.daemon._status()["held_files"] == {"in": 1}
     if becomes == "mended":
         (mine / "own.yaml").write_text("style: waves.png")
     else:
@@ -75,13 +78,14 @@ def test_a_sub_folder_of_a_preset_that_is_broken_for_now_waits_for_it(rigs, tmp_
     rig.daemon.ask("reload")
     preset = "own" if becomes == "mended" else "painting"
     rig.until(lambda: rig.results() == [f"own/a--{preset}.jpg"])
+    assert rig.daemon._status()["held_files"] == {}
 
 
 def test_photos_for_vgg19_wait_for_its_weights_and_no_worker_tries_them(rigs, tmp_path):
     weights = tmp_path / "vgg19.h5"
     rig = rigs(weights=str(weights))
     rig.drop("a.jpg")
-    noted = "SELECT 1 FROM files WHERE note = 'no-preset'"
+    noted = "SELECT 1 FROM files WHERE note = 'preset'"
     rig.until(lambda: rig.daemon._ledger.ask(noted))
     assert rig.counts() == {}
     (told,) = [event.message for event in rig.events if event.kind == "warning"]
@@ -150,7 +154,7 @@ def test_photos_wait_for_a_named_preset_whose_image_or_folder_is_away(rigs, tmp_
     rig.start()
     rig.drop("a.jpg")
     rig.drop("draft/b.jpg", b"other")  # its preset is sure only where all folders are there
-    noted = "SELECT 1 FROM files WHERE note = 'no-preset'"
+    noted = "SELECT 1 FROM files WHERE note = 'preset'"
     rig.until(lambda: len(rig.daemon._ledger.ask(noted)) == 1 + (place == mine) and rig.idle())
     assert "a--own.jpg" not in rig.results()
     (told,) = [event.message for event in rig.events if event.kind == "warning"]
@@ -265,6 +269,8 @@ def test_a_file_larger_than_allowed_is_not_even_read_until_it_is_allowed(rigs):
     rig.until(lambda: any(event.reason == "too-large" for event in rig.events))
     assert rig.counts() == {}
     assert [note for _, _, note in rig.daemon._ledger.notes()] == ["too-large"]
+    rig.daemon.tick(time.monotonic() + 60)
+    assert told_of(rig)["failures"][0]["message"].startswith("a.jpg: it has more bytes than")
     rig.daemon._load = whole
     rig.daemon.ask("reload")
     rig.until(lambda: rig.results() == ["a--painting.jpg"])

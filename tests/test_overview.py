@@ -149,6 +149,22 @@ def test_what_is_held_is_not_failed(state):
     assert held[5] == "its folder is not watched now"
 
 
+def test_what_waits_for_a_preset_is_held_whether_it_has_a_job_or_not(state):
+    with closing(Ledger(state / "ledger.db", clock=lambda: 2000.0)) as ledger:
+        ledger.note_file("in", Path("own/a.jpg"), Identity(1, 30, 9, 9, 9), note="preset")
+        ledger.note_file("in", Path("own/b.jpg"), Identity(1, 31, 9, 9, 9), note="preset")
+        ledger.missed("in", Path("own/b.jpg"))
+    held = listed(state, [JobState.HELD], 50)
+    assert [(row[0], row[1]) for row in rows(held)] == [
+        ("#5", "held"), ("#4", "held"), ("-", "held"),
+    ]  # fmt: skip
+    assert (held[2]["photo"], held[2]["reason"]) == ("own/a.jpg", "preset")
+    assert held[2]["message"] == "its preset can't be used now"
+    assert overview.list_jobs(state, [JobState.HELD], 1)[1] == 3
+    assert overview.look(state)["folders"][0]["held"] == 3
+    assert "own/a.jpg" not in overview.jobs_text(listed(state, overview.FAILED, 50, notes=True))
+
+
 def test_files_that_no_rule_matches_do_not_crowd_out_those_that_failed(state):
     ledger = Ledger(state / "ledger.db", clock=lambda: 2000.0)
     for number in range(30):
@@ -224,6 +240,12 @@ def test_status_says_what_arrives_and_what_failed_before_it_had_a_job(daemon, tm
     head, row = (line.split() for line in text.splitlines()[1:3])
     assert head == ["folder", "state", "arriving", "waiting", "painting", "done", "failed"]
     assert row == ["in", "watching", "3", "2", "0", "0", "5", "/in"]
+
+
+def test_status_counts_what_is_held_before_it_had_a_job(daemon, tmp_path):
+    daemon.answers["status"] = a_status(held_files={"in": 4}, waits=["photos for ink wait: why"])
+    (folder,) = overview.look(tmp_path)["folders"]
+    assert (folder["held"], folder["waiting"]) == (4, 2)
 
 
 def test_status_says_why_nothing_is_painted(daemon, tmp_path):

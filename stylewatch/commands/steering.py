@@ -110,7 +110,7 @@ def jobs(
 ) -> None:
     """List jobs: what is painted, what waits, then the latest. A job is one photo in one style.
 
-    Works without a daemon too. `--failed` also names files that never became a job, and why.
+    Works without a daemon too. `--failed` and `--held` also name files without a job, and why.
 
     Examples:
       stylewatch jobs --failed
@@ -192,7 +192,8 @@ def _nothing_to_retry(folder: Path, job_id: int | None, reason: str) -> UsageErr
         remedy = "Only what was set aside can be retried; see `stylewatch jobs`"
         return UsageError(f"Job {job_id} is {word_of_job(folder, job_id)}", remedy=remedy)
     aside, _ = list_jobs(folder, (*FAILED, JobState.HELD), sys.maxsize)
-    known = ", ".join(sorted({job["reason"] for job in aside} - {"", "folder"}))
+    reasons = {job["reason"] for job in aside if job["id"] is not None}
+    known = ", ".join(sorted(reasons - {"", "folder"}))
     problem = f"nothing was set aside for {reason!r}"
     return UsageError(problem, expected=known and f"one of {known}")
 

@@ -327,6 +327,7 @@ class Daemon:
             "lost": self._lost,
             "counts": self._ledger.counts(),
             "failed_files": self._ledger.failed_files(),
+            "held_files": self._ledger.held_files(),
             "pace": self._ledger.pace(),
         }
 

@@ -28,7 +28,7 @@ from stylewatch.host.survey import KEPT
 from stylewatch.settings.config import Config, Folder, match
 from stylewatch.state.ledger import Ledger, Planned
 from stylewatch.state.presence import is_missing
-from stylewatch.state.wording import IGNORED, NO_PRESET, TOO_LARGE, explained
+from stylewatch.state.wording import BROKEN_PRESET, IGNORED, NO_PRESET, TOO_LARGE, explained
 
 AGAIN_SECONDS = 60.0  # until a photo that could not be read for a moment is looked at again
 HELD_SECONDS = 0.5  # between two looks whether the config is read again
@@ -221,7 +221,8 @@ class Intake:
                 self._config.broken,
             )
             if not presets:
-                self._ledger.note_file(photo.folder, photo.path, photo.identity, plan, NO_PRESET)
+                note = BROKEN_PRESET if presets is None else NO_PRESET
+                self._ledger.note_file(photo.folder, photo.path, photo.identity, plan, note)
                 return
             stream.seek(0)
             digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]

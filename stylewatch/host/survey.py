@@ -14,7 +14,7 @@ from stylewatch.folders.sources import FolderHealth
 from stylewatch.settings.config import Folder
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.reader import LedgerReader
-from stylewatch.state.wording import by_word, explained
+from stylewatch.state.wording import NOTES, by_word, explained
 
 KEPT = 20
 """How many of each folder are named: what waits, what is done, what failed."""
@@ -68,12 +68,12 @@ class Survey:
 
 def _photos_of(ledger: LedgerReader, folders: Iterable[Folder]) -> dict[str, dict[str, Any]]:
     """By folder: how many stand where; and `next`, `results` and `failures`."""
-    counts, files = ledger.counts(), ledger.failed_files()
+    counts, failed, held = ledger.counts(), ledger.failed_files(), ledger.held_files()
     found = {}
     for folder in folders:
         name = folder.name
         found[name] = {
-            **by_word(counts.get(name, {}), files.get(name, 0)),
+            **by_word(counts.get(name, {}), failed=failed.get(name, 0), held=held.get(name, 0)),
             "next": [(str(job.path), job.preset) for job in ledger.next_jobs(name, KEPT)],
             "results": _results(ledger, folder),
             "failures": _failures(ledger, name),
@@ -115,7 +115,7 @@ def _failures(ledger: LedgerReader, folder: str) -> list[dict[str, Any]]:
             "at": seen,
             "path": str(path),
             "reason": why,
-            "message": f"{path}: {explained(why, LACKS.get(why, why))}",
+            "message": f"{path}: {explained(why, {**LACKS, **NOTES}.get(why, why))}",
         }
         for path, why, seen in ledger.last_failed_files(folder, KEPT)
     ]

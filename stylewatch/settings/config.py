@@ -552,21 +552,21 @@ def match(
     facts: Callable[[], PhotoFacts],
     presets: Mapping[str, Preset],
     broken: Collection[str] = (),
-) -> tuple[Preset, ...]:
+) -> tuple[Preset, ...] | None:
     """The presets for the photo at `path` below the folder's input; () leaves it alone.
 
-    `facts` is asked only when a rule needs to look into the photo. It also waits while one that
-    it is to get is `broken` for now: no other style was meant.
+    `facts` is asked only when a rule needs to look into the photo. None: it waits, as one that it
+    is to get is `broken` for now, and no other style was meant.
     """
     if folder.subfolders and len(path.parts) > 1:
         named = _called(path.parts[0], (*broken, *presets))
         if named in broken:
-            return ()
+            return None
         if named in presets:
             return (presets[named],)
     rule = next((rule for rule in folder.rules if rule.holds(path, facts)), folder)
     if any(name in broken for name in rule.preset):
-        return ()
+        return None
     return tuple(presets[name] for name in rule.preset if name in presets)
 
 

@@ -21,9 +21,9 @@ from stylewatch.failpoints import failpoint
 from stylewatch.state.reader import APART, Job, LedgerReader, identity_of, job_of, marks
 from stylewatch.state.retries import after_interruption, judge, kind_of
 from stylewatch.state.schema import ledger_error, open_ledger
-from stylewatch.state.wording import NO_PRESET, PAINTING, TOO_LARGE, WAITING
+from stylewatch.state.wording import BROKEN_PRESET, NO_PRESET, PAINTING, TOO_LARGE, WAITING
 
-PLANNED_NOTES = {NO_PRESET, TOO_LARGE}
+PLANNED_NOTES = {NO_PRESET, BROKEN_PRESET, TOO_LARGE}
 """Notes that another config may make untrue."""
 PASSING_NOTES = {"writer", "unreadable"}
 """Notes that may become untrue without a change of the file itself."""
