@@ -13,6 +13,7 @@ import subprocess
 import sys
 import termios
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -492,6 +493,22 @@ class TestView:
         assert "2 arriving" in text.splitlines()[0]
         board.apply(folder_event(arriving=0, slow=[]), 1.0)
         assert "arriving" not in text_of(board)
+
+    def test_a_folder_s_trouble_is_as_old_as_it_is_whatever_else_changes(self):
+        board, since = Board(), 1000.0
+        for waiting in (1, 2):
+            away = folder_event(waiting=waiting, since=since)
+            board.apply(replace(away, message="so it is", reason="missing"), 5000.0)
+        assert [row.at for row in board.problems] == [since]
+
+    def test_a_watched_folder_of_which_a_part_can_t_be_read_says_so(self):
+        board = Board()
+        text = "1 folder can't be read, as private: Permission denied"
+        board.apply(replace(folder_event(), message=text), 1.0)
+        assert text[:30] in text_of(board).partition("Painting")[0]
+        assert f"warning: {text}" in text_of(board).partition("Problems")[2]
+        board.apply(folder_event(), 2.0)
+        assert "private" not in text_of(board)
 
     def test_what_waits_next_is_listed_where_there_is_room(self):
         board = Board()

@@ -481,6 +481,31 @@ def test_whoever_comes_is_told_what_failed_and_what_is_done_before(rigs, tmp_pat
     assert (told_of(second)["failures"], told_of(second)["failed"]) == ([], 0)
 
 
+def test_what_waits_has_waited_since_it_came_whenever_the_config_is_read_again(rigs, tmp_path):
+    """A file that is on its way, and a folder that is away."""
+    away = {"name": "away", "input": tmp_path / "away", "output": tmp_path / "other"}
+    rig = rigs(start=False).with_folders({}, away).start()
+    clock, began = [1000.0], time.monotonic()
+    rig.daemon._ledger._clock = lambda: clock[0]
+    rig.drop("empty.jpg", b"")
+    rig.until(lambda: rig.daemon._intake.settling()["in"])
+
+    def waiting_since(later):
+        rig.daemon.tick(began + later)
+        told = {event.folder: event.extra for event in rig.events if event.kind == "folder"}
+        return told["away"]["since"], [since for _, _, since in told["in"]["slow"]]
+
+    assert waiting_since(60) == (1000.0, [1000.0])
+    clock[0] = 2000.0
+    rig.daemon.ask("reload")
+    assert waiting_since(120) == (1000.0, [1000.0])
+    as_before = rig.daemon._load
+    rig.daemon._load = lambda: replace(as_before(), settle_max_seconds=500.0)
+    rig.daemon.ask("reload")  # by these rules it settles anew
+    rig.daemon.tick(began + 180)
+    assert waiting_since(240) == (1000.0, [2000.0])
+
+
 def test_a_file_that_never_becomes_whole_is_arriving_and_then_failed(rigs):
     rig = rigs(settle_max_seconds=2)
     rig.drop("empty.jpg", b"")

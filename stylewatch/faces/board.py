@@ -229,10 +229,12 @@ class Board:
         row = self.folder(event.folder)
         row.path = event.path or row.path
         row.state = event.reason or "watching"
-        row.note = event.message if row.state != "watching" else ""
+        row.note = event.message if event.reason else ""
         if row.note and row.state != "blocked":  # the output's own line says more of that
+            since = float(event.extra.get("since", now))
+            kind = "warning" if row.state == "watching" else row.state
             self.problems.appendleft(
-                ProblemRow(at=now, kind=row.state, message=row.note, folder=row.name)
+                ProblemRow(at=since, kind=kind, message=row.note, folder=row.name)
             )
 
     def _believe(self, event: Event) -> None:

@@ -300,7 +300,7 @@ class Daemon:
         self._take_up_folders()
         self._intake.close()
         self._tell("reload", f"config read again: {_folders(config)}")
-        self._intake = self._open_intake()
+        self._intake = self._open_intake(self._intake)
         if waiting := [name for name in FIXED if getattr(wanted, name) != fixed[name]]:
             self._tell("warning", f"{' and '.join(waiting)}: changed at the next start")
 
@@ -365,7 +365,7 @@ class Daemon:
         note_mounts(self.config.written(), self._ledger)
         self._ledger.hold_others(folder.name for folder in self.config.folders)
 
-    def _open_intake(self) -> Intake:
+    def _open_intake(self, before: Intake | None = None) -> Intake:
         self._next_tidy = -math.inf  # new scans can't miss what went away before them
         return Intake(
             self.config,
@@ -376,6 +376,7 @@ class Daemon:
             take_up=self._take_up,
             is_outdated=self._is_outdated,
             on_event=self._tell_event,
+            before=before,
         )
 
     def _open_dispatcher(self) -> Dispatcher:

@@ -41,7 +41,12 @@ class Survey:
             self._changes, self._photos = ledger.changes, _photos_of(ledger, folders)
         before = self._told
         self._told = {
-            each.folder: self._event(each, arriving[each.folder], slow[each.folder])
+            each.folder: self._event(
+                each,
+                arriving[each.folder],
+                slow[each.folder],
+                _since(before.get(each.folder), each, ledger.now),
+            )
             for each in health
         }
         left = before.keys() - self._told
@@ -50,7 +55,9 @@ class Survey:
             *(event for name, event in self._told.items() if before.get(name) != event),
         ]
 
-    def _event(self, health: FolderHealth, arriving: int, slow: Sequence[Slow]) -> Event:
+    def _event(
+        self, health: FolderHealth, arriving: int, slow: Sequence[Slow], since: float
+    ) -> Event:
         return Event(
             kind="folder",
             message=health.detail,
@@ -62,8 +69,16 @@ class Survey:
                 "arriving": arriving,
                 "slow": [(str(each.path), each.why, each.since) for each in slow],
                 "scanned": math.isfinite(health.scan_age),
+                "since": since,
             },
         )
+
+
+def _since(before: Event | None, health: FolderHealth, now: float) -> float:
+    """The time from which on a folder stands so, whatever else of it changes."""
+    if before and (before.reason, bool(before.message)) == (health.state, bool(health.detail)):
+        return float(before.extra["since"])
+    return now
 
 
 def _photos_of(ledger: LedgerReader, folders: Iterable[Folder]) -> dict[str, dict[str, Any]]:
