@@ -15,7 +15,7 @@ from PIL import Image
 from stylewatch import cli
 from stylewatch.app import doctor, remote
 from stylewatch.app.service import ServiceStatus
-from stylewatch.domain import EngineSettings
+from stylewatch.domain import EngineSettings, counted
 from stylewatch.errors import ConfigError
 from stylewatch.faces.control import ControlServer
 from stylewatch.jobs.child import THREADS
@@ -271,6 +271,11 @@ def test_set_aside_photos_are_told_of(examine, set_up, tmp_path):
     assert worst(examine(set_up())["ledger"]).state == "ok"
 
 
+@pytest.mark.parametrize(("count", "words"), [(0, "0 jobs"), (1, "1 job"), (2, "2 jobs")])
+def test_what_is_counted_is_named_as_people_name_it(count, words):
+    assert counted(count, "job") == words
+
+
 def test_the_ledger_is_that_of_the_system_s_service_where_this_runs(
     examine, set_up, tmp_path, monkeypatch
 ):
@@ -279,7 +284,7 @@ def test_the_ledger_is_that_of_the_system_s_service_where_this_runs(
     with ControlServer(tmp_path / "system", lambda *_: None, {"config": str(file)}):
         Ledger(tmp_path / "system/ledger.db").close()
         found = examine(file)
-    assert f"{tmp_path}/system/ledger.db with 0 job(s)" in found["ledger"][0].message
+    assert f"{tmp_path}/system/ledger.db with 0 jobs" in found["ledger"][0].message
     assert f"free for {tmp_path}/system" in found["disk"][-1].message
 
 

@@ -23,7 +23,7 @@ from typing import Any, Final, Literal
 
 from stylewatch.app.remote import find_state_dir
 from stylewatch.app.service import UNIT, service_status
-from stylewatch.domain import EngineSettings, JobState, StyleSettings
+from stylewatch.domain import EngineSettings, JobState, StyleSettings, counted
 from stylewatch.errors import ConfigError, PresetError, StylewatchError
 from stylewatch.faces.lines import short_path
 from stylewatch.folders.listing import network_devices, walk
@@ -141,7 +141,9 @@ def _config(file: Path | None) -> tuple[Config | None, list[Finding]]:
     except StylewatchError as error:
         return None, list(trouble("config", error, "Correct it, or its path and permissions"))
     config = replace(config, state_dir=find_state_dir(config.state_dir, file))
-    return config, [ok("config", f"{short_path(file)} with {len(config.folders)} folder(s)")]
+    return config, [
+        ok("config", f"{short_path(file)} with {counted(len(config.folders), 'folder')}")
+    ]
 
 
 def _presets(config: Config | None) -> Iterator[Finding]:
@@ -205,7 +207,7 @@ def _watches(config: Config) -> Iterator[Finding]:
     elif needed > limit // 2:
         yield warning("watches", f"{needed} folders to watch, and the limit is {limit}", remedy)
     else:
-        yield ok("watches", f"{needed} folder(s) to watch, the limit is {limit}")
+        yield ok("watches", f"{counted(needed, 'folder')} to watch, the limit is {limit}")
     instances = _number("/proc/sys/fs/inotify/max_user_instances")
     if instances is not None and instances < 4 + len(config.folders):
         text = f"only {instances} inotify instances for each user"
@@ -259,7 +261,7 @@ def _ledger(config: Config) -> Iterator[Finding]:
         counts = reader.counts()
     states = [state for folder in counts.values() for state in folder.items()]
     failed = sum(count for state, count in states if state is JobState.QUARANTINED)
-    text = f"{short_path(file)} with {sum(count for _, count in states)} job(s)"
+    text = f"{short_path(file)} with {counted(sum(count for _, count in states), 'job')}"
     if failed:
         remedy = "`stylewatch jobs --failed` tells why; `stylewatch retry --all` tries again"
         yield warning("ledger", f"{text}, {failed} of them set aside", remedy)

@@ -19,6 +19,7 @@ from stylewatch.commands.answers import (
     say_path,
 )
 from stylewatch.commands.options import SET_UP, ConfigPath, GlobalOptions, Json, command, switch
+from stylewatch.domain import counted
 from stylewatch.errors import ConfigError, ExitCode, UsageError, WeightsError
 
 app = typer.Typer()
@@ -194,7 +195,7 @@ def service_status(*, user: User = False, as_json: Json = False) -> None:
     found = service_status(user=user)
     words = [found.state or "unknown", "enabled" if found.enabled else "not enabled"]
     words += [f"process {found.pid}"] if found.pid else []
-    words += [f"{found.restarts} restarts"] if found.restarts else []
+    words += [counted(found.restarts, "restart")] if found.restarts else []
     words += [found.result] if found.failing else []
     lines = [", ".join(words), f"unit: {found.unit or 'not installed'}", found.text]
     answer(found, "\n".join(visible(line) for line in lines if line), as_json=as_json)

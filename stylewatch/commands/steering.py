@@ -19,7 +19,7 @@ from stylewatch.commands.options import (
     command,
     switch,
 )
-from stylewatch.domain import JobState
+from stylewatch.domain import JobState, counted
 from stylewatch.errors import (
     ConfigError,
     LedgerError,
@@ -182,7 +182,7 @@ def retry(
     count = ask(folder, "retry", job_id=job_id, reason=reason or None)
     if not count and not everything:
         raise _nothing_to_retry(folder, job_id, reason)
-    note(f"{count} job{'s' * (count != 1)} in the queue again")
+    note(f"{counted(count, 'job')} in the queue again")
 
 
 def _nothing_to_retry(folder: Path, job_id: int | None, reason: str) -> UsageError:

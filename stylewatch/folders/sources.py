@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from stylewatch.domain import Candidate, Identity
+from stylewatch.domain import Candidate, Identity, counted
 from stylewatch.errors import LockedError
 from stylewatch.folders.listing import Listing, network_devices, walk
 from stylewatch.folders.watches import Inbox, Watch, Watches, watch_limit, watched_inodes
@@ -124,8 +124,7 @@ class FolderSource:
         detail, unreadable = self._detail, self._listing.unreadable
         if unreadable and not detail:
             first = min(unreadable)
-            count = len(unreadable)
-            folders = "1 folder" if count == 1 else f"{count} folders"
+            folders = counted(len(unreadable), "folder")
             detail = f"{folders} can't be read, as {first or '.'}: {unreadable[first]}"
         return FolderHealth(
             folder=self.folder,

@@ -23,6 +23,7 @@ from stylewatch.domain import (
     Outcome,
     PhotoFacts,
     Rendered,
+    counted,
 )
 from stylewatch.errors import LedgerError, UsageError, WeightsError
 from stylewatch.folders import outputs
@@ -341,7 +342,9 @@ class Daemon:
         if self._ledger.fresh:
             found = self._ledger.rebuild(find_results(places, self._parts.read_facts))
             if found:
-                self._tell("warning", f"a new ledger: {found} results found, not painted again")
+                self._tell(
+                    "warning", f"a new ledger: {counted(found, 'result')} found, not painted again"
+                )
         for job in self._ledger.recover():
             self._tell("failed", f"{job.path}: {job.trouble}", job, reason=job.reason)
         self._take_up_folders()
@@ -527,5 +530,4 @@ class Daemon:
 
 
 def _folders(config: Config) -> str:
-    count = len(config.folders)
-    return f"{count} folder{'s' * (count != 1)}"
+    return counted(len(config.folders), "folder")
