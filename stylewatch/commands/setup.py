@@ -91,11 +91,12 @@ def weights_fetch() -> None:
     from stylewatch.settings.weights import downloaded, keras_weights
 
     file = keras_weights()
+    note("loading Keras, which takes a moment")
+    with stderr_for_us(chatter()):
+        from stylewatch.engine.features import load_vgg19
     if not downloaded():
         note(f"downloading 80 MB to {short_path(file.parent)}")
     with stderr_for_us(chatter()) as terminal, redirect_stdout(terminal):
-        from stylewatch.engine.features import load_vgg19
-
         wanted = GlobalOptions.log_format == "text" and is_live(terminal, os.environ)
         load_vgg19(progress=wanted)
     note(f"the weights are in {short_path(file.parent)}")
