@@ -1008,6 +1008,39 @@ def test_queued_photos_follow_an_output_that_was_moved(rigs, tmp_path):
     rig.until((tmp_path / "elsewhere" / "a--painting.jpg").exists)
 
 
+@pytest.mark.parametrize("moved", ["with its photos", "alone", "not at all", "another of the name"])
+def test_results_that_were_moved_are_told_where_they_lie(rigs, tmp_path, moved):
+    """And are known there: the same photo gets a copy, and nothing is painted again."""
+    rig = rigs()
+    for name in ("a.jpg", os.fsdecode(b"sub/\xff/b.jpg")):
+        rig.drop(name, name.encode(errors="surrogateescape"))
+    rig.until(lambda: rig.counts() == {"done": 2})
+    names = rig.results()
+    rig.stop()
+    elsewhere = tmp_path / "new/out"
+    if moved == "not at all":
+        elsewhere.mkdir(parents=True)
+    else:
+        elsewhere.parent.mkdir()
+        rig.output.rename(elsewhere)
+    if moved == "another of the name":
+        for name in names:
+            (elsewhere / name).write_bytes(b"of another")
+    if moved == "with its photos":
+        rig.input.rename(tmp_path / "new/in")
+        rig.input = tmp_path / "new/in"
+    before = rig.output
+    rig.with_folders({"output": elsewhere}).start()
+    told = {str(job.output) for job in rig.daemon._ledger.jobs()}
+    follows = moved in {"with its photos", "alone"}
+    assert told == {str((elsewhere if follows else before) / name) for name in names}
+    rig.drop("same.jpg", b"a.jpg")
+    rig.until(rig.idle)
+    rig.until(lambda: rig.counts() == {"done": 3})
+    ran = [name for name, _ in rig.executor.ran[2:]]
+    assert ran == (["same.jpg"] if moved == "another of the name" else [])
+
+
 def test_a_preset_that_changes_and_changes_back_leaves_its_photo_to_be_painted(ledger):
     ledger.add(photo(mtime=1), "d", "p", [planned(key="old")])
     ledger.add(photo(mtime=2), "d", "p", [planned(key="new")])

@@ -365,6 +365,7 @@ class Daemon:
         for folder in self.config.folders:
             with contextlib.suppress(OSError):
                 recognise(folder, self.config, self._ledger)
+            self._publisher.follow(folder.name, folder.output)
         note_mounts(self.config.written(), self._ledger)
         self._ledger.hold_others(folder.name for folder in self.config.folders)
 

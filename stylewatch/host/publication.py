@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from stylewatch.domain import After, Rendered
+from stylewatch.domain import After, JobState, Rendered
 from stylewatch.errors import OutputError
 from stylewatch.failpoints import failpoint
 from stylewatch.folders import outputs
@@ -26,6 +26,7 @@ from stylewatch.state.reader import Job
 
 LARGEST_RESULT = 1 << 29
 """Bytes; what is larger is nothing of ours."""
+_LATEST = 20  # results that are looked for where they were and where they may be
 
 
 class Publisher:
@@ -210,6 +211,22 @@ class Publisher:
             return not intact or outputs.file_hash(job.output) == job.sha256
         except OSError:  # that can't be told now
             return True
+
+    def follow(self, folder: str, output: Path) -> None:
+        """Know results by where they lie now, if they were moved into this output with its old one.
+
+        Any of the latest tells: it is where it was in the old one, and there no more.
+        """
+        passed = {output}
+        for job in self._ledger.last_jobs(JobState.DONE, folder, _LATEST):
+            assert job.output is not None
+            before = job.output.parents[len(job.path.parent.parts)]
+            if before in passed or not is_missing(job.output):
+                continue
+            with contextlib.suppress(OSError):
+                if outputs.file_hash(output / job.output.relative_to(before)) == job.sha256:
+                    self._ledger.results_moved(folder, before, output)
+                    passed.add(before)
 
     def _require_intact(self, job: Job) -> None:
         if job.output is None:

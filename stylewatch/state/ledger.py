@@ -176,6 +176,17 @@ class Ledger(LedgerReader):
         """It is to go on without the disk that was mounted there."""
         self.change("DELETE FROM mounts WHERE path = ?", os.fsencode(mount))
 
+    def results_moved(self, folder: str, before: Path, now: Path) -> None:
+        """What is painted of a folder's photos was moved, with the output that it is in."""
+        old, new = (os.fsencode(place) + b"/" for place in (before, now))
+        with self.transaction():
+            for table in ("jobs", "painted"):
+                self.change(
+                    f"UPDATE {table} SET output = CAST(? || substr(output, ?) AS BLOB)"
+                    " WHERE folder = ? AND substr(output, 1, ?) = ?",
+                    *(new, len(old) + 1, folder, len(old), old),
+                )
+
     # --- photos -----------------------------------------------------------------------------
 
     def knows(self, folder: str, path: Path, identity: Identity, plan: str) -> bool:
