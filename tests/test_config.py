@@ -829,6 +829,15 @@ def test_every_remark_of_init_is_the_default_and_loads(home):
     assert replace(spelled.folders[0], rules=()) == plain.folders[0]
 
 
+@pytest.mark.parametrize("name", ["in", "a  # b"])
+def test_the_remarks_of_init_stand_in_one_column(home, name):
+    file = home / "stylewatch.yaml"
+    file.write_text(default_config_text(name, "/results", "ink"))
+    assert load_config(file).folders[0].input == home / name
+    keys = file.read_text().partition("folders:\n")[2].splitlines()[:4]
+    assert {line.rindex("# ") for line in keys} == {26}
+
+
 def test_init_names_every_key():
     text = default_config_text(*AT_HOME)
     for shape in (ConfigFile, Folder, Rule):

@@ -356,13 +356,12 @@ def _engine_findings(words: dict[str, Any]) -> Iterator[Finding]:
         rate = float(words["evaluations_per_second"])
         hourly = 3600 * rate / float(words["evaluations_per_photo"])
         text = f"{rate:.1f} evaluations/s at 384 px in {words['precision']}"
-        text += f" with {words['features']}: about {hourly:.0f} photos/h at 1024 px"
+        text += f" with {words['features']} features: about {hourly:.0f} photos/h at 1024 px"
         if hourly >= SLOW:
             yield ok("speed", text)
         else:
-            yield warning(
-                "speed", text, "Quicker: a smaller `max_side`, `features: builtin`, a GPU"
-            )
+            other = "`features: builtin`, " if words["features"].startswith("VGG19") else ""
+            yield warning("speed", text, f"Quicker: a smaller `max_side`, {other}a GPU")
 
 
 def _has_gpu_to_offer() -> bool:
