@@ -3,6 +3,7 @@
 import re
 import socket
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -262,6 +263,23 @@ def test_status_says_what_photos_wait_for(daemon, tmp_path):
     assert "photos for ink wait: no weights" in overview.overview_text(overview.look(tmp_path))
 
 
+SLOW = {"in": [{"path": "half.jpg", "why": "its end is missing", "since": 1000.0}]}
+
+
+@pytest.mark.parametrize(("others", "name"), [([], "half.jpg"), ([{"folder": "b"}], "in/half.jpg")])
+def test_status_says_what_has_been_arriving_for_long_and_why(daemon, tmp_path, others, name):
+    folders = [HEALTH, *(HEALTH | other for other in others)]
+    settling = {folder["folder"]: 1 for folder in folders}
+    daemon.answers["status"] = a_status(folders=folders, settling=settling, slow=SLOW)
+    found = overview.look(tmp_path)
+    assert found["slow"] == [
+        {"folder": "in", "photo": "half.jpg", "why": "its end is missing", "since": 1000.0}
+    ]
+    since = time.strftime("%H:%M", time.localtime(1000.0))
+    lines = overview.overview_text(found).splitlines()
+    assert f"{name}: its end is missing, waiting since {since}" in lines
+
+
 def test_status_says_that_the_old_config_goes_on(daemon, tmp_path):
     daemon.answers["status"] = a_status(refused="/c.yaml:3:1: foldres: unknown key")
     found = overview.look(tmp_path)
@@ -271,7 +289,7 @@ def test_status_says_that_the_old_config_goes_on(daemon, tmp_path):
 
 
 def test_the_documents_name_every_field_and_every_state(daemon, state):
-    daemon.answers["status"] = a_status()
+    daemon.answers["status"] = a_status(slow=SLOW)
     found = overview.look(state)
     file = Path(__file__).parent.parent / "docs/operating.md"
     sections = file.read_text(encoding="utf-8").split("\n## ")
@@ -281,6 +299,7 @@ def test_the_documents_name_every_field_and_every_state(daemon, state):
         if section.startswith(("`status --json`", "`jobs --json`"))
     )
     told = [found, found["folders"][0], found["painting"][0]]
+    told += found["slow"]
     assert {key for one in told for key in one} <= of_status
     assert {*listed(state, (), 1)[0], *JobState, "no job"} <= of_jobs
 

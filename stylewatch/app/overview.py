@@ -16,7 +16,7 @@ from stylewatch.app.remote import Client
 from stylewatch.domain import JobState
 from stylewatch.errors import LedgerError, NotRunningError
 from stylewatch.faces.board import queue_seconds
-from stylewatch.faces.lines import duration, jsonable, short_path, size, visible
+from stylewatch.faces.lines import duration, in_folder, jsonable, short_path, size, visible
 from stylewatch.faces.wire import lives
 from stylewatch.folders.settle import LACKS
 from stylewatch.state.reader import Job, LedgerReader
@@ -71,6 +71,11 @@ def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str,
         }
         for health in told["folders"]
     ]
+    slow = [
+        {"folder": name, "photo": one["path"], "why": one["why"], "since": one["since"]}
+        for name, files in told.get("slow", {}).items()
+        for one in files
+    ]
     painting = [
         {
             "id": one["job"]["id"],
@@ -95,6 +100,7 @@ def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str,
         "config": about.get("config"),
         "paused": told["paused"],
         "folders": folders,
+        "slow": slow,
         "painting": painting,
         "blocked": told["blocked"],
         "trouble": told.get("trouble", ""),
@@ -149,6 +155,11 @@ def overview_text(found: Mapping[str, Any]) -> str:
         counts = [str(folder[name]) for name in names]
         rows.append([folder["name"], folder.get("state", "-"), *counts, about])
     lines = [head, *(_table(rows) if len(rows) > 1 else [])]
+    several = len(found["folders"]) > 1
+    for one in found.get("slow", ()):
+        since = time.strftime("%H:%M", time.localtime(one["since"]))
+        text = f"{one['photo']}: {one['why']}, waiting since {since}"
+        lines.append(in_folder(text, one["folder"] if several else "", one["photo"]))
     lines += [
         f"#{one['id']} {one['photo']} → {one['preset']}  {_step_text(one)}"
         for one in found.get("painting", ())

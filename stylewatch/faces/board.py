@@ -202,8 +202,8 @@ class Board:
         return 3600.0 * self.slots / self.pace if self.pace else 0.0
 
     def queue_seconds(self, now: float) -> float:
-        """When the queue will be empty; 0 while that can't be known, and in a pause."""
-        if self.paused:
+        """When the queue will be empty; 0 while that can't be known, and while nobody paints."""
+        if self.paused or any(row.general and row.reason in LASTING for row in self.problems):
             return 0.0
         running = [
             (now - row.since, row.step.eta_seconds if row.step else None)

@@ -311,6 +311,7 @@ class Daemon:
             "paused": self._paused,
             "folders": self._health(now),
             "settling": self._intake.settling(),
+            "slow": self._intake.slow(now),
             "slots": self._dispatcher.slots,
             "running": [
                 {
