@@ -574,6 +574,8 @@ class TestView:
         assert "2 arriving: painted when they are whole" in text_of(board)
         board.apply(folder_event(arriving=0, scanned=True), 1.0)
         assert "nothing to paint: drop a photo into /photos/in" in text_of(board)
+        board.apply(folder_event(arriving=0, held=2, scanned=True), 1.0)
+        assert "nothing to paint; 2 held: stylewatch jobs --held" in text_of(board)
 
     def test_many_folders_do_not_push_the_rest_away(self):
         board = a_board()
