@@ -232,9 +232,16 @@ class TestLines:
         ]  # fmt: skip
 
     def test_a_folder_s_trouble_is_told_once_however_often_its_counts_change(self):
-        told = [Event(kind="folder", message=message, folder="in", extra={"waiting": number})
-                for number, message in enumerate(("away", "away", "", "", "away"))]  # fmt: skip
-        assert len(self.written(told)) == 2
+        told = [replace(folder_event(waiting=number), message=message)
+                for number, message in enumerate(("", "away", "away", "", "", "away"))]  # fmt: skip
+        assert [line.split(maxsplit=2)[2] for line in self.written(told)] == [
+            "away", "/photos/in: watching again", "away",
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize(("state", "mark"), [("missing", "<4>"), ("scanning", "<6>")])
+    def test_a_folder_that_can_t_be_worked_on_is_a_warning(self, state, mark):
+        told = replace(folder_event(), message="why", reason=state)
+        assert self.written([told], journal=True)[0].startswith(mark)
 
     def test_a_closed_stream_does_not_stop_the_work(self):
         stream = io.StringIO()

@@ -9,12 +9,12 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, TextIO
 
-from stylewatch.domain import Event, Step
+from stylewatch.domain import AT_HAND, Event, Step
 
 LogFormat = Literal["text", "json"]
 
@@ -170,6 +170,8 @@ class Lines:
         now = self._clock()
         if event.folder:
             self._folders.setdefault(event.folder, "")
+        if event.kind == "folder":
+            event = self._news_of_folder(event)
         if not self._is_news(event, now):
             return
         if event.stops_work:
@@ -182,6 +184,8 @@ class Lines:
 
     def _line(self, event: Event, now: float) -> str:
         level = LEVELS.get(event.kind, "info")
+        if event.kind == "folder" and event.reason not in AT_HAND:
+            level = "warning"
         mark = f"<{JOURNAL[level]}>" if self._journal else ""
         at = float(event.extra.get("at", now))  # an old event, told to a newcomer
         if self._json:
@@ -193,13 +197,19 @@ class Lines:
     def _is_news(self, event: Event, now: float) -> bool:
         if event.kind == "progress":
             return self._is_progress(event, now)
-        if event.kind == "folder":  # told again with each new count
-            before = self._folders.get(event.folder, "")
-            self._folders[event.folder] = event.message
-            if event.reason == "left":
-                del self._folders[event.folder]
-            return event.message not in {"", before}
         return bool(event.message)
+
+    def _news_of_folder(self, event: Event) -> Event:
+        """With what is to be said of it: its trouble or the end of that, not each new count."""
+        before = self._folders.get(event.folder, "")
+        self._folders[event.folder] = event.message
+        if event.reason == "left":
+            del self._folders[event.folder]
+        elif event.message == before:
+            return replace(event, message="")
+        elif not event.message:
+            return replace(event, message=f"{event.path}: {event.reason} again")
+        return event
 
     def _is_progress(self, event: Event, now: float) -> bool:
         scale = event.step.scale if event.step else 0
