@@ -409,11 +409,14 @@ def test_the_command_tells_json_and_ends_with_1_on_a_problem(
 ):
     file = set_up()
     assert cli.main(["doctor", "--config", str(file), "--json"]) == 0
-    found = json.loads(capfd.readouterr().out)
+    out, err = capfd.readouterr()
+    found = json.loads(out)
+    assert err == ""
     assert all(set(one) == {"check", "state", "message", "remedy"} for one in found)
     no_input(file, tmp_path)
     assert cli.main(["doctor", "--config", str(file)]) == 1
-    out = capfd.readouterr().out
+    out, err = capfd.readouterr()
+    assert err == "this takes a moment, as painting is tried too\n"
     assert "✗ folders" in out
     assert "→ mkdir -p" in out
 

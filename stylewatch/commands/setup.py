@@ -124,6 +124,8 @@ def doctor(
     except ConfigError:
         file = None
     findings = []
+    if not as_json:
+        note("this takes a moment, as painting is tried too")
     for finding in examine(file):
         findings.append(finding)
         if not as_json:
