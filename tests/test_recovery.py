@@ -1041,6 +1041,35 @@ def test_results_that_were_moved_are_told_where_they_lie(rigs, tmp_path, moved):
     assert ran == (["same.jpg"] if moved == "another of the name" else [])
 
 
+@pytest.mark.parametrize("running", [False, True])
+def test_a_folder_that_was_moved_when_all_in_it_was_painted_keeps_its_past(rigs, tmp_path, running):
+    old, new = tmp_path / "old", tmp_path / "new"
+    (old / "in").mkdir(parents=True)
+    rig = rigs(start=False)
+    rig.input = old / "in"
+    rig.with_folders({"output": old / "out", "after": old / "painted"}).start()
+    rig.drop("a.jpg", b"one")
+    rig.until((old / "painted/a.jpg").exists)
+    if not running:
+        rig.stop()
+    old.rename(new)
+    if running:
+        away = ["missing"]
+        rig.until(lambda: [each.state for each in rig.daemon._health(time.monotonic())] == away)
+    rig.input = new / "in"
+    rig.with_folders({"output": new / "out", "after": new / "painted"})
+    if running:
+        rig.daemon.ask("reload")
+    else:
+        rig.start()
+    rig.drop("b.jpg", b"one")
+    rig.until((new / "painted/b.jpg").exists)
+    assert rig.daemon._ledger.places() == {"in": new / "in"}
+    told = {str(job.path): job.output for job in rig.daemon._ledger.jobs()}
+    assert told == {name: new / f"out/{name[0]}--painting.jpg" for name in ("a.jpg", "b.jpg")}
+    assert [name for name, _ in rig.executor.ran] == ["a.jpg"]  # the other got a copy
+
+
 def test_a_preset_that_changes_and_changes_back_leaves_its_photo_to_be_painted(ledger):
     ledger.add(photo(mtime=1), "d", "p", [planned(key="old")])
     ledger.add(photo(mtime=2), "d", "p", [planned(key="new")])

@@ -79,11 +79,14 @@ def _volume_of(device: int) -> str:
 def _moved(place: Path, inode: tuple[int, int], config: Config, ledger: Ledger) -> str | None:
     """What the folder in this place was called where it lay before, if it was moved.
 
-    Moving it has left its files as they were; in any other folder they are not.
+    Moving it has left its files as they were; in any other folder they are not. Where none is left
+    that could tell, as all were moved or deleted when they were painted, nothing tells against it.
     """
     for name in ledger.alike(inode, (each.input for each in config.folders)):
         files = ledger.remembered(name)
-        if not files or any(is_still(place / path, before) for path, before in files):
+        if any(is_still(place / path, before) for path, before in files):
+            return name
+        if not ledger.remembered(name, missed=False):
             return name
     return None
 
