@@ -82,13 +82,11 @@ def _moved(place: Path, inode: tuple[int, int], config: Config, ledger: Ledger) 
     Moving it has left its files as they were; in any other folder they are not. Where none is left
     that could tell, as all were moved or deleted when they were painted, nothing tells against it.
     """
-    for name in ledger.alike(inode, (each.input for each in config.folders)):
-        files = ledger.remembered(name)
-        if any(is_still(place / path, before) for path, before in files):
+    names = ledger.alike(inode, (each.input for each in config.folders))
+    for name in names:
+        if any(is_still(place / path, before) for path, before in ledger.remembered(name)):
             return name
-        if not ledger.remembered(name, missed=False):
-            return name
-    return None
+    return next((name for name in names if not ledger.remembered(name, missed=False)), None)
 
 
 def _is_another(place: Path, ledger: Ledger) -> bool:
