@@ -16,7 +16,7 @@ from pathlib import Path
 from stylewatch.domain import After, Rendered
 from stylewatch.errors import OutputError
 from stylewatch.failpoints import failpoint
-from stylewatch.folders import outputs
+from stylewatch.folders import contents, outputs, painted
 from stylewatch.folders.listing import walk
 from stylewatch.host.disks import holds_files, missing_mount, not_mounted, require_mounted
 from stylewatch.host.recognition import require_same
@@ -140,7 +140,7 @@ class Publisher:
     def copy_same(self, job: Job) -> Rendered | None:
         """The very same picture made before, copied for this job; None when there is none."""
         for same, place in self._same_pictures(job):
-            with contextlib.suppress(OSError), outputs.open_regular(place) as stream:
+            with contextlib.suppress(OSError), contents.open_regular(place) as stream:
                 data = stream.read()
                 if hashlib.sha256(data).hexdigest() == same.sha256:
                     break
@@ -184,7 +184,7 @@ class Publisher:
             if isinstance(action, Path):
                 require_mounted(action, action / job.path, self._ledger)
             still_there = partial(self._require_still_mounted, action, job.path)
-            acted = outputs.apply_after(action, root, job.path, job.identity, still_there)
+            acted = painted.apply_after(action, root, job.path, job.identity, still_there)
             missing = not acted and is_missing(root / job.path)
             if not acted:
                 require_same(root, self._ledger)
@@ -207,7 +207,7 @@ class Publisher:
         if not os.path.lexists(job.output):
             return missing_mount(job.output, self._ledger) is not None
         try:
-            return not intact or outputs.file_hash(job.output) == job.sha256
+            return not intact or contents.file_hash(job.output) == job.sha256
         except OSError:  # that can't be told now
             return True
 
@@ -217,7 +217,7 @@ class Publisher:
         if mount := missing_mount(job.output, self._ledger):
             raise not_mounted(job.output.parent, mount)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            if outputs.file_hash(job.output) != job.sha256:
+            if contents.file_hash(job.output) != job.sha256:
                 raise OutputError(
                     f"{job.path} stays where it is: {job.output} is not as it was painted",
                     remedy="Touch the photo to have it painted again, or take that result away",
@@ -238,7 +238,7 @@ class Publisher:
 def _is_whole(temporary: Path, sha256: str, *, patient: bool) -> bool:
     """Surely not where there is nothing; what can't be read now is whole, perhaps."""
     try:
-        return outputs.file_hash(temporary) == sha256
+        return contents.file_hash(temporary) == sha256
     except OSError as error:
         if patient and not isinstance(error, FileNotFoundError | NotADirectoryError):
             raise
