@@ -109,7 +109,7 @@ def _internal(error: Exception) -> str:
 
 
 def _write_traceback() -> str:
-    from stylewatch.settings.config import default_state_dir  # noqa: PLC0415  (needed once in a blue moon)
+    from stylewatch.settings.xdg import default_state_dir  # noqa: PLC0415  (needed once in a blue moon)
 
     try:
         file = default_state_dir() / "last-traceback.txt"

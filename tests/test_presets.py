@@ -23,8 +23,8 @@ from stylewatch.settings.presets import (
     find_preset,
     preset_schema,
     shipped_presets_dir,
-    user_presets_dir,
 )
+from stylewatch.settings.xdg import user_presets_dir
 from stylewatch.settings.yamlfile import load_yaml, validate
 
 quick = settings(

@@ -16,7 +16,7 @@ from stylewatch.app import serve
 from stylewatch.app.serve import _OnChange, _refuse_a_second
 from stylewatch.domain import Preset, StyleImage
 from stylewatch.errors import ConfigError, LedgerError, LockedError
-from stylewatch.settings.config import watch_config
+from stylewatch.settings.loading import watch_config
 from stylewatch.settings.weights import BYTES, keras_weights
 from stylewatch.state.locks import Locks
 

@@ -30,9 +30,12 @@ from stylewatch.folders.listing import network_devices, walk
 from stylewatch.folders.sources import POLL_SECONDS
 from stylewatch.folders.space import free_space, nearest_existing
 from stylewatch.folders.watches import watch_limit
-from stylewatch.settings.config import Config, check, load_config
-from stylewatch.settings.presets import DEFAULT_BASE, Presets, user_presets_dir
+from stylewatch.settings.config import Config
+from stylewatch.settings.loading import load_config
+from stylewatch.settings.presets import DEFAULT_BASE, Presets
+from stylewatch.settings.readiness import check
 from stylewatch.settings.weights import MD5, keras_weights, weights_trouble
+from stylewatch.settings.xdg import user_presets_dir
 from stylewatch.state.reader import LedgerReader
 from stylewatch.state.schema import LEDGER
 

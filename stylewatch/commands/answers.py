@@ -109,7 +109,7 @@ def report_errors(errors: Sequence[ConfigError], fine: str, *, as_json: bool) ->
 def chatter() -> Path:
     """Where what libraries say goes while a command runs."""
     from stylewatch.faces.terminal import CHATTER  # noqa: PLC0415  (rich is slow to import)
-    from stylewatch.settings.config import default_state_dir  # noqa: PLC0415  (so is pydantic)
+    from stylewatch.settings.xdg import default_state_dir  # noqa: PLC0415  (so is pydantic)
 
     with suppress(OSError):
         default_state_dir().mkdir(parents=True, exist_ok=True, mode=0o700)

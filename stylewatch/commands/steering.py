@@ -241,7 +241,8 @@ def _state_dir(config: Path | None, state: Path | None) -> Path:
     The config may hold errors by now: the daemon goes on with what it has read.
     """
     from stylewatch.app.remote import config_of, find_state_dir
-    from stylewatch.settings.config import default_state_dir, find_config, state_dir_of
+    from stylewatch.settings.loading import state_dir_of
+    from stylewatch.settings.xdg import default_state_dir, find_config
     from stylewatch.settings.yamlfile import absolute
 
     if state is not None:

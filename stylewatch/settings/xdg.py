@@ -1,0 +1,47 @@
+"""Where one's own config, presets and state lie, as XDG and systemd have it."""
+
+import os
+from pathlib import Path
+
+from stylewatch.errors import ConfigError
+from stylewatch.settings.yamlfile import absolute
+
+CONFIG_NAME = "stylewatch.yaml"
+
+
+def find_config(named: Path | None) -> Path:
+    """The config to use: as named, the one here, or the user's."""
+    if named is not None:
+        return Path(os.path.expanduser(named))
+    for file in (Path(CONFIG_NAME), user_config()):
+        if os.path.exists(file):
+            return file
+    raise ConfigError(
+        "there is no config",
+        expected=f"./{CONFIG_NAME} or {user_config()}",
+        remedy="`stylewatch init` writes one; `stylewatch watch IN OUT` needs none",
+    )
+
+
+def user_config() -> Path:
+    """Where one's own config lies: `~/.config/stylewatch/stylewatch.yaml`."""
+    return user_presets_dir().with_name(CONFIG_NAME)
+
+
+def user_presets_dir() -> Path:
+    """Where one's own presets lie: `~/.config/stylewatch/presets`."""
+    return _base_folder("XDG_CONFIG_HOME", "~/.config") / "stylewatch" / "presets"
+
+
+def default_state_dir() -> Path:
+    """Where the state lives unless the config says otherwise; systemd has its own word for it."""
+    systemd = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if systemd:
+        return Path(systemd)
+    return _base_folder("XDG_STATE_HOME", "~/.local/state") / "stylewatch"
+
+
+def _base_folder(variable: str, usual: str) -> Path:
+    """One of XDG's base directories; as it wants it, a relative one does not count."""
+    named = os.environ.get(variable, "")
+    return absolute(named if named.startswith(("/", "~")) else usual)
