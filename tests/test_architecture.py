@@ -14,7 +14,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "stylewatch"
 
-WORDS = {"errors", "domain", "failpoints"}
+WORDS = {"errors", "domain", "failpoints", "places"}
 EDGES = {"settings", "folders", "state"}
 MAY_SEE = {
     "words": set(),

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from stylewatch import places
 from stylewatch.commands import watching
 from stylewatch.domain import EngineSettings, PhotoFacts, Preset, StyleImage
 from stylewatch.errors import ConfigError, ExitCode, PresetError
-from stylewatch.settings import places, presets
+from stylewatch.settings import presets
 from stylewatch.settings.choice import match
 from stylewatch.settings.config import Config, ConfigFile, Folder
 from stylewatch.settings.layout import overlap

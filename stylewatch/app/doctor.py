@@ -26,10 +26,11 @@ from stylewatch.app.service import UNIT, service_status
 from stylewatch.domain import EngineSettings, JobState, StyleSettings
 from stylewatch.errors import ConfigError, PresetError, StylewatchError
 from stylewatch.faces.lines import short_path
-from stylewatch.folders.listing import network_devices, walk
+from stylewatch.folders.listing import walk
 from stylewatch.folders.sources import POLL_SECONDS
 from stylewatch.folders.space import free_space, nearest_existing
 from stylewatch.folders.watches import watch_limit
+from stylewatch.places import network_devices
 from stylewatch.settings.config import Config
 from stylewatch.settings.loading import load_config
 from stylewatch.settings.presets import DEFAULT_BASE, Presets
@@ -223,7 +224,7 @@ def _number(file: str) -> int | None:
 
 
 def _network(config: Config) -> Iterator[Finding]:
-    devices = network_devices(Path("/proc/self/mountinfo").read_text(errors="replace"))
+    devices = network_devices()
     for folder in config.folders:
         if _device(folder.input) in devices:
             text = f"{short_path(folder.input)} is on a network: looked through every "

@@ -38,8 +38,8 @@ from stylewatch.host.publication import Publisher, find_results
 from stylewatch.host.pulse import Pulse
 from stylewatch.host.recognition import recognise, require_apart
 from stylewatch.host.survey import Survey
+from stylewatch.places import mount_of
 from stylewatch.settings.config import Config, Folder
-from stylewatch.settings.places import mount_of
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.locks import Locks
 from stylewatch.state.reader import Job

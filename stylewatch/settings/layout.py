@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from stylewatch.errors import ConfigError
+from stylewatch.places import lineage
 from stylewatch.settings.config import Config, Folder
-from stylewatch.settings.places import lineage
 from stylewatch.settings.yamlfile import KeyPath, YamlFile
 
 
