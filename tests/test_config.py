@@ -22,11 +22,10 @@ from stylewatch.settings.choice import match
 from stylewatch.settings.config import Config, ConfigFile, Folder
 from stylewatch.settings.layout import overlap
 from stylewatch.settings.loading import config_schema, load_config, watch_config
+from stylewatch.settings.paths import absolute, default_state_dir, find_config
 from stylewatch.settings.readiness import check
 from stylewatch.settings.rules import Rule, path_matches
 from stylewatch.settings.starter import default_config_text, write_config
-from stylewatch.settings.xdg import default_state_dir, find_config
-from stylewatch.settings.yamlfile import absolute
 
 quick = settings(
     max_examples=100,

@@ -33,10 +33,10 @@ from stylewatch.folders.watches import watch_limit
 from stylewatch.places import network_devices
 from stylewatch.settings.config import Config
 from stylewatch.settings.loading import load_config
+from stylewatch.settings.paths import user_presets_dir
 from stylewatch.settings.presets import DEFAULT_BASE, Presets
 from stylewatch.settings.readiness import check
 from stylewatch.settings.weights import MD5, keras_weights, weights_trouble
-from stylewatch.settings.xdg import user_presets_dir
 from stylewatch.state.reader import LedgerReader
 from stylewatch.state.schema import LEDGER
 

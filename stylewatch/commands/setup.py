@@ -42,8 +42,8 @@ def config_check(
     closed to us, a weights file that can't be read.
     """
     from stylewatch.settings.loading import load_config
+    from stylewatch.settings.paths import find_config
     from stylewatch.settings.readiness import check
-    from stylewatch.settings.xdg import find_config
 
     if file and config:
         raise UsageError("one config at a time", expected="FILE or --config FILE")
@@ -117,7 +117,7 @@ def doctor(
     """
     from stylewatch.app.doctor import examine
     from stylewatch.faces.lines import visible
-    from stylewatch.settings.xdg import find_config
+    from stylewatch.settings.paths import find_config
 
     try:
         file: Path | None = find_config(config)
@@ -161,7 +161,7 @@ def service_install(
     """
     from stylewatch.app.service import account_of, install
     from stylewatch.settings.loading import load_config
-    from stylewatch.settings.xdg import find_config
+    from stylewatch.settings.paths import find_config
 
     if not user:  # `~` in the config is the home of whom the service runs as
         os.environ["HOME"] = account_of(account, config).pw_dir

@@ -242,8 +242,7 @@ def _state_dir(config: Path | None, state: Path | None) -> Path:
     """
     from stylewatch.app.remote import config_of, find_state_dir
     from stylewatch.settings.loading import state_dir_of
-    from stylewatch.settings.xdg import default_state_dir, find_config
-    from stylewatch.settings.yamlfile import absolute
+    from stylewatch.settings.paths import absolute, default_state_dir, find_config
 
     if state is not None:
         return absolute(state)

@@ -54,8 +54,8 @@ def watch(
     """
     from stylewatch.app.order import engine_for
     from stylewatch.settings.loading import watch_config
+    from stylewatch.settings.paths import absolute
     from stylewatch.settings.presets import as_config_names
-    from stylewatch.settings.yamlfile import absolute
 
     watched = absolute(input_dir)
     if not os.path.isdir(watched):
@@ -89,7 +89,7 @@ def run(*, config: ConfigPath = None) -> None:
       stylewatch --log-format json run -c /etc/stylewatch.yaml
     """
     from stylewatch.settings.loading import load_config
-    from stylewatch.settings.xdg import find_config
+    from stylewatch.settings.paths import find_config
 
     file = find_config(config)
     _serve(lambda: load_config(file))
@@ -124,9 +124,8 @@ def init(
     """
     from stylewatch.faces.lines import short_path
     from stylewatch.settings.loading import load_config, watch_config
+    from stylewatch.settings.paths import CONFIG_NAME, absolute, user_config
     from stylewatch.settings.starter import default_config_text, make_folders, write_config
-    from stylewatch.settings.xdg import CONFIG_NAME, user_config
-    from stylewatch.settings.yamlfile import absolute
 
     file = (folder / CONFIG_NAME) if folder else user_config()
     places = ("in", "out") if folder else ("~/Pictures/stylewatch/in", "~/Pictures/stylewatch/out")

@@ -13,20 +13,13 @@ from typing import Any
 
 from stylewatch.domain import EngineSettings, Preset
 from stylewatch.errors import ConfigError
+from stylewatch.settings.checking import did_you_mean, json_schema, raise_first, validate
 from stylewatch.settings.config import AsWritten, Config, ConfigFile, Folder
 from stylewatch.settings.layout import layout_errors
+from stylewatch.settings.paths import default_state_dir, user_presets_dir
 from stylewatch.settings.presets import DEFAULT_EFFECT, Presets
 from stylewatch.settings.readiness import presets_away, weights_away
-from stylewatch.settings.xdg import default_state_dir, user_presets_dir
-from stylewatch.settings.yamlfile import (
-    YamlFile,
-    did_you_mean,
-    json_schema,
-    load_yaml,
-    raise_first,
-    shown,
-    validate,
-)
+from stylewatch.settings.yamlfile import YamlFile, load_yaml, shown
 
 
 def load_config(file: Path) -> Config:

@@ -24,19 +24,10 @@ from stylewatch.domain import (
     StyleSettings,
 )
 from stylewatch.errors import ConfigError, InputError, PresetError, UsageError
+from stylewatch.settings.checking import did_you_mean, json_schema, raise_first, validate
 from stylewatch.settings.notations import composed
-from stylewatch.settings.xdg import CONFIG_NAME, user_presets_dir
-from stylewatch.settings.yamlfile import (
-    KeyPath,
-    YamlFile,
-    absolute,
-    did_you_mean,
-    json_schema,
-    load_yaml,
-    raise_first,
-    shown,
-    validate,
-)
+from stylewatch.settings.paths import CONFIG_NAME, absolute, user_presets_dir
+from stylewatch.settings.yamlfile import KeyPath, YamlFile, load_yaml, shown
 
 DEFAULT_BASE = "painting"
 DEFAULT_EFFECT = Preset.effect

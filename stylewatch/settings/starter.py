@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stylewatch.errors import OutputError
 from stylewatch.settings.config import Folder
-from stylewatch.settings.xdg import default_state_dir
+from stylewatch.settings.paths import default_state_dir
 
 _TEMPLATE = """\
 # What stylewatch does. `stylewatch config check` tells whether it can be used;

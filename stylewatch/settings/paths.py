@@ -1,12 +1,29 @@
-"""Where one's own config, presets and state lie, as XDG and systemd have it."""
+"""Paths as people write them, and where one's own config, presets and state lie (XDG, systemd)."""
 
 import os
 from pathlib import Path
 
 from stylewatch.errors import ConfigError
-from stylewatch.settings.yamlfile import absolute
 
 CONFIG_NAME = "stylewatch.yaml"
+
+
+def absolute(path: str | Path, folder: Path = Path()) -> Path:
+    """A path as written in a file that lies in `folder`, or else on the command line.
+
+    As text it may be `./~name`, which is no home folder; a `Path` forgets its `./`.
+    """
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        raise ConfigError(
+            f"there is no home folder {expanded.partition('/')[0]}", received=str(path),
+            remedy="Set HOME, or write the path without ~",
+        )  # fmt: skip
+    try:
+        return (folder / expanded).absolute()
+    except FileNotFoundError:
+        remedy = "Change to a folder that is there"
+        raise ConfigError("the working folder was removed", remedy=remedy) from None
 
 
 def find_config(named: Path | None) -> Path:
