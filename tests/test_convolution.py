@@ -125,5 +125,5 @@ def test_it_pays_where_products_are_what_takes_the_time(
 ):
     monkeypatch.setattr(backend.keras.backend, "backend", lambda: keras_backend)
     monkeypatch.setattr(backend, "_gpu_name", lambda: gpu)
-    monkeypatch.setattr(backend, "_cpu_flags", lambda: flags)
+    monkeypatch.setattr(backend, "cpu_flags", lambda: flags)
     assert tuple(map(backend.waits_for_products, ("float32", "bfloat16"))) == expected
