@@ -14,7 +14,11 @@ _PIECE = 1 << 16  # bytes that are read at once of files that are compared
 
 @contextlib.contextmanager
 def open_regular(path: Path) -> Iterator[BufferedReader]:
-    """A regular file, to be read; links are not followed, pipes and devices not waited for."""
+    """A regular file, to be read; links are not followed, pipes and devices not waited for.
+
+    Raises:
+        IsADirectoryError: it is none, whatever else it may be.
+    """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
