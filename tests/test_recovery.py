@@ -27,7 +27,7 @@ from stylewatch.faces.board import Board
 from stylewatch.folders import contents, naming, outputs, painted
 from stylewatch.host import daemon as daemon_module
 from stylewatch.host import delivery, disks, intake, publication
-from stylewatch.host.publication import find_results
+from stylewatch.host.inventory import find_results
 from stylewatch.jobs.executors import LocalExecutor
 from stylewatch.state import retries, schema
 from stylewatch.state.ledger import Ledger, Planned

@@ -8,8 +8,7 @@ import contextlib
 import errno
 import hashlib
 import os
-import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -17,15 +16,11 @@ from stylewatch.domain import After, Rendered
 from stylewatch.errors import OutputError
 from stylewatch.failpoints import failpoint
 from stylewatch.folders import contents, outputs, painted
-from stylewatch.folders.listing import walk
 from stylewatch.host.disks import holds_files, missing_mount, not_mounted, require_mounted
 from stylewatch.host.recognition import require_same
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.presence import is_missing
 from stylewatch.state.reader import Job
-
-LARGEST_RESULT = 1 << 29
-"""Bytes; what is larger is nothing of ours."""
 
 
 class Publisher:
@@ -243,35 +238,3 @@ def _is_whole(temporary: Path, sha256: str, *, patient: bool) -> bool:
         if patient and not isinstance(error, FileNotFoundError | NotADirectoryError):
             raise
         return False
-
-
-def find_results(
-    folders: Iterable[Path], read_facts: Callable[[bytes], Mapping[str, str]]
-) -> Iterator[tuple[str, Path, str, str]]:
-    """Every result in these folders, as told by the files alone.
-
-    Job key, path, SHA-256, and that of its photo where the result knows it.
-
-    Raises:
-        OutputError: a folder can't be listed now; without its results all would be painted again.
-    """
-
-    def passed_over(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
-            raise OutputError(
-                f"{error.filename} can't be listed: {error.strerror}",
-                remedy="The ledger is new, and finds there what was painted: start again "
-                "when the folder can be read",
-                reason="unlisted",
-            ) from error
-
-    for folder in folders:
-        for inside, names in walk(folder, passed_over):
-            for path in (Path(inside, name) for name in names):
-                if "--" in path.name and not path.name.startswith("."):
-                    with contextlib.suppress(Exception):  # any strange file may lie there
-                        info = path.lstat()
-                        if stat.S_ISREG(info.st_mode) and info.st_size <= LARGEST_RESULT:
-                            data = path.read_bytes()
-                            facts, sha256 = read_facts(data), hashlib.sha256(data).hexdigest()
-                            yield facts["job_key"], path, sha256, facts.get("photo", "")
