@@ -15,7 +15,7 @@ from stylewatch import __version__
 from stylewatch.app.reloading import OnChange
 from stylewatch.domain import EngineSettings, Event, JobRequest, OnStep, Outcome
 from stylewatch.engine.endings import structural_end
-from stylewatch.engine.images import probe
+from stylewatch.engine.headers import probe
 from stylewatch.engine.results import read_facts
 from stylewatch.faces.console import LiveConsole, open_console
 from stylewatch.faces.control import ControlServer

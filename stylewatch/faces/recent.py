@@ -7,7 +7,7 @@ from typing import Final
 from stylewatch.domain import Event
 
 KEPT_EVENTS: Final = 50
-"""Photos that are done with, and warnings: of these, so many of the latest."""
+"""So many of the latest: of photos that are not painted any more, and of warnings."""
 
 
 class Recent:
