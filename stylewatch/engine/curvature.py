@@ -1,7 +1,7 @@
 """What L-BFGS's last steps have shown of the curvature, and which way it goes on from there.
 
-The same twice: in tensors on a device, and in arrays on the host. Knows nothing of losses and of
-how long a step is.
+The same twice: in tensors on a device, and in arrays on the host. Knows nothing of what is
+minimised, and not whether a step was good.
 """
 
 from abc import ABC, abstractmethod
