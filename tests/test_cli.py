@@ -34,7 +34,7 @@ from stylewatch.domain import Identity, Photo, Rendered
 from stylewatch.errors import ExitCode, InputError, StylewatchError, WeightsError
 from stylewatch.faces.control import ControlServer
 from stylewatch.folders.outputs import write_temporary
-from stylewatch.settings.config import load_config
+from stylewatch.settings.loading import load_config
 from stylewatch.settings.weights import keras_weights
 from stylewatch.state.ledger import Ledger, Planned
 from tests.test_control import Daemon as Answering

@@ -13,26 +13,19 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from stylewatch import places
 from stylewatch.commands import watching
 from stylewatch.domain import EngineSettings, PhotoFacts, Preset, StyleImage
 from stylewatch.errors import ConfigError, ExitCode, PresetError
-from stylewatch.settings import places, presets
-from stylewatch.settings.config import (
-    Config,
-    ConfigFile,
-    Folder,
-    check,
-    config_schema,
-    default_state_dir,
-    find_config,
-    load_config,
-    match,
-    overlap,
-    watch_config,
-)
+from stylewatch.settings import presets
+from stylewatch.settings.choice import match
+from stylewatch.settings.config import Config, ConfigFile, Folder
+from stylewatch.settings.layout import overlap
+from stylewatch.settings.loading import config_schema, load_config, watch_config
+from stylewatch.settings.paths import absolute, default_state_dir, find_config
+from stylewatch.settings.readiness import check
 from stylewatch.settings.rules import Rule, path_matches
 from stylewatch.settings.starter import default_config_text, write_config
-from stylewatch.settings.yamlfile import absolute
 
 quick = settings(
     max_examples=100,
@@ -621,7 +614,7 @@ def test_bind_mounts_do_not_hide_that_folders_overlap(home, source, point):
     (home / point).mkdir()
     (home / "stylewatch.yaml").write_text(FOLDER.replace("out,", f"{point}/new,"))
     program = (
-        "import sys; from pathlib import Path; from stylewatch.settings.config import load_config;"
+        "import sys; from pathlib import Path; from stylewatch.settings.loading import load_config;"
         "load_config(Path(sys.argv[1]))"
     )
     script = 'mount --bind "$1" "$2" || exit 99; exec "$3" -c "$4" "$5"'
@@ -1133,7 +1126,7 @@ def test_a_path_without_wildcards_matches_itself_and_so_does_star_star(path):
 
 def test_both_modules_start_fast_and_without_the_network_s_libraries():
     program = (
-        "import sys, time; start = time.process_time(); import stylewatch.settings.config;"
+        "import sys, time; start = time.process_time(); import stylewatch.settings.loading;"
         "print(time.process_time() - start, sorted({'tensorflow', 'keras', 'PIL', 'numpy'} & set(sys.modules)))"
     )
     runs = [

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from rig import ThreadExecutor
 
-from stylewatch.app.serve import _OnChange
+from stylewatch.app.reloading import OnChange
 from stylewatch.domain import Failure, FailureKind, JobState
 from stylewatch.errors import (
     ConfigError,
@@ -91,7 +91,7 @@ def test_photos_for_vgg19_wait_for_its_weights_and_no_worker_tries_them(rigs, tm
     (told,) = [event.message for event in rig.events if event.kind == "warning"]
     assert told.startswith("photos for all presets wait: weights: the weights file does not exist")
     assert rig.daemon._status()["waits"] == [told]
-    look = _OnChange(rig.daemon).look
+    look = OnChange(rig.daemon).look
     weights.write_bytes(b"weights")
     look(1.0)
     look(11.0)  # it has rested
@@ -127,7 +127,7 @@ def test_weights_that_can_not_be_used_are_told_once_and_tried_again_when_somethi
     rig.until(lambda: rig.counts() == {"retry-wait": 1, "ready": 4})
     assert rig.daemon._status()["waits"] == [f"photos for painting wait: {message}"]
     assert [event.message.endswith(message) for event in rig.events].count(True) == 1
-    look = _OnChange(rig.daemon).look
+    look = OnChange(rig.daemon).look
     look(1.0)
     away.clear()
     if mended == "weights fetch":
@@ -159,7 +159,7 @@ def test_photos_wait_for_a_named_preset_whose_image_or_folder_is_away(rigs, tmp_
     assert "a--own.jpg" not in rig.results()
     (told,) = [event.message for event in rig.events if event.kind == "warning"]
     assert told.startswith("photos for ")
-    look = _OnChange(rig.daemon).look
+    look = OnChange(rig.daemon).look
     (tmp_path / "unplugged").rename(place)
     look(1.0)
     look(11.0)  # it has rested

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from stylewatch import cli
+from stylewatch import cli, places
 from stylewatch.app import doctor, remote
 from stylewatch.app.service import ServiceStatus
 from stylewatch.domain import EngineSettings, counted
@@ -259,7 +259,7 @@ def test_too_low_a_watch_limit_comes_with_the_command(examine, set_up, tmp_path,
 
 def test_a_network_file_system_is_named(examine, set_up, tmp_path, monkeypatch):
     device = tmp_path.stat().st_dev
-    monkeypatch.setattr(doctor, "network_devices", lambda _: frozenset({device}))
+    monkeypatch.setattr(doctor, "network_devices", lambda: frozenset({device}))
     found = examine(set_up())["network"]
     assert {one.state for one in found} == {"warning", "problem"}
     assert any("state_dir" in one.remedy for one in found)
@@ -289,7 +289,7 @@ def test_the_ledger_is_that_of_the_system_s_service_where_this_runs(
 
 
 def test_a_check_that_breaks_down_is_a_finding_itself(examine, set_up, monkeypatch):
-    def broken(_):
+    def broken():
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(doctor, "network_devices", broken)
@@ -481,7 +481,7 @@ def test_where_a_folder_can_t_be_made_the_one_is_named_that_it_would_be_made_in(
 def test_a_mount_whose_name_is_no_utf_8_is_no_trouble(set_up, tmp_path, monkeypatch):
     file = tmp_path / "mountinfo"
     file.write_bytes(b"28 1 254:0 / /media/\xff rw - ext4 /dev/vda rw\n")
-    monkeypatch.setattr(doctor, "Path", lambda _: file)
+    monkeypatch.setattr(places, "MOUNTS", file)
     assert list(doctor._network(doctor.load_config(set_up()))) == []
 
 

@@ -24,10 +24,10 @@ from test_ledger import Clock, failure, photo, planned, rendered
 from stylewatch.domain import EngineSettings, Failure, FailureKind, Identity, JobState
 from stylewatch.errors import EngineLost, LedgerError, LockedError, OutputError
 from stylewatch.faces.board import Board
-from stylewatch.folders import outputs
+from stylewatch.folders import contents, naming, outputs, painted
 from stylewatch.host import daemon as daemon_module
 from stylewatch.host import delivery, disks, intake, publication
-from stylewatch.host.publication import find_results
+from stylewatch.host.inventory import find_results
 from stylewatch.jobs.executors import LocalExecutor
 from stylewatch.state import retries, schema
 from stylewatch.state.ledger import Ledger, Planned
@@ -124,7 +124,7 @@ def nothing_lost_torn_or_twice(case):
 
 STEPS = [
     *("outputs.created", "outputs.written", "outputs.synced", "outputs.named"),
-    *("outputs.folder-synced", "outputs.after", "publication.journalled"),
+    *("outputs.folder-synced", "painted.after", "publication.journalled"),
     *("publication.published", "publication.done"),
 ]
 
@@ -642,7 +642,7 @@ def test_a_photo_stays_while_one_of_its_presets_has_failed(rigs):
 def test_a_photo_that_was_away_when_it_was_painted_is_dealt_with_when_it_is_back(
     rigs, tmp_path, monkeypatch, mount_point
 ):
-    apply_after = outputs.apply_after
+    apply_after = painted.apply_after
 
     asked = []
 
@@ -654,7 +654,7 @@ def test_a_photo_that_was_away_when_it_was_painted_is_dealt_with_when_it_is_back
         asked.append(arguments)
         return apply_after(*arguments)
 
-    monkeypatch.setattr(outputs, "apply_after", without_the_disk)
+    monkeypatch.setattr(painted, "apply_after", without_the_disk)
     rig = rigs(start=False, rescan_seconds=1)
     rig.with_folders({"after": "delete"})
     rig.start()
@@ -678,14 +678,14 @@ def test_a_photo_that_was_away_when_it_was_painted_is_dealt_with_when_it_is_back
 
 
 def test_a_picture_that_can_t_be_read_for_a_moment_is_not_painted_anew(rigs, monkeypatch):
-    whole, broken = outputs.file_hash, [True]
+    whole, broken = contents.file_hash, [True]
 
     def file_hash(path):
-        if broken and path.name.endswith(outputs.TEMPORARY_SUFFIX):
+        if broken and path.name.endswith(naming.TEMPORARY_SUFFIX):
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
         return whole(path)
 
-    monkeypatch.setattr(outputs, "file_hash", file_hash)
+    monkeypatch.setattr(contents, "file_hash", file_hash)
     rig = rigs()
     rig.drop("a.jpg")
     rig.until(lambda: rig.counts() == {"publishing": 1})
@@ -717,15 +717,15 @@ def test_an_output_whose_disk_is_away_waits_and_says_so_once(rigs, tmp_path, mon
 
 def test_a_picture_that_stays_unreadable_is_painted_anew(rigs, monkeypatch):
     monkeypatch.setattr(delivery, "UNREADABLE_SECONDS", 1.0)
-    whole, broken = outputs.file_hash, []
+    whole, broken = contents.file_hash, []
 
     def file_hash(path):
-        if path.name.endswith(outputs.TEMPORARY_SUFFIX) and len(rig.executor.ran) == 1:
+        if path.name.endswith(naming.TEMPORARY_SUFFIX) and len(rig.executor.ran) == 1:
             broken.append(path)
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
         return whole(path)
 
-    monkeypatch.setattr(outputs, "file_hash", file_hash)
+    monkeypatch.setattr(contents, "file_hash", file_hash)
     rig = rigs()
     rig.drop("a.jpg")
     rig.until(lambda: rig.results() == ["a--painting.jpg"] and rig.idle())
@@ -815,7 +815,7 @@ def test_a_photo_that_comes_again_waits_while_its_result_can_t_be_read(rigs, mon
     rig.until(lambda: not path.exists())
     with monkeypatch.context() as patched:
         broken = Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO)))
-        patched.setattr(outputs, "file_hash", broken)
+        patched.setattr(contents, "file_hash", broken)
         rig.drop("a.jpg")
         rig.until(lambda: any("Input/output error" in event.message for event in rig.events))
         assert path.exists()
@@ -1220,7 +1220,7 @@ def test_a_disk_that_goes_away_while_a_photo_is_moved_there_gets_it_when_it_is_b
     rigs, disk, monkeypatch
 ):
     disk.mount.mkdir()
-    real, moves = outputs._move, []
+    real, moves = painted._move, []
 
     def move(*arguments):
         if not moves:
@@ -1228,7 +1228,7 @@ def test_a_disk_that_goes_away_while_a_photo_is_moved_there_gets_it_when_it_is_b
         moves.append(arguments)
         real(*arguments)
 
-    monkeypatch.setattr(outputs, "_move", move)
+    monkeypatch.setattr(painted, "_move", move)
     rig = rigs(start=False, rescan_seconds=1)
     rig.with_folders({"after": disk.mount / "moved"}).start()
     photo = rig.drop("a.jpg")

@@ -26,12 +26,16 @@ from stylewatch.app.service import UNIT, service_status
 from stylewatch.domain import EngineSettings, JobState, StyleSettings, counted
 from stylewatch.errors import ConfigError, PresetError, StylewatchError
 from stylewatch.faces.lines import short_path
-from stylewatch.folders.listing import network_devices, walk
+from stylewatch.folders.listing import walk
 from stylewatch.folders.sources import POLL_SECONDS
 from stylewatch.folders.space import free_space, nearest_existing
 from stylewatch.folders.watches import watch_limit
-from stylewatch.settings.config import Config, check, load_config
-from stylewatch.settings.presets import DEFAULT_BASE, Presets, user_presets_dir
+from stylewatch.places import network_devices
+from stylewatch.settings.config import Config
+from stylewatch.settings.loading import load_config
+from stylewatch.settings.paths import user_presets_dir
+from stylewatch.settings.presets import DEFAULT_BASE, Presets
+from stylewatch.settings.readiness import check
 from stylewatch.settings.weights import MD5, keras_weights, weights_trouble
 from stylewatch.state.reader import LedgerReader
 from stylewatch.state.schema import LEDGER
@@ -222,7 +226,7 @@ def _number(file: str) -> int | None:
 
 
 def _network(config: Config) -> Iterator[Finding]:
-    devices = network_devices(Path("/proc/self/mountinfo").read_text(errors="replace"))
+    devices = network_devices()
     for folder in config.folders:
         if _device(folder.input) in devices:
             text = f"{short_path(folder.input)} is on a network: looked through every "

@@ -42,7 +42,9 @@ def config_check(
     Also names what keeps a valid config from working just now: folders that are missing or
     closed to us, a weights file that can't be read.
     """
-    from stylewatch.settings.config import check, find_config, load_config
+    from stylewatch.settings.loading import load_config
+    from stylewatch.settings.paths import find_config
+    from stylewatch.settings.readiness import check
 
     if file and config:
         raise UsageError("one config at a time", expected="FILE or --config FILE")
@@ -62,7 +64,7 @@ def config_schema(
     ] = False,
 ) -> None:
     """Print the JSON Schema, with which an editor completes and checks the YAML."""
-    from stylewatch.settings.config import config_schema as schema_of_config
+    from stylewatch.settings.loading import config_schema as schema_of_config
     from stylewatch.settings.presets import preset_schema
 
     say_json(preset_schema() if preset else schema_of_config())
@@ -117,7 +119,7 @@ def doctor(
     """
     from stylewatch.app.doctor import examine
     from stylewatch.faces.lines import visible
-    from stylewatch.settings.config import find_config
+    from stylewatch.settings.paths import find_config
 
     try:
         file: Path | None = find_config(config)
@@ -162,7 +164,8 @@ def service_install(
       sudo stylewatch service install --config /etc/stylewatch.yaml --account anna
     """
     from stylewatch.app.service import account_of, install
-    from stylewatch.settings.config import find_config, load_config
+    from stylewatch.settings.loading import load_config
+    from stylewatch.settings.paths import find_config
 
     if not user:  # `~` in the config is the home of whom the service runs as
         os.environ["HOME"] = account_of(account, config).pw_dir

@@ -263,8 +263,8 @@ def _state_dir(config: Path | None, state: Path | None) -> Path:
     The config may hold errors by now: the daemon goes on with what it has read.
     """
     from stylewatch.app.remote import config_of, find_state_dir
-    from stylewatch.settings.config import default_state_dir, find_config, state_dir_of
-    from stylewatch.settings.yamlfile import absolute
+    from stylewatch.settings.loading import state_dir_of
+    from stylewatch.settings.paths import absolute, default_state_dir, find_config
 
     if state is not None:
         return absolute(state)

@@ -15,8 +15,9 @@ from typing import Literal
 
 from stylewatch.domain import Candidate, Identity, counted
 from stylewatch.errors import LockedError
-from stylewatch.folders.listing import Listing, network_devices, walk
+from stylewatch.folders.listing import Listing, walk
 from stylewatch.folders.watches import Inbox, Watch, Watches, watch_limit, watched_inodes
+from stylewatch.places import network_devices
 
 SLICE = 4000  # names looked at per drain
 ROOT_SECONDS = 2.0  # how often the root itself is looked at
@@ -208,8 +209,7 @@ class FolderSource:
 
     def _note_networks(self) -> None:
         """Files on a share settle by other rules, and one may be mounted in a sub-folder later."""
-        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
-        self._listing.network = network_devices(mounts)
+        self._listing.network = network_devices()
 
     def _scan_instead(self, why: str) -> None:
         self.close()

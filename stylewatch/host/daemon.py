@@ -34,13 +34,14 @@ from stylewatch.host.delivery import Delivery
 from stylewatch.host.disks import note_mounts
 from stylewatch.host.dispatch import Dispatcher, OpenExecutor
 from stylewatch.host.intake import Intake
+from stylewatch.host.inventory import find_results
 from stylewatch.host.mailbox import Mailbox
-from stylewatch.host.publication import Publisher, find_results
+from stylewatch.host.publication import Publisher
 from stylewatch.host.pulse import Pulse
 from stylewatch.host.recognition import recognise, require_apart
 from stylewatch.host.survey import Survey
+from stylewatch.places import mount_of
 from stylewatch.settings.config import Config, Folder
-from stylewatch.settings.places import mount_of
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.locks import Locks
 from stylewatch.state.reader import Job

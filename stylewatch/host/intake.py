@@ -25,7 +25,8 @@ from stylewatch.folders.watches import Watches
 from stylewatch.host.fairness import TURN_SECONDS
 from stylewatch.host.recognition import require_same
 from stylewatch.host.survey import KEPT
-from stylewatch.settings.config import Config, Folder, match
+from stylewatch.settings.choice import match
+from stylewatch.settings.config import Config, Folder
 from stylewatch.state.ledger import Ledger, Planned
 from stylewatch.state.presence import is_missing
 from stylewatch.state.wording import BROKEN_PRESET, IGNORED, NO_PRESET, TOO_LARGE, explained

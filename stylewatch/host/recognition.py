@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from stylewatch.domain import Identity
-from stylewatch.settings.config import Config, Folder, overlap
+from stylewatch.settings.config import Config, Folder
+from stylewatch.settings.layout import overlap
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.presence import is_still, looks_like
 

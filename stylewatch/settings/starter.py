@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stylewatch.errors import OutputError
-from stylewatch.settings.config import Folder, default_state_dir
+from stylewatch.settings.config import Folder
+from stylewatch.settings.paths import default_state_dir
 
 _TEMPLATE = """\
 # What stylewatch does. `stylewatch config check` tells whether it can be used;
