@@ -316,6 +316,17 @@ class TestLocal:
             time.sleep(0.01)
         assert result(again[0]) == 5
 
+    def test_who_asks_a_worker_to_end_has_time_to_ask_the_daemon_too(
+        self, executor, heard, monkeypatch
+    ):
+        monkeypatch.setattr(executors, "TERM_SECONDS", 0.5)
+        future = executor.submit(1, jobs.sleep, 300)
+        pid, asked = heard.next("started")[2], time.monotonic()
+        os.kill(pid, signal.SIGTERM)
+        assert isinstance(error(future), WorkerDied)
+        assert time.monotonic() - asked >= 0.5
+        assert result(executor.submit(2, jobs.add, 1, 2)) == 3
+
     @pytest.mark.slow
     def test_a_stopped_process_is_killed_by_force(self, executor):
         assert isinstance(error(executor.submit(1, jobs.stop_yourself, timeout=1.0)), JobTimeout)
