@@ -99,11 +99,13 @@ class DaskExecutor(JobTable):
                 resolve_name, f"{perform.__module__}:CODE", workers=[worker], pure=False
             )
             programs[worker] = asked if isinstance(asked, str) else _answer(asked)
+        just_asked = programs.keys() - self._programs.keys()
         self._programs, self._seen = programs, time.monotonic()
-        free = "free " if programs else ""
-        self._trouble = f"the Dask scheduler at {self._address} has no {free}workers"
         if strange := self._strange():
             self._trouble = str(_of_another_program(strange[0]))
+        elif not just_asked:
+            free = "free " if programs else ""
+            self._trouble = f"the Dask scheduler at {self._address} has no {free}workers"
 
     def _is_connected(self) -> bool:
         """Still to the same scheduler: at a new one, the client would hear of no progress."""
