@@ -392,6 +392,7 @@ class TestLocal:
             assert isinstance(error(executor.submit(1, jobs.add, 1, 2)), EngineLost)
             assert executor.slots == 0  # no busy loop of failing starts
             assert "no worker process could be started" in executor.trouble
+            assert "room in /dev/shm" in executor.trouble
             log.parent.mkdir()
             with_slots(executor)
             assert "no worker process could be started" in executor.trouble  # nobody has tried yet

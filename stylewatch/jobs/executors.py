@@ -145,7 +145,9 @@ class LocalExecutor(JobTable):
         elif was_idle:  # its worker died while nobody looked: another one will do
             self._launch(job, task)
         else:
-            lost = EngineLost("no worker process could be started", received=repr(error))
+            remedy = "It needs memory, file descriptors, room in /dev/shm, and its log, chatter.log"
+            told = "no worker process could be started"
+            lost = EngineLost(told, received=repr(error), remedy=remedy)
             self._finish(job, error=lost)
 
     def _free(self, job: InFlight) -> None:
