@@ -189,6 +189,14 @@ class TestLines:
         assert (failed["level"], failed["reason"]) == ("error", "truncated")
         assert "\\xff" in failed["path"]
 
+    def test_json_is_the_same_in_a_locale_without_the_signs(self):
+        ask = "from stylewatch.faces.lines import jsonable; import os; "
+        ask += r"print(ascii(jsonable('\u2192 ' + os.fsdecode(b'\xc3\xa4'))))"
+        for old in ({}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}):
+            command = [sys.executable, "-c", ask]
+            told = subprocess.check_output(command, env=os.environ | old, text=True)
+            assert told == r"'\u2192 \xe4'" + "\n"
+
     def test_the_journal_gets_levels_and_no_times(self):
         lines = self.written(events(), journal=True)
         assert next(line for line in lines if "failed" in line).startswith("<3>failed")

@@ -425,12 +425,13 @@ def test_pause_and_resume_and_unknown_commands(rigs):
         rig.daemon.ask("dance").result(0)
 
 
-def test_a_stop_leaves_no_trace_of_a_failure_at_what_it_interrupts(rigs, tmp_path):
+@pytest.mark.parametrize("lost", [EngineLost("it was closed"), WorkerDied("crashed (SIGTERM)")])
+def test_a_stop_leaves_no_trace_of_a_failure_at_what_it_interrupts(rigs, tmp_path, lost):
     ended = threading.Event()
 
     def behave(request):
         ended.wait(10)
-        raise EngineLost("the executor was closed")
+        raise lost
 
     rig = rigs(behave, grace_seconds=0)
     rig.executor.close = lambda: (ended.set(), time.sleep(0.3))

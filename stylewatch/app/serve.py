@@ -17,6 +17,7 @@ from stylewatch.domain import EngineSettings, Event, JobRequest, OnStep, Outcome
 from stylewatch.engine.endings import structural_end
 from stylewatch.engine.headers import probe
 from stylewatch.engine.results import read_facts
+from stylewatch.errors import EngineLost
 from stylewatch.faces.console import LiveConsole, open_console
 from stylewatch.faces.control import ControlServer
 from stylewatch.faces.lines import LogFormat
@@ -44,6 +45,7 @@ def serve(load: Callable[[], Config], log_format: LogFormat) -> None:
 
     Raises:
         LockedError: another daemon has the state directory or one of the folders.
+        EngineLost: stylewatch was upgraded, and systemd is there to start it anew.
     """
     config = load()
     _refuse_a_second(config)
@@ -80,6 +82,9 @@ def serve(load: Callable[[], Config], log_format: LogFormat) -> None:
     def after_tick(now: float) -> None:
         notifier.beat(now)
         on_change.look(now)
+        if daemon.outlived and notifier.watched:
+            problem, remedy = "stylewatch was upgraded while it ran", "systemd starts it anew"
+            raise EngineLost(problem, remedy=remedy, reason=EngineLost.replaced)
 
     port = config.metrics_port
     about = {"version": __version__, "config": config.file and str(config.file.absolute())}

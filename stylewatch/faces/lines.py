@@ -144,7 +144,7 @@ def jsonable(value: object) -> Any:
         return None  # JSON has no word for it
     if value is None or isinstance(value, bool | int | float):
         return value
-    return os.fsencode(str(value)).decode("utf-8", "backslashreplace")
+    return str(value).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 class Lines:

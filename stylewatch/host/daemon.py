@@ -25,7 +25,7 @@ from stylewatch.domain import (
     Rendered,
     counted,
 )
-from stylewatch.errors import LedgerError, UsageError, WeightsError
+from stylewatch.errors import EngineLost, LedgerError, UsageError, WeightsError
 from stylewatch.folders import outputs
 from stylewatch.folders.sources import FolderHealth
 from stylewatch.folders.space import FULL, Space
@@ -103,7 +103,7 @@ class Daemon:
         self._survey = Survey()
         self._pulse = Pulse()
         self._lost: list[str] = []
-        self._paused = False
+        self._paused = self._replaced = False
         self._trouble = self._refused = ""
         self._slots = 0
         self._next_look = self._next_health = -math.inf
@@ -222,6 +222,11 @@ class Daemon:
     def lost(self) -> list[str]:
         """What stands still and has not healed itself: a reason to start the daemon anew."""
         return list(self._lost)
+
+    @property
+    def outlived(self) -> bool:
+        """Whether another program is in its place, so that it paints no more, and nothing runs."""
+        return self._replaced and not self._dispatcher.running
 
     def stop(self) -> None:
         """End within the grace time: running jobs may finish, the others are put back."""
@@ -423,6 +428,7 @@ class Daemon:
 
     def _fail(self, job: Job, failure: Failure, now: float) -> None:
         job = self._ledger.job(job.id) or job  # its folder may have another name by now
+        self._replaced |= failure.reason == EngineLost.replaced
         with self._ledger.transaction():
             state = self._ledger.fail(job.id, failure)
             if failure.kind is FailureKind.CHANGED:
