@@ -841,6 +841,21 @@ def test_a_photo_that_was_deleted_before_the_scans_begin_anew_keeps_its_result(r
     assert rig.results() == ["a--painting.jpg", "a--painting~2.jpg"]
 
 
+def test_thousands_of_photos_deleted_before_the_scans_begin_anew_are_missed_by_the_first(rigs):
+    """The ledger's own look through all photos takes an hour, so that no tick waits for it."""
+    rig = rigs()
+    rig.until(rig.idle)
+    with rig.daemon._ledger.transaction():
+        for number in range(6000):
+            identity = Identity(1, number, 1, 1, 1)
+            rig.daemon._ledger.note_file("in", Path(f"{number}.jpg"), identity)
+    rig.daemon.ask("reload")
+    for _ in range(5):
+        rig.daemon.tick(time.monotonic())
+    [(missed,)] = rig.daemon._ledger.ask("SELECT COUNT(*) FROM files WHERE gone > 0")
+    assert missed == 6000
+
+
 @pytest.mark.parametrize("after", ["keep", "delete"])
 def test_a_result_that_is_gone_is_painted_again_beside_one_of_a_changed_preset(rigs, after):
     rig = rigs(start=False)

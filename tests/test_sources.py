@@ -420,6 +420,26 @@ def test_a_root_that_cannot_be_read_is_unreadable(watched, monkeypatch):
     assert "Permission denied" in watched.health.detail
 
 
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_what_went_away_before_the_first_scan_is_missed_after_it(watched, monkeypatch, interrupted):
+    (watched.root / "sub").mkdir()
+    for name in ("a.jpg", "sub/b.jpg"):
+        put(watched.root, name)
+    gone = ["c.jpg", "sub/d.jpg", "gone/e.jpg"]
+    watched.source._known = lambda: iter(["a.jpg", *gone, "sub/b.jpg"])
+    if interrupted:
+        monkeypatch.setattr(sources, "SLICE", 1)
+        while watched.health.scan_age == FOREVER:
+            watched.source.drain(watched.now)
+        watched.source._start(watched.now)
+        monkeypatch.setattr(sources, "SLICE", 4000)
+    watched.drain()
+    assert sorted(map(str, watched.source.missed())) == sorted(gone)
+    put(watched.root, "c.jpg").unlink()
+    watched.later(200.0)
+    assert [*watched.source.missed()] == []
+
+
 def test_too_few_watches_mean_scanning_and_saying_so(watched, monkeypatch):
     for number in range(5):
         (watched.root / f"{number}").mkdir()

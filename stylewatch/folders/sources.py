@@ -57,13 +57,19 @@ class FolderSource:
         *,
         rescan_seconds: float = 30.0,
         take_up: Callable[[], None] = lambda: None,
+        known: Callable[[], Iterable[str]] = tuple,
     ) -> None:
-        """`take_up` is called when the root has come; a LockedError of its leaves it alone."""
+        """`take_up` is called when the root has come; a LockedError of its leaves it alone.
+
+        `known` gives the files that lay there before: the first scan can't miss them itself.
+        """
         self.folder = folder
         self.root = root
         self._watches = watches
         self._rescan_seconds = rescan_seconds
         self._take_up = take_up
+        self._known = known
+        self._compared = False  # with these, since the root has come
         self._poll_seconds = min(POLL_SECONDS, rescan_seconds)
         self._listing = Listing(folder, root)
         self._inbox = Inbox("", watches.wake)
@@ -176,7 +182,7 @@ class FolderSource:
             return
         if key != self._root_key:
             self._root_key, self._strikes = key, 0
-            self._listing = Listing(self.folder, self.root)
+            self._listing, self._compared = Listing(self.folder, self.root), False
             self._start(now)
         elif self._watch and not self._watches.alive(self._watch):
             self._start(now)
@@ -284,8 +290,15 @@ class FolderSource:
             self._suspect, self._proof_at = self._listing.surprise, now + PATIENCE
             self._listing.surprise = ""
 
+    def _compare(self) -> Iterator[None]:
+        """What went away before the first scan began is missed after it."""
+        yield from self._listing.miss_unlisted(self._known())
+        self._compared = True
+
     def _end_scan(self, now: float) -> None:
         self._scan, self._last_scan = None, now
+        if not self._compared:
+            self._walks.append(self._compare())
         rest = min(REST * (now - self._began_scan), LONGEST_REST)
         every = self._rescan_seconds if self._watch else self._poll_seconds
         self._next_scan = now + max(every, rest)

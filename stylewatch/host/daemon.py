@@ -126,7 +126,7 @@ class Daemon:
                 max_attempts=self.config.max_attempts,
             )
             opened.callback(ledger.close)
-            self._tidying = None
+            self._tidying, self._last_tidy = None, -math.inf
             owner = outputs.owner_of(self.config.state_dir)
             self._publisher = Publisher(ledger, owner)
             self._delivery = Delivery(ledger, self._publisher, self._folder, self._tell)
@@ -365,7 +365,6 @@ class Daemon:
         self._ledger.hold_others(folder.name for folder in self.config.folders)
 
     def _open_intake(self) -> Intake:
-        self._next_tidy = -math.inf  # new scans can't miss what went away before them
         return Intake(
             self.config,
             self._ledger,
@@ -500,9 +499,10 @@ class Daemon:
 
     def _tidy(self, now: float) -> None:
         """Let the ledger forget what is old, one small step in each tick."""
-        if self._tidying is None and now >= self._next_tidy:
-            days = self.config.retention_days
-            self._next_tidy = now + min(TIDY_SECONDS, days * TIDY_SECONDS / 4)
+        days = self.config.retention_days
+        every = min(TIDY_SECONDS, days * TIDY_SECONDS / 4)
+        if self._tidying is None and now >= self._last_tidy + every:
+            self._last_tidy = now
             self._tidying = tidy(self._ledger, days, self.config.engine.checkpoint_dir)
         if self._tidying is not None and next(self._tidying, "through"):
             self._tidying = None

@@ -68,6 +68,7 @@ class Intake:
                 watches,
                 rescan_seconds=config.rescan_seconds,
                 take_up=partial(take_up, folder),
+                known=partial(ledger.present, folder.name),
             )
             for folder in config.folders
         }

@@ -22,6 +22,7 @@ APART = 2
 """`after_done` of a job whose photo is gone while another has its name."""
 
 _LATEST: Final = "changed DESC, id DESC"
+_AT_ONCE = 500  # files
 _RECENT = 20  # results that tell the pace
 _REMEMBERED = 1000  # files that tell whether a folder is the one that it was
 _SAME = 5  # results that are looked at for one to copy: people delete some
@@ -196,6 +197,14 @@ class LedgerReader:
         )
         rows = self.ask(query, folder, missed)
         return [(Path(os.fsdecode(row["path"])), identity_of(row)) for row in rows]
+
+    def present(self, folder: str) -> Iterator[str]:
+        """The files of a folder but those that are missed, read a few at a time."""
+        last = b""
+        query = "SELECT path FROM files WHERE folder = ? AND path > ? AND gone = 0"
+        while rows := self.ask(f"{query} ORDER BY path LIMIT {_AT_ONCE}", folder, last):
+            yield from (os.fsdecode(row["path"]) for row in rows)
+            last = rows[-1]["path"]
 
     def notes(self, limit: int = 100) -> list[tuple[str, Path, str]]:
         """Files that have no job, failures first: folder, path, why."""
