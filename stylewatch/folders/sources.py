@@ -7,6 +7,7 @@ Knows nothing of pictures, rules, jobs or the ledger.
 import errno
 import math
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -18,11 +19,13 @@ from stylewatch.errors import LockedError
 from stylewatch.folders.listing import Listing, network_devices, walk
 from stylewatch.folders.watches import Inbox, Watch, Watches, watch_limit, watched_inodes
 
-SLICE = 4000  # names looked at per drain
+SLICE = 4000  # names looked at per drain …
+SLICE_SECONDS = 0.25  # … and for how long at most: on a share each takes a while
 ROOT_SECONDS = 2.0  # how often the root itself is looked at
 POLL_SECONDS = 10.0  # how often what comes and goes is, where it can't be watched
 REST = 19  # times as long as a scan took nothing is scanned, so that it takes a twentieth at most …
 LONGEST_REST = 600.0  # … but for no longer
+LONGEST_POLL_REST = 60.0  # the same after a poll: what comes is to be found soon
 PATIENCE = 2.0  # an event that is this late is lost
 REGISTER_SECONDS = 1.0  # a new folder that is not watched by then never will be
 LATE_SECONDS = 15.0  # a scan that has not gone on for so long hangs
@@ -83,6 +86,8 @@ class FolderSource:
         self._scan_now = False
         self._next_scan = self._last_scan = self._began_scan = -math.inf
         self._next_poll = math.inf  # for what comes and goes between two scans, where none tells
+        self._poll: Iterator[Candidate | None] | None = None  # the last one
+        self._began_poll, self._poll_rest = -math.inf, self._poll_seconds
         self._stirred = -math.inf  # when a scan last went on
         self._wonder = False  # a file that this scan finds new should have been heard of
         self._suspect = ""  # such a file …
@@ -103,7 +108,8 @@ class FolderSource:
         if self._scan is None and (self._scan_now or now >= self._next_scan):
             self._begin_scan(now)
         elif now >= self._next_poll and not self._walks:
-            self._walks.append(self._listing.walk_changed())
+            self._began_poll, self._poll = now, self._listing.walk_changed()
+            self._walks.append(self._poll)
         if folders:
             self._walks.appendleft(self._listing.walk(_topmost(folders)))
         return [*self._listing.look(files), *self._go_on(now)]
@@ -274,21 +280,28 @@ class FolderSource:
     def _go_on(self, now: float) -> Iterator[Candidate]:
         """A slice of the walks at hand."""
         self._stirred = now
+        until = time.monotonic() + SLICE_SECONDS
         for _ in range(SLICE):
-            if not self._walks:
+            if not self._walks or time.monotonic() > until:
                 break
             try:
                 found = next(self._walks[0])
             except StopIteration:
-                if self._walks.popleft() is self._scan:
-                    self._end_scan(now)
-                self._next_poll = math.inf if self._watch else now + self._poll_seconds
+                self._end_walk(self._walks.popleft(), now)
             else:
                 if found:
                     yield found
         if self._wonder and self._listing.surprise and not self._suspect:
             self._suspect, self._proof_at = self._listing.surprise, now + PATIENCE
             self._listing.surprise = ""
+
+    def _end_walk(self, walk: Iterator[Candidate | None], now: float) -> None:
+        if walk is self._scan:
+            self._end_scan(now)
+        elif walk is self._poll:
+            rest = min(REST * (now - self._began_poll), LONGEST_POLL_REST)
+            self._poll_rest = max(self._poll_seconds, rest)
+        self._next_poll = math.inf if self._watch else now + self._poll_rest
 
     def _compare(self) -> Iterator[None]:
         """What went away before the first scan began is missed after it."""
