@@ -1,6 +1,7 @@
 """Crashes, full disks and changed configs: what was begun is finished, once, by itself."""
 
 import errno
+import itertools
 import json
 import os
 import re
@@ -21,7 +22,14 @@ import pytest
 from rig import ThreadExecutor, copy_job
 from test_ledger import Clock, failure, photo, planned, rendered
 
-from stylewatch.domain import EngineSettings, Failure, FailureKind, Identity, JobState
+from stylewatch.domain import (
+    LEARNING,
+    EngineSettings,
+    Failure,
+    FailureKind,
+    Identity,
+    JobState,
+)
 from stylewatch.errors import EngineLost, LedgerError, LockedError, OutputError
 from stylewatch.faces.board import Board
 from stylewatch.folders import outputs
@@ -376,7 +384,12 @@ def test_a_lost_ledger_is_learnt_again_from_results_whatever_else_lies_there(rig
     (tmp_path / "state" / "ledger.db").write_bytes(os.urandom(4096))
     again = rigs(start=False)
     again.read_facts = lambda data: {"job_key": keys[data]}
-    again.start()
+    hours = itertools.count(step=3600.0)
+    again.build().daemon._clock = lambda: next(hours)
+    again.daemon.start(time.monotonic())
+    again.daemon._clock = time.monotonic
+    told = [event.message for event in again.events if event.reason == LEARNING]
+    assert told == [f"a new ledger: {count} results read so far" for count in (1, 2, 3)]
     again.until(lambda: again.counts() == {"done": 3})
     again.until(again.idle)
     assert again.executor.ran == []

@@ -9,13 +9,15 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from stylewatch.domain import (
     AT_HAND,
+    LEARNING,
     Event,
     Failure,
     FailureKind,
@@ -52,6 +54,7 @@ LONGEST_SLEEP = 5.0  # seconds between two ticks at most
 LOOK_SECONDS = 5.0  # how often free space is looked at, and photos whose results are done
 LEDGER_SECONDS = 5.0  # between two attempts to go on with a ledger that could not be written
 FIXED = ("state_dir", "metrics_port")  # settings that a running daemon can't change
+LEARN_SECONDS = 300.0  # between two signs of life while all results are read
 TIDY_SECONDS = 86400.0  # how often the ledger is tidied, more often where it remembers less
 HEALTH_SECONDS = 1.0
 
@@ -338,7 +341,8 @@ class Daemon:
             self._tell("warning", f"the ledger was damaged; it lies in {self._ledger.set_aside}")
         places = {folder.output for folder in self.config.folders}
         if self._ledger.fresh:
-            found = self._ledger.rebuild(find_results(places, self._parts.read_facts))
+            results = find_results(places, self._parts.read_facts)
+            found = self._ledger.rebuild(self._learned(results))
             if found:
                 self._tell("warning", f"a new ledger: {found} results found, not painted again")
         for job in self._ledger.recover():
@@ -350,6 +354,17 @@ class Daemon:
         pending = {job.temporary for job in begun if job.temporary}
         for output in places:
             outputs.sweep(output, self._publisher.owner, keep=pending)
+
+    def _learned(
+        self, results: Iterable[tuple[str, Path, str, str]]
+    ) -> Iterator[tuple[str, Path, str, str]]:
+        """The results, with a sign of life now and then: those of an archive take an hour."""
+        due = self._clock() + LEARN_SECONDS
+        for count, result in enumerate(results, start=1):
+            if self._clock() >= due:
+                due = self._clock() + LEARN_SECONDS
+                self._tell("warning", f"a new ledger: {count} results read so far", reason=LEARNING)
+            yield result
 
     def _take_up_folders(self) -> None:
         """Jobs of folders that the config does not have wait; those of returned ones go on.
