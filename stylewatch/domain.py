@@ -387,6 +387,9 @@ AT_HAND = frozenset({"watching", "scanning"})
 SILENT = "silent"
 """The reason of a warning that the daemon itself does not answer."""
 
+LEARNING = "learning"
+"""The reason of a warning that comes again and again while a new ledger learns from the results."""
+
 LASTING = frozenset({"dead", "engine-lost", SILENT})
 """Reasons of warnings that another config does not make untrue."""
 

@@ -154,7 +154,7 @@ class Day:
         asked = {
             "status": lambda: look(state),
             "status of the daemon": self.daemon._status,
-            "jobs": lambda: list_jobs(state, (), 100, notes=True),
+            "jobs": lambda: [*list_jobs(state, (), 100, notes=True)[0]],
         }
         spent = {}
         for name, ask in asked.items():

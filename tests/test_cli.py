@@ -1018,6 +1018,7 @@ class TestWithoutADaemon:
         assert stylewatch("jobs", "--limit", 60, *state)[2] == ""
         code, out, err = stylewatch("jobs", "--json", *state)
         assert (code, len(json.loads(out)), err) == (0, 60, "")
+        assert out == json.dumps(json.loads(out), indent=2) + "\n"
         assert len(json.loads(stylewatch("jobs", "--json", "--limit", 5, *state)[1])) == 5
 
     def test_a_broken_config_does_not_hide_what_the_usual_ledger_knows(self, stylewatch):

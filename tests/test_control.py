@@ -472,6 +472,16 @@ def test_a_daemon_that_hangs_is_not_waited_for_for_ever(server, daemon, tmp_path
         client.ask("status")
 
 
+def test_a_daemon_may_take_its_time_to_retry_what_failed(server, daemon, tmp_path, monkeypatch):
+    """Three hundred thousand jobs take longer than it may be silent otherwise."""
+    monkeypatch.setattr(remote, "ANSWER_SECONDS", 0.1)
+    daemon.answers |= {"status": Future(), "retry": Future()}
+    with pytest.raises(NotRunningError, match="not answer"):
+        ask(tmp_path, "status")
+    threading.Timer(0.3, daemon.answers["retry"].set_result, [300_000]).start()
+    assert ask(tmp_path, "retry") == 300_000
+
+
 def test_who_listens_to_events_is_told_when_the_daemon_hangs_and_when_it_goes_on(
     server, daemon, tmp_path
 ):

@@ -1,8 +1,10 @@
 """The daemon on real files, real inotify and a real ledger; only the painting is quick."""
 
+import itertools
 import os
 import threading
 import time
+from collections import deque
 from concurrent.futures import CancelledError
 from contextlib import closing
 from dataclasses import replace
@@ -22,9 +24,10 @@ from stylewatch.errors import (
     WeightsError,
     WorkerDied,
 )
-from stylewatch.host import intake
+from stylewatch.host import delivery, intake
 from stylewatch.host.daemon import LOOK_SECONDS
 from stylewatch.host.delivery import AFTER_SECONDS
+from stylewatch.host.fairness import TURN_SECONDS
 from stylewatch.settings.weights import BYTES, keras_weights
 from stylewatch.state import retries
 from stylewatch.state.reader import LedgerReader
@@ -687,11 +690,40 @@ def test_many_photos_that_are_complete_at_once_take_many_short_ticks(rigs, monke
         added.append(photo)
 
     monkeypatch.setattr(taken, "_add", add)
-    taken._complete.extend(range(5))
+    taken._complete["in"].extend(range(5))
     for expected in ([0, 1], [0, 1, 2, 3], [0, 1, 2, 3, 4]):
         assert taken.next_due(7.0) == 7.0
         taken._add_jobs(7.0)
         assert added == expected
+
+
+def test_a_whole_archive_that_is_read_keeps_no_other_folder_waiting(rigs, monkeypatch):
+    added, taken = [], rigs().daemon._intake
+    now = itertools.count()
+    monkeypatch.setattr(intake, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    monkeypatch.setattr(intake, "TURN_SECONDS", 1.5)
+    monkeypatch.setattr(taken, "_add", added.append)
+    taken._complete = {"archive": deque(range(1000)), "in": deque(["new"])}
+    taken._add_jobs(7.0)
+    assert added == [0, "new"]
+
+
+def test_photos_that_wait_to_be_moved_are_looked_for_with_rests(rigs, monkeypatch):
+    """Each for another preset, as where its weights can't be had: thousands in a day."""
+    daemon, asked, clock = rigs().daemon, [], itertools.count(step=TURN_SECONDS)
+    waiting = SimpleNamespace(after_pending=lambda: range(100), job=asked.append)
+    monkeypatch.setattr(daemon._delivery, "_ledger", waiting)
+    monkeypatch.setattr(delivery, "time", SimpleNamespace(monotonic=lambda: next(clock) / 2))
+    now = 0.0
+    while now < 1000.0:
+        daemon._delivery.find_after(now)
+        while daemon._delivery.apply_pending_after(now):
+            now += 0.25
+        now += LOOK_SECONDS
+    assert 100 <= len(asked) <= 500
+    daemon._delivery.forget_pauses()
+    daemon._delivery.find_after(now)
+    assert daemon._delivery.apply_pending_after(now)
 
 
 def test_workers_give_their_memory_back_once_they_have_been_idle_for_so_long(rigs):

@@ -306,6 +306,33 @@ def test_a_pause_is_kept_and_a_clock_set_back_does_not_lengthen_it(ledger, clock
     assert ledger.claim("in").id == job_id
 
 
+def test_jobs_that_wait_are_not_looked_through_again_for_nothing(ledger, clock, monkeypatch):
+    """As for weights: with hundreds of thousands each tick took a tenth of a second and more."""
+    looks, look = [], ledger._next
+    monkeypatch.setattr(ledger, "_next", lambda folder: looks.append(folder) or look(folder))
+    first, second = (ledger.add(photo(name), name, "p", [planned(name, name)])[0] for name in "ab")
+    assert ledger.waiting(["in", "empty"]) == ["in"]
+    ledger.claim("in")
+    ledger.fail(first, failure(FailureKind.TRANSIENT, "weights"))
+    looks.clear()
+    for _ in range(5):
+        assert ledger.waiting(["in", "empty"]) == []
+        clock.now += 0.01
+    assert looks == ["in", "empty"]
+    due = ledger.next_due()
+    clock.now = due
+    assert ledger.waiting(["in", "empty"]) == ["in"]  # the pause is over
+    clock.now = due - 0.1
+    assert ledger.waiting(["in"]) == []
+    clock.now -= 86400.0
+    assert ledger.waiting(["in"]) == ["in"]  # the clock was set back
+    clock.now = due - 0.1
+    assert ledger.waiting(["in"]) == []
+    ledger.vanished(first)
+    assert ledger.waiting(["in"]) == ["in"]  # something was written
+    assert ledger.claim("in").id == second
+
+
 @pytest.mark.parametrize("reason", ["weights", "weights-missing"])
 def test_what_a_preset_lacks_is_tried_by_one_photo_and_the_others_wait_with_it(
     ledger, clock, reason

@@ -16,8 +16,9 @@ from PIL import Image
 
 import stylewatch
 from stylewatch.app.remote import ask
-from stylewatch.domain import Event, JobState
+from stylewatch.domain import LEARNING, Event, JobState
 from stylewatch.faces.notify import Notifier, notify, watchdog_interval
+from stylewatch.host import daemon
 from stylewatch.state.reader import LedgerReader
 
 
@@ -104,6 +105,14 @@ def test_the_daemon_s_events_become_systemd_s_words(listener):
     notifier(event("done", job_id=2))
     notifier(event("stopping"))
     assert listener.lines() == ["STOPPING=1", "EXTEND_TIMEOUT_USEC=25000000", "STATUS=stopping"]
+
+
+def test_a_ledger_that_learns_for_an_hour_is_given_the_time(listener):
+    notifier = Notifier(environ=listener.environ)
+    notifier(event("warning", message="a new ledger: 9 results read so far", reason=LEARNING))
+    more = int(listener.lines()[1].removeprefix("EXTEND_TIMEOUT_USEC=")) / 1e6
+    assert more > 1.5 * daemon.LEARN_SECONDS
+    assert listener.silent()
 
 
 def test_the_grace_time_is_asked_of_systemd_too(listener):

@@ -4,6 +4,7 @@ import re
 import socket
 import sys
 import time
+import tracemalloc
 from contextlib import closing
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def state(tmp_path):
 
 
 def listed(*arguments, **more):
-    return overview.list_jobs(*arguments, **more)[0]
+    return [*overview.list_jobs(*arguments, **more)[0]]
 
 
 def rows(found):
@@ -92,7 +93,8 @@ def test_what_a_killed_daemon_had_in_work_waits(state):
     assert [row[1] for row in rows(listed(state, waiting, 50))] == ["waiting"] * 4
     assert overview.list_jobs(state, waiting, 1)[1] == 4
     assert "painting" not in overview.jobs_text(listed(state, (), 50))
-    assert overview.list_jobs(state, running, 50) == ([], 0)
+    found, there = overview.list_jobs(state, running, 50)
+    assert ([*found], there) == ([], 0)
 
 
 def test_what_a_daemon_that_does_not_answer_has_in_work_is_painted_all_the_same(state):
@@ -112,6 +114,38 @@ def test_what_a_daemon_that_does_not_answer_has_in_work_is_painted_all_the_same(
 def test_what_a_limit_cuts_off_is_counted(state, states, notes, number):
     assert overview.list_jobs(state, states, 1, notes=notes)[1] == number
     assert len(listed(state, states, sys.maxsize, notes=notes)) == number
+
+
+def test_few_of_many_jobs_are_in_memory(tmp_path):
+    with closing(Ledger(tmp_path / "ledger.db")) as ledger:
+        ledger.change(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)"
+            " INSERT INTO jobs (folder, path, preset, key, digest, target, dev, ino, size,"
+            " mtime_ns, ctime_ns, state, created, changed)"
+            " SELECT 'in', CAST(i AS BLOB), 'soft', 'k' || i, 'd', CAST(i AS BLOB), 1, i, 1, 1, 1,"
+            " iif(i % 2, 'done', 'vanished'), i, i FROM n"
+        )
+    tracemalloc.start()
+    try:
+        found, there = overview.list_jobs(tmp_path, (), sys.maxsize)
+        numbers = [job["id"] for job in found]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (numbers, there) == ([*range(10_000, 0, -1)], 10_000)
+    assert peak < 4e6  # all of them at once: 18 MB
+
+
+def test_a_job_that_goes_on_while_the_list_is_read_is_told_as_it_is_then(state, daemon):
+    waiting, _ = overview.list_jobs(state, WAITING, 50)
+    every, _ = overview.list_jobs(state, (), 50)
+    with closing(Ledger(state / "ledger.db")) as ledger:
+        ledger.hold(2, "cancelled")
+        ledger.change("DELETE FROM jobs WHERE id = 6")
+    assert [job["id"] for job in waiting] == [7]
+    assert [(job["id"], job["state"]) for job in every][:3] == [
+        *((3, "running"), (2, "held"), (7, "ready")),
+    ]
 
 
 def test_why_a_job_is_not_done_is_told_before_where_its_result_once_was(state):

@@ -1,6 +1,7 @@
 """Crashes, full disks and changed configs: what was begun is finished, once, by itself."""
 
 import errno
+import itertools
 import json
 import os
 import re
@@ -21,7 +22,14 @@ import pytest
 from rig import ThreadExecutor, copy_job
 from test_ledger import Clock, failure, photo, planned, rendered
 
-from stylewatch.domain import EngineSettings, Failure, FailureKind, Identity, JobState
+from stylewatch.domain import (
+    LEARNING,
+    EngineSettings,
+    Failure,
+    FailureKind,
+    Identity,
+    JobState,
+)
 from stylewatch.errors import EngineLost, LedgerError, LockedError, OutputError
 from stylewatch.faces.board import Board
 from stylewatch.folders import contents, naming, outputs, painted
@@ -376,7 +384,12 @@ def test_a_lost_ledger_is_learnt_again_from_results_whatever_else_lies_there(rig
     (tmp_path / "state" / "ledger.db").write_bytes(os.urandom(4096))
     again = rigs(start=False)
     again.read_facts = lambda data: {"job_key": keys[data]}
-    again.start()
+    hours = itertools.count(step=3600.0)
+    again.build().daemon._clock = lambda: next(hours)
+    again.daemon.start(time.monotonic())
+    again.daemon._clock = time.monotonic
+    told = [event.message for event in again.events if event.reason == LEARNING]
+    assert told == [f"a new ledger: {count} results read so far" for count in (1, 2, 3)]
     again.until(lambda: again.counts() == {"done": 3})
     again.until(again.idle)
     assert again.executor.ran == []
@@ -839,6 +852,21 @@ def test_a_photo_that_was_deleted_before_the_scans_begin_anew_keeps_its_result(r
     rig.drop("a.jpg", b"two")
     rig.until(lambda: len(rig.executor.ran) == 2 and rig.idle())
     assert rig.results() == ["a--painting.jpg", "a--painting~2.jpg"]
+
+
+def test_thousands_of_photos_deleted_before_the_scans_begin_anew_are_missed_by_the_first(rigs):
+    """The ledger's own look through all photos takes an hour, so that no tick waits for it."""
+    rig = rigs()
+    rig.until(rig.idle)
+    with rig.daemon._ledger.transaction():
+        for number in range(6000):
+            identity = Identity(1, number, 1, 1, 1)
+            rig.daemon._ledger.note_file("in", Path(f"{number}.jpg"), identity)
+    rig.daemon.ask("reload")
+    for _ in range(5):
+        rig.daemon.tick(time.monotonic())
+    [(missed,)] = rig.daemon._ledger.ask("SELECT COUNT(*) FROM files WHERE gone > 0")
+    assert missed == 6000
 
 
 @pytest.mark.parametrize("after", ["keep", "delete"])

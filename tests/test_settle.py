@@ -249,6 +249,20 @@ def test_what_a_file_has_lacked_for_long_is_told_soon(settler, tmp_path, data):
     assert now == 5600.0
 
 
+def test_however_many_files_are_not_whole_few_are_looked_at_in_a_second(
+    settler, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(settle, "LAST_LOOKS", 0.1)
+    for number in range(60):
+        put(tmp_path, b"", name=f"{number}.jpg")
+        settler.observe(candidate(tmp_path, f"{number}.jpg"), 100.0)
+    assert len(follow(settler, 100.0, 1000.0)) == 60
+    looks, look = [], settler._look
+    monkeypatch.setattr(settler, "_look", lambda *given: looks.append(1) or look(*given))
+    assert follow(settler, 1000.0, 4000.0) == []
+    assert len(looks) == 300
+
+
 @pytest.mark.parametrize("wall", [0.0, DAY - 3600.0, DAY, DAY + 599.0])
 def test_a_clock_that_leaps_makes_no_file_old(settler, tmp_path, wall):
     os.utime(put(tmp_path, b"HEAD and then"), (DAY, DAY))

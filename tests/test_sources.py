@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import itertools
 import logging
 import os
 import shutil
@@ -420,6 +421,26 @@ def test_a_root_that_cannot_be_read_is_unreadable(watched, monkeypatch):
     assert "Permission denied" in watched.health.detail
 
 
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_what_went_away_before_the_first_scan_is_missed_after_it(watched, monkeypatch, interrupted):
+    (watched.root / "sub").mkdir()
+    for name in ("a.jpg", "sub/b.jpg"):
+        put(watched.root, name)
+    gone = ["c.jpg", "sub/d.jpg", "gone/e.jpg"]
+    watched.source._known = lambda: iter(["a.jpg", *gone, "sub/b.jpg"])
+    if interrupted:
+        monkeypatch.setattr(sources, "SLICE", 1)
+        while watched.health.scan_age == FOREVER:
+            watched.source.drain(watched.now)
+        watched.source._start(watched.now)
+        monkeypatch.setattr(sources, "SLICE", 4000)
+    watched.drain()
+    assert sorted(map(str, watched.source.missed())) == sorted(gone)
+    put(watched.root, "c.jpg").unlink()
+    watched.later(200.0)
+    assert [*watched.source.missed()] == []
+
+
 def test_too_few_watches_mean_scanning_and_saying_so(watched, monkeypatch):
     for number in range(5):
         (watched.root / f"{number}").mkdir()
@@ -517,6 +538,41 @@ def test_what_comes_to_a_large_share_is_found_soon_and_what_changes_there_by_the
     (watched.root / "8.jpg").write_bytes(b"longer")
     assert watched.later(130.0) == []
     assert watched.later(20.0) == ["8.jpg"]
+
+
+@pytest.mark.parametrize(("took", "rest"), [(0.1, 10), (1, 19), (30, 60)])
+def test_a_poll_that_took_long_is_not_repeated_soon(watched, monkeypatch, took, rest):
+    device = watched.root.stat().st_dev
+    monkeypatch.setattr(sources, "network_devices", lambda mounts: frozenset({device}))
+    (watched.root / "sub").mkdir()
+    os.utime(watched.root, ns=(1, 1))
+    watched.drain()
+    monkeypatch.setattr(watched.source, "_next_scan", FOREVER)  # only polls
+    looked = watched.source._listing._has_changed
+    monkeypatch.setattr(sources, "SLICE", 1)
+    polls = []
+
+    def looks(folder):
+        if folder == "":
+            polls.append(watched.now)
+        else:
+            watched.now += took
+        return looked(folder)
+
+    monkeypatch.setattr(watched.source._listing, "_has_changed", looks)
+    watched.later(200.0)
+    assert polls[1] - polls[0] == pytest.approx(took + rest)
+
+
+def test_a_slow_share_keeps_the_rest_of_the_daemon_waiting_for_a_moment_only(watched, monkeypatch):
+    for number in range(100):
+        put(watched.root, f"{number}.jpg")
+    clock = itertools.count(step=0.1)
+    with monkeypatch.context() as slow:
+        slow.setattr(sources.time, "monotonic", lambda: next(clock))
+        found = watched.source.drain(watched.now)
+    assert 0 < len(found) < 10
+    assert len(found) + len(watched.drain()) == 100
 
 
 def test_a_share_that_is_mounted_later_in_a_sub_folder_is_known_as_one(watched, monkeypatch):

@@ -4,9 +4,11 @@ Stable data for programs, and a few lines of text for people. Knows nothing of t
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -26,7 +28,6 @@ from stylewatch.state.wording import (
     IGNORED,
     NOTES,
     PAINTING,
-    WAITING,
     WORDS,
     by_word,
     explained,
@@ -34,6 +35,7 @@ from stylewatch.state.wording import (
 
 Answer = TypeVar("Answer")
 
+_AT_ONCE: Final = 500  # jobs read at once
 _OF_A_JOB: Final = ("attempts", "created", "changed", "output", "seconds", "loss", "note", "key")
 FAILED: Final = (JobState.QUARANTINED, JobState.BLOCKED, JobState.RETRY_WAIT)
 """What needs a look, or may need one if it goes on; what is held is so on purpose."""
@@ -187,34 +189,49 @@ def _step_text(one: Mapping[str, Any]) -> str:
 
 def list_jobs(
     state_dir: Path, states: Iterable[JobState], limit: int, *, notes: bool = False
-) -> tuple[list[dict[str, Any]], int | None]:
+) -> tuple[Iterator[dict[str, Any]], int | None]:
     """Jobs in these states (all when empty), and files without a job: held ones, or with `notes`.
 
     First what is painted, then what waits in its order, then the latest change. Without a daemon
     nothing is painted: what was in work when it was killed waits.
 
-    Also how many there are without the limit; None where there is no ledger yet.
+    Each is read when its turn comes: few of hundreds of thousands are in memory, and whoever takes
+    them slowly holds nothing up. Also how many there are without the limit; None where there is no
+    ledger yet.
     """
     alive, asked = lives(state_dir), set(states)
     wanted = _wanted(asked, alive=alive)
     files_too = JobState.HELD in asked
 
-    def read(reader: LedgerReader) -> tuple[list[dict[str, Any]], int]:
-        places = reader.places()
-        found = _ordered(reader, wanted, limit)
-        if not alive:
-            at_rest = dict.fromkeys(PAINTING, JobState.READY)
-            found = [replace(job, state=at_rest.get(job.state, job.state)) for job in found]
-        told = reader.notes(limit) if notes else []
-        told += reader.last_held_files(limit) if files_too else []
-        rows = [_job_dict(job, places.get(job.folder)) for job in found]
-        rows += [_note_dict(*note, places.get(note[0])) for note in told]
+    def read(reader: LedgerReader) -> tuple[Iterator[dict[str, Any]], int]:
+        places, numbers = reader.places(), reader.numbers(wanted, limit)
+        left = limit - len(numbers)
+        told = reader.notes(left) if notes else []
+        told += reader.last_held_files(left - len(told)) if files_too else []
         there = sum(n for each in reader.counts().values() for s, n in each.items() if s in wanted)
         there += reader.count_notes() if notes else 0
         there += sum(reader.held_files().values()) if files_too else 0
-        return rows[:limit], there
+        rows = chain(
+            (_job_dict(job, places.get(job.folder)) for job in jobs(numbers)),
+            (_note_dict(*note, places.get(note[0])) for note in told),
+        )
+        return rows, there
 
-    return _read(state_dir, read) or ([], None)
+    def jobs(numbers: Sequence[int]) -> Iterator[Job]:
+        for start in range(0, len(numbers), _AT_ONCE):
+            some = partial(LedgerReader.jobs_with, numbers=numbers[start : start + _AT_ONCE])
+            for job in _read(state_dir, some) or ():
+                if job.state in wanted:  # still
+                    at_rest = not alive and job.state in PAINTING
+                    yield replace(job, state=JobState.READY) if at_rest else job
+
+    return _read(state_dir, read) or (iter(()), None)
+
+
+def reasons_aside(state_dir: Path) -> set[str]:
+    """Why jobs were set aside that can be retried."""
+    aside = (*FAILED, JobState.HELD)
+    return _read(state_dir, lambda reader: reader.reasons(aside)) or set()
 
 
 def word_of_job(state_dir: Path, job_id: int) -> str:
@@ -229,16 +246,6 @@ def _wanted(states: set[JobState], *, alive: bool) -> set[JobState]:
     if alive:
         return wanted
     return wanted | {*PAINTING} if JobState.READY in wanted else wanted - {*PAINTING}
-
-
-def _ordered(reader: LedgerReader, wanted: set[JobState], limit: int) -> list[Job]:
-    painting, waiting = wanted & {*PAINTING}, wanted & {*WAITING}
-    found = reader.jobs(painting, limit) if painting else []
-    queue = [job for name in reader.counts() for job in reader.next_jobs(name, limit, waiting)]
-    found += sorted(queue, key=lambda job: job.id)
-    if rest := wanted - painting - waiting:
-        found += reader.jobs(rest, limit)
-    return found[:limit]
 
 
 def _job_dict(job: Job, place: Path | None) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from stylewatch.faces.wire import SOCKET, VERSION, dial, error_of, event_of, lin
 SYSTEM_STATE: Final = Path("/var/lib/stylewatch")
 """Where systemd's system service has its state."""
 ANSWER_SECONDS: Final = 10.0
+RETRY_SECONDS: Final = 300.0  # of hundreds of thousands of jobs
 
 
 def ask(state_dir: Path, command: str, /, **arguments: Any) -> Any:
@@ -29,7 +30,8 @@ def ask(state_dir: Path, command: str, /, **arguments: Any) -> Any:
         NotRunningError: there is no daemon, or it does not answer, or not to us.
         StylewatchError: the daemon's own no.
     """
-    with Client(state_dir) as client:
+    seconds = RETRY_SECONDS if command == "retry" else ANSWER_SECONDS
+    with Client(state_dir, seconds) as client:
         return client.ask(command, **arguments)
 
 

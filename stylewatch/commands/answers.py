@@ -6,7 +6,7 @@ With `--log-format json` each line on stderr is an object, those of events and o
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
@@ -53,6 +53,15 @@ def say_json(data: object) -> None:
     say(json.dumps(jsonable(data), indent=2))
 
 
+def say_json_list(data: Iterable[object]) -> None:
+    """The same of a list, each part as it comes: all of it may be more than fits into memory."""
+    before = "["
+    for part in data:
+        say(before + "\n  " + json.dumps(jsonable(part), indent=2).replace("\n", "\n  "), end="")
+        before = ","
+    say("[]" if before == "[" else "\n]")
+
+
 def say_path(path: Path) -> None:
     """A path on stdout: to a terminal made safe, to a program as it is, byte for byte."""
     say(visible(path) if sys.stdout.isatty() else os.fsencode(path))
@@ -69,10 +78,10 @@ def are_together() -> bool:
     return sys.stdout.isatty() and sys.stderr.isatty()
 
 
-def say(words: str | bytes) -> None:
+def say(words: str | bytes, *, end: str = "\n") -> None:
     """A result on stdout."""
     try:
-        typer.echo(words)
+        typer.echo(words, nl=bool(end))
     except BrokenPipeError:
         raise
     except OSError as error:

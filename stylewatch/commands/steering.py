@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stylewatch.commands.answers import answer, complain, note, say, say_json
+from stylewatch.commands.answers import answer, complain, note, say, say_json_list
 from stylewatch.commands.options import (
     STEER,
     ConfigPath,
@@ -137,15 +137,15 @@ def jobs(
     limit = limit or (sys.maxsize if as_json else 50)
     found, there = list_jobs(folder, states, limit, notes=failed)
     if as_json:
-        say_json(found)
-    else:  # a table of hundreds of thousands takes longer than they do
-        say(jobs_text(found))
+        say_json_list(found)
+    else:
+        say(jobs_text([*found]))
     if there is None:
         words = f"there is no ledger in {short_path(folder)}: nothing has been painted yet"
         hint = f"; did you mean `--{state}`?" if str(state) in _STATES else ""
         note(words + hint)
-    elif there > len(found):
-        note(f"… and {there - len(found)} more (`--limit`)")
+    elif there > limit:
+        note(f"… and {there - limit} more (`--limit`)")
 
 
 def _job_number(text: str) -> int:
@@ -190,14 +190,12 @@ def retry(
 
 
 def _nothing_to_retry(folder: Path, job_id: int | None, reason: str) -> UsageError:
-    from stylewatch.app.overview import FAILED, list_jobs, word_of_job
+    from stylewatch.app.overview import reasons_aside, word_of_job
 
     if job_id is not None:
         remedy = "Only what was set aside can be retried; see `stylewatch jobs`"
         return UsageError(f"Job {job_id} is {word_of_job(folder, job_id)}", remedy=remedy)
-    aside, _ = list_jobs(folder, (*FAILED, JobState.HELD), sys.maxsize)
-    reasons = {job["reason"] for job in aside if job["id"] is not None}
-    known = ", ".join(sorted(reasons - {"", "folder"}))
+    known = ", ".join(sorted(reasons_aside(folder) - {"", "folder"}))
     problem = f"nothing was set aside for {reason!r}"
     return UsageError(problem, expected=known and f"one of {known}")
 

@@ -134,17 +134,19 @@ def event_dict(event: Event) -> dict[str, Any]:
 
 def jsonable(value: object) -> Any:
     """Only what JSON knows; text as valid Unicode, for readers stricter than Python's."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    if value is None or isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None  # JSON has no word for it
     if is_dataclass(value) and not isinstance(value, type):
-        return jsonable(asdict(value))
+        value = asdict(value)
     if isinstance(value, Mapping):
         return {str(jsonable(key)): jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [jsonable(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None  # JSON has no word for it
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    return str(value).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return jsonable(str(value))
 
 
 class Lines:

@@ -12,12 +12,16 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from stylewatch.domain import Event
+from stylewatch.domain import LEARNING, Event
 from stylewatch.faces.lines import visible
 
 NOTIFY_SECONDS: Final = 1.0
 END_SECONDS: Final = 25.0
 """What the daemon needs to end, beyond the time that a running photo is given."""
+
+
+LEARN_SECONDS: Final = 600.0
+"""How long systemd waits for the next word of a ledger that learns."""
 
 
 def notify(*lines: str, environ: Mapping[str, str] = os.environ) -> bool:
@@ -74,6 +78,9 @@ class Notifier:
             case "stopping":
                 self.stopping()
                 return
+            case "warning" if event.reason == LEARNING:
+                self._learning(event.message)
+                return
             case "running":
                 self._running[event.job_id] = f"{event.path} → {event.preset}"
             case _ if event.stops_work:
@@ -99,6 +106,11 @@ class Notifier:
     def reloading(self) -> None:
         """The config is about to be read again; `ready` ends this, whatever came of it."""
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def _learning(self, status: str) -> None:
+        """The start takes long, and goes on: a new one would only begin anew."""
+        more = f"EXTEND_TIMEOUT_USEC={int(1e6 * LEARN_SECONDS)}"
+        self._send("WATCHDOG=1", more, *_status_line(status))
 
     def stopping(self) -> None:
         """The end has begun; it may take the grace time, whatever the unit says."""

@@ -158,6 +158,14 @@ class Listing:
                 yield from self.walk(each for each in inside if each not in self._folders)
             yield None
 
+    def miss_unlisted(self, files: Iterable[str]) -> Iterator[None]:
+        """Of these files, known from before, those that no walk has met; None for each."""
+        for file in files:
+            folder, name = os.path.split(file)
+            if folder not in self._folders or name not in self._folders[folder].names:
+                self.missed.add(file)
+            yield None
+
     def miss_all(self) -> None:
         """The root is away with all that lay in it."""
         for folder in list(self._folders):

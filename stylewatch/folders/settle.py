@@ -26,7 +26,8 @@ CLOSED_SHARE = 0.25  # of the quiet period after a close or rename: scanners clo
 CLOSED_QUIET = 0.5  # but no quiet period that is shorter anyway is made shorter than that
 NETWORK_QUIET = 10.0  # where a writer can be on another machine
 PATIENCE = 30.0  # the longest pause between two looks at a file that is not complete
-LAST_PATIENCE = 60.0  # the pause once it was given out as unsettled
+LAST_PATIENCE = 60.0  # the pause once it was given out as unsettled …
+LAST_LOOKS = 50  # … or longer, so that all such files have no more looks in a second
 OLD_LOOKS = 3  # at a file that has long been as it is: nobody will bring what it lacks
 SLOW_SECONDS = 15.0  # a file that is on its way for so long is named
 BATCH = 256  # files looked at per call
@@ -222,7 +223,7 @@ class Settler:
         news = now >= deadline and not file.told
         file.told |= news
         if file.told:
-            self._look_at(now + LAST_PATIENCE, name, file)
+            self._look_at(now + max(LAST_PATIENCE, len(self._waiting) / LAST_LOOKS), name, file)
         else:
             pause = min(max((now - file.since) / 4, file.quiet), PATIENCE)
             self._look_at(min(now + pause, max(deadline, now)), name, file)

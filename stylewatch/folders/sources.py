@@ -7,6 +7,7 @@ Knows nothing of pictures, rules, jobs or the ledger.
 import errno
 import math
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -19,11 +20,13 @@ from stylewatch.folders.listing import Listing, walk
 from stylewatch.folders.watches import Inbox, Watch, Watches, watch_limit, watched_inodes
 from stylewatch.places import network_devices
 
-SLICE = 4000  # names looked at per drain
+SLICE = 4000  # names looked at per drain …
+SLICE_SECONDS = 0.25  # … and for how long at most: on a share each takes a while
 ROOT_SECONDS = 2.0  # how often the root itself is looked at
 POLL_SECONDS = 10.0  # how often what comes and goes is, where it can't be watched
 REST = 19  # times as long as a scan took nothing is scanned, so that it takes a twentieth at most …
 LONGEST_REST = 600.0  # … but for no longer
+LONGEST_POLL_REST = 60.0  # the same after a poll: what comes is to be found soon
 PATIENCE = 2.0  # an event that is this late is lost
 REGISTER_SECONDS = 1.0  # a new folder that is not watched by then never will be
 LATE_SECONDS = 15.0  # a scan that has not gone on for so long hangs
@@ -58,13 +61,19 @@ class FolderSource:
         *,
         rescan_seconds: float = 30.0,
         take_up: Callable[[], None] = lambda: None,
+        known: Callable[[], Iterable[str]] = tuple,
     ) -> None:
-        """`take_up` is called when the root has come; a LockedError of its leaves it alone."""
+        """`take_up` is called when the root has come; a LockedError of its leaves it alone.
+
+        `known` gives the files that lay there before: the first scan can't miss them itself.
+        """
         self.folder = folder
         self.root = root
         self._watches = watches
         self._rescan_seconds = rescan_seconds
         self._take_up = take_up
+        self._known = known
+        self._compared = False  # with these, since the root has come
         self._poll_seconds = min(POLL_SECONDS, rescan_seconds)
         self._listing = Listing(folder, root)
         self._inbox = Inbox("", watches.wake)
@@ -78,6 +87,8 @@ class FolderSource:
         self._scan_now = False
         self._next_scan = self._last_scan = self._began_scan = -math.inf
         self._next_poll = math.inf  # for what comes and goes between two scans, where none tells
+        self._poll: Iterator[Candidate | None] | None = None  # the last one
+        self._began_poll, self._poll_rest = -math.inf, self._poll_seconds
         self._stirred = -math.inf  # when a scan last went on
         self._wonder = False  # a file that this scan finds new should have been heard of
         self._suspect = ""  # such a file …
@@ -98,7 +109,8 @@ class FolderSource:
         if self._scan is None and (self._scan_now or now >= self._next_scan):
             self._begin_scan(now)
         elif now >= self._next_poll and not self._walks:
-            self._walks.append(self._listing.walk_changed())
+            self._began_poll, self._poll = now, self._listing.walk_changed()
+            self._walks.append(self._poll)
         if folders:
             self._walks.appendleft(self._listing.walk(_topmost(folders)))
         return [*self._listing.look(files), *self._go_on(now)]
@@ -176,7 +188,7 @@ class FolderSource:
             return
         if key != self._root_key:
             self._root_key, self._strikes = key, 0
-            self._listing = Listing(self.folder, self.root)
+            self._listing, self._compared = Listing(self.folder, self.root), False
             self._start(now)
         elif self._watch and not self._watches.alive(self._watch):
             self._start(now)
@@ -267,15 +279,14 @@ class FolderSource:
     def _go_on(self, now: float) -> Iterator[Candidate]:
         """A slice of the walks at hand."""
         self._stirred = now
+        until = time.monotonic() + SLICE_SECONDS
         for _ in range(SLICE):
-            if not self._walks:
+            if not self._walks or time.monotonic() > until:
                 break
             try:
                 found = next(self._walks[0])
             except StopIteration:
-                if self._walks.popleft() is self._scan:
-                    self._end_scan(now)
-                self._next_poll = math.inf if self._watch else now + self._poll_seconds
+                self._end_walk(self._walks.popleft(), now)
             else:
                 if found:
                     yield found
@@ -283,8 +294,23 @@ class FolderSource:
             self._suspect, self._proof_at = self._listing.surprise, now + PATIENCE
             self._listing.surprise = ""
 
+    def _end_walk(self, walk: Iterator[Candidate | None], now: float) -> None:
+        if walk is self._scan:
+            self._end_scan(now)
+        elif walk is self._poll:
+            rest = min(REST * (now - self._began_poll), LONGEST_POLL_REST)
+            self._poll_rest = max(self._poll_seconds, rest)
+        self._next_poll = math.inf if self._watch else now + self._poll_rest
+
+    def _compare(self) -> Iterator[None]:
+        """What went away before the first scan began is missed after it."""
+        yield from self._listing.miss_unlisted(self._known())
+        self._compared = True
+
     def _end_scan(self, now: float) -> None:
         self._scan, self._last_scan = None, now
+        if not self._compared:
+            self._walks.append(self._compare())
         rest = min(REST * (now - self._began_scan), LONGEST_REST)
         every = self._rescan_seconds if self._watch else self._poll_seconds
         self._next_scan = now + max(every, rest)

@@ -9,13 +9,15 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from stylewatch.domain import (
     AT_HAND,
+    LEARNING,
     Event,
     Failure,
     FailureKind,
@@ -54,6 +56,7 @@ LONGEST_SLEEP = 5.0  # seconds between two ticks at most
 LOOK_SECONDS = 5.0  # how often free space is looked at, and photos whose results are done
 LEDGER_SECONDS = 5.0  # between two attempts to go on with a ledger that could not be written
 FIXED = ("state_dir", "metrics_port")  # settings that a running daemon can't change
+LEARN_SECONDS = 300.0  # between two signs of life while all results are read
 TIDY_SECONDS = 86400.0  # how often the ledger is tidied, more often where it remembers less
 HEALTH_SECONDS = 1.0
 
@@ -128,7 +131,7 @@ class Daemon:
                 max_attempts=self.config.max_attempts,
             )
             opened.callback(ledger.close)
-            self._tidying = None
+            self._tidying, self._last_tidy = None, -math.inf
             owner = outputs.owner_of(self.config.state_dir)
             self._publisher = Publisher(ledger, owner)
             self._delivery = Delivery(ledger, self._publisher, self._folder, self._tell)
@@ -347,7 +350,8 @@ class Daemon:
             self._tell("warning", f"the ledger was damaged; it lies in {self._ledger.set_aside}")
         places = {folder.output for folder in self.config.folders}
         if self._ledger.fresh:
-            found = self._ledger.rebuild(find_results(places, self._parts.read_facts))
+            results = find_results(places, self._parts.read_facts)
+            found = self._ledger.rebuild(self._learned(results))
             if found:
                 self._tell(
                     "warning", f"a new ledger: {counted(found, 'result')} found, not painted again"
@@ -361,6 +365,17 @@ class Daemon:
         pending = {job.temporary for job in begun if job.temporary}
         for output in places:
             outputs.sweep(output, self._publisher.owner, keep=pending)
+
+    def _learned(
+        self, results: Iterable[tuple[str, Path, str, str]]
+    ) -> Iterator[tuple[str, Path, str, str]]:
+        """The results, with a sign of life now and then: those of an archive take an hour."""
+        due = self._clock() + LEARN_SECONDS
+        for count, result in enumerate(results, start=1):
+            if self._clock() >= due:
+                due = self._clock() + LEARN_SECONDS
+                self._tell("warning", f"a new ledger: {count} results read so far", reason=LEARNING)
+            yield result
 
     def _take_up_folders(self) -> None:
         """Jobs of folders that the config does not have wait; those of returned ones go on.
@@ -377,7 +392,6 @@ class Daemon:
         self._ledger.hold_others(folder.name for folder in self.config.folders)
 
     def _open_intake(self, before: Intake | None = None) -> Intake:
-        self._next_tidy = -math.inf  # new scans can't miss what went away before them
         return Intake(
             self.config,
             self._ledger,
@@ -514,9 +528,10 @@ class Daemon:
 
     def _tidy(self, now: float) -> None:
         """Let the ledger forget what is old, one small step in each tick."""
-        if self._tidying is None and now >= self._next_tidy:
-            days = self.config.retention_days
-            self._next_tidy = now + min(TIDY_SECONDS, days * TIDY_SECONDS / 4)
+        days = self.config.retention_days
+        every = min(TIDY_SECONDS, days * TIDY_SECONDS / 4)
+        if self._tidying is None and now >= self._last_tidy + every:
+            self._last_tidy = now
             self._tidying = tidy(self._ledger, days, self.config.engine.checkpoint_dir)
         if self._tidying is not None and next(self._tidying, "through"):
             self._tidying = None

@@ -19,6 +19,7 @@ from stylewatch.state.reader import Job
 UNNAMED_SECONDS = 5.0  # between two attempts to give a finished picture its name
 UNREADABLE_SECONDS = 600.0  # then a picture that can't be read any more is painted again
 AFTER_SECONDS = 300.0  # between two attempts to move or delete a painted photo
+REST = 19  # times as long as it took nobody looks for these, but no longer than that
 
 
 class Delivery:
@@ -38,7 +39,8 @@ class Delivery:
         self._tell = tell
         self._unnamed: dict[int, tuple[float, float]] = {}  # job id → when to try again, since
         self._after_failed: dict[int, float] = {}  # job id → when to try again
-        self._after_pending: deque[int] = deque()  # jobs whose photos may be due
+        self._after_pending: deque[int] = deque()  # jobs whose photos may be due …
+        self._began_find = self._next_find = -math.inf  # … and when these are looked for
 
     def publish(self, job_id: int, rendered: Rendered, folder: Folder, now: float) -> None:
         """Give a result its name, now or, where that can't be, later.
@@ -78,8 +80,12 @@ class Delivery:
         return min((due for due, _ in self._unnamed.values()), default=math.inf)
 
     def find_after(self, now: float) -> None:
-        """Photos that still have to be moved or deleted: a crash came between, or a copy."""
-        if not self._after_pending:
+        """Photos that still have to be moved or deleted: a crash came between, or a copy.
+
+        There may be a great many that wait, each for another preset.
+        """
+        if not self._after_pending and now >= self._next_find:
+            self._began_find = now
             self._after_pending.extend(
                 job_id
                 for job_id in self._ledger.after_pending()
@@ -93,11 +99,14 @@ class Delivery:
             job_id = self._after_pending.popleft()
             if job := self._ledger.job(job_id):
                 self._apply_after(job, now)
+            if not self._after_pending and (took := now - self._began_find):
+                self._next_find = now + min(REST * took, AFTER_SECONDS)
         return bool(self._after_pending)
 
     def forget_pauses(self) -> None:
         """With another config what could not be done may be done now."""
         self._after_failed.clear()
+        self._next_find = -math.inf
 
     def _name_later(self, job_id: int, error: OutputError, now: float) -> None:
         """The picture is finished and safe; only its name is missing."""

@@ -7,9 +7,10 @@ ledger whether it is new at all. Knows nothing of workers and results.
 import errno
 import hashlib
 import json
+import math
 import os
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -76,7 +77,7 @@ class Intake:
         self._on_event = on_event
         self._folders: Mapping[str, Folder] = {folder.name: folder for folder in config.folders}
         self._plans = {folder.name: _plan_of(folder, config) for folder in config.folders}
-        self._complete: deque[Photo] = deque()
+        self._complete: dict[str, deque[Photo]] = {each.name: deque() for each in config.folders}
         self._held = False
         self._ignored: set[tuple[str, str]] = set()  # folders and why: told once
         self._unread: deque[tuple[float, Photo]] = deque()  # when to look again
@@ -87,6 +88,7 @@ class Intake:
                 watches,
                 rescan_seconds=config.rescan_seconds,
                 take_up=partial(take_up, folder),
+                known=partial(ledger.present, folder.name),
             )
             for folder in config.folders
         }
@@ -120,20 +122,19 @@ class Intake:
                     elif isinstance(settled, Gone):
                         self.again(settled.folder, settled.path)
                     else:
-                        self._complete.append(settled)
+                        self._complete[name].append(settled)
         self._add_jobs(now)
-        while self._unread and self._unread[0][0] <= now:
-            _, photo = self._unread.popleft()
-            self.again(photo.folder, photo.path)
+        if now >= self._next_unread:
+            self._read_again(now)
 
     def next_due(self, now: float) -> float:
         """When `tick` has something to do."""
-        if self._complete:
+        if any(self._complete.values()):
             return now + HELD_SECONDS * self._held
         return min(
             *(source.next_due(now) for source in self._sources.values()),
             *(settler.next_due(now) for settler in self._settlers.values()),
-            *(due for due, _ in self._unread),
+            self._next_unread,
             now + 60.0,
         )
 
@@ -180,8 +181,10 @@ class Intake:
 
     def settling(self) -> dict[str, int]:
         """How many files of each folder are on their way."""
-        complete = Counter(photo.folder for photo in self._complete)
-        return {name: settler.arriving + complete[name] for name, settler in self._settlers.items()}
+        return {
+            name: settler.arriving + len(self._complete[name])
+            for name, settler in self._settlers.items()
+        }
 
     def slow(self, now: float) -> dict[str, list[Slow]]:
         """The first few files of each folder that are on their way for a while."""
@@ -211,21 +214,33 @@ class Intake:
     def _add_jobs(self, now: float) -> None:
         """Complete photos become jobs; in one transaction, and not for longer than a moment.
 
-        While the config is about to be read again they wait: it may say what they came for.
+        Of each folder one at a time: to read a whole archive takes hours. While the config is about
+        to be read again they wait: it may say what they came for.
         """
-        if not self._complete:
+        if not any(self._complete.values()):
             return
         self._held = self._is_outdated(now)
         if self._held:
             return
         until = time.monotonic() + TURN_SECONDS
         with self._ledger.transaction():
-            while self._complete and time.monotonic() < until:
-                photo = self._complete.popleft()
-                try:
-                    self._add(photo)
-                except OSError as error:
-                    self._cannot_add(photo, error, now)
+            while time.monotonic() < until and (turn := [*filter(None, self._complete.values())]):
+                for photo in [queue.popleft() for queue in turn]:
+                    try:
+                        self._add(photo)
+                    except OSError as error:
+                        self._cannot_add(photo, error, now)
+
+    @property
+    def _next_unread(self) -> float:
+        return self._unread[0][0] if self._unread else math.inf
+
+    def _read_again(self, now: float) -> None:
+        """Look again at what could not be read a while ago."""
+        with self._ledger.transaction():
+            while now >= self._next_unread:
+                _, photo = self._unread.popleft()
+                self.again(photo.folder, photo.path)
 
     def _add(self, photo: Photo) -> None:
         folder, plan = self._folders[photo.folder], self._plans[photo.folder]

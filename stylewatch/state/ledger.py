@@ -68,6 +68,7 @@ class Ledger(LedgerReader):
         self._clock = clock
         self._rng = rng or Random()  # noqa: S311  (jitter, no secret)
         self.max_attempts = max_attempts
+        self._idle: dict[str, tuple[float, object]] = {}  # folders without a job, see `waiting`
         self._db, self.set_aside = open_ledger(path)
         """`set_aside`: where a damaged ledger was moved to."""
 
@@ -378,8 +379,20 @@ class Ledger(LedgerReader):
     # --- jobs -------------------------------------------------------------------------------
 
     def waiting(self, folders: Iterable[str]) -> list[str]:
-        """The folders that have a job to claim now."""
-        return [folder for folder in folders if self._next(folder) is not None]
+        """The folders that have a job to claim now.
+
+        One that had none has none until something is written, a pause ends or the clock is set
+        back: to find that out again means to look at each of its hundreds of thousands that wait.
+        """
+        now, state = self._clock(), (self.changes, self.next_due())
+        for folder in (names := [*folders]):
+            asked, before = self._idle.get(folder, (now, None))
+            if before == state and asked <= now:
+                continue
+            self._idle.pop(folder, None)
+            if self._next(folder) is None:
+                self._idle[folder] = now, state
+        return [folder for folder in names if folder not in self._idle]
 
     def claim(self, folder: str) -> Job | None:
         """Start the folder's next job: its attempt is on disk before anything is done."""

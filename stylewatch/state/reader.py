@@ -5,7 +5,7 @@ Never writes.
 
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +31,8 @@ _HELD_FILES: Final = f"FROM files INDEXED BY files_held WHERE note = '{BROKEN_PR
 APART = 2
 """`after_done` of a job whose photo is gone while another has its name."""
 
+_LATEST: Final = "changed DESC, id DESC"
+_AT_ONCE = 500  # files
 _RECENT = 20  # results that tell the pace
 _REMEMBERED = 1000  # files that tell whether a folder is the one that it was
 _SAME = 5  # results that are looked at for one to copy: people delete some
@@ -157,8 +159,11 @@ class LedgerReader:
 
     def ask(self, query: str, *values: Any) -> list[sqlite3.Row]:
         """All rows that answer."""
+        return list(self._rows(query, *values))
+
+    def _rows(self, query: str, *values: Any) -> Iterator[sqlite3.Row]:
         try:
-            return self._db.execute(query, values).fetchall()
+            yield from self._db.execute(query, values)
         except sqlite3.Error as error:
             raise ledger_error(error) from error
 
@@ -202,6 +207,14 @@ class LedgerReader:
         )
         rows = self.ask(query, folder, missed)
         return [(Path(os.fsdecode(row["path"])), identity_of(row)) for row in rows]
+
+    def present(self, folder: str) -> Iterator[str]:
+        """The files of a folder but those that are missed, read a few at a time."""
+        last = b""
+        query = "SELECT path FROM files WHERE folder = ? AND path > ? AND gone = 0"
+        while rows := self.ask(f"{query} ORDER BY path LIMIT {_AT_ONCE}", folder, last):
+            yield from (os.fsdecode(row["path"]) for row in rows)
+            last = rows[-1]["path"]
 
     def notes(self, limit: int = 100) -> list[tuple[str, Path, str]]:
         """Files that have no job, failures first: folder, path, why."""
@@ -266,10 +279,37 @@ class LedgerReader:
 
     def jobs(self, states: Iterable[JobState] = (), limit: int = 100) -> list[Job]:
         """Jobs in these states (all when empty), the latest change first."""
-        query = "SELECT * FROM jobs WHERE state = ? ORDER BY changed DESC, id DESC LIMIT ?"
-        rows = [row for state in states or JobState for row in self.ask(query, state, limit)]
-        rows.sort(key=lambda row: (row["changed"], row["id"]), reverse=True)
-        return [job_of(row) for row in (rows if limit < 0 else rows[:limit])]
+        return [job_of(row) for row in self._in_order("*", states or JobState, limit)]
+
+    def numbers(self, states: Iterable[JobState], limit: int = -1) -> list[int]:
+        """Of jobs in these states: what is painted, what waits in its order, the latest change."""
+        wanted = set(states)
+        painting, waiting = wanted & {*PAINTING}, wanted & {*WAITING}
+        rest = wanted - painting - waiting
+        found: list[int] = []
+        for some, order in ((painting, _LATEST), (waiting, "id"), (rest, _LATEST)):
+            found += (row["id"] for row in self._in_order("id, changed", some, limit, order))
+        return found if limit < 0 else found[:limit]
+
+    def jobs_with(self, numbers: Sequence[int]) -> list[Job]:
+        """The jobs with these numbers, in this order; without those that are no more."""
+        rows = self.ask(f"SELECT * FROM jobs WHERE id IN ({marks(numbers)})", *numbers)
+        found = {row["id"]: row for row in rows}
+        return [job_of(found[number]) for number in numbers if number in found]
+
+    def reasons(self, states: Sequence[JobState]) -> set[str]:
+        """Why jobs are in these states."""
+        query = f"SELECT DISTINCT reason FROM jobs WHERE state IN ({marks(states)})"
+        return {row["reason"] for row in self.ask(query, *states)}
+
+    def _in_order(
+        self, columns: str, states: Iterable[JobState], limit: int, order: str = _LATEST
+    ) -> Iterator[sqlite3.Row]:
+        """Of jobs in these states, each state read along an index and no further than needed."""
+        if wanted := [*states]:
+            each = [f"SELECT {columns} FROM jobs WHERE state = ?"] * len(wanted)
+            query = f"{' UNION ALL '.join(each)} ORDER BY {order} LIMIT ?"
+            yield from self._rows(query, *wanted, limit)
 
     def next_jobs(self, folder: str, limit: int, states: Iterable[JobState] = WAITING) -> list[Job]:
         """Jobs of one folder that wait, those whose turn comes first at the front."""
