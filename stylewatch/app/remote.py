@@ -23,6 +23,11 @@ ANSWER_SECONDS: Final = 10.0
 RETRY_SECONDS: Final = 300.0  # of hundreds of thousands of jobs
 
 
+def answer_seconds(command: str = "") -> float:
+    """How long a daemon that is well may take for it."""
+    return RETRY_SECONDS if command == "retry" else ANSWER_SECONDS
+
+
 def ask(state_dir: Path, command: str, /, **arguments: Any) -> Any:
     """One question to the daemon of that state directory.
 
@@ -30,8 +35,7 @@ def ask(state_dir: Path, command: str, /, **arguments: Any) -> Any:
         NotRunningError: there is no daemon, or it does not answer, or not to us.
         StylewatchError: the daemon's own no.
     """
-    seconds = RETRY_SECONDS if command == "retry" else ANSWER_SECONDS
-    with Client(state_dir, seconds) as client:
+    with Client(state_dir, answer_seconds(command)) as client:
         return client.ask(command, **arguments)
 
 

@@ -236,16 +236,16 @@ def cancel(
 def _ask(folder: Path, command: str, **arguments: Any) -> Any:
     from stylewatch.app.remote import ask
 
-    with _patience():
+    with _patience(command):
         return ask(folder, command, **arguments)
 
 
 @contextmanager
-def _patience() -> Iterator[None]:
+def _patience(command: str = "") -> Iterator[None]:
     """Within it is told what takes so long, where the daemon does not answer soon."""
-    from stylewatch.app.remote import ANSWER_SECONDS
+    from stylewatch.app.remote import answer_seconds
 
-    words = f"the daemon has not answered yet; waiting {ANSWER_SECONDS:g} s for it at most"
+    words = f"the daemon has not answered yet; waiting {answer_seconds(command):g} s for it at most"
     timer = threading.Timer(_SOON, note, [words])
     timer.daemon = True
     timer.start()
