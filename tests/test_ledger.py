@@ -417,6 +417,19 @@ def test_folders_taken_out_of_the_config_wait_until_they_are_back(ledger):
     assert ledger.job(job_id).state is JobState.READY
 
 
+def test_a_pause_is_over_for_a_folder_that_is_back_in_the_config(ledger):
+    """It was nobody's business when: the job stayed ready, and was never claimed."""
+    [job_id] = ledger.add(photo(), "d", "p", [planned()])
+    ledger.claim("in")
+    assert ledger.fail(job_id, failure(FailureKind.PERMISSION)) is JobState.BLOCKED
+    assert ledger.waiting(["in"]) == []
+    ledger.hold_others([])
+    ledger.hold_others(["in"])
+    assert ledger.next_due() is None
+    assert ledger.waiting(["in"]) == ["in"]
+    assert ledger.claim("in").id == job_id
+
+
 def test_the_same_picture_is_found_under_another_name(ledger):
     [first] = ledger.add(photo("a"), "d", "p", [planned("a")])
     [second] = ledger.add(photo("b"), "d", "p", [planned("b")])

@@ -409,16 +409,17 @@ class Ledger(LedgerReader):
     def _next(self, folder: str) -> sqlite3.Row | None:
         """First in, first out; a clock that was set back ends all pauses.
 
-        While one photo waits for weights that can't be had, so do all others of its preset: they
-        lack the same. So do those whose results belong into the same folder while one can't be
-        written there: each would be tried in turn, and thousands keep the other photos waiting.
+        What is ready has none, though one may be left from before its folder was away. While one
+        photo waits for weights that can't be had, so do all others of its preset: they lack the
+        same. So do those whose results belong into the same folder while one can't be written
+        there: each would be tried in turn, and thousands keep the other photos waiting.
         """
         now = self._clock()
         waits = "FROM jobs WHERE state = ? AND not_before > ? AND changed <= ? AND reason IN"
         weights, output = WeightsError.reasons, OutputFullError.reasons
         query = (
             "SELECT id FROM jobs WHERE state = ? AND folder = ?"
-            " AND (not_before <= ? OR changed > ?)"
+            f" AND (state = '{JobState.READY}' OR not_before <= ? OR changed > ?)"
             f" AND preset NOT IN (SELECT preset {waits} ({marks(weights)}))"
             f" AND dirname(target) NOT IN (SELECT dirname(target) {waits} ({marks(output)}))"
             " ORDER BY id LIMIT 1"
