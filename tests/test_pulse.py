@@ -169,6 +169,8 @@ def test_a_job_that_no_time_out_ends_starves_it(busy):
 
 def test_workers_that_cannot_be_started_starve_it(busy):
     made, executor = busy
+    (running,) = made.daemon._dispatcher.running.values()
+    running.pid = 0  # its photo waits for one
     executor.trouble = "no worker process could be started"
     assert made.quiet()
     executor.trouble = ""

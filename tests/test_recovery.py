@@ -254,6 +254,33 @@ def test_what_an_executor_lacks_is_told_once(rigs):
     assert len([e for e in rig.events if e.reason == "engine-lost"]) == 2
 
 
+@pytest.mark.parametrize("state", ["nothing waits", "a pause", "one is painted", "resting"])
+def test_workers_that_could_not_start_are_a_reason_to_start_anew_only_where_nothing_goes_on(
+    rigs, state
+):
+    """Nothing tells that all is well again before a photo is begun: systemd ended a mere pause."""
+    done = threading.Event()
+    rig = rigs(lambda request: done.wait(10) and None)
+    if state == "a pause":
+        rig.daemon.ask("pause")
+    if state != "nothing waits":
+        rig.drop("a.jpg")
+    goes_on = {"ready": 1} if state == "a pause" else {"running": 1}
+    rig.until(lambda: rig.counts() == ({} if state == "nothing waits" else goes_on))
+    if state == "one is painted":
+        for job_id in rig.daemon._dispatcher.running:
+            rig.daemon._dispatcher._on_progress(job_id, "started", os.getpid())
+        rig.executor.slots = 2
+    rig.executor.trouble = "no worker process could be started"
+    if state == "resting":
+        rig.executor.slots = 0
+    now = time.monotonic()
+    for seconds in (0.0, 100.0):
+        rig.daemon.tick(now + seconds)
+    assert rig.daemon.lost == (["the workers"] if state == "resting" else [])
+    done.set()
+
+
 # --- the ledger ----------------------------------------------------------------------------------
 
 

@@ -94,8 +94,14 @@ class Dispatcher:
             for each in self.running.values()
         }
         if self._config.workers_are_here:
-            signs["the workers"] = not self.trouble
+            signs["the workers"] = not self.trouble or self._can_wait
         return signs
+
+    @property
+    def _can_wait(self) -> bool:
+        """Whether something is painted nevertheless, or nothing is there to try it with."""
+        begun = any(running.pid for running in self.running.values())
+        return begun or len(self.running) < self._executor.slots
 
     def follow(self, config: Config) -> None:
         """Go by another config; other workers take over once nothing runs any more.
