@@ -1063,7 +1063,9 @@ def test_queued_photos_follow_an_output_that_was_moved(rigs, tmp_path):
     rig.until((tmp_path / "elsewhere" / "a--painting.jpg").exists)
 
 
-@pytest.mark.parametrize("moved", ["with its photos", "alone", "not at all", "another of the name"])
+@pytest.mark.parametrize(
+    "moved", ["with its photos", "alone", "not at all", "in part", "another of the name"]
+)
 def test_results_that_were_moved_are_told_where_they_lie(rigs, tmp_path, moved):
     """And are known there: the same photo gets a copy, and nothing is painted again."""
     rig = rigs()
@@ -1073,8 +1075,10 @@ def test_results_that_were_moved_are_told_where_they_lie(rigs, tmp_path, moved):
     names = rig.results()
     rig.stop()
     elsewhere = tmp_path / "new/out"
-    if moved == "not at all":
+    if moved in {"not at all", "in part"}:
         elsewhere.mkdir(parents=True)
+        if moved == "in part":
+            (rig.output / "sub").rename(elsewhere / "sub")
     else:
         elsewhere.parent.mkdir()
         rig.output.rename(elsewhere)

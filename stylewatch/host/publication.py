@@ -211,18 +211,20 @@ class Publisher:
     def follow(self, folder: str, output: Path) -> None:
         """Know results by where they lie now, if they were moved into this output with its old one.
 
-        Any of the latest tells: it is where it was in the old one, and there no more.
+        The latest tell: none is left in the old one, and one is where it was there.
         """
-        passed = {output}
+        latest: dict[Path, list[tuple[Path, str]]] = {}  # by output: where they were, their SHA-256
         for job in self._ledger.last_jobs(JobState.DONE, folder, _LATEST):
             assert job.output is not None
             before = job.output.parents[len(job.path.parent.parts)]
-            if before in passed or not is_missing(job.output):
-                continue
-            with contextlib.suppress(OSError):
-                if contents.file_hash(output / job.output.relative_to(before)) == job.sha256:
-                    self._ledger.results_moved(folder, before, output)
-                    passed.add(before)
+            latest.setdefault(before, []).append((job.output, job.sha256))
+        latest.pop(output, None)
+        for before, results in latest.items():
+            if all(is_missing(place) for place, _ in results) and any(
+                _is_whole(output / place.relative_to(before), sha256, patient=False)
+                for place, sha256 in results
+            ):
+                self._ledger.results_moved(folder, before, output)
 
     def _require_intact(self, job: Job) -> None:
         if job.output is None:
