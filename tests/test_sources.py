@@ -543,7 +543,7 @@ def test_what_comes_to_a_large_share_is_found_soon_and_what_changes_there_by_the
 @pytest.mark.parametrize(("took", "rest"), [(0.1, 10), (1, 19), (30, 60)])
 def test_a_poll_that_took_long_is_not_repeated_soon(watched, monkeypatch, took, rest):
     device = watched.root.stat().st_dev
-    monkeypatch.setattr(sources, "network_devices", lambda mounts: frozenset({device}))
+    monkeypatch.setattr(sources, "network_devices", lambda: frozenset({device}))
     (watched.root / "sub").mkdir()
     os.utime(watched.root, ns=(1, 1))
     watched.drain()
