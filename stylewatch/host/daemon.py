@@ -24,7 +24,7 @@ from stylewatch.domain import (
     PhotoFacts,
     Rendered,
 )
-from stylewatch.errors import LedgerError, UsageError, WeightsError
+from stylewatch.errors import LACKING, LedgerError, UsageError
 from stylewatch.folders import outputs
 from stylewatch.folders.sources import FolderHealth
 from stylewatch.folders.space import FULL, Space
@@ -354,9 +354,9 @@ class Daemon:
     def _take_up_folders(self) -> None:
         """Jobs of folders that the config does not have wait; those of returned ones go on.
 
-        So do those that lacked weights: they may be there now.
+        So do those that lacked weights or an image of their preset: these may be there now.
         """
-        for reason in WeightsError.reasons:
+        for reason in LACKING:
             self._ledger.retry(reason=reason)
         for folder in self.config.folders:
             with contextlib.suppress(OSError):

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from annotated_types import Ge, Gt, Le, MinLen
 
 from stylewatch.domain import EngineSettings, PhotoFacts, Preset
-from stylewatch.errors import ConfigError
+from stylewatch.errors import ConfigError, PresetImageError
 from stylewatch.settings.notations import After, Bytes, Names, Paths, Seconds, Workers, composed
 from stylewatch.settings.places import lineage
 from stylewatch.settings.presets import (
@@ -376,7 +376,7 @@ def _sorted_presets(
     errors: list[ConfigError] = []
     for keys, name in _named(config.folders):
         if name in broken:
-            if broken[name].reason != "style-image":
+            if broken[name].reason != PresetImageError.reason:
                 raise broken[name]
         elif name not in there:
             problem, remedy = f"unknown preset {name!r}", did_you_mean(name, there)

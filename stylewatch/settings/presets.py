@@ -23,7 +23,7 @@ from stylewatch.domain import (
     StyleImage,
     StyleSettings,
 )
-from stylewatch.errors import ConfigError, InputError, PresetError, UsageError
+from stylewatch.errors import ConfigError, InputError, PresetError, PresetImageError, UsageError
 from stylewatch.settings.notations import composed
 from stylewatch.settings.yamlfile import (
     KeyPath,
@@ -464,7 +464,7 @@ def _image_error(
     source: YamlFile, keys: KeyPath, path: Path, error: OSError | InputError
 ) -> ConfigError:
     what = {"image": "style image", "mask": "mask", "init": "image to start from"}[str(keys[-1])]
-    parts = {"received": repr(str(path)), "reason": "style-image"}
+    parts = {"received": repr(str(path)), "reason": PresetImageError.reason}
     if isinstance(error, InputError):
         why = error.problem
         parts |= {"expected": error.expected, "remedy": error.remedy}
