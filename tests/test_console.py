@@ -230,10 +230,13 @@ class TestLines:
             "a.jpg:", "/mnt/nas", "in/a.jpg:", "in/a.jpg", "/out/a.jpg", "gone", "a.jpg:",
         ]  # fmt: skip
 
-    def test_a_folder_s_trouble_is_told_once_however_often_its_counts_change(self):
-        told = [Event(kind="folder", message=message, folder="in", extra={"waiting": number})
-                for number, message in enumerate(("away", "away", "", "", "away"))]  # fmt: skip
-        assert len(self.written(told)) == 2
+    def test_a_folder_s_trouble_and_its_end_are_told_once_however_often_its_counts_change(self):
+        about = {"folder": "in", "path": "/photos/in"}
+        told = [Event(kind="folder", message=message, **about, extra={"waiting": number})
+                for number, message in enumerate(("", "away", "away", "", "", "away"))]  # fmt: skip
+        told += [Event(kind="folder", message="", **about, reason="left")]
+        lines = [line.partition("folder   ")[2] for line in self.written(told)]
+        assert lines == ["away", "/photos/in goes on", "away"]
 
     def test_a_closed_stream_does_not_stop_the_work(self):
         stream = io.StringIO()

@@ -9,7 +9,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, TextIO
@@ -170,6 +170,8 @@ class Lines:
         now = self._clock()
         if event.folder:
             self._folders.setdefault(event.folder, "")
+        if event.kind == "folder":
+            event = self._news_of_folder(event)
         if not self._is_news(event, now):
             return
         if event.stops_work:
@@ -193,13 +195,16 @@ class Lines:
     def _is_news(self, event: Event, now: float) -> bool:
         if event.kind == "progress":
             return self._is_progress(event, now)
-        if event.kind == "folder":  # told again with each new count
-            before = self._folders.get(event.folder, "")
-            self._folders[event.folder] = event.message
-            if event.reason == "left":
-                del self._folders[event.folder]
-            return event.message not in {"", before}
         return bool(event.message)
+
+    def _news_of_folder(self, event: Event) -> Event:
+        """A folder is told again with each new count: here with what is new about its trouble."""
+        before = self._folders.pop(event.folder, "")
+        if event.reason == "left":
+            return event
+        self._folders[event.folder] = event.message
+        message = "" if event.message == before else event.message or f"{event.path} goes on"
+        return replace(event, message=message)
 
     def _is_progress(self, event: Event, now: float) -> bool:
         scale = event.step.scale if event.step else 0
