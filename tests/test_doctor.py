@@ -390,7 +390,10 @@ class TestEngine:
         )
         assert slow[0].state == "warning"
         assert "about 4 photos/h" in slow[0].message
+        assert "builtin" in slow[0].remedy
         assert quick[0].state == "ok"
+        words |= {"features": "built-in", "evaluations_per_second": 0.1}
+        assert "builtin" not in next(doctor._engine_findings(words)).remedy
 
 
 @pytest.mark.skipif(shutil.which("true") is None, reason="never")

@@ -326,6 +326,11 @@ BROKEN = {
         ("2:3: output.format: wrong value: expected 'same', 'jpeg', 'png', 'webp', 'tiff' or 'heic', "
         "received 'jpg'. Did you mean 'jpeg'?"),
     ),
+    "not a choice, in capitals": (
+        "optimizer: LBFGS",
+        ("1:1: optimizer: wrong value: expected 'lbfgs', 'lbfgs-scipy' or 'adam', received 'LBFGS'. "
+        "Did you mean 'lbfgs'?"),
+    ),
     "yes or no": (
         "output: {keep_gps: no}",
         "1:10: output.keep_gps: wrong type: expected true or false, received 'no'",

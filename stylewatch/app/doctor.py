@@ -358,9 +358,8 @@ def _engine_findings(words: dict[str, Any]) -> Iterator[Finding]:
         if hourly >= SLOW:
             yield ok("speed", text)
         else:
-            yield warning(
-                "speed", text, "Quicker: a smaller `max_side`, `features: builtin`, a GPU"
-            )
+            quicker = "" if words["features"] == "built-in" else "`features: builtin`, "
+            yield warning("speed", text, f"Quicker: a smaller `max_side`, {quicker}a GPU")
 
 
 def _has_gpu_to_offer() -> bool:

@@ -343,8 +343,7 @@ def _translate(kind: type, file: YamlFile, keys: KeyPath, errors: Sequence[Any])
     if what.endswith("_type") or what == "int_from_float":
         problem = "wrong type"
     options = [word for error in errors for word in re.findall(r"'([^']*)'", _expected(error))]
-    near = difflib.get_close_matches(str(errors[0]["input"]), options, 1)
-    remedy = f"Did you mean {near[0]!r}?" if near else ""
+    remedy = _nearest(errors[0]["input"], options)
     if "text" in expected and not isinstance(errors[0]["input"], str | list | dict):
         remedy = "Put it in quotes"
         if errors[0]["input"] is None:
@@ -377,8 +376,13 @@ def _dataclass_in(hint: Any) -> type | None:
 def did_you_mean(word: object, known: Iterable[str]) -> str:
     """The remedy for an unknown name: the nearest known one, else all of them."""
     names = sorted(known)
-    near = difflib.get_close_matches(str(word), names, 1)
-    return f"Did you mean {near[0]!r}?" if near else "Known: " + (", ".join(names) or "none")
+    return _nearest(word, names) or "Known: " + (", ".join(names) or "none")
+
+
+def _nearest(word: object, names: Iterable[str]) -> str:
+    in_any_case = {name.casefold(): name for name in names}
+    near = difflib.get_close_matches(str(word).casefold(), in_any_case, 1)
+    return f"Did you mean {in_any_case[near[0]]!r}?" if near else ""
 
 
 def shown(value: object) -> str:
