@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from annotated_types import Gt
 
 from stylewatch.domain import (
     VGG19_LAYERS,
@@ -24,7 +26,7 @@ from stylewatch.domain import (
     StyleSettings,
 )
 from stylewatch.errors import ConfigError, InputError, PresetError, PresetImageError, UsageError
-from stylewatch.settings.notations import composed
+from stylewatch.settings.notations import Seconds, composed
 from stylewatch.settings.yamlfile import (
     KeyPath,
     YamlFile,
@@ -63,6 +65,8 @@ class PresetFile(StyleSettings):
     """What paints: `style-transfer`, or an effect that another package brings."""
     output: OutputSettings = field(default_factory=OutputSettings)
     """How a result is written; what is left out here comes from the base, key by key."""
+    time_budget: Annotated[Seconds, Gt(0)] | None = None
+    """Seconds per photo, or 5min; when they are spent the best image so far is the result."""
 
 
 class Explained(NamedTuple):
