@@ -32,7 +32,7 @@ import numpy as np
 from keras import ops
 from sheets import in_a_row
 
-from stylewatch.engine import backend, losses, optimizers
+from stylewatch.engine import backend, curvature, losses, optimizers
 from stylewatch.engine.features import FeatureNetwork, deprocess, load_network, preprocess
 from stylewatch.engine.objective import Objective, Region
 from stylewatch.engine.sizes import fit_size, resize
@@ -106,8 +106,8 @@ def ways(network: FeatureNetwork, photo: Image, painting: Image) -> dict[str, Ca
         "40 + 20 + 10": multi(40, 20, 10),
         "150 + 75 + 40": multi(150, 75, 40),
         "`classic`, 200": lambda: stylize(photo, [Style(painting)], classic, network).rgb,
-        f"one scale, {EVALUATIONS}, free": single(way("lbfgs", optimizers.FREE)),
-        "the same, SciPy": single(way("lbfgs-scipy", optimizers.FREE)),
+        f"one scale, {EVALUATIONS}, free": single(way("lbfgs", curvature.FREE)),
+        "the same, SciPy": single(way("lbfgs-scipy", curvature.FREE)),
         "one scale within bounds": single(shipped_way),
         "the same, SciPy within bounds": single(way("lbfgs-scipy", BLACK_AND_WHITE)),
         "one scale within bounds, mean and deviation too": single(shipped_way, moments=True),
@@ -161,7 +161,7 @@ def _objective(
     return Objective(network, content, style, "max", choose_precision("auto"))
 
 
-def way(optimizer: Literal["lbfgs", "lbfgs-scipy"], bounds: optimizers.Bounds) -> Way:
+def way(optimizer: Literal["lbfgs", "lbfgs-scipy"], bounds: curvature.Bounds) -> Way:
     """From the photo, with as many evaluations as all runs at one scale have."""
 
     def paint(evaluate: Evaluate, start: Image) -> Image:

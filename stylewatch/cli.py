@@ -24,6 +24,7 @@ from stylewatch.commands.setup import config_app, service_app, weights_app
 from stylewatch.commands.steering import app as steer_app
 from stylewatch.commands.watching import app as watch_app
 from stylewatch.errors import ExitCode, StylewatchError
+from stylewatch.settings.paths import default_state_dir
 
 app = typer.Typer(
     name="stylewatch",
@@ -109,8 +110,6 @@ def _internal(error: Exception) -> str:
 
 
 def _write_traceback() -> str:
-    from stylewatch.settings.config import default_state_dir  # noqa: PLC0415  (needed once in a blue moon)
-
     try:
         file = default_state_dir() / "last-traceback.txt"
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

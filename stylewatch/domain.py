@@ -429,3 +429,8 @@ class Event:
             case "reload":  # what was wrong with the config is not any more
                 return kind == "warning" and reason not in LASTING
         return False
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 photo`, `2 photos`."""
+    return f"{count} {noun}{'s' * (count != 1)}"

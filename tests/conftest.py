@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from stylewatch.domain import EngineSettings
-from stylewatch.folders import outputs
+from stylewatch.folders import painted
 from stylewatch.jobs.child import set_environment
 
 set_environment(EngineSettings())  # before any test imports TensorFlow
@@ -58,12 +58,37 @@ def rigs(tmp_path):
 @pytest.fixture
 def stuck(monkeypatch):
     """While it holds anything, no photo can be moved or deleted."""
-    real, stuck = outputs.apply_after, [True]
+    real, stuck = painted.apply_after, [True]
 
     def apply_after(*arguments):
         if stuck:
             raise OSError(errno.EROFS, "Read-only file system")
         return real(*arguments)
 
-    monkeypatch.setattr(outputs, "apply_after", apply_after)
+    monkeypatch.setattr(painted, "apply_after", apply_after)
     return stuck
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """What is forced to disk, named and taken away, in this order."""
+    done, sync, name, unlink = [], os.fsync, os.link, Path.unlink
+
+    def fsync(descriptor):
+        sync(descriptor)
+        done.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
+
+    def link(source, final, **options):
+        name(source, final, **options)
+        done.append(("name", Path(final)))
+
+    def remove(path, **options):
+        there = path.exists()
+        unlink(path, **options)
+        if there:
+            done.append(("remove", path))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "link", link)
+    monkeypatch.setattr(Path, "unlink", remove)
+    return done

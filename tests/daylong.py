@@ -20,7 +20,7 @@ from stylewatch.app.overview import list_jobs, look
 from stylewatch.domain import PhotoFacts, Rendered
 from stylewatch.folders import outputs
 from stylewatch.host.daemon import Daemon, Parts
-from stylewatch.settings.config import watch_config
+from stylewatch.settings.loading import watch_config
 from stylewatch.state.reader import LedgerReader
 
 DAY = 86400.0

@@ -9,7 +9,7 @@ from dataclasses import replace
 from stylewatch.domain import Failure, FailureKind, PhotoFacts, Rendered
 from stylewatch.folders import outputs
 from stylewatch.host.daemon import Daemon, Parts
-from stylewatch.settings.config import watch_config
+from stylewatch.settings.loading import watch_config
 
 PRESET = "painting"
 

@@ -81,9 +81,9 @@ def test_what_each_backend_does_in_its_own_way_gives_the_same():
 @pytest.mark.parametrize("instructions", ["AVX512_CORE", "AVX2"])
 def test_a_cpu_that_only_says_it_has_bfloat16_paints_in_float32(instructions):
     """oneDNN is kept from the real instructions: it emulates them, or refuses the convolution."""
-    from stylewatch.engine import backend
+    from stylewatch.engine import machine
 
-    if not backend._cpu_flags() & {"amx_bf16", "avx512_bf16"}:
+    if not machine.cpu_flags() & {"amx_bf16", "avx512_bf16"}:
         pytest.skip("this CPU does not even say so")
     env = {**os.environ, "KERAS_BACKEND": "tensorflow", "ONEDNN_MAX_CPU_ISA": instructions}
     script = (

@@ -9,6 +9,7 @@ import resource
 import shlex
 import shutil
 import signal
+import socket
 import sqlite3
 import struct
 import subprocess
@@ -28,11 +29,12 @@ from stylewatch import cli
 from stylewatch.app import overview
 from stylewatch.app.order import parse_settings
 from stylewatch.app.service import shipped_unit
+from stylewatch.commands import steering
 from stylewatch.domain import Identity, Photo, Rendered
 from stylewatch.errors import ExitCode, InputError, StylewatchError, WeightsError
 from stylewatch.faces.control import ControlServer
 from stylewatch.folders.outputs import write_temporary
-from stylewatch.settings.config import load_config
+from stylewatch.settings.loading import load_config
 from stylewatch.settings.weights import keras_weights
 from stylewatch.state.ledger import Ledger, Planned
 from tests.test_control import Daemon as Answering
@@ -894,10 +896,12 @@ class TestBatches:
         monkeypatch.delenv("KERAS_HOME", raising=False)
         code, out, err = stylewatch("weights", "fetch")
         assert (code, asked) == (0, [{"progress": False}])  # a bar is for terminals
-        assert (err, out) == (
-            "downloading 80 MB to ~/.keras/models\nthe weights are in ~/.keras/models\n",
-            f"{keras_weights()}\n",
-        )
+        assert out == f"{keras_weights()}\n"
+        assert err.splitlines() == [
+            "loading Keras, which takes a moment",
+            "downloading 80 MB to ~/.keras/models",
+            "the weights are in ~/.keras/models",
+        ]
         monkeypatch.setattr("stylewatch.settings.weights.downloaded", lambda: True)
         assert "downloading" not in stylewatch("weights", "fetch")[2]
 
@@ -975,6 +979,21 @@ class TestWithoutADaemon:
         code, out, _ = stylewatch("status", "--json")
         assert code == 8
         assert json.loads(out)["running"] is False
+
+    @pytest.mark.parametrize("command", ["status", "pause", "console"])
+    def test_whoever_waits_for_one_that_hangs_is_told_so(
+        self, stylewatch, home, monkeypatch, command
+    ):
+        told = []
+        (home / ".local/state/stylewatch").mkdir(parents=True)
+        with socket.socket(socket.AF_UNIX) as hangs:
+            hangs.bind(str(home / ".local/state/stylewatch/control.sock"))
+            hangs.listen()
+            monkeypatch.setattr(steering, "_SOON", 0.0)
+            monkeypatch.setattr(steering, "note", lambda line: (told.append(line), hangs.close()))
+            code, _, _ = stylewatch(command)
+        assert told == ["the daemon has not answered yet; waiting 10 s for it at most"]
+        assert code == 8
 
     def test_before_the_first_daemon_there_are_no_jobs(self, stylewatch):
         told = "there is no ledger in ~/.local/state/stylewatch: nothing has been painted yet\n"

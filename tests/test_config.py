@@ -13,26 +13,19 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from stylewatch import places
 from stylewatch.commands import watching
 from stylewatch.domain import EngineSettings, PhotoFacts, Preset, StyleImage
 from stylewatch.errors import ConfigError, ExitCode, PresetError
-from stylewatch.settings import places, presets
-from stylewatch.settings.config import (
-    Config,
-    ConfigFile,
-    Folder,
-    check,
-    config_schema,
-    default_state_dir,
-    find_config,
-    load_config,
-    match,
-    overlap,
-    watch_config,
-)
+from stylewatch.settings import presets
+from stylewatch.settings.choice import match
+from stylewatch.settings.config import Config, ConfigFile, Folder
+from stylewatch.settings.layout import overlap
+from stylewatch.settings.loading import config_schema, load_config, watch_config
+from stylewatch.settings.paths import absolute, default_state_dir, find_config
+from stylewatch.settings.readiness import check
 from stylewatch.settings.rules import Rule, path_matches
 from stylewatch.settings.starter import default_config_text, write_config
-from stylewatch.settings.yamlfile import absolute
 
 quick = settings(
     max_examples=100,
@@ -621,7 +614,7 @@ def test_bind_mounts_do_not_hide_that_folders_overlap(home, source, point):
     (home / point).mkdir()
     (home / "stylewatch.yaml").write_text(FOLDER.replace("out,", f"{point}/new,"))
     program = (
-        "import sys; from pathlib import Path; from stylewatch.settings.config import load_config;"
+        "import sys; from pathlib import Path; from stylewatch.settings.loading import load_config;"
         "load_config(Path(sys.argv[1]))"
     )
     script = 'mount --bind "$1" "$2" || exit 99; exec "$3" -c "$4" "$5"'
@@ -829,6 +822,15 @@ def test_every_remark_of_init_is_the_default_and_loads(home):
     assert replace(spelled.folders[0], rules=()) == plain.folders[0]
 
 
+@pytest.mark.parametrize("name", ["in", "a  # b"])
+def test_the_remarks_of_init_stand_in_one_column(home, name):
+    file = home / "stylewatch.yaml"
+    file.write_text(default_config_text(name, "/results", "ink"))
+    assert load_config(file).folders[0].input == home / name
+    keys = file.read_text().partition("folders:\n")[2].splitlines()[:4]
+    assert {line.rindex("# ") for line in keys} == {26}
+
+
 def test_init_names_every_key():
     text = default_config_text(*AT_HOME)
     for shape in (ConfigFile, Folder, Rule):
@@ -990,7 +992,7 @@ def test_case_tells_two_presets_apart_and_counts_for_nothing_else():
         (preset,) = match(folder(), PurePosixPath(name, "a.jpg"), lambda: PORTRAIT, two)
         assert preset.name == wanted
     torn = PurePosixPath("Torn/a.jpg")
-    assert match(folder(), torn, lambda: PORTRAIT, PRESETS, {"torn"}) == ()
+    assert match(folder(), torn, lambda: PORTRAIT, PRESETS, {"torn"}) is None
 
 
 def test_an_accent_may_be_written_in_two_ways(home):
@@ -1006,12 +1008,12 @@ def test_an_accent_may_be_written_in_two_ways(home):
         assert preset.name == composed
 
 
-def test_the_sub_folder_of_a_broken_preset_gives_none_and_not_the_folder_s():
+def test_the_sub_folder_of_a_broken_preset_waits_and_gets_not_the_folder_s():
     path, where = PurePosixPath("torn/a.jpg"), folder()
-    assert match(where, path, lambda: PORTRAIT, PRESETS, {"torn"}) == ()
+    assert match(where, path, lambda: PORTRAIT, PRESETS, {"torn"}) is None
     assert match(where, path, lambda: PORTRAIT, PRESETS) == (PRESETS["starry"],)
     named = folder(Rule(path="*.png", preset=("ink", "torn")))
-    assert match(named, PurePosixPath("a.png"), lambda: PORTRAIT, PRESETS, {"torn"}) == ()
+    assert match(named, PurePosixPath("a.png"), lambda: PORTRAIT, PRESETS, {"torn"}) is None
     no_meaning = replace(where, subfolders=False)
     assert match(no_meaning, path, lambda: PORTRAIT, PRESETS, {"torn"}) == (PRESETS["starry"],)
 
@@ -1125,7 +1127,7 @@ def test_a_path_without_wildcards_matches_itself_and_so_does_star_star(path):
 
 def test_both_modules_start_fast_and_without_the_network_s_libraries():
     program = (
-        "import sys, time; start = time.process_time(); import stylewatch.settings.config;"
+        "import sys, time; start = time.process_time(); import stylewatch.settings.loading;"
         "print(time.process_time() - start, sorted({'tensorflow', 'keras', 'PIL', 'numpy'} & set(sys.modules)))"
     )
     runs = [

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import termios
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,14 @@ class TestLines:
         assert (failed["level"], failed["reason"]) == ("error", "truncated")
         assert "\\xff" in failed["path"]
 
+    def test_json_is_the_same_in_a_locale_without_the_signs(self):
+        ask = "from stylewatch.faces.lines import jsonable; import os; "
+        ask += r"print(ascii(jsonable('\u2192 ' + os.fsdecode(b'\xc3\xa4'))))"
+        for old in ({}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}):
+            command = [sys.executable, "-c", ask]
+            told = subprocess.check_output(command, env=os.environ | old, text=True)
+            assert told == r"'\u2192 \xe4'" + "\n"
+
     def test_the_journal_gets_levels_and_no_times(self):
         lines = self.written(events(), journal=True)
         assert next(line for line in lines if "failed" in line).startswith("<3>failed")
@@ -230,13 +239,17 @@ class TestLines:
             "a.jpg:", "/mnt/nas", "in/a.jpg:", "in/a.jpg", "/out/a.jpg", "gone", "a.jpg:",
         ]  # fmt: skip
 
-    def test_a_folder_s_trouble_and_its_end_are_told_once_however_often_its_counts_change(self):
-        about = {"folder": "in", "path": "/photos/in"}
-        told = [Event(kind="folder", message=message, **about, extra={"waiting": number})
+    def test_a_folder_s_trouble_is_told_once_however_often_its_counts_change(self):
+        told = [replace(folder_event(waiting=number), message=message)
                 for number, message in enumerate(("", "away", "away", "", "", "away"))]  # fmt: skip
-        told += [Event(kind="folder", message="", **about, reason="left")]
-        lines = [line.partition("folder   ")[2] for line in self.written(told)]
-        assert lines == ["away", "/photos/in goes on", "away"]
+        assert [line.split(maxsplit=2)[2] for line in self.written(told)] == [
+            "away", "/photos/in: watching again", "away",
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize(("state", "mark"), [("missing", "<4>"), ("scanning", "<6>")])
+    def test_a_folder_that_can_t_be_worked_on_is_a_warning(self, state, mark):
+        told = replace(folder_event(), message="why", reason=state)
+        assert self.written([told], journal=True)[0].startswith(mark)
 
     def test_a_closed_stream_does_not_stop_the_work(self):
         stream = io.StringIO()
@@ -411,6 +424,11 @@ class TestBoard:
         assert "queue empty" not in text_of(board, now=100.0)
         board.apply(Event(kind="resumed", message=""), 100.0)
         assert "queue empty in 50 s" in text_of(board, now=100.0)
+        lost = Event(kind="warning", message="no workers", reason="engine-lost")
+        board.apply(lost, 100.0)
+        assert "queue empty" not in text_of(board, now=100.0)
+        board.apply(replace(lost, kind="recovered"), 100.0)
+        assert "queue empty in 50 s" in text_of(board, now=100.0)
         full = Event(kind="folder", message="/out is full", folder="in", reason="blocked")
         board.apply(full, 100.0)
         assert "queue empty" not in text_of(board, now=100.0)
@@ -496,6 +514,22 @@ class TestView:
         board.apply(folder_event(arriving=0, slow=[]), 1.0)
         assert "arriving" not in text_of(board)
 
+    def test_a_folder_s_trouble_is_as_old_as_it_is_whatever_else_changes(self):
+        board, since = Board(), 1000.0
+        for waiting in (1, 2):
+            away = folder_event(waiting=waiting, since=since)
+            board.apply(replace(away, message="so it is", reason="missing"), 5000.0)
+        assert [row.at for row in board.problems] == [since]
+
+    def test_a_watched_folder_of_which_a_part_can_t_be_read_says_so(self):
+        board = Board()
+        text = "1 folder can't be read, as private: Permission denied"
+        board.apply(replace(folder_event(), message=text), 1.0)
+        assert text[:30] in text_of(board).partition("Painting")[0]
+        assert f"warning: {text}" in text_of(board).partition("Problems")[2]
+        board.apply(folder_event(), 2.0)
+        assert "private" not in text_of(board)
+
     def test_what_waits_next_is_listed_where_there_is_room(self):
         board = Board()
         names = [(f"{number}.jpg", "ink") for number in range(20)]
@@ -555,6 +589,8 @@ class TestView:
         assert "2 arriving: painted when they are whole" in text_of(board)
         board.apply(folder_event(arriving=0, scanned=True), 1.0)
         assert "nothing to paint: drop a photo into /photos/in" in text_of(board)
+        board.apply(folder_event(arriving=0, held=2, scanned=True), 1.0)
+        assert "nothing to paint; 2 held: stylewatch jobs --held" in text_of(board)
 
     def test_many_folders_do_not_push_the_rest_away(self):
         board = a_board()

@@ -35,8 +35,9 @@ from stylewatch.errors import (
 )
 from stylewatch.faces import control
 from stylewatch.faces.board import Board
-from stylewatch.faces.control import ControlServer, Recent
+from stylewatch.faces.control import ControlServer
 from stylewatch.faces.lines import event_dict
+from stylewatch.faces.recent import KEPT_EVENTS, Recent
 from stylewatch.faces.wire import SOCKET, dial, event_of, line_of, lives
 
 STEP = Step(
@@ -287,7 +288,7 @@ def test_the_memory_of_a_daemon_that_never_ends_stays_small():
         recent.note(event("running", job_id=number), 0.0)
         recent.note(event("progress", job_id=number, step=STEP), 0.0)
         recent.note(event("done", job_id=number), 0.0)
-    assert len(recent.replay()) == control.KEPT_EVENTS
+    assert len(recent.replay()) == KEPT_EVENTS
 
 
 def test_a_client_that_does_not_read_is_dropped_and_holds_nobody_up(server, daemon, tmp_path):

@@ -67,10 +67,14 @@ def test_its_gradient_is_the_plain_ones(width, rows, columns, side):
 
 
 @pytest.mark.parametrize(
-    ("precision", "most"), [("float32", (2e-6, 2e-6)), ("bfloat16", (0.006, 0.02))]
+    ("precision", "most"), [("float32", (2e-6, 2e-6)), ("bfloat16", (0.012, 0.02))]
 )
 def test_as_wide_as_it_is_used_its_rounding_is_small(precision, most, monkeypatch):
-    """As a share of all values: bfloat16 itself has a step of 0.008."""
+    """As a share of all values: bfloat16 itself has a step of 0.008.
+
+    Where the hardware multiplies it, values are off by 0.005, where sums are rounded, too, by 0.010,
+    and 4×4 outputs by 0.013 and more.
+    """
     monkeypatch.setattr(backend, "waits_for_products", lambda _: True)
     width = 2 * int(VALUES[precision].worthwhile)
     kernel = random(0, 3, 3, width, width) / (3 * width**0.5)
@@ -125,5 +129,5 @@ def test_it_pays_where_products_are_what_takes_the_time(
 ):
     monkeypatch.setattr(backend.keras.backend, "backend", lambda: keras_backend)
     monkeypatch.setattr(backend, "_gpu_name", lambda: gpu)
-    monkeypatch.setattr(backend, "_cpu_flags", lambda: flags)
+    monkeypatch.setattr(backend, "cpu_flags", lambda: flags)
     assert tuple(map(backend.waits_for_products, ("float32", "bfloat16"))) == expected

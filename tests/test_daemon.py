@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from rig import ThreadExecutor
 
-from stylewatch.app.serve import _OnChange
+from stylewatch.app.reloading import OnChange
 from stylewatch.domain import Failure, FailureKind, JobState
 from stylewatch.errors import (
     LACKING,
@@ -62,12 +62,15 @@ def test_a_sub_folder_of_a_preset_that_is_broken_for_now_waits_for_it(rigs, tmp_
     mine = own_preset(tmp_path, style="wave.png")
     rig = rigs(presets=[str(mine)])
     photo = rig.drop("own/a.jpg")
-    noted = "SELECT 1 FROM files WHERE note = 'no-preset'"
+    noted = "SELECT 1 FROM files WHERE note = 'preset'"
     rig.until(lambda: rig.daemon._ledger.ask(noted))
     assert rig.counts() == {}
     assert photo.exists()
     (told,) = [event.message for event in rig.events if event.kind == "warning"]
     assert told.startswith(f"photos for own wait: {mine}/own.yaml:1:1")
+    rig.daemon.tick(time.monotonic() + 60)
+    assert (told_of(rig)["held"], told_of(rig)["failures"]) == (1, [])
+    assert rig.daemon._status()["held_files"] == {"in": 1}
     if becomes == "mended":
         (mine / "own.yaml").write_text("style: waves.png")
     else:
@@ -75,19 +78,20 @@ def test_a_sub_folder_of_a_preset_that_is_broken_for_now_waits_for_it(rigs, tmp_
     rig.daemon.ask("reload")
     preset = "own" if becomes == "mended" else "painting"
     rig.until(lambda: rig.results() == [f"own/a--{preset}.jpg"])
+    assert rig.daemon._status()["held_files"] == {}
 
 
 def test_photos_for_vgg19_wait_for_its_weights_and_no_worker_tries_them(rigs, tmp_path):
     weights = tmp_path / "vgg19.h5"
     rig = rigs(weights=str(weights))
     rig.drop("a.jpg")
-    noted = "SELECT 1 FROM files WHERE note = 'no-preset'"
+    noted = "SELECT 1 FROM files WHERE note = 'preset'"
     rig.until(lambda: rig.daemon._ledger.ask(noted))
     assert rig.counts() == {}
     (told,) = [event.message for event in rig.events if event.kind == "warning"]
     assert told.startswith("photos for all presets wait: weights: the weights file does not exist")
     assert rig.daemon._status()["waits"] == [told]
-    look = _OnChange(rig.daemon).look
+    look = OnChange(rig.daemon).look
     weights.write_bytes(b"weights")
     look(1.0)
     look(11.0)  # it has rested
@@ -123,7 +127,7 @@ def test_what_a_preset_lacks_is_told_once_and_tried_again_when_something_changes
     rig.until(lambda: rig.counts() == {"retry-wait": 1, "ready": 4})
     assert rig.daemon._status()["waits"] == [f"photos for painting wait: {message}"]
     assert [event.message.endswith(message) for event in rig.events].count(True) == 1
-    look = _OnChange(rig.daemon).look
+    look = OnChange(rig.daemon).look
     look(1.0)
     away.clear()
     if mended == "weights fetch":
@@ -150,12 +154,12 @@ def test_photos_wait_for_a_named_preset_whose_image_or_folder_is_away(rigs, tmp_
     rig.start()
     rig.drop("a.jpg")
     rig.drop("draft/b.jpg", b"other")  # its preset is sure only where all folders are there
-    noted = "SELECT 1 FROM files WHERE note = 'no-preset'"
+    noted = "SELECT 1 FROM files WHERE note = 'preset'"
     rig.until(lambda: len(rig.daemon._ledger.ask(noted)) == 1 + (place == mine) and rig.idle())
     assert "a--own.jpg" not in rig.results()
     (told,) = [event.message for event in rig.events if event.kind == "warning"]
     assert told.startswith("photos for ")
-    look = _OnChange(rig.daemon).look
+    look = OnChange(rig.daemon).look
     (tmp_path / "unplugged").rename(place)
     look(1.0)
     look(11.0)  # it has rested
@@ -265,6 +269,8 @@ def test_a_file_larger_than_allowed_is_not_even_read_until_it_is_allowed(rigs):
     rig.until(lambda: any(event.reason == "too-large" for event in rig.events))
     assert rig.counts() == {}
     assert [note for _, _, note in rig.daemon._ledger.notes()] == ["too-large"]
+    rig.daemon.tick(time.monotonic() + 60)
+    assert told_of(rig)["failures"][0]["message"].startswith("a.jpg: it has more bytes than")
     rig.daemon._load = whole
     rig.daemon.ask("reload")
     rig.until(lambda: rig.results() == ["a--painting.jpg"])
@@ -419,12 +425,13 @@ def test_pause_and_resume_and_unknown_commands(rigs):
         rig.daemon.ask("dance").result(0)
 
 
-def test_a_stop_leaves_no_trace_of_a_failure_at_what_it_interrupts(rigs, tmp_path):
+@pytest.mark.parametrize("lost", [EngineLost("it was closed"), WorkerDied("crashed (SIGTERM)")])
+def test_a_stop_leaves_no_trace_of_a_failure_at_what_it_interrupts(rigs, tmp_path, lost):
     ended = threading.Event()
 
     def behave(request):
         ended.wait(10)
-        raise EngineLost("the executor was closed")
+        raise lost
 
     rig = rigs(behave, grace_seconds=0)
     rig.executor.close = lambda: (ended.set(), time.sleep(0.3))
@@ -473,6 +480,31 @@ def test_whoever_comes_is_told_what_failed_and_what_is_done_before(rigs, tmp_pat
     second.until(lambda: second.counts() == {"done": 2})
     second.daemon.tick(time.monotonic() + 60)
     assert (told_of(second)["failures"], told_of(second)["failed"]) == ([], 0)
+
+
+def test_what_waits_has_waited_since_it_came_whenever_the_config_is_read_again(rigs, tmp_path):
+    """A file that is on its way, and a folder that is away."""
+    away = {"name": "away", "input": tmp_path / "away", "output": tmp_path / "other"}
+    rig = rigs(start=False).with_folders({}, away).start()
+    clock, began = [1000.0], time.monotonic()
+    rig.daemon._ledger._clock = lambda: clock[0]
+    rig.drop("empty.jpg", b"")
+    rig.until(lambda: rig.daemon._intake.settling()["in"])
+
+    def waiting_since(later):
+        rig.daemon.tick(began + later)
+        told = {event.folder: event.extra for event in rig.events if event.kind == "folder"}
+        return told["away"]["since"], [since for _, _, since in told["in"]["slow"]]
+
+    assert waiting_since(60) == (1000.0, [1000.0])
+    clock[0] = 2000.0
+    rig.daemon.ask("reload")
+    assert waiting_since(120) == (1000.0, [1000.0])
+    as_before = rig.daemon._load
+    rig.daemon._load = lambda: replace(as_before(), settle_max_seconds=500.0)
+    rig.daemon.ask("reload")  # by these rules it settles anew
+    rig.daemon.tick(began + 180)
+    assert waiting_since(240) == (1000.0, [2000.0])
 
 
 def test_a_file_that_never_becomes_whole_is_arriving_and_then_failed(rigs):

@@ -104,7 +104,7 @@ def test_every_command_block_of_the_readme_works(newcomer):
 
 
 def test_every_yaml_block_of_the_readme_is_valid(tmp_path, monkeypatch):
-    from stylewatch.settings.config import load_config
+    from stylewatch.settings.loading import load_config
     from stylewatch.settings.presets import check
 
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from stylewatch import cli
+from stylewatch import cli, places
 from stylewatch.app import doctor, remote
 from stylewatch.app.service import ServiceStatus
-from stylewatch.domain import EngineSettings
+from stylewatch.domain import EngineSettings, counted
 from stylewatch.errors import ConfigError
 from stylewatch.faces.control import ControlServer
 from stylewatch.jobs.child import THREADS
@@ -259,7 +259,7 @@ def test_too_low_a_watch_limit_comes_with_the_command(examine, set_up, tmp_path,
 
 def test_a_network_file_system_is_named(examine, set_up, tmp_path, monkeypatch):
     device = tmp_path.stat().st_dev
-    monkeypatch.setattr(doctor, "network_devices", lambda _: frozenset({device}))
+    monkeypatch.setattr(doctor, "network_devices", lambda: frozenset({device}))
     found = examine(set_up())["network"]
     assert {one.state for one in found} == {"warning", "problem"}
     assert any("state_dir" in one.remedy for one in found)
@@ -271,6 +271,11 @@ def test_set_aside_photos_are_told_of(examine, set_up, tmp_path):
     assert worst(examine(set_up())["ledger"]).state == "ok"
 
 
+@pytest.mark.parametrize(("count", "words"), [(0, "0 jobs"), (1, "1 job"), (2, "2 jobs")])
+def test_what_is_counted_is_named_as_people_name_it(count, words):
+    assert counted(count, "job") == words
+
+
 def test_the_ledger_is_that_of_the_system_s_service_where_this_runs(
     examine, set_up, tmp_path, monkeypatch
 ):
@@ -279,12 +284,12 @@ def test_the_ledger_is_that_of_the_system_s_service_where_this_runs(
     with ControlServer(tmp_path / "system", lambda *_: None, {"config": str(file)}):
         Ledger(tmp_path / "system/ledger.db").close()
         found = examine(file)
-    assert f"{tmp_path}/system/ledger.db with 0 job(s)" in found["ledger"][0].message
+    assert f"{tmp_path}/system/ledger.db with 0 jobs" in found["ledger"][0].message
     assert f"free for {tmp_path}/system" in found["disk"][-1].message
 
 
 def test_a_check_that_breaks_down_is_a_finding_itself(examine, set_up, monkeypatch):
-    def broken(_):
+    def broken():
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(doctor, "network_devices", broken)
@@ -390,10 +395,12 @@ class TestEngine:
         )
         assert slow[0].state == "warning"
         assert "about 4 photos/h" in slow[0].message
-        assert "builtin" in slow[0].remedy
         assert quick[0].state == "ok"
+        assert "features: builtin" in slow[0].remedy
         words |= {"features": "built-in", "evaluations_per_second": 0.1}
-        assert "builtin" not in next(doctor._engine_findings(words)).remedy
+        (slow_already,) = doctor._engine_findings(words)
+        assert "with built-in features: about 4 photos/h" in slow_already.message
+        assert "builtin" not in slow_already.remedy
 
 
 @pytest.mark.skipif(shutil.which("true") is None, reason="never")
@@ -402,11 +409,14 @@ def test_the_command_tells_json_and_ends_with_1_on_a_problem(
 ):
     file = set_up()
     assert cli.main(["doctor", "--config", str(file), "--json"]) == 0
-    found = json.loads(capfd.readouterr().out)
+    out, err = capfd.readouterr()
+    found = json.loads(out)
+    assert err == ""
     assert all(set(one) == {"check", "state", "message", "remedy"} for one in found)
     no_input(file, tmp_path)
     assert cli.main(["doctor", "--config", str(file)]) == 1
-    out = capfd.readouterr().out
+    out, err = capfd.readouterr()
+    assert err == "this takes a moment, as painting is tried too\n"
     assert "✗ folders" in out
     assert "→ mkdir -p" in out
 
@@ -471,7 +481,7 @@ def test_where_a_folder_can_t_be_made_the_one_is_named_that_it_would_be_made_in(
 def test_a_mount_whose_name_is_no_utf_8_is_no_trouble(set_up, tmp_path, monkeypatch):
     file = tmp_path / "mountinfo"
     file.write_bytes(b"28 1 254:0 / /media/\xff rw - ext4 /dev/vda rw\n")
-    monkeypatch.setattr(doctor, "Path", lambda _: file)
+    monkeypatch.setattr(places, "MOUNTS", file)
     assert list(doctor._network(doctor.load_config(set_up()))) == []
 
 

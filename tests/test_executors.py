@@ -91,13 +91,20 @@ class Cluster:
             assert time.monotonic() < until
             time.sleep(0.05)
         self.address = self.address_file.read_text().split('"address": "')[1].split('"')[0]
-        self.start("worker", self.address, "--nthreads", "1", "--nworkers", "1")
+        self.start_worker()
         return self
+
+    def start_worker(self, *packages):
+        """What is found in `packages` is taken from there, such as another stylewatch."""
+        before = self.environment["PYTHONPATH"]
+        self.environment["PYTHONPATH"] = os.pathsep.join([*map(str, packages), before])
+        self.start("worker", self.address, "--nthreads", "1", "--nworkers", "1")
+        self.environment["PYTHONPATH"] = before
 
     def start(self, what, *arguments):
         command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *arguments, *self.tls]
         command += ["--host", "127.0.0.1", "--no-dashboard"]
-        log = (self.here / f"{what}.log").open("w")
+        log = (self.here / f"{what}.log").open("a")
         self.processes.append(
             subprocess.Popen(
                 command, env=self.environment, cwd=self.here, stdout=log, stderr=subprocess.STDOUT
@@ -105,13 +112,16 @@ class Cluster:
         )
         log.close()
 
+    def kill(self, process):
+        with contextlib.suppress(psutil.NoSuchProcess):  # a child may end by itself
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+        process.kill()
+        process.wait()
+
     def __exit__(self, *_):
         for process in reversed(self.processes):
-            with contextlib.suppress(psutil.NoSuchProcess):  # a child may end by itself
-                for child in psutil.Process(process.pid).children(recursive=True):
-                    child.kill()
-            process.kill()
-            process.wait()
+            self.kill(process)
 
 
 def with_slots(executor):
@@ -146,6 +156,13 @@ def is_gone(pid):
                 return False
             time.sleep(0.02)
     return True
+
+
+def code_of(folder):
+    """What a process says that finds stylewatch there."""
+    ask = [sys.executable, "-c", "from stylewatch.jobs.child import CODE; print(CODE)"]
+    environment = os.environ | {"PYTHONPATH": ""}
+    return subprocess.check_output(ask, cwd=folder, env=environment, text=True).strip()
 
 
 class TestContract:
@@ -299,6 +316,17 @@ class TestLocal:
             time.sleep(0.01)
         assert result(again[0]) == 5
 
+    def test_who_asks_a_worker_to_end_has_time_to_ask_the_daemon_too(
+        self, executor, heard, monkeypatch
+    ):
+        monkeypatch.setattr(executors, "TERM_SECONDS", 0.5)
+        future = executor.submit(1, jobs.sleep, 300)
+        pid, asked = heard.next("started")[2], time.monotonic()
+        os.kill(pid, signal.SIGTERM)
+        assert isinstance(error(future), WorkerDied)
+        assert time.monotonic() - asked >= 0.5
+        assert result(executor.submit(2, jobs.add, 1, 2)) == 3
+
     @pytest.mark.slow
     def test_a_stopped_process_is_killed_by_force(self, executor):
         assert isinstance(error(executor.submit(1, jobs.stop_yourself, timeout=1.0)), JobTimeout)
@@ -364,10 +392,23 @@ class TestLocal:
             assert isinstance(error(executor.submit(1, jobs.add, 1, 2)), EngineLost)
             assert executor.slots == 0  # no busy loop of failing starts
             assert "no worker process could be started" in executor.trouble
+            assert "room in /dev/shm" in executor.trouble
             log.parent.mkdir()
             with_slots(executor)
-            assert executor.trouble == ""
+            assert "no worker process could be started" in executor.trouble  # nobody has tried yet
             assert result(executor.submit(1, jobs.add, 1, 2)) == 3
+            assert executor.trouble == ""
+
+    def test_workers_that_cannot_start_are_tried_less_and_less_often(
+        self, heard, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(jobtable, "REST_SECONDS", 100.0)
+        log, rests = tmp_path / "missing" / "worker.log", []
+        with contextlib.closing(LocalExecutor(ENGINE, heard, log=log)) as executor:
+            for number in range(6):
+                assert isinstance(error(executor.submit(number, jobs.add, 1, 2)), EngineLost)
+                rests.append(executor._rests_until - time.monotonic())
+            assert rests == pytest.approx([100, 200, 400, 800, 1600, 1600], abs=50)
 
     def test_a_worker_of_another_program_than_the_daemon_s_does_nothing(self, heard, monkeypatch):
         monkeypatch.setattr(jobtable, "REST_SECONDS", 0.0)
@@ -384,18 +425,14 @@ class TestLocal:
         package = tmp_path / "stylewatch"
         shutil.copytree(Path(child.__file__).parents[1], package)
 
-        def code():
-            ask = [sys.executable, "-c", "from stylewatch.jobs.child import CODE; print(CODE)"]
-            return subprocess.check_output(ask, cwd=tmp_path, env=os.environ | {"PYTHONPATH": ""})
-
-        before, file = code(), package / "engine/losses.py"
+        before, file = code_of(tmp_path), package / "engine/losses.py"
         was = file.stat()
         os.utime(file, ns=(1, 1))
         (package / "engine/.#losses.py").symlink_to("somebody's editor")
-        assert code() == before
+        assert code_of(tmp_path) == before
         file.write_bytes(file.read_bytes()[::-1])
         os.utime(file, ns=(was.st_atime_ns, was.st_mtime_ns))
-        assert code() != before
+        assert code_of(tmp_path) != before
 
     def test_closing_gives_back_processes_and_descriptors(self, heard):
         def held():
@@ -561,7 +598,7 @@ class TestDask:
                 cluster.processes[0].kill()
                 assert isinstance(error(future), EngineLost)
                 cluster.start("scheduler", "--port", port)
-                cluster.start("worker", cluster.address, "--nthreads", "1", "--nworkers", "1")
+                cluster.start_worker()
                 time.sleep(jobtable.REST_SECONDS)
                 with_slots(executor)
                 assert result(executor.submit(2, jobs.count, 1)) == 1
@@ -569,9 +606,40 @@ class TestDask:
 
     @needs_dask
     @pytest.mark.slow
+    def test_a_worker_of_another_stylewatch_is_given_no_job(self, heard, tmp_path):
+        other = tmp_path / "other" / "stylewatch"
+        shutil.copytree(Path(child.__file__).parents[1], other)
+        (other / "__init__.py").write_text('__version__ = "0.0.9"\n')
+        (tmp_path / "none" / "stylewatch").mkdir(parents=True)
+        (tmp_path / "none" / "stylewatch" / "__init__.py").touch()
+        with Cluster(tmp_path) as cluster:
+            cluster.start_worker(other.parent)
+            cluster.start_worker(tmp_path / "none")
+            with contextlib.closing(open_executor(cluster.address, ENGINE, heard)) as executor:
+
+                def wait_for(*programs):
+                    until = time.monotonic() + PATIENCE
+                    while sorted(map(str, executor._programs.values())) != sorted(programs):
+                        assert time.monotonic() < until, executor._programs
+                        time.sleep(0.05)
+
+                strange = (code_of(other.parent), "none of ours")
+                wait_for(child.CODE, *strange)
+                assert executor.slots == 1
+                assert len({result(executor.submit(job, jobs.pid)) for job in range(5)}) == 1
+                assert [process.poll() for process in cluster.processes] == [None] * 4
+                cluster.kill(cluster.processes[1])
+                wait_for(*strange)
+                assert executor.slots == 0
+                assert "has no stylewatch, or another than the daemon's" in executor.trouble
+                lost = error(executor.submit(9, jobs.add, 1, 2))  # as if it were too early to know
+                assert isinstance(lost, EngineLost | WorkerDied)
+
+    @needs_dask
+    @pytest.mark.slow
     def test_two_workers_work_at_once(self, heard, tmp_path):
         with Cluster(tmp_path) as cluster:
-            cluster.start("worker", cluster.address, "--nthreads", "1", "--nworkers", "1")
+            cluster.start_worker()
             with contextlib.closing(open_executor(cluster.address, ENGINE, heard)) as executor:
                 until = time.monotonic() + PATIENCE
                 while executor.slots < 2:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
-from stylewatch.engine import images, results
+from stylewatch.engine import headers, images, results
 from stylewatch.engine.endings import structural_end
 from stylewatch.engine.sizes import fit_size
 from stylewatch.errors import InputError
@@ -152,7 +152,7 @@ def test_every_orientation_comes_out_upright_and_is_not_turned_again(orientation
     data = encoded(stored, form, exif=exif, quality=100, subsampling=0)
     picture = read(data)
     assert np.abs(picture.rgb - np.asarray(upright, np.float32)).mean() < 4
-    assert images.probe(io.BytesIO(data)).width == 40
+    assert headers.probe(io.BytesIO(data)).width == 40
     result = results.write_picture(picture, format="jpeg", quality=95, keep_gps=True, facts={})
     with Image.open(io.BytesIO(result)) as written:
         assert written.size == (40, 24)
@@ -172,7 +172,7 @@ def test_exif_profile_and_facts_are_carried_into_every_format(form):
             read(data), format=form, quality=90, keep_gps=keep_gps, facts=facts
         )
         assert results.read_facts(result) == facts
-        assert images.probe(io.BytesIO(result)).camera == "Acme X100"
+        assert headers.probe(io.BytesIO(result)).camera == "Acme X100"
         again = read(result)
         assert again.icc
         assert np.abs(again.rgb - np.asarray(gradient(), np.float32)).mean() < 4
@@ -207,7 +207,7 @@ def test_a_jpeg_may_be_as_large_as_its_grain_makes_it(quality):
     data = results.write_picture(picture, format="jpeg", quality=quality, keep_gps=True, facts={})
     assert len(data) > (2 if quality >= 95 else 1) * 300 * 400
     assert np.abs(read(data).rgb - noise).mean() < 40
-    assert images.probe(io.BytesIO(data)).camera == "Acme"
+    assert headers.probe(io.BytesIO(data)).camera == "Acme"
 
 
 @pytest.mark.parametrize("form", ["png", "webp", "tiff", "heic"])
@@ -422,7 +422,7 @@ def test_exif_of_any_length_costs_no_photo(form, size):
     assert read(result).rgb.shape == (48, 64, 3)
     assert results.read_facts(result) == {"a": "b"}
     if form != "jpeg":  # which has no room for more than 64 kB
-        assert images.probe(io.BytesIO(result)).camera == "Acme"
+        assert headers.probe(io.BytesIO(result)).camera == "Acme"
 
 
 @pytest.mark.parametrize("keep_gps", [True, False])
@@ -498,7 +498,7 @@ def test_damaged_exif_is_no_damaged_photo(form, wanted, damage):
     photo, result = unchanged(data, wanted)
     np.testing.assert_allclose(photo.rgb.mean(), np.asarray(gradient(48, 48)).mean(), atol=2)
     np.testing.assert_allclose(result.rgb.mean(), photo.rgb.mean(), atol=2)
-    images.probe(io.BytesIO(data))
+    headers.probe(io.BytesIO(data))
     results.read_facts(data)
 
 
@@ -837,13 +837,13 @@ def test_a_header_of_any_kind_is_probed_to_its_end():
     exif[ExifTags.Base.Orientation] = 6
     data = encoded(gradient(1200, 1000), "TIFF", exif=exif)
     assert len(data) > 1 << 20
-    facts = images.probe(io.BytesIO(data))
+    facts = headers.probe(io.BytesIO(data))
     assert (facts.width, facts.height, facts.camera) == (1000, 1200, "Acme")
     odd = TiffImagePlugin.ImageFileDirectory_v2()
     odd.tagtype[ExifTags.Base.Orientation] = 2  # text
     odd[ExifTags.Base.Orientation] = "upside down"
     words = b"Exif\0\0II*\0\x08\0\0\0" + odd.tobytes(8)
-    assert images.probe(io.BytesIO(encoded(gradient(8, 6), "JPEG", exif=words))).width == 8
+    assert headers.probe(io.BytesIO(encoded(gradient(8, 6), "JPEG", exif=words))).width == 8
 
 
 @pytest.mark.parametrize("form", ["JPEG", "WEBP", "TIFF", "HEIF"])
@@ -854,7 +854,7 @@ def test_an_orientation_that_xmp_alone_tells_of_counts_for_rules_too(form):
     )
     more = {"tiffinfo": {700: xmp}} if form == "TIFF" else {"xmp": xmp}
     data = encoded(gradient(40, 24), form, **more)
-    facts = images.probe(io.BytesIO(data))
+    facts = headers.probe(io.BytesIO(data))
     assert read(data).rgb.shape == (40, 24, 3)
     assert (facts.width, facts.height) == (24, 40)
 
@@ -867,11 +867,11 @@ def test_a_png_is_probed_without_its_pixels():
     start = data.index(b"eXIf") - 4
     end = start + 12 + int.from_bytes(data[start : start + 4], "big")
     late = data[:start] + data[end:-12] + data[start:end] + data[-12:]
-    facts = images.probe(io.BytesIO(late))
+    facts = headers.probe(io.BytesIO(late))
     assert (facts.width, facts.height, facts.camera) == (48, 64, "X100")
     assert read(late).rgb.shape == (64, 48, 3)
     huge = png_of_size(60_000, 60_000)
-    assert images.probe(io.BytesIO(huge)).width == 60_000
+    assert headers.probe(io.BytesIO(huge)).width == 60_000
     assert results.read_facts(huge) == {}
 
 
@@ -894,7 +894,7 @@ class FailingDisk(io.BytesIO):
 def test_a_disk_that_gives_no_answer_says_nothing_about_a_photo(form):
     images.register_heif()
     data = encoded(gradient(), form, exif=EXIF)
-    for look in (images.probe, structural_end):
+    for look in (headers.probe, structural_end):
         answer = look(io.BytesIO(data))
         for good in range(0, len(data), 7):
             try:
@@ -903,7 +903,7 @@ def test_a_disk_that_gives_no_answer_says_nothing_about_a_photo(form):
                 found = error.errno
             assert found in {errno.EIO, answer}
     with pytest.raises(OSError, match="Input/output"):
-        images.probe(FailingDisk(data, 0))
+        headers.probe(FailingDisk(data, 0))
 
 
 @pytest.mark.parametrize(
@@ -919,7 +919,7 @@ def test_a_place_outside_of_its_file_is_the_photo_s_fault_not_the_disk_s(tmp_pat
     file = tmp_path / "a.tif"
     file.write_bytes(data)
     with file.open("rb") as stream, pytest.raises(InputError):
-        images.probe(stream)
+        headers.probe(stream)
 
 
 @pytest.mark.parametrize("length", [1 << 40, 1 << 62, (1 << 64) - 1])

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ from stylewatch.state.reader import LedgerReader
 from stylewatch.state.retention import tidy
 from stylewatch.state.retries import LONGEST_PAUSE, judge
 from stylewatch.state.schema import _VERSIONS
-from stylewatch.state.wording import NO_PRESET, TOO_LARGE
+from stylewatch.state.wording import BROKEN_PRESET, NO_PRESET, TOO_LARGE
 
 
 class Clock:
@@ -257,7 +257,7 @@ def test_a_job_that_runs_keeps_the_place_of_its_temporary_file(ledger):
 
 
 def test_what_the_config_keeps_out_is_looked_at_again_under_another_one(ledger):
-    for note in (NO_PRESET, TOO_LARGE):
+    for note in (NO_PRESET, BROKEN_PRESET, TOO_LARGE):
         ledger.note_file("in", Path(note), photo(note).identity, "plan", note)
         assert ledger.knows("in", Path(note), photo(note).identity, "plan")
         assert not ledger.knows("in", Path(note), photo(note).identity, "another plan")
@@ -543,6 +543,19 @@ schema.open_ledger(Path({str(path)!r}))
     assert (died.returncode, version) == (-9, 1)
     with closing(Ledger(path)) as ledger:
         assert ledger.add(photo(), "d", "p", [planned(key="k1")]) == []
+
+
+def test_what_no_preset_took_in_an_older_ledger_is_looked_at_again(tmp_path):
+    """It may have waited for one: that was not told apart."""
+    path = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(";".join(_VERSIONS[:7]))
+        values = ("in", b"a.jpg", *astuple(photo().identity), "plan", NO_PRESET, 0.0, 0.0)
+        db.execute(f"INSERT INTO files VALUES ({', '.join('?' * len(values))})", values)
+        db.execute("PRAGMA user_version = 7")
+        db.commit()
+    with closing(Ledger(path)) as ledger:
+        assert not ledger.knows("in", Path("a.jpg"), photo().identity, "plan")
 
 
 def test_the_disks_of_an_older_ledger_are_remembered(tmp_path):

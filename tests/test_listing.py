@@ -15,9 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stylewatch import places
 from stylewatch.domain import Identity
 from stylewatch.folders import listing as listings
-from stylewatch.folders.listing import Listing, is_temporary, network_devices, open_below
+from stylewatch.folders.listing import Listing, is_temporary, open_below
 
 MOUNTS = r"""
 23 28 0:22 / /sys rw,relatime shared:7 - sysfs sysfs rw
@@ -81,9 +82,11 @@ def test_names_that_say_they_are_not_finished():
         assert not is_temporary(name), name
 
 
-def test_network_file_systems_are_known_by_their_device():
+def test_network_file_systems_are_known_by_their_device(tmp_path, monkeypatch):
+    (tmp_path / "mountinfo").write_text(MOUNTS)
+    monkeypatch.setattr(places, "MOUNTS", tmp_path / "mountinfo")
     expected = {os.makedev(0, minor) for minor in (50, 51, 52, 54, 55, 56)}
-    assert network_devices(MOUNTS) == expected
+    assert places.network_devices() == expected
 
 
 def test_each_name_is_told_once_until_it_changes(listing, tmp_path):

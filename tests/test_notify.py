@@ -1,18 +1,24 @@
 """What systemd is told, over a real datagram socket."""
 
+import contextlib
 import os
+import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
+import stylewatch
 from stylewatch.app.remote import ask
-from stylewatch.domain import Event
+from stylewatch.domain import Event, JobState
 from stylewatch.faces.notify import Notifier, notify, watchdog_interval
+from stylewatch.state.reader import LedgerReader
 
 
 class Listener:
@@ -142,6 +148,46 @@ def test_a_feeding_that_was_lost_is_made_up_for(tmp_path):
     notifier.beat(1.1)
     assert listener.lines() == ["WATCHDOG=1"]
     listener.socket.close()
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_an_upgraded_daemon_ends_where_systemd_starts_it_anew(tmp_path, watched):
+    listener = Listener(str(tmp_path / "notify"))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    config = tmp_path / "stylewatch.yaml"
+    config.write_text("folders: [{input: in, output: out, preset: draft}]\nstate_dir: state\n")
+    package = tmp_path / "installed" / "stylewatch"
+    ours = Path(stylewatch.__file__).parent
+    shutil.copytree(ours, package)
+    (package.parent / "presets").symlink_to(ours.parent / "presets")
+    command = [sys.executable, "-m", "stylewatch", "run", "--config", str(config)]
+    environ = os.environ | listener.environ | {"PYTHONPATH": str(package.parent), "TERM": "dumb"}
+    environ |= {"WATCHDOG_USEC": "60000000"} if watched else {}
+    daemon = subprocess.Popen(
+        command, env=environ, cwd=tmp_path, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    try:
+        assert listener.hear()[0][0] == "READY=1"
+        (package / "__init__.py").write_text('__version__ = "9"\n')
+        Image.linear_gradient("L").save(tmp_path / "in" / "a.jpg")
+        if watched:
+            assert daemon.wait(60) == 1
+            assert b"upgraded while it ran. systemd starts it anew" in daemon.stderr.read()
+        else:
+            until = time.monotonic() + 60
+            while "upgraded" not in ask(tmp_path / "state", "status")["trouble"]:
+                assert time.monotonic() < until
+                time.sleep(0.2)
+            assert daemon.poll() is None
+    finally:
+        daemon.kill()
+        daemon.wait()
+        daemon.stderr.close()
+        listener.socket.close()
+    with contextlib.closing(LedgerReader(tmp_path / "state/ledger.db")) as ledger:
+        [job] = ledger.jobs()
+    assert (job.state, job.reason) == (JobState.READY, "replaced")
 
 
 def test_a_daemon_s_life_as_systemd_hears_it(listener, tmp_path):

@@ -1,6 +1,5 @@
 """Results on disk: whole or absent, never in place of another's file, never outside."""
 
-import contextlib
 import errno
 import hashlib
 import os
@@ -14,9 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stylewatch.domain import Identity
 from stylewatch.errors import OutputError, OutputFullError
-from stylewatch.folders import outputs, space
+from stylewatch.folders import contents, naming, outputs, space
 
 
 def written(folder, data=b"picture", name="a--soft", job_id=1):
@@ -27,35 +25,10 @@ def written(folder, data=b"picture", name="a--soft", job_id=1):
 def test_a_temporary_file_is_hidden_and_publishing_leaves_only_the_result(tmp_path):
     temporary, target = written(tmp_path)
     assert temporary.name.startswith(".")
-    assert temporary.name.endswith(outputs.TEMPORARY_SUFFIX)
+    assert temporary.name.endswith(naming.TEMPORARY_SUFFIX)
     final = outputs.publish(temporary, target, ".jpg")
     assert [path.name for path in tmp_path.iterdir()] == ["a--soft.jpg"]
     assert final.read_bytes() == b"picture"
-
-
-@pytest.fixture
-def steps(monkeypatch):
-    """What is forced to disk, named and taken away, in this order."""
-    done, sync, name, unlink = [], os.fsync, os.link, Path.unlink
-
-    def fsync(descriptor):
-        sync(descriptor)
-        done.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
-
-    def link(source, final, **options):
-        name(source, final, **options)
-        done.append(("name", Path(final)))
-
-    def remove(path, **options):
-        there = path.exists()
-        unlink(path, **options)
-        if there:
-            done.append(("remove", path))
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(os, "link", link)
-    monkeypatch.setattr(Path, "unlink", remove)
-    return done
 
 
 def test_a_result_is_on_disk_before_it_has_its_name_and_its_name_when_that_is_told(tmp_path, steps):
@@ -130,10 +103,10 @@ def test_of_many_results_of_one_name_only_those_that_may_be_it_are_read(tmp_path
     for number in range(5):
         outputs.publish(*written(tmp_path, b"earlier" * number), ".jpg")
     opened, hashed = [], []
-    open_regular, whole = outputs.open_regular, outputs.file_hash
-    monkeypatch.setattr(outputs, "file_hash", lambda path: hashed.append(path) or whole(path))
+    open_regular, whole = contents.open_regular, contents.file_hash
+    monkeypatch.setattr(contents, "file_hash", lambda path: hashed.append(path) or whole(path))
     monkeypatch.setattr(
-        outputs, "open_regular", lambda path: opened.append(path.name) or open_regular(path)
+        contents, "open_regular", lambda path: opened.append(path.name) or open_regular(path)
     )
     temporary, target = written(tmp_path, b"picture")
     sha256 = hashlib.sha256(b"picture").hexdigest()
@@ -207,8 +180,8 @@ def test_what_can_t_be_read_now_is_not_taken_for_gone(tmp_path, monkeypatch):
     def broken(path):
         raise OSError(5 if path.exists() else 2, "Input/output error", str(path))
 
-    monkeypatch.setattr(outputs, "file_hash", broken)
-    monkeypatch.setattr(outputs, "open_regular", broken)
+    monkeypatch.setattr(contents, "file_hash", broken)
+    monkeypatch.setattr(contents, "open_regular", broken)
     with pytest.raises(OSError, match="Input/output"):
         outputs.find_published(temporary, target, ".jpg", "s")
     assert outputs.find_published(temporary, target, ".jpg", "s", patient=False) is None
@@ -231,7 +204,7 @@ def test_an_earlier_result_that_can_t_be_read_now_is_waited_for(tmp_path, monkey
     temporary, target = written(tmp_path, b"second", job_id=2)
     with monkeypatch.context() as patched:
         broken = Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO)))
-        patched.setattr(outputs, "file_hash", broken)
+        patched.setattr(contents, "file_hash", broken)
         with pytest.raises(OutputError, match="Input/output error"):
             outputs.publish(temporary, target, ".jpg", ours=lambda *_: True)
     assert outputs.publish(temporary, target, ".jpg", ours=lambda *_: True).name == "a--soft.jpg"
@@ -251,8 +224,8 @@ def test_without_links_a_rename_that_does_not_replace_is_used(tmp_path, monkeypa
 
 def test_so_it_is_where_that_is_not_to_be_had_either(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "link", Mock(side_effect=OSError(errno.EPERM, "not permitted")))
-    monkeypatch.setattr(outputs.ctypes, "CDLL", Mock())  # its renameat2 fails …
-    monkeypatch.setattr(outputs.ctypes, "get_errno", lambda: errno.ENOSYS)  # … as on old kernels
+    monkeypatch.setattr(naming.ctypes, "CDLL", Mock())  # its renameat2 fails …
+    monkeypatch.setattr(naming.ctypes, "get_errno", lambda: errno.ENOSYS)  # … as on old kernels
     (tmp_path / "a--soft.jpg").write_bytes(b"mine")
     temporary, target = written(tmp_path)
     assert outputs.publish(temporary, target, ".jpg").name == "a--soft~2.jpg"
@@ -276,7 +249,7 @@ def test_a_kill_at_any_step_leaves_the_name_whole_or_absent(tmp_path, point):
         assert final.read_bytes() == b"x" * 100_000
     # the same again, as after a restart, comes to the one result
     digest = hashlib.sha256(b"x" * 100_000).hexdigest()
-    temporary = tmp_path / f".a--soft.jpg.1{outputs.TEMPORARY_SUFFIX}"
+    temporary = tmp_path / f".a--soft.jpg.1{naming.TEMPORARY_SUFFIX}"
     if outputs.find_published(temporary, tmp_path / "a--soft", ".jpg", digest) is None:
         again, target = written(tmp_path, b"x" * 100_000)
         outputs.publish(again, target, ".jpg")
@@ -334,7 +307,7 @@ def test_result_names_fit_and_differ_when_photos_do(stem):
         return
     name = outputs.target_name(Path(f"{stem}.jpg"), "soft").name
     other = outputs.target_name(Path(f"{stem}!.jpg"), "soft").name
-    assert len(os.fsencode(f".{name}.tiff.123456789{outputs.TEMPORARY_SUFFIX}")) <= 255
+    assert len(os.fsencode(f".{name}.tiff.123456789{naming.TEMPORARY_SUFFIX}")) <= 255
     assert name != other
 
 
@@ -435,198 +408,6 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path):
         assert list(tmp_path.iterdir()) == []
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
-
-
-def photo_in(folder, name="sub/a.jpg", data=b"photo"):
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return Path(name), Identity.of(path.lstat())
-
-
-def test_after_move_mirrors_sub_folders_and_replaces_nothing(tmp_path):
-    photo, identity = photo_in(tmp_path / "in")
-    (tmp_path / "done/sub").mkdir(parents=True)
-    (tmp_path / "done/sub/a.jpg").write_bytes(b"other")
-    assert outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
-    assert (tmp_path / "done/sub/a~2.jpg").read_bytes() == b"photo"
-    assert (tmp_path / "done/sub/a.jpg").read_bytes() == b"other"
-    assert not (tmp_path / "in" / photo).exists()
-
-
-def test_a_photo_that_would_be_moved_to_where_it_lies_stays(tmp_path):
-    photo, identity = photo_in(tmp_path / "in")
-    (tmp_path / "done").mkdir()
-    (tmp_path / "done/sub").symlink_to(tmp_path / "in/sub")
-    with pytest.raises(OSError, match="leads back"):
-        outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
-    assert (tmp_path / "in" / photo).read_bytes() == b"photo"
-
-
-@pytest.mark.parametrize("action", ["delete", Path("done")])
-def test_a_photo_that_has_changed_since_is_not_touched(tmp_path, action):
-    photo, identity = photo_in(tmp_path / "in")
-    (tmp_path / "in" / photo).write_bytes(b"a newer version")
-    action = action if action == "delete" else tmp_path / action
-    assert not outputs.apply_after(action, tmp_path / "in", photo, identity)
-    assert (tmp_path / "in" / photo).read_bytes() == b"a newer version"
-
-
-@pytest.mark.parametrize("newer", [b"a newer version", None])
-def test_a_photo_that_comes_while_the_old_one_is_moved_is_not_deleted(tmp_path, monkeypatch, newer):
-    photo, identity = photo_in(tmp_path / "in")
-    source = tmp_path / "in" / photo
-    (tmp_path / "done" / photo).parent.mkdir(parents=True)
-    real = outputs._sync_folder
-
-    def somebody_is_quick(folder):
-        real(folder)
-        if folder != (tmp_path / "done" / photo).parent:
-            return
-        source.unlink(missing_ok=True)
-        if newer:
-            source.write_bytes(newer)
-
-    monkeypatch.setattr(outputs, "_sync_folder", somebody_is_quick)
-    outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
-    assert (tmp_path / "done" / photo).read_bytes() == b"photo"
-    assert source.exists() is bool(newer)
-
-
-@pytest.fixture
-def other_device(monkeypatch):
-    """Photos can't be linked, as to another file system."""
-    real = os.link
-
-    def link(source, *rest, **options):
-        if str(source).endswith("a.jpg"):
-            raise OSError(18, "cross-device")
-        return real(source, *rest, **options)
-
-    monkeypatch.setattr(os, "link", link)
-
-
-@pytest.mark.usefixtures("other_device")
-def test_a_photo_with_the_longest_name_is_moved_to_another_file_system(tmp_path, monkeypatch):
-    """One that keeps no rights, as FAT."""
-
-    def refused(*_, **__):
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr(os, "chmod", refused)
-    photo, identity = photo_in(tmp_path / "in", "x" * 250 + "a.jpg")
-    assert outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
-    assert (tmp_path / "done" / photo).read_bytes() == b"photo"
-    assert not (tmp_path / "in" / photo).exists()
-
-
-@pytest.mark.usefixtures("other_device")
-def test_moving_to_another_file_system_is_a_verified_copy(tmp_path):
-    photo, identity = photo_in(tmp_path / "in")
-    assert outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
-    assert (tmp_path / "done" / photo).read_bytes() == b"photo"
-    assert [p.name for p in (tmp_path / "done/sub").iterdir()] == ["a.jpg"]
-
-
-@pytest.mark.usefixtures("other_device")
-def test_a_copy_that_is_not_the_photo_is_no_copy(tmp_path, monkeypatch):
-    photo, identity = photo_in(tmp_path / "in")
-    monkeypatch.setattr(outputs.shutil, "copyfileobj", lambda _, copy: copy.write(b"phot0"))
-    with pytest.raises(OSError, match="differs"):
-        outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
-    assert list((tmp_path / "done/sub").iterdir()) == []
-    assert (tmp_path / "in" / photo).read_bytes() == b"photo"
-
-
-@pytest.mark.usefixtures("other_device")
-def test_of_a_photo_that_changes_while_it_is_copied_the_copy_goes(tmp_path, monkeypatch):
-    photo, identity = photo_in(tmp_path / "in")
-    real = outputs._rename_exclusively
-
-    def rename(temporary, goal):
-        real(temporary, goal)
-        (tmp_path / "in" / photo).write_bytes(b"newer")
-
-    monkeypatch.setattr(outputs, "_rename_exclusively", rename)
-    outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
-    assert list((tmp_path / "done/sub").iterdir()) == []
-    assert (tmp_path / "in" / photo).read_bytes() == b"newer"
-
-
-@pytest.mark.parametrize("where", ["on this disk", "on another"])
-def test_a_photo_is_taken_away_only_when_it_is_on_disk_elsewhere(tmp_path, steps, where, request):
-    if where == "on another":
-        request.getfixturevalue("other_device")
-    photo, identity = photo_in(tmp_path / "in")
-    source, goal = tmp_path / "in" / photo, tmp_path / "done" / photo
-    goal.parent.mkdir(parents=True)
-    assert outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
-    (what, there), *rest = steps
-    assert (what, there.parent) == ("name" if where == "on this disk" else "sync", goal.parent)
-    assert rest == [("sync", goal.parent), ("remove", source), ("sync", source.parent)]
-
-
-@pytest.mark.usefixtures("other_device")
-def test_two_daemons_that_move_photos_of_one_name_to_one_place_lose_none(tmp_path, monkeypatch):
-    """The second comes when the first has made sure of its copy, which lies there hidden."""
-    done, real = tmp_path / "done", outputs._rename_exclusively
-    mine, identity = photo_in(tmp_path / "in")
-    steps = []
-
-    def rename(temporary, goal):
-        steps.append(partial(real, temporary, goal))
-        if len(steps) == 1:
-            second = photo_in(tmp_path / "theirs", data=b"theirs")
-            with contextlib.suppress(OSError):  # it tries again
-                outputs.apply_after(done, tmp_path / "theirs", *second)
-        else:
-            steps[0]()
-            steps[1]()
-
-    monkeypatch.setattr(outputs, "_rename_exclusively", rename)
-    outputs.apply_after(done, tmp_path / "in", mine, identity)
-    monkeypatch.undo()
-    everywhere = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
-    assert sorted(everywhere) == [b"photo", b"theirs"]
-
-
-@pytest.mark.usefixtures("other_device")
-def test_a_half_copy_that_a_kill_left_is_made_anew(tmp_path, monkeypatch):
-    photo, identity = photo_in(tmp_path / "in")
-    with monkeypatch.context() as patched:
-        patched.setattr(outputs, "_removed_on_error", contextlib.nullcontext)
-        patched.setattr(outputs, "_rename_exclusively", Mock(side_effect=KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
-    assert len(list((tmp_path / "done/sub").iterdir())) == 1
-    assert outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
-    assert [path.name for path in (tmp_path / "done/sub").iterdir()] == ["a.jpg"]
-
-
-@pytest.mark.usefixtures("other_device")
-@pytest.mark.parametrize("allowed", [True, False])
-def test_a_photo_that_is_copied_keeps_its_owner_where_it_may(tmp_path, monkeypatch, allowed):
-    chown = Mock(side_effect=None if allowed else PermissionError(1, "not permitted"))
-    monkeypatch.setattr(os, "chown", chown)
-    photo, identity = photo_in(tmp_path / "in")
-    owner = (tmp_path / "in" / photo).stat()
-    assert outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
-    assert chown.call_args.args[1:] == (owner.st_uid, owner.st_gid)
-    assert (tmp_path / "done" / photo).read_bytes() == b"photo"
-
-
-def test_of_photos_that_were_moved_before_only_what_may_be_the_same_is_read(tmp_path, monkeypatch):
-    for number in range(5):
-        photo, identity = photo_in(tmp_path / "in", "a.jpg", b"earlier" * (number + 1))
-        outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
-    opened, real = [], outputs.open_regular
-    monkeypatch.setattr(
-        outputs, "open_regular", lambda path: opened.append(path.name) or real(path)
-    )
-    photo, identity = photo_in(tmp_path / "in", "a.jpg", b"picture")
-    outputs.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
-    assert opened == ["a.jpg", "a.jpg"]
-    assert (tmp_path / "done/a~6.jpg").read_bytes() == b"picture"
 
 
 def test_two_machines_of_one_person_own_other_temporary_files(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import re
 import socket
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -152,6 +153,22 @@ def test_what_is_held_is_not_failed(state):
     assert held[5] == "its folder is not watched now"
 
 
+def test_what_waits_for_a_preset_is_held_whether_it_has_a_job_or_not(state):
+    with closing(Ledger(state / "ledger.db", clock=lambda: 2000.0)) as ledger:
+        ledger.note_file("in", Path("own/a.jpg"), Identity(1, 30, 9, 9, 9), note="preset")
+        ledger.note_file("in", Path("own/b.jpg"), Identity(1, 31, 9, 9, 9), note="preset")
+        ledger.missed("in", Path("own/b.jpg"))
+    held = listed(state, [JobState.HELD], 50)
+    assert [(row[0], row[1]) for row in rows(held)] == [
+        ("#5", "held"), ("#4", "held"), ("-", "held"),
+    ]  # fmt: skip
+    assert (held[2]["photo"], held[2]["reason"]) == ("own/a.jpg", "preset")
+    assert held[2]["message"] == "its preset can't be used now"
+    assert overview.list_jobs(state, [JobState.HELD], 1)[1] == 3
+    assert overview.look(state)["folders"][0]["held"] == 3
+    assert "own/a.jpg" not in overview.jobs_text(listed(state, overview.FAILED, 50, notes=True))
+
+
 def test_files_that_no_rule_matches_do_not_crowd_out_those_that_failed(state):
     ledger = Ledger(state / "ledger.db", clock=lambda: 2000.0)
     for number in range(30):
@@ -229,6 +246,12 @@ def test_status_says_what_arrives_and_what_failed_before_it_had_a_job(daemon, tm
     assert row == ["in", "watching", "3", "2", "0", "0", "5", "/in"]
 
 
+def test_status_counts_what_is_held_before_it_had_a_job(daemon, tmp_path):
+    daemon.answers["status"] = a_status(held_files={"in": 4}, waits=["photos for ink wait: why"])
+    (folder,) = overview.look(tmp_path)["folders"]
+    assert (folder["held"], folder["waiting"]) == (4, 2)
+
+
 def test_status_says_why_nothing_is_painted(daemon, tmp_path):
     daemon.answers["status"] = a_status(trouble="the Dask scheduler has no workers", lost=["disk"])
     found = overview.look(tmp_path)
@@ -243,6 +266,23 @@ def test_status_says_what_photos_wait_for(daemon, tmp_path):
     assert "photos for ink wait: no weights" in overview.overview_text(overview.look(tmp_path))
 
 
+SLOW = {"in": [{"path": "half.jpg", "why": "its end is missing", "since": 1000.0}]}
+
+
+@pytest.mark.parametrize(("others", "name"), [([], "half.jpg"), ([{"folder": "b"}], "in/half.jpg")])
+def test_status_says_what_has_been_arriving_for_long_and_why(daemon, tmp_path, others, name):
+    folders = [HEALTH, *(HEALTH | other for other in others)]
+    settling = {folder["folder"]: 1 for folder in folders}
+    daemon.answers["status"] = a_status(folders=folders, settling=settling, slow=SLOW)
+    found = overview.look(tmp_path)
+    assert found["slow"] == [
+        {"folder": "in", "photo": "half.jpg", "why": "its end is missing", "since": 1000.0}
+    ]
+    since = time.strftime("%H:%M", time.localtime(1000.0))
+    lines = overview.overview_text(found).splitlines()
+    assert f"{name}: its end is missing, waiting since {since}" in lines
+
+
 def test_status_says_that_the_old_config_goes_on(daemon, tmp_path):
     daemon.answers["status"] = a_status(refused="/c.yaml:3:1: foldres: unknown key")
     found = overview.look(tmp_path)
@@ -252,7 +292,7 @@ def test_status_says_that_the_old_config_goes_on(daemon, tmp_path):
 
 
 def test_the_documents_name_every_field_and_every_state(daemon, state):
-    daemon.answers["status"] = a_status()
+    daemon.answers["status"] = a_status(slow=SLOW)
     found = overview.look(state)
     file = Path(__file__).parent.parent / "docs/operating.md"
     sections = file.read_text(encoding="utf-8").split("\n## ")
@@ -262,6 +302,7 @@ def test_the_documents_name_every_field_and_every_state(daemon, state):
         if section.startswith(("`status --json`", "`jobs --json`"))
     )
     told = [found, found["folders"][0], found["painting"][0]]
+    told += found["slow"]
     assert {key for one in told for key in one} <= of_status
     assert {*listed(state, (), 1)[0], *JobState, "no job"} <= of_jobs
 

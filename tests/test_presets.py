@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from stylewatch.domain import VGG19_LAYERS, OutputSettings, Preset, StyleImage, StyleSettings
 from stylewatch.errors import PresetError, UsageError
+from stylewatch.settings.checking import validate
+from stylewatch.settings.paths import user_presets_dir
 from stylewatch.settings.presets import (
     PresetFile,
     Presets,
@@ -23,9 +25,8 @@ from stylewatch.settings.presets import (
     find_preset,
     preset_schema,
     shipped_presets_dir,
-    user_presets_dir,
 )
-from stylewatch.settings.yamlfile import load_yaml, validate
+from stylewatch.settings.yamlfile import load_yaml
 
 quick = settings(
     max_examples=100,

@@ -23,7 +23,7 @@ from rig import Rig, copy_job
 
 from stylewatch.domain import Failure, FailureKind, job_key
 from stylewatch.errors import LedgerError, WorkerDied
-from stylewatch.folders import outputs, watches
+from stylewatch.folders import outputs, painted, watches
 from stylewatch.host import publication
 from stylewatch.state import ledger, retries
 
@@ -121,7 +121,7 @@ class Folder(RuleBasedStateMachine):
     )
     def begin(self, after, presets, days, events):
         self.patch.setattr(retries, "FIRST_PAUSE", 0.0)
-        for module in (outputs, ledger, publication):
+        for module in (outputs, painted, ledger, publication):
             self.patch.setattr(module, "failpoint", self.pass_by)
         if not events:
             self.patch.setattr(watches.Watches, "add", self.no_watches)
@@ -154,7 +154,7 @@ class Folder(RuleBasedStateMachine):
     def pass_by(self, step):
         """A failpoint: here something may go wrong."""
         kind, more = self.trouble
-        if kind == "disk" and not step.startswith("outputs"):
+        if kind == "disk" and not step.startswith(("outputs", "painted")):
             return
         if kind == "ledger" and step != "ledger.before-commit":
             return

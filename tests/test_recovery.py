@@ -24,10 +24,10 @@ from test_ledger import Clock, failure, photo, planned, rendered
 from stylewatch.domain import EngineSettings, Failure, FailureKind, Identity, JobState
 from stylewatch.errors import EngineLost, LedgerError, LockedError, OutputError
 from stylewatch.faces.board import Board
-from stylewatch.folders import outputs
+from stylewatch.folders import contents, naming, outputs, painted
 from stylewatch.host import daemon as daemon_module
 from stylewatch.host import delivery, disks, intake, publication
-from stylewatch.host.publication import find_results
+from stylewatch.host.inventory import find_results
 from stylewatch.jobs.executors import LocalExecutor
 from stylewatch.state import retries, schema
 from stylewatch.state.ledger import Ledger, Planned
@@ -124,7 +124,7 @@ def nothing_lost_torn_or_twice(case):
 
 STEPS = [
     *("outputs.created", "outputs.written", "outputs.synced", "outputs.named"),
-    *("outputs.folder-synced", "outputs.after", "publication.journalled"),
+    *("outputs.folder-synced", "painted.after", "publication.journalled"),
     *("publication.published", "publication.done"),
 ]
 
@@ -642,7 +642,7 @@ def test_a_photo_stays_while_one_of_its_presets_has_failed(rigs):
 def test_a_photo_that_was_away_when_it_was_painted_is_dealt_with_when_it_is_back(
     rigs, tmp_path, monkeypatch, mount_point
 ):
-    apply_after = outputs.apply_after
+    apply_after = painted.apply_after
 
     asked = []
 
@@ -654,7 +654,7 @@ def test_a_photo_that_was_away_when_it_was_painted_is_dealt_with_when_it_is_back
         asked.append(arguments)
         return apply_after(*arguments)
 
-    monkeypatch.setattr(outputs, "apply_after", without_the_disk)
+    monkeypatch.setattr(painted, "apply_after", without_the_disk)
     rig = rigs(start=False, rescan_seconds=1)
     rig.with_folders({"after": "delete"})
     rig.start()
@@ -678,14 +678,14 @@ def test_a_photo_that_was_away_when_it_was_painted_is_dealt_with_when_it_is_back
 
 
 def test_a_picture_that_can_t_be_read_for_a_moment_is_not_painted_anew(rigs, monkeypatch):
-    whole, broken = outputs.file_hash, [True]
+    whole, broken = contents.file_hash, [True]
 
     def file_hash(path):
-        if broken and path.name.endswith(outputs.TEMPORARY_SUFFIX):
+        if broken and path.name.endswith(naming.TEMPORARY_SUFFIX):
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
         return whole(path)
 
-    monkeypatch.setattr(outputs, "file_hash", file_hash)
+    monkeypatch.setattr(contents, "file_hash", file_hash)
     rig = rigs()
     rig.drop("a.jpg")
     rig.until(lambda: rig.counts() == {"publishing": 1})
@@ -717,15 +717,15 @@ def test_an_output_whose_disk_is_away_waits_and_says_so_once(rigs, tmp_path, mon
 
 def test_a_picture_that_stays_unreadable_is_painted_anew(rigs, monkeypatch):
     monkeypatch.setattr(delivery, "UNREADABLE_SECONDS", 1.0)
-    whole, broken = outputs.file_hash, []
+    whole, broken = contents.file_hash, []
 
     def file_hash(path):
-        if path.name.endswith(outputs.TEMPORARY_SUFFIX) and len(rig.executor.ran) == 1:
+        if path.name.endswith(naming.TEMPORARY_SUFFIX) and len(rig.executor.ran) == 1:
             broken.append(path)
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
         return whole(path)
 
-    monkeypatch.setattr(outputs, "file_hash", file_hash)
+    monkeypatch.setattr(contents, "file_hash", file_hash)
     rig = rigs()
     rig.drop("a.jpg")
     rig.until(lambda: rig.results() == ["a--painting.jpg"] and rig.idle())
@@ -815,7 +815,7 @@ def test_a_photo_that_comes_again_waits_while_its_result_can_t_be_read(rigs, mon
     rig.until(lambda: not path.exists())
     with monkeypatch.context() as patched:
         broken = Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO)))
-        patched.setattr(outputs, "file_hash", broken)
+        patched.setattr(contents, "file_hash", broken)
         rig.drop("a.jpg")
         rig.until(lambda: any("Input/output error" in event.message for event in rig.events))
         assert path.exists()
@@ -1008,6 +1008,68 @@ def test_queued_photos_follow_an_output_that_was_moved(rigs, tmp_path):
     rig.until((tmp_path / "elsewhere" / "a--painting.jpg").exists)
 
 
+@pytest.mark.parametrize("moved", ["with its photos", "alone", "not at all", "another of the name"])
+def test_results_that_were_moved_are_told_where_they_lie(rigs, tmp_path, moved):
+    """And are known there: the same photo gets a copy, and nothing is painted again."""
+    rig = rigs()
+    for name in ("a.jpg", os.fsdecode(b"sub/\xff/b.jpg")):
+        rig.drop(name, name.encode(errors="surrogateescape"))
+    rig.until(lambda: rig.counts() == {"done": 2})
+    names = rig.results()
+    rig.stop()
+    elsewhere = tmp_path / "new/out"
+    if moved == "not at all":
+        elsewhere.mkdir(parents=True)
+    else:
+        elsewhere.parent.mkdir()
+        rig.output.rename(elsewhere)
+    if moved == "another of the name":
+        for name in names:
+            (elsewhere / name).write_bytes(b"of another")
+    if moved == "with its photos":
+        rig.input.rename(tmp_path / "new/in")
+        rig.input = tmp_path / "new/in"
+    before = rig.output
+    rig.with_folders({"output": elsewhere}).start()
+    told = {str(job.output) for job in rig.daemon._ledger.jobs()}
+    follows = moved in {"with its photos", "alone"}
+    assert told == {str((elsewhere if follows else before) / name) for name in names}
+    rig.drop("same.jpg", b"a.jpg")
+    rig.until(rig.idle)
+    rig.until(lambda: rig.counts() == {"done": 3})
+    ran = [name for name, _ in rig.executor.ran[2:]]
+    assert ran == (["same.jpg"] if moved == "another of the name" else [])
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_folder_that_was_moved_when_all_in_it_was_painted_keeps_its_past(rigs, tmp_path, running):
+    old, new = tmp_path / "old", tmp_path / "new"
+    (old / "in").mkdir(parents=True)
+    rig = rigs(start=False)
+    rig.input = old / "in"
+    rig.with_folders({"output": old / "out", "after": old / "painted"}).start()
+    rig.drop("a.jpg", b"one")
+    rig.until((old / "painted/a.jpg").exists)
+    if not running:
+        rig.stop()
+    old.rename(new)
+    if running:
+        away = ["missing"]
+        rig.until(lambda: [each.state for each in rig.daemon._health(time.monotonic())] == away)
+    rig.input = new / "in"
+    rig.with_folders({"output": new / "out", "after": new / "painted"})
+    if running:
+        rig.daemon.ask("reload")
+    else:
+        rig.start()
+    rig.drop("b.jpg", b"one")
+    rig.until((new / "painted/b.jpg").exists)
+    assert rig.daemon._ledger.places() == {"in": new / "in"}
+    told = {str(job.path): job.output for job in rig.daemon._ledger.jobs()}
+    assert told == {name: new / f"out/{name[0]}--painting.jpg" for name in ("a.jpg", "b.jpg")}
+    assert [name for name, _ in rig.executor.ran] == ["a.jpg"]  # the other got a copy
+
+
 def test_a_preset_that_changes_and_changes_back_leaves_its_photo_to_be_painted(ledger):
     ledger.add(photo(mtime=1), "d", "p", [planned(key="old")])
     ledger.add(photo(mtime=2), "d", "p", [planned(key="new")])
@@ -1158,7 +1220,7 @@ def test_a_disk_that_goes_away_while_a_photo_is_moved_there_gets_it_when_it_is_b
     rigs, disk, monkeypatch
 ):
     disk.mount.mkdir()
-    real, moves = outputs._move, []
+    real, moves = painted._move, []
 
     def move(*arguments):
         if not moves:
@@ -1166,7 +1228,7 @@ def test_a_disk_that_goes_away_while_a_photo_is_moved_there_gets_it_when_it_is_b
         moves.append(arguments)
         real(*arguments)
 
-    monkeypatch.setattr(outputs, "_move", move)
+    monkeypatch.setattr(painted, "_move", move)
     rig = rigs(start=False, rescan_seconds=1)
     rig.with_folders({"after": disk.mount / "moved"}).start()
     photo = rig.drop("a.jpg")

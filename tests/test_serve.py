@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from rig import Rig
 
-from stylewatch.app import serve
-from stylewatch.app.serve import _OnChange, _refuse_a_second
+from stylewatch.app import reloading
+from stylewatch.app.reloading import OnChange
+from stylewatch.app.serve import _refuse_a_second
 from stylewatch.domain import Preset, StyleImage
 from stylewatch.errors import ConfigError, LedgerError, LockedError
-from stylewatch.settings.config import watch_config
+from stylewatch.settings.loading import watch_config
 from stylewatch.settings.weights import BYTES, keras_weights
 from stylewatch.state.locks import Locks
 
@@ -56,7 +57,7 @@ class Daemon:
 
 def looking(daemon: Daemon) -> Callable[[], int]:
     """A look at its files, time and again; each tells how often it was asked to read them."""
-    on_change, times = _OnChange(daemon), itertools.count(10.0, 10.0)
+    on_change, times = OnChange(daemon), itertools.count(10.0, 10.0)
 
     def look():
         on_change.look(next(times))
@@ -177,11 +178,11 @@ class TestAPhotoRightAfterAChange:
     @pytest.fixture
     def rig(self, tmp_path, monkeypatch):
         """Paints with a preset of one's own; the config's files are looked at as `serve` does."""
-        monkeypatch.setattr(serve, "LOOK_SECONDS", 0.5)
+        monkeypatch.setattr(reloading, "LOOK_SECONDS", 0.5)
         rig = Rig(tmp_path, preset="mine")
         self.save("mine", strength=3)
         rig.build()
-        on_change = _OnChange(rig.daemon)
+        on_change = OnChange(rig.daemon)
         rig.daemon._is_outdated = on_change.is_outdated
         tick = rig.daemon.tick
 
@@ -225,7 +226,7 @@ class TestAPhotoRightAfterAChange:
         rig.until(lambda: rig.counts() == {"done": 1})
 
     def test_waits_no_longer_for_a_file_that_never_rests(self, rig, monkeypatch):
-        monkeypatch.setattr(serve, "RESTLESS_SECONDS", 1.5)
+        monkeypatch.setattr(reloading, "RESTLESS_SECONDS", 1.5)
         rig.until(rig.idle)
         rig.drop("a.jpg")
         versions = itertools.count()

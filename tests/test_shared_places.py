@@ -17,7 +17,7 @@ from rig import ThreadExecutor, copy_job
 from stylewatch.domain import Failure, FailureKind, Identity, JobState, PhotoFacts
 from stylewatch.errors import LedgerError
 from stylewatch.faces.board import Board
-from stylewatch.folders import outputs
+from stylewatch.folders import painted
 from stylewatch.folders.listing import Listing
 from stylewatch.folders.outputs import owner_of
 from stylewatch.host import daemon, delivery, recognition
@@ -469,8 +469,8 @@ def test_one_of_many_photos_that_can_be_moved_at_last_does_not_keep_the_rest_wai
             raise OSError(errno.EIO, "I/O error")
         return real(*arguments)
 
-    real = outputs.apply_after
-    monkeypatch.setattr(outputs, "apply_after", apply_after)
+    real = painted.apply_after
+    monkeypatch.setattr(painted, "apply_after", apply_after)
     rig.with_folders({"after": "delete"}).start()
     for number in range(9):
         rig.drop(f"{number}.jpg", b"%d" % number)

@@ -456,7 +456,7 @@ def test_the_limit_of_the_system_is_known():
 
 def test_on_a_network_file_system_there_is_no_watching(watched, monkeypatch):
     device = watched.root.stat().st_dev
-    monkeypatch.setattr(sources, "network_devices", lambda mounts: frozenset({device}))
+    monkeypatch.setattr(sources, "network_devices", lambda: frozenset({device}))
     put(watched.root)
     assert watched.drain() == ["a.jpg"]
     assert watched.found["a.jpg"].network
@@ -506,7 +506,7 @@ def test_what_comes_to_a_large_share_is_found_soon_and_what_changes_there_by_the
     large, watched, monkeypatch
 ):
     device = watched.root.stat().st_dev
-    monkeypatch.setattr(sources, "network_devices", lambda mounts: frozenset({device}))
+    monkeypatch.setattr(sources, "network_devices", lambda: frozenset({device}))
     watched = large()
     (watched.root / "7.jpg").write_bytes(b"longer")
     assert watched.later(30.0) == []
@@ -525,7 +525,7 @@ def test_a_share_that_is_mounted_later_in_a_sub_folder_is_known_as_one(watched, 
     assert watched.drain() == ["a.jpg"]
     assert not watched.found["a.jpg"].network
     device = watched.root.stat().st_dev
-    monkeypatch.setattr(sources, "network_devices", lambda mounts: frozenset({device}))
+    monkeypatch.setattr(sources, "network_devices", lambda: frozenset({device}))
     monkeypatch.setattr(Inbox, "dispatch", lambda self, event: None)
     put(watched.root, "b.jpg")
     assert watched.later(31.0) == ["b.jpg"]

@@ -14,7 +14,7 @@ from small_network import small_network
 
 from stylewatch.domain import EngineSettings, Preset, StyleImage, StyleSettings
 from stylewatch.effect import Context
-from stylewatch.engine import backend
+from stylewatch.engine import backend, machine
 from stylewatch.engine.transfer import usable_memory
 from stylewatch.errors import PresetError, RenderError, WeightsError
 from stylewatch.jobs import styletransfer
@@ -241,7 +241,7 @@ def test_after_a_crash_a_photo_gets_a_quarter_of_the_memory(preset, monkeypatch)
 
 def test_a_control_group_s_limit_bounds_the_memory(tmp_path, monkeypatch):
     free = backend.free_memory()
-    monkeypatch.setattr(backend, "CGROUPS", tmp_path)
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path)
     assert backend.free_memory() == pytest.approx(free, rel=0.2)
     for name, text in {
         "memory.max": "5000000\n",

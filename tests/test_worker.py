@@ -209,6 +209,16 @@ def test_a_photo_that_is_gone_or_a_link_is_told_apart(tmp_path, preset):
     assert run(request).kind is FailureKind.BAD_INPUT
 
 
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_a_photo_whose_name_a_folder_or_a_pipe_has_now_is_gone(tmp_path, preset, make):
+    photo = picture_file(tmp_path / "a.jpg")
+    request = request_for(photo, preset)
+    photo.unlink()
+    make(photo)
+    outcome = run(request)
+    assert (outcome.kind, outcome.reason) == (FailureKind.CHANGED, "vanished")
+
+
 def test_a_path_that_is_too_long_for_a_worker_is_not_tried_again(tmp_path, preset):
     """The daemon opens it step by step."""
     photo = picture_file(tmp_path / "a.jpg")

@@ -23,15 +23,19 @@ from typing import Any, Final, Literal
 
 from stylewatch.app.remote import find_state_dir
 from stylewatch.app.service import UNIT, service_status
-from stylewatch.domain import EngineSettings, JobState, StyleSettings
+from stylewatch.domain import EngineSettings, JobState, StyleSettings, counted
 from stylewatch.errors import ConfigError, PresetError, StylewatchError
 from stylewatch.faces.lines import short_path
-from stylewatch.folders.listing import network_devices, walk
+from stylewatch.folders.listing import walk
 from stylewatch.folders.sources import POLL_SECONDS
 from stylewatch.folders.space import free_space, nearest_existing
 from stylewatch.folders.watches import watch_limit
-from stylewatch.settings.config import Config, check, load_config
-from stylewatch.settings.presets import DEFAULT_BASE, Presets, user_presets_dir
+from stylewatch.places import network_devices
+from stylewatch.settings.config import Config
+from stylewatch.settings.loading import load_config
+from stylewatch.settings.paths import user_presets_dir
+from stylewatch.settings.presets import DEFAULT_BASE, Presets
+from stylewatch.settings.readiness import check
 from stylewatch.settings.weights import MD5, keras_weights, weights_trouble
 from stylewatch.state.reader import LedgerReader
 from stylewatch.state.schema import LEDGER
@@ -141,7 +145,9 @@ def _config(file: Path | None) -> tuple[Config | None, list[Finding]]:
     except StylewatchError as error:
         return None, list(trouble("config", error, "Correct it, or its path and permissions"))
     config = replace(config, state_dir=find_state_dir(config.state_dir, file))
-    return config, [ok("config", f"{short_path(file)} with {len(config.folders)} folder(s)")]
+    return config, [
+        ok("config", f"{short_path(file)} with {counted(len(config.folders), 'folder')}")
+    ]
 
 
 def _presets(config: Config | None) -> Iterator[Finding]:
@@ -205,7 +211,7 @@ def _watches(config: Config) -> Iterator[Finding]:
     elif needed > limit // 2:
         yield warning("watches", f"{needed} folders to watch, and the limit is {limit}", remedy)
     else:
-        yield ok("watches", f"{needed} folder(s) to watch, the limit is {limit}")
+        yield ok("watches", f"{counted(needed, 'folder')} to watch, the limit is {limit}")
     instances = _number("/proc/sys/fs/inotify/max_user_instances")
     if instances is not None and instances < 4 + len(config.folders):
         text = f"only {instances} inotify instances for each user"
@@ -220,7 +226,7 @@ def _number(file: str) -> int | None:
 
 
 def _network(config: Config) -> Iterator[Finding]:
-    devices = network_devices(Path("/proc/self/mountinfo").read_text(errors="replace"))
+    devices = network_devices()
     for folder in config.folders:
         if _device(folder.input) in devices:
             text = f"{short_path(folder.input)} is on a network: looked through every "
@@ -259,7 +265,7 @@ def _ledger(config: Config) -> Iterator[Finding]:
         counts = reader.counts()
     states = [state for folder in counts.values() for state in folder.items()]
     failed = sum(count for state, count in states if state is JobState.QUARANTINED)
-    text = f"{short_path(file)} with {sum(count for _, count in states)} job(s)"
+    text = f"{short_path(file)} with {counted(sum(count for _, count in states), 'job')}"
     if failed:
         remedy = "`stylewatch jobs --failed` tells why; `stylewatch retry --all` tries again"
         yield warning("ledger", f"{text}, {failed} of them set aside", remedy)
@@ -354,12 +360,12 @@ def _engine_findings(words: dict[str, Any]) -> Iterator[Finding]:
         rate = float(words["evaluations_per_second"])
         hourly = 3600 * rate / float(words["evaluations_per_photo"])
         text = f"{rate:.1f} evaluations/s at 384 px in {words['precision']}"
-        text += f" with {words['features']}: about {hourly:.0f} photos/h at 1024 px"
+        text += f" with {words['features']} features: about {hourly:.0f} photos/h at 1024 px"
         if hourly >= SLOW:
             yield ok("speed", text)
         else:
-            quicker = "" if words["features"] == "built-in" else "`features: builtin`, "
-            yield warning("speed", text, f"Quicker: a smaller `max_side`, {quicker}a GPU")
+            other = "`features: builtin`, " if words["features"].startswith("VGG19") else ""
+            yield warning("speed", text, f"Quicker: a smaller `max_side`, {other}a GPU")
 
 
 def _has_gpu_to_offer() -> bool:

@@ -16,12 +16,21 @@ from stylewatch.app.remote import Client
 from stylewatch.domain import JobState
 from stylewatch.errors import LedgerError, NotRunningError
 from stylewatch.faces.board import queue_seconds
-from stylewatch.faces.lines import duration, jsonable, short_path, size, visible
+from stylewatch.faces.lines import duration, in_folder, jsonable, short_path, size, visible
 from stylewatch.faces.wire import lives
 from stylewatch.folders.settle import LACKS
 from stylewatch.state.reader import Job, LedgerReader
 from stylewatch.state.schema import LEDGER
-from stylewatch.state.wording import IGNORED, PAINTING, WAITING, WORDS, by_word, explained
+from stylewatch.state.wording import (
+    BROKEN_PRESET,
+    IGNORED,
+    NOTES,
+    PAINTING,
+    WAITING,
+    WORDS,
+    by_word,
+    explained,
+)
 
 Answer = TypeVar("Answer")
 
@@ -58,10 +67,16 @@ def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str,
             "arriving": told["settling"].get(health["folder"], 0),
             **by_word(
                 told["counts"].get(health["folder"], {}),
-                told.get("failed_files", {}).get(health["folder"], 0),
+                failed=told.get("failed_files", {}).get(health["folder"], 0),
+                held=told.get("held_files", {}).get(health["folder"], 0),
             ),
         }
         for health in told["folders"]
+    ]
+    slow = [
+        {"folder": name, "photo": one["path"], "why": one["why"], "since": one["since"]}
+        for name, files in told.get("slow", {}).items()
+        for one in files
     ]
     painting = [
         {
@@ -87,6 +102,7 @@ def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str,
         "config": about.get("config"),
         "paused": told["paused"],
         "folders": folders,
+        "slow": slow,
         "painting": painting,
         "blocked": told["blocked"],
         "trouble": told.get("trouble", ""),
@@ -102,15 +118,18 @@ def _from_ledger(state_dir: Path) -> list[dict[str, Any]]:
     alive = lives(state_dir)
 
     def read(reader: LedgerReader) -> list[dict[str, Any]]:
-        counts, files, places = reader.counts(), reader.failed_files(), reader.places()
+        counts, places = reader.counts(), reader.places()
+        failed, held = reader.failed_files(), reader.held_files()
         return [
             {
                 "name": name,
                 "input": jsonable(places.get(name, "")),
                 **(found if alive else _at_rest(found)),
             }
-            for name in sorted(counts.keys() | files.keys())
-            for found in [by_word(counts.get(name, {}), files.get(name, 0))]
+            for name in sorted(counts.keys() | failed.keys() | held.keys())
+            for found in [
+                by_word(counts.get(name, {}), failed=failed.get(name, 0), held=held.get(name, 0))
+            ]
         ]
 
     return _read(state_dir, read) or []
@@ -138,6 +157,11 @@ def overview_text(found: Mapping[str, Any]) -> str:
         counts = [str(folder[name]) for name in names]
         rows.append([folder["name"], folder.get("state", "-"), *counts, about])
     lines = [head, *(_table(rows) if len(rows) > 1 else [])]
+    several = len(found["folders"]) > 1
+    for one in found.get("slow", ()):
+        since = time.strftime("%H:%M", time.localtime(one["since"]))
+        text = f"{one['photo']}: {one['why']}, waiting since {since}"
+        lines.append(in_folder(text, one["folder"] if several else "", one["photo"]))
     lines += [
         f"#{one['id']} {one['photo']} → {one['preset']}  {_step_text(one)}"
         for one in found.get("painting", ())
@@ -166,15 +190,16 @@ def _step_text(one: Mapping[str, Any]) -> str:
 def list_jobs(
     state_dir: Path, states: Iterable[JobState], limit: int, *, notes: bool = False
 ) -> tuple[list[dict[str, Any]], int | None]:
-    """Jobs in these states (all when empty), and files without a job.
+    """Jobs in these states (all when empty), and files without a job: held ones, or with `notes`.
 
     First what is painted, then what waits in its order, then the latest change. Without a daemon
     nothing is painted: what was in work when it was killed waits.
 
     Also how many there are without the limit; None where there is no ledger yet.
     """
-    alive = lives(state_dir)
-    wanted = _wanted(states, alive=alive)
+    alive, asked = lives(state_dir), set(states)
+    wanted = _wanted(asked, alive=alive)
+    files_too = JobState.HELD in asked
 
     def read(reader: LedgerReader) -> tuple[list[dict[str, Any]], int]:
         places = reader.places()
@@ -183,10 +208,13 @@ def list_jobs(
             at_rest = dict.fromkeys(PAINTING, JobState.READY)
             found = [replace(job, state=at_rest.get(job.state, job.state)) for job in found]
         told = reader.notes(limit) if notes else []
+        told += reader.last_held_files(limit) if files_too else []
         rows = [_job_dict(job, places.get(job.folder)) for job in found]
         rows += [_note_dict(*note, places.get(note[0])) for note in told]
         there = sum(n for each in reader.counts().values() for s, n in each.items() if s in wanted)
-        return rows[:limit], there + (reader.count_notes() if notes else 0)
+        there += reader.count_notes() if notes else 0
+        there += sum(reader.held_files().values()) if files_too else 0
+        return rows[:limit], there
 
     return _read(state_dir, read) or ([], None)
 
@@ -197,9 +225,9 @@ def word_of_job(state_dir: Path, job_id: int) -> str:
     return job.word if job else "gone"
 
 
-def _wanted(states: Iterable[JobState], *, alive: bool) -> set[JobState]:
+def _wanted(states: set[JobState], *, alive: bool) -> set[JobState]:
     """The states in the ledger of jobs that are told to be in these (any when empty)."""
-    wanted = set(states) or set(JobState)
+    wanted = states or set(JobState)
     if alive:
         return wanted
     return wanted | {*PAINTING} if JobState.READY in wanted else wanted - {*PAINTING}
@@ -246,7 +274,7 @@ def _note_dict(folder: str, path: Path, why: str, place: Path | None) -> dict[st
         "photo": jsonable(path),
         "preset": "",
         "reason": why,
-        "message": explained(why, LACKS.get(why) or IGNORED.get(why, "")),
+        "message": explained(why, {**LACKS, **NOTES}.get(why, "")),
     }
 
 
@@ -273,7 +301,8 @@ def jobs_text(found: Sequence[Mapping[str, Any]]) -> str:
 def _word(job: Mapping[str, Any]) -> str:
     """Where a photo stands, in the words that are used everywhere."""
     if job["id"] is None:
-        return "ignored" if job["reason"] in IGNORED else "failed"
+        reason = job["reason"]
+        return "ignored" if reason in IGNORED else "held" if reason == BROKEN_PRESET else "failed"
     return WORDS[JobState(job["state"])]
 
 

@@ -3,24 +3,21 @@
 What `watch` and `run` do. Knows nothing of the command line.
 """
 
-import math
-import stat
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 from stylewatch import __version__
+from stylewatch.app.reloading import OnChange
 from stylewatch.domain import EngineSettings, Event, JobRequest, OnStep, Outcome
 from stylewatch.engine.endings import structural_end
-from stylewatch.engine.images import probe
+from stylewatch.engine.headers import probe
 from stylewatch.engine.results import read_facts
-from stylewatch.errors import LedgerError, WeightsError
+from stylewatch.errors import EngineLost
 from stylewatch.faces.console import LiveConsole, open_console
 from stylewatch.faces.control import ControlServer
 from stylewatch.faces.lines import LogFormat
@@ -30,11 +27,8 @@ from stylewatch.faces.terminal import CHATTER, on_signals
 from stylewatch.host.daemon import Daemon, Parts
 from stylewatch.jobs.executors import open_executor
 from stylewatch.settings.config import Config, Folder
-from stylewatch.settings.weights import downloaded
 from stylewatch.state.locks import Locks
 
-LOOK_SECONDS = 2.0  # how often the config's files are looked at
-RESTLESS_SECONDS = 10.0  # photos wait no longer for files that somebody is at
 SIGNAL_SECONDS = 0.2  # the longest a signal waits to be obeyed
 STATUS_SECONDS = 5.0  # for the daemon to answer whoever reads the metrics
 
@@ -51,6 +45,7 @@ def serve(load: Callable[[], Config], log_format: LogFormat) -> None:
 
     Raises:
         LockedError: another daemon has the state directory or one of the folders.
+        EngineLost: stylewatch was upgraded, and systemd is there to start it anew.
     """
     config = load()
     _refuse_a_second(config)
@@ -69,7 +64,7 @@ def serve(load: Callable[[], Config], log_format: LogFormat) -> None:
     )
     notifier = Notifier(lambda: not daemon.lost, lambda: daemon.config.grace_seconds)
     metrics = Metrics(lambda: daemon.ask("status").result(STATUS_SECONDS))
-    on_change = _OnChange(daemon)
+    on_change = OnChange(daemon)
     stop = threading.Event()
     asked: deque[Callable[[], None]] = deque()
 
@@ -87,6 +82,9 @@ def serve(load: Callable[[], Config], log_format: LogFormat) -> None:
     def after_tick(now: float) -> None:
         notifier.beat(now)
         on_change.look(now)
+        if daemon.outlived and notifier.watched:
+            problem, remedy = "stylewatch was upgraded while it ran", "systemd starts it anew"
+            raise EngineLost(problem, remedy=remedy, reason=EngineLost.replaced)
 
     port = config.metrics_port
     about = {"version": __version__, "config": config.file and str(config.file.absolute())}
@@ -130,86 +128,6 @@ def _wait(daemon: "Future[None]", asked: deque[Callable[[], None]]) -> None:
 def _watching(folder: Folder) -> Event:
     message = f"{folder.input} → {folder.output}"
     return Event(kind="watching", message=message, folder=folder.name, path=str(folder.input))
-
-
-_States = dict[Path, tuple[int, int, int]]
-
-
-class _OnChange:
-    """Has the config read again when its file or a preset's has changed and then rested.
-
-    Photos that are complete meanwhile wait: who saves a preset and then drops a photo means that
-    preset. What the daemon could not do for its ledger's sake it is asked for again. Photos that
-    wait for Keras's own weights are tried as soon as these are there, whoever fetched them.
-    """
-
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
-        self._read: _States = {}
-        self._images: _States = {}
-        with suppress(OSError):  # a folder is closed to us for now: all is new when it is not
-            self._read, self._images = self._find()
-        self._seen = (self._read, self._images)
-        self._downloaded = downloaded()
-        self._next = -math.inf
-        self._rested = math.inf  # when all was last seen as it was read
-        self._answer: Future[Any] = Future()  # to what was asked last
-
-    def look(self, now: float) -> None:
-        """In the daemon's thread, after each of its ticks."""
-        if now < self._next:
-            return
-        self._next = now + LOOK_SECONDS
-        self._rested = min(self._rested, now)
-        before, self._downloaded = self._downloaded, downloaded()
-        if self._downloaded and not before:
-            self._daemon.ask("retry", reason=WeightsError.not_downloaded)
-        try:
-            seen = self._find()
-        except OSError:  # a folder that is closed to us for now
-            return
-        answer = self._answer
-        refused = answer.done() and isinstance(answer.exception(), LedgerError)
-        if self._is_read(seen) and not refused:
-            self._images, self._rested = seen[1], now
-        elif seen != self._seen:
-            self._seen = seen  # somebody is at it: one more look
-        else:
-            self._read, self._images = seen
-            self._answer = self._daemon.ask("reload")
-
-    def is_outdated(self, now: float) -> bool:
-        """Whether a change is about to be read; files that never rest hold nothing up."""
-        try:
-            return now < self._rested + RESTLESS_SECONDS and not self._is_read(self._find())
-        except OSError:
-            return False
-
-    def _is_read(self, seen: tuple[_States, _States]) -> bool:
-        files, images = seen
-        known = images | self._images  # those of a new preset are as its reader saw them
-        return files == self._read and images.items() <= known.items()
-
-    def _find(self) -> tuple[_States, _States]:
-        """The config, the folders of presets with their files, and the files that these need."""
-        config = self._daemon.config
-        files = [file for folder in config.preset_dirs for file in (folder, *folder.glob("*.y*ml"))]
-        files += [config.file] if config.file else []
-        return _states_of(files), _states_of(config.files)
-
-
-def _states_of(files: Iterable[Path]) -> _States:
-    return {file: _state_of(file) for file in files}
-
-
-def _state_of(file: Path) -> tuple[int, int, int]:
-    try:
-        info = file.stat()
-    except OSError:
-        return (0, 0, 0)
-    if stat.S_ISDIR(info.st_mode):  # its presets have states of their own
-        return (info.st_ino, info.st_mode, info.st_uid)
-    return (info.st_ino, info.st_size, info.st_ctime_ns)  # of new rights, too
 
 
 def _refuse_a_second(config: Config) -> None:

@@ -16,6 +16,7 @@ import typer
 from stylewatch.commands.options import GlobalOptions
 from stylewatch.errors import ConfigError, OutputError
 from stylewatch.faces.lines import jsonable, visible
+from stylewatch.settings.paths import default_state_dir
 
 
 def complain(line: str) -> None:
@@ -109,7 +110,6 @@ def report_errors(errors: Sequence[ConfigError], fine: str, *, as_json: bool) ->
 def chatter() -> Path:
     """Where what libraries say goes while a command runs."""
     from stylewatch.faces.terminal import CHATTER  # noqa: PLC0415  (rich is slow to import)
-    from stylewatch.settings.config import default_state_dir  # noqa: PLC0415  (so is pydantic)
 
     with suppress(OSError):
         default_state_dir().mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -78,7 +78,8 @@ def presets_check(
     """
     from stylewatch.domain import EngineSettings
     from stylewatch.engine.images import read_picture
-    from stylewatch.settings.presets import check, find_preset, known_presets, user_presets_dir
+    from stylewatch.settings.paths import user_presets_dir
+    from stylewatch.settings.presets import check, find_preset, known_presets
 
     def look(image: Path) -> None:
         read_picture(image.read_bytes(), **EngineSettings().limits)

@@ -19,6 +19,7 @@ from stylewatch.commands.answers import (
     say_path,
 )
 from stylewatch.commands.options import SET_UP, ConfigPath, GlobalOptions, Json, command, switch
+from stylewatch.domain import counted
 from stylewatch.errors import ConfigError, ExitCode, UsageError, WeightsError
 
 app = typer.Typer()
@@ -41,7 +42,9 @@ def config_check(
     Also names what keeps a valid config from working just now: folders that are missing or
     closed to us, a weights file that can't be read.
     """
-    from stylewatch.settings.config import check, find_config, load_config
+    from stylewatch.settings.loading import load_config
+    from stylewatch.settings.paths import find_config
+    from stylewatch.settings.readiness import check
 
     if file and config:
         raise UsageError("one config at a time", expected="FILE or --config FILE")
@@ -61,7 +64,7 @@ def config_schema(
     ] = False,
 ) -> None:
     """Print the JSON Schema, with which an editor completes and checks the YAML."""
-    from stylewatch.settings.config import config_schema as schema_of_config
+    from stylewatch.settings.loading import config_schema as schema_of_config
     from stylewatch.settings.presets import preset_schema
 
     say_json(preset_schema() if preset else schema_of_config())
@@ -90,11 +93,12 @@ def weights_fetch() -> None:
     from stylewatch.settings.weights import downloaded, keras_weights
 
     file = keras_weights()
+    note("loading Keras, which takes a moment")
+    with stderr_for_us(chatter()):
+        from stylewatch.engine.features import load_vgg19
     if not downloaded():
         note(f"downloading 80 MB to {short_path(file.parent)}")
     with stderr_for_us(chatter()) as terminal, redirect_stdout(terminal):
-        from stylewatch.engine.features import load_vgg19
-
         wanted = GlobalOptions.log_format == "text" and is_live(terminal, os.environ)
         load_vgg19(progress=wanted)
     note(f"the weights are in {short_path(file.parent)}")
@@ -115,13 +119,15 @@ def doctor(
     """
     from stylewatch.app.doctor import examine
     from stylewatch.faces.lines import visible
-    from stylewatch.settings.config import find_config
+    from stylewatch.settings.paths import find_config
 
     try:
         file: Path | None = find_config(config)
     except ConfigError:
         file = None
     findings = []
+    if not as_json:
+        note("this takes a moment, as painting is tried too")
     for finding in examine(file):
         findings.append(finding)
         if not as_json:
@@ -158,7 +164,8 @@ def service_install(
       sudo stylewatch service install --config /etc/stylewatch.yaml --account anna
     """
     from stylewatch.app.service import account_of, install
-    from stylewatch.settings.config import find_config, load_config
+    from stylewatch.settings.loading import load_config
+    from stylewatch.settings.paths import find_config
 
     if not user:  # `~` in the config is the home of whom the service runs as
         os.environ["HOME"] = account_of(account, config).pw_dir
@@ -194,7 +201,7 @@ def service_status(*, user: User = False, as_json: Json = False) -> None:
     found = service_status(user=user)
     words = [found.state or "unknown", "enabled" if found.enabled else "not enabled"]
     words += [f"process {found.pid}"] if found.pid else []
-    words += [f"{found.restarts} restarts"] if found.restarts else []
+    words += [counted(found.restarts, "restart")] if found.restarts else []
     words += [found.result] if found.failing else []
     lines = [", ".join(words), f"unit: {found.unit or 'not installed'}", found.text]
     answer(found, "\n".join(visible(line) for line in lines if line), as_json=as_json)

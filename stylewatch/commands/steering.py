@@ -3,9 +3,10 @@
 
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,7 +20,7 @@ from stylewatch.commands.options import (
     command,
     switch,
 )
-from stylewatch.domain import JobState
+from stylewatch.domain import JobState, counted
 from stylewatch.errors import (
     ConfigError,
     LedgerError,
@@ -31,6 +32,7 @@ from stylewatch.errors import (
 app = typer.Typer()
 
 _STATES = ("failed", "done", "waiting", "running", "held")  # options of `jobs`
+_SOON = 1.0  # seconds in which a daemon that is well has answered
 
 
 @command(app, panel=STEER)
@@ -51,7 +53,9 @@ def console(*, config: ConfigPath = None, state: StateDir = None) -> None:
         with suppress(StylewatchError):
             ask(folder, "pause" if wanted else "resume")
 
-    with Client(folder) as client:
+    with _patience():
+        client = Client(folder)
+    with client:
 
         def leave() -> None:
             left.set()
@@ -86,7 +90,9 @@ def status(*, config: ConfigPath = None, state: StateDir = None, as_json: Json =
     """
     from stylewatch.app.overview import look, overview_text
 
-    found = look(_state_dir(config, state))
+    folder = _state_dir(config, state)
+    with _patience():
+        found = look(folder)
     answer(found, overview_text(found), as_json=as_json)
     if not found["running"]:
         raise NotRunningError(found["problem"])
@@ -110,7 +116,7 @@ def jobs(
 ) -> None:
     """List jobs: what is painted, what waits, then the latest. A job is one photo in one style.
 
-    Works without a daemon too. `--failed` also names files that never became a job, and why.
+    Works without a daemon too. `--failed` and `--held` also name files without a job, and why.
 
     Examples:
       stylewatch jobs --failed
@@ -174,15 +180,13 @@ def retry(
       stylewatch retry 12
       stylewatch retry --reason disk-full
     """
-    from stylewatch.app.remote import ask
-
     if (job_id is not None) + everything + bool(reason) != 1:
         raise UsageError("what to retry is not clear", expected="ID, --all or --reason R")
     folder = _state_dir(config, state)
-    count = ask(folder, "retry", job_id=job_id, reason=reason or None)
+    count = _ask(folder, "retry", job_id=job_id, reason=reason or None)
     if not count and not everything:
         raise _nothing_to_retry(folder, job_id, reason)
-    note(f"{count} job{'s' * (count != 1)} in the queue again")
+    note(f"{counted(count, 'job')} in the queue again")
 
 
 def _nothing_to_retry(folder: Path, job_id: int | None, reason: str) -> UsageError:
@@ -192,7 +196,8 @@ def _nothing_to_retry(folder: Path, job_id: int | None, reason: str) -> UsageErr
         remedy = "Only what was set aside can be retried; see `stylewatch jobs`"
         return UsageError(f"Job {job_id} is {word_of_job(folder, job_id)}", remedy=remedy)
     aside, _ = list_jobs(folder, (*FAILED, JobState.HELD), sys.maxsize)
-    known = ", ".join(sorted({job["reason"] for job in aside} - {"", "folder"}))
+    reasons = {job["reason"] for job in aside if job["id"] is not None}
+    known = ", ".join(sorted(reasons - {"", "folder"}))
     problem = f"nothing was set aside for {reason!r}"
     return UsageError(problem, expected=known and f"one of {known}")
 
@@ -200,18 +205,14 @@ def _nothing_to_retry(folder: Path, job_id: int | None, reason: str) -> UsageErr
 @command(app, panel=STEER)
 def pause(*, config: ConfigPath = None, state: StateDir = None) -> None:
     """Start no new pictures; those in work are finished, new photos are still noticed."""
-    from stylewatch.app.remote import ask
-
-    ask(_state_dir(config, state), "pause")
+    _ask(_state_dir(config, state), "pause")
     note("paused; `stylewatch resume` goes on")
 
 
 @command(app, panel=STEER)
 def resume(*, config: ConfigPath = None, state: StateDir = None) -> None:
     """Go on after a pause."""
-    from stylewatch.app.remote import ask
-
-    ask(_state_dir(config, state), "resume")
+    _ask(_state_dir(config, state), "resume")
     note("going on")
 
 
@@ -224,15 +225,36 @@ def cancel(
     It is not painted, or no further where it is in work already.
     """
     from stylewatch.app.overview import word_of_job
-    from stylewatch.app.remote import ask
 
     folder = _state_dir(config, state)
-    ask(folder, "cancel", job_id=job_id)
+    _ask(folder, "cancel", job_id=job_id)
     words = "is being set aside; then"  # unless it has no worker that is being ended
     with suppress(LedgerError):  # of an older daemon, which was told all the same
         if word_of_job(folder, job_id) == "held":
             words = "is set aside;"
     note(f"job {job_id} {words} `stylewatch retry {job_id}` brings it back")
+
+
+def _ask(folder: Path, command: str, **arguments: Any) -> Any:
+    from stylewatch.app.remote import ask
+
+    with _patience():
+        return ask(folder, command, **arguments)
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """Within it is told what takes so long, where the daemon does not answer soon."""
+    from stylewatch.app.remote import ANSWER_SECONDS
+
+    words = f"the daemon has not answered yet; waiting {ANSWER_SECONDS:g} s for it at most"
+    timer = threading.Timer(_SOON, note, [words])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _state_dir(config: Path | None, state: Path | None) -> Path:
@@ -241,8 +263,8 @@ def _state_dir(config: Path | None, state: Path | None) -> Path:
     The config may hold errors by now: the daemon goes on with what it has read.
     """
     from stylewatch.app.remote import config_of, find_state_dir
-    from stylewatch.settings.config import default_state_dir, find_config, state_dir_of
-    from stylewatch.settings.yamlfile import absolute
+    from stylewatch.settings.loading import state_dir_of
+    from stylewatch.settings.paths import absolute, default_state_dir, find_config
 
     if state is not None:
         return absolute(state)

@@ -53,9 +53,9 @@ def watch(
       stylewatch watch in out -p ink -p woodcut   two pictures of each photo
     """
     from stylewatch.app.order import engine_for
-    from stylewatch.settings.config import watch_config
+    from stylewatch.settings.loading import watch_config
+    from stylewatch.settings.paths import absolute
     from stylewatch.settings.presets import as_config_names
-    from stylewatch.settings.yamlfile import absolute
 
     watched = absolute(input_dir)
     if not os.path.isdir(watched):
@@ -88,7 +88,8 @@ def run(*, config: ConfigPath = None) -> None:
       stylewatch run
       stylewatch --log-format json run -c /etc/stylewatch.yaml
     """
-    from stylewatch.settings.config import find_config, load_config
+    from stylewatch.settings.loading import load_config
+    from stylewatch.settings.paths import find_config
 
     file = find_config(config)
     _serve(lambda: load_config(file))
@@ -122,10 +123,9 @@ def init(
       stylewatch init ~/paintings --preset ink
     """
     from stylewatch.faces.lines import short_path
-    from stylewatch.settings.config import load_config, user_config, watch_config
-    from stylewatch.settings.presets import CONFIG_NAME
+    from stylewatch.settings.loading import load_config, watch_config
+    from stylewatch.settings.paths import CONFIG_NAME, absolute, user_config
     from stylewatch.settings.starter import default_config_text, make_folders, write_config
-    from stylewatch.settings.yamlfile import absolute
 
     file = (folder / CONFIG_NAME) if folder else user_config()
     places = ("in", "out") if folder else ("~/Pictures/stylewatch/in", "~/Pictures/stylewatch/out")

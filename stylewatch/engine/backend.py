@@ -5,16 +5,16 @@ present. Everything else in the core is written in `keras.ops`. Knows nothing of
 """
 
 import contextlib
-import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 import keras
 import numpy as np
+
+from stylewatch.engine.machine import cpu_flags, memory_left
 
 Tensor = Any
 """The backend's own, or an array where either will do: they have no type in common."""
@@ -28,7 +28,6 @@ _BFLOAT16_GAIN = 0.65
 Where the hardware has it, bfloat16 takes 0.2 to 0.55 of it; elsewhere 1 and more.
 """
 _PROBE_ROUNDS = 3
-CGROUPS = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -191,7 +190,7 @@ def device() -> Device:
     if gpu:
         return Device(gpu, fast_bfloat16=True)
     for flag, name in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16")):
-        if flag in _cpu_flags():
+        if flag in cpu_flags():
             fast = keras.backend.backend() == "tensorflow" and _bfloat16_gains()
             return Device(f"CPU with {name}", fast_bfloat16=fast)
     return Device("CPU", fast_bfloat16=False)
@@ -263,7 +262,7 @@ def waits_for_products(precision: Precision) -> bool:
     They do on CPUs, but for AMX, which multiplies bfloat16 faster than memory brings it. Libraries
     for GPUs choose for themselves, and JAX compiles what it is given.
     """
-    without_amx = precision == "float32" or "amx_bf16" not in _cpu_flags()
+    without_amx = precision == "float32" or "amx_bf16" not in cpu_flags()
     return is_tensorflow_on_cpu() and without_amx
 
 
@@ -284,8 +283,7 @@ def free_memory() -> int:
 
             if torch.cuda.is_available():
                 return int(torch.cuda.mem_get_info()[0])
-    machine = _numbers(Path("/proc/meminfo")).get("MemAvailable:", 0) * 1024
-    return min([machine, *_left_to_groups(), *_left_to_process()])
+    return memory_left()
 
 
 def _left_on_tensorflows_gpu() -> int:
@@ -295,40 +293,6 @@ def _left_on_tensorflows_gpu() -> int:
 
     gpus = [each for each in device_lib.list_local_devices() if each.device_type == "GPU"]
     return int(gpus[0].memory_limit - tf.config.experimental.get_memory_info("GPU:0")["current"])
-
-
-def _left_to_process() -> Iterator[int]:
-    """Bytes of addresses, where they are limited (`memory_limit`)."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY:
-        used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        yield max(1, limit - used * resource.getpagesize())
-
-
-def _left_to_groups() -> Iterator[int]:
-    """Bytes that each control group (version 2) around this process may still use."""
-    with contextlib.suppress(OSError):
-        name = Path("/proc/self/cgroup").read_text(encoding="utf-8").rpartition("0::/")[2].strip()
-        group = CGROUPS / name
-        for each in (group, *group.parents):
-            if not each.is_relative_to(CGROUPS):
-                return
-            with contextlib.suppress(OSError, ValueError):
-                limit, used = (
-                    int((each / file).read_text(encoding="ascii"))
-                    for file in ("memory.max", "memory.current")  # "max" is no limit, no number
-                )
-                cached = _numbers(each / "memory.stat").get("inactive_file", 0)
-                yield max(1, limit - used + cached)
-
-
-def _numbers(file: Path) -> dict[str, int]:
-    """The first number of each line by the word before it; empty where there is no such file."""
-    try:
-        lines = file.read_text(encoding="ascii").splitlines()
-    except OSError:
-        return {}
-    return {word: int(number) for word, number, *_ in map(str.split, lines)}
 
 
 def _gpu_name() -> str:
@@ -350,15 +314,3 @@ def _gpu_name() -> str:
             import torch
 
             return torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
-
-
-@cache
-def _cpu_flags() -> frozenset[str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return frozenset()
-    for line in text.splitlines():
-        if line.startswith("flags"):
-            return frozenset(line.split())
-    return frozenset()

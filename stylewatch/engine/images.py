@@ -4,7 +4,6 @@ Bytes in, arrays out: knows nothing of files, jobs or styles. Pillow decodes, an
 decoders only, and only after the header has passed the limits.
 """
 
-import errno
 import io
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +19,6 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from stylewatch.domain import PhotoFacts
 from stylewatch.errors import InputError
 
 Format = Literal["jpeg", "png", "webp", "tiff", "heic"]
@@ -325,95 +323,3 @@ def _grey_to_srgb(grey: np.ndarray, icc: bytes | None) -> np.ndarray:
     shades = np.arange(256, dtype=np.uint8)
     curve = np.asarray(_to_srgb(Image.fromarray(shades[np.newaxis]), icc).convert("L"))[0]
     return np.asarray(np.interp(grey, shades, curve), dtype=np.float32)
-
-
-def probe(stream: BinaryIO) -> PhotoFacts:
-    """What rules ask of a photo, from its headers alone; they may lie at its end.
-
-    Raises:
-        InputError: not an image, or its header is damaged.
-        OSError: the disk gave no answer, which says nothing about the photo.
-    """
-    disk = _Disk(stream)
-    try:
-        return _facts(io.BufferedReader(disk))
-    finally:
-        if disk.error:
-            raise disk.error
-
-
-class _Disk(io.RawIOBase):
-    """A file that remembers how reading it failed: decoders take that for damage, and go on."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__()
-        self.error: OSError | None = None
-        self._file = file
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        try:
-            return self._file.seek(offset, whence)
-        except OSError as error:
-            if error.errno == errno.EINVAL:  # no failure: the photo names a place outside of files
-                raise ValueError(str(error)) from None
-            self.error = error
-            raise
-
-    def readinto(self, buffer: Any) -> int:
-        try:
-            data = self._file.read(len(buffer))
-        except OSError as error:
-            self.error = error
-            raise
-        buffer[: len(data)] = data
-        return len(data)
-
-
-def _facts(stream: BinaryIO) -> PhotoFacts:
-    image = open_image(stream)
-    width, height = image.size
-    try:
-        exif = _exif_without_pixels(image, stream)
-        turned = exif.get(ExifTags.Base.Orientation) in {5, 6, 7, 8}
-        make, model = (
-            str(exif.get(tag, "")).strip("\0 ") for tag in (ExifTags.Base.Make, ExifTags.Base.Model)
-        )
-    except Exception:  # noqa: BLE001  (damaged EXIF is no damaged photo)
-        turned, make, model = False, "", ""
-    if turned and not _is_sized_upright(image):
-        width, height = height, width
-    camera = model if model.startswith(make) else f"{make} {model}".strip()
-    return PhotoFacts(width, height, camera)
-
-
-def _is_sized_upright(image: Image.Image) -> bool:
-    """Whether Pillow gives the size as it is seen: of a TIFF, where no XMP has to tell of it."""
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        return ExifTags.Base.Orientation in image.tag_v2
-    return image.format == "HEIF"
-
-
-def _exif_without_pixels(image: Image.Image, stream: BinaryIO) -> Image.Exif:
-    """A PNG's may lie behind its pixels: Pillow would decode them, however many there are."""
-    if image.format == "PNG" and "exif" not in image.info:
-        image.info["exif"] = _png_exif(stream)
-    return Image.Image.getexif(image)
-
-
-def _png_exif(stream: BinaryIO) -> bytes | None:
-    position = 8
-    while True:
-        stream.seek(position)
-        header = stream.read(8)
-        if len(header) < 8:
-            return None
-        length = int.from_bytes(header[:4], "big")
-        if header[4:] == b"eXIf":
-            return stream.read(length)
-        position += 12 + length

@@ -19,9 +19,10 @@ from stylewatch.domain import Checkpoint, OnStep, StyleSettings
 from stylewatch.engine import backend
 from stylewatch.engine.backend import Precision, Tensor
 from stylewatch.engine.colours import match_colours, photo_colours, to_luminance
+from stylewatch.engine.curvature import FREE, Bounds
 from stylewatch.engine.features import STRIDE, FeatureNetwork, deprocess, preprocess
 from stylewatch.engine.objective import Objective, Parts, Region
-from stylewatch.engine.optimizers import FREE, Bounds, Iterate, minimize
+from stylewatch.engine.optimizers import Iterate, minimize
 from stylewatch.engine.progress import OnCheckpoint, Progress, Scale
 from stylewatch.engine.sizes import fit_size, resize
 from stylewatch.engine.smoothing import Smoother

@@ -202,8 +202,8 @@ class Board:
         return 3600.0 * self.slots / self.pace if self.pace else 0.0
 
     def queue_seconds(self, now: float) -> float:
-        """When the queue will be empty; 0 while that can't be known, and in a pause."""
-        if self.paused:
+        """When the queue will be empty; 0 while that can't be known, and while nobody paints."""
+        if self.paused or any(row.general and row.reason in LASTING for row in self.problems):
             return 0.0
         running = [
             (now - row.since, row.step.eta_seconds if row.step else None)
@@ -229,10 +229,12 @@ class Board:
         row = self.folder(event.folder)
         row.path = event.path or row.path
         row.state = event.reason or "watching"
-        row.note = event.message if row.state != "watching" else ""
+        row.note = event.message if event.reason else ""
         if row.note and row.state != "blocked":  # the output's own line says more of that
+            since = float(event.extra.get("since", now))
+            kind = "warning" if row.state == "watching" else row.state
             self.problems.appendleft(
-                ProblemRow(at=now, kind=row.state, message=row.note, folder=row.name)
+                ProblemRow(at=since, kind=kind, message=row.note, folder=row.name)
             )
 
     def _believe(self, event: Event) -> None:

@@ -12,11 +12,12 @@ JSON object in UTF-8.
 
 Commands:
 
-* `status`: `paused`, `folders`, `settling`, `running`, `blocked`, `counts` (folder → state → jobs),
-  `failed_files` (folder → photos that never became a job), `pace` (seconds per photo), `slots` (how
-  many are painted at once), `trouble` (why no worker runs, if none does), `refused` (what is
-  wrong with the config as it is now, if an older one goes on), `waits` (the presets or
-  weights that photos wait for, and why), `lost`.
+* `status`: `paused`, `folders`, `settling`, `slow` (folder → files that are long on their way, and
+  why), `running`, `blocked`, `counts` (folder → state → jobs), `failed_files` and `held_files`
+  (folder → photos that never became a job, and those that wait for a preset that can't be used
+  now), `pace` (seconds per photo), `slots` (how many are painted at once), `trouble` (why no worker
+  runs, if none does), `refused` (what is wrong with the config as it is now, if an older one goes
+  on), `waits` (the presets or weights that photos wait for, and why), `lost`.
 * `pause`, `resume`: running photos are finished, no new ones are started; `null`.
 * `cancel` with `job_id`: a job that runs is killed, and it or one that waits is set aside; `null`.
 * `retry` with `job_id`, or `reason`, or neither (all): how many jobs are in the queue again.
@@ -43,7 +44,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
@@ -51,6 +52,7 @@ from typing import Any, Final, Self
 from stylewatch.domain import Event
 from stylewatch.errors import LockedError, NotRunningError, StylewatchError
 from stylewatch.faces.lines import event_dict
+from stylewatch.faces.recent import Recent
 from stylewatch.faces.wire import (
     SOCKET,
     VERSION,
@@ -68,56 +70,9 @@ MAX_REQUEST: Final = 65536
 MAX_UNREAD: Final = 1_000_000
 """Bytes that may wait for a client; one that leaves more unread is dropped."""
 MAX_INBOX: Final = 10_000
-KEPT_EVENTS: Final = 50
 
 Ask = Callable[..., "Future[Any]"]
 """`ask(command, **arguments)`: the daemon's answer, or a `StylewatchError`, in a future."""
-
-# --- what a newcomer is told ----------------------------------------------------------------------
-
-
-class Recent:
-    """The few events that bring a newcomer up to date, each with the time when it happened."""
-
-    def __init__(self) -> None:
-        self._started: list[Event] = []
-        self._paused: list[Event] = []
-        self._folders: dict[str, Event] = {}
-        self._running: dict[int, list[Event]] = {}
-        self._ended: deque[Event] = deque(maxlen=KEPT_EVENTS)
-        self._done = 0
-
-    def note(self, event: Event, now: float) -> None:
-        """Remember the event if it still matters later."""
-        old = replace(event, extra={**event.extra, "at": now})
-        match event.kind:
-            case "started":
-                self._started = [old]
-            case "watching" | "folder":
-                self._folders[event.folder] = old
-            case "paused" | "resumed":
-                self._paused = [old] if event.kind == "paused" else []
-            case "recovered" | "reload":
-                still = (e for e in self._ended if not (e.general and event.ends(e.kind, e.reason)))
-                self._ended = deque(still, maxlen=KEPT_EVENTS)
-            case "running":
-                self._running[event.job_id] = [old]
-            case "progress" if event.job_id in self._running:
-                self._running[event.job_id][1:] = [old]
-            case _ if event.stops_work:
-                self._running.pop(event.job_id, None)
-                self._ended.append(old)
-                self._done += event.kind == "done"
-
-    def replay(self) -> list[Event]:
-        """In an order in which they can be told."""
-        running = [event for events in self._running.values() for event in events]
-        # Folders come last: their counts of waiting photos are right whatever was told before.
-        started = [replace(e, extra={**e.extra, "done": self._done}) for e in self._started]
-        return [*started, *self._paused, *self._ended, *running, *self._folders.values()]
-
-
-# --- the socket -----------------------------------------------------------------------------------
 
 
 @dataclass(eq=False)

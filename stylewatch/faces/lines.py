@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, TextIO
 
-from stylewatch.domain import Event, Step
+from stylewatch.domain import AT_HAND, Event, Step
 
 LogFormat = Literal["text", "json"]
 
@@ -144,7 +144,7 @@ def jsonable(value: object) -> Any:
         return None  # JSON has no word for it
     if value is None or isinstance(value, bool | int | float):
         return value
-    return os.fsencode(str(value)).decode("utf-8", "backslashreplace")
+    return str(value).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 class Lines:
@@ -184,6 +184,8 @@ class Lines:
 
     def _line(self, event: Event, now: float) -> str:
         level = LEVELS.get(event.kind, "info")
+        if event.kind == "folder" and event.reason not in AT_HAND:
+            level = "warning"
         mark = f"<{JOURNAL[level]}>" if self._journal else ""
         at = float(event.extra.get("at", now))  # an old event, told to a newcomer
         if self._json:
@@ -198,13 +200,16 @@ class Lines:
         return bool(event.message)
 
     def _news_of_folder(self, event: Event) -> Event:
-        """A folder is told again with each new count: here with what is new about its trouble."""
-        before = self._folders.pop(event.folder, "")
-        if event.reason == "left":
-            return event
+        """With what is to be said of it: its trouble or the end of that, not each new count."""
+        before = self._folders.get(event.folder, "")
         self._folders[event.folder] = event.message
-        message = "" if event.message == before else event.message or f"{event.path} goes on"
-        return replace(event, message=message)
+        if event.reason == "left":
+            del self._folders[event.folder]
+        elif event.message == before:
+            return replace(event, message="")
+        elif not event.message:
+            return replace(event, message=f"{event.path}: {event.reason} again")
+        return event
 
     def _is_progress(self, event: Event, now: float) -> bool:
         scale = event.step.scale if event.step else 0

@@ -105,6 +105,11 @@ class Notifier:
         micros = int(1e6 * (self._grace() + END_SECONDS))
         self._send("STOPPING=1", f"EXTEND_TIMEOUT_USEC={micros}", *_status_line("stopping"))
 
+    @property
+    def watched(self) -> bool:
+        """Whether systemd starts us anew when we fail."""
+        return self._interval is not None
+
     def beat(self, now: float) -> None:
         """Feed the watchdog when it is time, and only while all is alive."""
         if self._interval is None or now < self._next_beat or not self._alive():

@@ -216,6 +216,8 @@ def _idle(board: Board) -> str:
         return f"{arriving} arriving: painted when {'it is' if arriving == 1 else 'they are'} whole"
     if looking:
         return f"looking through the folder{'s' * (len(rows) != 1)}…"
+    if held := board.total("held"):
+        return f"nothing to paint; {held} held: stylewatch jobs --held"
     return (
         f"nothing to paint: drop a photo into {short_path(rows[0].path)}" if rows else "no folder"
     )

@@ -19,7 +19,6 @@ UNFINISHED = re.compile(
     r"|\$recycle\.bin|[@#]recycle|@eadir|#snapshot",  # of Windows and of NAS: bins, thumbnails
     re.IGNORECASE | re.DOTALL,
 )
-NETWORK = re.compile(r"nfs4?|cifs|smb3|smbfs|9p|virtiofs|vboxsf|ceph|afs|fuse(\..*)?")
 SPECIAL = {
     modes.S_IFLNK: "symlink",
     modes.S_IFIFO: "fifo",
@@ -58,17 +57,6 @@ def why_no_photo(name: str) -> str:
     strange = kind is not None and not kind.startswith("image/")
     beside = ending in NO_PHOTOS or ending.endswith("_original")  # ExifTool's copy of what it edits
     return "no-photo" if strange or beside else ""
-
-
-def network_devices(mountinfo: str) -> frozenset[int]:
-    """The device numbers of network file systems: there, others write without an event."""
-    devices = set()
-    for line in mountinfo.splitlines():
-        mount, _, kind = line.partition(" - ")
-        if NETWORK.fullmatch(kind.partition(" ")[0]):
-            major, minor = mount.split()[2].split(":")
-            devices.add(os.makedev(int(major), int(minor)))
-    return frozenset(devices)
 
 
 def open_below(root: str | Path, relative: str | Path, flags: int = FILE) -> int:

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from stylewatch.domain import Candidate, Identity
+from stylewatch.domain import Candidate, Identity, counted
 from stylewatch.errors import LockedError
-from stylewatch.folders.listing import Listing, network_devices, walk
+from stylewatch.folders.listing import Listing, walk
 from stylewatch.folders.watches import Inbox, Watch, Watches, watch_limit, watched_inodes
+from stylewatch.places import network_devices
 
 SLICE = 4000  # names looked at per drain
 ROOT_SECONDS = 2.0  # how often the root itself is looked at
@@ -124,8 +125,7 @@ class FolderSource:
         detail, unreadable = self._detail, self._listing.unreadable
         if unreadable and not detail:
             first = min(unreadable)
-            count = len(unreadable)
-            folders = "1 folder" if count == 1 else f"{count} folders"
+            folders = counted(len(unreadable), "folder")
             detail = f"{folders} can't be read, as {first or '.'}: {unreadable[first]}"
         return FolderHealth(
             folder=self.folder,
@@ -209,8 +209,7 @@ class FolderSource:
 
     def _note_networks(self) -> None:
         """Files on a share settle by other rules, and one may be mounted in a sub-folder later."""
-        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
-        self._listing.network = network_devices(mounts)
+        self._listing.network = network_devices()
 
     def _scan_instead(self, why: str) -> None:
         self.close()

@@ -23,8 +23,9 @@ from stylewatch.domain import (
     Outcome,
     PhotoFacts,
     Rendered,
+    counted,
 )
-from stylewatch.errors import LACKING, LedgerError, UsageError
+from stylewatch.errors import LACKING, EngineLost, LedgerError, UsageError
 from stylewatch.folders import outputs
 from stylewatch.folders.sources import FolderHealth
 from stylewatch.folders.space import FULL, Space
@@ -33,13 +34,14 @@ from stylewatch.host.delivery import Delivery
 from stylewatch.host.disks import note_mounts
 from stylewatch.host.dispatch import Dispatcher, OpenExecutor
 from stylewatch.host.intake import Intake
+from stylewatch.host.inventory import find_results
 from stylewatch.host.mailbox import Mailbox
-from stylewatch.host.publication import Publisher, find_results
+from stylewatch.host.publication import Publisher
 from stylewatch.host.pulse import Pulse
 from stylewatch.host.recognition import recognise, require_apart
 from stylewatch.host.survey import Survey
+from stylewatch.places import mount_of
 from stylewatch.settings.config import Config, Folder
-from stylewatch.settings.places import mount_of
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.locks import Locks
 from stylewatch.state.reader import Job
@@ -101,7 +103,7 @@ class Daemon:
         self._survey = Survey()
         self._pulse = Pulse()
         self._lost: list[str] = []
-        self._paused = False
+        self._paused = self._replaced = False
         self._trouble = self._refused = ""
         self._slots = 0
         self._next_look = self._next_health = -math.inf
@@ -221,6 +223,11 @@ class Daemon:
         """What stands still and has not healed itself: a reason to start the daemon anew."""
         return list(self._lost)
 
+    @property
+    def outlived(self) -> bool:
+        """Whether another program is in its place, so that it paints no more, and nothing runs."""
+        return self._replaced and not self._dispatcher.running
+
     def stop(self) -> None:
         """End within the grace time: running jobs may finish, the others are put back."""
         dispatcher = self._dispatcher
@@ -300,7 +307,7 @@ class Daemon:
         self._take_up_folders()
         self._intake.close()
         self._tell("reload", f"config read again: {_folders(config)}")
-        self._intake = self._open_intake()
+        self._intake = self._open_intake(self._intake)
         if waiting := [name for name in FIXED if getattr(wanted, name) != fixed[name]]:
             self._tell("warning", f"{' and '.join(waiting)}: changed at the next start")
 
@@ -310,6 +317,7 @@ class Daemon:
             "paused": self._paused,
             "folders": self._health(now),
             "settling": self._intake.settling(),
+            "slow": self._intake.slow(now),
             "slots": self._dispatcher.slots,
             "running": [
                 {
@@ -327,6 +335,7 @@ class Daemon:
             "lost": self._lost,
             "counts": self._ledger.counts(),
             "failed_files": self._ledger.failed_files(),
+            "held_files": self._ledger.held_files(),
             "pace": self._ledger.pace(),
         }
 
@@ -340,7 +349,9 @@ class Daemon:
         if self._ledger.fresh:
             found = self._ledger.rebuild(find_results(places, self._parts.read_facts))
             if found:
-                self._tell("warning", f"a new ledger: {found} results found, not painted again")
+                self._tell(
+                    "warning", f"a new ledger: {counted(found, 'result')} found, not painted again"
+                )
         for job in self._ledger.recover():
             self._tell("failed", f"{job.path}: {job.trouble}", job, reason=job.reason)
         self._take_up_folders()
@@ -361,10 +372,11 @@ class Daemon:
         for folder in self.config.folders:
             with contextlib.suppress(OSError):
                 recognise(folder, self.config, self._ledger)
+            self._publisher.follow(folder.name, folder.output)
         note_mounts(self.config.written(), self._ledger)
         self._ledger.hold_others(folder.name for folder in self.config.folders)
 
-    def _open_intake(self) -> Intake:
+    def _open_intake(self, before: Intake | None = None) -> Intake:
         self._next_tidy = -math.inf  # new scans can't miss what went away before them
         return Intake(
             self.config,
@@ -375,6 +387,7 @@ class Daemon:
             take_up=self._take_up,
             is_outdated=self._is_outdated,
             on_event=self._tell_event,
+            before=before,
         )
 
     def _open_dispatcher(self) -> Dispatcher:
@@ -415,6 +428,7 @@ class Daemon:
 
     def _fail(self, job: Job, failure: Failure, now: float) -> None:
         job = self._ledger.job(job.id) or job  # its folder may have another name by now
+        self._replaced |= failure.reason == EngineLost.replaced
         with self._ledger.transaction():
             state = self._ledger.fail(job.id, failure)
             if failure.kind is FailureKind.CHANGED:
@@ -525,5 +539,4 @@ class Daemon:
 
 
 def _folders(config: Config) -> str:
-    count = len(config.folders)
-    return f"{count} folder{'s' * (count != 1)}"
+    return counted(len(config.folders), "folder")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stylewatch.errors import OutputFullError
 from stylewatch.folders.listing import walk
-from stylewatch.settings.places import mount_of
+from stylewatch.places import mount_of
 from stylewatch.state.ledger import Ledger
 
 

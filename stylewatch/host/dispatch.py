@@ -254,7 +254,7 @@ class Dispatcher:
         elif running.cancelled:
             self._hold(job)
             return
-        elif self.stopping and outcome.kind is FailureKind.LOST:
+        elif self.stopping and outcome.kind in {FailureKind.LOST, FailureKind.CRASH}:
             self._ledger.put_back(job.id)
             return
         self._came_back(job, running.folder, outcome, now)

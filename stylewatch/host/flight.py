@@ -26,7 +26,7 @@ class Executor(Protocol):
 
     @property
     def trouble(self) -> str:
-        """Why there are no slots, in one line; else empty."""
+        """Why no job can run, in one line; after a loss, until one has begun again. Else empty."""
 
     def submit(
         self, job_id: int, fn: Callable[..., Any], /, *args: Any, timeout: float | None = None

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple, Self
 
 from stylewatch.domain import Candidate, Event, Identity, JobState, Photo, PhotoFacts, job_key
 from stylewatch.folders.listing import open_below
@@ -25,14 +25,31 @@ from stylewatch.folders.watches import Watches
 from stylewatch.host.fairness import TURN_SECONDS
 from stylewatch.host.recognition import require_same
 from stylewatch.host.survey import KEPT
-from stylewatch.settings.config import Config, Folder, match
+from stylewatch.settings.choice import match
+from stylewatch.settings.config import Config, Folder
 from stylewatch.state.ledger import Ledger, Planned
 from stylewatch.state.presence import is_missing
-from stylewatch.state.wording import IGNORED, NO_PRESET, TOO_LARGE, explained
+from stylewatch.state.wording import BROKEN_PRESET, IGNORED, NO_PRESET, TOO_LARGE, explained
 
 AGAIN_SECONDS = 60.0  # until a photo that could not be read for a moment is looked at again
 HELD_SECONDS = 0.5  # between two looks whether the config is read again
 KEPT_SLOW = 5  # files named of each folder that are long on their way
+
+
+class _Settling(NamedTuple):
+    """Where photos settle, and by which rules."""
+
+    folder: str
+    place: Path
+    quiet_seconds: float
+    settle_max_seconds: float
+    max_bytes: int
+
+    @classmethod
+    def of(cls, folder: Folder, config: Config) -> Self:
+        """Those of one folder."""
+        rules = (folder.quiet_seconds, config.settle_max_seconds, config.engine.max_bytes)
+        return cls(folder.name, folder.input, *rules)
 
 
 class Intake:
@@ -49,7 +66,9 @@ class Intake:
         take_up: Callable[[Folder], None],
         is_outdated: Callable[[float], bool],
         on_event: Callable[[Event], None],
+        before: "Intake | None" = None,
     ) -> None:
+        """`before`: that of the config until now; what is on its way goes on from there."""
         self._config = config
         self._ledger = ledger
         self._probe = probe
@@ -71,15 +90,18 @@ class Intake:
             )
             for folder in config.folders
         }
-        self._settlers = {
-            folder.name: Settler(
+        kept = before.settlers if before else {}
+        self.settlers: dict[_Settling, Settler] = {
+            how: kept.get(how)
+            or Settler(
                 structural_end,
-                quiet_seconds=folder.quiet_seconds,
-                settle_max_seconds=config.settle_max_seconds,
-                max_bytes=config.engine.max_bytes,
+                quiet_seconds=how.quiet_seconds,
+                settle_max_seconds=how.settle_max_seconds,
+                max_bytes=how.max_bytes,
             )
-            for folder in config.folders
+            for how in (_Settling.of(folder, config) for folder in config.folders)
         }
+        self._settlers = {how.folder: settler for how, settler in self.settlers.items()}
         for message in config.waits():
             on_event(Event(kind="warning", message=message, reason="preset"))
 
@@ -221,7 +243,8 @@ class Intake:
                 self._config.broken,
             )
             if not presets:
-                self._ledger.note_file(photo.folder, photo.path, photo.identity, plan, NO_PRESET)
+                note = BROKEN_PRESET if presets is None else NO_PRESET
+                self._ledger.note_file(photo.folder, photo.path, photo.identity, plan, note)
                 return
             stream.seek(0)
             digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]

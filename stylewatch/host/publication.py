@@ -8,24 +8,21 @@ import contextlib
 import errno
 import hashlib
 import os
-import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from stylewatch.domain import After, Rendered
+from stylewatch.domain import After, JobState, Rendered
 from stylewatch.errors import OutputError
 from stylewatch.failpoints import failpoint
-from stylewatch.folders import outputs
-from stylewatch.folders.listing import walk
+from stylewatch.folders import contents, outputs, painted
 from stylewatch.host.disks import holds_files, missing_mount, not_mounted, require_mounted
 from stylewatch.host.recognition import require_same
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.presence import is_missing
 from stylewatch.state.reader import Job
 
-LARGEST_RESULT = 1 << 29
-"""Bytes; what is larger is nothing of ours."""
+_LATEST = 20  # results that are looked for where they were and where they may be
 
 
 class Publisher:
@@ -140,7 +137,7 @@ class Publisher:
     def copy_same(self, job: Job) -> Rendered | None:
         """The very same picture made before, copied for this job; None when there is none."""
         for same, place in self._same_pictures(job):
-            with contextlib.suppress(OSError), outputs.open_regular(place) as stream:
+            with contextlib.suppress(OSError), contents.open_regular(place) as stream:
                 data = stream.read()
                 if hashlib.sha256(data).hexdigest() == same.sha256:
                     break
@@ -184,7 +181,7 @@ class Publisher:
             if isinstance(action, Path):
                 require_mounted(action, action / job.path, self._ledger)
             still_there = partial(self._require_still_mounted, action, job.path)
-            acted = outputs.apply_after(action, root, job.path, job.identity, still_there)
+            acted = painted.apply_after(action, root, job.path, job.identity, still_there)
             missing = not acted and is_missing(root / job.path)
             if not acted:
                 require_same(root, self._ledger)
@@ -207,9 +204,25 @@ class Publisher:
         if not os.path.lexists(job.output):
             return missing_mount(job.output, self._ledger) is not None
         try:
-            return not intact or outputs.file_hash(job.output) == job.sha256
+            return not intact or contents.file_hash(job.output) == job.sha256
         except OSError:  # that can't be told now
             return True
+
+    def follow(self, folder: str, output: Path) -> None:
+        """Know results by where they lie now, if they were moved into this output with its old one.
+
+        Any of the latest tells: it is where it was in the old one, and there no more.
+        """
+        passed = {output}
+        for job in self._ledger.last_jobs(JobState.DONE, folder, _LATEST):
+            assert job.output is not None
+            before = job.output.parents[len(job.path.parent.parts)]
+            if before in passed or not is_missing(job.output):
+                continue
+            with contextlib.suppress(OSError):
+                if contents.file_hash(output / job.output.relative_to(before)) == job.sha256:
+                    self._ledger.results_moved(folder, before, output)
+                    passed.add(before)
 
     def _require_intact(self, job: Job) -> None:
         if job.output is None:
@@ -217,7 +230,7 @@ class Publisher:
         if mount := missing_mount(job.output, self._ledger):
             raise not_mounted(job.output.parent, mount)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            if outputs.file_hash(job.output) != job.sha256:
+            if contents.file_hash(job.output) != job.sha256:
                 raise OutputError(
                     f"{job.path} stays where it is: {job.output} is not as it was painted",
                     remedy="Touch the photo to have it painted again, or take that result away",
@@ -238,40 +251,8 @@ class Publisher:
 def _is_whole(temporary: Path, sha256: str, *, patient: bool) -> bool:
     """Surely not where there is nothing; what can't be read now is whole, perhaps."""
     try:
-        return outputs.file_hash(temporary) == sha256
+        return contents.file_hash(temporary) == sha256
     except OSError as error:
         if patient and not isinstance(error, FileNotFoundError | NotADirectoryError):
             raise
         return False
-
-
-def find_results(
-    folders: Iterable[Path], read_facts: Callable[[bytes], Mapping[str, str]]
-) -> Iterator[tuple[str, Path, str, str]]:
-    """Every result in these folders, as told by the files alone.
-
-    Job key, path, SHA-256, and that of its photo where the result knows it.
-
-    Raises:
-        OutputError: a folder can't be listed now; without its results all would be painted again.
-    """
-
-    def passed_over(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
-            raise OutputError(
-                f"{error.filename} can't be listed: {error.strerror}",
-                remedy="The ledger is new, and finds there what was painted: start again "
-                "when the folder can be read",
-                reason="unlisted",
-            ) from error
-
-    for folder in folders:
-        for inside, names in walk(folder, passed_over):
-            for path in (Path(inside, name) for name in names):
-                if "--" in path.name and not path.name.startswith("."):
-                    with contextlib.suppress(Exception):  # any strange file may lie there
-                        info = path.lstat()
-                        if stat.S_ISREG(info.st_mode) and info.st_size <= LARGEST_RESULT:
-                            data = path.read_bytes()
-                            facts, sha256 = read_facts(data), hashlib.sha256(data).hexdigest()
-                            yield facts["job_key"], path, sha256, facts.get("photo", "")

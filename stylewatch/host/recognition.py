@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from stylewatch.domain import Identity
-from stylewatch.settings.config import Config, Folder, overlap
+from stylewatch.settings.config import Config, Folder
+from stylewatch.settings.layout import overlap
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.presence import is_still, looks_like
 
@@ -79,13 +80,14 @@ def _volume_of(device: int) -> str:
 def _moved(place: Path, inode: tuple[int, int], config: Config, ledger: Ledger) -> str | None:
     """What the folder in this place was called where it lay before, if it was moved.
 
-    Moving it has left its files as they were; in any other folder they are not.
+    Moving it has left its files as they were; in any other folder they are not. Where none is left
+    that could tell, as all were moved or deleted when they were painted, nothing tells against it.
     """
-    for name in ledger.alike(inode, (each.input for each in config.folders)):
-        files = ledger.remembered(name)
-        if not files or any(is_still(place / path, before) for path, before in files):
+    names = ledger.alike(inode, (each.input for each in config.folders))
+    for name in names:
+        if any(is_still(place / path, before) for path, before in ledger.remembered(name)):
             return name
-    return None
+    return next((name for name in names if not ledger.remembered(name, missed=False)), None)
 
 
 def _is_another(place: Path, ledger: Ledger) -> bool:

@@ -14,7 +14,7 @@ from stylewatch.folders.sources import FolderHealth
 from stylewatch.settings.config import Folder
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.reader import LedgerReader
-from stylewatch.state.wording import by_word, explained
+from stylewatch.state.wording import NOTES, by_word, explained
 
 KEPT = 20
 """How many of each folder are named: what waits, what is done, what failed."""
@@ -41,7 +41,12 @@ class Survey:
             self._changes, self._photos = ledger.changes, _photos_of(ledger, folders)
         before = self._told
         self._told = {
-            each.folder: self._event(each, arriving[each.folder], slow[each.folder])
+            each.folder: self._event(
+                each,
+                arriving[each.folder],
+                slow[each.folder],
+                _since(before.get(each.folder), each, ledger.now),
+            )
             for each in health
         }
         left = before.keys() - self._told
@@ -50,7 +55,9 @@ class Survey:
             *(event for name, event in self._told.items() if before.get(name) != event),
         ]
 
-    def _event(self, health: FolderHealth, arriving: int, slow: Sequence[Slow]) -> Event:
+    def _event(
+        self, health: FolderHealth, arriving: int, slow: Sequence[Slow], since: float
+    ) -> Event:
         return Event(
             kind="folder",
             message=health.detail,
@@ -62,18 +69,26 @@ class Survey:
                 "arriving": arriving,
                 "slow": [(str(each.path), each.why, each.since) for each in slow],
                 "scanned": math.isfinite(health.scan_age),
+                "since": since,
             },
         )
 
 
+def _since(before: Event | None, health: FolderHealth, now: float) -> float:
+    """The time from which on a folder stands so, whatever else of it changes."""
+    if before and (before.reason, bool(before.message)) == (health.state, bool(health.detail)):
+        return float(before.extra["since"])
+    return now
+
+
 def _photos_of(ledger: LedgerReader, folders: Iterable[Folder]) -> dict[str, dict[str, Any]]:
     """By folder: how many stand where; and `next`, `results` and `failures`."""
-    counts, files = ledger.counts(), ledger.failed_files()
+    counts, failed, held = ledger.counts(), ledger.failed_files(), ledger.held_files()
     found = {}
     for folder in folders:
         name = folder.name
         found[name] = {
-            **by_word(counts.get(name, {}), files.get(name, 0)),
+            **by_word(counts.get(name, {}), failed=failed.get(name, 0), held=held.get(name, 0)),
             "next": [(str(job.path), job.preset) for job in ledger.next_jobs(name, KEPT)],
             "results": _results(ledger, folder),
             "failures": _failures(ledger, name),
@@ -115,7 +130,7 @@ def _failures(ledger: LedgerReader, folder: str) -> list[dict[str, Any]]:
             "at": seen,
             "path": str(path),
             "reason": why,
-            "message": f"{path}: {explained(why, LACKS.get(why, why))}",
+            "message": f"{path}: {explained(why, {**LACKS, **NOTES}.get(why, why))}",
         }
         for path, why, seen in ledger.last_failed_files(folder, KEPT)
     ]

@@ -1,4 +1,4 @@
-"""Jobs on a Dask cluster, reached by TLS. Its workers need this package too, in this version.
+"""Jobs on a Dask cluster, reached by TLS. Its workers need this package too, of one version.
 
 The scheduler should not retry what killed a worker (DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES
 =0): attempts are counted here. Each worker runs one job at a time (`dask worker --nthreads 1`).
@@ -16,11 +16,13 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
+from stylewatch import __version__
 from stylewatch.domain import EngineSettings
 from stylewatch.errors import ConfigError, EngineLost, WorkerDied
-from stylewatch.jobs.child import JobName, perform, set_environment
+from stylewatch.jobs.child import CODE, JobName, perform, set_environment
 from stylewatch.jobs.jobtable import InFlight, JobTable, OnEvent
 
 ANSWER_SECONDS = 10.0  # for the scheduler to answer, and for its workers to restart
@@ -43,7 +45,8 @@ class DaskExecutor(JobTable):
         self._topic = f"stylewatch-{uuid.uuid4().hex}"
         self._client: Any = None
         self._scheduler = ""  # its own id, which a restart changes
-        self._workers, self._seen = 0, -math.inf
+        self._programs: dict[str, Any] = {}  # by worker: its CODE, or the future of that
+        self._seen = -math.inf
         self._leaving = threading.Event()
         self._loop, self._end_loop = _running_loop()
         self._follower = threading.Thread(target=self._follow, name="dask", daemon=True)
@@ -52,7 +55,14 @@ class DaskExecutor(JobTable):
     def _capacity(self) -> int:
         """One job per worker process."""
         fresh = time.monotonic() < self._seen + 3 * LOOK_SECONDS
-        return self._workers if fresh else 0
+        return len(self._workers()) if fresh else 0
+
+    def _workers(self) -> list[str]:
+        return [worker for worker, program in self._programs.items() if program == CODE]
+
+    def _strange(self) -> list[str]:
+        told = {worker: each for worker, each in self._programs.items() if isinstance(each, str)}
+        return [worker for worker, program in told.items() if program != CODE]
 
     def release(self) -> None:
         """Nothing: the cluster's memory is the cluster's business."""
@@ -72,13 +82,30 @@ class DaskExecutor(JobTable):
             try:
                 if not self._is_connected():
                     self._connect()
-                self._workers = len(self._client.scheduler_info(n_workers=-1)["workers"])
-                self._seen = time.monotonic()
-                self._trouble = f"the Dask scheduler at {self._address} has no workers"
+                self._look_at_workers()
             except Exception as error:  # noqa: BLE001  (tried again; jobs wait in the ledger)
-                self._workers = 0
+                self._programs = {}
                 self._trouble = f"no Dask scheduler answers at {self._address}: {error}"
             self._leaving.wait(LOOK_SECONDS)
+
+    def _look_at_workers(self) -> None:
+        """Ask each new one for its program, as another's may mean something else by a job.
+
+        By a function of Python's own: a worker ends when it is sent one that it does not have.
+        """
+        programs = {}
+        for worker in self._client.scheduler_info(n_workers=-1)["workers"]:
+            asked = self._programs.get(worker) or self._client.submit(
+                resolve_name, f"{perform.__module__}:CODE", workers=[worker], pure=False
+            )
+            programs[worker] = asked if isinstance(asked, str) else _answer(asked)
+        just_asked = programs.keys() - self._programs.keys()
+        self._programs, self._seen = programs, time.monotonic()
+        if strange := self._strange():
+            self._trouble = str(_of_another_program(strange[0]))
+        elif not just_asked:
+            free = "free " if programs else ""
+            self._trouble = f"the Dask scheduler at {self._address} has no {free}workers"
 
     def _is_connected(self) -> bool:
         """Still to the same scheduler: at a new one, the client would hear of no progress."""
@@ -92,6 +119,7 @@ class DaskExecutor(JobTable):
         if self._client:
             self._client.close(timeout=2.0)
             self._client = None
+        self._programs = {}
         client = self._distributed.Client(
             self._address,
             security=self._security,
@@ -105,14 +133,19 @@ class DaskExecutor(JobTable):
     def _launch(self, job: InFlight, task: bytes) -> None:
         if self._client is None or self._client.status != "running":
             raise _no_scheduler()
+        mixed = bool(self._strange())
         job.place = self._client.submit(
             run_on_dask,
             self._topic,
             job.name,
             task,
             self._engine,
+            CODE,
             key=f"{self._topic}-{job.serial}",
             pure=False,
+            # Only where it must be told: it might wait for ever for one that has just gone.
+            workers=self._workers() if mixed else None,
+            allow_other_workers=mixed,
         )
         job.place.add_done_callback(functools.partial(self._answered, job))
 
@@ -159,16 +192,38 @@ def _running_loop() -> tuple[Any, Callable[[], None]]:
     return loop, lambda: loop.add_callback(end.set)
 
 
-def run_on_dask(topic: str, name: JobName, task: bytes, engine: EngineSettings) -> bytes:
+def _answer(asked: Any) -> Any:
+    """What a worker said to be; the future itself as long as it has not, None if it never will."""
+    match asked.status:
+        case "finished":
+            return asked.result(timeout=ANSWER_SECONDS)
+        case "error":
+            return "none of ours"
+        case "cancelled":
+            return None
+    return asked
+
+
+def run_on_dask(topic: str, name: JobName, task: bytes, engine: EngineSettings, code: str) -> bytes:
     """One job in a Dask worker's process, its progress as events of a topic."""
     from distributed import get_worker  # noqa: PLC0415
 
-    set_environment(engine)
     worker = get_worker()
+    if code != CODE:  # it was started anew in another's place, unseen
+        raise _of_another_program(worker.address)
+    set_environment(engine)
     return perform(name, task, lambda message: worker.log_event(topic, message))
 
 
+def _of_another_program(worker: str) -> EngineLost:
+    problem = f"the Dask worker at {worker} has no stylewatch, or another than the daemon's"
+    remedy = "Install the same there, and start it anew"
+    return EngineLost(f"{problem} {__version__}", remedy=remedy)
+
+
 def _ours(error: Exception) -> WorkerDied | EngineLost:
+    if isinstance(error, EngineLost):
+        return error
     if type(error).__name__ == "KilledWorker":
         return WorkerDied("the Dask worker that ran the job died")
     remedy = "Is this version of stylewatch installed where its workers run?"

@@ -9,6 +9,7 @@ import functools
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Future
 from multiprocessing import get_context, resource_tracker
@@ -23,6 +24,7 @@ from stylewatch.jobs.jobtable import InFlight, JobTable, OnEvent
 
 NEWS_SECONDS = 0.5  # what a dead process has told is read by then
 START_SECONDS = 5.0  # for an idle worker to begin what it is given
+TERM_SECONDS = 1.0  # whoever asks all processes to end asks the daemon too: it may not know yet
 
 
 def open_executor(
@@ -124,6 +126,8 @@ class LocalExecutor(JobTable):
         if error is None:
             self._read(job, answer.result())
         elif isinstance(error, ProcessExpired):
+            if error.exitcode == -signal.SIGTERM:
+                time.sleep(TERM_SECONDS)
             self._finish(job, error=WorkerDied(f"the job's process {_death(error.exitcode)}"))
         elif not job.doomed:
             self._lose(job, task, error, was_idle=was_idle)
@@ -141,7 +145,9 @@ class LocalExecutor(JobTable):
         elif was_idle:  # its worker died while nobody looked: another one will do
             self._launch(job, task)
         else:
-            lost = EngineLost("no worker process could be started", received=repr(error))
+            remedy = "It needs memory, file descriptors, room in /dev/shm, and its log, chatter.log"
+            told = "no worker process could be started"
+            lost = EngineLost(told, received=repr(error), remedy=remedy)
             self._finish(job, error=lost)
 
     def _free(self, job: InFlight) -> None:

@@ -21,6 +21,7 @@ from stylewatch.jobs.child import JobName, read_answer
 KILL_SECONDS = 12.0  # a process that no kill ends is given up then
 CLOSE_SECONDS = 4.0  # how long closing waits for the killed: a daemon must end in time
 REST_SECONDS = 5.0  # without slots after the engine was lost: it heals by itself, but not at once
+MOST_DOUBLINGS = 4  # of that rest, where it is lost again and again
 
 OnEvent = Callable[[int, str, Any], None]
 """`(job_id, "started", pid)` and `(job_id, "progress", info)`, from other threads.
@@ -59,6 +60,7 @@ class JobTable(ABC):
         self._threads: list[threading.Thread] = []
         self._rests_until = 0.0
         self._trouble = ""
+        self._losses, self._loss = 0, ""  # of the engine, since a job last began
 
     @abstractmethod
     def _capacity(self) -> int:
@@ -87,8 +89,8 @@ class JobTable(ABC):
 
     @property
     def trouble(self) -> str:
-        """Why there are no slots, in one line; else empty."""
-        return "" if self.slots else self._trouble
+        """Why no job can run, in one line; after a loss, until one has begun again. Else empty."""
+        return self._loss if self.slots else self._trouble
 
     def submit(
         self, job_id: int, fn: Callable[..., Any], /, *args: Any, timeout: float | None = None
@@ -169,15 +171,20 @@ class JobTable(ABC):
                 return
             self._free(job)
             if isinstance(error, EngineLost) and not killed:
-                for_good = error.reason == EngineLost.replaced
-                self._rests_until = time.monotonic() + (math.inf if for_good else REST_SECONDS)
-                self._trouble = str(error)
+                self._rest(error)
         if job.timer:
             job.timer.cancel()
         if error:
             job.out.set_exception(error)
         else:
             job.out.set_result(result)
+
+    def _rest(self, error: EngineLost) -> None:
+        rest = REST_SECONDS * 2 ** min(self._losses, MOST_DOUBLINGS)
+        rest = math.inf if error.reason == EngineLost.replaced else rest
+        self._rests_until = time.monotonic() + rest
+        self._losses += 1
+        self._loss = self._trouble = str(error)
 
     def _read(self, job: InFlight, answer: bytes) -> None:
         """The job ended by itself: its result or its error is in the answer."""
@@ -194,6 +201,7 @@ class JobTable(ABC):
             (job_id, serial), kind, info = pickle.loads(message)  # noqa: S301  (our own worker's)
             if kind == "started" and serial in self._jobs:
                 self._jobs[serial].started.set()
+                self._losses, self._loss = 0, ""
             self._on_event(job_id, kind, info)
 
     def _in_background(self, target: Callable[..., None], *args: Any) -> None:

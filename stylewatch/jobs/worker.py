@@ -36,6 +36,7 @@ from stylewatch.errors import (
     StylewatchError,
     ran_out_of_memory,
 )
+from stylewatch.folders.contents import open_regular
 from stylewatch.folders.outputs import write_temporary
 from stylewatch.state.checkpoints import CheckpointFile
 
@@ -102,23 +103,19 @@ def _render(request: JobRequest, engine: EngineSettings, report: OnStep) -> Rend
 
 def _read_unchanged(request: JobRequest, engine: EngineSettings) -> bytes:
     """The photo's bytes, sure to be those that the job was made for."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        stream = open(  # noqa: SIM115
-            request.source, "rb", opener=lambda path, _: os.open(path, flags)
-        )
-    except (FileNotFoundError, NotADirectoryError) as error:
+        with open_regular(request.source) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size > engine.max_bytes:
+                raise InputError(
+                    "The photo is too large",
+                    expected=f"at most {engine.max_bytes} bytes",
+                    received=str(size),
+                    reason="too-large",
+                )
+            data = stream.read()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise InputChangedError("The photo was taken away", reason="vanished") from error
-    with stream:
-        size = os.fstat(stream.fileno()).st_size
-        if size > engine.max_bytes:
-            raise InputError(
-                "The photo is too large",
-                expected=f"at most {engine.max_bytes} bytes",
-                received=str(size),
-                reason="too-large",
-            )
-        data = stream.read()
     if hashlib.sha256(data).hexdigest() != request.digest:
         raise InputChangedError("The photo changed after it was queued")
     return data

@@ -1,1 +1,1 @@
-"""YAML in, frozen dataclasses out: presets, the config, its rules and places."""
+"""YAML in, frozen dataclasses out: presets, the config, its rules, and where they lie."""

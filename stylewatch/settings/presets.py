@@ -26,26 +26,16 @@ from stylewatch.domain import (
     StyleSettings,
 )
 from stylewatch.errors import ConfigError, InputError, PresetError, PresetImageError, UsageError
+from stylewatch.settings.checking import did_you_mean, json_schema, raise_first, validate
 from stylewatch.settings.notations import Seconds, composed
-from stylewatch.settings.yamlfile import (
-    KeyPath,
-    YamlFile,
-    absolute,
-    did_you_mean,
-    json_schema,
-    load_yaml,
-    raise_first,
-    shown,
-    validate,
-)
+from stylewatch.settings.paths import CONFIG_NAME, absolute, user_presets_dir
+from stylewatch.settings.yamlfile import KeyPath, YamlFile, load_yaml, shown
 
 DEFAULT_BASE = "painting"
 DEFAULT_EFFECT = Preset.effect
 SETTINGS = tuple(setting.name for setting in fields(StyleSettings))
 OUTPUT = {f"output.{setting.name}": setting.name for setting in fields(OutputSettings)}
 """The keys of `output`, as `presets show` and `--set` name them."""
-CONFIG_NAME = "stylewatch.yaml"
-"""The config's name, which is no preset where presets lie beside it."""
 _SUFFIXES = {".yaml", ".yml"}
 _Look = Callable[[Path], object]
 
@@ -266,17 +256,6 @@ def shipped_presets_dir() -> Path:
     return installed if installed.is_dir() else package.parent / "presets"
 
 
-def user_presets_dir() -> Path:
-    """Where one's own presets lie: `~/.config/stylewatch/presets`."""
-    return base_folder("XDG_CONFIG_HOME", "~/.config") / "stylewatch" / "presets"
-
-
-def base_folder(variable: str, usual: str) -> Path:
-    """One of XDG's base directories; as it wants it, a relative one does not count."""
-    named = os.environ.get(variable, "")
-    return absolute(named if named.startswith(("/", "~")) else usual)
-
-
 def known_presets() -> Presets:
     """One's own presets and the shipped ones."""
     return Presets.load([user_presets_dir()])
@@ -360,6 +339,7 @@ def _yaml_files(folder: Path) -> list[Path]:
         problem = f"the presets folder can't be read: {error.strerror}"
         raise PresetError(problem, file=folder) from None
     visible = (f for f in files if f.name.isprintable() and not f.name.startswith("."))
+    # a config may lie beside presets
     return [file for file in visible if file.suffix in _SUFFIXES and file.name != CONFIG_NAME]
 
 

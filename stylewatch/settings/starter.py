@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stylewatch.errors import OutputError
-from stylewatch.settings.config import Folder, default_state_dir
+from stylewatch.settings.config import Folder
+from stylewatch.settings.paths import default_state_dir
 
 _TEMPLATE = """\
 # What stylewatch does. `stylewatch config check` tells whether it can be used;
@@ -16,10 +17,10 @@ _TEMPLATE = """\
 # Lines that begin with # are remarks, and the keys in them show what holds without them.
 
 folders:
-  - input: {input}        # drop photos here, or into a sub-folder named after a preset
-    output: {output}      # results: sub/IMG_1.jpg becomes sub/IMG_1--{preset}.jpg
-    preset: {preset}      # when no rule matches; [a, b] makes two pictures of each photo
-    after: keep           # or delete, or {{move: FOLDER}}: the photo, once its result is safe
+  - input: {input}  # drop photos here, or into a sub-folder named after a preset
+    output: {output}  # results: sub/IMG_1.jpg becomes sub/IMG_1--{preset}.jpg
+    preset: {preset}  # when no rule matches; [a, b] makes two pictures of each photo
+    after: keep  # or delete, or {{move: FOLDER}}: the photo, once its result is safe
     # name: in            # what `stylewatch status` calls this folder
     # subfolders: true    # false: a sub-folder named after a preset means nothing special
     # quiet_seconds: 2s   # this folder's own, for instance 10s on a network drive
@@ -105,7 +106,15 @@ def default_config_text(input_dir: str, output: str, preset: str) -> str:
     """A config with every key explained, for `stylewatch init`."""
     state_dir = str(default_state_dir())
     words = {"input": input_dir, "output": output, "preset": preset, "state_dir": state_dir}
-    return _TEMPLATE.format(**{key: _as_yaml(word) for key, word in words.items()})
+    text = _TEMPLATE.format(**{key: _as_yaml(word) for key, word in words.items()})
+    return "\n".join(map(_aligned, text.split("\n")))
+
+
+def _aligned(line: str) -> str:
+    """A key's remark in one column with those of others, unless what stands there is too long."""
+    key, _, remark = line.rpartition("  # ")
+    is_key = key.strip() and not key.lstrip().startswith("#")
+    return f"{key:<24}  # {remark}" if is_key else line
 
 
 def _as_yaml(word: str) -> str:

@@ -1,29 +1,23 @@
-"""YAML files that people write: read with the place of every key, checked against dataclasses.
+"""YAML files that people write, read with the place of every key.
 
-Whatever is wrong is told with file, line, column and key. Knows nothing of presets and configs.
+Whatever is wrong is told with file, line, column and key. Knows nothing of what should be in them.
 """
 
-import difflib
-import json
 import math
-import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from functools import cache
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
+from typing import Any
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from stylewatch.errors import ConfigError, ExitCode
+from stylewatch.settings.paths import absolute
 
-T = TypeVar("T")
 KeyPath = tuple[str | int, ...]
-
-# --- reading --------------------------------------------------------------------------------------
+MAPPING = "a mapping (key: value)"
 
 MAX_BYTES, MAX_NODES, MAX_DEPTH = 256 * 1024, 20_000, 16
 _CONTROL = re.compile(r"[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -88,24 +82,6 @@ class YamlFile:
             raise self.error(self.written(keys), error.problem, **parts) from None
 
 
-def absolute(path: str | Path, folder: Path = Path()) -> Path:
-    """A path as written in a file that lies in `folder`, or else on the command line.
-
-    As text it may be `./~name`, which is no home folder; a `Path` forgets its `./`.
-    """
-    expanded = os.path.expanduser(path)
-    if expanded.startswith("~"):
-        raise ConfigError(
-            f"there is no home folder {expanded.partition('/')[0]}", received=str(path),
-            remedy="Set HOME, or write the path without ~",
-        )  # fmt: skip
-    try:
-        return (folder / expanded).absolute()
-    except FileNotFoundError:
-        remedy = "Change to a folder that is there"
-        raise ConfigError("the working folder was removed", remedy=remedy) from None
-
-
 def dotted(keys: KeyPath) -> str:
     """A key as errors show it: `folders[0].rules[2].preset`."""
     parts = (f"[{part}]" if isinstance(part, int) else f".{part:.60}" for part in keys)
@@ -130,11 +106,11 @@ def parse_yaml(
     except RecursionError:
         raise kind("nested too deeply", file=path) from None
     if node is None:
-        raise kind("the file is empty", file=path, expected="a mapping (key: value)")
+        raise kind("the file is empty", file=path, expected=MAPPING)
     composed = _Composition(YamlFile(path, {}, kind=kind))
     data = composed.plain(node, ())
     if not isinstance(data, dict):
-        raise composed.file.error((), "wrong type", expected=_TYPES["dict"], received=shown(data))
+        raise composed.file.error((), "wrong type", expected=MAPPING, received=shown(data))
     return replace(composed.file, data=data)
 
 
@@ -249,142 +225,6 @@ def _place(node: yaml.Node) -> tuple[int, int]:
     return node.start_mark.line + 1, node.start_mark.column + 1
 
 
-# --- checking -------------------------------------------------------------------------------------
-
-_TYPES = {
-    "int": "a whole number",
-    "float": "a number",
-    "string": "text",
-    "bool": "true or false",
-    "tuple": "a list (- value)",
-    "list": "a list (- value)",
-    "dict": "a mapping (key: value)",
-    "dataclass": "a mapping (key: value)",
-    "path": "a path",
-    "json": "text in UTF-8",
-}
-_BOUNDS = {
-    "greater_than_equal": "at least {ge:.16g}",
-    "greater_than": "more than {gt:.16g}",
-    "less_than_equal": "at most {le:.16g}",
-    "less_than": "less than {lt:.16g}",
-    "too_short": "at least {min_length} in the list",
-}
-_SCHEMA_WORDS = {
-    "ge": "minimum",
-    "gt": "exclusiveMinimum",
-    "le": "maximum",
-    "lt": "exclusiveMaximum",
-}
-
-
-@cache
-def _adapter(kind: type, *, described: bool = False) -> TypeAdapter[Any]:
-    # The tuple carries the strictness to a plain dataclass, which can't have any of its own.
-    strict = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=described)
-    return TypeAdapter(tuple[kind], config=strict)  # type: ignore[valid-type]
-
-
-def validate(kind: type[T], file: YamlFile) -> T:
-    """The file's data as that dataclass; the first error is raised and carries the others."""
-    try:
-        checked: T = _adapter(kind).validate_json(json.dumps([file.data], default=str))[0]  # type: ignore[arg-type]
-    except ValidationError as invalid:
-        found: dict[KeyPath, list[Any]] = {}
-        for error in invalid.errors(include_url=False):
-            # a list whose items are wrong is reported as too short as well
-            if error["type"] != "too_short" or not error["input"]:
-                found.setdefault(_keys_of(error, file.data), []).append(error)
-        for keys in [keys for keys, errors in found.items() if _is_unknown(errors)]:
-            near = difflib.get_close_matches(str(keys[-1]), _keys_beside(kind, keys), 1)
-            if not _holds(file.data, meant := (*keys[:-1], *near)):
-                found.pop(meant, None)  # it is there, misspelt
-        raise_first([_translate(kind, file, keys, errors) for keys, errors in found.items()])
-    return checked
-
-
-def raise_first(errors: Sequence[ConfigError]) -> NoReturn:
-    """Raise the first of a file's errors, in the file's order, with the others attached."""
-    first, *others = sorted(errors, key=lambda error: (error.line, error.column))
-    first.others = tuple(others)
-    raise first from None
-
-
-def _keys_of(error: Any, data: Any) -> KeyPath:
-    """Where pydantic's error lies in the file: its path without the names of union members."""
-    keys: KeyPath = error["loc"][1:]
-    held = next((n for n in range(len(keys)) if not _holds(data, keys[: n + 1])), len(keys))
-    return keys[: held + (error["type"] == "missing")]
-
-
-def _is_unknown(errors: Sequence[Any]) -> bool:
-    return bool(errors[0]["type"] == "unexpected_keyword_argument")
-
-
-def _holds(data: Any, keys: KeyPath) -> bool:
-    for key in keys:
-        try:
-            data = data[key]
-        except (KeyError, IndexError, TypeError):
-            return False
-    return True
-
-
-def _translate(kind: type, file: YamlFile, keys: KeyPath, errors: Sequence[Any]) -> ConfigError:
-    """One line out of what pydantic says of one value (a union says several things)."""
-    what, received = errors[0]["type"], shown(errors[0]["input"])
-    if _is_unknown(errors):
-        remedy = did_you_mean(keys[-1], _keys_beside(kind, keys))
-        return file.error(keys, "unknown key", remedy=remedy)
-    if what == "missing":
-        return file.error(keys, "missing key")
-    expected = " or ".join(dict.fromkeys(_expected(error) for error in errors))
-    problem = "out of range" if what in _BOUNDS else "wrong value"
-    if what.endswith("_type") or what == "int_from_float":
-        problem = "wrong type"
-    options = [word for error in errors for word in re.findall(r"'([^']*)'", _expected(error))]
-    remedy = _nearest(errors[0]["input"], options)
-    if "text" in expected and not isinstance(errors[0]["input"], str | list | dict):
-        remedy = "Put it in quotes"
-        if errors[0]["input"] is None:
-            remedy = "What is ~ or begins with # needs quotes"
-    return file.error(keys, problem, expected=expected, received=received, remedy=remedy)
-
-
-def _expected(error: Any) -> str:
-    what, context = error["type"], error.get("ctx", {})
-    if what in _BOUNDS:
-        return _BOUNDS[what].format(**context)
-    if what in ("literal_error", "value_error"):
-        return str(context.get("expected") or context["error"])
-    return _TYPES.get(what.rpartition("_")[0], str(error["msg"]))
-
-
-def _keys_beside(kind: type, keys: KeyPath) -> list[str]:
-    for part in keys[:-1]:
-        if isinstance(part, str):
-            kind = _dataclass_in(get_type_hints(kind)[part]) or kind
-    return [known.name for known in fields(kind)]
-
-
-def _dataclass_in(hint: Any) -> type | None:
-    if is_dataclass(hint):
-        return hint if isinstance(hint, type) else None
-    return next(filter(None, map(_dataclass_in, get_args(hint))), None)
-
-
-def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """The remedy for an unknown name: the nearest known one, else all of them."""
-    names = sorted(known)
-    return _nearest(word, names) or "Known: " + (", ".join(names) or "none")
-
-
-def _nearest(word: object, names: Iterable[str]) -> str:
-    in_any_case = {name.casefold(): name for name in names}
-    near = difflib.get_close_matches(str(word).casefold(), in_any_case, 1)
-    return f"Did you mean {in_any_case[near[0]]!r}?" if near else ""
-
-
 def shown(value: object) -> str:
     """A value as an error shows it: short, on one line."""
     if isinstance(value, str):
@@ -395,25 +235,3 @@ def shown(value: object) -> str:
     if value is None:
         return "nothing"
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def json_schema(kind: type) -> dict[str, Any]:
-    """JSON Schema of a dataclass, described by the docstrings of its fields."""
-    schema = _adapter(kind, described=True).json_schema()
-    shape = schema["$defs"].pop(kind.__name__)
-    for base in kind.__mro__[1:-1]:
-        inherited = json_schema(base)
-        for name, described in inherited["properties"].items():
-            shape["properties"][name] = described | shape["properties"][name]
-    for one in (shape, *schema["$defs"].values()):
-        for described in one["properties"].values():
-            _move_bounds(described)
-    return {"$defs": schema["$defs"], **shape}
-
-
-def _move_bounds(described: dict[str, Any]) -> None:
-    """Bounds of a number that has other notations stand beside these, in pydantic's own words."""
-    words = {name: described.pop(name) for name in _SCHEMA_WORDS.keys() & described.keys()}
-    for branch in described.get("anyOf", ()):
-        if branch.get("type") in {"integer", "number"}:
-            branch |= {_SCHEMA_WORDS[name]: bound for name, bound in words.items()}

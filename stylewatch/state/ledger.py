@@ -21,9 +21,9 @@ from stylewatch.failpoints import failpoint
 from stylewatch.state.reader import APART, Job, LedgerReader, identity_of, job_of, marks
 from stylewatch.state.retries import after_interruption, judge, kind_of
 from stylewatch.state.schema import ledger_error, open_ledger
-from stylewatch.state.wording import NO_PRESET, PAINTING, TOO_LARGE, WAITING
+from stylewatch.state.wording import BROKEN_PRESET, NO_PRESET, PAINTING, TOO_LARGE, WAITING
 
-PLANNED_NOTES = {NO_PRESET, TOO_LARGE}
+PLANNED_NOTES = {NO_PRESET, BROKEN_PRESET, TOO_LARGE}
 """Notes that another config may make untrue."""
 PASSING_NOTES = {"writer", "unreadable"}
 """Notes that may become untrue without a change of the file itself."""
@@ -175,6 +175,17 @@ class Ledger(LedgerReader):
     def forget_mount(self, mount: Path) -> None:
         """It is to go on without the disk that was mounted there."""
         self.change("DELETE FROM mounts WHERE path = ?", os.fsencode(mount))
+
+    def results_moved(self, folder: str, before: Path, now: Path) -> None:
+        """What is painted of a folder's photos was moved, with the output that it is in."""
+        old, new = (os.fsencode(place) + b"/" for place in (before, now))
+        with self.transaction():
+            for table in ("jobs", "painted"):
+                self.change(
+                    f"UPDATE {table} SET output = CAST(? || substr(output, ?) AS BLOB)"
+                    " WHERE folder = ? AND substr(output, 1, ?) = ?",
+                    *(new, len(old) + 1, folder, len(old), old),
+                )
 
     # --- photos -----------------------------------------------------------------------------
 

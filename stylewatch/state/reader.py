@@ -13,10 +13,20 @@ from typing import Any, Final
 from stylewatch.domain import Identity, JobState
 from stylewatch.errors import LACKING, LedgerError
 from stylewatch.state.schema import VERSION, ledger_error, newer_error
-from stylewatch.state.wording import HELD, IGNORED, NO_PRESET, PAINTING, WAITING, WORDS, explained
+from stylewatch.state.wording import (
+    BROKEN_PRESET,
+    HELD,
+    IGNORED,
+    NO_PRESET,
+    PAINTING,
+    WAITING,
+    WORDS,
+    explained,
+)
 
-_NO_FAILURES: Final = ", ".join(f"'{note}'" for note in ("", NO_PRESET, *IGNORED))
+_NO_FAILURES: Final = ", ".join(f"'{note}'" for note in ("", NO_PRESET, BROKEN_PRESET, *IGNORED))
 """As the index of the others has them: one for each RAW file would be many."""
+_HELD_FILES: Final = f"FROM files INDEXED BY files_held WHERE note = '{BROKEN_PRESET}' AND gone = 0"
 
 APART = 2
 """`after_done` of a job whose photo is gone while another has its name."""
@@ -196,18 +206,30 @@ class LedgerReader:
     def notes(self, limit: int = 100) -> list[tuple[str, Path, str]]:
         """Files that have no job, failures first: folder, path, why."""
         query = (
-            "SELECT folder, path, note FROM files WHERE note NOT IN ('', ?) AND gone = 0"
+            "SELECT folder, path, note FROM files WHERE note NOT IN ('', ?, ?) AND gone = 0"
             f" ORDER BY note IN ({_NO_FAILURES}), seen DESC LIMIT ?"
         )
-        rows = self.ask(query, NO_PRESET, limit)
+        rows = self.ask(query, NO_PRESET, BROKEN_PRESET, limit)
         return [(row["folder"], Path(os.fsdecode(row["path"])), row["note"]) for row in rows]
 
     def count_notes(self) -> int:
         """How many there are of these."""
         row = self._one(
-            "SELECT COUNT(*) FROM files WHERE note NOT IN ('', ?) AND gone = 0", NO_PRESET
+            "SELECT COUNT(*) FROM files WHERE note NOT IN ('', ?, ?) AND gone = 0",
+            *(NO_PRESET, BROKEN_PRESET),
         )
         return int(row[0]) if row else 0
+
+    def held_files(self) -> dict[str, int]:
+        """How many files of each folder wait for a preset that can't be used now."""
+        query = f"SELECT folder, COUNT(*) AS n {_HELD_FILES} GROUP BY folder"
+        return {row["folder"]: row["n"] for row in self.ask(query)}
+
+    def last_held_files(self, limit: int) -> list[tuple[str, Path, str]]:
+        """The latest of them, as `notes` tells of others."""
+        query = f"SELECT folder, path, note {_HELD_FILES} ORDER BY seen DESC LIMIT ?"
+        rows = self.ask(query, limit)
+        return [(row["folder"], Path(os.fsdecode(row["path"])), row["note"]) for row in rows]
 
     def failed_files(self) -> dict[str, int]:
         """How many files of each folder failed before they had a job."""

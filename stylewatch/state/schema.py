@@ -85,6 +85,13 @@ CREATE TABLE mounts (path BLOB PRIMARY KEY) WITHOUT ROWID;
 INSERT INTO mounts SELECT DISTINCT mount FROM outputs;
 DROP TABLE outputs;
 """,
+    """
+DROP INDEX files_failed;
+CREATE INDEX files_failed ON files (folder, seen) WHERE note NOT IN
+    ('', 'no-preset', 'preset', 'symlink', 'fifo', 'socket', 'device', 'raw', 'no-photo');
+CREATE INDEX files_held ON files (folder, seen) WHERE note = 'preset';
+UPDATE files SET plan = '' WHERE note = 'no-preset';
+""",
 )
 """What makes each version out of the one before it."""
 VERSION = len(_VERSIONS)

@@ -11,6 +11,8 @@ from stylewatch.domain import JobState
 
 NO_PRESET = "no-preset"
 """The note of a file that no rule and no folder gave a preset."""
+BROKEN_PRESET = "preset"
+"""The note of a file whose preset can't be used now: it is held, as a job is for this reason."""
 TOO_LARGE = "too-large"
 """The note of a file with more bytes than the config lets in."""
 
@@ -23,6 +25,12 @@ IGNORED: Final[Mapping[str, str]] = {
     "no-photo": "its name is no photo's",
 }
 """The notes of names that are no photos, and what people are told."""
+NOTES: Final[Mapping[str, str]] = {
+    **IGNORED,
+    BROKEN_PRESET: "its preset can't be used now",
+    TOO_LARGE: "it has more bytes than `max_bytes` lets in",
+}
+"""What people are told of a file that has no job, by its note, where it is not unfinished."""
 
 WAITING: Final = (JobState.READY, JobState.RETRY_WAIT, JobState.BLOCKED)
 PAINTING: Final = (JobState.RUNNING, JobState.PUBLISHING)
@@ -39,7 +47,7 @@ WORDS: Final[Mapping[JobState, str]] = {
 
 HELD: Final[Mapping[str, str]] = {
     "folder": "its folder is not watched now",
-    "preset": "its preset can't be used now",
+    BROKEN_PRESET: NOTES[BROKEN_PRESET],
     "cancelled": "cancelled; `stylewatch retry` with its number brings it back",
 }
 """Why a job waits for something, by its reason."""
@@ -64,14 +72,16 @@ REMEDIES: Final[Mapping[str, str]] = {
 _SAYS_WHAT_TO_DO = re.compile(r"\. [`A-Z]")  # how an error's line is put together
 
 
-def by_word(counts: Mapping[JobState, int] | Mapping[str, int], files: int) -> dict[str, int]:
-    """How many photos of a folder stand where; `files` failed before they had a job."""
+def by_word(
+    counts: Mapping[JobState, int] | Mapping[str, int], *, failed: int, held: int
+) -> dict[str, int]:
+    """How many photos of a folder stand where; `failed` and `held`: those without a job."""
     return {
         "waiting": sum(counts.get(state, 0) for state in WAITING),
         "painting": sum(counts.get(state, 0) for state in PAINTING),
         "done": counts.get(JobState.DONE, 0),
-        "failed": counts.get(JobState.QUARANTINED, 0) + files,
-        "held": counts.get(JobState.HELD, 0),
+        "failed": counts.get(JobState.QUARANTINED, 0) + failed,
+        "held": counts.get(JobState.HELD, 0) + held,
     }
 
 

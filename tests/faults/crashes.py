@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stylewatch.folders.outputs import TEMPORARY_SUFFIX
+from stylewatch.folders.naming import TEMPORARY_SUFFIX
 from tests.faults.lab import BOUND, Lab, Tally, encode
 from tests.faults.plugin.echo import ORDERS
 from tests.faults.table import Bench, fault
@@ -21,7 +21,7 @@ AT_A_TIME = 3
 
 STEPS = (
     *("outputs.created", "outputs.written", "outputs.synced", "outputs.named"),
-    *("outputs.folder-synced", "outputs.moved", "outputs.after", "publication.journalled"),
+    *("outputs.folder-synced", "painted.moved", "painted.after", "publication.journalled"),
     *("publication.published", "publication.done", "ledger.before-commit", "ledger.committed"),
 )
 

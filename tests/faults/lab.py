@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from stylewatch.errors import LedgerError
-from stylewatch.folders.outputs import TEMPORARY_SUFFIX
+from stylewatch.folders.naming import TEMPORARY_SUFFIX
 from stylewatch.state.reader import LedgerReader
 from tests.faults.plugin.echo import digest
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from stylewatch.errors import ConfigError
-from stylewatch.settings.config import load_config
+from stylewatch.settings.loading import load_config
 from tests.faults.lab import QUIET, Lab, Tally, flat
 from tests.faults.plugin.echo import ORDERS
 from tests.faults.table import Bench, fault

@@ -9,10 +9,13 @@ import io
 import json
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from booted import Machine, why_not
 from PIL import Image
+
+import stylewatch
 
 pytestmark = [
     pytest.mark.slow,
@@ -251,6 +254,23 @@ def test_a_stop_in_the_middle_of_a_job_is_quick_and_loses_nothing(service):
     service.result("stopped--dream.png")
 
 
+def test_an_upgrade_is_taken_up_with_the_next_worker(service):
+    machine, package = service.machine, Path(stylewatch.__file__).parent
+    pid = service.pid
+    machine.run("cp", "-r", package, "/opt/dreams/stylewatch")
+    for beside in ("presets", "systemd"):
+        if (package.parent / beside).is_dir():  # not where a wheel was installed
+            machine.run("ln", "-s", package.parent / beside, "/opt/dreams")
+    machine.write("/opt/dreams/stylewatch/__init__.py", '__version__ = "9"\n')
+    for worker in service.workers():
+        machine.run("kill", "-9", worker)
+    service.drop("upgraded.jpg", 65)
+    service.result("upgraded--dream.png")
+    assert service.pid != pid
+    assert service.status()["version"] == "9"
+    assert "upgraded while it ran. systemd starts it anew" in machine.journal()
+
+
 def test_nothing_was_lost_and_nothing_made_twice(service):
     out = service.machine.root / f"{PHOTOS}/out".lstrip("/")
     names = sorted(file.name for file in out.iterdir() if not file.name.startswith("."))
@@ -258,6 +278,7 @@ def test_nothing_was_lost_and_nothing_made_twice(service):
         [
             *(f"{name}--dream.png" for name in ("first", "worker-killed", "daemon-killed", "hung")),
             *("new--reverie.webp", "still--reverie.webp", "stopped--dream.png"),
+            "upgraded--dream.png",
         ]
     )
     assert not list(out.glob(".*.sw-tmp"))

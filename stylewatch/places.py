@@ -1,12 +1,17 @@
 """Where folders lie, as the file system knows it: in which others, and on which mount.
 
-By whatever way: links, bind mounts, and names that do not exist yet. Knows nothing of configs.
+By whatever way: links, bind mounts, and names that do not exist yet. Knows nothing of what they are
+for.
 """
 
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final, NamedTuple
+
+MOUNTS: Final = Path("/proc/self/mountinfo")
+NETWORK = re.compile(r"nfs4?|cifs|smb3|smbfs|9p|virtiofs|vboxsf|ceph|afs|fuse(\..*)?")
 
 Lineage = list[tuple[int | str, ...]]
 """Identities of a folder (first) and of all that it lies in."""
@@ -27,31 +32,55 @@ def mount_of(path: Path) -> Path:
     mounts = _mounts()
     mount = _around(Path(os.path.realpath(path)), mounts)
     while mount is not None:
-        device, root, point = mount
+        point = mount.point
         outer = None if point == point.parent else _around(point.parent, mounts)
-        if outer is None or (device, root) != (outer[0], outer[1] / point.relative_to(outer[2])):
+        if outer is None or mount.device != outer.device or mount.root != outer.inside(point):
             return point
         mount = outer
     return Path("/")
 
 
-_Mount = tuple[str, Path, Path]
-"""Device, what of it is mounted, and where."""
+def network_devices() -> frozenset[int]:
+    """The device numbers of network file systems: there, others write without an event."""
+    return frozenset(
+        os.makedev(*map(int, mount.device.split(":")))
+        for mount in _mounts()
+        if NETWORK.fullmatch(mount.kind)
+    )
+
+
+class _Mount(NamedTuple):
+    device: str
+    root: Path
+    """What of the device is mounted."""
+    point: Path
+    """Where."""
+    kind: str
+    """Of file system."""
+
+    def inside(self, place: Path) -> Path:
+        """What of the device lies in a place below its point."""
+        return self.root / place.relative_to(self.point)
 
 
 def _mounts() -> list[_Mount]:
     try:
-        text = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
+        text = MOUNTS.read_text(errors="surrogateescape")
     except OSError:
         return []
     lines = (line.split(" ") for line in text.split("\n") if line)  # names hold any other space
-    return [(words[2], Path(_plain(words[3])), Path(_plain(words[4]))) for words in lines]
+    return [
+        _Mount(
+            words[2], Path(_plain(words[3])), Path(_plain(words[4])), words[words.index("-") + 1]
+        )
+        for words in lines
+    ]
 
 
 def _around(path: Path, mounts: list[_Mount]) -> _Mount | None:
     """The mount on which a place lies; the last one where several are on one place."""
-    around = [mount for mount in reversed(mounts) if path.is_relative_to(mount[2])]
-    return max(around, key=lambda mount: len(mount[2].parts), default=None)
+    around = [mount for mount in reversed(mounts) if path.is_relative_to(mount.point)]
+    return max(around, key=lambda mount: len(mount.point.parts), default=None)
 
 
 def _mounted_as(path: Path) -> Iterator[Path]:
@@ -60,11 +89,10 @@ def _mounted_as(path: Path) -> Iterator[Path]:
     around = _around(path, mounts)
     if around is None:
         return
-    device, root, point = around
-    inner = root / path.relative_to(point)
-    for other, root, point in mounts:
-        if other == device and inner.is_relative_to(root):
-            yield point / inner.relative_to(root)
+    inner = around.inside(path)
+    for other in mounts:
+        if other.device == around.device and inner.is_relative_to(other.root):
+            yield other.point / inner.relative_to(other.root)
 
 
 def _plain(word: str) -> str:

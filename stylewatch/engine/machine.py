@@ -1,0 +1,62 @@
+"""The machine beneath: how much memory it leaves us, and what its processor can do (Linux)."""
+
+import contextlib
+import resource
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+@cache
+def cpu_flags() -> frozenset[str]:
+    """The instructions that the processor says it has."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return frozenset()
+    for line in text.splitlines():
+        if line.startswith("flags"):
+            return frozenset(line.split())
+    return frozenset()
+
+
+def memory_left() -> int:
+    """Bytes that this process could still use; 0 when nobody can tell."""
+    machine = _numbers(Path("/proc/meminfo")).get("MemAvailable:", 0) * 1024
+    return min([machine, *_left_to_groups(), *_left_to_process()])
+
+
+def _left_to_process() -> Iterator[int]:
+    """Bytes of addresses, where they are limited (`memory_limit`)."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        yield max(1, limit - used * resource.getpagesize())
+
+
+def _left_to_groups() -> Iterator[int]:
+    """Bytes that each control group (version 2) around this process may still use."""
+    with contextlib.suppress(OSError):
+        name = Path("/proc/self/cgroup").read_text(encoding="utf-8").rpartition("0::/")[2].strip()
+        group = CGROUPS / name
+        for each in (group, *group.parents):
+            if not each.is_relative_to(CGROUPS):
+                return
+            with contextlib.suppress(OSError, ValueError):
+                limit, used = (
+                    int((each / file).read_text(encoding="ascii"))
+                    for file in ("memory.max", "memory.current")  # "max" is no limit, no number
+                )
+                cached = _numbers(each / "memory.stat").get("inactive_file", 0)
+                yield max(1, limit - used + cached)
+
+
+def _numbers(file: Path) -> dict[str, int]:
+    """The first number of each line by the word before it; empty where there is no such file."""
+    try:
+        lines = file.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return {}
+    return {word: int(number) for word, number, *_ in map(str.split, lines)}

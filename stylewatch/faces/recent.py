@@ -1,0 +1,51 @@
+"""What a newcomer is told of what came before: the few events that still matter. Pure."""
+
+from collections import deque
+from dataclasses import replace
+from typing import Final
+
+from stylewatch.domain import Event
+
+KEPT_EVENTS: Final = 50
+"""So many of the latest: of photos that are not painted any more, and of warnings."""
+
+
+class Recent:
+    """The few events that bring a newcomer up to date, each with the time when it happened."""
+
+    def __init__(self) -> None:
+        self._started: list[Event] = []
+        self._paused: list[Event] = []
+        self._folders: dict[str, Event] = {}
+        self._running: dict[int, list[Event]] = {}
+        self._ended: deque[Event] = deque(maxlen=KEPT_EVENTS)
+        self._done = 0
+
+    def note(self, event: Event, now: float) -> None:
+        """Remember the event if it still matters later."""
+        old = replace(event, extra={**event.extra, "at": now})
+        match event.kind:
+            case "started":
+                self._started = [old]
+            case "watching" | "folder":
+                self._folders[event.folder] = old
+            case "paused" | "resumed":
+                self._paused = [old] if event.kind == "paused" else []
+            case "recovered" | "reload":
+                still = (e for e in self._ended if not (e.general and event.ends(e.kind, e.reason)))
+                self._ended = deque(still, maxlen=KEPT_EVENTS)
+            case "running":
+                self._running[event.job_id] = [old]
+            case "progress" if event.job_id in self._running:
+                self._running[event.job_id][1:] = [old]
+            case _ if event.stops_work:
+                self._running.pop(event.job_id, None)
+                self._ended.append(old)
+                self._done += event.kind == "done"
+
+    def replay(self) -> list[Event]:
+        """In an order in which they can be told."""
+        running = [event for events in self._running.values() for event in events]
+        # Folders come last: their counts of waiting photos are right whatever was told before.
+        started = [replace(e, extra={**e.extra, "done": self._done}) for e in self._started]
+        return [*started, *self._paused, *self._ended, *running, *self._folders.values()]

@@ -1,0 +1,118 @@
+"""Names on disk: given in one step, durably, and never in place of another file.
+
+Knows nothing of what lies under them.
+"""
+
+import contextlib
+import ctypes
+import errno
+import hashlib
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from stylewatch.domain import Identity
+
+TEMPORARY_SUFFIX = ".sw-tmp"
+"""Ends the names of files that are being written; they begin with a dot."""
+
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
+_RENAME_NOREPLACE = 1
+_AT_FDCWD = -100
+
+
+def numbered(target: Path, extension: str) -> Iterator[Path]:
+    """`name.jpg`, then `name~2.jpg`, `name~3.jpg` and so on."""
+    yield target.with_name(f"{target.name}{extension}")
+    for number in itertools.count(2):
+        yield target.with_name(f"{target.name}~{number}{extension}")
+
+
+def as_listed(path: Path) -> Path:
+    """As its folder has it: a disk that is blind to case has `img.jpg` where `IMG.jpg` lies."""
+    try:
+        names = os.listdir(path.parent)  # noqa: PTH208  (of bytes that are no text, too)
+    except OSError:  # a folder that may be written to and not be listed
+        return path
+    alike = (name for name in names if name.casefold() == path.name.casefold())
+    return path if path.name in names else path.with_name(next(alike, path.name))
+
+
+def name_exclusively(file: Path, final: Path) -> None:
+    """Link, or rename without replacing where links are not to be had (exFAT, some shares).
+
+    Raises:
+        FileExistsError: the name is another's.
+    """
+    try:
+        os.link(file, final, follow_symlinks=False)
+    except OSError as error:
+        if error.errno == errno.EEXIST and _is_linked(file, final):
+            return  # a share did it, lost its answer, and was asked again
+        if error.errno not in _NO_LINKS:
+            raise
+        rename_exclusively(file, final)
+
+
+def _is_linked(one: Path, other: Path) -> bool:
+    """Whether both are names of one file."""
+    return Identity.of(one.lstat()) == Identity.of(other.lstat())
+
+
+def rename_exclusively(temporary: Path, final: Path) -> None:
+    """Rename without replacing; on an old kernel or file system somebody may come in between."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    old, new = os.fsencode(temporary), os.fsencode(final)
+    if libc.renameat2(_AT_FDCWD, old, _AT_FDCWD, new, _RENAME_NOREPLACE) == 0:
+        return
+    code = ctypes.get_errno()
+    if code not in {errno.EINVAL, errno.ENOSYS}:
+        raise OSError(code, os.strerror(code), str(final))
+    if os.path.lexists(final):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(final))
+    temporary.rename(final)
+
+
+def make_folder(folder: Path) -> None:
+    """With all that are missing above it, durably: some file systems promise no order."""
+    places = (folder, *folder.parents)
+    for each in reversed([*itertools.takewhile(lambda place: not os.path.isdir(place), places)]):
+        each.mkdir(exist_ok=True)
+        sync_folder(each.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in it durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # some network shares can't
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def removed_on_error(path: Path) -> Iterator[None]:
+    """For a file that is being written: whole or not at all."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise
+
+
+def mark_of(path: Path, size: int) -> str:
+    """So many bytes, as hex, that tell a path from all others, also from itself elsewhere.
+
+    On a share, two machines of one person meet, and their paths are often the same.
+    """
+    try:
+        machine = Path("/etc/machine-id").read_bytes()
+    except OSError:
+        machine = b""
+    here = (machine or os.fsencode(os.uname().nodename)) + os.fsencode(path)
+    return hashlib.blake2b(here, digest_size=size).hexdigest()

@@ -1,0 +1,133 @@
+"""Photos whose results are durable: moved to where the config wants them, or deleted.
+
+A photo is gone from its folder only when it is safe elsewhere, and only while it is still the one
+that was painted. Knows nothing of results and the ledger.
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from stylewatch.domain import Identity
+from stylewatch.failpoints import failpoint
+from stylewatch.folders.contents import open_regular, same_bytes
+from stylewatch.folders.naming import (
+    TEMPORARY_SUFFIX,
+    make_folder,
+    mark_of,
+    name_exclusively,
+    numbered,
+    removed_on_error,
+    rename_exclusively,
+    sync_folder,
+)
+
+
+def apply_after(
+    action: Literal["delete"] | Path,
+    root: Path,
+    photo: Path,
+    identity: Identity,
+    still_there: Callable[[], object] = lambda: None,
+) -> bool:
+    """Move or delete a photo whose result is durable, if it is still the same file.
+
+    `action` may be a folder to move to: sub-folders are mirrored, nothing is replaced there. When
+    the photo has its name there, `still_there` may raise: then it is taken away from there again.
+    Returns whether something was done.
+    """
+    source = root / photo
+    if not _unchanged(source, identity):
+        return False
+    if action == "delete":
+        source.unlink()
+    else:
+        _move(source, action / photo, identity, still_there)
+    failpoint("painted.after")
+    sync_folder(source.parent)
+    return True
+
+
+def _move(
+    source: Path, wanted: Path, identity: Identity, still_there: Callable[[], object]
+) -> None:
+    """Under a new name first, then away from the old one; what a crash left half done is ended."""
+    make_folder(wanted.parent)
+    if source.parent.samefile(wanted.parent):  # it would be its own copy, and be deleted
+        raise OSError(errno.ELOOP, f"{wanted.parent} leads back to its own folder")
+    for goal in numbered(wanted.with_suffix(""), wanted.suffix):
+        try:
+            name_exclusively(source, goal)
+        except OSError as error:
+            if error.errno not in {errno.EEXIST, errno.EXDEV}:
+                raise
+            if os.path.lexists(goal):
+                if not _is_copy(source, goal):
+                    continue
+            else:
+                _copy_durably(source, goal)
+                if not _unchanged(source, identity):
+                    goal.unlink()
+                    return
+        failpoint("painted.moved")
+        try:
+            still_there()
+        except Exception:
+            goal.unlink(missing_ok=True)
+            raise
+        sync_folder(goal.parent)
+        if _same_file(source, identity):  # that took its time: another may lie there by now
+            source.unlink(missing_ok=True)
+        return
+
+
+def _unchanged(path: Path, identity: Identity) -> bool:
+    """Whether it is there as it was; an error where that can't be told now."""
+    try:
+        return Identity.of(path.lstat()).is_still(identity)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _same_file(path: Path, identity: Identity) -> bool:
+    """Unchanged but for its ctime, which a second name changes too."""
+    try:
+        found = Identity.of(path.lstat())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return replace(found, ctime_ns=identity.ctime_ns).is_still(identity)
+
+
+def _is_copy(one: Path, other: Path) -> bool:
+    """Whether both are regular files with the same content, as far as can be told."""
+    try:
+        return same_bytes(one, other)
+    except OSError:
+        return False
+
+
+def _copy_durably(source: Path, goal: Path) -> None:
+    # Its own name may have no room; another daemon may bring a photo of that name here, too.
+    temporary = goal.with_name(f".{mark_of(source, 8)}{TEMPORARY_SUFFIX}")
+    temporary.unlink(missing_ok=True)  # left by an earlier attempt with the same photo
+    with (
+        open_regular(source) as photo,
+        temporary.open("xb") as copy,
+        removed_on_error(temporary),
+    ):
+        shutil.copyfileobj(photo, copy)
+        copy.flush()
+        owner = os.fstat(photo.fileno())
+        with contextlib.suppress(OSError):  # only root may give files away
+            os.chown(copy.fileno(), owner.st_uid, owner.st_gid)
+        with contextlib.suppress(OSError):  # FAT keeps no rights
+            shutil.copystat(source, temporary, follow_symlinks=False)
+        os.fsync(copy.fileno())
+        if not same_bytes(source, temporary):
+            raise OSError(errno.EIO, "the copy differs from the photo", str(goal))
+        rename_exclusively(temporary, goal)

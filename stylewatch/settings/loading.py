@@ -1,0 +1,194 @@
+"""From stylewatch.yaml, or what the command line says instead, to a `Config`.
+
+Gives one frozen `Config`, or one line that says what is wrong and where. What may come and go is
+no error here: photos wait for it.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from stylewatch.domain import EngineSettings, Preset
+from stylewatch.errors import ConfigError, PresetImageError
+from stylewatch.settings.checking import did_you_mean, json_schema, raise_first, validate
+from stylewatch.settings.config import AsWritten, Config, ConfigFile, Folder
+from stylewatch.settings.layout import layout_errors
+from stylewatch.settings.paths import default_state_dir, user_presets_dir
+from stylewatch.settings.presets import DEFAULT_EFFECT, Presets
+from stylewatch.settings.readiness import presets_away, weights_away
+from stylewatch.settings.yamlfile import YamlFile, load_yaml, shown
+
+
+def load_config(file: Path) -> Config:
+    """The config in `file`; a `ConfigError` tells what is wrong and where."""
+    source = load_yaml(file)
+    return _build(source, validate(ConfigFile, source), file.absolute().parent)
+
+
+def watch_config(
+    input_dir: Path,
+    output: Path,
+    names: Sequence[str],
+    /,
+    *,
+    presets: Sequence[Path] = (),
+    state_dir: Path | None = None,
+    weights: str = EngineSettings.weights,
+    **settings: Any,
+) -> Config:
+    """`stylewatch watch IN OUT --preset NAME`; `settings` are further keys of stylewatch.yaml."""
+    folder = {"input": ".", "output": ".", "preset": list(names)}
+    source = YamlFile(None, {"folders": [folder], **settings})
+    checked = validate(ConfigFile, source)
+    # a path on the command line is bytes and need not be UTF-8, as text in YAML must
+    watched = replace(checked.folders[0], input=input_dir, output=output)
+    checked = replace(
+        checked,
+        folders=(watched,),
+        presets=tuple(presets),
+        state_dir=state_dir,
+        weights=weights,
+    )
+    try:
+        return _build(source, checked, Path())
+    except ConfigError as error:
+        error.key = error.key.removeprefix("folders[0].")  # no such list was written by anybody
+        raise
+
+
+def config_schema() -> dict[str, Any]:
+    """JSON Schema of stylewatch.yaml, for editors."""
+    return json_schema(ConfigFile)
+
+
+def state_dir_of(file: Path) -> Path:
+    """Where the daemon of that config has its state, whatever else is wrong with the config."""
+    source = load_yaml(file)
+    named = source.data.get("state_dir")
+    if named is None:
+        return default_state_dir()
+    if not isinstance(named, str):
+        raise source.error(("state_dir",), "wrong type", expected="a path", received=shown(named))
+    return source.place(("state_dir",), Path(named), file.absolute().parent)
+
+
+def _build(source: YamlFile, checked: ConfigFile, base: Path) -> Config:
+    config = _without_presets(source, checked, base)
+    if errors := [*_name_errors(source, config.folders), *layout_errors(source, config)]:
+        raise_first(errors)
+    return _with_presets(source, config)
+
+
+def _without_presets(source: YamlFile, checked: ConfigFile, base: Path) -> Config:
+    """The config with every path absolute, and no presets yet."""
+
+    def place(*written: Any) -> Path:  # the keys, and what stands there
+        return source.place(written[:-1], Path(written[-1]), base)
+
+    folders = tuple(
+        _placed(folder, checked.quiet_seconds, partial(place, "folders", number))
+        for number, folder in enumerate(checked.folders)
+    )
+    own_dirs = [place("presets", number, path) for number, path in enumerate(checked.presets)]
+    named = checked.state_dir
+    state_dir = default_state_dir() if named is None else place("state_dir", named)
+    return Config(
+        **{same.name: getattr(checked, same.name) for same in fields(AsWritten)},
+        file=source.path,
+        folders=folders,
+        preset_dirs=(*own_dirs, user_presets_dir()),
+        presets={},
+        engine=_engine(checked, place, state_dir),
+        state_dir=state_dir,
+        own_state_dir=named is not None,
+    )
+
+
+def _placed(folder: Folder, quiet_seconds: float, place: Callable[..., Path]) -> Folder:
+    source = place("input", folder.input)
+    after = folder.after
+    return replace(
+        folder,
+        input=source,
+        output=place("output", folder.output),
+        name=folder.name or _label(os.path.basename(os.path.abspath(source))),  # noqa: PTH100, PTH119
+        after=place("after", after) if isinstance(after, Path) else after,
+        quiet_seconds=folder.quiet_seconds or quiet_seconds,
+    )
+
+
+def _label(name: str) -> str:
+    """A file's name as text: it is bytes, and need not be UTF-8."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def _engine(checked: ConfigFile, place: Callable[..., Path], state_dir: Path) -> EngineSettings:
+    weights = checked.weights
+    return EngineSettings(
+        weights=weights if weights == "imagenet" else str(place("weights", weights)),
+        features=checked.features,
+        threads=checked.threads,
+        nice=checked.nice,
+        memory=checked.memory,
+        memory_limit=checked.memory_limit,
+        checkpoint_dir=state_dir / "checkpoints",
+        checkpoint_seconds=checked.checkpoint_seconds,
+        **vars(checked.limits),
+    )
+
+
+def _name_errors(source: YamlFile, folders: Sequence[Folder]) -> Iterator[ConfigError]:
+    for number, folder in enumerate(folders):
+        if folder.name in [earlier.name for earlier in folders[:number]]:
+            problem = f"two folders are called {folder.name!r}"
+            remedy = "Give one of them another `name:`"
+            yield source.error(("folders", number, "name"), problem, remedy=remedy)
+
+
+def _with_presets(source: YamlFile, config: Config) -> Config:
+    """The config with the presets that can be used now, and with what is wrong with others."""
+    if away := presets_away(config):  # they may hold another preset of any name
+        any_name = [*(name for _, name in config.named_presets()), *Presets.load()]
+        return replace(config, broken=dict.fromkeys(any_name, str(away[0])))
+    there = Presets.load(config.preset_dirs)
+    presets, broken = _sorted_presets(source, config, there)
+    files = there.images()
+    if config.engine.weights != "imagenet" and config.workers_are_here:
+        files.add(Path(config.engine.weights))
+        if trouble := weights_away(config):
+            needy = [name for name in presets if _needs_vgg19(presets[name], config.engine)]
+            broken |= dict.fromkeys(needy, str(trouble))
+            presets = {name: preset for name, preset in presets.items() if name not in needy}
+    return replace(config, presets=presets, broken=broken, files=frozenset(files))
+
+
+def _sorted_presets(
+    source: YamlFile, config: Config, there: Presets
+) -> tuple[dict[str, Preset], dict[str, str]]:
+    """The presets of use, and what is wrong with others.
+
+    Of these the config may name only such as lack an image, which may be back in a moment.
+    """
+    sound, broken = there.sorted_out()
+    usable = {name: preset for name, preset in sound.items() if not preset.lacks_style}
+    errors: list[ConfigError] = []
+    for keys, name in config.named_presets():
+        if name in broken:
+            if broken[name].reason != PresetImageError.reason:
+                raise broken[name]
+        elif name not in there:
+            problem, remedy = f"unknown preset {name!r}", did_you_mean(name, there)
+            errors.append(source.error(keys, problem, remedy=remedy, reason="unknown-preset"))
+        elif name not in usable:
+            problem = f"preset {name!r} has no style image"
+            errors.append(source.error(keys, problem, remedy="Name another: " + ", ".join(usable)))
+    if errors:
+        raise_first(errors)
+    return usable, {name: str(error) for name, error in broken.items()}
+
+
+def _needs_vgg19(preset: Preset, engine: EngineSettings) -> bool:
+    return preset.effect == DEFAULT_EFFECT and engine.features_for(preset.settings) != "builtin"

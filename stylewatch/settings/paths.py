@@ -1,0 +1,64 @@
+"""Paths as people write them, and where one's own config, presets and state lie (XDG, systemd)."""
+
+import os
+from pathlib import Path
+
+from stylewatch.errors import ConfigError
+
+CONFIG_NAME = "stylewatch.yaml"
+
+
+def absolute(path: str | Path, folder: Path = Path()) -> Path:
+    """A path as written in a file that lies in `folder`, or else on the command line.
+
+    As text it may be `./~name`, which is no home folder; a `Path` forgets its `./`.
+    """
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        raise ConfigError(
+            f"there is no home folder {expanded.partition('/')[0]}", received=str(path),
+            remedy="Set HOME, or write the path without ~",
+        )  # fmt: skip
+    try:
+        return (folder / expanded).absolute()
+    except FileNotFoundError:
+        remedy = "Change to a folder that is there"
+        raise ConfigError("the working folder was removed", remedy=remedy) from None
+
+
+def find_config(named: Path | None) -> Path:
+    """The config to use: as named, the one here, or the user's."""
+    if named is not None:
+        return Path(os.path.expanduser(named))
+    for file in (Path(CONFIG_NAME), user_config()):
+        if os.path.exists(file):
+            return file
+    raise ConfigError(
+        "there is no config",
+        expected=f"./{CONFIG_NAME} or {user_config()}",
+        remedy="`stylewatch init` writes one; `stylewatch watch IN OUT` needs none",
+    )
+
+
+def user_config() -> Path:
+    """Where one's own config lies: `~/.config/stylewatch/stylewatch.yaml`."""
+    return user_presets_dir().with_name(CONFIG_NAME)
+
+
+def user_presets_dir() -> Path:
+    """Where one's own presets lie: `~/.config/stylewatch/presets`."""
+    return _base_folder("XDG_CONFIG_HOME", "~/.config") / "stylewatch" / "presets"
+
+
+def default_state_dir() -> Path:
+    """Where the state lives unless the config says otherwise; systemd has its own word for it."""
+    systemd = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if systemd:
+        return Path(systemd)
+    return _base_folder("XDG_STATE_HOME", "~/.local/state") / "stylewatch"
+
+
+def _base_folder(variable: str, usual: str) -> Path:
+    """One of XDG's base directories; as it wants it, a relative one does not count."""
+    named = os.environ.get(variable, "")
+    return absolute(named if named.startswith(("/", "~")) else usual)
