@@ -16,12 +16,12 @@ from rig import ThreadExecutor
 from stylewatch.app.reloading import OnChange
 from stylewatch.domain import Failure, FailureKind, JobState
 from stylewatch.errors import (
+    LACKING,
     ConfigError,
     EngineLost,
     JobTimeout,
     LockedError,
     UsageError,
-    WeightsError,
     WorkerDied,
 )
 from stylewatch.host import delivery, intake
@@ -105,11 +105,11 @@ def test_photos_for_vgg19_wait_for_its_weights_and_no_worker_tries_them(rigs, tm
 @pytest.mark.parametrize(
     ("reason", "mended"),
     [
-        *((reason, by) for reason in WeightsError.reasons for by in ("reload", "restart")),
+        *((reason, by) for reason in LACKING for by in ("reload", "restart")),
         ("weights-missing", "weights fetch"),
     ],
 )
-def test_weights_that_can_not_be_used_are_told_once_and_tried_again_when_something_changes(
+def test_what_a_preset_lacks_is_told_once_and_tried_again_when_something_changes(
     rigs, monkeypatch, tmp_path, reason, mended
 ):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
