@@ -733,6 +733,30 @@ def test_a_picture_that_stays_unreadable_is_painted_anew(rigs, monkeypatch):
     assert len(rig.executor.ran) == 2
 
 
+@pytest.mark.parametrize("edited", [b"edited", b"phot\xf6"], ids=["of another size", "as large"])
+def test_an_earlier_result_that_stays_unreadable_gets_the_new_one_beside_it(
+    rigs, monkeypatch, edited
+):
+    monkeypatch.setattr(delivery, "UNREADABLE_SECONDS", 1.0)
+    real, broken = outputs.open_regular, []
+
+    def open_regular(path):
+        if broken and path in broken:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return real(path)
+
+    monkeypatch.setattr(outputs, "open_regular", open_regular)
+    rig = rigs()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    broken.append(rig.output / "a--painting.jpg")
+    rig.drop("a.jpg", edited)
+    rig.until(lambda: rig.counts() == {"superseded": 1, "publishing": 1})
+    rig.until(lambda: rig.counts() == {"superseded": 1, "done": 1})
+    assert rig.results() == ["a--painting.jpg", "a--painting~2.jpg"]
+    assert len(rig.executor.ran) == 2
+
+
 def test_an_earlier_result_in_another_format_that_stays_unreadable_holds_up_nothing(
     rigs, monkeypatch
 ):
