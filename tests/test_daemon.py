@@ -40,6 +40,23 @@ def test_photos_already_there_and_new_ones_become_results_and_stay(rigs, tmp_pat
     assert rig.results() == ["old--painting.jpg", "sub/new--painting.jpg"]
     assert (rig.input / "old.jpg").read_bytes() == b"old"
     assert (rig.output / "old--painting.jpg").read_bytes() == b"painting:old"
+    told = [event for event in rig.events if event.kind == "done"]
+    assert [(event.path, event.output, event.seconds) for event in told] == [
+        ("old.jpg", str(rig.output / "old--painting.jpg"), 0.01),
+        ("sub/new.jpg", str(rig.output / "sub/new--painting.jpg"), 0.01),
+    ]
+
+
+def test_a_daemon_with_nothing_to_do_sleeps(rigs):
+    rig = rigs(start=False).with_folders({"after": "delete"}).start()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1})
+
+    def asleep():
+        now = time.monotonic()
+        return not rig.daemon._wake.is_set() and rig.daemon._next_due(now) > now + 0.5
+
+    rig.until(asleep)
 
 
 def test_a_sub_folder_named_after_a_preset_chooses_it(rigs):
@@ -307,6 +324,18 @@ def test_a_photo_that_can_t_be_moved_is_tried_again_later(rigs, tmp_path):
     assert (rig.input / "a.jpg").exists()
     rig.daemon.tick(now + AFTER_SECONDS + 60)
     assert (moved / "a.jpg").exists()
+
+
+def test_another_config_deletes_at_once_what_could_not_be_deleted(rigs, stuck):
+    rig = rigs(start=False).with_folders({"after": "delete"}).start()
+    photo = rig.drop("a.jpg")
+    rig.until(lambda: any("could not be moved or deleted" in each.message for each in rig.events))
+    stuck.clear()
+    rig.look_around()
+    assert photo.exists()
+    rig.daemon.ask("reload")
+    rig.look_around()
+    assert not photo.exists()
 
 
 def test_a_bad_photo_is_set_aside_with_its_reason_and_the_others_go_on(rigs):

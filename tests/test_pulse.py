@@ -83,8 +83,9 @@ def test_a_dead_emitter_heals_itself_and_nothing_is_started_anew(watched):
         emitter.stop()
         emitter.join()
     assert watched.fed(PATIENCE + 30) >= PATIENCE + 29
-    assert all(emitter.is_alive() for emitter in emitters(watched.daemon))
-    assert not set(emitters(watched.daemon)) & set(dead)
+    healed = emitters(watched.daemon)
+    assert [emitter.is_alive() for emitter in healed] == [True] * len(dead)
+    assert not set(healed) & set(dead)
 
 
 def test_emitters_that_stay_dead_starve_it_and_it_is_said_once(watched, monkeypatch):

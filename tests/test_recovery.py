@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import re
 import shutil
@@ -693,6 +694,7 @@ def test_a_picture_that_can_t_be_read_for_a_moment_is_not_painted_anew(rigs, mon
     rig.until(lambda: rig.results() == ["a--painting.jpg"] and rig.idle())
     assert len(rig.executor.ran) == 1
     assert [event.kind for event in rig.events].count("done") == 1
+    assert rig.daemon._delivery.next_due() == math.inf, "it would be looked at without a pause"
 
 
 def test_an_output_whose_disk_is_away_waits_and_says_so_once(rigs, tmp_path, monkeypatch):
@@ -830,6 +832,37 @@ def test_a_photo_that_comes_again_is_painted_again_when_its_result_is_gone(rigs)
     path = rig.drop("a.jpg")
     rig.until(lambda: not path.exists())
     assert rig.results() == ["a--painting.jpg"]
+
+
+def test_a_photo_that_comes_again_leaves_a_result_alone_that_was_touched_up_by_hand(rigs):
+    rig = rigs()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    (rig.output / "a--painting.jpg").write_bytes(b"touched up")
+    rig.drop("a.jpg")
+    rig.until(rig.daemon._ledger.after_pending)
+    rig.look_around()
+    rig.until(lambda: rig.idle() and not rig.daemon._ledger.after_pending())
+    assert rig.results() == ["a--painting.jpg"]
+    assert len(rig.executor.ran) == 1
+
+
+def test_a_photo_that_comes_again_waits_while_its_output_is_away(rigs, tmp_path):
+    rig = rigs(start=False).with_folders({"after": "delete"}).start()
+    path = rig.drop("a.jpg")
+    rig.until(lambda: not path.exists())
+    rig.output.rename(tmp_path / "aside")
+    rig.output.write_bytes(b"")  # it can't be made either
+    path = rig.drop("a.jpg")
+    rig.until(rig.daemon._ledger.after_pending)
+    rig.look_around()
+    assert rig.counts() == {"done": 1}
+    rig.output.unlink()
+    (tmp_path / "aside").rename(rig.output)
+    rig.look_around()
+    assert not path.exists()
+    assert rig.results() == ["a--painting.jpg"]
+    assert len(rig.executor.ran) == 1
 
 
 def test_a_photo_that_comes_again_waits_while_its_result_can_t_be_read(rigs, monkeypatch):
