@@ -216,6 +216,16 @@ def test_the_same_bytes_under_another_name_are_copied_not_painted(rigs):
     assert len(rig.executor.ran) == 1
 
 
+def test_a_result_that_was_touched_up_by_hand_is_not_copied(rigs):
+    rig = rigs()
+    rig.drop("a.jpg", b"same")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    (rig.output / "a--painting.jpg").write_bytes(b"touched up")
+    rig.drop("b.jpg", b"same")
+    rig.until(lambda: rig.counts() == {"done": 2})
+    assert (rig.output / "b--painting.jpg").read_bytes() == b"painting:same"
+
+
 def test_a_changed_photo_replaces_its_own_result_and_nothing_else(rigs):
     rig = rigs()
     rig.output.mkdir()
