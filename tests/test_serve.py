@@ -249,29 +249,3 @@ def test_a_second_daemon_is_refused_before_the_screen_is_taken(config):
     with pytest.raises(LockedError, match="watches"):
         _refuse_a_second(config)
     locks.release()
-
-
-def test_a_state_folder_that_can_t_be_written_is_one_clear_error(config):
-    config.state_dir.parent.mkdir(exist_ok=True)
-    config.state_dir.write_text("a file lies where the folder should be")
-    with pytest.raises(LedgerError, match="can't be written"):
-        Locks().hold_state(config.state_dir)
-
-
-def test_a_lock_that_is_a_link_is_not_followed(config, tmp_path):
-    photo = tmp_path / "in" / "a.jpg"
-    photo.write_bytes(b"photo")
-    config.state_dir.mkdir()
-    (config.state_dir / "lock").symlink_to(photo)
-    with pytest.raises(LedgerError, match="can't be written"):
-        Locks().hold_state(config.state_dir)
-    assert photo.read_bytes() == b"photo"
-
-
-def test_a_folder_that_is_ours_is_not_let_go_for_a_moment_when_it_is_locked_again(config):
-    locks = Locks()
-    locks.hold_folder(config.folders[0].input)
-    before = dict(locks._held)
-    locks.hold_folder(config.folders[0].input)
-    assert locks._held == before
-    locks.release()
