@@ -636,6 +636,24 @@ def test_reload_keys_queued_jobs_anew_and_a_broken_config_changes_nothing(rigs, 
     rig.until(lambda: len(rig.results()) == 1)
 
 
+def test_a_queued_photo_whose_preset_changes_and_changes_back_is_painted_once(rigs):
+    rig = rigs()
+    rig.daemon._pause()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"ready": 1})
+    plain = rig.config()
+    other = plain.presets | {rig.preset: replace(plain.presets[rig.preset], digest="other")}
+    rig.daemon._load = lambda: replace(plain, presets=other)
+    asked(rig, "reload")
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"ready": 1, "superseded": 1})
+    rig.daemon._load = rig.config
+    asked(rig, "reload")
+    rig.daemon._resume()
+    rig.until(lambda: rig.counts() == {"done": 1, "superseded": 1})
+    assert len(rig.executor.ran) == 1
+
+
 def test_one_photo_in_a_quiet_folder_does_not_wait_for_a_full_one(tmp_path):
     from stylewatch.host.fairness import FairShare
 
@@ -683,6 +701,52 @@ def test_a_photo_that_is_painted_within_the_grace_of_a_stop_is_published(rigs):
     threading.Timer(0.2, go.set).start()
     rig.daemon.stop()
     assert rig.results() == ["a--painting.jpg"]
+
+
+def test_one_that_fails_within_that_time_is_set_aside(rigs, tmp_path):
+    go = threading.Event()
+    rig = rigs(lambda request: go.wait(10) and a_bad_one(request), grace_seconds=10)
+    rig.drop("bad.jpg")
+    rig.until(lambda: rig.executor.ran)
+    threading.Timer(0.2, go.set).start()
+    rig.daemon.stop()
+    with closing(LedgerReader(tmp_path / "state" / "ledger.db")) as reader:
+        assert [(job.state, job.reason) for job in reader.jobs()] == [
+            (JobState.QUARANTINED, "not-an-image")
+        ]
+
+
+def test_a_photo_that_is_painted_as_its_worker_is_ended_is_published(rigs):
+    go = threading.Event()
+    rig = rigs(lambda request: go.wait(10) and None, grace_seconds=0)
+
+    def close():
+        go.set()
+        while rig.daemon._dispatcher._finished.empty():
+            time.sleep(0.01)
+
+    rig.executor.close = close
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.daemon._dispatcher.running)
+    rig.daemon.stop()
+    assert rig.results() == ["a--painting.jpg"]
+
+
+def test_workers_that_are_to_take_over_are_ended_with_those_at_work(rigs):
+    go, closed = threading.Event(), []
+    rig = rigs(lambda request: go.wait(10) and None, grace_seconds=0)
+    rig.executor.close = lambda: closed.append("old")
+    follower = ThreadExecutor()
+    follower.close = lambda: closed.append("new")
+    rig.open_executor = lambda config, on_event: follower
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.daemon._dispatcher.running)
+    rig.settings["workers"] = 2
+    rig.daemon.ask("reload")
+    rig.daemon.tick(time.monotonic())
+    rig.daemon.stop()
+    assert sorted(closed) == ["new", "old"]
+    go.set()
 
 
 def test_many_photos_that_are_complete_at_once_take_many_short_ticks(rigs, monkeypatch):
@@ -828,6 +892,7 @@ def test_other_workers_take_over_when_the_running_photo_is_done(rigs):
     release = threading.Event()
     rig = rigs(lambda request: release.wait(10) and None)
     old, unused, new = rig.executor, ThreadExecutor(), ThreadExecutor()
+    old.slots = 2  # one is free, and is not filled any more
     closed, wanted = [], {2: unused, 3: new}
     for executor in (old, unused, new):
         executor.close = lambda executor=executor: closed.append(executor)

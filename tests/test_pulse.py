@@ -155,10 +155,11 @@ def test_a_worker_at_work_is_alive_and_its_memory_is_known(busy):
     assert told["memory"] == pages * os.sysconf("SC_PAGESIZE") > 0
 
 
-def test_a_worker_that_is_dead_without_anybody_taking_note_starves_it(busy):
+@pytest.mark.parametrize("buried", [True, False])
+def test_a_worker_that_is_dead_without_anybody_taking_note_starves_it(busy, buried):
     made, executor = busy
     executor.process.send_signal(signal.SIGKILL)
-    executor.process.wait()
+    os.waitid(os.P_PID, executor.process.pid, os.WEXITED | (0 if buried else os.WNOWAIT))
     assert made.quiet()
 
 

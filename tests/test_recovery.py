@@ -236,6 +236,8 @@ def test_a_job_of_a_lost_executor_counts_no_attempt_and_costs_no_other_job(rigs)
     healed.set()
     rig.until(lambda: rig.counts() == {"done": 2})
     assert not opened  # it heals by itself
+    told = {(each.path, each.reason) for each in rig.events if each.kind == "warning"}
+    assert told == {("a.jpg", "engine-lost"), ("b.jpg", "engine-lost")}
 
 
 def test_what_an_executor_lacks_is_told_once(rigs):
@@ -295,6 +297,34 @@ def test_what_could_not_be_written_down_is_no_command_s_and_no_photo_s_fault(rig
     if at == "a command":
         assert isinstance(answer.exception(0), LedgerError)
     assert rig.daemon._ledger.notes() == []
+
+
+def test_a_picture_that_got_its_name_as_the_ledger_failed_is_not_painted_again(rigs, monkeypatch):
+    rig = rigs(start=False).with_folders({"after": "delete"}).start()
+    photo = rig.drop("a.jpg")
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "done", Mock(side_effect=LedgerError("full")))
+        with pytest.raises(LedgerError, match="full"):
+            rig.until(lambda: False)
+    rig.daemon._drop_all(LedgerError("full"), told=False)
+    rig.daemon.start(time.monotonic())
+    rig.until(lambda: not photo.exists())
+    assert rig.results() == ["a--painting.jpg"]
+    assert len(rig.executor.ran) == 1
+
+
+def test_what_runs_while_nothing_can_be_written_down_is_left_as_after_a_crash(rigs, monkeypatch):
+    go = threading.Event()
+    rig = rigs(lambda request: go.wait(10) and None)
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.daemon._dispatcher.running)
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "put_back", Mock(side_effect=LedgerError("full")))
+        rig.daemon._drop_all(LedgerError("full"), told=False)
+    assert rig.daemon._dispatcher.running == {}, "a stop would wait for it"
+    go.set()
+    rig.daemon.start(time.monotonic())
+    rig.until(lambda: rig.results() == ["a--painting.jpg"])
 
 
 def test_a_ledger_that_another_program_holds_is_tried_again(rigs, tmp_path, monkeypatch):
