@@ -63,6 +63,7 @@ class Disk:
         self.aside = mount.with_name("unplugged")
 
     def mount_of(self, place):
+        place = Path(os.path.realpath(place))
         return self.mounted if place.is_relative_to(self.mounted) else self.mount.parent
 
     def unplug(self):
@@ -1222,6 +1223,26 @@ def test_an_output_that_was_moved_to_another_disk_for_good_goes_on(rigs, disk, t
 
 def files_below(folder):
     return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_what_else_lies_where_a_disk_was_mounted_does_not_stand_for_it(rigs, disk, tmp_path, link):
+    disk.mount.mkdir()
+    (tmp_path / "link").symlink_to(disk.mount)
+    output = (tmp_path / "link" if link else disk.mount) / "out"
+    rig = rigs(start=False).with_folders({"output": output, "after": "delete"}).start()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.results() == ["a--painting.jpg"] and rig.idle())
+    disk.unplug()
+    output.mkdir()
+    strange = [disk.mount / "note.txt", disk.mount / "out" / ".in-the-making"]
+    for file in strange:
+        file.touch()
+    photo = rig.drop("b.jpg", b"b")
+    rig.until(lambda: rig.counts() == {"done": 1, "blocked": 1})
+    rig.look_around()
+    assert sorted(files_below(disk.mount)) == sorted(strange)
+    assert photo.exists()
 
 
 @pytest.mark.parametrize("use", ["output", "after"])
