@@ -514,6 +514,21 @@ def test_who_listens_to_events_is_told_when_the_daemon_hangs_and_when_it_goes_on
         assert not board.problems
 
 
+def test_each_silence_is_told_once_and_so_is_its_end(tmp_path, monkeypatch):
+    found, all_seen = ["", "silent", "silent", "", "", "silent", "silent"], threading.Event()
+
+    def silence(*_):
+        if len(found) == 1:
+            all_seen.set()
+        return found[0] if len(found) == 1 else found.pop(0)
+
+    monkeypatch.setattr(remote, "_silence", silence)
+    told = []
+    with pulse_felt(tmp_path, told.append, seconds=0.01):
+        assert all_seen.wait(10)
+    assert [event.kind for event in told] == ["warning", "recovered", "warning"]
+
+
 def test_a_daemon_that_can_t_say_or_has_ended_does_not_hang(server, daemon, tmp_path):
     daemon.answers["status"] = LedgerError("full")
     assert remote._silence(tmp_path, 5.0) == ""
