@@ -748,6 +748,21 @@ def test_an_output_whose_disk_is_away_waits_and_says_so_once(rigs, tmp_path, mon
     rig.until(lambda: rig.results() == ["a--painting.jpg", "b--painting.jpg"])
 
 
+def test_a_picture_that_is_lost_before_it_has_its_name_is_painted_anew_at_once(rigs, monkeypatch):
+    monkeypatch.setattr(publication, "failpoint", Mock(side_effect=KeyboardInterrupt))
+    rig = rigs()
+    rig.drop("a.jpg")
+    with pytest.raises(KeyboardInterrupt):
+        rig.until(lambda: False)
+    rig.daemon._end()
+    [lost] = rig.output.iterdir()
+    lost.unlink()
+    monkeypatch.setattr(publication, "failpoint", Mock())
+    rig.start()
+    rig.until(lambda: rig.results() == ["a--painting.jpg"])
+    assert len(rig.executor.ran) == 2
+
+
 def test_a_picture_that_stays_unreadable_is_painted_anew(rigs, monkeypatch):
     monkeypatch.setattr(delivery, "UNREADABLE_SECONDS", 1.0)
     whole, broken = outputs.file_hash, []
@@ -804,6 +819,17 @@ def test_an_earlier_result_in_another_format_that_stays_unreadable_holds_up_noth
     rig.until(lambda: rig.counts() == {"done": 1, "superseded": 1})
     assert outputs.remove_earlier.call_count > 1
     assert rig.results() == ["a--painting.jpg", "a--painting.webp"]
+
+
+def test_only_what_may_be_a_result_is_read_for_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(publication, "LARGEST_RESULT", 10)
+    for name in ("a--ink.jpg", ".b--ink.jpg.1-owner.sw-tmp", "photo.jpg"):
+        (tmp_path / name).write_bytes(b"small")
+    (tmp_path / "c--ink.jpg").write_bytes(b"a large one")
+    (tmp_path / "d--ink.jpg").symlink_to("a--ink.jpg")
+    os.mkfifo(tmp_path / "e--ink.jpg")
+    found = find_results([tmp_path], lambda data: {"job_key": data.decode()})
+    assert [(key, path.name) for key, path, *_ in found] == [("small", "a--ink.jpg")]
 
 
 def test_results_that_can_t_be_listed_are_not_taken_for_none(tmp_path, monkeypatch):
@@ -1006,6 +1032,21 @@ def test_a_photo_stays_whose_result_was_damaged_before_it_could_be_deleted(rigs,
     os.utime(photo)
     rig.until(lambda: not photo.exists())
     assert (rig.output / "a--painting~2.jpg").read_bytes() == b"painting:photo"
+
+
+def test_a_photo_stays_while_its_result_can_t_be_read(rigs, stuck, monkeypatch):
+    rig = rigs(start=False).with_folders({"after": "delete"}).start()
+    photo = rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    stuck.clear()
+    with monkeypatch.context() as patched:
+        broken = OSError(errno.EIO, os.strerror(errno.EIO))
+        patched.setattr(outputs, "file_hash", Mock(side_effect=broken))
+        rig.daemon._delivery.forget_pauses()
+        rig.look_around()
+        outputs.file_hash.assert_called()
+        assert photo.exists()
+    rig.until(lambda: not photo.exists())
 
 
 @pytest.mark.parametrize("restart", [False, True])
@@ -1243,6 +1284,25 @@ def test_what_else_lies_where_a_disk_was_mounted_does_not_stand_for_it(rigs, dis
     rig.look_around()
     assert sorted(files_below(disk.mount)) == sorted(strange)
     assert photo.exists()
+
+
+def test_a_result_is_not_gone_while_its_disk_is_away_though_the_output_is_another(
+    rigs, disk, tmp_path
+):
+    rig = rigs(start=False).with_folders({"output": disk.mount / "out", "after": "delete"}).start()
+    photo = rig.drop("a.jpg")
+    rig.until(lambda: not photo.exists())
+    rig.with_folders({"output": tmp_path / "new", "after": "delete"})
+    rig.daemon.ask("reload")
+    disk.unplug()
+    rig.drop("a.jpg")
+    rig.until(lambda: any(event.reason == "away" for event in rig.events))
+    rig.look_around()
+    assert photo.exists()
+    assert rig.counts() == {"done": 1}
+    disk.plug()
+    rig.until(lambda: not photo.exists())
+    assert len(rig.executor.ran) == 1
 
 
 @pytest.mark.parametrize("use", ["output", "after"])
