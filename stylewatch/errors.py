@@ -4,6 +4,7 @@ StylewatchError
 ├── UsageError           the command line asks for something that makes no sense
 ├── ConfigError          stylewatch.yaml: file, line, column, key
 │   └── PresetError      a preset's YAML or its style image
+│       └── PresetImageError    an image that can't be read just now: that preset's photos wait
 ├── InputError           this photo can't be used (never retried until the file changes)
 │   └── InputChangedError    the file changed while it was read: settle again
 ├── OutputError          the result can't be written
@@ -129,6 +130,13 @@ class PresetError(ConfigError):
     reason = "preset"
 
 
+class PresetImageError(PresetError):
+    """An image that a preset names can't be read while a photo is painted."""
+
+    reason = "style-image"
+    kind = FailureKind.TRANSIENT  # no photo's fault: each waits until it is back
+
+
 class InputError(StylewatchError):
     """The photo can't be used; retrying without a change would fail again."""
 
@@ -171,6 +179,10 @@ class WeightsError(StylewatchError):
     not_downloaded = "weights-missing"
     """The reason where Keras's own could not be had."""
     reasons = (reason, not_downloaded)
+
+
+LACKING = (*WeightsError.reasons, PresetImageError.reason)
+"""The reasons for which no photo of a preset can be painted: it lacks what all of them need."""
 
 
 class RenderError(StylewatchError):

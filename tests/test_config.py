@@ -1066,7 +1066,8 @@ def test_a_photo_is_looked_into_only_when_a_rule_asks_and_only_when_its_path_fit
 @pytest.mark.parametrize(
     ("pattern", "yes", "no"),
     [
-        ("*.jpg", ["a.jpg", ".jpg"], ["a/b.jpg", "a.JPG", "a.jpg/b"]),
+        ("*.jpg", ["a.jpg", ".jpg", "a.JPG"], ["a/b.jpg", "a.jpg/b"]),
+        ("Portraits/*.JPG", ["portraits/a.jpg"], ["portrait/a.jpg"]),
         ("**/*.jpg", ["a.jpg", "a/b.jpg", "a/b/c.jpg"], ["a.png"]),
         ("a/**", ["a/b", "a/b/c"], ["b/a", "ab/c"]),
         ("a/", ["a/b", "a/b/c"], ["b/a"]),

@@ -38,7 +38,15 @@ from stylewatch.faces.board import Board
 from stylewatch.faces.control import ControlServer
 from stylewatch.faces.lines import event_dict
 from stylewatch.faces.recent import KEPT_EVENTS, Recent
-from stylewatch.faces.wire import SOCKET, dial, event_of, line_of, lives
+from stylewatch.faces.wire import (
+    SOCKET,
+    address_of,
+    dial,
+    error_of,
+    event_of,
+    line_of,
+    lives,
+)
 
 STEP = Step(
     scale=1, scales=3, width=64, height=48, evaluation=5, evaluations=80, loss=0.5, content=0.25,
@@ -167,6 +175,21 @@ def test_what_can_t_be_asked_never_reaches_the_daemon(raw, daemon, request_, sai
     assert json.loads(raw.readline()) == {"id": "x", "ok": True, "answer": None}
     raw.write(b'{"id": "\\ud83d", "do": "pause"}\n')  # half of an emoji
     assert json.loads(raw.readline()) == {"id": "?", "ok": True, "answer": None}
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected", "received"),
+    [
+        (b'{"do": "retry", "with": {"job": 1}}', "job_id, reason", "{'job': 1}"),
+        (b'{"do": "pause", "with": 7}', "none", "7"),
+        (b'{"do": "pause", "b": 1, "a": 2}', "id, do, with", "['a', 'b']"),
+    ],
+)
+def test_what_can_be_asked_is_told_instead(raw, request_, expected, received):
+    raw.readline()
+    raw.write(request_ + b"\n")
+    error = json.loads(raw.readline())["error"]
+    assert (error["expected"], error["received"]) == (expected, received)
 
 
 def test_answers_carry_the_request_s_id_and_need_not_wait_for_each_other(raw, daemon):
@@ -403,6 +426,10 @@ def test_a_path_longer_than_a_socket_s_address_works(daemon, tmp_path):
     with ControlServer(deep, daemon.ask, {}):
         assert ask(deep, "pause") is None
     assert not list(deep.iterdir())
+    before = os.listdir("/proc/self/fd")
+    with address_of(deep / SOCKET):
+        pass
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_more_clients_than_there_is_room_for_are_told_so(server, tmp_path):
@@ -498,6 +525,21 @@ def test_who_listens_to_events_is_told_when_the_daemon_hangs_and_when_it_goes_on
         assert not board.problems
 
 
+def test_each_silence_is_told_once_and_so_is_its_end(tmp_path, monkeypatch):
+    found, all_seen = ["", "silent", "silent", "", "", "silent", "silent"], threading.Event()
+
+    def silence(*_):
+        if len(found) == 1:
+            all_seen.set()
+        return found[0] if len(found) == 1 else found.pop(0)
+
+    monkeypatch.setattr(remote, "_silence", silence)
+    told = []
+    with pulse_felt(tmp_path, told.append, seconds=0.01):
+        assert all_seen.wait(10)
+    assert [event.kind for event in told] == ["warning", "recovered", "warning"]
+
+
 def test_a_daemon_that_can_t_say_or_has_ended_does_not_hang(server, daemon, tmp_path):
     daemon.answers["status"] = LedgerError("full")
     assert remote._silence(tmp_path, 5.0) == ""
@@ -571,6 +613,8 @@ def test_an_event_is_one_line_and_comes_back_as_it_was(told):
 def test_what_a_newer_daemon_adds_is_passed_over():
     words = {"event": "done", "message": "m", "mood": "good"}
     assert event_of(words) == event("done", message="m")
+    error = error_of({"message": "m", "exit_code": 199})
+    assert (str(error), error.exit_code) == ("m", StylewatchError("m").exit_code)
 
 
 def test_who_has_said_all_is_not_read_again_and_again_until_the_answer_is_there(

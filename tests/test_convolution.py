@@ -67,14 +67,12 @@ def test_its_gradient_is_the_plain_ones(width, rows, columns, side):
 
 
 @pytest.mark.parametrize(
-    ("precision", "most"), [("float32", (2e-6, 2e-6)), ("bfloat16", (0.012, 0.02))]
+    ("precision", "most"), [("float32", (2e-6, 2e-6)), ("bfloat16", (0.006, 0.02))]
 )
 def test_as_wide_as_it_is_used_its_rounding_is_small(precision, most, monkeypatch):
-    """As a share of all values: bfloat16 itself has a step of 0.008.
-
-    Where the hardware multiplies it, values are off by 0.005, where sums are rounded, too, by 0.010,
-    and 4×4 outputs by 0.013 and more.
-    """
+    """As a share of all values: bfloat16 itself has a step of 0.008."""
+    if precision == "bfloat16" and not backend.device().fast_bfloat16:
+        most = (0.012, 0.02)  # where no hardware multiplies it, sums are rounded, too
     monkeypatch.setattr(backend, "waits_for_products", lambda _: True)
     width = 2 * int(VALUES[precision].worthwhile)
     kernel = random(0, 3, 3, width, width) / (3 * width**0.5)

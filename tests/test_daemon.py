@@ -16,12 +16,12 @@ from rig import ThreadExecutor
 from stylewatch.app.reloading import OnChange
 from stylewatch.domain import Failure, FailureKind, JobState
 from stylewatch.errors import (
+    LACKING,
     ConfigError,
     EngineLost,
     JobTimeout,
     LockedError,
     UsageError,
-    WeightsError,
     WorkerDied,
 )
 from stylewatch.host import delivery, intake
@@ -43,6 +43,23 @@ def test_photos_already_there_and_new_ones_become_results_and_stay(rigs, tmp_pat
     assert rig.results() == ["old--painting.jpg", "sub/new--painting.jpg"]
     assert (rig.input / "old.jpg").read_bytes() == b"old"
     assert (rig.output / "old--painting.jpg").read_bytes() == b"painting:old"
+    told = [event for event in rig.events if event.kind == "done"]
+    assert [(event.path, event.output, event.seconds) for event in told] == [
+        ("old.jpg", str(rig.output / "old--painting.jpg"), 0.01),
+        ("sub/new.jpg", str(rig.output / "sub/new--painting.jpg"), 0.01),
+    ]
+
+
+def test_a_daemon_with_nothing_to_do_sleeps(rigs):
+    rig = rigs(start=False).with_folders({"after": "delete"}).start()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1})
+
+    def asleep():
+        now = time.monotonic()
+        return not rig.daemon._wake.is_set() and rig.daemon._next_due(now) > now + 0.5
+
+    rig.until(asleep)
 
 
 def test_a_sub_folder_named_after_a_preset_chooses_it(rigs):
@@ -105,11 +122,11 @@ def test_photos_for_vgg19_wait_for_its_weights_and_no_worker_tries_them(rigs, tm
 @pytest.mark.parametrize(
     ("reason", "mended"),
     [
-        *((reason, by) for reason in WeightsError.reasons for by in ("reload", "restart")),
+        *((reason, by) for reason in LACKING for by in ("reload", "restart")),
         ("weights-missing", "weights fetch"),
     ],
 )
-def test_weights_that_can_not_be_used_are_told_once_and_tried_again_when_something_changes(
+def test_what_a_preset_lacks_is_told_once_and_tried_again_when_something_changes(
     rigs, monkeypatch, tmp_path, reason, mended
 ):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
@@ -204,6 +221,16 @@ def test_the_same_bytes_under_another_name_are_copied_not_painted(rigs):
     rig.drop("b.jpg", b"same")
     rig.until(lambda: len(rig.results()) == 2)
     assert len(rig.executor.ran) == 1
+
+
+def test_a_result_that_was_touched_up_by_hand_is_not_copied(rigs):
+    rig = rigs()
+    rig.drop("a.jpg", b"same")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    (rig.output / "a--painting.jpg").write_bytes(b"touched up")
+    rig.drop("b.jpg", b"same")
+    rig.until(lambda: rig.counts() == {"done": 2})
+    assert (rig.output / "b--painting.jpg").read_bytes() == b"painting:same"
 
 
 def test_a_changed_photo_replaces_its_own_result_and_nothing_else(rigs):
@@ -316,6 +343,18 @@ def test_a_photo_that_can_t_be_moved_is_tried_again_later(rigs, tmp_path):
     assert (rig.input / "a.jpg").exists()
     rig.daemon.tick(now + AFTER_SECONDS + 60)
     assert (moved / "a.jpg").exists()
+
+
+def test_another_config_deletes_at_once_what_could_not_be_deleted(rigs, stuck):
+    rig = rigs(start=False).with_folders({"after": "delete"}).start()
+    photo = rig.drop("a.jpg")
+    rig.until(lambda: any("could not be moved or deleted" in each.message for each in rig.events))
+    stuck.clear()
+    rig.look_around()
+    assert photo.exists()
+    rig.daemon.ask("reload")
+    rig.look_around()
+    assert not photo.exists()
 
 
 def test_a_bad_photo_is_set_aside_with_its_reason_and_the_others_go_on(rigs):
@@ -632,6 +671,24 @@ def test_reload_keys_queued_jobs_anew_and_a_broken_config_changes_nothing(rigs, 
     rig.until(lambda: len(rig.results()) == 1)
 
 
+def test_a_queued_photo_whose_preset_changes_and_changes_back_is_painted_once(rigs):
+    rig = rigs()
+    rig.daemon._pause()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"ready": 1})
+    plain = rig.config()
+    other = plain.presets | {rig.preset: replace(plain.presets[rig.preset], digest="other")}
+    rig.daemon._load = lambda: replace(plain, presets=other)
+    asked(rig, "reload")
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"ready": 1, "superseded": 1})
+    rig.daemon._load = rig.config
+    asked(rig, "reload")
+    rig.daemon._resume()
+    rig.until(lambda: rig.counts() == {"done": 1, "superseded": 1})
+    assert len(rig.executor.ran) == 1
+
+
 def test_one_photo_in_a_quiet_folder_does_not_wait_for_a_full_one(tmp_path):
     from stylewatch.host.fairness import FairShare
 
@@ -679,6 +736,52 @@ def test_a_photo_that_is_painted_within_the_grace_of_a_stop_is_published(rigs):
     threading.Timer(0.2, go.set).start()
     rig.daemon.stop()
     assert rig.results() == ["a--painting.jpg"]
+
+
+def test_one_that_fails_within_that_time_is_set_aside(rigs, tmp_path):
+    go = threading.Event()
+    rig = rigs(lambda request: go.wait(10) and a_bad_one(request), grace_seconds=10)
+    rig.drop("bad.jpg")
+    rig.until(lambda: rig.executor.ran)
+    threading.Timer(0.2, go.set).start()
+    rig.daemon.stop()
+    with closing(LedgerReader(tmp_path / "state" / "ledger.db")) as reader:
+        assert [(job.state, job.reason) for job in reader.jobs()] == [
+            (JobState.QUARANTINED, "not-an-image")
+        ]
+
+
+def test_a_photo_that_is_painted_as_its_worker_is_ended_is_published(rigs):
+    go = threading.Event()
+    rig = rigs(lambda request: go.wait(10) and None, grace_seconds=0)
+
+    def close():
+        go.set()
+        while rig.daemon._dispatcher._finished.empty():
+            time.sleep(0.01)
+
+    rig.executor.close = close
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.daemon._dispatcher.running)
+    rig.daemon.stop()
+    assert rig.results() == ["a--painting.jpg"]
+
+
+def test_workers_that_are_to_take_over_are_ended_with_those_at_work(rigs):
+    go, closed = threading.Event(), []
+    rig = rigs(lambda request: go.wait(10) and None, grace_seconds=0)
+    rig.executor.close = lambda: closed.append("old")
+    follower = ThreadExecutor()
+    follower.close = lambda: closed.append("new")
+    rig.open_executor = lambda config, on_event: follower
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.daemon._dispatcher.running)
+    rig.settings["workers"] = 2
+    rig.daemon.ask("reload")
+    rig.daemon.tick(time.monotonic())
+    rig.daemon.stop()
+    assert sorted(closed) == ["new", "old"]
+    go.set()
 
 
 def test_many_photos_that_are_complete_at_once_take_many_short_ticks(rigs, monkeypatch):
@@ -853,6 +956,7 @@ def test_other_workers_take_over_when_the_running_photo_is_done(rigs):
     release = threading.Event()
     rig = rigs(lambda request: release.wait(10) and None)
     old, unused, new = rig.executor, ThreadExecutor(), ThreadExecutor()
+    old.slots = 2  # one is free, and is not filled any more
     closed, wanted = [], {2: unused, 3: new}
     for executor in (old, unused, new):
         executor.close = lambda executor=executor: closed.append(executor)

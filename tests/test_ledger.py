@@ -10,6 +10,7 @@ from dataclasses import astuple, replace
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ from stylewatch.errors import LedgerError, OutputFullError, StylewatchError
 from stylewatch.state.ledger import Ledger, Planned
 from stylewatch.state.reader import LedgerReader
 from stylewatch.state.retention import tidy
-from stylewatch.state.retries import LONGEST_PAUSE, judge
+from stylewatch.state.retries import LONGEST_PAUSE, after_interruption, judge
 from stylewatch.state.schema import _VERSIONS
 from stylewatch.state.wording import BROKEN_PRESET, NO_PRESET, TOO_LARGE
 
@@ -532,6 +533,40 @@ def test_time_outs_count_as_failures_and_two_crashes_are_enough():
     assert verdict(FailureKind.CRASH, 1) is JobState.QUARANTINED
     assert verdict(FailureKind.TIMEOUT, 3) is JobState.RETRY_WAIT
     assert verdict(FailureKind.TIMEOUT, 4) is JobState.QUARANTINED
+
+
+LONGEST = Mock(uniform=lambda least, most: most)
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "expected"),
+    [
+        *[(FailureKind.RENDER, n, (JobState.RETRY_WAIT, 5.0 * 2**n, True)) for n in (0, 1, 3)],
+        *[(FailureKind.TRANSIENT, n, (JobState.RETRY_WAIT, 5.0 * 2**n, False)) for n in (0, 7)],
+        *[(FailureKind.TRANSIENT, n, (JobState.RETRY_WAIT, 900.0, False)) for n in (8, 5000)],
+        (FailureKind.CRASH, 0, (JobState.RETRY_WAIT, 5.0, True)),
+        (FailureKind.RESOURCE, 99, (JobState.BLOCKED, 30.0, False)),
+        *[(FailureKind.PERMISSION, n, (JobState.BLOCKED, 3600.0, False)) for n in (0, 1)],
+        (FailureKind.PERMISSION, 2, (JobState.QUARANTINED, 0.0, False)),
+        (FailureKind.CHANGED, 0, (JobState.SUPERSEDED, 0.0, False)),
+        (FailureKind.LOST, 99, (JobState.READY, 0.0, False)),
+    ],
+)
+def test_pauses_double_with_each_failure_of_a_kind_up_to_a_quarter_of_an_hour(
+    kind, before, expected
+):
+    same = {"failures": before, "crashes": before, "tries": before}
+    assert astuple(judge(kind, **same, max_attempts=9, rng=LONGEST)) == expected
+
+
+def test_so_they_do_with_each_interruption_but_for_the_first_two():
+    verdicts = [astuple(after_interruption(times, LONGEST))[:2] for times in range(1, 11)]
+    pauses = [10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0]
+    assert verdicts == [
+        *[(JobState.READY, 0.0)] * 2,
+        *((JobState.RETRY_WAIT, pause) for pause in pauses),
+        (JobState.QUARANTINED, 0.0),
+    ]
 
 
 def test_an_older_ledger_is_brought_up_to_date_by_the_daemon_alone(tmp_path):

@@ -105,6 +105,26 @@ def test_the_daemon_s_events_become_systemd_s_words(listener):
     notifier(event("done", job_id=2))
     notifier(event("stopping"))
     assert listener.lines() == ["STOPPING=1", "EXTEND_TIMEOUT_USEC=25000000", "STATUS=stopping"]
+    assert listener.silent()
+
+
+def test_a_pause_is_told_but_not_before_what_is_still_painted(listener):
+    notifier = Notifier(environ=listener.environ)
+    notifier(event("running", path="a.jpg", preset="ink", job_id=1))
+    notifier(event("paused", message="paused: no new ones"))
+    notifier(event("done", job_id=1))
+    notifier(event("resumed"))
+    said = [listener.lines() for _ in range(3)]
+    assert said == [
+        ["STATUS=painting a.jpg → ink"],
+        ["STATUS=paused: no new ones"],
+        ["STATUS=resumed"],
+    ]
+
+
+def test_a_systemd_that_does_not_listen_is_not_waited_for(listener, monkeypatch):
+    monkeypatch.setattr("stylewatch.faces.notify.NOTIFY_SECONDS", 0.05)
+    assert not all(notify("READY=1", environ=listener.environ) for _ in range(10_000))
 
 
 def test_a_ledger_that_learns_for_an_hour_is_given_the_time(listener):

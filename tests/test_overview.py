@@ -163,6 +163,9 @@ def test_a_table_s_columns_stand_below_each_other_whatever_is_in_them(state):
     found = [job | {"photo": name, "message": "|"} for name in names]
     places = [cell_len(line[: line.index("|")]) for line in overview.jobs_text(found).splitlines()]
     assert len(set(places)) == 1
+    found = [job | {"photo": name} for name in ("a.jpg", "deep/" * 100)]
+    short, _ = overview.jobs_text(found).splitlines()
+    assert cell_len(short) < 120
 
 
 def test_folders_are_told_apart_where_there_are_several(state):

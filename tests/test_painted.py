@@ -29,6 +29,15 @@ def test_after_move_mirrors_sub_folders_and_replaces_nothing(tmp_path):
     assert not (tmp_path / "in" / photo).exists()
 
 
+def test_a_photo_with_the_longest_name_goes_beside_another_of_that_name(tmp_path):
+    photo, identity = photo_in(tmp_path / "in", f"{'é' * 125}a.jpg")
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done" / photo).write_bytes(b"other")
+    assert painted.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
+    assert (tmp_path / "done" / f"{'é' * 124}~2.jpg").read_bytes() == b"photo"
+    assert (tmp_path / "done" / photo).read_bytes() == b"other"
+
+
 def test_a_photo_that_would_be_moved_to_where_it_lies_stays(tmp_path):
     photo, identity = photo_in(tmp_path / "in")
     (tmp_path / "done").mkdir()

@@ -83,6 +83,11 @@ def test_names_and_mappings_mix_in_a_list_of_styles(folder):
     )
 
 
+@pytest.mark.parametrize("text", ["90", "90s", "1.5min"])
+def test_a_time_is_written_as_in_the_config(folder, text):
+    assert load(folder, mine=f"time_budget: {text}").settings.time_budget == 90.0
+
+
 def test_a_tilde_is_the_home_folder(folder, monkeypatch):
     monkeypatch.setenv("HOME", str(folder))
     assert load(folder, mine="style: ~/waves.png").style[0].image == folder / "waves.png"
@@ -326,6 +331,16 @@ BROKEN = {
         "output:\n  format: jpg",
         ("2:3: output.format: wrong value: expected 'same', 'jpeg', 'png', 'webp', 'tiff' or 'heic', "
         "received 'jpg'. Did you mean 'jpeg'?"),
+    ),
+    "no time": (
+        "time_budget: 5 minutes",
+        ("1:1: time_budget: wrong value: expected seconds, or a duration such as 90s, 10min, 2h or 7d, "
+        "received '5 minutes'"),
+    ),
+    "not a choice, in capitals": (
+        "optimizer: LBFGS",
+        ("1:1: optimizer: wrong value: expected 'lbfgs', 'lbfgs-scipy' or 'adam', received 'LBFGS'. "
+        "Did you mean 'lbfgs'?"),
     ),
     "yes or no": (
         "output: {keep_gps: no}",

@@ -3,6 +3,7 @@
 import errno
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -70,6 +71,7 @@ class Disk:
         self.aside = mount.with_name("unplugged")
 
     def mount_of(self, place):
+        place = Path(os.path.realpath(place))
         return self.mounted if place.is_relative_to(self.mounted) else self.mount.parent
 
     def unplug(self):
@@ -243,6 +245,8 @@ def test_a_job_of_a_lost_executor_counts_no_attempt_and_costs_no_other_job(rigs)
     healed.set()
     rig.until(lambda: rig.counts() == {"done": 2})
     assert not opened  # it heals by itself
+    told = {(each.path, each.reason) for each in rig.events if each.kind == "warning"}
+    assert told == {("a.jpg", "engine-lost"), ("b.jpg", "engine-lost")}
 
 
 def test_what_an_executor_lacks_is_told_once(rigs):
@@ -329,6 +333,34 @@ def test_what_could_not_be_written_down_is_no_command_s_and_no_photo_s_fault(rig
     if at == "a command":
         assert isinstance(answer.exception(0), LedgerError)
     assert rig.daemon._ledger.notes() == []
+
+
+def test_a_picture_that_got_its_name_as_the_ledger_failed_is_not_painted_again(rigs, monkeypatch):
+    rig = rigs(start=False).with_folders({"after": "delete"}).start()
+    photo = rig.drop("a.jpg")
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "done", Mock(side_effect=LedgerError("full")))
+        with pytest.raises(LedgerError, match="full"):
+            rig.until(lambda: False)
+    rig.daemon._drop_all(LedgerError("full"), told=False)
+    rig.daemon.start(time.monotonic())
+    rig.until(lambda: not photo.exists())
+    assert rig.results() == ["a--painting.jpg"]
+    assert len(rig.executor.ran) == 1
+
+
+def test_what_runs_while_nothing_can_be_written_down_is_left_as_after_a_crash(rigs, monkeypatch):
+    go = threading.Event()
+    rig = rigs(lambda request: go.wait(10) and None)
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.daemon._dispatcher.running)
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "put_back", Mock(side_effect=LedgerError("full")))
+        rig.daemon._drop_all(LedgerError("full"), told=False)
+    assert rig.daemon._dispatcher.running == {}, "a stop would wait for it"
+    go.set()
+    rig.daemon.start(time.monotonic())
+    rig.until(lambda: rig.results() == ["a--painting.jpg"])
 
 
 def test_a_ledger_that_another_program_holds_is_tried_again(rigs, tmp_path, monkeypatch):
@@ -733,6 +765,7 @@ def test_a_picture_that_can_t_be_read_for_a_moment_is_not_painted_anew(rigs, mon
     rig.until(lambda: rig.results() == ["a--painting.jpg"] and rig.idle())
     assert len(rig.executor.ran) == 1
     assert [event.kind for event in rig.events].count("done") == 1
+    assert rig.daemon._delivery.next_due() == math.inf, "it would be looked at without a pause"
 
 
 def test_an_output_whose_disk_is_away_waits_and_says_so_once(rigs, tmp_path, monkeypatch):
@@ -755,6 +788,21 @@ def test_an_output_whose_disk_is_away_waits_and_says_so_once(rigs, tmp_path, mon
     rig.until(lambda: rig.results() == ["a--painting.jpg", "b--painting.jpg"])
 
 
+def test_a_picture_that_is_lost_before_it_has_its_name_is_painted_anew_at_once(rigs, monkeypatch):
+    monkeypatch.setattr(publication, "failpoint", Mock(side_effect=KeyboardInterrupt))
+    rig = rigs()
+    rig.drop("a.jpg")
+    with pytest.raises(KeyboardInterrupt):
+        rig.until(lambda: False)
+    rig.daemon._end()
+    [lost] = rig.output.iterdir()
+    lost.unlink()
+    monkeypatch.setattr(publication, "failpoint", Mock())
+    rig.start()
+    rig.until(lambda: rig.results() == ["a--painting.jpg"])
+    assert len(rig.executor.ran) == 2
+
+
 def test_a_picture_that_stays_unreadable_is_painted_anew(rigs, monkeypatch):
     monkeypatch.setattr(delivery, "UNREADABLE_SECONDS", 1.0)
     whole, broken = contents.file_hash, []
@@ -773,6 +821,30 @@ def test_a_picture_that_stays_unreadable_is_painted_anew(rigs, monkeypatch):
     assert len(rig.executor.ran) == 2
 
 
+@pytest.mark.parametrize("edited", [b"edited", b"phot\xf6"], ids=["of another size", "as large"])
+def test_an_earlier_result_that_stays_unreadable_gets_the_new_one_beside_it(
+    rigs, monkeypatch, edited
+):
+    monkeypatch.setattr(delivery, "UNREADABLE_SECONDS", 1.0)
+    real, broken = outputs.open_regular, []
+
+    def open_regular(path):
+        if broken and path in broken:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return real(path)
+
+    monkeypatch.setattr(outputs, "open_regular", open_regular)
+    rig = rigs()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    broken.append(rig.output / "a--painting.jpg")
+    rig.drop("a.jpg", edited)
+    rig.until(lambda: rig.counts() == {"superseded": 1, "publishing": 1})
+    rig.until(lambda: rig.counts() == {"superseded": 1, "done": 1})
+    assert rig.results() == ["a--painting.jpg", "a--painting~2.jpg"]
+    assert len(rig.executor.ran) == 2
+
+
 def test_an_earlier_result_in_another_format_that_stays_unreadable_holds_up_nothing(
     rigs, monkeypatch
 ):
@@ -787,6 +859,17 @@ def test_an_earlier_result_in_another_format_that_stays_unreadable_holds_up_noth
     rig.until(lambda: rig.counts() == {"done": 1, "superseded": 1})
     assert outputs.remove_earlier.call_count > 1
     assert rig.results() == ["a--painting.jpg", "a--painting.webp"]
+
+
+def test_only_what_may_be_a_result_is_read_for_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(publication, "LARGEST_RESULT", 10)
+    for name in ("a--ink.jpg", ".b--ink.jpg.1-owner.sw-tmp", "photo.jpg"):
+        (tmp_path / name).write_bytes(b"small")
+    (tmp_path / "c--ink.jpg").write_bytes(b"a large one")
+    (tmp_path / "d--ink.jpg").symlink_to("a--ink.jpg")
+    os.mkfifo(tmp_path / "e--ink.jpg")
+    found = find_results([tmp_path], lambda data: {"job_key": data.decode()})
+    assert [(key, path.name) for key, path, *_ in found] == [("small", "a--ink.jpg")]
 
 
 def test_results_that_can_t_be_listed_are_not_taken_for_none(tmp_path, monkeypatch):
@@ -846,6 +929,37 @@ def test_a_photo_that_comes_again_is_painted_again_when_its_result_is_gone(rigs)
     path = rig.drop("a.jpg")
     rig.until(lambda: not path.exists())
     assert rig.results() == ["a--painting.jpg"]
+
+
+def test_a_photo_that_comes_again_leaves_a_result_alone_that_was_touched_up_by_hand(rigs):
+    rig = rigs()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    (rig.output / "a--painting.jpg").write_bytes(b"touched up")
+    rig.drop("a.jpg")
+    rig.until(rig.daemon._ledger.after_pending)
+    rig.look_around()
+    rig.until(lambda: rig.idle() and not rig.daemon._ledger.after_pending())
+    assert rig.results() == ["a--painting.jpg"]
+    assert len(rig.executor.ran) == 1
+
+
+def test_a_photo_that_comes_again_waits_while_its_output_is_away(rigs, tmp_path):
+    rig = rigs(start=False).with_folders({"after": "delete"}).start()
+    path = rig.drop("a.jpg")
+    rig.until(lambda: not path.exists())
+    rig.output.rename(tmp_path / "aside")
+    rig.output.write_bytes(b"")  # it can't be made either
+    path = rig.drop("a.jpg")
+    rig.until(rig.daemon._ledger.after_pending)
+    rig.look_around()
+    assert rig.counts() == {"done": 1}
+    rig.output.unlink()
+    (tmp_path / "aside").rename(rig.output)
+    rig.look_around()
+    assert not path.exists()
+    assert rig.results() == ["a--painting.jpg"]
+    assert len(rig.executor.ran) == 1
 
 
 def test_a_photo_that_comes_again_waits_while_its_result_can_t_be_read(rigs, monkeypatch):
@@ -973,6 +1087,21 @@ def test_a_photo_stays_whose_result_was_damaged_before_it_could_be_deleted(rigs,
     os.utime(photo)
     rig.until(lambda: not photo.exists())
     assert (rig.output / "a--painting~2.jpg").read_bytes() == b"painting:photo"
+
+
+def test_a_photo_stays_while_its_result_can_t_be_read(rigs, stuck, monkeypatch):
+    rig = rigs(start=False).with_folders({"after": "delete"}).start()
+    photo = rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    stuck.clear()
+    with monkeypatch.context() as patched:
+        broken = OSError(errno.EIO, os.strerror(errno.EIO))
+        patched.setattr(outputs, "file_hash", Mock(side_effect=broken))
+        rig.daemon._delivery.forget_pauses()
+        rig.look_around()
+        outputs.file_hash.assert_called()
+        assert photo.exists()
+    rig.until(lambda: not photo.exists())
 
 
 @pytest.mark.parametrize("restart", [False, True])
@@ -1256,6 +1385,45 @@ def test_an_output_that_was_moved_to_another_disk_for_good_goes_on(rigs, disk, t
 
 def files_below(folder):
     return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_what_else_lies_where_a_disk_was_mounted_does_not_stand_for_it(rigs, disk, tmp_path, link):
+    disk.mount.mkdir()
+    (tmp_path / "link").symlink_to(disk.mount)
+    output = (tmp_path / "link" if link else disk.mount) / "out"
+    rig = rigs(start=False).with_folders({"output": output, "after": "delete"}).start()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.results() == ["a--painting.jpg"] and rig.idle())
+    disk.unplug()
+    output.mkdir()
+    strange = [disk.mount / "note.txt", disk.mount / "out" / ".in-the-making"]
+    for file in strange:
+        file.touch()
+    photo = rig.drop("b.jpg", b"b")
+    rig.until(lambda: rig.counts() == {"done": 1, "blocked": 1})
+    rig.look_around()
+    assert sorted(files_below(disk.mount)) == sorted(strange)
+    assert photo.exists()
+
+
+def test_a_result_is_not_gone_while_its_disk_is_away_though_the_output_is_another(
+    rigs, disk, tmp_path
+):
+    rig = rigs(start=False).with_folders({"output": disk.mount / "out", "after": "delete"}).start()
+    photo = rig.drop("a.jpg")
+    rig.until(lambda: not photo.exists())
+    rig.with_folders({"output": tmp_path / "new", "after": "delete"})
+    rig.daemon.ask("reload")
+    disk.unplug()
+    rig.drop("a.jpg")
+    rig.until(lambda: any(event.reason == "away" for event in rig.events))
+    rig.look_around()
+    assert photo.exists()
+    assert rig.counts() == {"done": 1}
+    disk.plug()
+    rig.until(lambda: not photo.exists())
+    assert len(rig.executor.ran) == 1
 
 
 @pytest.mark.parametrize("use", ["output", "after"])

@@ -7,6 +7,7 @@ import pytest
 from rig import Rig
 
 from stylewatch.state.retention import tidy
+from stylewatch.state.wording import PAINTING
 
 YEAR = 365 * 86400.0
 
@@ -87,6 +88,37 @@ def test_a_photo_is_forgotten_when_it_has_been_gone_for_so_long_and_not_before(r
     assert (rig.rows(), rig.daemon._ledger.ask(earlier)[0][0]) == ((0, 1, 1), 0)
 
 
+@pytest.mark.parametrize("state", PAINTING)
+def test_a_photo_that_is_in_work_is_not_forgotten(rig, state):
+    paint(rig, "a.jpg")
+    (rig.input / "a.jpg").unlink()
+    rig.tidied(0)
+    rig.daemon._ledger.change("UPDATE jobs SET state = ?", state)
+    assert rig.tidied(31 * 86400).rows() == (1, 0, 1)
+    rig.daemon._ledger.change("UPDATE jobs SET state = 'done'")
+    assert rig.tidied(31 * 86400).rows() == (0, 0, 0)
+
+
+def test_an_old_painting_whose_photo_is_still_to_be_moved_is_not_shortened(rig):
+    paint(rig, "a.jpg")
+    rig.daemon._ledger.change("UPDATE jobs SET after_done = 0")
+    assert rig.tidied(31 * 86400).rows() == (1, 0, 1)
+    rig.daemon._ledger.change("UPDATE jobs SET after_done = 1")
+    assert rig.tidied(31 * 86400).rows() == (0, 1, 1)
+
+
+def test_bytes_that_come_back_after_that_are_painted_again(rig):
+    """Their result from before this ledger was replaced long ago."""
+    paint(rig, "a.jpg")
+    result, ledger = rig.output / "a--painting.jpg", rig.daemon._ledger
+    ledger.change("INSERT INTO results (key, output, sha256) SELECT key, output, sha256 FROM jobs")
+    rig.drop("a.jpg", b"edited")
+    rig.until(lambda: rig.counts() == {"done": 1, "superseded": 1})
+    rig.tidied(31 * 86400)
+    rig.drop("a.jpg", b"a.jpg")
+    rig.until(lambda: result.read_bytes() == b"painting:a.jpg")
+
+
 def test_a_photo_that_came_back_meanwhile_is_kept(rig):
     paint(rig, "a.jpg")
     aside = rig.root / "aside"
@@ -133,13 +165,13 @@ def test_the_file_gets_smaller_again(rig):
 
 
 def test_unfinished_paintings_of_which_nothing_comes_are_forgotten(rig, tmp_path):
-    paint(rig, "a.jpg")
+    paint(rig, "a.jpg", "b.jpg")
     ledger = rig.daemon._ledger
-    [done] = ledger.jobs()
-    ledger.change("UPDATE jobs SET key = 'open', state = 'quarantined' WHERE id = ?", done.id)
+    done, failed = ledger.jobs()
+    ledger.change("UPDATE jobs SET key = 'open', state = 'quarantined' WHERE id = ?", failed.id)
     folder = tmp_path / "checkpoints"
     folder.mkdir()
-    for name in ("open.npz", "open.tmp", "done.npz", "nobody-s.tmp"):
+    for name in ("open.npz", "open.tmp", f"{done.key}.npz", "nobody-s.tmp"):
         (folder / name).write_bytes(b"")
     for _ in tidy(ledger, 30, folder):
         pass

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from rig import Rig
@@ -82,6 +83,32 @@ class TestOnChange:
         touch(config.file, "333")
         assert look() == 0
         assert [look() for _ in range(3)] == [1, 1, 1]
+
+    def test_a_glance_right_after_another_does_not_show_that_it_rests(self, config):
+        on_change = OnChange(daemon := Daemon(config))
+        touch(config.file, "22")
+        for now in (10.0, 10.1, 11.9):
+            on_change.look(now)
+        assert daemon.asked == []
+        on_change.look(12.1)
+        assert daemon.asked == ["reload"]
+
+    def test_photos_wait_for_a_change_until_it_is_read_however_long_nothing_had_changed(
+        self, config, monkeypatch
+    ):
+        on_change = OnChange(Daemon(config))
+        for now in (10.0, 20.0, 1000.0):
+            on_change.look(now)
+        assert not on_change.is_outdated(1000.5)
+        touch(config.file, "22")
+        assert on_change.is_outdated(1001.0)
+        monkeypatch.setattr(Path, "glob", Mock(side_effect=OSError(116, "Stale file handle")))
+        assert not on_change.is_outdated(1001.0)
+        monkeypatch.undo()
+        on_change.look(1002.0)
+        assert on_change.is_outdated(1003.0)
+        on_change.look(1004.0)
+        assert not on_change.is_outdated(1004.5)
 
     def test_a_new_a_changed_and_a_removed_preset_count(self, look, config):
         preset = config.preset_dirs[-1] / "mine.yaml"
@@ -250,10 +277,3 @@ def test_a_second_daemon_is_refused_before_the_screen_is_taken(config):
     with pytest.raises(LockedError, match="watches"):
         _refuse_a_second(config)
     locks.release()
-
-
-def test_a_state_folder_that_can_t_be_written_is_one_clear_error(config):
-    config.state_dir.parent.mkdir(exist_ok=True)
-    config.state_dir.write_text("a file lies where the folder should be")
-    with pytest.raises(LedgerError, match="can't be written"):
-        Locks().hold_state(config.state_dir)

@@ -251,13 +251,13 @@ def test_a_photo_that_grew_too_large_since_it_was_queued_is_not_read(tmp_path, p
     assert (outcome.kind, outcome.reason) == (FailureKind.BAD_INPUT, "too-large")
 
 
-def test_a_missing_style_image_is_the_preset_s_fault(tmp_path, preset):
+def test_a_missing_style_image_is_no_photo_s_fault(tmp_path, preset):
     photo = picture_file(tmp_path / "a.jpg")
     preset.style[0].image.unlink()
     outcome = run(request_for(photo, preset))
-    assert outcome.kind is FailureKind.RENDER
+    assert outcome.kind is FailureKind.TRANSIENT
     assert outcome.reason == "style-image"
-    assert "style.png" in outcome.message
+    assert "style.png can't be read: No such file or directory. Put" in outcome.message
 
 
 def test_a_preset_s_own_image_is_where_a_run_starts(tmp_path, preset):
@@ -269,7 +269,7 @@ def test_a_preset_s_own_image_is_where_a_run_starts(tmp_path, preset):
     assert losses[0] != losses[1]
     start.write_bytes(b"no picture")
     outcome = run(request_for(photo, from_image))
-    assert (outcome.kind, outcome.reason) == (FailureKind.RENDER, "style-image")
+    assert (outcome.kind, outcome.reason) == (FailureKind.TRANSIENT, "style-image")
     assert "start.png" in outcome.message
 
 

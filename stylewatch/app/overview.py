@@ -39,6 +39,8 @@ _AT_ONCE: Final = 500  # jobs read at once
 _OF_A_JOB: Final = ("attempts", "created", "changed", "output", "seconds", "loss", "note", "key")
 FAILED: Final = (JobState.QUARANTINED, JobState.BLOCKED, JobState.RETRY_WAIT)
 """What needs a look, or may need one if it goes on; what is held is so on purpose."""
+WIDEST: Final = 60
+"""Cells of a column: one very long name moves its own line only."""
 
 # --- status ---------------------------------------------------------------------------------------
 
@@ -313,7 +315,7 @@ def _word(job: Mapping[str, Any]) -> str:
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     cells = [[visible(cell) for cell in row] for row in rows]
-    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    widths = [min(max(map(cell_len, column)), WIDEST) for column in zip(*cells, strict=True)]
     return [
         "  ".join(
             cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)

@@ -3,12 +3,14 @@
 Knows nothing of what lies under them.
 """
 
+import codecs
 import contextlib
 import ctypes
 import errno
 import hashlib
 import itertools
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,16 +19,27 @@ from stylewatch.domain import Identity
 TEMPORARY_SUFFIX = ".sw-tmp"
 """Ends the names of files that are being written; they begin with a dot."""
 
+LONGEST_NAME = 255
+"""Bytes, on every file system in use."""
+
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 
 
 def numbered(target: Path, extension: str) -> Iterator[Path]:
-    """`name.jpg`, then `name~2.jpg`, `name~3.jpg` and so on."""
+    """`name.jpg`, then `name~2.jpg`, `name~3.jpg` and so on; of a long name what has room."""
     yield target.with_name(f"{target.name}{extension}")
     for number in itertools.count(2):
-        yield target.with_name(f"{target.name}~{number}{extension}")
+        ending = f"~{number}{extension}"
+        room = LONGEST_NAME - len(os.fsencode(ending))
+        yield target.with_name(f"{cut(os.fsencode(target.name), room)}{ending}")
+
+
+def cut(name: bytes, room: int) -> str:
+    """What of a name has room; no half character, which some shares refuse."""
+    decoder = codecs.getincrementaldecoder(sys.getfilesystemencoding())
+    return decoder(sys.getfilesystemencodeerrors()).decode(name[:room])
 
 
 def as_listed(path: Path) -> Path:

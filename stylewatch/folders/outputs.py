@@ -4,12 +4,10 @@ A result's name never shows partial bytes, never replaces a file that is not our
 lies outside its output folder. Knows nothing of pictures, presets or the ledger.
 """
 
-import codecs
 import contextlib
 import errno
 import hashlib
 import os
-import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -18,8 +16,10 @@ from stylewatch.failpoints import failpoint
 from stylewatch.folders import contents
 from stylewatch.folders.listing import walk
 from stylewatch.folders.naming import (
+    LONGEST_NAME,
     TEMPORARY_SUFFIX,
     as_listed,
+    cut,
     make_folder,
     mark_of,
     name_exclusively,
@@ -29,7 +29,6 @@ from stylewatch.folders.naming import (
 )
 from stylewatch.folders.space import nearest_existing
 
-_LONGEST_NAME = 255  # bytes, on every file system in use
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FOREIGN = {errno.EISDIR, errno.ELOOP, errno.EACCES, errno.EPERM}  # no file, or not for us
 
@@ -39,20 +38,14 @@ def target_name(photo: Path, preset: str) -> Path:
 
     What would be longer than a file system allows is cut, and told apart by a hash.
     """
-    room = _LONGEST_NAME - len(f"~999.tiff{TEMPORARY_SUFFIX}..123456789-12345678")
+    room = LONGEST_NAME - len(f"~999.tiff{TEMPORARY_SUFFIX}..123456789-12345678")
     name = os.fsencode(f"{photo.stem}--{preset}")
     if len(name) > room:
         mark = f"~{hashlib.sha256(name).hexdigest()[:12]}"
-        ending = _cut(os.fsencode(f"--{preset}"), room // 2)
-        beginning = _cut(name, room - len(mark) - len(os.fsencode(ending)))
+        ending = cut(os.fsencode(f"--{preset}"), room // 2)
+        beginning = cut(name, room - len(mark) - len(os.fsencode(ending)))
         return photo.parent / f"{beginning}{mark}{ending}"
     return photo.parent / os.fsdecode(name)
-
-
-def _cut(name: bytes, room: int) -> str:
-    """What of a name has room; no half character, which some shares refuse."""
-    decoder = codecs.getincrementaldecoder(sys.getfilesystemencoding())
-    return decoder(sys.getfilesystemencodeerrors()).decode(name[:room])
 
 
 def prepare(output: Path, target: Path) -> None:

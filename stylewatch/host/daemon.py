@@ -27,7 +27,7 @@ from stylewatch.domain import (
     Rendered,
     counted,
 )
-from stylewatch.errors import EngineLost, LedgerError, UsageError, WeightsError
+from stylewatch.errors import LACKING, EngineLost, LedgerError, UsageError
 from stylewatch.folders import outputs
 from stylewatch.folders.sources import FolderHealth
 from stylewatch.folders.space import FULL, Space
@@ -380,9 +380,9 @@ class Daemon:
     def _take_up_folders(self) -> None:
         """Jobs of folders that the config does not have wait; those of returned ones go on.
 
-        So do those that lacked weights: they may be there now.
+        So do those that lacked weights or an image of their preset: these may be there now.
         """
-        for reason in WeightsError.reasons:
+        for reason in LACKING:
             self._ledger.retry(reason=reason)
         for folder in self.config.folders:
             with contextlib.suppress(OSError):

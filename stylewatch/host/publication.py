@@ -78,7 +78,7 @@ class Publisher:
 
         Where the photo `stays`, its new result takes the place of an older one. Where it is moved
         or deleted, another photo may come under the same name, and both results are kept. What
-        can't be read now is waited for, or, not `patient`, taken for lost.
+        can't be read now is waited for, or, not `patient`, taken for lost, or left as it is.
 
         Raises:
             OutputError: it can't be named now; the job stays `publishing`.
@@ -107,18 +107,24 @@ class Publisher:
             self._ledger.put_back(job.id)
         else:
             if final is None:
-                final = outputs.publish(
-                    temporary,
-                    job.target,
-                    job.extension,
-                    ours=partial(self._is_earlier, job) if stays else None,
-                )
+                final = self._name(job, temporary, stays=stays, patient=patient)
             failpoint("publication.published")
             if stays:
                 self._remove_other_format(job, final, patient=patient)
             self._ledger.done(job.id, final)
             failpoint("publication.done")
         return self._job(job.id)
+
+    def _name(self, job: Job, temporary: Path, *, stays: bool, patient: bool) -> Path:
+        """In the place of an earlier result, or beside one that may never be read again."""
+        publish = partial(outputs.publish, temporary, job.target, job.extension)
+        if stays:
+            try:
+                return publish(ours=partial(self._is_earlier, job))
+            except OutputError:
+                if patient:
+                    raise
+        return publish()
 
     def _remove_other_format(self, job: Job, final: Path, *, patient: bool) -> None:
         """Earlier results beside it whose ending is another: the preset's format has changed."""

@@ -26,6 +26,7 @@ from stylewatch.engine.transfer import (
 )
 from stylewatch.errors import (
     PresetError,
+    PresetImageError,
     RenderError,
     StylewatchError,
     WeightsError,
@@ -197,11 +198,11 @@ def _read(path: Path, engine: EngineSettings, key: str = "style") -> Picture:
     try:
         return read_picture(path.read_bytes(), **limits)
     except (OSError, StylewatchError) as error:
-        raise PresetError(
-            f"The preset's image {path} can't be read: {error}",
+        why = (isinstance(error, OSError) and error.strerror) or error
+        raise PresetImageError(
+            f"The preset's image {path} can't be read: {why}",
             key=key,
             remedy="Put the image back or correct the preset",
-            reason="style-image",
         ) from error
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stylewatch.domain import EngineSettings, Preset
-from stylewatch.errors import ConfigError
+from stylewatch.errors import ConfigError, PresetImageError
 from stylewatch.settings.checking import did_you_mean, json_schema, raise_first, validate
 from stylewatch.settings.config import AsWritten, Config, ConfigFile, Folder
 from stylewatch.settings.layout import layout_errors
@@ -177,7 +177,7 @@ def _sorted_presets(
     errors: list[ConfigError] = []
     for keys, name in config.named_presets():
         if name in broken:
-            if broken[name].reason != "style-image":
+            if broken[name].reason != PresetImageError.reason:
                 raise broken[name]
         elif name not in there:
             problem, remedy = f"unknown preset {name!r}", did_you_mean(name, there)

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from annotated_types import Gt
 
 from stylewatch.domain import (
     VGG19_LAYERS,
@@ -23,9 +25,9 @@ from stylewatch.domain import (
     StyleImage,
     StyleSettings,
 )
-from stylewatch.errors import ConfigError, InputError, PresetError, UsageError
+from stylewatch.errors import ConfigError, InputError, PresetError, PresetImageError, UsageError
 from stylewatch.settings.checking import did_you_mean, json_schema, raise_first, validate
-from stylewatch.settings.notations import composed
+from stylewatch.settings.notations import Seconds, composed
 from stylewatch.settings.paths import CONFIG_NAME, absolute, user_presets_dir
 from stylewatch.settings.yamlfile import KeyPath, YamlFile, load_yaml, shown
 
@@ -53,6 +55,8 @@ class PresetFile(StyleSettings):
     """What paints: `style-transfer`, or an effect that another package brings."""
     output: OutputSettings = field(default_factory=OutputSettings)
     """How a result is written; what is left out here comes from the base, key by key."""
+    time_budget: Annotated[Seconds, Gt(0)] | None = None
+    """Seconds per photo, or 5min; when they are spent the best image so far is the result."""
 
 
 class Explained(NamedTuple):
@@ -444,7 +448,7 @@ def _image_error(
     source: YamlFile, keys: KeyPath, path: Path, error: OSError | InputError
 ) -> ConfigError:
     what = {"image": "style image", "mask": "mask", "init": "image to start from"}[str(keys[-1])]
-    parts = {"received": repr(str(path)), "reason": "style-image"}
+    parts = {"received": repr(str(path)), "reason": PresetImageError.reason}
     if isinstance(error, InputError):
         why = error.problem
         parts |= {"expected": error.expected, "remedy": error.remedy}

@@ -29,7 +29,7 @@ class Rule:
     preset: Names
     """One preset or several; `[]` leaves such photos alone."""
     path: Annotated[str, AfterValidator(_pattern)] | None = None
-    """Glob on the path below the input; `**` stands for any folders: `portraits/**`."""
+    """Glob on the path below the input, upper and lower case alike; `**` stands for any folders."""
     camera: str | None = None
     """Glob on the camera's make and model, upper and lower case alike: `*X100*`."""
     orientation: Literal["landscape", "portrait", "square"] | None = None
@@ -58,11 +58,14 @@ class Rule:
 
 
 def path_matches(path: PurePath, pattern: str) -> bool:
-    """Whether a glob matches a relative path: `*` within one name, `**` over any number of them."""
-    pattern = composed(pattern)
+    """Whether a glob matches a relative path: `*` within one name, `**` over any number of them.
+
+    In any case: cameras write .JPG.
+    """
+    pattern = composed(pattern.casefold())
     wanted = (pattern + "**" if pattern.endswith("/") else pattern).split("/")
     reached = _past_stars({0}, wanted)
-    for name in composed(str(path)).split("/"):
+    for name in composed(str(path).casefold()).split("/"):
         steps = ((at, wanted[at]) for at in reached if at < len(wanted))
         reached = _past_stars(
             {at + (want != "**") for at, want in steps if want == "**" or fnmatchcase(name, want)},

@@ -28,7 +28,7 @@ folders:
     # rules:              # the first that matches decides
     #   - {{path: "portraits/**", preset: {preset}}}
     #   - {{camera: "*X100*", orientation: portrait, preset: {preset}}}
-    #   - {{max_side: 600, preset: []}}    # leave thumbnails alone
+    #   - {{max_side: 600, preset: []}}    # leave thumbnails alone; min_side likewise
 
 # workers: local           # {{local: 4}} for four processes, tls://host:8786 for a Dask cluster
 # presets: []              # folders with presets of your own, besides ~/.config/stylewatch/presets

@@ -16,7 +16,7 @@ from random import Random
 from typing import Any
 
 from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo, Rendered
-from stylewatch.errors import OutputFullError, WeightsError
+from stylewatch.errors import LACKING, OutputFullError
 from stylewatch.failpoints import failpoint
 from stylewatch.state.reader import APART, Job, LedgerReader, identity_of, job_of, marks
 from stylewatch.state.retries import after_interruption, judge, kind_of
@@ -410,21 +410,21 @@ class Ledger(LedgerReader):
         """First in, first out; a clock that was set back ends all pauses.
 
         What is ready has none, though one may be left from before its folder was away. While one
-        photo waits for weights that can't be had, so do all others of its preset: they lack the
+        photo waits for weights or an image of its preset, so do all others of it: they lack the
         same. So do those whose results belong into the same folder while one can't be written
         there: each would be tried in turn, and thousands keep the other photos waiting.
         """
         now = self._clock()
         waits = "FROM jobs WHERE state = ? AND not_before > ? AND changed <= ? AND reason IN"
-        weights, output = WeightsError.reasons, OutputFullError.reasons
+        output = OutputFullError.reasons
         query = (
             "SELECT id FROM jobs WHERE state = ? AND folder = ?"
             f" AND (state = '{JobState.READY}' OR not_before <= ? OR changed > ?)"
-            f" AND preset NOT IN (SELECT preset {waits} ({marks(weights)}))"
+            f" AND preset NOT IN (SELECT preset {waits} ({marks(LACKING)}))"
             f" AND dirname(target) NOT IN (SELECT dirname(target) {waits} ({marks(output)}))"
             " ORDER BY id LIMIT 1"
         )
-        lacking = (JobState.RETRY_WAIT, now, now, *weights)
+        lacking = (JobState.RETRY_WAIT, now, now, *LACKING)
         closed = (JobState.BLOCKED, now, now, *output)
         found = [self._one(query, state, folder, now, now, *lacking, *closed) for state in WAITING]
         return min((row for row in found if row), key=lambda row: int(row["id"]), default=None)

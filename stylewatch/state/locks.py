@@ -22,7 +22,7 @@ class Locks:
 
         Raises:
             LockedError: another daemon has it.
-            LedgerError: it can't be written.
+            LedgerError: it can't be written, or not be locked.
         """
         path = state_dir / "lock"
         try:
@@ -41,6 +41,12 @@ class Locks:
             raise LockedError(
                 f"Another stylewatch{f' (process {holder})' if holder else ''} uses {state_dir}",
                 remedy="Stop it, or give this one its own state_dir (`watch`: --state DIR)",
+            ) from error
+        except OSError as error:  # a share without locks
+            os.close(descriptor)
+            raise LedgerError(
+                f"{state_dir} can't be locked: {error.strerror}",
+                remedy="Set state_dir to a folder on a disk of this machine",
             ) from error
         with contextlib.suppress(OSError):  # a full disk: who holds it is only for people
             os.ftruncate(descriptor, 0)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stylewatch.domain import Identity, JobState
-from stylewatch.errors import LedgerError, WeightsError
+from stylewatch.errors import LACKING, LedgerError
 from stylewatch.state.schema import VERSION, ledger_error, newer_error
 from stylewatch.state.wording import (
     BROKEN_PRESET,
@@ -323,9 +323,12 @@ class LedgerReader:
         return [job_of(row) for row in self.ask(query, state, folder, limit)]
 
     def lacks(self) -> dict[str, str]:
-        """Why no photo can be painted in a preset for now: its weights can't be had."""
-        query = "SELECT preset, message FROM jobs WHERE state = ? AND reason IN (?, ?) ORDER BY id"
-        rows = self.ask(query, JobState.RETRY_WAIT, *WeightsError.reasons)
+        """Why no photo can be painted in a preset for now: its weights or images can't be had."""
+        query = (
+            "SELECT preset, message FROM jobs"
+            f" WHERE state = ? AND reason IN ({marks(LACKING)}) ORDER BY id"
+        )
+        rows = self.ask(query, JobState.RETRY_WAIT, *LACKING)
         return {row["preset"]: row["message"] for row in rows}
 
     def pace(self) -> float:

@@ -110,8 +110,7 @@ def _forget_ended(ledger: Ledger, before: float) -> int:
 def _shorten_done(ledger: Ledger, before: float) -> int:
     """Of old results the proof that they were painted, for photos that still lie there."""
     rows = ledger.ask(
-        "SELECT id FROM jobs WHERE state = ? AND changed < ? AND after_done = 1 AND EXISTS ("
-        "SELECT 1 FROM files WHERE files.folder = jobs.folder AND files.path = jobs.path) LIMIT ?",
+        "SELECT id FROM jobs WHERE state = ? AND changed < ? AND after_done = 1 LIMIT ?",
         *(JobState.DONE, before, ROWS),
     )
     with ledger.transaction():

@@ -17,7 +17,7 @@ TOO_LARGE = "too-large"
 """The note of a file with more bytes than the config lets in."""
 
 IGNORED: Final[Mapping[str, str]] = {
-    "symlink": "it is a link",
+    "symlink": "it is a link. Put what it points to there",
     "fifo": "it is a named pipe",
     "socket": "it is a socket",
     "device": "it is a device",
