@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from stylewatch.folders import sources, watches
+from stylewatch.folders import listing, sources, watches
 from stylewatch.folders.sources import FolderSource
 from stylewatch.folders.watches import Inbox, Watches, watched_inodes
 
@@ -439,6 +439,29 @@ def test_what_went_away_before_the_first_scan_is_missed_after_it(watched, monkey
     put(watched.root, "c.jpg").unlink()
     watched.later(200.0)
     assert [*watched.source.missed()] == []
+
+
+def test_where_the_first_scan_can_t_look_what_went_away_is_missed_once_one_can(watched, monkeypatch):
+    """As in a sub-folder that is closed to us, or on a share that does not answer for a moment."""
+    asked, opened = [], listing.open_below
+
+    def closed(root, folder, *flags):
+        if folder == "sub":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return opened(root, folder, *flags)
+
+    (watched.root / "sub").mkdir()
+    put(watched.root, "sub/a.jpg")
+    watched.source._known = lambda: asked.append(1) or ["sub/a.jpg", "sub/deep/gone.jpg"]
+    with monkeypatch.context() as trouble:
+        trouble.setattr(listing, "open_below", closed)
+        watched.later(100.0)
+        assert len(asked) == 1
+        assert {*watched.source.missed()} == {Path("sub/a.jpg"), Path("sub/deep/gone.jpg")}
+    watched.later(100.0)
+    assert [*watched.source.missed()] == [Path("sub/deep/gone.jpg")]
+    watched.later(100.0)
+    assert ([*watched.source.missed()], len(asked)) == ([], 2)
 
 
 def test_too_few_watches_mean_scanning_and_saying_so(watched, monkeypatch):

@@ -9,7 +9,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -73,7 +73,7 @@ class FolderSource:
         self._rescan_seconds = rescan_seconds
         self._take_up = take_up
         self._known = known
-        self._compared = False  # with these, since the root has come
+        self._left_out: Set[str] | None = None  # unreadable when compared with these; None: not yet
         self._poll_seconds = min(POLL_SECONDS, rescan_seconds)
         self._listing = Listing(folder, root)
         self._inbox = Inbox("", watches.wake)
@@ -188,7 +188,7 @@ class FolderSource:
             return
         if key != self._root_key:
             self._root_key, self._strikes = key, 0
-            self._listing, self._compared = Listing(self.folder, self.root), False
+            self._listing, self._left_out = Listing(self.folder, self.root), None
             self._start(now)
         elif self._watch and not self._watches.alive(self._watch):
             self._start(now)
@@ -303,13 +303,17 @@ class FolderSource:
         self._next_poll = math.inf if self._watch else now + self._poll_rest
 
     def _compare(self) -> Iterator[None]:
-        """What went away before the first scan began is missed after it."""
+        """What went away before the first scan began is missed after it.
+
+        Where that could not look, after the first one that can.
+        """
+        left_out = frozenset(self._listing.unreadable)
         yield from self._listing.miss_unlisted(self._known())
-        self._compared = True
+        self._left_out = left_out
 
     def _end_scan(self, now: float) -> None:
         self._scan, self._last_scan = None, now
-        if not self._compared:
+        if self._left_out is None or self._left_out - self._listing.unreadable.keys():
             self._walks.append(self._compare())
         rest = min(REST * (now - self._began_scan), LONGEST_REST)
         every = self._rescan_seconds if self._watch else self._poll_seconds
