@@ -408,7 +408,16 @@ class TestLocal:
             for number in range(6):
                 assert isinstance(error(executor.submit(number, jobs.add, 1, 2)), EngineLost)
                 rests.append(executor._rests_until - time.monotonic())
+                executor._rests_until = 0.0  # it is over
             assert rests == pytest.approx([100, 200, 400, 800, 1600, 1600], abs=50)
+
+    def test_jobs_that_are_lost_together_are_one_loss(self, heard, tmp_path):
+        log = tmp_path / "missing" / "worker.log"
+        with contextlib.closing(LocalExecutor(ENGINE, heard, workers=4, log=log)) as executor:
+            for future in [executor.submit(number, jobs.add, 1, 2) for number in range(4)]:
+                assert isinstance(error(future), EngineLost)
+            rest = executor._rests_until - time.monotonic()
+            assert rest == pytest.approx(jobtable.REST_SECONDS, abs=2.0)
 
     def test_a_worker_of_another_program_than_the_daemon_s_does_nothing(self, heard, monkeypatch):
         monkeypatch.setattr(jobtable, "REST_SECONDS", 0.0)

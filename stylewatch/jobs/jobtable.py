@@ -180,9 +180,11 @@ class JobTable(ABC):
             job.out.set_result(result)
 
     def _rest(self, error: EngineLost) -> None:
+        if (now := time.monotonic()) < self._rests_until:  # with it all jobs are lost that run
+            return
         rest = REST_SECONDS * 2 ** min(self._losses, MOST_DOUBLINGS)
         rest = math.inf if error.reason == EngineLost.replaced else rest
-        self._rests_until = time.monotonic() + rest
+        self._rests_until = now + rest
         self._losses += 1
         self._loss = self._trouble = str(error)
 
