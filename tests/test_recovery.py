@@ -35,7 +35,7 @@ from stylewatch.errors import EngineLost, LedgerError, LockedError, OutputError
 from stylewatch.faces.board import Board
 from stylewatch.folders import contents, naming, outputs, painted
 from stylewatch.host import daemon as daemon_module
-from stylewatch.host import delivery, disks, intake, publication
+from stylewatch.host import delivery, disks, intake, inventory, publication
 from stylewatch.host.inventory import find_results
 from stylewatch.jobs.executors import LocalExecutor
 from stylewatch.state import retries, schema
@@ -826,14 +826,14 @@ def test_an_earlier_result_that_stays_unreadable_gets_the_new_one_beside_it(
     rigs, monkeypatch, edited
 ):
     monkeypatch.setattr(delivery, "UNREADABLE_SECONDS", 1.0)
-    real, broken = outputs.open_regular, []
+    real, broken = contents.open_regular, []
 
     def open_regular(path):
         if broken and path in broken:
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
         return real(path)
 
-    monkeypatch.setattr(outputs, "open_regular", open_regular)
+    monkeypatch.setattr(contents, "open_regular", open_regular)
     rig = rigs()
     rig.drop("a.jpg")
     rig.until(lambda: rig.counts() == {"done": 1})
@@ -862,7 +862,7 @@ def test_an_earlier_result_in_another_format_that_stays_unreadable_holds_up_noth
 
 
 def test_only_what_may_be_a_result_is_read_for_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(publication, "LARGEST_RESULT", 10)
+    monkeypatch.setattr(inventory, "LARGEST_RESULT", 10)
     for name in ("a--ink.jpg", ".b--ink.jpg.1-owner.sw-tmp", "photo.jpg"):
         (tmp_path / name).write_bytes(b"small")
     (tmp_path / "c--ink.jpg").write_bytes(b"a large one")
@@ -1096,10 +1096,10 @@ def test_a_photo_stays_while_its_result_can_t_be_read(rigs, stuck, monkeypatch):
     stuck.clear()
     with monkeypatch.context() as patched:
         broken = OSError(errno.EIO, os.strerror(errno.EIO))
-        patched.setattr(outputs, "file_hash", Mock(side_effect=broken))
+        patched.setattr(contents, "file_hash", Mock(side_effect=broken))
         rig.daemon._delivery.forget_pauses()
         rig.look_around()
-        outputs.file_hash.assert_called()
+        contents.file_hash.assert_called()
         assert photo.exists()
     rig.until(lambda: not photo.exists())
 
