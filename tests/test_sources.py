@@ -441,7 +441,9 @@ def test_what_went_away_before_the_first_scan_is_missed_after_it(watched, monkey
     assert [*watched.source.missed()] == []
 
 
-def test_where_the_first_scan_can_t_look_what_went_away_is_missed_once_one_can(watched, monkeypatch):
+def test_where_the_first_scan_can_t_look_what_went_away_is_missed_once_one_can(
+    watched, monkeypatch
+):
     """As in a sub-folder that is closed to us, or on a share that does not answer for a moment."""
     asked, opened = [], listing.open_below
 

@@ -9,7 +9,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -73,7 +73,7 @@ class FolderSource:
         self._rescan_seconds = rescan_seconds
         self._take_up = take_up
         self._known = known
-        self._left_out: Set[str] | None = None  # unreadable when compared with these; None: not yet
+        self._left_out: frozenset[str] | None = None  # unreadable when compared; None: not yet
         self._poll_seconds = min(POLL_SECONDS, rescan_seconds)
         self._listing = Listing(folder, root)
         self._inbox = Inbox("", watches.wake)
