@@ -995,6 +995,19 @@ def test_a_photo_that_was_deleted_before_the_scans_begin_anew_keeps_its_result(r
     assert rig.results() == ["a--painting.jpg", "a--painting~2.jpg"]
 
 
+def test_a_photo_whose_name_a_folder_had_for_a_while_keeps_its_result(rigs):
+    rig = rigs(rescan_seconds=1)
+    photo = rig.drop("a.jpg", b"one")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    photo.unlink()
+    photo.mkdir()
+    rig.until(lambda: rig.daemon._ledger.ask("SELECT 1 FROM files WHERE gone > 0"))
+    photo.rmdir()
+    rig.drop("a.jpg", b"two")
+    rig.until(lambda: len(rig.executor.ran) == 2 and rig.idle())
+    assert rig.results() == ["a--painting.jpg", "a--painting~2.jpg"]
+
+
 def test_thousands_of_photos_deleted_before_the_scans_begin_anew_are_missed_by_the_first(rigs):
     """The ledger's own look through all photos takes an hour, so that no tick waits for it."""
     rig = rigs()

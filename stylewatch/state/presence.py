@@ -3,20 +3,20 @@
 Knows nothing of the ledger, and nothing of what follows from it.
 """
 
+import stat
 from pathlib import Path
 
 from stylewatch.domain import Identity
 
 
 def is_missing(file: Path) -> bool:
-    """Surely; what can't be looked at may be there."""
+    """Surely, as where a folder has its name; what can't be looked at may be there."""
     try:
-        file.lstat()
+        return stat.S_ISDIR(file.lstat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:
         return False
-    return False
 
 
 def is_still(file: Path, before: Identity) -> bool:
