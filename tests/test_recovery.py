@@ -1271,6 +1271,29 @@ def test_a_folder_that_was_moved_when_all_in_it_was_painted_keeps_its_past(rigs,
     assert [name for name, _ in rig.executor.ran] == ["a.jpg"]  # the other got a copy
 
 
+def test_a_folder_with_the_number_of_one_that_was_deleted_is_no_moved_one(rigs, tmp_path):
+    """A disk gives it again at once: the photos of a second try were taken for painted."""
+    rig = rigs(rescan_seconds=1)
+
+    def drop():
+        os.utime(rig.drop("a.jpg"), (1e9, 1e9))
+
+    drop()
+    rig.until(lambda: rig.counts() == {"done": 1})
+    shutil.rmtree(rig.input)
+    shutil.rmtree(rig.output)
+    rig.until(lambda: rig.daemon._ledger.ask("SELECT 1 FROM files WHERE gone > 0"))
+    rig.input = tmp_path / "in2"
+    rig.input.mkdir()
+    inode = Identity.of(rig.input.stat()).inode
+    rig.daemon._ledger.change("UPDATE folders SET dev = ?, ino = ?", *inode)
+    rig.with_folders({"output": tmp_path / "out2"})
+    rig.daemon.ask("reload")
+    rig.daemon.tick(time.monotonic())
+    drop()
+    rig.until(lambda: rig.results() == ["a--painting.jpg"])
+
+
 def test_a_preset_that_changes_and_changes_back_leaves_its_photo_to_be_painted(ledger):
     ledger.add(photo(mtime=1), "d", "p", [planned(key="old")])
     ledger.add(photo(mtime=2), "d", "p", [planned(key="new")])

@@ -39,7 +39,7 @@ def recognise(folder: Folder, config: Config, ledger: Ledger) -> None:
             raise OSError(errno.ENODEV, why)
         inode, volume = found, _volume_of(stat.st_dev)
     finally:
-        moved = _moved(folder.input, inode, config, ledger) if inode and known is None else None
+        moved = _moved(folder, inode, config, ledger) if inode and known is None else None
         changed = inode and known and inode[1] != known[1]  # a device's number says nothing
         another = bool(changed) and _is_another(folder.input, ledger)
         ledger.note_folder(folder.name, folder.input, inode, moved, volume, another=another)
@@ -77,17 +77,19 @@ def _volume_of(device: int) -> str:
     return ""
 
 
-def _moved(place: Path, inode: tuple[int, int], config: Config, ledger: Ledger) -> str | None:
+def _moved(folder: Folder, inode: tuple[int, int], config: Config, ledger: Ledger) -> str | None:
     """What the folder in this place was called where it lay before, if it was moved.
 
-    Moving it has left its files as they were; in any other folder they are not. Where none is left
-    that could tell, as all were moved or deleted when they were painted, nothing tells against it.
+    Moving it has left its files as they were; in any other folder they are not. Nothing tells
+    against it where none was known, or all were moved or deleted when they were painted; where
+    photos stay, one that is gone may have been deleted with its folder, and its number given again.
     """
     names = ledger.alike(inode, (each.input for each in config.folders))
     for name in names:
-        if any(is_still(place / path, before) for path, before in ledger.remembered(name)):
+        if any(is_still(folder.input / path, before) for path, before in ledger.remembered(name)):
             return name
-    return next((name for name in names if not ledger.remembered(name, missed=False)), None)
+    stay = folder.after == "keep"
+    return next((name for name in names if not ledger.remembered(name, missed=stay)), None)
 
 
 def _is_another(place: Path, ledger: Ledger) -> bool:
