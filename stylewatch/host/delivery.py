@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from stylewatch.domain import JobState, Rendered
 from stylewatch.errors import OutputError
+from stylewatch.folders.sources import REST
 from stylewatch.host.fairness import TURN_SECONDS
 from stylewatch.host.publication import Publisher
 from stylewatch.settings.config import Folder
@@ -19,7 +20,6 @@ from stylewatch.state.reader import Job
 UNNAMED_SECONDS = 5.0  # between two attempts to give a finished picture its name
 UNREADABLE_SECONDS = 600.0  # then a picture that can't be read any more is painted again
 AFTER_SECONDS = 300.0  # between two attempts to move or delete a painted photo
-REST = 19  # times as long as it took nobody looks for these, but no longer than that
 
 
 class Delivery:

@@ -311,10 +311,10 @@ class LedgerReader:
             query = f"{' UNION ALL '.join(each)} ORDER BY {order} LIMIT ?"
             yield from self._rows(query, *wanted, limit)
 
-    def next_jobs(self, folder: str, limit: int, states: Iterable[JobState] = WAITING) -> list[Job]:
+    def next_jobs(self, folder: str, limit: int) -> list[Job]:
         """Jobs of one folder that wait, those whose turn comes first at the front."""
         query = "SELECT * FROM jobs WHERE state = ? AND folder = ? ORDER BY id LIMIT ?"
-        found = [job_of(row) for state in states for row in self.ask(query, state, folder, limit)]
+        found = [job_of(row) for state in WAITING for row in self.ask(query, state, folder, limit)]
         return sorted(found, key=lambda job: job.id)[:limit]
 
     def last_jobs(self, state: JobState, folder: str, limit: int) -> list[Job]:
