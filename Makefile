@@ -24,7 +24,7 @@ lint: .venv/installed
 	$(BIN)/mypy
 
 unit: .venv/installed
-	$(BIN)/pytest
+	$(BIN)/pytest -n 3 --dist worksteal
 
 service-test: .venv/installed
 	$(BIN)/pytest -m slow tests/service

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,18 @@ set_environment(EngineSettings())  # before any test imports TensorFlow
 # Others may be at work on this machine too.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+
+@pytest.fixture
+def pace():
+    """How many times as long plain Python takes here and now as where the limits are from; or 1."""
+
+    def spent():
+        started = time.process_time()
+        sum(number % 7 for number in range(200_000))
+        return time.process_time() - started
+
+    return max(1.0, min(spent() for _ in range(5)) / 0.006)
 
 
 @pytest.fixture(scope="session")

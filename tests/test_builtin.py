@@ -65,13 +65,13 @@ def test_it_is_small_enough_for_the_wheel(file):
     assert len(file.read_bytes()) <= 8_000_000
 
 
-def test_it_loads_in_a_fifth_of_a_second():
+def test_it_loads_in_a_fifth_of_a_second(pace):
     def seconds():
         started = time.process_time()  # of this process alone: other people's work doesn't count
         features.load_builtin()
         return time.process_time() - started
 
-    assert min(seconds() for _ in range(5)) < 0.2
+    assert min(seconds() for _ in range(5)) < 0.2 * pace
 
 
 def test_it_has_vgg19_s_layers_and_widths(builtin):

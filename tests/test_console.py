@@ -446,14 +446,14 @@ class TestBoard:
         board.apply(refused, 2.0)
         assert "the old config goes on: x" in text_of(board).splitlines()[0]
 
-    def test_thousands_of_failures_are_folded_in_no_time(self):
+    def test_thousands_of_failures_are_folded_in_no_time(self, pace):
         board, started = Board(), time.process_time()
         for number in range(5000):
             about = {"folder": "in", "path": f"{number}.jpg", "job_id": number}
             board.apply(Event(kind="failed", message="no image", **about), 1.0)
         board.apply(Event(kind="queued", message="", folder="in", path="7.jpg"), 2.0)
         assert len(board.failed) == 4999
-        assert time.process_time() - started < 5.0
+        assert time.process_time() - started < 5.0 * pace
 
     def test_memory_stays_small_over_any_number_of_events(self):
         board = Board()

@@ -324,7 +324,7 @@ def test_a_client_that_does_not_read_is_dropped_and_holds_nobody_up(server, daem
         for _ in range(60):
             started = time.perf_counter()
             server(big)
-            assert time.perf_counter() - started < 0.1
+            assert time.perf_counter() - started < 1.0
             assert next(heard).message == big.message
         got = sum(map(len, iter(lambda: lazy.recv(65536), b"")))  # ends, for it hung up
         assert got < 2_000_000

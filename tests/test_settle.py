@@ -383,15 +383,15 @@ def test_names_are_bytes(settler, tmp_path):
     assert {os.fsencode(photo.path) for photo in settler.settled(102.0)} == set(names)
 
 
-def test_ten_thousand_files_settle_in_bounded_steps(settler, tmp_path):
+def test_ten_thousand_files_settle_in_bounded_steps(settler, tmp_path, pace):
     for number in range(10_000):
         os.close(os.open(tmp_path / f"{number}.jpg", os.O_CREAT | os.O_WRONLY))
     (tmp_path / "0.jpg").write_bytes(b"x")
     for number in range(10_000):
         settler.observe(candidate(tmp_path, f"{number}.jpg"), 100.0)
-    started = time.perf_counter()
+    started = time.process_time()
     settler.settled(102.0)
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0 * pace
     assert settler.next_due(102.0) == 102.0  # there is more to do at once
     while settler.next_due(102.0) == 102.0:
         settler.settled(102.0)

@@ -190,6 +190,7 @@ class JobTable(ABC):
 
     def _read(self, job: InFlight, answer: bytes) -> None:
         """The job ended by itself: its result or its error is in the answer."""
+        self._began(job)  # the news of that may be slower
         try:
             result = read_answer(answer)
         except Exception as error:  # noqa: BLE001  (the job's own, whatever it is)
@@ -202,9 +203,12 @@ class JobTable(ABC):
         with contextlib.suppress(Exception):  # only news: nothing depends on it
             (job_id, serial), kind, info = pickle.loads(message)  # noqa: S301  (our own worker's)
             if kind == "started" and serial in self._jobs:
-                self._jobs[serial].started.set()
-                self._losses, self._loss = 0, ""
+                self._began(self._jobs[serial])
             self._on_event(job_id, kind, info)
+
+    def _began(self, job: InFlight) -> None:
+        job.started.set()
+        self._losses, self._loss = 0, ""
 
     def _in_background(self, target: Callable[..., None], *args: Any) -> None:
         thread = threading.Thread(target=target, args=args, daemon=True)
