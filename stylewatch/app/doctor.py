@@ -165,28 +165,12 @@ def _folders(config: Config) -> Iterator[Finding]:
     told = [error for error in check(config) if not isinstance(error, PresetError)]
     errors = [error for error in told if error.key != "weights"]  # they have a line of their own
     for error in errors:
-        yield from trouble("folders", error, _folder_remedy(error))
+        yield from trouble("folders", error, "Correct it")
     for folder in config.folders:
         if os.path.isdir(folder.output):
             yield from _write_trial(folder.output)
     if not errors:
         yield ok("folders", "inputs can be read, outputs can be written")
-
-
-def _folder_remedy(error: ConfigError) -> str:
-    path, text = error.received, str(error)
-    above = nearest_existing(Path(path).parent)  # as far as we see
-    if not os.access(above, os.X_OK):
-        return f"chmod u+x '{above}', or run as its owner"
-    if "does not exist" in text:
-        return f"mkdir -p '{path}', or mount what it lies on"
-    if "is not a folder" in text:
-        return "Move that file away, or name another folder"
-    if "too long" in text:
-        return "Give it a shorter name"
-    if "can't be read" in text:
-        return f"chmod u+rx '{path}', or run as its owner"
-    return f"chmod u+wx '{nearest_existing(Path(path))}', or run as its owner"
 
 
 def _write_trial(folder: Path) -> Iterator[Finding]:

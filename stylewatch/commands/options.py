@@ -71,6 +71,13 @@ ConfigPath = Annotated[
         help="The config. Otherwise ./stylewatch.yaml, else ~/.config/stylewatch/stylewatch.yaml.",
     ),
 ]  # fmt: skip
+PresetsOf = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", metavar="FILE", readable=False,
+        help="The config whose `presets:` are known too. Otherwise the one that `run` would take.",
+    ),
+]  # fmt: skip
 StateDir = Annotated[
     Path | None,
     typer.Option(
