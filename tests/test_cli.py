@@ -529,7 +529,7 @@ class TestPresetsOfAConfig:
         for text, place in (
             ("presets: [", ":1:11: not valid YAML"),
             ("presets: 3", ":1:1: presets: wrong value"),
-            ("presets: [., gone]", ":1:13: presets[1]: the presets folder does not exist"),
+            ("presets: [., gone]", ":1:14: presets[1]: the presets folder does not exist"),
         ):
             of_a_config.write_text(text)
             code, _, err = stylewatch("apply", "a.jpg", "-p", "quick")

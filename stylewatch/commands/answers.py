@@ -78,6 +78,13 @@ def are_together() -> bool:
     return sys.stdout.isatty() and sys.stderr.isatty()
 
 
+def width() -> int:
+    """How many cells a line of a result may have: those of a terminal, else any number."""
+    from stylewatch.faces.terminal import size_of  # noqa: PLC0415  (rich is slow to import)
+
+    return size_of(sys.stdout)[0] if sys.stdout.isatty() else sys.maxsize
+
+
 def say(words: str | bytes, *, end: str = "\n") -> None:
     """A result on stdout."""
     try:
