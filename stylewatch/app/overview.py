@@ -30,9 +30,9 @@ from stylewatch.state.wording import (
     IGNORED,
     NOTES,
     PAINTING,
-    WORDS,
     by_word,
     explained,
+    word_of,
 )
 
 Answer = TypeVar("Answer")
@@ -237,7 +237,7 @@ def list_jobs(
 
     def jobs(numbers: Sequence[int]) -> Iterator[Job]:
         for start in range(0, len(numbers), _AT_ONCE):
-            some = partial(LedgerReader.jobs_with, numbers=numbers[start : start + _AT_ONCE])
+            some = partial(_jobs_with, numbers=numbers[start : start + _AT_ONCE])
             for job in _read(state_dir, some) or ():
                 if job.state in wanted:  # still
                     at_rest = not alive and job.state in PAINTING
@@ -254,8 +254,12 @@ def reasons_aside(state_dir: Path) -> set[str]:
 
 def word_of_job(state_dir: Path, job_id: int) -> str:
     """Where one job stands, in the words that are used everywhere."""
-    job = _read(state_dir, lambda reader: reader.job(job_id))
-    return job.word if job else "gone"
+
+    def read(reader: LedgerReader) -> str:
+        job = reader.job(job_id)
+        return reader.told(job).word if job else "gone"
+
+    return _read(state_dir, read) or "gone"
 
 
 def _wanted(states: set[JobState], *, alive: bool) -> set[JobState]:
@@ -264,6 +268,10 @@ def _wanted(states: set[JobState], *, alive: bool) -> set[JobState]:
     if alive:
         return wanted
     return wanted | {*PAINTING} if JobState.READY in wanted else wanted - {*PAINTING}
+
+
+def _jobs_with(reader: LedgerReader, numbers: Sequence[int]) -> list[Job]:
+    return [reader.told(job) for job in reader.jobs_with(numbers)]
 
 
 def _job_dict(job: Job, place: Path | None) -> dict[str, Any]:
@@ -326,7 +334,7 @@ def _word(job: Mapping[str, Any]) -> str:
     if job["id"] is None:
         reason = job["reason"]
         return "ignored" if reason in IGNORED else "held" if reason == BROKEN_PRESET else "failed"
-    return WORDS[JobState(job["state"])]
+    return word_of(JobState(job["state"]), has_result=bool(job["output"]))
 
 
 def _table(rows: Sequence[Sequence[str]], width: int = sys.maxsize) -> list[str]:
