@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pty
+import pwd
 import re
 import resource
 import shlex
@@ -303,6 +304,15 @@ class TestWrongUse:
         code, _, err = stylewatch("apply", "a.jpg", "-p", "quick", "--weights", weights)
         assert code == 5
         assert f"the weights file {trouble}: received {weights}. " in one_line(err)
+
+
+def test_an_empty_home_is_what_the_user_database_says(stylewatch, monkeypatch):
+    """Without it `~/.config` would be `/.config`, which root can even make."""
+    home = pwd.getpwuid(os.getuid()).pw_dir
+    for folder in ("", home):
+        monkeypatch.setenv("HOME", folder)
+        _, _, err = stylewatch("status", "--state", "~/none-of-ours")
+        assert f"no stylewatch daemon for {home}/none-of-ours" in one_line(err)
 
 
 class TestErrors:
