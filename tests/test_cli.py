@@ -514,10 +514,18 @@ class TestPresetsOfAConfig:
         of_a_config.write_text(of_a_config.read_text() + more)
         code, out, err = stylewatch("presets", "list")
         assert (code, err) == (0, "")
-        assert re.search("^sofa ", out, re.MULTILINE)
+        assert re.search(r"^sofa\b", out, re.MULTILINE)
         assert "sofa.yaml" in stylewatch("presets", "show", "sofa")[1]
         assert stylewatch("presets", "check", "sofa") == (0, "", "sofa is fine\n")
         assert "Did you mean 'sofa'?" in stylewatch("apply", "a.jpg", "-p", "sofas")[2]
+
+    def test_a_file_that_was_meant_is_told_how_to_be_named(self, stylewatch, of_a_config):
+        Path("mine.yaml").write_text("base: quick\n")
+        for name, told in (("mine", "A file needs its ending: mine.yaml"),
+                           ("a.jpg", "A preset's file ends in .yaml; for the style of an image")):  # fmt: skip
+            code, _, err = stylewatch("apply", "a.jpg", "-p", name)
+            assert (code, told in one_line(err)) == (3, True)
+            assert told in one_line(stylewatch("presets", "check", name)[2])
 
     def test_can_be_painted_with(self, stylewatch, of_a_config):
         assert stylewatch("apply", "a.jpg", "-p", "sofa")[0] == 0
@@ -836,6 +844,11 @@ class TestApply:
         options = ("-p", "quick", "--style=~/art.png", "--output=~/paint")
         code, out, _ = stylewatch("apply", photo, *options)
         assert (code, out) == (0, f"{home}/paint/a--quick-art.jpg\n")
+        a_picture(home / "a b.jpg")
+        assert stylewatch("apply", "~/a b.jpg", *options)[0] == 0  # in quotes, for its space
+        assert stylewatch("init", "~/all of it")[0] == 0
+        assert (home / "all of it/in").is_dir()
+        assert not Path("~").exists()
         assert str(home / "none.h5") in stylewatch("demo", "--weights=~/none.h5")[2]
 
     def test_preview_is_small(self, stylewatch, tmp_path):

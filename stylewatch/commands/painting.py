@@ -21,6 +21,7 @@ from stylewatch.commands.options import (
     PresetsOf,
     Styles,
     Weights,
+    as_typed,
     command,
     given,
 )
@@ -64,7 +65,7 @@ def demo(
 @command(app, panel=TRY)
 def apply(
     photos: Annotated[
-        list[Path], typer.Argument(metavar="PHOTO", help="Photos to paint.", readable=False)
+        list[Path], typer.Argument(metavar="PHOTO", parser=as_typed, help="Photos to paint.")
     ],
     *,
     preset: PresetNames = None,

@@ -2,15 +2,25 @@
 # ruff: noqa: PLC0415  (what a command needs is imported when it runs)
 
 import json
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from stylewatch.commands.answers import answer, report_errors
+from stylewatch.commands.answers import answer, report_errors, width
 from stylewatch.commands.known import preset_dirs
-from stylewatch.commands.options import Features, Json, Output, PresetsOf, Weights, command, given
+from stylewatch.commands.options import (
+    Features,
+    Json,
+    Output,
+    PresetsOf,
+    Weights,
+    as_typed,
+    command,
+    given,
+)
 from stylewatch.commands.painting import DEMO_PHOTO, paint_and_tell
 from stylewatch.errors import ConfigError, PresetError
 
@@ -30,12 +40,13 @@ def presets_list(*, config: PresetsOf = None, as_json: Json = False) -> None:
     told = {name: preset.description for name, preset in sound.items()}
     told |= {name: f"broken: {error}" for name, error in broken.items()}
     rows = [(name, told[name], sound.get(name)) for name in sorted(told)]
-    width = max((len(name) for name, _, _ in rows), default=0)
-    text = "\n".join(
-        f"{name:<{width}}  {visible(' '.join(description.split()))}"
-        + ("  (needs --style IMAGE)" if preset and preset.lacks_style else "")
-        for name, description, preset in rows
-    )
+    longest = max((len(name) for name, _, _ in rows), default=0)
+    lines: list[str] = []
+    for name, description, preset in rows:
+        lacks = "  (needs --style IMAGE)" if preset and preset.lacks_style else ""
+        line = f"{name:<{longest}}  {visible(' '.join(description.split()))}{lacks}"
+        lines += textwrap.wrap(line, width(), subsequent_indent=" " * (longest + 2))
+    text = "\n".join(lines)
     data = [
         {"name": name, "description": description, "has_style": bool(preset and preset.style)}
         for name, description, preset in rows
@@ -108,7 +119,7 @@ def presets_preview(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A preset, or its YAML file.")],
     photo: Annotated[
         Path | None,
-        typer.Argument(metavar="PHOTO", help="Otherwise the demo's photo.", readable=False),
+        typer.Argument(metavar="PHOTO", parser=as_typed, help="Otherwise the demo's photo."),
     ] = None,
     *,
     output: Output = Path(),

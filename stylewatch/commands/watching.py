@@ -20,6 +20,7 @@ from stylewatch.commands.options import (
     PresetNames,
     StateDir,
     Weights,
+    as_typed,
     command,
     given,
 )
@@ -102,7 +103,9 @@ def init(
     folder: Annotated[
         Path | None,
         typer.Argument(
-            metavar="DIR", help="Where the folders go; the config is put there too.", readable=False
+            metavar="DIR",
+            parser=as_typed,
+            help="Where the folders go; the config is put there too.",
         ),
     ] = None,
     *,

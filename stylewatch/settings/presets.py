@@ -257,9 +257,24 @@ def find_preset(called: str, dirs: Sequence[Path] = ()) -> tuple[Presets, str]:
     People give its name, or the path of its YAML file.
     """
     if not _is_path(called):
-        return known_presets(dirs), called
+        presets = known_presets(dirs)
+        if called not in presets and (meant := _file_meant(called)):
+            problem = f"unknown preset {called!r}"
+            raise PresetError(problem, remedy=meant, reason="unknown-preset")
+        return presets, called
     file = absolute(called)
     return Presets.around(file, [*dirs, user_presets_dir()]), file.stem
+
+
+def _file_meant(called: str) -> str:
+    """What to do, where somebody named a file in another way than as the preset's."""
+    path = os.path.expanduser(called)
+    for ending in sorted(_SUFFIXES):
+        if os.path.isfile(path + ending):
+            return f"A file needs its ending: {called}{ending}"
+    if os.path.isfile(path):
+        return "A preset's file ends in .yaml; for the style of an image there is `apply --style`"
+    return ""
 
 
 def as_config_names(
