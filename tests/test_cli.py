@@ -433,6 +433,16 @@ class TestPresets:
         data = json.loads(stylewatch("presets", "list", "--json")[1])
         assert {"name": "quick", "description": "Small and quick", "has_style": True} in data
 
+    def test_list_fits_a_narrow_terminal(self, stylewatch, monkeypatch):
+        monkeypatch.setattr("stylewatch.commands.answers.width", lambda: 44)
+        _, out, _ = stylewatch("presets", "list")
+        assert max(map(len, out.splitlines())) <= 44
+        assert "\ninconspicuous" not in out
+        assert (
+            "draft           A quick, small painting, to\n                try photos and styles\n"
+            in out
+        )
+
     def test_show_says_where_each_value_comes_from(self, stylewatch, home):
         code, out, _ = stylewatch("presets", "show", "quick")
         assert code == 0

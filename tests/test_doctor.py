@@ -32,6 +32,8 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(home / ".keras"))
     for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "STATE_DIRECTORY"):
         monkeypatch.delenv(name, raising=False)
+    nowhere = home / "stylewatch.service"  # whatever this machine has
+    monkeypatch.setattr("stylewatch.app.service.unit_path", lambda *, user: nowhere)  # noqa: ARG005
     return home
 
 

@@ -414,7 +414,8 @@ def _made_for(unit: Installed, scope: str, config: Config, file: Path) -> Iterat
     again = f"`{shlex.join(words)}`"
     if unit.config and os.path.realpath(unit.config) != os.path.realpath(file):
         text = f"the service {scope}runs with another config: {short_path(unit.config)}"
-        yield warning("service", text, f"{again}, or look at that one: `stylewatch doctor -c`")
+        other = shlex.join(["stylewatch", "doctor", "--config", str(unit.config)])
+        yield warning("service", text, f"{again}, or look at that one: `{other}`")
     elif _is_home_of(unit.account):
         closed = [short_path(place) for place in config.written() if not unit.may_write(place)]
         if closed:

@@ -2,14 +2,13 @@
 # ruff: noqa: PLC0415  (what a command needs is imported when it runs)
 
 import json
-import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from stylewatch.commands.answers import answer, report_errors, width
+from stylewatch.commands.answers import answer, folded, report_errors
 from stylewatch.commands.known import preset_dirs
 from stylewatch.commands.options import (
     Features,
@@ -45,7 +44,7 @@ def presets_list(*, config: PresetsOf = None, as_json: Json = False) -> None:
     for name, description, preset in rows:
         lacks = "  (needs --style IMAGE)" if preset and preset.lacks_style else ""
         line = f"{name:<{longest}}  {visible(' '.join(description.split()))}{lacks}"
-        lines += textwrap.wrap(line, width(), subsequent_indent=" " * (longest + 2))
+        lines.append(folded(line, longest + 2))
     text = "\n".join(lines)
     data = [
         {"name": name, "description": description, "has_style": bool(preset and preset.style)}
