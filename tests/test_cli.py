@@ -532,7 +532,8 @@ class TestPresetsOfAConfig:
     def test_a_file_that_was_meant_is_told_how_to_be_named(self, stylewatch, of_a_config):
         Path("mine.yaml").write_text("base: quick\n")
         for name, told in (("mine", "A file needs its ending: mine.yaml"),
-                           ("a.jpg", "A preset's file ends in .yaml; for the style of an image")):  # fmt: skip
+                           ("a.jpg", "A preset's file ends in .yaml; for the style of an image"),
+            ("ink,woodcut", "Name each one by itself, as in -p ink -p woodcut")):  # fmt: skip
             code, _, err = stylewatch("apply", "a.jpg", "-p", name)
             assert (code, told in one_line(err)) == (3, True)
             assert told in one_line(stylewatch("presets", "check", name)[2])

@@ -1200,6 +1200,7 @@ def test_a_tilde_is_the_home_folder_where_a_word_begins_with_it(home, monkeypatc
     monkeypatch.chdir(home)
     load(home, FOLDER)
     assert find_config(Path("~/stylewatch.yaml")) == home / "stylewatch.yaml"
+    assert find_config(Path("~")) == home / "stylewatch.yaml"  # as `init FOLDER` was told
     assert absolute("~/in") == home / "in"
     assert absolute("./~in") == home / "~in"
 

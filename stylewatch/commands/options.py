@@ -72,7 +72,8 @@ ConfigPath = Annotated[
     Path | None,
     typer.Option(
         "--config", "-c", metavar="FILE", readable=False,
-        help="The config. Otherwise ./stylewatch.yaml, else ~/.config/stylewatch/stylewatch.yaml.",
+        help="The config, or its folder. Otherwise ./stylewatch.yaml, else "
+        "~/.config/stylewatch/stylewatch.yaml.",
     ),
 ]  # fmt: skip
 PresetsOf = Annotated[

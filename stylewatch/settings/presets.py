@@ -258,7 +258,7 @@ def find_preset(called: str, dirs: Sequence[Path] = ()) -> tuple[Presets, str]:
     """
     if not _is_path(called):
         presets = known_presets(dirs)
-        if called not in presets and (meant := _file_meant(called)):
+        if called not in presets and (meant := _meant(called)):
             problem = f"unknown preset {called!r}"
             raise PresetError(problem, remedy=meant, reason="unknown-preset")
         return presets, called
@@ -266,8 +266,10 @@ def find_preset(called: str, dirs: Sequence[Path] = ()) -> tuple[Presets, str]:
     return Presets.around(file, [*dirs, user_presets_dir()]), file.stem
 
 
-def _file_meant(called: str) -> str:
-    """What to do, where somebody named a file in another way than as the preset's."""
+def _meant(called: str) -> str:
+    """What to do, where it is clear what was meant by a name that is no preset's."""
+    if "," in called:
+        return "Name each one by itself, as in -p ink -p woodcut"
     path = os.path.expanduser(called)
     for ending in sorted(_SUFFIXES):
         if os.path.isfile(path + ending):
