@@ -123,7 +123,8 @@ def presets_preview(
     *,
     output: Output = Path(),
     side: Annotated[
-        int, typer.Option(min=64, max=1024, help="Longer side of the sample in pixels.")
+        int,
+        typer.Option(min=64, max=1024, metavar="PIXELS", help="Longer side of the sample."),
     ] = 256,
     weights: Weights = "",
     features: Features = None,
