@@ -91,7 +91,7 @@ class Daemon:
         self._tell_event = on_event
         self._load, self._is_outdated = load, is_outdated
         self._clock, self._wall_clock = clock, wall_clock
-        self._wake = threading.Event()
+        self._wake, self._stop = threading.Event(), threading.Event()
         commands: dict[str, Callable[..., Any]] = {
             "pause": self._pause,
             "resume": self._resume,
@@ -174,6 +174,7 @@ class Daemon:
         Nothing goes on that can't be written down: when the ledger fails (its disk is full), all
         is dropped, and recovered as after a crash as soon as it can be written again.
         """
+        self._stop = stop
         self.start(self._clock())
         failed = False
         try:
@@ -233,8 +234,8 @@ class Daemon:
 
     def stop(self) -> None:
         """End within the grace time: running jobs may finish, the others are put back."""
+        self._stop.set()
         dispatcher = self._dispatcher
-        dispatcher.stopping = True
         grace = f"{self.config.grace_seconds:g} s"
         rest = f"finishing what can be finished in {grace}, the rest goes on at the next start"
         self._tell("stopping", rest if dispatcher.running else "nothing is in work")
@@ -414,6 +415,7 @@ class Daemon:
             came_back=self._came_back,
             tell=self._tell,
             wake=self._wake.set,
+            stop=self._stop,
         )
 
     def _lock_folders(self, config: Config) -> None:
