@@ -282,7 +282,7 @@ class Daemon:
                 remedy="Its photos go on when it is watched again",
             )
         count = self._ledger.retry(job_id=job_id, reason=reason)
-        self._ledger.hold_others(folder.name for folder in self.config.folders)
+        self._hold_others()
         return count
 
     def _job(self, job_id: int) -> Job:
@@ -379,7 +379,7 @@ class Daemon:
             yield result
 
     def _take_up_folders(self) -> None:
-        """Jobs of folders that the config does not have wait; those of returned ones go on.
+        """Jobs of folders and presets that the config does not have wait; of returned ones they go on.
 
         So do those that lacked weights or an image of their preset: these may be there now.
         """
@@ -390,7 +390,11 @@ class Daemon:
                 recognise(folder, self.config, self._ledger)
             self._publisher.follow(folder.name, folder.output)
         note_mounts(self.config.written(), self._ledger)
-        self._ledger.hold_others(folder.name for folder in self.config.folders)
+        self._hold_others()
+
+    def _hold_others(self) -> None:
+        folders = (folder.name for folder in self.config.folders)
+        self._ledger.hold_others(folders, self.config.presets)
 
     def _open_intake(self, before: Intake | None = None) -> Intake:
         return Intake(
@@ -432,6 +436,7 @@ class Daemon:
         self._locks.hold_folder(folder.input)
         require_apart(folder, self.config, self._ledger)
         recognise(folder, self.config, self._ledger)
+        self._hold_others()  # it may be one that was moved here, with all that waits in it
 
     def _folder(self, job: Job) -> Folder | None:
         return next((each for each in self.config.folders if each.name == job.folder), None)

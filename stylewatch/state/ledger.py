@@ -563,20 +563,28 @@ class Ledger(LedgerReader):
                     given_up.append(row["id"])
         return [job for job in map(self.job, given_up) if job]
 
-    def hold_others(self, folders: Iterable[str]) -> None:
-        """Jobs of folders that are not watched any more wait; those of returned ones go on."""
-        kept = list(folders)
+    def hold_others(self, folders: Iterable[str], presets: Iterable[str]) -> None:
+        """What waits in other folders, or for other presets, is held; what these have goes on.
+
+        All in one go: one by one, hundreds of thousands would take the better part of an hour.
+        """
+        kept, usable = [*folders], [*presets]
+        these, named, waiting = marks(kept), marks(usable), f"state IN ({marks(WAITING)})"
+        query = "UPDATE jobs SET state = ?, reason = ?, changed = ? WHERE"
         now = self._clock()
         with self.transaction():
             self.change(
-                "UPDATE jobs SET state=?, reason='folder', changed=?"
-                f" WHERE folder NOT IN ({marks(kept)}) AND state IN ({marks(WAITING)})",
-                *(JobState.HELD, now, *kept, *WAITING),
+                f"{query} state = ? AND folder IN ({these})"
+                f" AND (reason = 'folder' OR reason = '{BROKEN_PRESET}' AND preset IN ({named}))",
+                *(JobState.READY, "", now, JobState.HELD, *kept, *usable),
             )
             self.change(
-                "UPDATE jobs SET state=?, reason='', changed=?"
-                f" WHERE state=? AND reason IN ('folder', 'preset') AND folder IN ({marks(kept)})",
-                *(JobState.READY, now, JobState.HELD, *kept),
+                f"{query} {waiting} AND folder NOT IN ({these})",
+                *(JobState.HELD, "folder", now, *WAITING, *kept),
+            )
+            self.change(
+                f"{query} {waiting} AND preset NOT IN ({named})",
+                *(JobState.HELD, BROKEN_PRESET, now, *WAITING, *usable),
             )
 
     def _set(self, job_id: int, state: JobState, **columns: Any) -> None:
