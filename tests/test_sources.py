@@ -441,6 +441,17 @@ def test_what_went_away_before_the_first_scan_is_missed_after_it(watched, monkey
     assert [*watched.source.missed()] == []
 
 
+def test_what_is_missed_on_a_slow_share_is_looked_at_in_slices(watched, monkeypatch):
+    """Whoever asks looks at each once more: of thousands at once that took seconds."""
+    watched.drain()
+    watched.source._listing.missed |= {"a.jpg", "b.jpg"}
+    monkeypatch.setattr(sources, "SLICE_SECONDS", -1.0)
+    told = [*watched.source.missed()]
+    assert len(told) == 1
+    assert watched.source.next_due(watched.now) == watched.now
+    assert sorted(map(str, [*told, *watched.source.missed()])) == ["a.jpg", "b.jpg"]
+
+
 def test_where_the_first_scan_can_t_look_what_went_away_is_missed_once_one_can(
     watched, monkeypatch
 ):

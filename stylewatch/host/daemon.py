@@ -379,7 +379,7 @@ class Daemon:
             yield result
 
     def _take_up_folders(self) -> None:
-        """Jobs of folders and presets that the config does not have wait; of returned ones they go on.
+        """Jobs of folders and presets that the config does not have wait, those of others go on.
 
         So do those that lacked weights or an image of their preset: these may be there now.
         """
