@@ -436,7 +436,7 @@ class Daemon:
         self._locks.hold_folder(folder.input)
         require_apart(folder, self.config, self._ledger)
         recognise(folder, self.config, self._ledger)
-        self._hold_others()  # it may be one that was moved here, with all that waits in it
+        self._ledger.bring_back([folder.name], [*self.config.presets])  # if it was moved here
 
     def _folder(self, job: Job) -> Folder | None:
         return next((each for each in self.config.folders if each.name == job.folder), None)

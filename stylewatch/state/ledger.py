@@ -569,23 +569,23 @@ class Ledger(LedgerReader):
         All in one go: one by one, hundreds of thousands would take the better part of an hour.
         """
         kept, usable = [*folders], [*presets]
-        these, named, waiting = marks(kept), marks(usable), f"state IN ({marks(WAITING)})"
-        query = "UPDATE jobs SET state = ?, reason = ?, changed = ? WHERE"
-        now = self._clock()
         with self.transaction():
-            self.change(
-                f"{query} state = ? AND folder IN ({these})"
-                f" AND (reason = 'folder' OR reason = '{BROKEN_PRESET}' AND preset IN ({named}))",
-                *(JobState.READY, "", now, JobState.HELD, *kept, *usable),
-            )
-            self.change(
-                f"{query} {waiting} AND folder NOT IN ({these})",
-                *(JobState.HELD, "folder", now, *WAITING, *kept),
-            )
-            self.change(
-                f"{query} {waiting} AND preset NOT IN ({named})",
-                *(JobState.HELD, BROKEN_PRESET, now, *WAITING, *usable),
-            )
+            self.bring_back(kept, usable)
+            for column, known in (("folder", kept), (BROKEN_PRESET, usable)):  # the reason, too
+                self.change(
+                    "UPDATE jobs SET state = ?, reason = ?, changed = ?"
+                    f" WHERE state IN ({marks(WAITING)}) AND {column} NOT IN ({marks(known)})",
+                    *(JobState.HELD, column, self._clock(), *WAITING, *known),
+                )
+
+    def bring_back(self, folders: Sequence[str], presets: Sequence[str]) -> None:
+        """Ready again what is held only for the sake of these folders and presets."""
+        self.change(
+            "UPDATE jobs SET state = ?, reason = '', changed = ? WHERE state = ?"
+            f" AND folder IN ({marks(folders)}) AND (reason = 'folder'"
+            f" OR reason = '{BROKEN_PRESET}' AND preset IN ({marks(presets)}))",
+            *(JobState.READY, self._clock(), JobState.HELD, *folders, *presets),
+        )
 
     def _set(self, job_id: int, state: JobState, **columns: Any) -> None:
         names = ", ".join(f"{name} = ?" for name in ("state", "changed", *columns))
