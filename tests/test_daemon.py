@@ -488,6 +488,31 @@ def test_a_stop_leaves_no_trace_of_a_failure_at_what_it_interrupts(rigs, tmp_pat
     assert (job.state, job.reason, job.message) == (JobState.READY, "", "")
 
 
+def test_a_stop_in_the_middle_of_a_long_tick_is_no_crash_of_what_it_interrupts(rigs, tmp_path):
+    """Who asks all processes of a group to end ends workers at once, whatever the daemon does."""
+    stop, ended = threading.Event(), threading.Event()
+
+    def behave(request):
+        ended.wait(10)
+        raise WorkerDied("crashed (SIGTERM)")
+
+    rig = rigs(behave, start=False).build()
+
+    def long_part():
+        for running in rig.daemon._dispatcher.running.values():
+            stop.set()
+            ended.set()
+            running.future.exception(10)
+
+    rig.drop("a.jpg")
+    rig.daemon._mailbox.obey = long_part
+    rig.daemon.run(stop)
+    with closing(LedgerReader(tmp_path / "state" / "ledger.db")) as reader:
+        [job] = reader.jobs()
+    assert (job.state, job.reason, job.crashes) == (JobState.READY, "", 0)
+    assert job.attempts == 1, "nothing is begun any more"
+
+
 def told_of(rig, folder="in"):
     """What was told last of the folder as a whole."""
     return [event for event in rig.events if event.kind == "folder"][-1].extra
@@ -631,7 +656,7 @@ def test_what_was_cancelled_is_held_whatever_else_ends_it(rigs):
     rig.until(lambda: rig.counts() == {"running": 1})
     [job] = rig.daemon._ledger.jobs()
     asked(rig, "cancel", job_id=job.id)
-    rig.daemon._dispatcher.stopping = True  # it may even be the end
+    rig.daemon._stop.set()  # it may even be the end
     release.set()
     rig.until(lambda: rig.counts() == {"held": 1})
     assert [event.job_id for event in rig.events if event.reason == "cancelled"] == [job.id]

@@ -412,9 +412,24 @@ def test_after_a_crash_what_ran_is_ready_and_what_ran_too_often_is_told(ledger):
 
 def test_folders_taken_out_of_the_config_wait_until_they_are_back(ledger):
     [job_id] = ledger.add(photo(), "d", "p", [planned()])
-    ledger.hold_others(["another"])
+    ledger.hold_others(["another"], ["soft"])
     assert ledger.job(job_id).state is JobState.HELD
-    ledger.hold_others(["in"])
+    ledger.hold_others(["in"], ["soft"])
+    assert ledger.job(job_id).state is JobState.READY
+
+
+def test_what_waits_for_a_preset_that_is_away_is_held_until_it_is_back(ledger):
+    """And left alone meanwhile: hundreds of thousands were made ready and held again, one by one."""
+    [job_id] = ledger.add(photo(), "d", "p", [planned()])
+    ledger.hold_others(["in"], ["ink"])
+    held = ledger.job(job_id)
+    assert (held.state, held.reason) == (JobState.HELD, "preset")
+    before = ledger.changes
+    ledger.hold_others(["in"], ["ink"])
+    assert ledger.changes == before
+    ledger.hold_others([], ["soft"])
+    assert ledger.job(job_id).state is JobState.HELD
+    ledger.hold_others(["in"], ["soft"])
     assert ledger.job(job_id).state is JobState.READY
 
 
@@ -424,8 +439,8 @@ def test_a_pause_is_over_for_a_folder_that_is_back_in_the_config(ledger):
     ledger.claim("in")
     assert ledger.fail(job_id, failure(FailureKind.PERMISSION)) is JobState.BLOCKED
     assert ledger.waiting(["in"]) == []
-    ledger.hold_others([])
-    ledger.hold_others(["in"])
+    ledger.hold_others([], ["soft"])
+    ledger.hold_others(["in"], ["soft"])
     assert ledger.next_due() is None
     assert ledger.waiting(["in"]) == ["in"]
     assert ledger.claim("in").id == job_id

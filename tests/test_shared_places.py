@@ -673,9 +673,26 @@ def test_jobs_of_a_folder_that_is_not_watched_are_not_said_to_be_tried_again(rig
     rig.daemon.ask("pause")
     rig.drop("a.jpg")
     rig.until(lambda: rig.counts() == {"ready": 1})
-    rig.daemon._ledger.hold_others([])
+    rig.daemon._ledger.hold_others([], [])
     assert rig.daemon._ledger.retry() == 0
     assert rig.counts() == {"held": 1}
+
+
+def test_what_waits_goes_on_in_a_folder_that_is_moved_after_the_config_says_where(rig, tmp_path):
+    """It was held until the next reload or start, whatever was done to the photo."""
+    rig.start()
+    rig.daemon.ask("pause")
+    rig.daemon.tick(time.monotonic())
+    photo = rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"ready": 1})
+    rig.input = tmp_path / "other"
+    rig.daemon.ask("reload")
+    rig.daemon.tick(time.monotonic())
+    assert rig.counts() == {"held": 1}
+    photo.parent.rename(rig.input)
+    rig.daemon.ask("resume")
+    rig.daemon.tick(time.monotonic())
+    rig.until(lambda: rig.results() == ["a--painting.jpg"])
 
 
 @contextlib.contextmanager

@@ -33,11 +33,13 @@ class Watched:
         self.source = FolderSource("in", root, self.watches, **options)
         self.now = 1000.0
         self.found = {}
+        self.lost = []
 
     def drain(self):
         news = []
         while True:
             news += self.source.drain(self.now)
+            self.lost += self.source.missed()
             if self.source.next_due(self.now) > self.now:
                 break
         self.found |= {str(each.path): each for each in news}
@@ -53,6 +55,11 @@ class Watched:
             self.now = self.source.next_due(self.now)
         self.now = until
         return news + self.drain()
+
+    def missed(self):
+        """What was missed since this was last asked."""
+        lost, self.lost = self.lost, []
+        return sorted(map(str, lost))
 
     def hear(self, *names, seconds=10.0):
         """Wait for real events, without moving the clock, until these names were found."""
@@ -435,10 +442,21 @@ def test_what_went_away_before_the_first_scan_is_missed_after_it(watched, monkey
         watched.source._start(watched.now)
         monkeypatch.setattr(sources, "SLICE", 4000)
     watched.drain()
-    assert sorted(map(str, watched.source.missed())) == sorted(gone)
+    assert watched.missed() == sorted(gone)
     put(watched.root, "c.jpg").unlink()
     watched.later(200.0)
-    assert [*watched.source.missed()] == []
+    assert watched.missed() == []
+
+
+def test_what_is_missed_on_a_slow_share_is_looked_at_in_slices(watched, monkeypatch):
+    """Whoever asks looks at each once more: of thousands at once that took seconds."""
+    watched.drain()
+    watched.source._listing.missed |= {"a.jpg", "b.jpg"}
+    monkeypatch.setattr(sources, "SLICE_SECONDS", -1.0)
+    told = [*watched.source.missed()]
+    assert len(told) == 1
+    assert watched.source.next_due(watched.now) == watched.now
+    assert sorted(map(str, [*told, *watched.source.missed()])) == ["a.jpg", "b.jpg"]
 
 
 def test_where_the_first_scan_can_t_look_what_went_away_is_missed_once_one_can(
@@ -459,11 +477,11 @@ def test_where_the_first_scan_can_t_look_what_went_away_is_missed_once_one_can(
         trouble.setattr(listing, "open_below", closed)
         watched.later(100.0)
         assert len(asked) == 1
-        assert {*watched.source.missed()} == {Path("sub/a.jpg"), Path("sub/deep/gone.jpg")}
+        assert watched.missed() == ["sub/a.jpg", "sub/deep/gone.jpg"]
     watched.later(100.0)
-    assert [*watched.source.missed()] == [Path("sub/deep/gone.jpg")]
+    assert watched.missed() == ["sub/deep/gone.jpg"]
     watched.later(100.0)
-    assert ([*watched.source.missed()], len(asked)) == ([], 2)
+    assert (watched.missed(), len(asked)) == ([], 2)
 
 
 def test_too_few_watches_mean_scanning_and_saying_so(watched, monkeypatch):

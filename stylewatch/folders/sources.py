@@ -117,15 +117,17 @@ class FolderSource:
 
     def missed(self) -> Iterator[Path]:
         """Files that the scans found no more; a slice of those not told yet. They may be back."""
-        missed = self._listing.missed
+        missed, until = self._listing.missed, time.monotonic() + SLICE_SECONDS
         for _ in range(min(SLICE, len(missed))):
             yield Path(missed.pop())
+            if time.monotonic() > until:  # whoever asks looks at each, which on a share takes long
+                break
 
     def next_due(self, now: float) -> float:
         """When `drain` has something to do; an event may make it earlier."""
         if self._root_key is None:
             return self._next_root
-        if self._walks or self._inbox.has_news:
+        if self._walks or self._inbox.has_news or self._listing.missed:
             return now
         return min(
             *(self._next_root, self._next_scan, self._next_poll),

@@ -91,7 +91,7 @@ class Daemon:
         self._tell_event = on_event
         self._load, self._is_outdated = load, is_outdated
         self._clock, self._wall_clock = clock, wall_clock
-        self._wake = threading.Event()
+        self._wake, self._stop = threading.Event(), threading.Event()
         commands: dict[str, Callable[..., Any]] = {
             "pause": self._pause,
             "resume": self._resume,
@@ -174,6 +174,7 @@ class Daemon:
         Nothing goes on that can't be written down: when the ledger fails (its disk is full), all
         is dropped, and recovered as after a crash as soon as it can be written again.
         """
+        self._stop = stop
         self.start(self._clock())
         failed = False
         try:
@@ -233,8 +234,8 @@ class Daemon:
 
     def stop(self) -> None:
         """End within the grace time: running jobs may finish, the others are put back."""
+        self._stop.set()
         dispatcher = self._dispatcher
-        dispatcher.stopping = True
         grace = f"{self.config.grace_seconds:g} s"
         rest = f"finishing what can be finished in {grace}, the rest goes on at the next start"
         self._tell("stopping", rest if dispatcher.running else "nothing is in work")
@@ -281,7 +282,7 @@ class Daemon:
                 remedy="Its photos go on when it is watched again",
             )
         count = self._ledger.retry(job_id=job_id, reason=reason)
-        self._ledger.hold_others(folder.name for folder in self.config.folders)
+        self._hold_others()
         return count
 
     def _job(self, job_id: int) -> Job:
@@ -378,7 +379,7 @@ class Daemon:
             yield result
 
     def _take_up_folders(self) -> None:
-        """Jobs of folders that the config does not have wait; those of returned ones go on.
+        """Jobs of folders and presets that the config does not have wait, those of others go on.
 
         So do those that lacked weights or an image of their preset: these may be there now.
         """
@@ -389,7 +390,11 @@ class Daemon:
                 recognise(folder, self.config, self._ledger)
             self._publisher.follow(folder.name, folder.output)
         note_mounts(self.config.written(), self._ledger)
-        self._ledger.hold_others(folder.name for folder in self.config.folders)
+        self._hold_others()
+
+    def _hold_others(self) -> None:
+        folders = (folder.name for folder in self.config.folders)
+        self._ledger.hold_others(folders, self.config.presets)
 
     def _open_intake(self, before: Intake | None = None) -> Intake:
         return Intake(
@@ -414,6 +419,7 @@ class Daemon:
             came_back=self._came_back,
             tell=self._tell,
             wake=self._wake.set,
+            stop=self._stop,
         )
 
     def _lock_folders(self, config: Config) -> None:
@@ -430,6 +436,7 @@ class Daemon:
         self._locks.hold_folder(folder.input)
         require_apart(folder, self.config, self._ledger)
         recognise(folder, self.config, self._ledger)
+        self._ledger.bring_back([folder.name], [*self.config.presets])  # if it was moved here
 
     def _folder(self, job: Job) -> Folder | None:
         return next((each for each in self.config.folders if each.name == job.folder), None)

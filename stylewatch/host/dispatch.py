@@ -6,6 +6,7 @@ Knows nothing of photos on their way in, and not what becomes of a result or a f
 import contextlib
 import math
 import queue
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -53,10 +54,12 @@ class Dispatcher:
         came_back: Callable[[Job, Folder, Outcome, float], None],
         tell: Callable[..., None],
         wake: Callable[[], None],
+        stop: threading.Event,
     ) -> None:
         """`came_back` takes every outcome that is not dealt with here.
 
-        It is given the folder as it was when the job was started.
+        It is given the folder as it was when the job was started. What ends once `stop` is set was
+        ended with us, whoever ended it: it is put back, and nothing more is started.
         """
         self._config = config
         self._ledger = ledger
@@ -67,8 +70,7 @@ class Dispatcher:
         self._tell = tell
         self._wake = wake
         self.running: dict[int, Running] = {}
-        self.stopping = False
-        """What is ended from now on was ended by ourselves: it is put back."""
+        self._stop, self._closed = stop, False
         self._finished: queue.SimpleQueue[Running] = queue.SimpleQueue()
         self._fair = FairShare()
         self._costs: dict[str, float] = {}  # by preset, in seconds
@@ -126,7 +128,7 @@ class Dispatcher:
 
     def close(self, now: float) -> None:
         """Kill what runs. What has just ended is recorded, the rest is ready again."""
-        self.stopping = True
+        self._closed = True
         for executor in (self._next_executor, self._executor):
             if executor is not None:
                 _close(executor)
@@ -148,7 +150,7 @@ class Dispatcher:
         if self._next_executor is not None and not self.running:
             before, self._executor, self._next_executor = self._executor, self._next_executor, None
             _close(before)
-        idle = paused or self._next_executor is not None
+        idle = paused or self._stop.is_set() or self._next_executor is not None
         until = time.monotonic() + TURN_SECONDS
         while not idle and len(self.running) < self._executor.slots:
             if time.monotonic() > until:  # many that need not be run, such as copies
@@ -252,6 +254,10 @@ class Dispatcher:
                     self._record(running, outcome_of(running.future), now)
                     del self.running[running.job.id]
 
+    @property
+    def _is_ending(self) -> bool:
+        return self._closed or self._stop.is_set()
+
     def _record(self, running: Running, outcome: Outcome, now: float) -> None:
         job = running.job
         if isinstance(outcome, Rendered):
@@ -260,7 +266,7 @@ class Dispatcher:
         elif running.cancelled:
             self._hold(job)
             return
-        elif self.stopping and outcome.kind in {FailureKind.LOST, FailureKind.CRASH}:
+        elif self._is_ending and outcome.kind in {FailureKind.LOST, FailureKind.CRASH}:
             self._ledger.put_back(job.id)
             return
         self._came_back(job, running.folder, outcome, now)

@@ -563,21 +563,29 @@ class Ledger(LedgerReader):
                     given_up.append(row["id"])
         return [job for job in map(self.job, given_up) if job]
 
-    def hold_others(self, folders: Iterable[str]) -> None:
-        """Jobs of folders that are not watched any more wait; those of returned ones go on."""
-        kept = list(folders)
-        now = self._clock()
+    def hold_others(self, folders: Iterable[str], presets: Iterable[str]) -> None:
+        """What waits in other folders, or for other presets, is held; what these have goes on.
+
+        All in one go: one by one, hundreds of thousands would take the better part of an hour.
+        """
+        kept, usable = [*folders], [*presets]
         with self.transaction():
-            self.change(
-                "UPDATE jobs SET state=?, reason='folder', changed=?"
-                f" WHERE folder NOT IN ({marks(kept)}) AND state IN ({marks(WAITING)})",
-                *(JobState.HELD, now, *kept, *WAITING),
-            )
-            self.change(
-                "UPDATE jobs SET state=?, reason='', changed=?"
-                f" WHERE state=? AND reason IN ('folder', 'preset') AND folder IN ({marks(kept)})",
-                *(JobState.READY, now, JobState.HELD, *kept),
-            )
+            self.bring_back(kept, usable)
+            for column, known in (("folder", kept), (BROKEN_PRESET, usable)):  # the reason, too
+                self.change(
+                    "UPDATE jobs SET state = ?, reason = ?, changed = ?"
+                    f" WHERE state IN ({marks(WAITING)}) AND {column} NOT IN ({marks(known)})",
+                    *(JobState.HELD, column, self._clock(), *WAITING, *known),
+                )
+
+    def bring_back(self, folders: Sequence[str], presets: Sequence[str]) -> None:
+        """Ready again what is held only for the sake of these folders and presets."""
+        self.change(
+            "UPDATE jobs SET state = ?, reason = '', changed = ? WHERE state = ?"
+            f" AND folder IN ({marks(folders)}) AND (reason = 'folder'"
+            f" OR reason = '{BROKEN_PRESET}' AND preset IN ({marks(presets)}))",
+            *(JobState.READY, self._clock(), JobState.HELD, *folders, *presets),
+        )
 
     def _set(self, job_id: int, state: JobState, **columns: Any) -> None:
         names = ", ".join(f"{name} = ?" for name in ("state", "changed", *columns))

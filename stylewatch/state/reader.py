@@ -368,10 +368,10 @@ class LedgerReader:
     def same_results(self, job: Job) -> list[Job]:
         """The last few jobs that are done and have the very same picture as their result."""
         query = (
-            "SELECT * FROM jobs WHERE key = ? AND state = ? AND id != ? AND output IS NOT NULL"
-            f" ORDER BY id DESC LIMIT {_SAME}"
+            "SELECT * FROM jobs INDEXED BY jobs_by_key WHERE key = ? AND state = 'done' AND id != ?"
+            f" AND output IS NOT NULL ORDER BY id DESC LIMIT {_SAME}"
         )
-        return [job_of(row) for row in self.ask(query, job.key, JobState.DONE, job.id)]
+        return [job_of(row) for row in self.ask(query, job.key, job.id)]
 
     def results_of(self, job: Job) -> list[Job]:
         """All that is painted of this photo."""

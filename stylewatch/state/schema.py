@@ -92,6 +92,15 @@ CREATE INDEX files_failed ON files (folder, seen) WHERE note NOT IN
 CREATE INDEX files_held ON files (folder, seen) WHERE note = 'preset';
 UPDATE files SET plan = '' WHERE note = 'no-preset';
 """,
+    """
+DROP INDEX jobs_by_key;
+CREATE INDEX jobs_by_key ON jobs (key) WHERE state = 'done';
+DROP INDEX files_failed;
+CREATE INDEX files_failed ON files (folder, seen, note, gone) WHERE gone = 0 AND note NOT IN
+    ('', 'no-preset', 'preset', 'symlink', 'fifo', 'socket', 'device', 'raw', 'no-photo');
+DROP INDEX files_held;
+CREATE INDEX files_held ON files (folder, seen, note, gone) WHERE gone = 0 AND note = 'preset';
+""",
 )
 """What makes each version out of the one before it."""
 VERSION = len(_VERSIONS)
@@ -145,10 +154,10 @@ def _opened(path: Path) -> sqlite3.Connection:
     try:
         db.row_factory = sqlite3.Row
         db.create_function("dirname", 1, os.path.dirname, deterministic=True)
+        _check(db)  # before anything of it is written
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file only
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
-        _check(db)
         _migrate(db, path)
     except BaseException:
         db.close()
