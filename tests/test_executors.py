@@ -384,9 +384,8 @@ class TestLocal:
             assert result(executor.submit(2, jobs.count, 3)) == 3
 
     def test_a_worker_that_cannot_start_is_nobody_s_fault_and_is_tried_again_later(
-        self, heard, tmp_path, monkeypatch
+        self, heard, tmp_path
     ):
-        monkeypatch.setattr(jobtable, "REST_SECONDS", 0.5)
         log = tmp_path / "missing" / "worker.log"
         with contextlib.closing(LocalExecutor(ENGINE, heard, log=log)) as executor:
             assert isinstance(error(executor.submit(1, jobs.add, 1, 2)), EngineLost)
@@ -394,7 +393,8 @@ class TestLocal:
             assert "no worker process could be started" in executor.trouble
             assert "room in /dev/shm" in executor.trouble
             log.parent.mkdir()
-            with_slots(executor)
+            executor._rests_until = 0.0  # it is over
+            assert executor.slots == 1
             assert "no worker process could be started" in executor.trouble  # nobody has tried yet
             assert result(executor.submit(1, jobs.add, 1, 2)) == 3
             assert executor.trouble == ""
@@ -403,6 +403,7 @@ class TestLocal:
         self, heard, tmp_path, monkeypatch
     ):
         monkeypatch.setattr(jobtable, "REST_SECONDS", 100.0)
+        monkeypatch.setattr(executors, "NEWS_SECONDS", 0.01)
         log, rests = tmp_path / "missing" / "worker.log", []
         with contextlib.closing(LocalExecutor(ENGINE, heard, log=log)) as executor:
             for number in range(6):
