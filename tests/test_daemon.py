@@ -24,6 +24,7 @@ from stylewatch.errors import (
     UsageError,
     WorkerDied,
 )
+from stylewatch.folders import sources
 from stylewatch.host import delivery, intake
 from stylewatch.host.daemon import LOOK_SECONDS
 from stylewatch.host.delivery import AFTER_SECONDS
@@ -50,7 +51,8 @@ def test_photos_already_there_and_new_ones_become_results_and_stay(rigs, tmp_pat
     ]
 
 
-def test_a_daemon_with_nothing_to_do_sleeps(rigs):
+def test_a_daemon_with_nothing_to_do_sleeps(rigs, monkeypatch):
+    monkeypatch.setattr(sources, "ROOT_SECONDS", 2.0)  # as it is in use
     rig = rigs(start=False).with_folders({"after": "delete"}).start()
     rig.drop("a.jpg")
     rig.until(lambda: rig.counts() == {"done": 1})

@@ -426,7 +426,6 @@ def test_queued_photos_of_a_folder_that_is_another_daemon_s_are_not_painted(rig,
         rig.daemon.tick(time.monotonic())
     assert rig.counts() == {"ready": 1}
     other.release()
-    source._next_root = 0.0
     rig.until(lambda: rig.results() == ["b--painting.jpg"])
 
 
@@ -452,7 +451,6 @@ def test_queued_photos_wait_for_a_folder_that_is_away(rig, tmp_path):
     assert "is its disk away?" in health.detail
     rig.input.rmdir()
     (tmp_path / "aside").rename(rig.input)
-    source._next_root = 0.0
     rig.until(lambda: rig.counts() == {"done": 5})
     assert len(rig.executor.ran) == 5
 
