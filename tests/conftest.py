@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -50,6 +51,12 @@ def network():
     from small_network import small_network
 
     return small_network()
+
+
+@pytest.fixture
+def light_workers(monkeypatch):
+    """Worker processes would load the program that was started, which here is pytest."""
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
 
 
 @pytest.fixture

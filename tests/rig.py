@@ -20,14 +20,19 @@ def copy_job(request, engine, *, report, suffix=b"", extension=".jpg"):
     if hashlib.sha256(photo).hexdigest() != request.digest:  # it lost the race against an editor
         return Failure(kind=FailureKind.CHANGED, reason="changed", message="changed")
     data = request.preset.name.encode() + b":" + photo + suffix
+    return rendered(request, data, extension)
+
+
+def rendered(request, data, extension=".jpg", **figures):
+    """The result of a job, written as a worker does it."""
     temporary = outputs.write_temporary(
         data, request.target, extension, request.job_id, request.owner
     )
+    figures = {"seconds": 0.01, "evaluations": 1, "loss": None, "facts": {}} | figures
+    sha256 = hashlib.sha256(data).hexdigest()
     return Rendered(
-        temporary=temporary, extension=extension,
-        sha256=hashlib.sha256(data).hexdigest(), width=1, height=1, seconds=0.01, evaluations=1,
-        loss=None, facts={},
-    )  # fmt: skip
+        temporary=temporary, extension=extension, sha256=sha256, width=1, height=1, **figures
+    )
 
 
 class ThreadExecutor:

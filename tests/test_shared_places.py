@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 from rig import ThreadExecutor, copy_job
+from waiting import wait_until
 
 from stylewatch.domain import Failure, FailureKind, Identity, JobState, PhotoFacts
 from stylewatch.errors import LedgerError
@@ -720,20 +721,14 @@ def test_what_is_painted_when_the_ledger_fails_is_painted_no_more(rigs, monkeypa
             board.apply(event, 1.0)
         return len(board.jobs), board.waiting, [row.kind for row in board.problems]
 
-    def until(expected):
-        deadline = time.monotonic() + 15
-        while seen() != expected:
-            assert time.monotonic() < deadline, seen()
-            time.sleep(0.02)
-
     with running(rig, monkeypatch) as broken:
         try:
-            until((1, 0, []))
+            wait_until(lambda: seen() == (1, 0, []), told=seen)
             broken.set()
             rig.daemon.wake()
-            until((0, 1, ["retry", "blocked"]))
+            wait_until(lambda: seen() == (0, 1, ["retry", "blocked"]), told=seen)
             broken.clear()
-            until((1, 0, []))
+            wait_until(lambda: seen() == (1, 0, []), told=seen)
         finally:
             go_on.set()
 
