@@ -153,3 +153,14 @@ class Rig:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         return path
+
+    def paint(self, name, data=b"photo"):
+        """Drop the first photo of all, and see it done."""
+        self.drop(name, data)
+        self.until(lambda: self.counts() == {"done": 1})
+
+    def asked(self, command, **arguments):
+        """What the daemon answers to a command."""
+        answer = self.daemon.ask(command, **arguments)
+        self.daemon.tick(time.monotonic())
+        return answer.result(0)

@@ -258,8 +258,7 @@ def test_a_folder_that_was_moved_while_it_was_empty_is_known_when_it_is_moved_ba
     first.rename(second)
     rig.input = second
     reload(rig)
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    rig.paint("a.jpg")
     second.rename(first)
     rig.input = first
     reload(rig)
@@ -319,8 +318,7 @@ def paintings(rig):
 
 def test_a_result_of_another_photo_is_never_replaced_though_its_bytes_are_the_same(rig):
     rig.start()
-    rig.drop("a.jpg", b"same")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    rig.paint("a.jpg", b"same")
     rig.drop("a.jpeg", b"same")
     rig.until(lambda: rig.counts() == {"done": 2})
     assert rig.results() == ["a--painting.jpg", "a--painting~2.jpg"]
@@ -333,8 +331,7 @@ def test_a_result_of_another_photo_is_never_replaced_though_its_bytes_are_the_sa
 
 def test_a_result_in_whose_place_a_fifo_lies_is_not_read(rig):
     rig.start()
-    rig.drop("a.jpg", b"same")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    rig.paint("a.jpg", b"same")
     result = rig.output / "a--painting.jpg"
     result.unlink()
     os.mkfifo(result)
@@ -749,8 +746,7 @@ def test_workers_that_can_t_be_closed_do_not_keep_a_reload_from_its_end(rig, tmp
         reload = rig.daemon.ask("reload")
         rig.daemon.tick(time.monotonic())
         assert reload.exception(0) is None
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    rig.paint("a.jpg")
 
 
 def test_a_reload_that_fails_for_whatever_reason_keeps_no_new_folder(rig, tmp_path):
@@ -803,8 +799,7 @@ def test_a_photo_that_vanishes_while_its_folder_is_renamed_gets_all_its_results(
 def test_a_changed_photo_replaces_its_result_though_its_folder_leaves_the_config(rig, tmp_path):
     started, go = threading.Event(), threading.Event()
     rig.start()
-    rig.drop("a.jpg", b"one")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    rig.paint("a.jpg", b"one")
     rig.executor.behave = lambda request: started.set() or go.wait(10) and None
     rig.drop("a.jpg", b"two")
     rig.until(started.is_set)
