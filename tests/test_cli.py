@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pty
+import pwd
 import re
 import resource
 import shlex
@@ -30,7 +31,7 @@ from stylewatch import cli
 from stylewatch.app import overview
 from stylewatch.app.order import parse_settings
 from stylewatch.app.service import shipped_unit
-from stylewatch.commands import steering
+from stylewatch.commands import steering, watching
 from stylewatch.domain import Identity, Photo
 from stylewatch.errors import ExitCode, InputError, StylewatchError, WeightsError
 from stylewatch.faces.control import ControlServer
@@ -305,11 +306,20 @@ class TestWrongUse:
         assert f"the weights file {trouble}: received {weights}. " in one_line(err)
 
 
+def test_an_empty_home_is_what_the_user_database_says(stylewatch, monkeypatch):
+    """Without it `~/.config` would be `/.config`, which root can even make."""
+    home = pwd.getpwuid(os.getuid()).pw_dir
+    for folder in ("", home):
+        monkeypatch.setenv("HOME", folder)
+        _, _, err = stylewatch("status", "--state", "~/none-of-ours")
+        assert f"no stylewatch daemon for {home}/none-of-ours" in one_line(err)
+
+
 class TestErrors:
     def test_an_unexpected_error_is_one_line_that_says_where_the_traceback_is(
         self, stylewatch, monkeypatch, home
     ):
-        def broken(**_):
+        def broken(*_):
             raise RuntimeError("a bug\nwith \x1b[31mcolours")
 
         monkeypatch.setattr("stylewatch.settings.presets.known_presets", broken)
@@ -323,7 +333,7 @@ class TestErrors:
         assert "Traceback" in file.read_text()
 
     def test_an_interrupt_is_130(self, stylewatch, monkeypatch):
-        def interrupted(**_):
+        def interrupted(*_):
             raise KeyboardInterrupt
 
         monkeypatch.setattr("stylewatch.settings.presets.known_presets", interrupted)
@@ -423,6 +433,16 @@ class TestPresets:
         data = json.loads(stylewatch("presets", "list", "--json")[1])
         assert {"name": "quick", "description": "Small and quick", "has_style": True} in data
 
+    def test_list_fits_a_narrow_terminal(self, stylewatch, monkeypatch):
+        monkeypatch.setattr("stylewatch.commands.answers.width", lambda: 44)
+        _, out, _ = stylewatch("presets", "list")
+        assert max(map(len, out.splitlines())) <= 44
+        assert "\ninconspicuous" not in out
+        assert (
+            "draft           A quick, small painting, to\n                try photos and styles\n"
+            in out
+        )
+
     def test_show_says_where_each_value_comes_from(self, stylewatch, home):
         code, out, _ = stylewatch("presets", "show", "quick")
         assert code == 0
@@ -482,6 +502,78 @@ class TestPresets:
         _, out, _ = stylewatch("presets", "list")
         assert "quick" in out
         assert re.search(r"^bad +broken: .*strenght", out, re.MULTILINE)
+
+
+@pytest.fixture
+def of_a_config(home, tmp_path):
+    """A config that names a folder with the preset `sofa`, which only it knows."""
+    presets = tmp_path / "styles"
+    a_picture(presets / "sofa.png", (48, 48))
+    (presets / "sofa.yaml").write_text("base: quick\nstyle: sofa.png\n")
+    config = home / ".config/stylewatch/stylewatch.yaml"
+    config.write_text(f"folders: [{{input: in, output: out}}]\npresets: [{presets}]\n")
+    a_picture(Path("a.jpg"))
+    return config
+
+
+class TestPresetsOfAConfig:
+    """What `run` would know is known to every command, whatever else is wrong with the config."""
+
+    @pytest.mark.parametrize("more", ["", "folders_: 3\nweights: none.h5\n"])
+    def test_are_listed_shown_and_checked(self, stylewatch, of_a_config, more):
+        of_a_config.write_text(of_a_config.read_text() + more)
+        code, out, err = stylewatch("presets", "list")
+        assert (code, err) == (0, "")
+        assert re.search(r"^sofa\b", out, re.MULTILINE)
+        assert "sofa.yaml" in stylewatch("presets", "show", "sofa")[1]
+        assert stylewatch("presets", "check", "sofa") == (0, "", "sofa is fine\n")
+        assert "Did you mean 'sofa'?" in stylewatch("apply", "a.jpg", "-p", "sofas")[2]
+
+    def test_a_file_that_was_meant_is_told_how_to_be_named(self, stylewatch, of_a_config):
+        Path("mine.yaml").write_text("base: quick\n")
+        for name, told in (("mine", "A file needs its ending: mine.yaml"),
+                           ("a.jpg", "A preset's file ends in .yaml; for the style of an image"),
+            ("ink,woodcut", "Name each one by itself, as in -p ink -p woodcut")):  # fmt: skip
+            code, _, err = stylewatch("apply", "a.jpg", "-p", name)
+            assert (code, told in one_line(err)) == (3, True)
+            assert told in one_line(stylewatch("presets", "check", name)[2])
+
+    def test_can_be_painted_with(self, stylewatch, of_a_config):
+        assert stylewatch("apply", "a.jpg", "-p", "sofa")[0] == 0
+        assert stylewatch("presets", "preview", "sofa", "a.jpg", "--side", "64")[0] == 0
+        assert stylewatch("demo", "-p", "sofa", "-o", "shown")[0] == 0
+        assert {"a--sofa.jpg", "a--sofa-preview.jpg"} <= {file.name for file in Path().iterdir()}
+
+    def test_are_those_of_the_config_that_is_named(self, stylewatch, of_a_config, tmp_path):
+        other = of_a_config.rename(tmp_path / "other.yaml")
+        code, _, err = stylewatch("apply", "a.jpg", "-p", "sofa")
+        assert (code, "unknown preset 'sofa'" in one_line(err)) == (3, True)
+        assert stylewatch("apply", "a.jpg", "-p", "sofa", "-c", other)[0] == 0
+        assert stylewatch("presets", "check", "-c", other)[0] == 0
+        other.write_text("presets: [")
+        code, _, err = stylewatch("apply", "a.jpg", "-p", "quick", "-c", other)
+        assert (code, f"{other}:1:11: not valid YAML" in one_line(err)) == (3, True)
+
+    def test_that_can_t_be_known_are_told_and_cost_no_other(self, stylewatch, of_a_config):
+        for text, place in (
+            ("presets: [", ":1:11: not valid YAML"),
+            ("presets: 3", ":1:1: presets: wrong value"),
+            ("presets: [., gone]", ":1:14: presets[1]: the presets folder does not exist"),
+        ):
+            of_a_config.write_text(text)
+            code, _, err = stylewatch("apply", "a.jpg", "-p", "quick")
+            assert (code, err.splitlines()[0].partition(place)[0]) == (
+                0, f"presets may be missing: {of_a_config}",
+            )  # fmt: skip
+
+    def test_watch_knows_them(self, stylewatch, of_a_config, monkeypatch):
+        Path("in").mkdir()
+        loaded = []
+        monkeypatch.setattr(watching, "_serve", lambda load: loaded.append(load()))
+        assert stylewatch("watch", "in", "out", "-p", "sofa")[0] == 0
+        assert stylewatch("watch", "in", "out")[0] == 0
+        assert [config.folders[0].preset for config in loaded] == [("sofa",), ("nocturne",)]
+        assert all("sofa" in config.presets for config in loaded)  # as a sub-folder's name too
 
 
 class TestConfig:
@@ -763,6 +855,11 @@ class TestApply:
         options = ("-p", "quick", "--style=~/art.png", "--output=~/paint")
         code, out, _ = stylewatch("apply", photo, *options)
         assert (code, out) == (0, f"{home}/paint/a--quick-art.jpg\n")
+        a_picture(home / "a b.jpg")
+        assert stylewatch("apply", "~/a b.jpg", *options)[0] == 0  # in quotes, for its space
+        assert stylewatch("init", "~/all of it")[0] == 0
+        assert (home / "all of it/in").is_dir()
+        assert not Path("~").exists()
         assert str(home / "none.h5") in stylewatch("demo", "--weights=~/none.h5")[2]
 
     def test_preview_is_small(self, stylewatch, tmp_path):

@@ -105,7 +105,7 @@ def test_every_command_block_of_the_readme_works(newcomer):
 
 def test_every_yaml_block_of_the_readme_is_valid(tmp_path, monkeypatch):
     from stylewatch.settings.loading import load_config
-    from stylewatch.settings.presets import check
+    from stylewatch.settings.presets import Presets
 
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "grandma.jpg").write_bytes(b"any bytes: the image is opened when it is needed")
@@ -117,7 +117,7 @@ def test_every_yaml_block_of_the_readme_is_valid(tmp_path, monkeypatch):
             load_config(file)
             kinds.add("config")
         else:
-            assert check(file) == []
+            assert Presets.around(file)[file.stem].style
             kinds.add("preset")
     assert kinds == {"config", "preset"}
 

@@ -2,9 +2,11 @@
 
 import json
 import os
+import pwd
 import shutil
 import sqlite3
 import subprocess
+import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +16,8 @@ from PIL import Image
 
 from stylewatch import cli, places
 from stylewatch.app import doctor, remote
-from stylewatch.app.service import ServiceStatus
+from stylewatch.app.service import ServiceStatus, read_unit, render_unit, shipped_unit
 from stylewatch.domain import EngineSettings, counted
-from stylewatch.errors import ConfigError
 from stylewatch.faces.control import ControlServer
 from stylewatch.jobs.child import THREADS
 from stylewatch.settings.weights import keras_weights
@@ -31,6 +32,8 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(home / ".keras"))
     for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "STATE_DIRECTORY"):
         monkeypatch.delenv(name, raising=False)
+    nowhere = home / "stylewatch.service"  # whatever this machine has
+    monkeypatch.setattr("stylewatch.app.service.unit_path", lambda *, user: nowhere)  # noqa: ARG005
     return home
 
 
@@ -418,7 +421,7 @@ def test_the_command_tells_json_and_ends_with_1_on_a_problem(
     out, err = capfd.readouterr()
     assert err == "this takes a moment, as painting is tried too\n"
     assert "✗ folders" in out
-    assert "→ mkdir -p" in out
+    assert "→ Correct the path, make it (`mkdir -p" in out
 
 
 @pytest.mark.parametrize(
@@ -439,16 +442,54 @@ def test_the_service_is_told_of_as_it_stands(monkeypatch, standing, state, messa
     nowhere = replace(as_it_was, unit=None)
     stands = {False: nowhere, True: replace(as_it_was, **standing)}
     monkeypatch.setattr(doctor, "service_status", lambda *, user: stands[user])
-    [finding] = doctor._service()
+    [finding] = doctor._service(None)
     assert finding.state == state
     assert message in finding.message
     assert ("not enabled" in finding.message) == (not stands[True].enabled)
     assert remedy in finding.remedy
     stands = {False: stands[True], True: nowhere}
-    [finding] = doctor._service()
+    [finding] = doctor._service(None)
     assert finding.state == state
     assert message.replace(" --user", "") in finding.message
     assert remedy.replace(" --user", "") in finding.remedy
+
+
+def test_a_service_whose_folders_have_moved_is_told_how_to_follow(set_up, tmp_path, monkeypatch):
+    """Its unit lets it write where the config had its folders when it was installed."""
+    config = doctor.load_config(set_up())
+    file = tmp_path / "stylewatch.service"
+
+    def made_for(config, named):
+        account = pwd.getpwuid(os.getuid())
+        monkeypatch.setenv("HOME", account.pw_dir)
+        text = render_unit(
+            shipped_unit(user=False).read_text(),
+            command=["/py", "run", "--config", str(named)],
+            account=account.pw_name,
+            writable=config.written(),
+        )
+        file.write_text(text)
+        return list(doctor._made_for(read_unit(file), "", current, current.file))
+
+    current = config
+    assert made_for(config, config.file) == []
+    current = replace(config, folders=(replace(config.folders[0], output=tmp_path / "o 2"),))
+    (found,) = made_for(config, config.file)
+    assert (found.state, found.message) == (
+        "problem", f"the service may not write to {tmp_path}/o 2",
+    )  # fmt: skip
+    install = f"sudo {sys.executable} -P -m stylewatch service install --config {config.file}"
+    assert install in found.remedy
+    extra = tmp_path / "stylewatch.service.d/override.conf"  # `systemctl edit`
+    extra.parent.mkdir()
+    extra.write_text(f'[Service]\nReadWritePaths="{tmp_path}/o 2"\n')
+    assert made_for(config, config.file) == []
+    (found,) = made_for(config, tmp_path / "before.yaml")
+    assert (found.state, found.message) == (
+        "warning", f"the service runs with another config: {tmp_path}/before.yaml",
+    )  # fmt: skip
+    own = read_unit(shipped_unit(user=True))  # which may write wherever its person may
+    assert own.may_write(Path("/anywhere"))
 
 
 def test_the_real_engine_is_probed(set_up):
@@ -465,17 +506,6 @@ def test_weights_that_can_t_be_read_are_no_fault_of_the_installation(tmp_path):
     *_, found = doctor._engine(engine)
     assert (found.check, found.state, found.remedy) == ("weights", "problem", "")
     assert found.message.startswith(f"The weights file {tmp_path}/w.h5 can't be used: expected ")
-
-
-def test_a_folder_that_is_closed_to_us_is_named_with_the_one_that_closes_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(os, "access", lambda place, _: Path(place) != tmp_path)
-    error = ConfigError("can't be written to", received=f"{tmp_path}/x/out")
-    assert doctor._folder_remedy(error) == f"chmod u+x '{tmp_path}', or run as its owner"
-
-
-def test_where_a_folder_can_t_be_made_the_one_is_named_that_it_would_be_made_in(tmp_path):
-    error = ConfigError("can't be written to", received=str(tmp_path / "no/out"))
-    assert doctor._folder_remedy(error) == f"chmod u+wx '{tmp_path}', or run as its owner"
 
 
 def test_a_mount_whose_name_is_no_utf_8_is_no_trouble(set_up, tmp_path, monkeypatch):

@@ -280,6 +280,37 @@ def test_status_says_what_arrives_and_what_failed_before_it_had_a_job(daemon, tm
     assert row == ["in", "watching", "3", "2", "0", "0", "5", "/in"]
 
 
+def test_status_is_no_table_where_that_is_too_wide(daemon, tmp_path):
+    away = HEALTH | {"folder": "nas", "state": "missing", "detail": "/nas does not exist"}
+    daemon.answers["status"] = a_status(folders=[HEALTH | {"root": "/x" * 20}, away])
+    found = overview.look(tmp_path)
+    assert "folder  state     arriving" in overview.overview_text(found, 60)
+    assert overview.overview_text(found, 60).splitlines()[3] == f"    {'/x' * 20}"
+    assert overview.overview_text(found, 50).splitlines()[1:5] == [
+        "in: watching, 3 arriving, 2 waiting, 1 failed", f"  {'/x' * 20}",
+        "nas: missing", "  /nas does not exist",
+    ]  # fmt: skip
+
+
+def test_an_output_that_waits_is_told_in_words_and_once(daemon, tmp_path):
+    full = HEALTH | {"state": "blocked", "detail": "/out is full"}
+    blocked = {"/out": "disk-full", "/b": "forbidden", "/c": "away"}
+    daemon.answers["status"] = a_status(folders=[full], blocked=blocked)
+    found = overview.look(tmp_path)
+    assert found["blocked"] == blocked  # for programs as ever
+    text = overview.overview_text(found)
+    assert text.count("/out is full") == 1
+    assert "blocked: /b can't be written\nblocked: /c is not there" in text
+    assert "disk-full" not in text
+
+
+def test_what_has_no_room_beside_a_job_stands_below_it(state):
+    found = [job | {"message": "because " * 9} for job in listed(state, (), 2)]
+    text = overview.jobs_text(found, 60).splitlines()
+    assert [line.startswith("    because") for line in text] == [False, True, False, True]
+    assert len(overview.jobs_text(found, 200).splitlines()) == 2
+
+
 def test_status_counts_what_is_held_before_it_had_a_job(daemon, tmp_path):
     daemon.answers["status"] = a_status(held_files={"in": 4}, waits=["photos for ink wait: why"])
     (folder,) = overview.look(tmp_path)["folders"]

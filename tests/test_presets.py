@@ -20,7 +20,6 @@ from stylewatch.settings.presets import (
     Presets,
     as_config_names,
     changed,
-    check,
     digest,
     find_preset,
     preset_schema,
@@ -40,6 +39,16 @@ def folder(tmp_path) -> Path:
     (tmp_path / "waves.png").write_bytes(b"picture of waves")
     (tmp_path / "night.png").write_bytes(b"picture of a night")
     return tmp_path
+
+
+def check(file: Path) -> list:
+    """All that is wrong with one preset's file."""
+    try:
+        presets, name = find_preset(str(file))
+        presets.resolved(name)
+    except PresetError as error:
+        return [error, *error.others]
+    return []
 
 
 def alone(*folders: Path) -> Presets:

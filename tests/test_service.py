@@ -14,6 +14,7 @@ from stylewatch import cli
 from stylewatch.app import service
 from stylewatch.app.service import (
     install,
+    read_unit,
     render_unit,
     service_status,
     shipped_unit,
@@ -54,6 +55,13 @@ def test_systemd_finds_nothing_to_say_about_the_unit(tmp_path, user):
     scope = ["--user"] if user else []
     result = analyze(*scope, "verify", "--man=no", file, XDG_RUNTIME_DIR=str(tmp_path))
     assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_what_a_unit_says_is_read_back(tmp_path):
+    folders = [tmp_path / name for name in ("Fotos und Bilder", '50% "off"', "käse$HOME\\", "写真")]
+    found = read_unit(rendered(tmp_path, folders=folders))
+    assert (found.config, found.account) == (tmp_path / "a b.yaml", "painter")
+    assert found.writable == tuple(sorted(folders))
 
 
 @needs_analyze

@@ -39,6 +39,13 @@ def rig(rigs):
 # --- results -------------------------------------------------------------------------------------
 
 
+def words(rig):
+    """What people are told of each job."""
+    ledger = rig.daemon._ledger
+    jobs = ledger.jobs_with(sorted(ledger.numbers(JobState)))
+    return {job.id: ledger.told(job).word for job in jobs}
+
+
 def test_another_photo_under_the_name_of_one_that_was_deleted_keeps_both_results(rig):
     rig.with_folders({"after": "delete"}).start()
     for number, data in enumerate((b"holiday 2025", b"wedding 2026"), start=1):
@@ -47,6 +54,26 @@ def test_another_photo_under_the_name_of_one_that_was_deleted_keeps_both_results
         rig.until(lambda photo=photo: not photo.exists())
     found = {path.read_bytes() for path in rig.output.iterdir()}
     assert found == {b"painting:holiday 2025", b"painting:wedding 2026"}
+    assert words(rig) == {1: "kept", 2: "done"}
+    rig.drop("IMG_0001.jpg", b"holiday 2027")
+    rig.until(lambda: len(rig.results()) == 3)
+    assert words(rig) == {1: "kept", 2: "kept", 3: "done"}
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png"])
+def test_only_a_result_that_was_replaced_is_told_as_such(rig, extension):
+    rig.start()
+    rig.drop("a.jpg", b"one")
+    rig.until(lambda: rig.counts() == {"done": 1} and rig.idle())
+    rig.daemon.ask("pause")
+    rig.drop("a.jpg", b"two")
+    rig.until(lambda: rig.counts() == {"superseded": 1, "ready": 1})
+    assert words(rig) == {1: "kept", 2: "waiting"}  # as yet
+    rig.extension = extension
+    rig.daemon.ask("resume")
+    rig.until(lambda: rig.counts() == {"superseded": 1, "done": 1})
+    assert rig.results() == [f"a--painting{extension}"]
+    assert words(rig) == {1: "replaced", 2: "done"}
 
 
 @pytest.mark.parametrize(

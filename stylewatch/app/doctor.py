@@ -10,6 +10,8 @@ import json
 import os
 import pickle
 import platform
+import pwd
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from stylewatch.app.remote import find_state_dir
-from stylewatch.app.service import UNIT, service_status
+from stylewatch.app.service import COMMAND, UNIT, Installed, read_unit, service_status
 from stylewatch.domain import EngineSettings, JobState, StyleSettings, counted
 from stylewatch.errors import ConfigError, PresetError, StylewatchError
 from stylewatch.faces.lines import short_path
@@ -108,7 +110,7 @@ def examine(file: Path | None) -> Iterator[Finding]:
     if not any(one.check == "weights" for one in tried):  # else the trial knows better
         yield from weights
     yield from tried
-    yield from _alone("service", _service)
+    yield from _alone("service", lambda: _service(config))
 
 
 def _alone(name: str, examine_one: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
@@ -165,28 +167,12 @@ def _folders(config: Config) -> Iterator[Finding]:
     told = [error for error in check(config) if not isinstance(error, PresetError)]
     errors = [error for error in told if error.key != "weights"]  # they have a line of their own
     for error in errors:
-        yield from trouble("folders", error, _folder_remedy(error))
+        yield from trouble("folders", error, "Correct it")
     for folder in config.folders:
         if os.path.isdir(folder.output):
             yield from _write_trial(folder.output)
     if not errors:
         yield ok("folders", "inputs can be read, outputs can be written")
-
-
-def _folder_remedy(error: ConfigError) -> str:
-    path, text = error.received, str(error)
-    above = nearest_existing(Path(path).parent)  # as far as we see
-    if not os.access(above, os.X_OK):
-        return f"chmod u+x '{above}', or run as its owner"
-    if "does not exist" in text:
-        return f"mkdir -p '{path}', or mount what it lies on"
-    if "is not a folder" in text:
-        return "Move that file away, or name another folder"
-    if "too long" in text:
-        return "Give it a shorter name"
-    if "can't be read" in text:
-        return f"chmod u+rx '{path}', or run as its owner"
-    return f"chmod u+wx '{nearest_existing(Path(path))}', or run as its owner"
 
 
 def _write_trial(folder: Path) -> Iterator[Finding]:
@@ -401,7 +387,7 @@ def _usual_settings() -> StyleSettings:
 # --- the service ----------------------------------------------------------------------------------
 
 
-def _service() -> Iterator[Finding]:
+def _service(config: Config | None) -> Iterator[Finding]:
     found = [(scope, service_status(user=bool(scope))) for scope in ("", "--user ")]
     installed = [(scope, status) for scope, status in found if status.unit]
     for scope, status in installed:
@@ -414,5 +400,32 @@ def _service() -> Iterator[Finding]:
             yield ok("service", text)
         else:
             yield warning("service", f"{text}, not enabled", f"systemctl {scope}enable {UNIT}")
+        if config and config.file and status.unit:
+            yield from _made_for(read_unit(status.unit), scope, config, config.file)
     if not installed:
         yield ok("service", "not installed; `stylewatch service install --user` would")
+
+
+def _made_for(unit: Installed, scope: str, config: Config, file: Path) -> Iterator[Finding]:
+    """Whether a unit is still right for the config: folders may have moved since it was made."""
+    words = [*([] if scope else ["sudo"]), *COMMAND, "service", "install", *scope.split()]
+    words += ["--config", str(file.absolute())]
+    words += ["--account", unit.account] if unit.account else []
+    again = f"`{shlex.join(words)}`"
+    if unit.config and os.path.realpath(unit.config) != os.path.realpath(file):
+        text = f"the service {scope}runs with another config: {short_path(unit.config)}"
+        other = shlex.join(["stylewatch", "doctor", "--config", str(unit.config)])
+        yield warning("service", text, f"{again}, or look at that one: `{other}`")
+    elif _is_home_of(unit.account):
+        closed = [short_path(place) for place in config.written() if not unit.may_write(place)]
+        if closed:
+            text = f"the service {scope}may not write to {', '.join(dict.fromkeys(closed))}"
+            yield problem("service", text, f"{again}, as after each change of folders")
+
+
+def _is_home_of(account: str) -> bool:
+    """Whether `~` in the config is what it is for the service."""
+    try:
+        return not account or pwd.getpwnam(account).pw_dir == os.path.expanduser("~")
+    except KeyError:
+        return False

@@ -63,16 +63,22 @@ class Task:
 
 
 def choose_presets(
-    names: Sequence[str], styles: Sequence[Path], overrides: Mapping[str, Any]
+    names: Sequence[str],
+    styles: Sequence[Path],
+    overrides: Mapping[str, Any],
+    dirs: Sequence[Path] = (),
 ) -> list[Preset]:
-    """The presets that a command line asks for: by name, by file, or for style images given."""
+    """The presets that a command line asks for: by name, by file, or for style images given.
+
+    `dirs` are the folders of presets that the config names.
+    """
     for image in styles:
         if not os.path.isfile(image):
             raise UsageError("no such style image", received=str(image), remedy="Check its path")
-    found = [find_preset(name) for name in names or ([DEFAULT_BASE] if styles else [])]
+    found = [find_preset(name, dirs) for name in names or ([DEFAULT_BASE] if styles else [])]
     chosen = [presets[name] for presets, name in found]
     if not chosen:
-        known = ", ".join(known_presets())
+        known = ", ".join(known_presets(dirs))
         raise UsageError(
             "no style", expected="--preset NAME or --style IMAGE", remedy=f"Presets: {known}"
         )

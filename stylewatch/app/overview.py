@@ -3,6 +3,7 @@
 Stable data for programs, and a few lines of text for people. Knows nothing of the command line.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -21,6 +22,7 @@ from stylewatch.faces.board import queue_seconds
 from stylewatch.faces.lines import duration, in_folder, jsonable, short_path, size, visible
 from stylewatch.faces.wire import lives
 from stylewatch.folders.settle import LACKS
+from stylewatch.folders.space import trouble_of
 from stylewatch.state.reader import Job, LedgerReader
 from stylewatch.state.schema import LEDGER
 from stylewatch.state.wording import (
@@ -28,9 +30,9 @@ from stylewatch.state.wording import (
     IGNORED,
     NOTES,
     PAINTING,
-    WORDS,
     by_word,
     explained,
+    word_of,
 )
 
 Answer = TypeVar("Answer")
@@ -138,8 +140,8 @@ def _at_rest(counts: dict[str, int]) -> dict[str, int]:
     return {**counts, "waiting": counts["waiting"] + counts["painting"], "painting": 0}
 
 
-def overview_text(found: Mapping[str, Any]) -> str:
-    """The same for people."""
+def overview_text(found: Mapping[str, Any], width: int = sys.maxsize) -> str:
+    """The same for people, on a terminal with so many cells."""
     head = "no daemon answers"
     if found["running"]:
         head = f"stylewatch {found['version']} runs as process {found['pid']}"
@@ -149,12 +151,7 @@ def overview_text(found: Mapping[str, Any]) -> str:
         names.insert(0, "arriving")
     if any(folder["held"] for folder in found["folders"]):
         names.append("held")
-    rows = [["folder", "state", *names, ""]]
-    for folder in found["folders"]:
-        about = folder.get("detail") or short_path(folder.get("input", ""))
-        counts = [str(folder[name]) for name in names]
-        rows.append([folder["name"], folder.get("state", "-"), *counts, about])
-    lines = [head, *(_table(rows) if len(rows) > 1 else [])]
+    lines = [head, *_folders_text(found["folders"], names, width)]
     several = len(found["folders"]) > 1
     for one in found.get("slow", ()):
         since = time.strftime("%H:%M", time.localtime(one["since"]))
@@ -168,10 +165,29 @@ def overview_text(found: Mapping[str, Any]) -> str:
     lines += [f"the old config goes on: {found['refused']}"] if found.get("refused") else []
     lines += found.get("waits", ())
     lines += [f"does not answer: {part}" for part in found.get("lost", ())]
-    lines += [f"blocked: {path} ({why})" for path, why in found.get("blocked", {}).items()]
+    blocked = [trouble_of(path, why) for path, why in found.get("blocked", {}).items()]
+    told = {folder.get("detail") for folder in found["folders"]}
+    lines += [f"blocked: {trouble}" for trouble in blocked if trouble not in told]
     if found.get("queue_seconds"):
         lines.append(f"the queue is empty in about {duration(found['queue_seconds'])}")
     return "\n".join(visible(line) for line in lines)
+
+
+def _folders_text(
+    folders: Sequence[Mapping[str, Any]], names: Sequence[str], width: int
+) -> list[str]:
+    """A table, or, where it is too wide, a few words on each folder."""
+    rows, words = [["folder", "state", *names, ""]], []
+    for folder in folders:
+        about = visible(folder.get("detail") or short_path(folder.get("input", "")))
+        state = folder.get("state", "")
+        rows.append([folder["name"], state or "-", *(str(folder[n]) for n in names), about])
+        counts = [f"{folder[name]} {name}" for name in names if folder[name]]
+        words.append(f"{folder['name']}: {', '.join(filter(None, [state, *counts]))}")
+        words += [f"  {about}"] if about else []
+    if any(cell_len(line) > width for line in _table([row[:-1] for row in rows])):
+        return words
+    return _table(rows, width) if folders else []
 
 
 def _step_text(one: Mapping[str, Any]) -> str:
@@ -217,7 +233,7 @@ def list_jobs(
 
     def jobs(numbers: Sequence[int]) -> Iterator[Job]:
         for start in range(0, len(numbers), _AT_ONCE):
-            some = partial(LedgerReader.jobs_with, numbers=numbers[start : start + _AT_ONCE])
+            some = partial(_jobs_with, numbers=numbers[start : start + _AT_ONCE])
             for job in _read(state_dir, some) or ():
                 if job.state in wanted:  # still
                     at_rest = not alive and job.state in PAINTING
@@ -234,8 +250,12 @@ def reasons_aside(state_dir: Path) -> set[str]:
 
 def word_of_job(state_dir: Path, job_id: int) -> str:
     """Where one job stands, in the words that are used everywhere."""
-    job = _read(state_dir, lambda reader: reader.job(job_id))
-    return job.word if job else "gone"
+
+    def read(reader: LedgerReader) -> str:
+        job = reader.job(job_id)
+        return reader.told(job).word if job else "gone"
+
+    return _read(state_dir, read) or "gone"
 
 
 def _wanted(states: set[JobState], *, alive: bool) -> set[JobState]:
@@ -244,6 +264,10 @@ def _wanted(states: set[JobState], *, alive: bool) -> set[JobState]:
     if alive:
         return wanted
     return wanted | {*PAINTING} if JobState.READY in wanted else wanted - {*PAINTING}
+
+
+def _jobs_with(reader: LedgerReader, numbers: Sequence[int]) -> list[Job]:
+    return [reader.told(job) for job in reader.jobs_with(numbers)]
 
 
 def _job_dict(job: Job, place: Path | None) -> dict[str, Any]:
@@ -281,8 +305,8 @@ def _note_dict(folder: str, path: Path, why: str, place: Path | None) -> dict[st
     }
 
 
-def jobs_text(found: Sequence[Mapping[str, Any]]) -> str:
-    """The same for people."""
+def jobs_text(found: Sequence[Mapping[str, Any]], width: int = sys.maxsize) -> str:
+    """The same for people, on a terminal with so many cells."""
     if not found:
         return "no such jobs"
     several = len({job["folder"] for job in found}) > 1
@@ -298,7 +322,7 @@ def jobs_text(found: Sequence[Mapping[str, Any]]) -> str:
                 *(job["photo"], about),
             ]
         )
-    return "\n".join(visible(line) for line in _table(rows))
+    return "\n".join(visible(line) for line in _table(rows, width))
 
 
 def _word(job: Mapping[str, Any]) -> str:
@@ -306,18 +330,22 @@ def _word(job: Mapping[str, Any]) -> str:
     if job["id"] is None:
         reason = job["reason"]
         return "ignored" if reason in IGNORED else "held" if reason == BROKEN_PRESET else "failed"
-    return WORDS[JobState(job["state"])]
+    return word_of(JobState(job["state"]), has_result=bool(job["output"]))
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+def _table(rows: Sequence[Sequence[str]], width: int = sys.maxsize) -> list[str]:
+    """The rows as lines; the last cell of one that is too wide stands below it."""
     cells = [[visible(cell) for cell in row] for row in rows]
     widths = [min(max(map(cell_len, column)), WIDEST) for column in zip(*cells, strict=True)]
-    return [
-        "  ".join(
-            cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)
-        ).rstrip()
-        for row in cells
-    ]
+    lines: list[str] = []
+    for row in cells:
+        padded = [cell + " " * (w - cell_len(cell)) for cell, w in zip(row, widths, strict=True)]
+        line, last = "  ".join(padded).rstrip(), row[-1]
+        parts = [line]
+        if last and cell_len(line) > width:
+            parts = ["  ".join(padded[:-1]).rstrip(), f"    {last}"]
+        lines += parts
+    return lines
 
 
 def _read(state_dir: Path, question: Callable[[LedgerReader], Answer]) -> Answer | None:

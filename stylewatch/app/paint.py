@@ -128,6 +128,8 @@ def _request(task: Task) -> JobRequest:
         remedy = "Check the path and its permissions"
         if isinstance(error, IsADirectoryError):
             remedy = "Name the photos in it, or `stylewatch watch` it"
+        elif isinstance(error, FileNotFoundError):
+            remedy = "Check the path; one with spaces in it needs quotes"
         raise InputError(f"{task.photo} can't be read: {error.strerror}", remedy=remedy) from error
     return JobRequest(
         job_id=os.getpid(),  # part of the temporary file's name: no other process shares it

@@ -7,6 +7,7 @@ config holds, or of other service managers.
 import os
 import pwd
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -187,6 +188,47 @@ def uninstall(*, user: bool) -> list[str]:
     _remove(path)
     _systemctl("daemon-reload", user=user)
     return ["stopped and disabled", f"removed {visible(path)}"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Installed:
+    """What an installed unit says of the config that it was made for."""
+
+    config: Path | None
+    account: str
+    writable: tuple[Path, ...] | None
+    """None: whatever its account may write to."""
+
+    def may_write(self, folder: Path) -> bool:
+        """Whether it may, as far as the unit says."""
+        place = folder.resolve()
+        known = [path.resolve() for path in self.writable or ()]
+        return self.writable is None or any(place.is_relative_to(path) for path in known)
+
+
+def read_unit(path: Path) -> Installed:
+    """What an installed unit and what people have added to it (`systemctl edit`) say."""
+    said: dict[str, list[str]] = {}
+    for file in (path, *sorted(path.parent.glob(f"{path.name}.d/*.conf"))):
+        for line in file.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+            key, _, value = line.partition("=")
+            said[key] = [*said.get(key, []), *_words(value)] if value else []
+    command = said.get("ExecStart", [])
+    named = command.index("--config") + 1 if "--config" in command[:-1] else 0
+    folders = [Path(word.lstrip("-+")) for word in said.get("ReadWritePaths", [])]
+    return Installed(
+        config=Path(command[named].replace("$$", "$")) if named else None,
+        account=said.get("User", [""])[-1],
+        writable=tuple(folders) if "strict" in said.get("ProtectSystem", []) else None,
+    )
+
+
+def _words(value: str) -> list[str]:
+    """The words as `_quoted` wrote them; none where it did not."""
+    try:
+        return [word.replace("%%", "%") for word in shlex.split(value)]
+    except ValueError:
+        return []
 
 
 def service_status(*, user: bool) -> ServiceStatus:

@@ -6,6 +6,7 @@ With `--log-format json` each line on stderr is an object, those of events and o
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -76,6 +77,25 @@ def say_noted(path: Path) -> None:
 def are_together() -> bool:
     """Whether a terminal shows results and notes side by side."""
     return sys.stdout.isatty() and sys.stderr.isatty()
+
+
+def width() -> int:
+    """How many cells a line of a result may have: those of a terminal, else any number."""
+    from stylewatch.faces.terminal import size_of  # noqa: PLC0415  (rich is slow to import)
+
+    return size_of(sys.stdout)[0] if sys.stdout.isatty() else sys.maxsize
+
+
+def folded(line: str, indent: int) -> str:
+    """The line of a result, between words on further ones where the terminal is too narrow."""
+    parts = textwrap.wrap(
+        line,
+        width(),
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(parts)
 
 
 def say(words: str | bytes, *, end: str = "\n") -> None:

@@ -13,8 +13,8 @@ ENGINE = "How it is painted"
 DEFAULT_PRESET = "nocturne"
 
 
-def _path(text: str) -> Path:
-    """As it is typed: no shell puts a home folder into `--output=~/paint`."""
+def as_typed(text: str) -> Path:
+    """As it is typed: no shell puts a home folder into `--output=~/paint` or `"~/my photos"`."""
     return Path(os.path.expanduser(text))
 
 
@@ -39,14 +39,18 @@ PresetNames = Annotated[
 Styles = Annotated[
     list[Path] | None,
     typer.Option(
-        "--style", "-s", metavar="IMAGE", parser=_path,
+        "--style", "-s", metavar="IMAGE", parser=as_typed,
         help="Paint in the style of this image, with the numbers of the preset.",
     ),
 ]  # fmt: skip
 Output = Annotated[
     Path,
     typer.Option(
-        "--output", "-o", metavar="OUT", parser=_path, help="Where results go; made when missing."
+        "--output",
+        "-o",
+        metavar="OUT",
+        parser=as_typed,
+        help="Where results go; made when missing.",
     ),
 ]
 Weights = Annotated[
@@ -68,7 +72,15 @@ ConfigPath = Annotated[
     Path | None,
     typer.Option(
         "--config", "-c", metavar="FILE", readable=False,
-        help="The config. Otherwise ./stylewatch.yaml, else ~/.config/stylewatch/stylewatch.yaml.",
+        help="The config, or its folder. Otherwise ./stylewatch.yaml, else "
+        "~/.config/stylewatch/stylewatch.yaml.",
+    ),
+]  # fmt: skip
+PresetsOf = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", metavar="FILE", readable=False,
+        help="The config whose `presets:` are known too. Otherwise the one that `run` would take.",
     ),
 ]  # fmt: skip
 StateDir = Annotated[

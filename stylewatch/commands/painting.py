@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from stylewatch.commands.answers import are_together, chatter, note, say_json, say_path
+from stylewatch.commands.known import preset_dirs
 from stylewatch.commands.options import (
     DEFAULT_PRESET,
     ENGINE,
@@ -17,8 +18,10 @@ from stylewatch.commands.options import (
     Json,
     Output,
     PresetNames,
+    PresetsOf,
     Styles,
     Weights,
+    as_typed,
     command,
     given,
 )
@@ -55,14 +58,14 @@ def demo(
     """
     from stylewatch.app.order import choose_presets, plan
 
-    chosen = choose_presets([preset], [], given(features=features))
+    chosen = choose_presets([preset], [], given(features=features), preset_dirs())
     paint_and_tell(plan([DEMO_PHOTO], chosen, output), weights, as_json=as_json)
 
 
 @command(app, panel=TRY)
 def apply(
     photos: Annotated[
-        list[Path], typer.Argument(metavar="PHOTO", help="Photos to paint.", readable=False)
+        list[Path], typer.Argument(metavar="PHOTO", parser=as_typed, help="Photos to paint.")
     ],
     *,
     preset: PresetNames = None,
@@ -97,6 +100,7 @@ def apply(
             "output.quality=80, style_layers.block5_conv1=0. Repeatable.",
         ),
     ] = None,
+    config: PresetsOf = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Paint photos here and now, without a daemon.
@@ -118,7 +122,8 @@ def apply(
     sides = [] if max_side is None else [f"max_side={max_side}"]
     overrides = parse_settings([*(settings or []), *sides])
     overrides |= given(features=features, precision=precision, optimizer=optimizer)
-    tasks = plan(photos, choose_presets(preset or [], style or [], overrides), output)
+    chosen = choose_presets(preset or [], style or [], overrides, preset_dirs(config))
+    tasks = plan(photos, chosen, output)
     paint_and_tell(tasks, weights, as_json=as_json)
 
 

@@ -8,8 +8,18 @@ from typing import Annotated
 
 import typer
 
-from stylewatch.commands.answers import answer, report_errors
-from stylewatch.commands.options import Features, Json, Output, Weights, command, given
+from stylewatch.commands.answers import answer, folded, report_errors
+from stylewatch.commands.known import preset_dirs
+from stylewatch.commands.options import (
+    Features,
+    Json,
+    Output,
+    PresetsOf,
+    Weights,
+    as_typed,
+    command,
+    given,
+)
 from stylewatch.commands.painting import DEMO_PHOTO, paint_and_tell
 from stylewatch.errors import ConfigError, PresetError
 
@@ -17,21 +27,25 @@ app = typer.Typer(no_args_is_help=True, help="The styles there are, and your own
 
 
 @command(app, "list")
-def presets_list(*, as_json: Json = False) -> None:
-    """List all presets: the shipped ones and your own from ~/.config/stylewatch/presets."""
+def presets_list(*, config: PresetsOf = None, as_json: Json = False) -> None:
+    """List all presets: the shipped ones and your own.
+
+    Your own lie in ~/.config/stylewatch/presets, or in a folder that the config's `presets:` names.
+    """
     from stylewatch.faces.lines import visible
     from stylewatch.settings.presets import known_presets
 
-    sound, broken = known_presets().sorted_out()
+    sound, broken = known_presets(preset_dirs(config)).sorted_out()
     told = {name: preset.description for name, preset in sound.items()}
     told |= {name: f"broken: {error}" for name, error in broken.items()}
     rows = [(name, told[name], sound.get(name)) for name in sorted(told)]
-    width = max((len(name) for name, _, _ in rows), default=0)
-    text = "\n".join(
-        f"{name:<{width}}  {visible(' '.join(description.split()))}"
-        + ("  (needs --style IMAGE)" if preset and preset.lacks_style else "")
-        for name, description, preset in rows
-    )
+    longest = max((len(name) for name, _, _ in rows), default=0)
+    lines: list[str] = []
+    for name, description, preset in rows:
+        lacks = "  (needs --style IMAGE)" if preset and preset.lacks_style else ""
+        line = f"{name:<{longest}}  {visible(' '.join(description.split()))}{lacks}"
+        lines.append(folded(line, longest + 2))
+    text = "\n".join(lines)
     data = [
         {"name": name, "description": description, "has_style": bool(preset and preset.style)}
         for name, description, preset in rows
@@ -43,13 +57,14 @@ def presets_list(*, as_json: Json = False) -> None:
 def presets_show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A preset, or its YAML file.")],
     *,
+    config: PresetsOf = None,
     as_json: Json = False,
 ) -> None:
     """Show every value of a preset, and which file it comes from."""
     from stylewatch.faces.lines import jsonable, visible
     from stylewatch.settings.presets import find_preset
 
-    presets, name = find_preset(name)
+    presets, name = find_preset(name, preset_dirs(config))
     rows = presets.explain(name)
     lines = [f"# {visible(presets.origin(name))}"]
     for row in rows:
@@ -66,6 +81,7 @@ def presets_check(
         typer.Argument(metavar="NAME", help="Presets, or their YAML files; all without any."),
     ] = None,
     *,
+    config: PresetsOf = None,
     as_json: Json = False,
 ) -> None:
     """Check presets: every error with its file, line, column and key.
@@ -78,22 +94,22 @@ def presets_check(
     """
     from stylewatch.domain import EngineSettings
     from stylewatch.engine.images import read_picture
-    from stylewatch.settings.paths import user_presets_dir
-    from stylewatch.settings.presets import check, find_preset, known_presets
+    from stylewatch.settings.presets import find_preset, known_presets
 
     def look(image: Path) -> None:
         read_picture(image.read_bytes(), **EngineSettings().limits)
 
-    presets = known_presets()
-    names = names or [str(presets.origin(name)) for name in presets]
+    dirs = preset_dirs(config)
+    known = known_presets(dirs)
+    asked = names or [*known]
     errors: list[ConfigError] = []
-    for called in names:
+    for called in asked:
         try:
-            presets, name = find_preset(called)
-            errors += check(presets.origin(name), [user_presets_dir()], look)
-        except PresetError as error:  # there is none
-            errors.append(error)
-    fine = f"{names[0]} is fine" if len(names) == 1 else f"{len(names)} presets are fine"
+            presets, name = find_preset(called, dirs) if names else (known, called)
+            presets.resolved(name, look)
+        except PresetError as error:
+            errors += [error, *error.others]
+    fine = f"{asked[0]} is fine" if len(asked) == 1 else f"{len(asked)} presets are fine"
     report_errors(errors, fine, as_json=as_json)
 
 
@@ -102,15 +118,17 @@ def presets_preview(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A preset, or its YAML file.")],
     photo: Annotated[
         Path | None,
-        typer.Argument(metavar="PHOTO", help="Otherwise the demo's photo.", readable=False),
+        typer.Argument(metavar="PHOTO", parser=as_typed, help="Otherwise the demo's photo."),
     ] = None,
     *,
     output: Output = Path(),
     side: Annotated[
-        int, typer.Option(min=64, max=1024, help="Longer side of the sample in pixels.")
+        int,
+        typer.Option(min=64, max=1024, metavar="PIXELS", help="Longer side of the sample."),
     ] = 256,
     weights: Weights = "",
     features: Features = None,
+    config: PresetsOf = None,
 ) -> None:
     """Paint a small sample, to see what a preset does before a night's work.
 
@@ -122,6 +140,7 @@ def presets_preview(
     """
     from stylewatch.app.order import choose_presets, plan
 
-    [preset] = choose_presets([name], [], given(max_side=side, features=features))
+    changes = given(max_side=side, features=features)
+    [preset] = choose_presets([name], [], changes, preset_dirs(config))
     preset = replace(preset, name=f"{preset.name}-preview")
     paint_and_tell(plan([photo or DEMO_PHOTO], [preset], output), weights, as_json=False)

@@ -11,6 +11,7 @@ import typer
 from stylewatch.commands.answers import (
     answer,
     chatter,
+    folded,
     note,
     report_errors,
     say,
@@ -132,7 +133,7 @@ def doctor(
         findings.append(finding)
         if not as_json:
             mark = {"ok": "✓", "warning": "!", "problem": "✗"}[finding.state]
-            lines = [f"{mark} {finding.check:<10}  {visible(finding.message)}"]
+            lines = [folded(f"{mark} {finding.check:<10}  {visible(finding.message)}", 14)]
             lines += [f"{'':<14}→ {visible(finding.remedy)}"] if finding.remedy else []
             say("\n".join(lines))
     if as_json:

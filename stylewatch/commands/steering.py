@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stylewatch.commands.answers import answer, complain, note, say, say_json_list
+from stylewatch.commands.answers import answer, complain, note, say, say_json_list, width
 from stylewatch.commands.options import (
     STEER,
     ConfigPath,
@@ -93,7 +93,7 @@ def status(*, config: ConfigPath = None, state: StateDir = None, as_json: Json =
     folder = _state_dir(config, state)
     with _patience():
         found = look(folder)
-    answer(found, overview_text(found), as_json=as_json)
+    answer(found, overview_text(found, width()), as_json=as_json)
     if not found["running"]:
         raise NotRunningError(found["problem"])
 
@@ -139,7 +139,7 @@ def jobs(
     if as_json:
         say_json_list(found)
     else:
-        say(jobs_text([*found]))
+        say(jobs_text([*found], width()))
     if there is None:
         words = f"there is no ledger in {short_path(folder)}: nothing has been painted yet"
         hint = f"; did you mean `--{state}`?" if str(state) in _STATES else ""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stylewatch.commands.answers import note, say_noted
+from stylewatch.commands.known import preset_dirs
 from stylewatch.commands.options import (
     DEFAULT_PRESET,
     WATCH,
@@ -19,6 +20,7 @@ from stylewatch.commands.options import (
     PresetNames,
     StateDir,
     Weights,
+    as_typed,
     command,
     given,
 )
@@ -45,8 +47,9 @@ def watch(
     Photos that are in IN already and those that arrive are painted into OUT, sub-folders mirrored,
     with `nocturne` unless --preset says otherwise. A photo in a sub-folder named after a preset is
     painted with that one. What was painted is remembered: a new start does nothing twice. A preset
-    that is given as a file brings along those that lie beside it. To watch several folders at once,
-    use a config and `run`, or give each its own --state.
+    that is given as a file brings along those that lie beside it. Of a config that is there all the
+    same, only its `presets:` count. To watch several folders at once, use a config and `run`, or
+    give each its own --state.
 
     Examples:
       stylewatch watch ~/Pictures/in ~/Pictures/out --preset nocturne
@@ -71,7 +74,7 @@ def watch(
         settings |= {"weights": engine.weights, "features": features or engine.features}
     if state is not None:
         settings["state_dir"] = absolute(state)
-    names, folders = as_config_names(preset or [DEFAULT_PRESET])
+    names, folders = as_config_names(preset or [DEFAULT_PRESET], preset_dirs())
     _serve(lambda: watch_config(watched, absolute(output), names, presets=folders, **settings))
 
 
@@ -100,7 +103,9 @@ def init(
     folder: Annotated[
         Path | None,
         typer.Argument(
-            metavar="DIR", help="Where the folders go; the config is put there too.", readable=False
+            metavar="DIR",
+            parser=as_typed,
+            help="Where the folders go; the config is put there too.",
         ),
     ] = None,
     *,

@@ -222,7 +222,7 @@ def sweep(folder: Path, owner: str, keep: Collection[Path]) -> None:
 def _forbidden(folder: Path) -> OutputFullError:
     return OutputFullError(
         f"{folder} can't be written",
-        remedy="Check its permissions, and whether its disk is read-only; the daemon then goes on",
+        remedy="Check its permissions, and whether its disk is read-only; a daemon goes on then",
         reason=OutputFullError.forbidden,
     )
 
@@ -234,7 +234,8 @@ def _output_error(path: Path, error: Exception) -> OutputError:
         return _forbidden(path.parent)
     if code in _FULL:
         return OutputFullError(
-            f"No space left at {path.parent}", remedy="Make room there; the daemon then goes on"
+            f"No space left at {path.parent}",
+            remedy="Make room there; a daemon goes on then",
         )
     remedy = "Check the folder and its permissions"
     if code == errno.ENAMETOOLONG:

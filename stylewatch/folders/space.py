@@ -17,6 +17,11 @@ ROOM = 1.25  # of the low-water mark: so much has to be free before an output go
 _WORDS = {FULL: "is full", OutputFullError.forbidden: "can't be written"}
 
 
+def trouble_of(output: Path | str, why: str) -> str:
+    """Why nothing can be written there, for people."""
+    return f"{output} {_WORDS.get(why, 'is not there')}"
+
+
 def free_space(folder: Path) -> int:
     """Bytes that may still be written there, or would be where it is still to be made."""
     usage = os.statvfs(nearest_existing(folder))
@@ -56,7 +61,7 @@ class Space:
     def trouble(self, output: Path) -> str:
         """Why nothing can be written there now, for people; else empty."""
         why = self.paused.get(output)
-        return f"{output} {_WORDS.get(why, 'is not there')}" if why else ""
+        return trouble_of(output, why) if why else ""
 
     def pause(self, output: Path, until: float, why: str) -> None:
         """A write has failed there, whatever the file system says of free space (a quota)."""

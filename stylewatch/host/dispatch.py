@@ -236,7 +236,7 @@ class Dispatcher:
             self._hold(job)
         else:
             remedy = "Only what waits or is painted can be cancelled; see `stylewatch jobs`"
-            raise UsageError(f"Job {job.id} is {job.word}", remedy=remedy)
+            raise UsageError(f"Job {job.id} is {self._ledger.told(job).word}", remedy=remedy)
 
     def _hold(self, job: Job) -> None:
         self._ledger.hold(job.id, "cancelled")

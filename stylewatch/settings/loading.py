@@ -6,7 +6,7 @@ no error here: photos wait for it.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from stylewatch.errors import ConfigError, PresetImageError
 from stylewatch.settings.checking import did_you_mean, json_schema, raise_first, validate
 from stylewatch.settings.config import AsWritten, Config, ConfigFile, Folder
 from stylewatch.settings.layout import layout_errors
+from stylewatch.settings.notations import Paths
 from stylewatch.settings.paths import default_state_dir, user_presets_dir
 from stylewatch.settings.presets import DEFAULT_EFFECT, Presets
-from stylewatch.settings.readiness import presets_away, weights_away
+from stylewatch.settings.readiness import presets_away, unlisted, weights_away
 from stylewatch.settings.yamlfile import YamlFile, load_yaml, shown
 
 
@@ -73,6 +74,25 @@ def state_dir_of(file: Path) -> Path:
     if not isinstance(named, str):
         raise source.error(("state_dir",), "wrong type", expected="a path", received=shown(named))
     return source.place(("state_dir",), Path(named), file.absolute().parent)
+
+
+def preset_dirs_of(file: Path) -> tuple[list[Path], list[ConfigError]]:
+    """The folders of presets that a config names, whatever else is wrong with it.
+
+    Those that can be listed now, and what is wrong with the others.
+    """
+    source = load_yaml(file)
+    said = {key: source.data[key] for key in ("presets",) if key in source.data}
+    named = validate(_PresetDirs, replace(source, data=said)).presets
+    base = file.absolute().parent
+    dirs = [source.place(("presets", n), path, base) for n, path in enumerate(named)]
+    away = unlisted(source, dirs)
+    return [folder for folder in dirs if folder not in away], list(away.values())
+
+
+@dataclass(frozen=True)
+class _PresetDirs:
+    presets: Paths = ()
 
 
 def _build(source: YamlFile, checked: ConfigFile, base: Path) -> Config:
@@ -150,7 +170,7 @@ def _name_errors(source: YamlFile, folders: Sequence[Folder]) -> Iterator[Config
 
 def _with_presets(source: YamlFile, config: Config) -> Config:
     """The config with the presets that can be used now, and with what is wrong with others."""
-    if away := presets_away(config):  # they may hold another preset of any name
+    if away := presets_away(source, config):  # they may hold another preset of any name
         any_name = [*(name for _, name in config.named_presets()), *Presets.load()]
         return replace(config, broken=dict.fromkeys(any_name, str(away[0])))
     there = Presets.load(config.preset_dirs)
@@ -158,7 +178,7 @@ def _with_presets(source: YamlFile, config: Config) -> Config:
     files = there.images()
     if config.engine.weights != "imagenet" and config.workers_are_here:
         files.add(Path(config.engine.weights))
-        if trouble := weights_away(config):
+        if trouble := weights_away(source, config):
             needy = [name for name in presets if _needs_vgg19(presets[name], config.engine)]
             broken |= dict.fromkeys(needy, str(trouble))
             presets = {name: preset for name, preset in presets.items() if name not in needy}

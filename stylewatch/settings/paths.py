@@ -27,9 +27,10 @@ def absolute(path: str | Path, folder: Path = Path()) -> Path:
 
 
 def find_config(named: Path | None) -> Path:
-    """The config to use: as named, the one here, or the user's."""
+    """The config to use: as named, or in the folder that is named, the one here, or the user's."""
     if named is not None:
-        return Path(os.path.expanduser(named))
+        file = Path(os.path.expanduser(named))
+        return file / CONFIG_NAME if os.path.isdir(file) else file
     for file in (Path(CONFIG_NAME), user_config()):
         if os.path.exists(file):
             return file

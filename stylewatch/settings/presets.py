@@ -212,16 +212,6 @@ class Presets:
         raise layer.source.error(("base",), f"unknown preset {name!r}", remedy=remedy)
 
 
-def check(file: Path, dirs: Iterable[Path] = (), look: _Look | None = None) -> list[ConfigError]:
-    """Everything that is wrong with one preset file; its bases are looked for beside it first."""
-    file = absolute(Path()) / file
-    try:
-        Presets.around(file, dirs).resolved(file.stem, look)
-    except PresetError as error:
-        return [error, *error.others]
-    return []
-
-
 def changed(preset: Preset, said: Mapping[str, Any]) -> Preset:
     """The preset with what is `said` instead, checked as a file of its own with that base is.
 
@@ -256,23 +246,42 @@ def shipped_presets_dir() -> Path:
     return installed if installed.is_dir() else package.parent / "presets"
 
 
-def known_presets() -> Presets:
-    """One's own presets and the shipped ones."""
-    return Presets.load([user_presets_dir()])
+def known_presets(dirs: Sequence[Path] = ()) -> Presets:
+    """Those in `dirs`, which a config names, then one's own and the shipped ones."""
+    return Presets.load([*dirs, user_presets_dir()])
 
 
-def find_preset(called: str) -> tuple[Presets, str]:
+def find_preset(called: str, dirs: Sequence[Path] = ()) -> tuple[Presets, str]:
     """A preset that was named on the command line: the presets to look it up in, and its name.
 
     People give its name, or the path of its YAML file.
     """
     if not _is_path(called):
-        return known_presets(), called
+        presets = known_presets(dirs)
+        if called not in presets and (meant := _meant(called)):
+            problem = f"unknown preset {called!r}"
+            raise PresetError(problem, remedy=meant, reason="unknown-preset")
+        return presets, called
     file = absolute(called)
-    return Presets.around(file, [user_presets_dir()]), file.stem
+    return Presets.around(file, [*dirs, user_presets_dir()]), file.stem
 
 
-def as_config_names(called: Sequence[str]) -> tuple[list[str], list[Path]]:
+def _meant(called: str) -> str:
+    """What to do, where it is clear what was meant by a name that is no preset's."""
+    if "," in called:
+        return "Name each one by itself, as in -p ink -p woodcut"
+    path = os.path.expanduser(called)
+    for ending in sorted(_SUFFIXES):
+        if os.path.isfile(path + ending):
+            return f"A file needs its ending: {called}{ending}"
+    if os.path.isfile(path):
+        return "A preset's file ends in .yaml; for the style of an image there is `apply --style`"
+    return ""
+
+
+def as_config_names(
+    called: Sequence[str], dirs: Sequence[Path] = ()
+) -> tuple[list[str], list[Path]]:
     """What a config says of presets named on the command line: their names and their folders.
 
     Raises:
@@ -281,11 +290,11 @@ def as_config_names(called: Sequence[str]) -> tuple[list[str], list[Path]]:
     """
     files: list[Path] = []
     for one in called:
-        presets, name = find_preset(one)
+        presets, name = find_preset(one, dirs)
         _ = presets[name]
         files.append(presets.origin(name))
     pairs = zip(called, files, strict=True)
-    folders = [file.parent for one, file in pairs if _is_path(one)]
+    folders = [*(file.parent for one, file in pairs if _is_path(one)), *dirs]
     together = Presets.load([*folders, user_presets_dir()])
     for file in files:
         other = together.origin(file.stem)

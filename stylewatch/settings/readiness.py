@@ -4,8 +4,9 @@ All of it may come and go, as a volume or a permission does.
 """
 
 import os
+import shlex
 import stat
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 from stylewatch.errors import ConfigError
@@ -13,62 +14,103 @@ from stylewatch.settings.config import Config
 from stylewatch.settings.layout import places_of
 from stylewatch.settings.presets import Presets
 from stylewatch.settings.weights import weights_trouble
-from stylewatch.settings.yamlfile import dotted
+from stylewatch.settings.yamlfile import KeyPath, YamlFile, load_yaml
+
+_READ_ONLY = "is on a disk that is read-only"
 
 
 def check(config: Config) -> list[ConfigError]:
     """All of it, one error each; also presets that the config does not name."""
-    problem = partial(ConfigError, file=config.file)
+    source = load_yaml(config.file) if config.file else YamlFile(None, {})
     problems: list[ConfigError] = []
     for place in places_of(config):
         trouble_of = _reading_trouble if place.use == "watched" else _writing_trouble
         if trouble := trouble_of(place.path):
-            problems.append(
-                problem(f"{place.what} {trouble}", key=dotted(place.keys), received=str(place.path))
-            )
+            problem = f"{place.what} {trouble}"
+            problems.append(_problem(source, place.keys, problem, place.path))
     for number, folder in enumerate(config.folders):
-        if folder.after != "keep" and _writing_trouble(folder.input):
-            text = f"photos can't be taken out of {folder.input}"
-            problems.append(problem(text, key=f"folders[{number}].after"))
-    if weights_error := weights_away(config):
+        taken = folder.after != "keep" and not _reading_trouble(folder.input)
+        if taken and (trouble := _writing_trouble(folder.input)):
+            problem = f"photos can't be taken out of their folder, which {trouble}"
+            keys: KeyPath = ("folders", number, "after")
+            problems.append(_problem(source, keys, problem, folder.input))
+    if weights_error := weights_away(source, config):
         problems.append(weights_error)
-    away = presets_away(config)
+    away = presets_away(source, config)
     _, broken = Presets.load(() if away else config.preset_dirs).sorted_out()
     return [*problems, *away, *broken.values()]
 
 
-def presets_away(config: Config) -> list[ConfigError]:
+def presets_away(source: YamlFile, config: Config) -> list[ConfigError]:
     """Folders of presets, but for the usual one, that can't be listed now.
 
     Where a preset is named that is in none of them, also those that are empty: a disk may be
     mounted there later.
     """
     own = config.preset_dirs[:-1]
-    troubles = {folder: _listing_trouble(folder) for folder in own}
-    if own and not any(troubles.values()):
+    away = unlisted(source, own)
+    if own and not away:
         there = Presets.load(config.preset_dirs)
         if not all(name in there for _, name in config.named_presets()):
-            troubles = {folder: _listing_trouble(folder, empty="is empty") for folder in own}
-    return [
-        ConfigError(
+            away = unlisted(source, own, empty="is empty")
+    return list(away.values())
+
+
+def unlisted(
+    source: YamlFile, folders: Sequence[Path], *, empty: str = ""
+) -> dict[Path, ConfigError]:
+    """Those of the folders at `presets:` that can't be listed now, with what is wrong."""
+    troubles = [_listing_trouble(folder, empty=empty) for folder in folders]
+    return {
+        folder: source.error(
+            source.written(("presets", number)),
             f"the presets folder {trouble}",
-            file=config.file,
-            key="presets",
             received=str(folder),
-            remedy="It may hold a preset of any name. Is its disk there?",
+            remedy="It may hold a preset of any name: correct it, or mount its disk",
         )
-        for folder, trouble in troubles.items()
+        for number, (folder, trouble) in enumerate(zip(folders, troubles, strict=True))
         if trouble
-    ]
+    }
 
 
-def weights_away(config: Config) -> ConfigError | None:
+def weights_away(source: YamlFile, config: Config) -> ConfigError | None:
     """A weights file of one's own that can't be used now."""
     weights = config.engine.weights
     if not (trouble := weights_trouble(weights)):
         return None
+    remedy = "Correct it, put the file back, or let it be read"
     problem = f"the weights file {trouble}"
-    return ConfigError(problem, file=config.file, key="weights", received=weights)
+    return source.error(("weights",), problem, received=weights, remedy=remedy)
+
+
+def _problem(source: YamlFile, keys: KeyPath, problem: str, path: Path) -> ConfigError:
+    remedy = _remedy(path, problem)
+    return source.error(keys, problem, received=str(path), remedy=remedy)
+
+
+def _remedy(path: Path, problem: str) -> str:
+    """What to do about a folder that can't be used."""
+    above = _nearest(path.parent)  # as far as we see
+    remedy = f"chmod u+wx {shlex.quote(str(_nearest(path)))}, or run as its owner"
+    if "is not a folder" in problem:
+        remedy = "Move that file away, or name another folder"
+    elif "too long" in problem:
+        remedy = "Give it a shorter name"
+    elif _READ_ONLY in problem:
+        remedy = "Mount it writable, or name another folder"
+    elif os.path.isdir(above) and not os.access(above, os.X_OK):
+        remedy = f"chmod u+x {shlex.quote(str(above))}, or run as its owner"
+    elif "does not exist" in problem:
+        make = f"mkdir -p {shlex.quote(str(path))}"
+        remedy = f"Correct the path, make it (`{make}`), or mount what it lies on"
+    elif "can't be read" in problem:
+        remedy = f"chmod u+rx {shlex.quote(str(path))}, or run as its owner"
+    return remedy
+
+
+def _nearest(path: Path) -> Path:
+    """The path, or the first above it that is there for us."""
+    return next(place for place in (path, *path.parents) if os.path.lexists(place))
 
 
 def _listing_trouble(folder: Path, *, empty: str = "") -> str:
@@ -97,7 +139,9 @@ def _writing_trouble(path: Path) -> str:
         pass
     except OSError as error:  # closed to us, too long a name, a share that does not answer
         return f"can't be used: {error.strerror}"
-    there = next(place for place in (path, *path.parents) if os.path.lexists(place))
+    there = _nearest(path)
     if not os.path.isdir(there):
         return "is not a folder" if there == path else f"can't be made: {there} is not a folder"
-    return "" if os.access(there, os.W_OK | os.X_OK) else "can't be written to"
+    if os.access(there, os.W_OK | os.X_OK):
+        return ""
+    return _READ_ONLY if os.statvfs(there).f_flag & os.ST_RDONLY else "can't be written to"

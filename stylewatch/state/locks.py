@@ -9,6 +9,8 @@ from pathlib import Path
 
 from stylewatch.errors import LedgerError, LockedError
 
+_ITS_OWN = "give this one its own state_dir (`watch`: --state DIR)"
+
 
 class Locks:
     """Exclusive advisory locks, held until `release`; nothing is left in the locked folders."""
@@ -31,7 +33,7 @@ class Locks:
         except OSError as error:
             raise LedgerError(
                 f"{state_dir} can't be written: {error.strerror}",
-                remedy="Check the disk and its permissions, or set state_dir",
+                remedy=f"Check the disk and its permissions, or {_ITS_OWN}",
             ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -40,7 +42,7 @@ class Locks:
             os.close(descriptor)
             raise LockedError(
                 f"Another stylewatch{f' (process {holder})' if holder else ''} uses {state_dir}",
-                remedy="Stop it, or give this one its own state_dir (`watch`: --state DIR)",
+                remedy=f"Stop it, or {_ITS_OWN}",
             ) from error
         except OSError as error:  # a share without locks
             os.close(descriptor)

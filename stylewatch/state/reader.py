@@ -6,7 +6,7 @@ Never writes.
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,8 +20,8 @@ from stylewatch.state.wording import (
     NO_PRESET,
     PAINTING,
     WAITING,
-    WORDS,
     explained,
+    word_of,
 )
 
 _NO_FAILURES: Final = ", ".join(f"'{note}'" for note in ("", NO_PRESET, BROKEN_PRESET, *IGNORED))
@@ -73,8 +73,8 @@ class Job:
 
     @property
     def word(self) -> str:
-        """Where it stands, for people."""
-        return WORDS[self.state]
+        """Where it stands, for people; of one that is outdated, ask as `told` gives it."""
+        return word_of(self.state, has_result=self.output is not None)
 
     @property
     def is_on_its_way(self) -> bool:
@@ -416,6 +416,16 @@ class LedgerReader:
             *(raw, job.id, raw, job.folder, os.fsencode(job.path), job.preset),
         )
         return row is not None
+
+    def told(self, job: Job) -> Job:
+        """The job as it is told: an outdated one without the result that is not there any more.
+
+        It is, where the newer one's has taken its place, and may be kept beside that.
+        """
+        if job.state is not JobState.SUPERSEDED or job.output is None:
+            return job
+        gone = os.path.lexists(job.output.parent) and not os.path.lexists(job.output)
+        return replace(job, output=None) if gone or self.is_taken(job, job.output) else job
 
     def after_pending(self) -> list[int]:
         """The jobs whose result is there, while their photo is not yet moved or deleted."""

@@ -89,6 +89,11 @@ def by_word(
     }
 
 
+def word_of(state: JobState, *, has_result: bool) -> str:
+    """Where a job stands; an outdated one may keep its result beside the newer one's."""
+    return "kept" if state is JobState.SUPERSEDED and has_result else WORDS[state]
+
+
 def explained(reason: str, message: str) -> str:
     """A failure in one line that ends with what to do."""
     remedy = REMEDIES.get(reason, "")
