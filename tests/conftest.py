@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from stylewatch.domain import EngineSettings
-from stylewatch.folders import painted
+from stylewatch.folders import painted, sources
 from stylewatch.jobs.child import set_environment
 
 set_environment(EngineSettings())  # before any test imports TensorFlow
@@ -53,10 +54,20 @@ def network():
 
 
 @pytest.fixture
-def rigs(tmp_path):
-    """Makes daemons (`rig.Rig`); those that run at the end are stopped."""
+def light_workers(monkeypatch):
+    """Worker processes would load the program that was started, which here is pytest."""
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
+
+
+@pytest.fixture
+def rigs(tmp_path, monkeypatch):
+    """Makes daemons (`rig.Rig`); those that run at the end are stopped.
+
+    They look more often whether their folders are there.
+    """
     from rig import Rig
 
+    monkeypatch.setattr(sources, "ROOT_SECONDS", 0.1)
     made = []
 
     def make(behave=None, base=tmp_path, start=True, **settings):

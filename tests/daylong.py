@@ -6,7 +6,6 @@ simulated; files, events and the ledger are real.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import statistics
@@ -17,11 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from stylewatch.app.overview import list_jobs, look
-from stylewatch.domain import PhotoFacts, Rendered
-from stylewatch.folders import outputs
+from stylewatch.domain import PhotoFacts
 from stylewatch.host.daemon import Daemon, Parts
 from stylewatch.settings.loading import watch_config
 from stylewatch.state.reader import LedgerReader
+from tests.rig import rendered
 
 DAY = 86400.0
 RETENTION_DAYS = 0.1
@@ -30,13 +29,7 @@ SLOTS = 16
 
 
 def paint(request, engine, *, report):
-    data = b"painted " + request.source.read_bytes()
-    temporary = outputs.write_temporary(data, request.target, ".jpg", request.job_id, request.owner)
-    return Rendered(
-        temporary=temporary, extension=".jpg",
-        sha256=hashlib.sha256(data).hexdigest(), width=1, height=1, seconds=0.8, evaluations=1,
-        loss=1.0, facts={},
-    )  # fmt: skip
+    return rendered(request, b"painted " + request.source.read_bytes(), seconds=0.8, loss=1.0)
 
 
 class AtOnce:

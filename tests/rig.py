@@ -20,14 +20,19 @@ def copy_job(request, engine, *, report, suffix=b"", extension=".jpg"):
     if hashlib.sha256(photo).hexdigest() != request.digest:  # it lost the race against an editor
         return Failure(kind=FailureKind.CHANGED, reason="changed", message="changed")
     data = request.preset.name.encode() + b":" + photo + suffix
+    return rendered(request, data, extension)
+
+
+def rendered(request, data, extension=".jpg", **figures):
+    """The result of a job, written as a worker does it."""
     temporary = outputs.write_temporary(
         data, request.target, extension, request.job_id, request.owner
     )
+    figures = {"seconds": 0.01, "evaluations": 1, "loss": None, "facts": {}} | figures
+    sha256 = hashlib.sha256(data).hexdigest()
     return Rendered(
-        temporary=temporary, extension=extension,
-        sha256=hashlib.sha256(data).hexdigest(), width=1, height=1, seconds=0.01, evaluations=1,
-        loss=None, facts={},
-    )  # fmt: skip
+        temporary=temporary, extension=extension, sha256=sha256, width=1, height=1, **figures
+    )
 
 
 class ThreadExecutor:
@@ -148,3 +153,14 @@ class Rig:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         return path
+
+    def paint(self, name, data=b"photo"):
+        """Drop the first photo of all, and see it done."""
+        self.drop(name, data)
+        self.until(lambda: self.counts() == {"done": 1})
+
+    def asked(self, command, **arguments):
+        """What the daemon answers to a command."""
+        answer = self.daemon.ask(command, **arguments)
+        self.daemon.tick(time.monotonic())
+        return answer.result(0)

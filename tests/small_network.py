@@ -1,9 +1,15 @@
-"""VGG19's topology with few seeded filters: real code, small numbers, no weights file."""
+"""What the engine's tests share: VGG19's topology with few seeded filters, and noise to look at."""
 
 import numpy as np
+from keras import ops
 
-from stylewatch.domain import VGG19_LAYERS
-from stylewatch.engine.features import Convolution, FeatureNetwork
+from stylewatch.domain import VGG19_LAYERS, StyleSettings
+from stylewatch.engine.features import Convolution, FeatureNetwork, preprocess
+
+CLASSIC = StyleSettings(
+    objective="classic", content_weight=0.025, strength=1.0, tv_weight=1.0,
+    content_layers={"block5_conv2": 1.0},
+)  # fmt: skip
 
 
 def small_network(widths=(8, 8, 16, 16, 16), seed=0):
@@ -17,3 +23,13 @@ def small_network(widths=(8, 8, 16, 16, 16), seed=0):
         convolutions.append(Convolution(name, (kernel,), np.zeros(width, np.float32)))
         channels = width
     return FeatureNetwork("small filters", f"seed {seed}", tuple(convolutions))
+
+
+def noise(seed=1, height=32, width=32):
+    """A picture of noise, RGB."""
+    return np.random.default_rng(seed).uniform(0, 255, (height, width, 3)).astype(np.float32)
+
+
+def noise_input(seed, height=32, width=48):
+    """The same as the network's input."""
+    return ops.convert_to_tensor(preprocess(noise(seed, height, width)))

@@ -32,8 +32,8 @@ MAY_SEE = {
     # what people, services and other programs see
     "faces": {"words"},
     # puts the parts together
-    "app": {"words", "engine", "effect", *EDGES, "jobs", "host", "faces"},
-    "commands": {"words", *EDGES, "engine", "faces", "app"},
+    "app": {"words", "engine", *EDGES, "jobs", "host", "faces"},
+    "commands": {"words", "settings", "state", "engine", "faces", "app"},
     "cli": {"words", "settings", "commands"},
 }
 ONLY_PLACE = {
@@ -48,7 +48,7 @@ ONLY_PLACE = {
     "yaml": {"settings.yamlfile"},
     "watchdog": {"folders.watches"},
     "sqlite3": {"state.ledger", "state.reader", "state.schema"},
-    "pebble": {"jobs.executors", "jobs.child"},
+    "pebble": {"jobs.executors"},
     "distributed": {"jobs.cluster"},
     "rich": {"faces.console", "faces.view", "faces.terminal", "app.overview"},
     "typer": {"cli", "commands"},

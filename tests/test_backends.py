@@ -1,5 +1,6 @@
 """The core on Keras's other backends (PyTorch where it is installed): the same as TensorFlow's."""
 
+import functools
 import importlib.util
 import json
 import os
@@ -28,23 +29,32 @@ print(json.dumps([losses, float(result.rgb.mean())]))
 """
 
 
-def run_on(backend, script):
-    env = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": os.path.dirname(__file__)}
+def last_line_of(script, **environment):
+    """What a program says in the end."""
+    env = {**os.environ, "PYTHONPATH": os.path.dirname(__file__), **environment}
     done = subprocess.run(
         [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True
     )
-    return json.loads(done.stdout.splitlines()[-1])
+    return done.stdout.splitlines()[-1]
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
-@pytest.mark.parametrize("gpu", [False, True])
+def run_on(backend, script):
+    return json.loads(last_line_of(script, KERAS_BACKEND=backend))
+
+
+@functools.cache
+def painted_on(backend, gpu=False):
+    return run_on(backend, f"as_on_a_gpu = {gpu}\n{SCRIPT}")
+
+
+@pytest.mark.parametrize(
+    ("backend", "gpu"),
+    [("tensorflow", True), ("jax", False), ("jax", True), ("torch", False), ("torch", True)],
+)
 def test_another_backend_paints_the_same_and_so_does_the_way_that_a_gpu_takes(backend, gpu):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    (ours, mean), (theirs, their_mean) = (
-        run_on(each, f"as_on_a_gpu = {on_gpu}\n{SCRIPT}")
-        for each, on_gpu in (("tensorflow", False), (backend, gpu))
-    )
+    (ours, mean), (theirs, their_mean) = painted_on("tensorflow"), painted_on(backend, gpu)
     assert len(ours) == len(theirs) == 10
     assert theirs[0] == pytest.approx(ours[0], rel=1e-3)
     assert theirs[-1] == pytest.approx(ours[-1], rel=0.05)
@@ -85,23 +95,20 @@ def test_a_cpu_that_only_says_it_has_bfloat16_paints_in_float32(instructions):
 
     if not machine.cpu_flags() & {"amx_bf16", "avx512_bf16"}:
         pytest.skip("this CPU does not even say so")
-    env = {**os.environ, "KERAS_BACKEND": "tensorflow", "ONEDNN_MAX_CPU_ISA": instructions}
     script = (
         "from stylewatch.engine.transfer import choose_precision; print(choose_precision('auto'))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split() == ["float32"]
+    environment = {"KERAS_BACKEND": "tensorflow", "ONEDNN_MAX_CPU_ISA": instructions}
+    assert last_line_of(script, **environment) == "float32"
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="oneDNN is asked for on x86")
 @pytest.mark.parametrize(
     ("asked", "taken"), [({}, "True"), ({"TF_ENABLE_ONEDNN_OPTS": "0"}, "False")]
 )
-def test_onednn_multiplies_on_every_x86_unless_it_is_refused(asked, taken):
+def test_onednn_multiplies_on_every_x86_unless_it_is_refused(asked, taken, monkeypatch):
     """By itself TensorFlow leaves it out on CPUs without AVX-512, where it takes half the time."""
-    kept = {key: value for key, value in os.environ.items() if key != "TF_ENABLE_ONEDNN_OPTS"}
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
     script = (
         "from stylewatch.jobs.child import set_environment\n"
         "from stylewatch.domain import EngineSettings\n"
@@ -109,11 +116,7 @@ def test_onednn_multiplies_on_every_x86_unless_it_is_refused(asked, taken):
         "from tensorflow.python.util import _pywrap_util_port as tensorflow\n"
         "print(tensorflow.IsMklEnabled())"
     )
-    env = kept | {"KERAS_BACKEND": "tensorflow"} | asked
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split() == [taken]
+    assert last_line_of(script, KERAS_BACKEND="tensorflow", **asked) == taken
 
 
 KERNELS = """

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from keras import ops
+from small_network import noise
 
 from stylewatch.domain import VGG19_LAYERS, StyleSettings
 from stylewatch.engine.features import preprocess
@@ -25,8 +26,7 @@ STEP = 1e-4
 
 
 def picture(seed, height=HEIGHT, width=WIDTH):
-    rgb = np.random.default_rng(seed).uniform(0, 255, (height, width, 3))
-    return preprocess(rgb.astype(np.float32))
+    return preprocess(noise(seed, height, width))
 
 
 def regions_of(mask):

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rig import rendered
 from typer.testing import CliRunner
 
 from stylewatch import cli
@@ -31,10 +32,9 @@ from stylewatch.app import overview
 from stylewatch.app.order import parse_settings
 from stylewatch.app.service import shipped_unit
 from stylewatch.commands import steering, watching
-from stylewatch.domain import Identity, Photo, Rendered
+from stylewatch.domain import Identity, Photo
 from stylewatch.errors import ExitCode, InputError, StylewatchError, WeightsError
 from stylewatch.faces.control import ControlServer
-from stylewatch.folders.outputs import write_temporary
 from stylewatch.settings.loading import load_config
 from stylewatch.settings.weights import keras_weights
 from stylewatch.state.ledger import Ledger, Planned
@@ -883,11 +883,7 @@ class TestBatches:
         return stylewatch("apply", *self.PHOTOS, "-p", "quick", "-o", "o", *options)
 
     def painted(self, request):
-        temporary = write_temporary(b"picture", request.target, ".jpg", request.job_id)
-        return Rendered(
-            temporary=temporary, extension=".jpg", sha256="", width=1,
-            height=1, seconds=0.0, evaluations=1, loss=1.0, facts={"features": "none"},
-        )  # fmt: skip
+        return rendered(request, b"picture", facts={"features": "none"})
 
     def test_an_exception_costs_one_photo(self, stylewatch, monkeypatch, tmp_path):
         def paint(request):

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from waiting import wait_until
 
 from stylewatch.app import remote
 from stylewatch.app.remote import Client, ask, find_state_dir, pulse_felt
@@ -566,11 +567,6 @@ def test_a_daemon_that_hangs_is_there_however_many_wait_for_it(daemon, tmp_path,
 def test_a_daemon_that_ends_meanwhile_is_noticed(daemon, tmp_path):
     daemon.answers["status"] = Future()
     with ControlServer(tmp_path, daemon.ask, {}) as server, Client(tmp_path) as client:
-        threading.Timer(0.2, daemon.answers["status"].cancel).start()
-        with pytest.raises(StylewatchError, match="stopping") as told:
-            client.ask("status")
-        assert told.value.exit_code == ExitCode.NOT_RUNNING
-        daemon.answers["status"] = Future()
         threading.Timer(0.2, server.__exit__, [None, None, None]).start()
         with pytest.raises(NotRunningError, match="ended before it answered"):
             client.ask("status")
@@ -625,9 +621,7 @@ def test_who_has_said_all_is_not_read_again_and_again_until_the_answer_is_there(
         lines.readline()
         client.sendall(b'{"do": "status"}\n')
         client.shutdown(socket.SHUT_WR)
-        deadline = time.monotonic() + 5
-        while len(server._selector.get_map()) > 2:  # the listener and the alarm
-            assert time.monotonic() < deadline
+        wait_until(lambda: len(server._selector.get_map()) == 2)  # the listener and the alarm
         (served,) = server._clients
         served.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         answer.set_result("x" * 900_000)  # more than it takes at once

@@ -19,6 +19,7 @@ from pathlib import Path
 import jobs_for_tests as jobs
 import psutil
 import pytest
+from waiting import wait_until
 
 from stylewatch.domain import EngineSettings
 from stylewatch.errors import (
@@ -31,6 +32,7 @@ from stylewatch.errors import (
 from stylewatch.jobs import child, executors, jobtable
 from stylewatch.jobs.executors import LocalExecutor, open_executor
 
+pytestmark = pytest.mark.usefixtures("light_workers")
 ENGINE = EngineSettings(nice=1)
 PATIENCE = 60  # seconds; nothing here takes that long on an idle machine
 
@@ -39,12 +41,6 @@ needs_dask = pytest.mark.skipif(
 )
 BOTH = ["local", pytest.param("dask", marks=needs_dask)]
 BOTH_BUT_DASK_IS_SLOW = ["local", pytest.param("dask", marks=[needs_dask, pytest.mark.slow])]
-
-
-@pytest.fixture(autouse=True)
-def _workers_need_not_load_pytest(monkeypatch):
-    """They would load the program that was started, which here is pytest."""
-    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
 
 
 class Heard(queue.SimpleQueue):
@@ -86,10 +82,7 @@ class Cluster:
 
     def __enter__(self):
         self.start("scheduler", "--port", "0", "--scheduler-file", str(self.address_file))
-        until = time.monotonic() + PATIENCE
-        while not self.address_file.exists() or not self.address_file.read_text():
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        wait_until(lambda: self.address_file.exists() and self.address_file.read_text())
         self.address = self.address_file.read_text().split('"address": "')[1].split('"')[0]
         self.start_worker()
         return self
@@ -125,10 +118,7 @@ class Cluster:
 
 
 def with_slots(executor):
-    until = time.monotonic() + PATIENCE
-    while not executor.slots:
-        assert time.monotonic() < until, executor.trouble
-        time.sleep(0.05)
+    wait_until(lambda: executor.slots, told=lambda: executor.trouble)
     return executor
 
 
@@ -149,12 +139,8 @@ def error(future):
 
 
 def is_gone(pid):
-    until = time.monotonic() + PATIENCE
     with contextlib.suppress(psutil.NoSuchProcess):  # it may go between any two looks
-        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-            if time.monotonic() > until:
-                return False
-            time.sleep(0.02)
+        wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     return True
 
 
@@ -285,8 +271,7 @@ class TestLocal:
         def cancelled_meanwhile():
             pool = make()
             executor.cancel(1)
-            while executor._jobs:
-                time.sleep(0.01)
+            wait_until(lambda: not executor._jobs)
             return pool
 
         with monkeypatch.context() as patched:
@@ -312,8 +297,7 @@ class TestLocal:
         future = executor.submit(1, jobs.add, 1, 2)
         future.add_done_callback(lambda _: again.append(executor.submit(2, jobs.add, 2, 3)))
         result(future)
-        while not again:
-            time.sleep(0.01)
+        wait_until(lambda: again)
         assert result(again[0]) == 5
 
     def test_who_asks_a_worker_to_end_has_time_to_ask_the_daemon_too(
@@ -384,9 +368,8 @@ class TestLocal:
             assert result(executor.submit(2, jobs.count, 3)) == 3
 
     def test_a_worker_that_cannot_start_is_nobody_s_fault_and_is_tried_again_later(
-        self, heard, tmp_path, monkeypatch
+        self, heard, tmp_path
     ):
-        monkeypatch.setattr(jobtable, "REST_SECONDS", 0.5)
         log = tmp_path / "missing" / "worker.log"
         with contextlib.closing(LocalExecutor(ENGINE, heard, log=log)) as executor:
             assert isinstance(error(executor.submit(1, jobs.add, 1, 2)), EngineLost)
@@ -394,7 +377,8 @@ class TestLocal:
             assert "no worker process could be started" in executor.trouble
             assert "room in /dev/shm" in executor.trouble
             log.parent.mkdir()
-            with_slots(executor)
+            executor._rests_until = 0.0  # it is over
+            assert executor.slots == 1
             assert "no worker process could be started" in executor.trouble  # nobody has tried yet
             assert result(executor.submit(1, jobs.add, 1, 2)) == 3
             assert executor.trouble == ""
@@ -531,9 +515,8 @@ def test_an_interrupt_at_the_keyboard_reaches_only_the_daemon(tmp_path):
 
 def test_an_interrupt_while_a_worker_starts_does_not_reach_it(tmp_path):
     with Parent(tmp_path, "sleep", 0) as parent:
-        until = time.monotonic() + PATIENCE
         while len(children := psutil.Process(parent.process.pid).children()) < 2:
-            assert time.monotonic() < until
+            pass  # at once, as they start
         for child in children:  # the worker, still starting, and Python's resource tracker
             child.send_signal(signal.SIGINT)
         assert "awake" in {parent.read(), parent.read()}
@@ -570,10 +553,7 @@ class TestDask:
         with contextlib.closing(open_executor(address, ENGINE, heard)) as executor:
             assert executor.slots == 0
             assert isinstance(error(executor.submit(1, jobs.add, 1, 2)), EngineLost)
-            until = time.monotonic() + PATIENCE
-            while f"no Dask scheduler answers at {address}" not in executor.trouble:
-                assert time.monotonic() < until
-                time.sleep(0.05)
+            wait_until(lambda: f"no Dask scheduler answers at {address}" in executor.trouble)
 
     @needs_dask
     def test_a_scheduler_that_is_away_for_long_costs_no_descriptors(self, heard, monkeypatch):
@@ -587,10 +567,7 @@ class TestDask:
                 connect()
 
             monkeypatch.setattr(executor, "_connect", counted)
-            until = time.monotonic() + PATIENCE
-            while len(open_at) < 7:
-                assert time.monotonic() < until
-                time.sleep(0.05)
+            wait_until(lambda: len(open_at) >= 7)
         assert open_at[6][0] <= open_at[2][0] + 2
         assert open_at[6][1] <= open_at[2][1] + 1
 
@@ -627,10 +604,10 @@ class TestDask:
             with contextlib.closing(open_executor(cluster.address, ENGINE, heard)) as executor:
 
                 def wait_for(*programs):
-                    until = time.monotonic() + PATIENCE
-                    while sorted(map(str, executor._programs.values())) != sorted(programs):
-                        assert time.monotonic() < until, executor._programs
-                        time.sleep(0.05)
+                    def told():
+                        return sorted(map(str, executor._programs.values()))
+
+                    wait_until(lambda: told() == sorted(programs), told=told)
 
                 strange = (code_of(other.parent), "none of ours")
                 wait_for(child.CODE, *strange)
@@ -650,10 +627,7 @@ class TestDask:
         with Cluster(tmp_path) as cluster:
             cluster.start_worker()
             with contextlib.closing(open_executor(cluster.address, ENGINE, heard)) as executor:
-                until = time.monotonic() + PATIENCE
-                while executor.slots < 2:
-                    assert time.monotonic() < until
-                    time.sleep(0.1)
+                wait_until(lambda: executor.slots == 2)
                 for number in range(5):
                     both = [executor.submit(number, jobs.sleep, 1) for _ in range(2)]
                     [result(future) for future in both]

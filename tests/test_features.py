@@ -4,15 +4,15 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from small_network import small_network
+from small_network import noise, small_network
 
 from stylewatch.domain import VGG19_LAYERS
 from stylewatch.engine import features
 from stylewatch.errors import WeightsError
 
 
-def picture(height=48, width=32, seed=0):
-    return np.random.default_rng(seed).uniform(0, 255, (height, width, 3)).astype(np.float32)
+def picture(height=48, width=32):
+    return noise(0, height, width)
 
 
 def test_preprocessing_is_keras_s_own_and_leaves_its_argument_alone():

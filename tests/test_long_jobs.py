@@ -5,7 +5,6 @@ import hashlib
 import os
 import queue
 import signal
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +25,9 @@ from stylewatch.jobs.executors import LocalExecutor
 from stylewatch.jobs.worker import run_job
 from stylewatch.settings.presets import Presets
 
+pytestmark = pytest.mark.usefixtures("light_workers")
 PATIENCE = 100  # seconds
 DEMO = Path(__file__).parents[1] / "stylewatch" / "data" / "demo.jpg"
-
-
-@pytest.fixture(autouse=True)
-def _workers_need_not_load_pytest(monkeypatch):
-    """They would load the program that was started, which here is pytest."""
-    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
 
 
 class Studio:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from waiting import wait_until
 
 from stylewatch.domain import Event, JobState, Step
 from stylewatch.errors import UsageError
@@ -179,10 +180,8 @@ def test_memory_of_the_daemon_and_of_its_workers_is_told(metrics):
     try:
         before = figures(metrics)["stylewatch_workers"]
         worker.start()
-        deadline = time.monotonic() + 20
-        while (got := figures(metrics))["stylewatch_workers"] != before + 1:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: figures(metrics)["stylewatch_workers"] == before + 1)
+        got = figures(metrics)
         assert got['stylewatch_memory_bytes{process="workers"}'] > 1_000_000
         assert got['stylewatch_memory_bytes{process="daemon"}'] > 10_000_000
     finally:

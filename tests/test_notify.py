@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from waiting import wait_until
 
 import stylewatch
 from stylewatch.app.remote import ask
@@ -204,10 +205,7 @@ def test_an_upgraded_daemon_ends_where_systemd_starts_it_anew(tmp_path, watched)
             assert daemon.wait(60) == 1
             assert b"upgraded while it ran. systemd starts it anew" in daemon.stderr.read()
         else:
-            until = time.monotonic() + 60
-            while "upgraded" not in ask(tmp_path / "state", "status")["trouble"]:
-                assert time.monotonic() < until
-                time.sleep(0.2)
+            wait_until(lambda: "upgraded" in ask(tmp_path / "state", "status")["trouble"])
             assert daemon.poll() is None
     finally:
         daemon.kill()

@@ -5,25 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from keras import ops
+from small_network import CLASSIC
+from small_network import noise_input as picture
 
 from stylewatch.domain import StyleSettings
 from stylewatch.engine.features import preprocess
 from stylewatch.engine.objective import Objective, Region
-
-CLASSIC = StyleSettings(
-    objective="classic",
-    content_weight=0.025,
-    strength=1.0,
-    tv_weight=1.0,
-    content_layers={"block5_conv2": 1.0},
-)
-
-
-def picture(seed, height=32, width=48):
-    rng = np.random.default_rng(seed)
-    return ops.convert_to_tensor(
-        preprocess(rng.uniform(0, 255, (height, width, 3)).astype(np.float32))
-    )
 
 
 def objective_of(network, settings, precision="float32"):

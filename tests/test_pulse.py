@@ -37,7 +37,7 @@ class Watched:
     def __init__(self, tmp_path, open_executor=None):
         self.listener = Listener(str(tmp_path / "notify"))
         environ = self.listener.environ | {"WATCHDOG_USEC": "3000000"}
-        self.rig = Rig(tmp_path)
+        self.rig = Rig(tmp_path, grace_seconds=0)  # for jobs that never end
         self.rig.open_executor = open_executor or self.rig.open_executor
         self.rig.start()
         self.daemon = self.rig.daemon

@@ -165,8 +165,7 @@ class Killed(BaseException):
 )
 def test_a_kill_around_the_removal_of_a_result_in_another_format(rigs, monkeypatch, place, step):
     rig = rigs()
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    rig.paint("a.jpg")
     rig.extension = ".webp"
     rig.drop("a.jpg", b"edited")
     with monkeypatch.context() as patched:
@@ -214,8 +213,7 @@ def test_a_stop_in_order_is_no_interruption(ledger):
 
 def test_a_photo_painted_before_a_crash_is_moved_after_it(rigs, tmp_path):
     rig = rigs()
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    rig.paint("a.jpg")
     rig.daemon.stop()
     with sqlite3.connect(tmp_path / "state" / "ledger.db") as db:
         db.execute("UPDATE jobs SET after_done = 0")  # as a kill right after `done` leaves it
@@ -697,9 +695,11 @@ def test_a_photo_stays_while_one_of_its_presets_has_failed(rigs):
         return None
 
     broken = [True]
-    rig = rigs(behave, start=False)
-    rig.with_folders({"preset": ("draft", "painting"), "after": "delete"})
-    rig.start()
+    rig = (
+        rigs(behave, start=False)
+        .with_folders({"preset": ("draft", "painting"), "after": "delete"})
+        .start()
+    )
     path = rig.drop("a.jpg")
     rig.until(lambda: rig.counts() == {"done": 1, "quarantined": 1})
     rig.until(lambda: time.monotonic() > rig.daemon._next_look - 0.1)
@@ -727,9 +727,7 @@ def test_a_photo_that_was_away_when_it_was_painted_is_dealt_with_when_it_is_back
         return apply_after(*arguments)
 
     monkeypatch.setattr(painted, "apply_after", without_the_disk)
-    rig = rigs(start=False, rescan_seconds=1)
-    rig.with_folders({"after": "delete"})
-    rig.start()
+    rig = rigs(start=False, rescan_seconds=1).with_folders({"after": "delete"}).start()
     rig.drop("a.jpg")
     rig.until(lambda: rig.results() and rig.idle())
     if mount_point:
@@ -771,9 +769,7 @@ def test_a_picture_that_can_t_be_read_for_a_moment_is_not_painted_anew(rigs, mon
 def test_an_output_whose_disk_is_away_waits_and_says_so_once(rigs, tmp_path, monkeypatch):
     mount = tmp_path / "mount"
     mount.write_bytes(b"")  # nothing can be made below it
-    rig = rigs(start=False)
-    rig.with_folders({"output": mount / "out"})
-    rig.start()
+    rig = rigs(start=False).with_folders({"output": mount / "out"}).start()
     rig.drop("a.jpg", b"a")
     rig.drop("b.jpg", b"b")
     rig.until(lambda: "blocked" in rig.counts())
@@ -835,8 +831,7 @@ def test_an_earlier_result_that_stays_unreadable_gets_the_new_one_beside_it(
 
     monkeypatch.setattr(contents, "open_regular", open_regular)
     rig = rigs()
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    rig.paint("a.jpg")
     broken.append(rig.output / "a--painting.jpg")
     rig.drop("a.jpg", edited)
     rig.until(lambda: rig.counts() == {"superseded": 1, "publishing": 1})
@@ -850,8 +845,7 @@ def test_an_earlier_result_in_another_format_that_stays_unreadable_holds_up_noth
 ):
     monkeypatch.setattr(delivery, "UNREADABLE_SECONDS", 1.0)
     rig = rigs()
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    rig.paint("a.jpg")
     rig.extension = ".webp"
     broken = OSError(errno.EIO, os.strerror(errno.EIO))
     monkeypatch.setattr(outputs, "remove_earlier", Mock(side_effect=broken))
@@ -910,9 +904,7 @@ def test_a_photo_whose_rights_change_brings_back_no_result_that_was_deleted(rigs
 
 
 def test_a_photo_that_comes_again_goes_where_the_first_went(rigs, tmp_path):
-    rig = rigs(start=False)
-    rig.with_folders({"after": tmp_path / "moved"})
-    rig.start()
+    rig = rigs(start=False).with_folders({"after": tmp_path / "moved"}).start()
     for _ in range(2):
         path = rig.drop("a.jpg", b"same")
         rig.until(lambda path=path: not path.exists())
@@ -920,9 +912,7 @@ def test_a_photo_that_comes_again_goes_where_the_first_went(rigs, tmp_path):
 
 
 def test_a_photo_that_comes_again_is_painted_again_when_its_result_is_gone(rigs):
-    rig = rigs(start=False)
-    rig.with_folders({"after": "delete"})
-    rig.start()
+    rig = rigs(start=False).with_folders({"after": "delete"}).start()
     path = rig.drop("a.jpg")
     rig.until(lambda: not path.exists())
     (rig.output / "a--painting.jpg").unlink()
@@ -933,8 +923,7 @@ def test_a_photo_that_comes_again_is_painted_again_when_its_result_is_gone(rigs)
 
 def test_a_photo_that_comes_again_leaves_a_result_alone_that_was_touched_up_by_hand(rigs):
     rig = rigs()
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    rig.paint("a.jpg")
     (rig.output / "a--painting.jpg").write_bytes(b"touched up")
     rig.drop("a.jpg")
     rig.until(rig.daemon._ledger.after_pending)
@@ -1051,8 +1040,7 @@ def test_a_result_that_is_gone_is_painted_again_beside_one_of_a_changed_preset(r
 
 def test_a_result_is_gone_too_when_another_photo_s_has_its_name(rigs):
     rig = rigs()
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    rig.paint("a.jpg")
     (rig.output / "a--painting.jpg").unlink()
     rig.drop("a.png", b"other")
     rig.until(lambda: rig.counts() == {"done": 2})
@@ -1071,8 +1059,7 @@ def test_bytes_that_come_back_replace_their_own_result(rigs):
         )
 
     rig = rigs(behave)
-    rig.drop("a.jpg", b"good")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    rig.paint("a.jpg", b"good")
     rig.drop("a.jpg", b"bad!")
     rig.until(lambda: "quarantined" in rig.counts())
     first = (rig.output / "a--painting.jpg").read_bytes()
@@ -1288,8 +1275,7 @@ def test_a_folder_with_the_number_of_one_that_was_deleted_is_no_moved_one(rigs, 
     inode = Identity.of(rig.input.stat()).inode
     rig.daemon._ledger.change("UPDATE folders SET dev = ?, ino = ?", *inode)
     rig.with_folders({"output": tmp_path / "out2"})
-    rig.daemon.ask("reload")
-    rig.daemon.tick(time.monotonic())
+    rig.asked("reload")
     drop()
     rig.until(lambda: rig.results() == ["a--painting.jpg"])
 
@@ -1313,8 +1299,7 @@ def test_a_config_whose_folder_another_daemon_has_changes_nothing(rigs, tmp_path
     assert any(event.message.startswith("the old config goes on") for event in rig.events)
     assert rig.daemon._status()["refused"] == str(answer.exception(0))
     rig.with_folders({"input": before.folders[0].input})
-    rig.daemon.ask("reload")
-    rig.daemon.tick(time.monotonic())
+    rig.asked("reload")
     assert rig.daemon._status()["refused"] == ""
     rig.drop("a.jpg")
     rig.until(lambda: rig.results() == ["a--painting.jpg"])
@@ -1324,9 +1309,7 @@ def test_a_folder_taken_out_of_the_config_is_free_for_another_daemon(rigs, tmp_p
     rig = rigs()
     (tmp_path / "new").mkdir()
     rig.with_folders({"input": tmp_path / "new"})
-    rig.daemon.ask("reload").cancel()  # whoever asked may have gone
-    rig.daemon.ask("reload")
-    rig.daemon.tick(time.monotonic())
+    rig.asked("reload")
     other = rigs(state_dir=str(tmp_path / "other"))
     assert other.daemon._locks._held
 
@@ -1388,9 +1371,7 @@ def test_photos_are_painted_in_processes_of_their_own_and_a_crash_costs_one(rigs
 
 
 def test_nothing_is_written_where_an_output_s_disk_is_only_mounted(rigs, disk):
-    rig = rigs(start=False)
-    rig.with_folders({"output": disk.mount / "out", "after": "delete"})
-    rig.start()
+    rig = rigs(start=False).with_folders({"output": disk.mount / "out", "after": "delete"}).start()
     rig.drop("a.jpg")
     rig.until(lambda: rig.results() == ["a--painting.jpg"] and rig.idle())
     disk.unplug()
@@ -1508,8 +1489,7 @@ def test_a_disk_that_goes_away_while_a_photo_is_moved_there_gets_it_when_it_is_b
 def test_a_disk_is_missed_though_the_config_names_another_folder_on_it(rigs, disk):
     rig = rigs(start=False)
     rig.with_folders({"output": disk.mount / "one", "after": "delete"}).start()
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    rig.paint("a.jpg")
     disk.unplug()
     rig.with_folders({"output": disk.mount / "two", "after": "delete"})
     rig.daemon.ask("reload")
@@ -1526,8 +1506,7 @@ def test_a_disk_is_missed_on_which_only_a_part_of_the_output_lies(rigs, disk, tm
     disk.aside = tmp_path / "unplugged"
     rig = rigs(start=False)
     rig.with_folders({"after": "delete"}).start()
-    rig.drop("sub/a.jpg")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    rig.paint("sub/a.jpg")
     disk.unplug()
     photo = rig.drop("sub/b.jpg", b"b")
     rig.until(lambda: "blocked" in rig.counts())
@@ -1550,8 +1529,7 @@ def test_a_disk_that_goes_away_while_the_output_is_changed_gets_no_result_below_
     photo = rig.drop("a.jpg")
     rig.until(started.is_set)
     rig.with_folders({"output": tmp_path / "new", "after": "delete"})
-    rig.daemon.ask("reload")
-    rig.daemon.tick(time.monotonic())
+    rig.asked("reload")
     disk.unplug()
     go.set()
     rig.until(lambda: not photo.exists())
@@ -1667,9 +1645,7 @@ def test_a_disk_that_goes_away_while_a_photo_is_painted_gets_its_result_when_it_
             started.set()
             go.wait(10)
 
-    rig = rigs(behave, start=False)
-    rig.with_folders({"output": disk.mount, "after": "delete"})
-    rig.start()
+    rig = rigs(behave, start=False).with_folders({"output": disk.mount, "after": "delete"}).start()
     rig.drop("a.jpg")
     rig.until(lambda: rig.results() == ["a--painting.jpg"] and rig.idle())
     rig.drop(f"{sub}b.jpg", b"b")
@@ -1694,8 +1670,7 @@ def test_what_is_wrong_with_a_preset_shows_after_a_reload(rigs, tmp_path):
     (mine / "own.yaml").write_text("style: waves.png")
     rig = rigs(presets=[str(mine)])
     (mine / "own.yaml").write_text("style: wave.png")
-    rig.daemon.ask("reload")
-    rig.daemon.tick(time.monotonic())
+    rig.asked("reload")
     board = Board()
     for event in rig.events:
         board.apply(event, 0.0)
@@ -1704,11 +1679,8 @@ def test_what_is_wrong_with_a_preset_shows_after_a_reload(rigs, tmp_path):
 
 
 def test_a_result_on_a_disk_that_is_away_at_the_start_is_not_painted_again(rigs, disk, stuck):
-    rig = rigs(start=False)
-    rig.with_folders({"output": disk.mount, "after": "delete"})
-    rig.start()
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    rig = rigs(start=False).with_folders({"output": disk.mount, "after": "delete"}).start()
+    rig.paint("a.jpg")
     rig.daemon.stop()
     disk.unplug()
     stuck.clear()

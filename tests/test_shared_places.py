@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 from rig import ThreadExecutor, copy_job
+from waiting import wait_until
 
 from stylewatch.domain import Failure, FailureKind, Identity, JobState, PhotoFacts
 from stylewatch.errors import LedgerError
@@ -284,8 +285,7 @@ def test_a_folder_that_was_moved_while_it_was_empty_is_known_when_it_is_moved_ba
     first.rename(second)
     rig.input = second
     reload(rig)
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    rig.paint("a.jpg")
     second.rename(first)
     rig.input = first
     reload(rig)
@@ -345,8 +345,7 @@ def paintings(rig):
 
 def test_a_result_of_another_photo_is_never_replaced_though_its_bytes_are_the_same(rig):
     rig.start()
-    rig.drop("a.jpg", b"same")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    rig.paint("a.jpg", b"same")
     rig.drop("a.jpeg", b"same")
     rig.until(lambda: rig.counts() == {"done": 2})
     assert rig.results() == ["a--painting.jpg", "a--painting~2.jpg"]
@@ -359,8 +358,7 @@ def test_a_result_of_another_photo_is_never_replaced_though_its_bytes_are_the_sa
 
 def test_a_result_in_whose_place_a_fifo_lies_is_not_read(rig):
     rig.start()
-    rig.drop("a.jpg", b"same")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    rig.paint("a.jpg", b"same")
     result = rig.output / "a--painting.jpg"
     result.unlink()
     os.mkfifo(result)
@@ -453,7 +451,6 @@ def test_queued_photos_of_a_folder_that_is_another_daemon_s_are_not_painted(rig,
         rig.daemon.tick(time.monotonic())
     assert rig.counts() == {"ready": 1}
     other.release()
-    source._next_root = 0.0
     rig.until(lambda: rig.results() == ["b--painting.jpg"])
 
 
@@ -479,7 +476,6 @@ def test_queued_photos_wait_for_a_folder_that_is_away(rig, tmp_path):
     assert "is its disk away?" in health.detail
     rig.input.rmdir()
     (tmp_path / "aside").rename(rig.input)
-    source._next_root = 0.0
     rig.until(lambda: rig.counts() == {"done": 5})
     assert len(rig.executor.ran) == 5
 
@@ -766,20 +762,14 @@ def test_what_is_painted_when_the_ledger_fails_is_painted_no_more(rigs, monkeypa
             board.apply(event, 1.0)
         return len(board.jobs), board.waiting, [row.kind for row in board.problems]
 
-    def until(expected):
-        deadline = time.monotonic() + 15
-        while seen() != expected:
-            assert time.monotonic() < deadline, seen()
-            time.sleep(0.02)
-
     with running(rig, monkeypatch) as broken:
         try:
-            until((1, 0, []))
+            wait_until(lambda: seen() == (1, 0, []), told=seen)
             broken.set()
             rig.daemon.wake()
-            until((0, 1, ["retry", "blocked"]))
+            wait_until(lambda: seen() == (0, 1, ["retry", "blocked"]), told=seen)
             broken.clear()
-            until((1, 0, []))
+            wait_until(lambda: seen() == (1, 0, []), told=seen)
         finally:
             go_on.set()
 
@@ -800,8 +790,7 @@ def test_workers_that_can_t_be_closed_do_not_keep_a_reload_from_its_end(rig, tmp
         reload = rig.daemon.ask("reload")
         rig.daemon.tick(time.monotonic())
         assert reload.exception(0) is None
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    rig.paint("a.jpg")
 
 
 def test_a_reload_that_fails_for_whatever_reason_keeps_no_new_folder(rig, tmp_path):
@@ -854,8 +843,7 @@ def test_a_photo_that_vanishes_while_its_folder_is_renamed_gets_all_its_results(
 def test_a_changed_photo_replaces_its_result_though_its_folder_leaves_the_config(rig, tmp_path):
     started, go = threading.Event(), threading.Event()
     rig.start()
-    rig.drop("a.jpg", b"one")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    rig.paint("a.jpg", b"one")
     rig.executor.behave = lambda request: started.set() or go.wait(10) and None
     rig.drop("a.jpg", b"two")
     rig.until(started.is_set)

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from stylewatch.folders import listing, sources, watches
 from stylewatch.folders.sources import FolderSource
@@ -656,9 +657,7 @@ def test_two_folders_share_one_observer(watched, tmp_path):
     put(tmp_path, "two/b.jpg")
     put(watched.root)
     watched.hear("a.jpg")
-    until = time.monotonic() + 5
-    while not (found := second.drain(watched.now)):
-        assert time.monotonic() < until
+    found = wait_until(lambda: second.drain(watched.now))
     assert [(each.folder, str(each.path)) for each in found] == [("two", "b.jpg")]
     second.close()
     put(watched.root, "c.jpg")

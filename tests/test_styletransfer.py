@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from small_network import small_network
+from small_network import noise, small_network
 
 from stylewatch.domain import EngineSettings, Preset, StyleImage, StyleSettings
 from stylewatch.effect import Context
@@ -21,7 +21,7 @@ from stylewatch.jobs import styletransfer
 from stylewatch.settings.weights import BYTES, keras_weights
 from stylewatch.state.checkpoints import CheckpointFile
 
-PHOTO = np.random.default_rng(0).uniform(0, 255, (32, 48, 3)).astype(np.float32)
+PHOTO = noise(0, 32, 48)
 
 
 @pytest.fixture

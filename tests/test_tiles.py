@@ -6,25 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from keras import ops
+from small_network import CLASSIC
+from small_network import noise_input as picture
 
 from stylewatch.domain import StyleSettings
-from stylewatch.engine.features import load_builtin, load_vgg19, preprocess
+from stylewatch.engine.features import load_builtin, load_vgg19
 from stylewatch.engine.objective import Objective, Region
 from stylewatch.engine.tiles import TiledObjective, margin_of, plan_tiles
 
 BALANCED = StyleSettings(tv_weight=1.0)
-CLASSIC = StyleSettings(
-    objective="classic", content_weight=0.025, strength=1.0, tv_weight=1.0,
-    content_layers={"block5_conv2": 1.0},
-)  # fmt: skip
-
-
-def picture(seed, height, width):
-    rng = np.random.default_rng(seed)
-    return ops.convert_to_tensor(
-        preprocess(rng.uniform(0, 255, (height, width, 3)).astype(np.float32))
-    )
 
 
 def relative(a, b):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_network import small_network
+from small_network import noise, small_network
 
 from stylewatch.domain import Checkpoint, StyleSettings
 from stylewatch.engine import transfer
@@ -32,10 +32,6 @@ def picture(seed=0, height=40, width=56):
             row, column = rng.uniform(0, height), rng.uniform(0, width)
             rgb[..., channel] += 90 * np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / 120)
     return np.clip(rgb, 0, 255)
-
-
-def noise(seed=1, height=32, width=32):
-    return np.random.default_rng(seed).uniform(0, 255, (height, width, 3)).astype(np.float32)
 
 
 def paint(network, settings=SMALL, **options):
@@ -381,7 +377,7 @@ def test_what_is_painted_around_a_picture_is_cut_off_again(height, width, object
 
 
 def test_a_stage_begins_with_some_of_the_detail_that_the_one_before_could_not_hold():
-    photo = np.random.default_rng(1).uniform(0, 255, (32, 48, 3)).astype(np.float32)
+    photo = noise(1, 32, 48)
     before = np.full((16, 24, 3), 100.0, np.float32)
     seen = resize(resize(photo, 24, 16), 48, 32)
     start = transfer._start(before, photo, StyleSettings())

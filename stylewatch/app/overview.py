@@ -62,6 +62,7 @@ def look(state_dir: Path) -> dict[str, Any]:
 
 
 def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    failed, held = told.get("failed_files", {}), told.get("held_files", {})
     folders = [
         {
             "name": health["folder"],
@@ -69,11 +70,7 @@ def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str,
             "state": health["state"],
             "detail": health["detail"],
             "arriving": told["settling"].get(health["folder"], 0),
-            **by_word(
-                told["counts"].get(health["folder"], {}),
-                failed=told.get("failed_files", {}).get(health["folder"], 0),
-                held=told.get("held_files", {}).get(health["folder"], 0),
-            ),
+            **by_word(health["folder"], told["counts"], failed, held),
         }
         for health in told["folders"]
     ]
@@ -124,16 +121,15 @@ def _from_ledger(state_dir: Path) -> list[dict[str, Any]]:
     def read(reader: LedgerReader) -> list[dict[str, Any]]:
         counts, places = reader.counts(), reader.places()
         failed, held = reader.failed_files(), reader.held_files()
+        names = sorted(counts.keys() | failed.keys() | held.keys())
+        stand = {name: by_word(name, counts, failed, held) for name in names}
         return [
             {
                 "name": name,
                 "input": jsonable(places.get(name, "")),
                 **(found if alive else _at_rest(found)),
             }
-            for name in sorted(counts.keys() | failed.keys() | held.keys())
-            for found in [
-                by_word(counts.get(name, {}), failed=failed.get(name, 0), held=held.get(name, 0))
-            ]
+            for name, found in stand.items()
         ]
 
     return _read(state_dir, read) or []

@@ -32,8 +32,13 @@ def _left_to_process() -> Iterator[int]:
     """Bytes of addresses, where they are limited (`memory_limit`)."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY:
-        used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        yield max(1, limit - used * resource.getpagesize())
+        yield max(1, limit - addresses_used())
+
+
+def addresses_used() -> int:
+    """Bytes of addresses that this process has taken."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    return pages * resource.getpagesize()
 
 
 def _left_to_groups() -> Iterator[int]:

@@ -155,7 +155,8 @@ class LiveConsole:
                 screen.draw(lines)
                 drawn = now
             for key in pressed(keys, FRAME_SECONDS):
-                self._on_key.get(key, _nothing)()
+                if do := self._on_key.get(key):
+                    do()
 
     def _take_events(self) -> bool:
         taken = False
@@ -188,10 +189,6 @@ def _read_pictures(row: ResultRow, columns: int, rows: int) -> list[Text]:
     except Exception:  # noqa: BLE001  (moved or deleted by now: the view goes on without)
         return []
     return draw_pictures(photo, painting)
-
-
-def _nothing() -> None:
-    pass
 
 
 def farewell(board: Board) -> list[str]:

@@ -319,8 +319,6 @@ def _uid_of(connection: socket.socket) -> int:
 
 def _answer(done: "Future[Any]") -> dict[str, Any]:
     """What came of a command; even an error that is none of ours is an answer."""
-    if done.cancelled():
-        return {"ok": False, "error": error_dict(NotRunningError("the daemon is stopping"))}
     error = done.exception()
     if error is None:
         return {"ok": True, "answer": done.result()}

@@ -7,9 +7,10 @@ import contextlib
 import queue
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
-from stylewatch.errors import LedgerError, UsageError
+from stylewatch.errors import LedgerError
 
 _Letter = tuple[Callable[[], Any], Future[Any]]
 
@@ -27,13 +28,8 @@ class Mailbox:
     def ask(self, command: str, **arguments: Any) -> "Future[Any]":
         """Have a command done; safe from any thread."""
         answer: Future[Any] = Future()
-        wanted = self._commands.get(command)
-        if wanted is None:
-            expected = ", ".join(self._commands)
-            answer.set_exception(UsageError(f"Unknown command '{command}'", expected=expected))
-        else:
-            self._letters.put((lambda: wanted(**arguments), answer))
-            self._wake()
+        self._letters.put((partial(self._commands[command], **arguments), answer))
+        self._wake()
         return answer
 
     def refuse(self, error: Exception) -> None:
@@ -57,9 +53,7 @@ class Mailbox:
                 answer.set_exception(error)
 
     def _opened(self) -> Iterator[_Letter]:
-        """All that came in by now, but for what nobody wants to know any more."""
+        """All that came in by now."""
         with contextlib.suppress(queue.Empty):
             while True:
-                command, answer = self._letters.get_nowait()
-                if answer.set_running_or_notify_cancel():
-                    yield command, answer
+                yield self._letters.get_nowait()

@@ -88,7 +88,7 @@ def _photos_of(ledger: LedgerReader, folders: Iterable[Folder]) -> dict[str, dic
     for folder in folders:
         name = folder.name
         found[name] = {
-            **by_word(counts.get(name, {}), failed=failed.get(name, 0), held=held.get(name, 0)),
+            **by_word(name, counts, failed, held),
             "next": [(str(job.path), job.preset) for job in ledger.next_jobs(name, KEPT)],
             "results": _results(ledger, folder),
             "failures": _failures(ledger, name),

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stylewatch.domain import EngineSettings
+from stylewatch.engine.machine import addresses_used
 from stylewatch.errors import EngineLost, ExecutorError, StylewatchError
 
 PR_SET_PDEATHSIG = 1
@@ -171,8 +172,7 @@ def _redirect_output(log: Path | None) -> None:
 
 def _limit_memory(extra: int) -> None:
     if extra:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        limit = pages * resource.getpagesize() + extra
+        limit = addresses_used() + extra
         limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(resource.RLIMIT_AS, (limit, hard))

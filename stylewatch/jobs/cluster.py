@@ -47,7 +47,8 @@ class DaskExecutor(JobTable):
         self._scheduler = ""  # its own id, which a restart changes
         self._programs: dict[str, Any] = {}  # by worker: its CODE, or the future of that
         self._seen = -math.inf
-        self._leaving = threading.Event()
+        self._leaving = False
+        self._news = threading.Event()  # a worker has said what it is, or we are leaving
         self._loop, self._end_loop = _running_loop()
         self._follower = threading.Thread(target=self._follow, name="dask", daemon=True)
         self._follower.start()
@@ -69,7 +70,8 @@ class DaskExecutor(JobTable):
 
     def close(self) -> None:
         """Kill what runs, and leave the cluster."""
-        self._leaving.set()
+        self._leaving = True
+        self._news.set()
         super().close()
         self._follower.join(1.0)
         if self._client:
@@ -78,7 +80,7 @@ class DaskExecutor(JobTable):
 
     def _follow(self) -> None:
         """Keep a client and count the workers, off the daemon's thread: a scheduler may hang."""
-        while not self._leaving.is_set():
+        while not self._leaving:
             try:
                 if not self._is_connected():
                     self._connect()
@@ -86,18 +88,14 @@ class DaskExecutor(JobTable):
             except Exception as error:  # noqa: BLE001  (tried again; jobs wait in the ledger)
                 self._programs = {}
                 self._trouble = f"no Dask scheduler answers at {self._address}: {error}"
-            self._leaving.wait(LOOK_SECONDS)
+            self._news.wait(LOOK_SECONDS)
+            self._news.clear()
 
     def _look_at_workers(self) -> None:
-        """Ask each new one for its program, as another's may mean something else by a job.
-
-        By a function of Python's own: a worker ends when it is sent one that it does not have.
-        """
+        """Ask each new one for its program, as another's may mean something else by a job."""
         programs = {}
         for worker in self._client.scheduler_info(n_workers=-1)["workers"]:
-            asked = self._programs.get(worker) or self._client.submit(
-                resolve_name, f"{perform.__module__}:CODE", workers=[worker], pure=False
-            )
+            asked = self._programs.get(worker) or self._ask(worker)
             programs[worker] = asked if isinstance(asked, str) else _answer(asked)
         just_asked = programs.keys() - self._programs.keys()
         self._programs, self._seen = programs, time.monotonic()
@@ -106,6 +104,14 @@ class DaskExecutor(JobTable):
         elif not just_asked:
             free = "free " if programs else ""
             self._trouble = f"the Dask scheduler at {self._address} has no {free}workers"
+
+    def _ask(self, worker: str) -> Any:
+        """By a function of Python's own: it ends when it is sent one that it does not have."""
+        asked = self._client.submit(
+            resolve_name, f"{perform.__module__}:CODE", workers=[worker], pure=False
+        )
+        asked.add_done_callback(lambda _: self._news.set())
+        return asked
 
     def _is_connected(self) -> bool:
         """Still to the same scheduler: at a new one, the client would hear of no progress."""

@@ -150,6 +150,7 @@ class JobTable(ABC):
             if job.doomed or job.serial not in self._jobs:
                 return
             job.doomed = True
+        job.started.set()  # nobody needs to wait for that any more
         self._in_background(self._put_down, job, error)
 
     def _put_down(self, job: InFlight, error: BaseException) -> None:

@@ -75,8 +75,7 @@ class Ledger(LedgerReader):
     @property
     def fresh(self) -> bool:
         """It was never told which results exist: they are all that is known of the past."""
-        row = self._one("PRAGMA application_id")
-        return row is None or row[0] != _REBUILT
+        return bool(self._value("PRAGMA application_id") != _REBUILT)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -114,13 +113,9 @@ class Ledger(LedgerReader):
 
     def shrink(self, pages: int) -> bool:
         """Give so many unused pages of the file back; whether there are more."""
-        before = self._unused_pages()
+        before = self._value("PRAGMA freelist_count")
         self.ask(f"PRAGMA incremental_vacuum({int(pages)})")
-        return 0 < self._unused_pages() < before
-
-    def _unused_pages(self) -> int:
-        (row,) = self.ask("PRAGMA freelist_count")
-        return int(row[0])
+        return bool(0 < self._value("PRAGMA freelist_count") < before)
 
     # --- folders ----------------------------------------------------------------------------
 
@@ -373,8 +368,7 @@ class Ledger(LedgerReader):
             rows = ((key, os.fsencode(path), *digests) for key, path, *digests in results)
             self._db.executemany("INSERT OR REPLACE INTO results VALUES (?,?,?,?)", rows)
             self.change(f"PRAGMA application_id = {_REBUILT}")
-            found = self._one("SELECT COUNT(*) FROM results")
-        return int(found[0]) if found else 0
+            return int(self._value("SELECT COUNT(*) FROM results"))
 
     # --- jobs -------------------------------------------------------------------------------
 
@@ -432,8 +426,8 @@ class Ledger(LedgerReader):
     def next_due(self) -> float | None:
         """Wall-clock time when the next pause ends; None when nothing waits for one."""
         query = "SELECT MIN(not_before) FROM jobs WHERE state IN (?, ?) AND not_before > ?"
-        row = self._one(query, JobState.RETRY_WAIT, JobState.BLOCKED, self._clock())
-        return None if row is None or row[0] is None else float(row[0])
+        due: float | None = self._value(query, JobState.RETRY_WAIT, JobState.BLOCKED, self._clock())
+        return due
 
     def publishing(self, job_id: int, rendered: Rendered) -> None:
         """The result is complete under its temporary name; from here on it will be published."""

@@ -94,8 +94,9 @@ class Job:
         return ""
 
 
-def _path(raw: bytes | None) -> Path | None:
-    return None if raw is None else Path(os.fsdecode(raw))
+def path_of(raw: bytes) -> Path:
+    """A path as it is kept."""
+    return Path(os.fsdecode(raw))
 
 
 def identity_of(row: sqlite3.Row) -> Identity:
@@ -114,12 +115,12 @@ def job_of(row: sqlite3.Row) -> Job:
     }
     return Job(
         **values,
-        path=Path(os.fsdecode(row["path"])),
-        target=Path(os.fsdecode(row["target"])),
+        path=path_of(row["path"]),
+        target=path_of(row["target"]),
         identity=identity_of(row),
         state=JobState(row["state"]),
-        temporary=_path(row["temporary"]),
-        output=_path(row["output"]),
+        temporary=row["temporary"] and path_of(row["temporary"]),
+        output=row["output"] and path_of(row["output"]),
         after_done=bool(row["after_done"]),
     )
 
@@ -150,7 +151,7 @@ class LedgerReader:
         self._db.close()
 
     def _require_version(self, path: Path) -> None:
-        [version] = self._one("PRAGMA user_version") or [0]
+        version = self._value("PRAGMA user_version")
         if version > VERSION:
             raise newer_error(path, version)
         if version not in {0, VERSION}:
@@ -170,12 +171,17 @@ class LedgerReader:
     def _one(self, query: str, *values: Any) -> sqlite3.Row | None:
         return next(iter(self.ask(query, *values)), None)
 
+    def _value(self, query: str, *values: Any) -> Any:
+        """The one value that a pragma or a sum over rows has."""
+        [[value]] = self.ask(query, *values)
+        return value
+
     # --- folders and their files --------------------------------------------------------------
 
     def places(self) -> dict[str, Path]:
         """Where each folder lies, or lay when it was watched last."""
         rows = self.ask("SELECT name, input FROM folders")
-        return {row["name"]: Path(os.fsdecode(row["input"])) for row in rows}
+        return {row["name"]: path_of(row["input"]) for row in rows}
 
     def inode_of(self, place: Path) -> tuple[int, int] | None:
         """Device and inode of the folder that lay in this place when it was there last."""
@@ -197,7 +203,7 @@ class LedgerReader:
 
     def mounts(self) -> set[Path]:
         """Where disks were mounted on which something was written, or was to be."""
-        return {Path(os.fsdecode(row["path"])) for row in self.ask("SELECT path FROM mounts")}
+        return {path_of(row["path"]) for row in self.ask("SELECT path FROM mounts")}
 
     def remembered(self, folder: str, *, missed: bool = True) -> list[tuple[Path, Identity]]:
         """The files of a folder that were seen last, each as it was then, with those `missed`."""
@@ -206,7 +212,7 @@ class LedgerReader:
             f" ORDER BY seen DESC LIMIT {_REMEMBERED}"
         )
         rows = self.ask(query, folder, missed)
-        return [(Path(os.fsdecode(row["path"])), identity_of(row)) for row in rows]
+        return [(path_of(row["path"]), identity_of(row)) for row in rows]
 
     def present(self, folder: str) -> Iterator[str]:
         """The files of a folder but those that are missed, read a few at a time."""
@@ -222,16 +228,12 @@ class LedgerReader:
             "SELECT folder, path, note FROM files WHERE note NOT IN ('', ?, ?) AND gone = 0"
             f" ORDER BY note IN ({_NO_FAILURES}), seen DESC LIMIT ?"
         )
-        rows = self.ask(query, NO_PRESET, BROKEN_PRESET, limit)
-        return [(row["folder"], Path(os.fsdecode(row["path"])), row["note"]) for row in rows]
+        return self._noted(query, NO_PRESET, BROKEN_PRESET, limit)
 
     def count_notes(self) -> int:
         """How many there are of these."""
-        row = self._one(
-            "SELECT COUNT(*) FROM files WHERE note NOT IN ('', ?, ?) AND gone = 0",
-            *(NO_PRESET, BROKEN_PRESET),
-        )
-        return int(row[0]) if row else 0
+        query = "SELECT COUNT(*) FROM files WHERE note NOT IN ('', ?, ?) AND gone = 0"
+        return int(self._value(query, NO_PRESET, BROKEN_PRESET))
 
     def held_files(self) -> dict[str, int]:
         """How many files of each folder wait for a preset that can't be used now."""
@@ -241,8 +243,11 @@ class LedgerReader:
     def last_held_files(self, limit: int) -> list[tuple[str, Path, str]]:
         """The latest of them, as `notes` tells of others."""
         query = f"SELECT folder, path, note {_HELD_FILES} ORDER BY seen DESC LIMIT ?"
-        rows = self.ask(query, limit)
-        return [(row["folder"], Path(os.fsdecode(row["path"])), row["note"]) for row in rows]
+        return self._noted(query, limit)
+
+    def _noted(self, query: str, *values: Any) -> list[tuple[str, Path, str]]:
+        rows = self.ask(query, *values)
+        return [(row["folder"], path_of(row["path"]), row["note"]) for row in rows]
 
     def failed_files(self) -> dict[str, int]:
         """How many files of each folder failed before they had a job."""
@@ -260,7 +265,7 @@ class LedgerReader:
             " ORDER BY seen DESC LIMIT ?"
         )
         rows = self.ask(query, folder, limit)
-        return [(Path(os.fsdecode(row["path"])), row["note"], row["seen"]) for row in rows]
+        return [(path_of(row["path"]), row["note"], row["seen"]) for row in rows]
 
     # --- jobs ---------------------------------------------------------------------------------
 
@@ -335,10 +340,9 @@ class LedgerReader:
         """Seconds per photo, over the last ones done that were not copied; 0 without any."""
         query = (
             "SELECT AVG(nullif(seconds, 0)) FROM"
-            " (SELECT seconds FROM jobs WHERE state = ? ORDER BY changed DESC, id DESC LIMIT ?)"
+            f" (SELECT seconds FROM jobs WHERE state = ? ORDER BY {_LATEST} LIMIT ?)"
         )
-        row = self._one(query, JobState.DONE, _RECENT)
-        return float(row[0] or 0.0) if row else 0.0
+        return float(self._value(query, JobState.DONE, _RECENT) or 0.0)
 
     def is_overtaken(self, job: Job) -> bool:
         """Whether the photo as it lies there now has another job for the same preset.
@@ -386,7 +390,7 @@ class LedgerReader:
             f"SELECT output FROM jobs WHERE {where} UNION SELECT output FROM painted WHERE {where}",
             *(job.folder, os.fsencode(job.path), job.preset) * 2,
         )
-        return [Path(os.fsdecode(row["output"])) for row in rows]
+        return [path_of(row["output"]) for row in rows]
 
     def was_published(self, job: Job, sha256: str) -> bool:
         """Whether that SHA-256 is a result published earlier for the same photo and preset.

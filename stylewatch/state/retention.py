@@ -5,7 +5,6 @@ small steps, so that no tick waits for it.
 """
 
 import contextlib
-import os
 from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 from stylewatch.domain import Identity, JobState
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.presence import is_missing, looks_like
-from stylewatch.state.reader import identity_of, marks
+from stylewatch.state.reader import identity_of, marks, path_of
 from stylewatch.state.wording import PAINTING
 
 ROWS = 200  # dealt with in one step
@@ -58,7 +57,7 @@ def _look_through(ledger: Ledger, folder: str, root: Path) -> Generator[None, No
         last = rows[-1]["path"]
         with ledger.transaction():
             for row in rows:
-                path = Path(os.fsdecode(row["path"]))
+                path = path_of(row["path"])
                 if is_missing(root / path):
                     ledger.missed(folder, path)
                 elif row["gone"]:

@@ -73,15 +73,19 @@ _SAYS_WHAT_TO_DO = re.compile(r"\. [`A-Z]")  # how an error's line is put togeth
 
 
 def by_word(
-    counts: Mapping[JobState, int] | Mapping[str, int], *, failed: int, held: int
+    folder: str,
+    counts: Mapping[str, Mapping[JobState, int]] | Mapping[str, Mapping[str, int]],
+    failed: Mapping[str, int],
+    held: Mapping[str, int],
 ) -> dict[str, int]:
     """How many photos of a folder stand where; `failed` and `held`: those without a job."""
+    jobs = counts.get(folder, {})
     return {
-        "waiting": sum(counts.get(state, 0) for state in WAITING),
-        "painting": sum(counts.get(state, 0) for state in PAINTING),
-        "done": counts.get(JobState.DONE, 0),
-        "failed": counts.get(JobState.QUARANTINED, 0) + failed,
-        "held": counts.get(JobState.HELD, 0) + held,
+        "waiting": sum(jobs.get(state, 0) for state in WAITING),
+        "painting": sum(jobs.get(state, 0) for state in PAINTING),
+        "done": jobs.get(JobState.DONE, 0),
+        "failed": jobs.get(JobState.QUARANTINED, 0) + failed.get(folder, 0),
+        "held": jobs.get(JobState.HELD, 0) + held.get(folder, 0),
     }
 
 
