@@ -358,9 +358,10 @@ class TestErrors:
         command = f"exec '{sys.executable}' -m stylewatch {words}"
         done = subprocess.run(
             command, shell=True, capture_output=True, text=True, check=False, timeout=60,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL, env=os.environ | {"PYTHONUNBUFFERED": ""},
         )  # fmt: skip
         assert done.returncode == code, done.stderr
+        assert "Exception" not in done.stderr
         assert said in done.stderr
         assert ": . See" not in done.stderr
         assert "internal" not in done.stderr
@@ -987,9 +988,12 @@ class TestBatches:
         self, stylewatch, monkeypatch, home
     ):
         asked = []
-        monkeypatch.setattr(
-            "stylewatch.engine.features.load_vgg19", lambda **how: asked.append(how)
-        )
+
+        def load(**how):
+            asked.append(how)
+            print("a bar")
+
+        monkeypatch.setattr("stylewatch.engine.features.load_vgg19", load)
         monkeypatch.delenv("KERAS_HOME", raising=False)
         code, out, err = stylewatch("weights", "fetch")
         assert (code, asked) == (0, [{"progress": False}])  # a bar is for terminals
@@ -997,6 +1001,7 @@ class TestBatches:
         assert err.splitlines() == [
             "loading Keras, which takes a moment",
             "downloading 80 MB to ~/.keras/models",
+            "a bar",
             "the weights are in ~/.keras/models",
         ]
         monkeypatch.setattr("stylewatch.settings.weights.downloaded", lambda: True)
@@ -1157,6 +1162,18 @@ def test_cancel_is_done_by_a_daemon_with_an_older_ledger_too(stylewatch, tmp_pat
     with ControlServer(tmp_path, Answering().ask, {"version": "1"}):
         told = stylewatch("cancel", "1", "--state", tmp_path)
     assert told == (0, "", "job 1 is being set aside; then `stylewatch retry 1` brings it back\n")
+
+
+@pytest.mark.parametrize(("left", "code"), [(True, 0), (False, 8)])
+def test_who_leaves_the_console_has_not_failed(stylewatch, tmp_path, monkeypatch, left, code):
+    def events(client):
+        if left:
+            signal.raise_signal(signal.SIGTERM)
+        return iter(())
+
+    monkeypatch.setattr("stylewatch.app.remote.Client.events", events)
+    with ControlServer(tmp_path, Answering().ask, {"version": "1"}):
+        assert stylewatch("console", "--state", tmp_path)[0] == code
 
 
 def test_no_table_is_made_for_programs(stylewatch, tmp_path, monkeypatch):

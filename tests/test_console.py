@@ -546,7 +546,7 @@ class TestView:
         board = Board()
         note = "built-in features: VGG19 could not be downloaded"
         told = [result(number, note=note) for number in range(3)]
-        told[2]["note"] += "; time budget spent"
+        told[0]["note"] += "; time budget spent"
         board.apply(folder_event(done=3, results=told), 1.0)
         text = text_of(board, 120, 30)
         assert text.count(note) == 1
@@ -624,7 +624,11 @@ class TestView:
             board.apply(Event(kind="watching", message="", folder=f"f{n}", path="/x"), 1.0)
             board.apply(Event(kind="folder", message="so it is", folder=f"f{n}", reason=state), 1.0)
         board.apply(Event(kind="paused", message=""), 1.0)
-        shown = [line.split()[1:3] for line in text_of(board).splitlines() if " f" in line[:6]]
+        board.title = "1.2"
+        text = text_of(board)
+        assert text.startswith("stylewatch 1.2 paused")
+        assert not re.search("arriving|failed|held", text)  # none is
+        shown = [line.split()[1:3] for line in text.splitlines() if " f" in line[:6]]
         assert shown == [["f2", "missing"], ["f0", "paused"], ["f1", "paused"]]
 
     def test_a_message_that_is_too_long_ends_in_one_ellipsis(self):

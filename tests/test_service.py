@@ -234,9 +234,11 @@ def test_what_systemd_refuses_is_told_with_where_to_look(systemctl, tmp_path, mo
         install(user=True, config=tmp_path / "my.yaml", writable=[])
 
 
-def test_uninstall_leaves_nothing(systemctl, tmp_path):
+def test_uninstall_leaves_nothing(systemctl, tmp_path, capfd):
     install(user=True, config=tmp_path / "my.yaml", writable=[], start=False)
-    uninstall(user=True)
+    assert cli.main(["service", "uninstall", "--user"]) == ExitCode.OK
+    told = ["stopped and disabled", f"removed {unit_path(user=True)}"]
+    assert capfd.readouterr().err.splitlines() == told
     assert not unit_path(user=True).exists()
     assert systemctl()[-2:] == ["disable --now stylewatch.service", "daemon-reload"]
     with pytest.raises(UsageError, match="not installed"):

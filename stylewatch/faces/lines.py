@@ -115,7 +115,7 @@ def in_folder(text: str, folder: str, path: str) -> str:
     return f"{folder}/{text}" if folder and of_a_photo and text.startswith(path) else text
 
 
-def word_of(kind: str, reason: str = "", job_id: int = 0) -> str:
+def word_of(kind: str, reason: str, job_id: int) -> str:
     """What people are told of an event: where its photo stands, or else its kind."""
     if reason == "cancelled":
         return "held"
