@@ -707,10 +707,10 @@ class TestConfig:
         assert "inside" in one_line(err)
 
     def test_the_schemas_are_json(self, stylewatch):
-        for arguments in (["config", "schema"], ["config", "schema", "--preset"]):
-            code, out, _ = stylewatch(*arguments)
+        for arguments, key in ([], "folders"), (["--preset"], "style"):
+            code, out, _ = stylewatch("config", "schema", *arguments)
             assert code == 0
-            assert json.loads(out)["properties"]
+            assert key in json.loads(out)["properties"]
 
 
 class TestApply:

@@ -229,6 +229,8 @@ class TestLines:
 
     def test_where_there_are_several_folders_a_photo_s_is_named(self):
         told = [Event(kind="failed", message="a.jpg: bad", folder="in", path="a.jpg"),
+                Event(kind="folder", message="", extra={"slots": 2}),
+                Event(kind="retry", message="a.jpg: why", folder="in", path="a.jpg"),
                 Event(kind="watching", message="/mnt/nas → /out", folder="nas", path="/mnt/nas"),
                 Event(kind="failed", message="a.jpg: bad", folder="in", path="a.jpg"),
                 Event(kind="progress", message="", folder="in", path="a.jpg", step=a_step()),
@@ -236,7 +238,7 @@ class TestLines:
                 Event(kind="folder", message="gone", folder="nas", reason="left"),
                 Event(kind="failed", message="a.jpg: bad", folder="in", path="a.jpg")]  # fmt: skip
         assert [line.split()[2] for line in self.written(told)] == [
-            "a.jpg:", "/mnt/nas", "in/a.jpg:", "in/a.jpg", "/out/a.jpg", "gone", "a.jpg:",
+            "a.jpg:", "a.jpg:", "/mnt/nas", "in/a.jpg:", "in/a.jpg", "/out/a.jpg", "gone", "a.jpg:",
         ]  # fmt: skip
 
     def test_a_folder_s_trouble_is_told_once_however_often_its_counts_change(self):
@@ -627,6 +629,7 @@ class TestView:
         board.title = "1.2"
         text = text_of(board)
         assert text.startswith("stylewatch 1.2 paused")
+        assert "\n  paused" in text
         assert not re.search("arriving|failed|held", text)  # none is
         shown = [line.split()[1:3] for line in text.splitlines() if " f" in line[:6]]
         assert shown == [["f2", "missing"], ["f0", "paused"], ["f1", "paused"]]
