@@ -637,9 +637,10 @@ class TestConfig:
 
     def test_check_names_line_column_and_key(self, stylewatch, tmp_path):
         file = tmp_path / "stylewatch.yaml"
-        file.write_text("folders:\n  - input: in\n    output: in/out\n    presett: quick\n")
+        text = "folders:\n  - input: in\n    output: in/out\n    presett: quick\nworkers: many\n"
+        file.write_text(text)
         code, _, err = stylewatch("config", "check", file)
-        assert code == 3
+        assert (code, err.count("\n"), " more)" in err) == (3, 2, False)
         assert "stylewatch.yaml:4:5: folders[0].presett: unknown key. Did you mean 'preset'?" in err
         assert stylewatch("config", "check", "-c", file) == (code, "", err)
         code, _, err = stylewatch("config", "check", file, "-c", file)

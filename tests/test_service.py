@@ -255,6 +255,12 @@ def test_a_unit_that_can_t_be_removed_is_one_clear_error(tmp_path, monkeypatch):
         uninstall(user=True)
 
 
+def test_a_unit_that_can_t_be_written_is_one_clear_error(systemctl, tmp_path):
+    (tmp_path / "config").touch()
+    with pytest.raises(OutputError, match="can't be written: Not a directory. Use sudo"):
+        install(user=True, config=tmp_path / "my.yaml", writable=[])
+
+
 def test_status_is_what_systemd_says(systemctl, tmp_path):
     install(user=True, config=tmp_path / "my.yaml", writable=[], start=False)
     status = service_status(user=True)
