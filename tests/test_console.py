@@ -553,6 +553,7 @@ class TestView:
         text = text_of(board, 120, 30)
         assert text.count(note) == 1
         assert text.count("time budget spent") == 1
+        assert text.count(time.strftime("%H:%M:%S", time.localtime(2.0))) == 3
         board.apply(folder_event(done=4, results=[result(3, seconds=0.0, note="copied")]), 2.0)
         assert text_of(board, 120, 30).count(note) == 1  # the latest says nothing of it
 

@@ -141,8 +141,6 @@ class JobTable(ABC):
             job.timer = threading.Timer(timeout, self._doom, (job, late))
             job.timer.daemon = True
             job.timer.start()
-            if job.out.done():
-                job.timer.cancel()
 
     def _doom(self, job: InFlight, error: BaseException) -> None:
         """Have a job's process killed, and only then let its future end."""
