@@ -721,6 +721,7 @@ class TestApply:
         assert code == 0
         assert out == "painted/quick.jpg\n".replace("quick", "sea--quick")
         assert "features used: built-in" in err
+        assert "sea.jpg → quick: scale 1/1, 32x24, evaluation 1/" in err
         with Image.open("painted/sea--quick.jpg") as result:
             assert result.size == (32, 24)
 
