@@ -210,7 +210,7 @@ class TestWrongUse:
             (["apply", "a.jpg", "--features", "vgg"], "'--features': 'vgg' is not one of"),
             (["apply"], "Missing argument 'PHOTO'"),
             (["apply", "a.jpg", "--prset", "x"], "--preset"),
-            (["apply", "a.jpg"], "--preset NAME or --style IMAGE"),
+            (["apply", "a.jpg"], "--preset NAME or --style IMAGE. Presets: brushwork, cathedral"),
             (["apply", "a.jpg", "-p", "quick", "--set", "strength"], "KEY=VALUE"),
             (["apply", "a.jpg", "-s", "none.png"], "no such style image"),
             (["apply", "a.jpg", "b.jpg", "-p", "quick", "-o", "c.png"], "one picture"),
@@ -230,6 +230,12 @@ class TestWrongUse:
         code, out, err = stylewatch(*arguments)
         assert (code, out) == (2, "")
         assert words in one_line(err)
+
+    def test_a_preset_without_a_style_image_is_told_to_need_one(self, stylewatch, home):
+        (home / ".config/stylewatch/presets/bare.yaml").write_text("style: []")
+        assert "(needs --style IMAGE)\nbrushwork" in stylewatch("presets", "list")[1]
+        code, _, err = stylewatch("apply", "a.jpg", "-p", "bare")
+        assert (code, "'bare' has no style image. Add --style" in one_line(err)) == (2, True)
 
     def test_an_unknown_preset_suggests_the_nearest(self, stylewatch):
         code, _, err = stylewatch("apply", "a.jpg", "-p", "quikc")
@@ -721,6 +727,7 @@ class TestApply:
         assert code == 0
         assert out == "painted/quick.jpg\n".replace("quick", "sea--quick")
         assert "features used: built-in" in err
+        assert f"painting {photo} → quick\n" in err
         assert "sea.jpg → quick: scale 1/1, 32x24, evaluation 1/" in err
         with Image.open("painted/sea--quick.jpg") as result:
             assert result.size == (32, 24)
@@ -1028,7 +1035,7 @@ class TestBatches:
             seen.append(request.preset)
             return self.painted(request)
 
-        pairs = ["style_layers.block3_conv1=0.5", "output.quality=80", "strength=3", "strength=4"]
+        pairs = ["style_layers.block3_conv1=0.5", "output.quality=80", "strength=3", "strength = 4"]
         options = [part for pair in pairs for part in ("--set", pair)]
         assert self.apply(stylewatch, monkeypatch, paint, *options)[0] == 0
         settings = seen[0].settings
