@@ -472,7 +472,9 @@ class TestBoard:
 
 
 class TestView:
-    @pytest.mark.parametrize("size", [(80, 24), (200, 60), (20, 6), (40, 10), (139, 24), (140, 20), (20, 1)])
+    @pytest.mark.parametrize(
+        "size", [(80, 24), (200, 60), (20, 6), (40, 10), (139, 24), (140, 20), (20, 1)]
+    )
     def test_every_size_is_filled_exactly(self, size):
         width, height = size
         lines = draw_board(a_board(), width, height, 1010.0)
