@@ -1037,8 +1037,11 @@ class TestBatches:
 
         pairs = ["style_layers.block3_conv1=0.5", "output.quality=80", "strength=3", "strength = 4"]
         options = [part for pair in pairs for part in ("--set", pair)]
+        options += ["--optimizer", "adam", "--precision", "float32", "--features", "vgg19"]
         assert self.apply(stylewatch, monkeypatch, paint, *options)[0] == 0
         settings = seen[0].settings
+        used = (settings.optimizer, settings.precision, settings.features)
+        assert used == ("adam", "float32", "vgg19")
         assert settings.style_layers["block3_conv1"] == 0.5
         assert len(settings.style_layers) == 5
         assert (settings.strength, seen[0].output.quality) == (4.0, 80)

@@ -446,6 +446,7 @@ class TestBoard:
         assert "config read again" in text_of(board).splitlines()[0]
         refused = Event(kind="warning", message="the old config goes on: x", reason="config")
         board.apply(refused, 2.0)
+        board.apply(Event(kind="failed", message="a.jpg", path="a.jpg", reason="crash"), 3.0)
         assert "the old config goes on: x" in text_of(board).splitlines()[0]
 
     def test_thousands_of_failures_are_folded_in_no_time(self, pace):

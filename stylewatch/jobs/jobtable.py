@@ -105,7 +105,6 @@ class JobTable(ABC):
         with self._lock:
             job = InFlight(job_id, next(self._serials))
             self._jobs[job.serial] = job
-        job.out.set_running_or_notify_cancel()
         try:
             if self._closed:
                 raise EngineLost("the executor is closed")
