@@ -210,7 +210,7 @@ class TestWrongUse:
             (["apply", "a.jpg", "--features", "vgg"], "'--features': 'vgg' is not one of"),
             (["apply"], "Missing argument 'PHOTO'"),
             (["apply", "a.jpg", "--prset", "x"], "--preset"),
-            (["apply", "a.jpg"], "--preset NAME or --style IMAGE"),
+            (["apply", "a.jpg"], "--preset NAME or --style IMAGE. Presets: brushwork, cathedral"),
             (["apply", "a.jpg", "-p", "quick", "--set", "strength"], "KEY=VALUE"),
             (["apply", "a.jpg", "-s", "none.png"], "no such style image"),
             (["apply", "a.jpg", "b.jpg", "-p", "quick", "-o", "c.png"], "one picture"),
@@ -230,6 +230,12 @@ class TestWrongUse:
         code, out, err = stylewatch(*arguments)
         assert (code, out) == (2, "")
         assert words in one_line(err)
+
+    def test_a_preset_without_a_style_image_is_told_to_need_one(self, stylewatch, home):
+        (home / ".config/stylewatch/presets/bare.yaml").write_text("style: []")
+        assert "(needs --style IMAGE)\nbrushwork" in stylewatch("presets", "list")[1]
+        code, _, err = stylewatch("apply", "a.jpg", "-p", "bare")
+        assert (code, "'bare' has no style image. Add --style" in one_line(err)) == (2, True)
 
     def test_an_unknown_preset_suggests_the_nearest(self, stylewatch):
         code, _, err = stylewatch("apply", "a.jpg", "-p", "quikc")
@@ -358,9 +364,10 @@ class TestErrors:
         command = f"exec '{sys.executable}' -m stylewatch {words}"
         done = subprocess.run(
             command, shell=True, capture_output=True, text=True, check=False, timeout=60,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL, env=os.environ | {"PYTHONUNBUFFERED": ""},
         )  # fmt: skip
         assert done.returncode == code, done.stderr
+        assert "Exception" not in done.stderr
         assert said in done.stderr
         assert ": . See" not in done.stderr
         assert "internal" not in done.stderr
@@ -636,9 +643,10 @@ class TestConfig:
 
     def test_check_names_line_column_and_key(self, stylewatch, tmp_path):
         file = tmp_path / "stylewatch.yaml"
-        file.write_text("folders:\n  - input: in\n    output: in/out\n    presett: quick\n")
+        text = "folders:\n  - input: in\n    output: in/out\n    presett: quick\nworkers: many\n"
+        file.write_text(text)
         code, _, err = stylewatch("config", "check", file)
-        assert code == 3
+        assert (code, err.count("\n"), " more)" in err) == (3, 2, False)
         assert "stylewatch.yaml:4:5: folders[0].presett: unknown key. Did you mean 'preset'?" in err
         assert stylewatch("config", "check", "-c", file) == (code, "", err)
         code, _, err = stylewatch("config", "check", file, "-c", file)
@@ -706,10 +714,10 @@ class TestConfig:
         assert "inside" in one_line(err)
 
     def test_the_schemas_are_json(self, stylewatch):
-        for arguments in (["config", "schema"], ["config", "schema", "--preset"]):
-            code, out, _ = stylewatch(*arguments)
+        for arguments, key in ([], "folders"), (["--preset"], "style"):
+            code, out, _ = stylewatch("config", "schema", *arguments)
             assert code == 0
-            assert json.loads(out)["properties"]
+            assert key in json.loads(out)["properties"]
 
 
 class TestApply:
@@ -719,6 +727,8 @@ class TestApply:
         assert code == 0
         assert out == "painted/quick.jpg\n".replace("quick", "sea--quick")
         assert "features used: built-in" in err
+        assert f"painting {photo} → quick\n" in err
+        assert "sea.jpg → quick: scale 1/1, 32x24, evaluation 1/" in err
         with Image.open("painted/sea--quick.jpg") as result:
             assert result.size == (32, 24)
 
@@ -983,9 +993,12 @@ class TestBatches:
         self, stylewatch, monkeypatch, home
     ):
         asked = []
-        monkeypatch.setattr(
-            "stylewatch.engine.features.load_vgg19", lambda **how: asked.append(how)
-        )
+
+        def load(**how):
+            asked.append(how)
+            print("a bar")
+
+        monkeypatch.setattr("stylewatch.engine.features.load_vgg19", load)
         monkeypatch.delenv("KERAS_HOME", raising=False)
         code, out, err = stylewatch("weights", "fetch")
         assert (code, asked) == (0, [{"progress": False}])  # a bar is for terminals
@@ -993,6 +1006,7 @@ class TestBatches:
         assert err.splitlines() == [
             "loading Keras, which takes a moment",
             "downloading 80 MB to ~/.keras/models",
+            "a bar",
             "the weights are in ~/.keras/models",
         ]
         monkeypatch.setattr("stylewatch.settings.weights.downloaded", lambda: True)
@@ -1017,10 +1031,13 @@ class TestBatches:
             seen.append(request.preset)
             return self.painted(request)
 
-        pairs = ["style_layers.block3_conv1=0.5", "output.quality=80", "strength=3", "strength=4"]
+        pairs = ["style_layers.block3_conv1=0.5", "output.quality=80", "strength=3", "strength = 4"]
         options = [part for pair in pairs for part in ("--set", pair)]
+        options += ["--optimizer", "adam", "--precision", "float32", "--features", "vgg19"]
         assert self.apply(stylewatch, monkeypatch, paint, *options)[0] == 0
         settings = seen[0].settings
+        used = (settings.optimizer, settings.precision, settings.features)
+        assert used == ("adam", "float32", "vgg19")
         assert settings.style_layers["block3_conv1"] == 0.5
         assert len(settings.style_layers) == 5
         assert (settings.strength, seen[0].output.quality) == (4.0, 80)
@@ -1153,6 +1170,18 @@ def test_cancel_is_done_by_a_daemon_with_an_older_ledger_too(stylewatch, tmp_pat
     with ControlServer(tmp_path, Answering().ask, {"version": "1"}):
         told = stylewatch("cancel", "1", "--state", tmp_path)
     assert told == (0, "", "job 1 is being set aside; then `stylewatch retry 1` brings it back\n")
+
+
+@pytest.mark.parametrize(("left", "code"), [(True, 0), (False, 8)])
+def test_who_leaves_the_console_has_not_failed(stylewatch, tmp_path, monkeypatch, left, code):
+    def events(client):
+        if left:
+            signal.raise_signal(signal.SIGTERM)
+        return iter(())
+
+    monkeypatch.setattr("stylewatch.app.remote.Client.events", events)
+    with ControlServer(tmp_path, Answering().ask, {"version": "1"}):
+        assert stylewatch("console", "--state", tmp_path)[0] == code
 
 
 def test_no_table_is_made_for_programs(stylewatch, tmp_path, monkeypatch):

@@ -1038,9 +1038,10 @@ def test_an_accent_may_be_written_in_two_ways(home):
     (home / ".config/stylewatch/presets/ink.yaml").write_text(f"base: {composed}")
     config = load(home, FOLDER.replace("starry", composed))
     assert config.presets["ink"].style == config.presets["starry"].style
+    watched = replace(config.folders[0], preset=("ink",))
     for name in (composed, decomposed):
         path = PurePosixPath(name, "a.jpg")
-        (preset,) = match(config.folders[0], path, lambda: PORTRAIT, config.presets)
+        (preset,) = match(watched, path, lambda: PORTRAIT, config.presets)
         assert preset.name == composed
 
 

@@ -229,6 +229,8 @@ class TestLines:
 
     def test_where_there_are_several_folders_a_photo_s_is_named(self):
         told = [Event(kind="failed", message="a.jpg: bad", folder="in", path="a.jpg"),
+                Event(kind="folder", message="", extra={"slots": 2}),
+                Event(kind="retry", message="a.jpg: why", folder="in", path="a.jpg"),
                 Event(kind="watching", message="/mnt/nas → /out", folder="nas", path="/mnt/nas"),
                 Event(kind="failed", message="a.jpg: bad", folder="in", path="a.jpg"),
                 Event(kind="progress", message="", folder="in", path="a.jpg", step=a_step()),
@@ -236,7 +238,7 @@ class TestLines:
                 Event(kind="folder", message="gone", folder="nas", reason="left"),
                 Event(kind="failed", message="a.jpg: bad", folder="in", path="a.jpg")]  # fmt: skip
         assert [line.split()[2] for line in self.written(told)] == [
-            "a.jpg:", "/mnt/nas", "in/a.jpg:", "in/a.jpg", "/out/a.jpg", "gone", "a.jpg:",
+            "a.jpg:", "a.jpg:", "/mnt/nas", "in/a.jpg:", "in/a.jpg", "/out/a.jpg", "gone", "a.jpg:",
         ]  # fmt: skip
 
     def test_a_folder_s_trouble_is_told_once_however_often_its_counts_change(self):
@@ -444,6 +446,7 @@ class TestBoard:
         assert "config read again" in text_of(board).splitlines()[0]
         refused = Event(kind="warning", message="the old config goes on: x", reason="config")
         board.apply(refused, 2.0)
+        board.apply(Event(kind="failed", message="a.jpg", path="a.jpg", reason="crash"), 3.0)
         assert "the old config goes on: x" in text_of(board).splitlines()[0]
 
     def test_thousands_of_failures_are_folded_in_no_time(self, pace):
@@ -470,7 +473,9 @@ class TestBoard:
 
 
 class TestView:
-    @pytest.mark.parametrize("size", [(80, 24), (200, 60), (20, 6), (40, 10), (139, 24), (140, 20)])
+    @pytest.mark.parametrize(
+        "size", [(80, 24), (200, 60), (20, 6), (40, 10), (139, 24), (140, 20), (20, 1)]
+    )
     def test_every_size_is_filled_exactly(self, size):
         width, height = size
         lines = draw_board(a_board(), width, height, 1010.0)
@@ -546,11 +551,12 @@ class TestView:
         board = Board()
         note = "built-in features: VGG19 could not be downloaded"
         told = [result(number, note=note) for number in range(3)]
-        told[2]["note"] += "; time budget spent"
+        told[0]["note"] += "; time budget spent"
         board.apply(folder_event(done=3, results=told), 1.0)
         text = text_of(board, 120, 30)
         assert text.count(note) == 1
         assert text.count("time budget spent") == 1
+        assert text.count(time.strftime("%H:%M:%S", time.localtime(2.0))) == 3
         board.apply(folder_event(done=4, results=[result(3, seconds=0.0, note="copied")]), 2.0)
         assert text_of(board, 120, 30).count(note) == 1  # the latest says nothing of it
 
@@ -624,7 +630,12 @@ class TestView:
             board.apply(Event(kind="watching", message="", folder=f"f{n}", path="/x"), 1.0)
             board.apply(Event(kind="folder", message="so it is", folder=f"f{n}", reason=state), 1.0)
         board.apply(Event(kind="paused", message=""), 1.0)
-        shown = [line.split()[1:3] for line in text_of(board).splitlines() if " f" in line[:6]]
+        board.title = "1.2"
+        text = text_of(board)
+        assert text.startswith("stylewatch 1.2 paused")
+        assert "\n  paused" in text
+        assert not re.search("arriving|failed|held", text)  # none is
+        shown = [line.split()[1:3] for line in text.splitlines() if " f" in line[:6]]
         assert shown == [["f2", "missing"], ["f0", "paused"], ["f1", "paused"]]
 
     def test_a_message_that_is_too_long_ends_in_one_ellipsis(self):

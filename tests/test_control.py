@@ -332,11 +332,11 @@ def test_a_client_that_does_not_read_is_dropped_and_holds_nobody_up(server, daem
     assert ask(tmp_path, "pause") is None
 
 
-def test_listening_ends_with_the_daemon(daemon, tmp_path):
+def test_listening_ends_with_the_daemon_and_not_while_that_has_nothing_to_tell(daemon, tmp_path):
     with ControlServer(tmp_path, daemon.ask, {}) as server:
-        client = Client(tmp_path)
+        client = Client(tmp_path, timeout=0.2)
         heard = client.events()
-        threading.Timer(0.1, server, [event("stopping")]).start()
+        threading.Timer(0.4, server, [event("stopping")]).start()
         assert next(heard).kind == "stopping"
     assert list(heard) == []
     client.close()

@@ -579,9 +579,13 @@ def test_a_file_that_never_becomes_whole_is_arriving_and_then_failed(rigs):
     rig.daemon.tick(time.monotonic() + 60)
     told = told_of(rig)
     assert (told["arriving"], told["failed"]) == (0, 1)
-    assert told["failures"][0]["message"] == (
-        "empty.jpg: it is empty. Copy it again from its source"
-    )
+    (failure,) = told["failures"]
+    assert failure["message"] == "empty.jpg: it is empty. Copy it again from its source"
+    assert failure["id"] == 0
+    last = rig.events[-1]
+    assert last.path == str(rig.input)
+    rig.daemon.tick(time.monotonic() + 120)
+    assert rig.events[-1] is last  # nothing has changed
     assert rig.daemon._status()["failed_files"] == {"in": 1}
 
 

@@ -3,6 +3,7 @@
 import http.client
 import json
 import multiprocessing
+import os
 import re
 import socket
 import subprocess
@@ -189,6 +190,14 @@ def test_memory_of_the_daemon_and_of_its_workers_is_told(metrics):
         worker.join()
         bystander.kill()
         bystander.wait()
+
+
+def test_workers_of_another_daemon_are_not_ours(tmp_path):
+    for pid, parent in (("7", os.getpid()), ("8", 1)):
+        (tmp_path / pid).mkdir()
+        (tmp_path / pid / "stat").write_text(f"{pid} (a) b) S {parent} 1")
+        (tmp_path / pid / "cmdline").write_text("python -c spawn_main")
+    assert figures(Metrics(lambda: STATUS, proc=tmp_path))["stylewatch_workers"] == 1
 
 
 @given(st.text(), st.text())

@@ -211,6 +211,7 @@ def test_files_that_no_rule_matches_do_not_crowd_out_those_that_failed(state):
     ledger.close()
     found = listed(state, overview.FAILED, 5, notes=True)
     assert [row["photo"] for row in found] == ["1.jpg", "half.jpg", "link.jpg"]
+    assert {row["input"] for row in found} == {"/a/in"}
     assert len({frozenset(row) for row in found}) == 1  # the same fields
     assert len(listed(state, overview.FAILED, 2, notes=True)) == 2
 
@@ -223,6 +224,10 @@ def test_status_without_a_daemon_counts_every_file_once(state):
         {"name": "in (2)", "input": "/b/in",
          "waiting": 1, "painting": 0, "done": 0, "failed": 0, "held": 0},
     ]  # fmt: skip
+    assert [line.split() for line in overview.overview_text(found).splitlines()[1:3]] == [
+        ["folder", "state", "waiting", "painting", "done", "failed", "held"],
+        ["in", "-", "3", "0", "0", "2", "2", "/a/in"],
+    ]
 
 
 def test_a_ledger_that_can_t_be_read_does_not_hide_that_no_daemon_runs(state):
@@ -258,6 +263,7 @@ def a_status(**more):
         ({"pace": 10.0, "folders": [HEALTH | {"state": "blocked"}]}, 0.0),
         ({"pace": 10.0, "folders": [HEALTH | {"state": "blocked"}], "counts": {}}, 18.0),
         ({"pace": 10.0, "folders": [HEALTH | {"state": "scanning"}]}, 38.0),
+        ({"pace": 10.0, "folders": [HEALTH, HEALTH | {"state": "missing"}]}, 0.0),
     ],
 )
 def test_the_queue_s_end_includes_what_is_painted(daemon, tmp_path, more, seconds):
@@ -269,7 +275,15 @@ def test_in_a_pause_nobody_says_when_the_queue_is_empty(daemon, tmp_path):
     daemon.answers["status"] = a_status(paused=True, pace=10.0)
     text = overview.overview_text(overview.look(tmp_path))
     assert ", paused" in text
+    assert "#1 a.jpg → ink  10%, 18 s left" in text
     assert "empty" not in text
+
+
+def test_a_photo_that_has_just_begun_is_told_with_its_worker_s_memory(daemon, tmp_path):
+    [begun] = a_status()["running"]
+    daemon.answers["status"] = a_status(running=[begun | {"step": None, "memory": 640_000_000}])
+    text = overview.overview_text(overview.look(tmp_path))
+    assert "#1 a.jpg → ink  for 2 s, 640 MB" in text
 
 
 def test_status_says_what_arrives_and_what_failed_before_it_had_a_job(daemon, tmp_path):

@@ -21,7 +21,7 @@ from stylewatch.app.service import (
     uninstall,
     unit_path,
 )
-from stylewatch.errors import ExitCode, StylewatchError, UsageError
+from stylewatch.errors import ExitCode, OutputError, StylewatchError, UsageError
 
 needs_analyze = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"
@@ -209,8 +209,9 @@ def systemctl(tmp_path, monkeypatch):
     ]
 
 
-def test_install_puts_the_unit_in_place_and_starts_it(systemctl, tmp_path):
-    said = install(user=True, config=tmp_path / "my.yaml", writable=[], command=["/x/stylewatch"])
+def test_install_puts_the_unit_in_place_and_starts_it(systemctl, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = install(user=True, config=Path("my.yaml"), writable=[], command=["/x/stylewatch"])
     unit = tmp_path / "config/systemd/user/stylewatch.service"
     assert unit_path(user=True) == unit
     assert f'ExecStart="/x/stylewatch" "run" "--config" "{tmp_path}/my.yaml"' in unit.read_text()
@@ -234,13 +235,30 @@ def test_what_systemd_refuses_is_told_with_where_to_look(systemctl, tmp_path, mo
         install(user=True, config=tmp_path / "my.yaml", writable=[])
 
 
-def test_uninstall_leaves_nothing(systemctl, tmp_path):
+def test_uninstall_leaves_nothing(systemctl, tmp_path, capfd):
     install(user=True, config=tmp_path / "my.yaml", writable=[], start=False)
-    uninstall(user=True)
+    assert cli.main(["service", "uninstall", "--user"]) == ExitCode.OK
+    told = ["stopped and disabled", f"removed {unit_path(user=True)}"]
+    assert capfd.readouterr().err.splitlines() == told
     assert not unit_path(user=True).exists()
     assert systemctl()[-2:] == ["disable --now stylewatch.service", "daemon-reload"]
     with pytest.raises(UsageError, match="not installed"):
         uninstall(user=True)
+
+
+def test_a_unit_that_can_t_be_removed_is_one_clear_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(service, "BOOTED", tmp_path / "missing")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    unit_path(user=True).mkdir(parents=True)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(OutputError, match="can't be removed: Is a directory. Use sudo"):
+        uninstall(user=True)
+
+
+def test_a_unit_that_can_t_be_written_is_one_clear_error(systemctl, tmp_path):
+    (tmp_path / "config").touch()
+    with pytest.raises(OutputError, match="can't be written: Not a directory. Use sudo"):
+        install(user=True, config=tmp_path / "my.yaml", writable=[])
 
 
 def test_status_is_what_systemd_says(systemctl, tmp_path):

@@ -183,9 +183,11 @@ def test_so_does_one_that_came_while_the_daemon_was_stopped(rig, monkeypatch, vo
 @pytest.mark.parametrize(("copied", "both"), [(False, True), (True, False)])
 def test_so_does_another_folder_in_the_place_of_the_first(rig, tmp_path, running, copied, both):
     """On the same disk, in one step. In a copy of the first, as a backup, a photo was edited."""
-    other = tmp_path / "other"
+    other, output = tmp_path / "other", rig.output
     rig.drop("IMG_0001.jpg", b"holiday 2025")
     rig.drop("IMG_0002.jpg", b"the same")
+    beside = {"name": "beside", "input": tmp_path / "beside", "output": tmp_path / "beside's"}
+    rig.with_folders(beside, {}).output = output
     rig.start()
     rig.until(lambda: rig.counts() == {"done": 2} and rig.idle())
     if not running:

@@ -123,7 +123,7 @@ def _request(task: Task) -> JobRequest:
                 remedy = "Save the photo as a file first"
                 raise InputError(f"{task.photo} is not a regular file", remedy=remedy)
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        source = task.photo.resolve(strict=True)  # a worker follows no links
+        source = task.photo.resolve()  # a worker follows no links
     except OSError as error:
         remedy = "Check the path and its permissions"
         if isinstance(error, IsADirectoryError):
@@ -137,7 +137,7 @@ def _request(task: Task) -> JobRequest:
         source=source,
         digest=digest,
         preset=task.preset,
-        target=task.target.absolute(),
+        target=task.target,
     )
 
 

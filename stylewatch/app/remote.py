@@ -132,7 +132,6 @@ class Client:
 
     def close(self) -> None:
         """Hang up and let go of everything; nothing may read any more."""
-        self.hang_up()
         self._lines.close()
         self._socket.close()
 
@@ -151,7 +150,7 @@ class Client:
     def events(self) -> Iterator[Event]:
         """Events from now on, after those that tell how things stand; ends with the daemon."""
         self.ask("events")
-        with contextlib.suppress(OSError, ValueError):  # closed by ourselves
+        with contextlib.suppress(OSError):  # closed by ourselves
             self._socket.settimeout(None)
             while words := self._read():
                 if "event" in words:

@@ -87,7 +87,7 @@ def render_unit(
     folders = _outermost(path.absolute() for path in writable)
     values = {
         "ExecStart": " ".join(words),
-        "User": _checked(account),
+        "User": account,
         "ReadWritePaths": " ".join(_quoted(f"-{path}") for path in folders),
     }
     lines = []
@@ -128,7 +128,7 @@ def install(
     *,
     user: bool,
     config: Path,
-    writable: Iterable[Path],
+    writable: Sequence[Path],
     account: str = "",
     command: Sequence[str] = COMMAND,
     start: bool = True,
@@ -144,7 +144,6 @@ def install(
         StylewatchError: systemd refused.
     """
     _require_systemd(user, ", or run `stylewatch run` under what starts programs here")
-    writable = list(writable)
     text = render_unit(
         shipped_unit(user=user).read_text(encoding="utf-8"),
         command=(*command, "run", "--config", str(config.absolute())),
@@ -267,7 +266,7 @@ def account_of(name: str, config: Path | None) -> pwd.struct_passwd:
         if config and os.path.exists(config):
             return pwd.getpwuid(config.stat().st_uid)
         return pwd.getpwuid(os.getuid())
-    except (KeyError, OSError) as error:
+    except KeyError as error:
         raise UsageError(
             "no account to run the service as",
             expected="someone who may read the photos",

@@ -115,7 +115,7 @@ def in_folder(text: str, folder: str, path: str) -> str:
     return f"{folder}/{text}" if folder and of_a_photo and text.startswith(path) else text
 
 
-def word_of(kind: str, reason: str = "", job_id: int = 0) -> str:
+def word_of(kind: str, reason: str, job_id: int) -> str:
     """What people are told of an event: where its photo stands, or else its kind."""
     if reason == "cancelled":
         return "held"
@@ -170,10 +170,10 @@ class Lines:
     def __call__(self, event: Event) -> None:
         """Write the event's line; a reader that went away is no reason to stop working."""
         now = self._clock()
-        if event.folder:
+        if event.folder:  # that of another number of slots is of none
             self._folders.setdefault(event.folder, "")
-        if event.kind == "folder":
-            event = self._news_of_folder(event)
+            if event.kind == "folder":
+                event = self._news_of_folder(event)
         if not self._is_news(event, now):
             return
         if event.stops_work:
@@ -203,7 +203,7 @@ class Lines:
 
     def _news_of_folder(self, event: Event) -> Event:
         """With what is to be said of it: its trouble or the end of that, not each new count."""
-        before = self._folders.get(event.folder, "")
+        before = self._folders[event.folder]
         self._folders[event.folder] = event.message
         if event.reason == "left":
             del self._folders[event.folder]

@@ -178,14 +178,14 @@ class Metrics:
 def _workers(proc: Path, parent: int) -> Iterator[Path]:
     """The processes of ours in which jobs run."""
     for folder in proc.glob("[0-9]*"):
-        with contextlib.suppress(OSError, ValueError, IndexError):
+        with contextlib.suppress(OSError):
             fields = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
             if int(fields[1]) == parent and b"spawn_main" in (folder / "cmdline").read_bytes():
                 yield folder
 
 
 def _resident(folder: Path) -> int:
-    with contextlib.suppress(OSError, ValueError, IndexError):
+    with contextlib.suppress(OSError):
         pages = int((folder / "statm").read_text(encoding="ascii").split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
     return 0

@@ -174,7 +174,6 @@ def _folder(row: FolderRow, name_width: int, width: int, *, paused: bool) -> Tex
     room = width - line.cell_len - 1
     if row.note:
         line.append(f" {visible(row.note)}", style)
-        line.truncate(width, overflow="ellipsis")
     else:
         line.append(" " + _tail(short_path(row.path), room), _link(row.path, "dim"))
     return line

@@ -6,7 +6,7 @@ Knows nothing of the ledger, and nothing of what happens to a result.
 import contextlib
 import os
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -81,8 +81,6 @@ def outcome_of(future: "Future[Outcome]") -> Outcome:
     """How a job ended; each error as its class of failure."""
     try:
         return future.result()
-    except CancelledError:  # who asked for that need not be told
-        kind, reason, message = FailureKind.LOST, "cancelled", "cancelled"
     except StylewatchError as error:
         kind, reason, message = error.kind, error.reason, str(error)
     except Exception as error:  # noqa: BLE001  (a bug in an effect costs one job, no more)

@@ -105,7 +105,6 @@ class JobTable(ABC):
         with self._lock:
             job = InFlight(job_id, next(self._serials))
             self._jobs[job.serial] = job
-        job.out.set_running_or_notify_cancel()
         try:
             if self._closed:
                 raise EngineLost("the executor is closed")
@@ -141,8 +140,6 @@ class JobTable(ABC):
             job.timer = threading.Timer(timeout, self._doom, (job, late))
             job.timer.daemon = True
             job.timer.start()
-            if job.out.done():
-                job.timer.cancel()
 
     def _doom(self, job: InFlight, error: BaseException) -> None:
         """Have a job's process killed, and only then let its future end."""
