@@ -15,6 +15,7 @@ import time
 from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import jobs_for_tests as jobs
 import psutil
@@ -282,6 +283,17 @@ class TestLocal:
         assert isinstance(error(future), CancelledError)
         assert result(executor.submit(2, jobs.add, 1, 2)) == 3
         assert heard.next("started")[0] == 2
+
+    def test_a_job_that_ends_before_it_is_launched_leaves_no_clock_running(
+        self, executor, monkeypatch
+    ):
+        """One thread for an hour, for each job that a machine without descriptors can't start."""
+        clocks = Mock()
+        with monkeypatch.context() as patched:
+            patched.setattr(jobtable.threading, "Timer", clocks)
+            patched.setattr(executor, "_new_pool", Mock(side_effect=OSError("no descriptors")))
+            assert isinstance(error(executor.submit(1, jobs.add, 1, 2, timeout=3600)), EngineLost)
+        assert [call[0] for call in clocks().method_calls] == ["start", "cancel"]
 
     def test_several_workers_work_at_once_and_fail_alone(self, heard):
         with contextlib.closing(open_executor(2, ENGINE, heard)) as executor:

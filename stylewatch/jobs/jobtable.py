@@ -108,11 +108,10 @@ class JobTable(ABC):
         try:
             if self._closed:
                 raise EngineLost("the executor is closed")
+            self._watch_the_clock(job, timeout)  # first: it may end before it is launched
             self._launch(job, task)
         except ExecutorError as error:
             self._finish(job, error=error)
-        else:
-            self._watch_the_clock(job, timeout)
         return job.out
 
     def cancel(self, job_id: int) -> None:
