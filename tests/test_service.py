@@ -64,6 +64,15 @@ def test_what_a_unit_says_is_read_back(tmp_path):
     assert found.writable == tuple(sorted(folders))
 
 
+def test_what_people_take_back_of_a_unit_it_says_no_more(tmp_path):
+    file = rendered(tmp_path)
+    extra = tmp_path / f"{file.name}.d/override.conf"  # `systemctl edit`
+    extra.parent.mkdir()
+    extra.write_text("[Service]\nUser=\nExecStart=\nProtectSystem=\n")
+    found = read_unit(file)
+    assert (found.config, found.account, found.writable) == (None, "", None)
+
+
 @needs_analyze
 def test_systemd_finds_a_program_with_a_dollar_in_its_path(tmp_path):
     program = tmp_path / "a $HOME ${b} 50%" / "python"

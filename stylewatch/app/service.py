@@ -217,7 +217,7 @@ def read_unit(path: Path) -> Installed:
     folders = [Path(word.lstrip("-+")) for word in said.get("ReadWritePaths", [])]
     return Installed(
         config=Path(command[named].replace("$$", "$")) if named else None,
-        account=said.get("User", [""])[-1],
+        account=(said.get("User") or [""])[-1],
         writable=tuple(folders) if "strict" in said.get("ProtectSystem", []) else None,
     )
 
