@@ -101,7 +101,8 @@ def _usage(error: Any) -> str:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "stylewatch"
     message = " ".join(str(error.format_message()).split()).removesuffix(".")
-    message = message.replace("Value error, ", "").replace("(s)", "")  # pydantic's, typer's
+    message = message.replace("Value error, ", "")  # pydantic's
+    message = message.replace("extra argument(s)", "extra argument", 1)  # typer's
     return f"{message}{'' if message.endswith('?') else '.'} See `{command} --help`"
 
 

@@ -224,6 +224,7 @@ class TestWrongUse:
             (["presets", "preview", "quick", "--side", "5"], "64"),
             (["retry", "#no"], "'#no' is no job's number"),
             (["cancel", "9.5"], "'9.5' is no job's number"),
+            (["status", "a(s).jpg"], "Got unexpected extra argument (a(s).jpg). See"),
         ],
     )
     def test_one_line_says_what_is_wrong_and_the_code_is_2(self, stylewatch, arguments, words):
