@@ -156,7 +156,10 @@ def test_lbfgs_on_the_host_goes_the_way_that_it_goes_on_the_device():
 
 
 def textbook(evaluate, x, matrix, evaluations, history):
-    """The losses of L-BFGS by two loops (Nocedal and Wright, algorithm 7.4), in float64."""
+    """The losses of L-BFGS by two loops (Nocedal and Wright, algorithm 7.4), in float64.
+
+    Where no pair has a say, the curvature is half the median of what they say.
+    """
     losses, pairs = [], []
     loss, gradient = evaluate(x)
     losses.append(loss)
@@ -177,8 +180,8 @@ def textbook(evaluate, x, matrix, evaluations, history):
         for s, y in reversed(pairs):
             shares.append((s @ q) / (s @ y))
             q -= shares[-1] * y
-        s, y = pairs[-1]
-        r = (s @ y) / (y @ matrix @ y) * (matrix @ q)
+        scale = 2.0 * np.median([(s @ y) / (y @ matrix @ y) for s, y in pairs])
+        r = scale * (matrix @ q)
         for (s, y), share in zip(pairs, reversed(shares), strict=True):
             r += (share - (y @ r) / (s @ y)) * s
         direction = -r
