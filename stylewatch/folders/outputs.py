@@ -156,12 +156,13 @@ def publish(
     return final
 
 
-def remove_earlier(path: Path, ours: Callable[[Path, str], bool]) -> None:
-    """Remove a result that another one has replaced, if `ours` knows it as it is."""
+def remove_earlier(path: Path, ours: Callable[[Path, str], bool]) -> bool:
+    """Remove a result that another one has replaced, if `ours` knows it; whether it is gone."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
         if _can_be_ours(path, ours):
             path.unlink()
             sync_folder(path.parent)
+    return not os.path.lexists(path)
 
 
 def _can_be_ours(final: Path, ours: Callable[[Path, str], bool]) -> bool:

@@ -131,7 +131,8 @@ class Publisher:
         for earlier in self._ledger.outputs_of(job):
             if earlier.parent == final.parent and earlier.suffix != final.suffix:
                 try:
-                    outputs.remove_earlier(earlier, ours=partial(self._is_earlier, job))
+                    if outputs.remove_earlier(earlier, ours=partial(self._is_earlier, job)):
+                        self._ledger.replaced(job, earlier)
                 except OSError:  # it may never be read again: then it stays
                     if patient:
                         raise

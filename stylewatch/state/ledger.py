@@ -454,6 +454,15 @@ class Ledger(LedgerReader):
             job_id, JobState.DONE, output=os.fsencode(output), temporary=None, reason="", message=""
         )
 
+    def replaced(self, job: Job, output: Path) -> None:
+        """An older result of the same photo and preset, which had another name, is gone."""
+        self.change(
+            "UPDATE jobs SET output = NULL"
+            " WHERE folder = ? AND path = ? AND preset = ? AND output = ? AND state = ?",
+            *(job.folder, os.fsencode(job.path), job.preset, os.fsencode(output)),
+            JobState.SUPERSEDED,
+        )
+
     def after_done(self, job: Job) -> None:
         """Its photo is moved or deleted, or stays as the config wants it."""
         self.change(

@@ -418,14 +418,10 @@ class LedgerReader:
         return row is not None
 
     def told(self, job: Job) -> Job:
-        """The job as it is told: an outdated one without the result that is not there any more.
-
-        It is, where the newer one's has taken its place, and may be kept beside that.
-        """
+        """The job as it is told: an outdated one without the result whose place another's took."""
         if job.state is not JobState.SUPERSEDED or job.output is None:
             return job
-        gone = os.path.lexists(job.output.parent) and not os.path.lexists(job.output)
-        return replace(job, output=None) if gone or self.is_taken(job, job.output) else job
+        return replace(job, output=None) if self.is_taken(job, job.output) else job
 
     def after_pending(self) -> list[int]:
         """The jobs whose result is there, while their photo is not yet moved or deleted."""
