@@ -82,7 +82,7 @@ def preset_dirs_of(file: Path) -> tuple[list[Path], list[ConfigError]]:
     Those that can be listed now, and what is wrong with the others.
     """
     source = load_yaml(file)
-    said = {key: source.data[key] for key in ("presets",) if key in source.data}
+    said = {"presets": source.data["presets"]} if "presets" in source.data else {}
     named = validate(_PresetDirs, replace(source, data=said)).presets
     base = file.absolute().parent
     dirs = [source.place(("presets", n), path, base) for n, path in enumerate(named)]
