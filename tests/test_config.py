@@ -687,6 +687,13 @@ def test_a_missing_input_and_a_blocked_output_are_problems_and_no_errors(home):
     ]
 
 
+@pytest.mark.parametrize("name", ["too long", "is not a folder"])
+def test_what_to_do_about_a_folder_does_not_go_by_its_name(home, name):
+    problem, *_ = check(load(home, FOLDER.replace("{input", f"{{name: {name}, input")))
+    assert f"the input of '{name}' does not exist" in str(problem)
+    assert problem.remedy.startswith("Correct the path, make it")
+
+
 def test_photos_that_can_t_be_taken_out_of_their_folder_are_a_problem(home, monkeypatch):
     (home / "in").mkdir()
     monkeypatch.setattr(os, "access", lambda place, how: place != home / "in" or not how & os.W_OK)

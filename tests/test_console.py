@@ -464,6 +464,11 @@ class TestBoard:
             for event in events():
                 board.apply(event, float(number))
         assert len(board.results) + len(board.problems) < 100
+        for number in range(100):  # what failed once, and was painted then
+            about = {"folder": "in", "path": f"{number}.jpg", "job_id": 100 + number}
+            board.apply(Event(kind="failed", message="no image", **about), 1.0)
+            board.apply(Event(kind="done", message="", **about), 2.0)
+        assert not [path for _, path in board._failed if path.removesuffix(".jpg").isdigit()]
         row = JobRow(1, "a", "b", 0.0)
         for number in range(10_000):
             row.note_loss(float(number))

@@ -273,6 +273,8 @@ class Board:
         jobs = self._failed.get((event.folder, event.path), {})
         for number in [number for number, row in jobs.items() if row.is_of(event)]:
             del jobs[number]
+        if not jobs:
+            self._failed.pop((event.folder, event.path), None)
 
     def _keep(self, wanted: Callable[[ProblemRow], bool]) -> None:
         self.problems = deque(filter(wanted, self.problems), maxlen=KEPT_PROBLEMS)

@@ -26,14 +26,13 @@ def check(config: Config) -> list[ConfigError]:
     for place in places_of(config):
         trouble_of = _reading_trouble if place.use == "watched" else _writing_trouble
         if trouble := trouble_of(place.path):
-            problem = f"{place.what} {trouble}"
-            problems.append(_problem(source, place.keys, problem, place.path))
+            problems.append(_problem(source, place.keys, place.what, trouble, place.path))
     for number, folder in enumerate(config.folders):
         taken = folder.after != "keep" and not _reading_trouble(folder.input)
         if taken and (trouble := _writing_trouble(folder.input)):
-            problem = f"photos can't be taken out of their folder, which {trouble}"
+            what = "photos can't be taken out of their folder, which"
             keys: KeyPath = ("folders", number, "after")
-            problems.append(_problem(source, keys, problem, folder.input))
+            problems.append(_problem(source, keys, what, trouble, folder.input))
     if weights_error := weights_away(source, config):
         problems.append(weights_error)
     away = presets_away(source, config)
@@ -83,27 +82,27 @@ def weights_away(source: YamlFile, config: Config) -> ConfigError | None:
     return source.error(("weights",), problem, received=weights, remedy=remedy)
 
 
-def _problem(source: YamlFile, keys: KeyPath, problem: str, path: Path) -> ConfigError:
-    remedy = _remedy(path, problem)
-    return source.error(keys, problem, received=str(path), remedy=remedy)
+def _problem(source: YamlFile, keys: KeyPath, what: str, trouble: str, path: Path) -> ConfigError:
+    remedy = _remedy(path, trouble)  # by that alone: a folder's name may say anything
+    return source.error(keys, f"{what} {trouble}", received=str(path), remedy=remedy)
 
 
-def _remedy(path: Path, problem: str) -> str:
+def _remedy(path: Path, trouble: str) -> str:
     """What to do about a folder that can't be used."""
     above = _nearest(path.parent)  # as far as we see
     remedy = f"chmod u+wx {shlex.quote(str(_nearest(path)))}, or run as its owner"
-    if "is not a folder" in problem:
+    if "is not a folder" in trouble:
         remedy = "Move that file away, or name another folder"
-    elif "too long" in problem:
+    elif "too long" in trouble:
         remedy = "Give it a shorter name"
-    elif _READ_ONLY in problem:
+    elif _READ_ONLY in trouble:
         remedy = "Mount it writable, or name another folder"
     elif os.path.isdir(above) and not os.access(above, os.X_OK):
         remedy = f"chmod u+x {shlex.quote(str(above))}, or run as its owner"
-    elif "does not exist" in problem:
+    elif "does not exist" in trouble:
         make = f"mkdir -p {shlex.quote(str(path))}"
         remedy = f"Correct the path, make it (`{make}`), or mount what it lies on"
-    elif "can't be read" in problem:
+    elif "can't be read" in trouble:
         remedy = f"chmod u+rx {shlex.quote(str(path))}, or run as its owner"
     return remedy
 
