@@ -249,6 +249,25 @@ class PhotoFacts:
         return "landscape" if self.width > self.height else "portrait"
 
 
+_DAY = 1440  # minutes
+
+
+@dataclass(frozen=True)
+class Hours:
+    """A part of each day, in minutes since midnight; over midnight where it ends sooner."""
+
+    begin: int
+    end: int
+
+    def cover(self, minute: int) -> bool:
+        """Whether that minute of a day is one of it."""
+        return (minute - self.begin) % _DAY < ((self.end - self.begin) % _DAY or _DAY)
+
+    def wait(self, minute: int) -> int:
+        """Minutes until it begins."""
+        return (self.begin - minute) % _DAY
+
+
 After = Literal["keep", "delete"] | Path
 """What happens to a photo once its result is safe; a path is the folder that it is moved to."""
 

@@ -634,11 +634,11 @@ class TestView:
         for n, state in enumerate(("scanning", "watching", "missing")):
             board.apply(Event(kind="watching", message="", folder=f"f{n}", path="/x"), 1.0)
             board.apply(Event(kind="folder", message="so it is", folder=f"f{n}", reason=state), 1.0)
-        board.apply(Event(kind="paused", message=""), 1.0)
+        board.apply(Event(kind="paused", message="", extra={"why": "until 22:00"}), 1.0)
         board.title = "1.2"
         text = text_of(board)
-        assert text.startswith("stylewatch 1.2 paused")
-        assert "\n  paused" in text
+        assert text.startswith("stylewatch 1.2 paused until 22:00")
+        assert "\n  paused until 22:00" in text
         assert not re.search("arriving|failed|held", text)  # none is
         shown = [line.split()[1:3] for line in text.splitlines() if " f" in line[:6]]
         assert shown == [["f2", "missing"], ["f0", "paused"], ["f1", "paused"]]

@@ -264,7 +264,7 @@ def test_a_newcomer_is_told_how_things_stand(server, tmp_path):
         event(
             "folder", message="", folder="in", path="/in", reason="watching", extra={"waiting": 7}
         ),
-        event("paused"),
+        event("paused", extra={"why": "until 22:00"}),
     ):
         server(each)
     board = Board()
@@ -276,7 +276,7 @@ def test_a_newcomer_is_told_how_things_stand(server, tmp_path):
     assert board.jobs[3].step == STEP
     assert [row.output for row in board.results] == ["/out/1.jpg"]
     assert [row.message for row in board.problems] == ["2.jpg: truncated"]
-    assert (board.waiting, board.slots, board.paused) == (7, 2, True)
+    assert (board.waiting, board.slots, board.paused) == (7, 2, "until 22:00")
     assert board.folders["in"].path == "/in"
 
 

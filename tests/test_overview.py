@@ -272,9 +272,11 @@ def test_the_queue_s_end_includes_what_is_painted(daemon, tmp_path, more, second
 
 
 def test_in_a_pause_nobody_says_when_the_queue_is_empty(daemon, tmp_path):
-    daemon.answers["status"] = a_status(paused=True, pace=10.0)
-    text = overview.overview_text(overview.look(tmp_path))
-    assert ", paused" in text
+    daemon.answers["status"] = a_status(paused=True, paused_why="until 22:00", pace=10.0)
+    found = overview.look(tmp_path)
+    assert found["paused_why"] == "until 22:00"
+    text = overview.overview_text(found)
+    assert ", paused until 22:00\n" in text
     assert "#1 a.jpg → ink  10%, 18 s left" in text
     assert "empty" not in text
 

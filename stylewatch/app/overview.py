@@ -102,6 +102,7 @@ def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str,
         "version": about.get("version"),
         "config": about.get("config"),
         "paused": told["paused"],
+        "paused_why": told.get("paused_why", ""),
         "folders": folders,
         "slow": slow,
         "painting": painting,
@@ -145,7 +146,7 @@ def overview_text(found: Mapping[str, Any], width: int = sys.maxsize) -> str:
     head = "no daemon answers"
     if found["running"]:
         head = f"stylewatch {found['version']} runs as process {found['pid']}"
-        head += ", paused" if found["paused"] else ""
+        head += f", paused {found['paused_why']}".rstrip() if found["paused"] else ""
     names = ["waiting", "painting", "done", "failed"]
     if found["running"]:
         names.insert(0, "arriving")

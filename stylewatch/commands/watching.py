@@ -38,6 +38,12 @@ def watch(
     output: Annotated[str, typer.Argument(metavar="OUT", help="Where results go.")],
     *,
     preset: PresetNames = None,
+    hours: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FROM-TO", help="Begin photos only then, such as 22:00-07:00; can be repeated."
+        ),
+    ] = None,
     weights: Weights = "",
     features: Features = None,
     state: StateDir = None,
@@ -54,6 +60,7 @@ def watch(
     Examples:
       stylewatch watch ~/Pictures/in ~/Pictures/out --preset nocturne
       stylewatch watch in out -p ink -p woodcut   two pictures of each photo
+      stylewatch watch in out --hours 22:00-07:00
     """
     from stylewatch.app.order import engine_for
     from stylewatch.settings.loading import watch_config
@@ -68,7 +75,7 @@ def watch(
     if os.path.isfile(absolute(output)):
         remedy = "Name another folder; it is made when it is missing"
         raise UsageError("results can't go into a file", received=output, remedy=remedy)
-    settings = given(features=features)
+    settings = given(hours=hours, features=features)
     if weights:
         engine = engine_for(weights)
         settings |= {"weights": engine.weights, "features": features or engine.features}

@@ -113,7 +113,8 @@ class Board:
     def __init__(self) -> None:
         self.title = ""
         self.slots = 1
-        self.paused = False
+        self.paused = ""
+        """Why no photo is begun, as one says after `paused`; empty while some are."""
         self.stopping = False
         self.folders: dict[str, FolderRow] = {}
         self.jobs: dict[int, JobRow] = {}
@@ -176,9 +177,9 @@ class Board:
             case _ if event.stops_work:
                 self._note_problem(event, now)
             case "paused":
-                self.paused = True
+                self.paused = str(event.extra.get("why", "by hand"))
             case "resumed":
-                self.paused = False
+                self.paused = ""
             case "recovered" | "reload":
                 self._keep(lambda row: not (row.general and event.ends(row.kind, row.reason)))
             case "stopping":

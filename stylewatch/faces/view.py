@@ -113,7 +113,8 @@ def _header(board: Board, width: int) -> Text:
         for word, style in COUNTS.items()
         if (count := board.total(word)) or word in {"waiting", "done"}
     )
-    state = "stopping" if board.stopping else "paused" if board.paused else ""
+    paused = f"paused {board.paused}" if board.paused else ""
+    state = "stopping" if board.stopping else paused
     left = Text.assemble(("stylewatch ", "bold"), (visible(board.title), "dim"))
     if state:
         left.append(f" {state}", "bold yellow")
@@ -153,7 +154,7 @@ def _folders(board: Board, width: int, room: int) -> list[Text]:
     names = min(20, max((cell_len(visible(row.name)) for row in rows), default=0))
     lines = []
     for row in rows:
-        lines += [_folder(row, names, width, paused=board.paused), *map(_slow, row.slow)]
+        lines += [_folder(row, names, width, paused=bool(board.paused)), *map(_slow, row.slow)]
     return _shortened([_rule("Folders", width), *lines], max(2, room))
 
 
@@ -208,7 +209,7 @@ def _idle(board: Board) -> str:
     looking = any(not row.scanned and row.state in AT_HAND for row in rows)
     arriving = board.total("arriving")
     if board.paused:
-        return "paused"
+        return f"paused {board.paused}"
     if board.waiting:
         return "nothing is painted right now"
     if arriving:

@@ -41,6 +41,7 @@ from stylewatch.host.mailbox import Mailbox
 from stylewatch.host.publication import Publisher
 from stylewatch.host.pulse import Pulse
 from stylewatch.host.recognition import recognise, require_apart
+from stylewatch.host.rest import Rest
 from stylewatch.host.survey import Survey
 from stylewatch.places import mount_of
 from stylewatch.settings.config import Config, Folder
@@ -106,7 +107,8 @@ class Daemon:
         self._survey = Survey()
         self._pulse = Pulse()
         self._lost: list[str] = []
-        self._paused = self._replaced = False
+        self._rest = Rest()
+        self._replaced = False
         self._trouble = self._refused = ""
         self._slots = 0
         self._next_look = self._next_health = -math.inf
@@ -159,7 +161,8 @@ class Daemon:
         self._dispatcher.collect(now)
         self._delivery.name_again(now)
         self._look_around(now)
-        self._dispatcher.start_jobs(now, self._at_hand, paused=self._paused)
+        self._keep_hours()
+        self._dispatcher.start_jobs(now, self._at_hand, paused=bool(self._rest.why))
         self._dispatcher.release_idle(now)
         self._tidy(now)
         self._tell_health(now)
@@ -265,12 +268,12 @@ class Daemon:
         return self._mailbox.ask(command, **arguments)
 
     def _pause(self) -> None:
-        self._paused = True
-        self._tell("paused", "paused: running photos are finished, no new ones started")
+        self._rest.pause()
+        self._tell_rest()
 
     def _resume(self) -> None:
-        self._paused = False
-        self._tell("resumed", "resumed")
+        self._rest.resume()
+        self._tell_rest()
 
     def _cancel(self, job_id: int) -> None:
         self._dispatcher.cancel(self._job(job_id))
@@ -318,7 +321,8 @@ class Daemon:
     def _status(self) -> dict[str, Any]:
         now = self._clock()
         return {
-            "paused": self._paused,
+            "paused": bool(self._rest.why),
+            "paused_why": self._rest.why,
             "folders": self._health(now),
             "settling": self._intake.settling(),
             "slow": self._intake.slow(now),
@@ -485,6 +489,20 @@ class Daemon:
             self._delivery.find_after(now)
         if self._delivery.apply_pending_after(now):
             self._wake.set()
+
+    def _keep_hours(self) -> None:
+        """Pause and go on as the config wants it for this time of day, and on battery."""
+        before = self._rest.why
+        self._rest.follow(self.config, self._wall_clock())
+        if self._rest.why != before:
+            self._tell_rest()
+
+    def _tell_rest(self) -> None:
+        if why := self._rest.why:
+            message = f"paused {why}: running photos are finished, no new ones started"
+            self._tell("paused", message, extra={"why": why})
+        else:
+            self._tell("resumed", "resumed")
 
     def _at_hand(self, now: float) -> dict[str, Folder]:
         """The folders whose photos can be painted now: they are there, and so is their output."""

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, MinLen
 
 from stylewatch.domain import EngineSettings, Preset
-from stylewatch.settings.notations import After, Bytes, Names, Paths, Seconds, Workers
+from stylewatch.settings.notations import After, Bytes, Hours, Names, Paths, Seconds, Workers
 from stylewatch.settings.presets import DEFAULT_BASE
 from stylewatch.settings.rules import Rule
 from stylewatch.settings.yamlfile import KeyPath
@@ -57,6 +57,10 @@ class AsWritten:
     but every ten minutes."""
     job_timeout: Annotated[Seconds, Gt(0)] = 3600.0
     """A photo that takes longer is stopped and tried again."""
+    hours: Hours = ()
+    """When photos are begun, such as 22:00-07:00 or a list of such; at other times they wait."""
+    on_battery: Literal["paint", "wait"] = "paint"
+    """With `wait` no photo is begun while this machine runs on its battery."""
     max_attempts: Annotated[int, Ge(1)] = 3
     """After so many failures a photo is set aside; `stylewatch retry` brings it back."""
     grace_seconds: Annotated[Seconds, Ge(0)] = 5.0

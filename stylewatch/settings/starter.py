@@ -48,6 +48,8 @@ folders:
 #                          # quarter of it since it was closed
 # settle_max_seconds: 10min  # still not whole so long after its last change: set aside
 # rescan_seconds: 30s      # how often folders are looked through
+# hours: []                # such as 22:00-07:00: photos are begun then, and wait at other times
+# on_battery: paint        # wait: no photo is begun while this machine runs on its battery
 # job_timeout: 1h          # a photo that takes longer is stopped and tried again
 # max_attempts: 3          # after so many failures a photo is set aside
 # grace_seconds: 5s        # how long a running photo may go on after a request to stop

@@ -1,0 +1,80 @@
+"""When no photo is begun though some wait: by hand, outside of the hours, and on battery.
+
+Knows nothing of what waits.
+"""
+
+import time
+from pathlib import Path
+
+from stylewatch.settings.config import Config
+
+_SUPPLIES = Path("/sys/class/power_supply")
+BY_HAND = "by hand"
+
+
+class Rest:
+    """Whether new photos are begun, as a person and the config want it.
+
+    A person's `resume` holds against the config until that changes its mind, at the end of its
+    hours or when the plug is pulled; `pause` takes it back, or holds until `resume`.
+    """
+
+    def __init__(self, supplies: Path = _SUPPLIES) -> None:
+        self._supplies = supplies
+        self._by_hand = self._overruled = False
+        self._wanted = ""
+
+    @property
+    def why(self) -> str:
+        """What to say after `paused`; nothing while photos are begun."""
+        return BY_HAND if self._by_hand else "" if self._overruled else self._wanted
+
+    def pause(self) -> None:
+        """A person wants no more for now."""
+        self._by_hand = not self._overruled
+        self._overruled = False
+
+    def resume(self) -> None:
+        """A person wants more, whatever the hour."""
+        self._by_hand = False
+        self._overruled = bool(self._wanted)
+
+    def follow(self, config: Config, wall: float) -> None:
+        """What the config wants at that time, seconds since 1970."""
+        wanted = _until(config, wall)
+        if not wanted and config.on_battery == "wait" and on_battery(self._supplies):
+            wanted = "while on battery"
+        if wanted != self._wanted:
+            self._wanted, self._overruled = wanted, False
+
+
+def _until(config: Config, wall: float) -> str:
+    local = time.localtime(wall)
+    minute = 60 * local.tm_hour + local.tm_min
+    if not config.hours or any(hours.cover(minute) for hours in config.hours):
+        return ""
+    begin = min(config.hours, key=lambda hours: hours.wait(minute)).begin
+    return f"until {begin // 60:02}:{begin % 60:02}"
+
+
+def on_battery(supplies: Path = _SUPPLIES) -> bool:
+    """Whether a battery of this machine is being emptied, and no plug gives power.
+
+    Those of its mice and keyboards have the scope `Device` (the kernel's sysfs-class-power).
+    """
+    emptied = False
+    for supply in supplies.glob("*"):
+        kind, scope, online, status = (
+            _read(supply / name) for name in ("type", "scope", "online", "status")
+        )
+        if kind != "Battery" and online == "1":
+            return False
+        emptied |= kind == "Battery" and scope != "Device" and status == "Discharging"
+    return emptied
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):  # not every kind has all of them
+        return ""

@@ -1,0 +1,227 @@
+"""When photos are begun: by hand, by the hours of the config, and on battery."""
+
+import time
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stylewatch.domain import Hours
+from stylewatch.errors import ConfigError
+from stylewatch.host.rest import BY_HAND, Rest, on_battery
+from stylewatch.settings.loading import config_schema, watch_config
+
+NIGHT = "22:00-07:00"
+PLUGGED = {"AC": {"type": "Mains", "online": "1"}, "BAT0": {"type": "Battery"}}
+
+
+def at(hour, minute=0):
+    """That time of some day, here."""
+    return time.mktime((2026, 6, 15, hour, minute, 0, 0, 0, -1))
+
+
+@pytest.fixture
+def config(tmp_path):
+    (tmp_path / "in").mkdir()
+
+    def make(**settings):
+        return watch_config(tmp_path / "in", tmp_path / "out", ["painting"], **settings)
+
+    return make
+
+
+@pytest.fixture
+def supplies(tmp_path):
+    """The kernel's files on what gives power."""
+
+    def make(**machine):
+        for name, values in machine.items():
+            folder = tmp_path / "power_supply" / name
+            folder.mkdir(parents=True, exist_ok=True)
+            for key, value in values.items():
+                (folder / key).write_text(f"{value}\n")
+        return tmp_path / "power_supply"
+
+    return make
+
+
+minutes = st.integers(0, 1439)
+
+
+class TestHours:
+    @given(minutes, minutes, minutes)
+    def test_a_part_of_the_day_and_the_rest_of_it_make_a_day(self, begin, end, minute):
+        if begin != end:
+            assert Hours(begin, end).cover(minute) != Hours(end, begin).cover(minute)
+
+    @given(minutes, minutes, minutes)
+    def test_after_its_wait_it_begins(self, begin, end, minute):
+        hours = Hours(begin, end)
+        begins = (minute + hours.wait(minute)) % 1440
+        assert hours.cover(begins)
+        assert begins == begin
+        assert 0 <= hours.wait(minute) < 1440
+
+    @pytest.mark.parametrize(
+        ("written", "read"),
+        [
+            (NIGHT, (Hours(1320, 420),)),
+            ("7:30 - 24:00", (Hours(450, 1440),)),
+            (["12:00-13:00", NIGHT], (Hours(720, 780), Hours(1320, 420))),
+            ([], ()),
+        ],
+    )
+    def test_as_people_write_them(self, config, written, read):
+        assert config(hours=written).hours == read
+
+    @pytest.mark.parametrize(
+        "wrong",
+        ["22-7", "25:00-07:00", "22:00-07:60", "8:00-8:00", "night", 22, None, [22], "24:01-7:00"],
+    )
+    def test_what_they_are_not(self, config, wrong):
+        with pytest.raises(ConfigError, match="22:00-07:00") as raised:
+            config(hours=wrong)
+        assert raised.value.key == "hours"
+
+    def test_a_whole_day(self, config):
+        [day] = config(hours="00:00-24:00").hours
+        assert all(day.cover(minute) for minute in range(1440))
+
+    def test_editors_know_them(self):
+        said = config_schema()["properties"]["hours"]["anyOf"]
+        assert [each["type"] for each in said] == ["string", "array"]
+
+
+class TestRest:
+    def follow(self, rest, config, *hours):
+        said = []
+        for hour in hours:
+            rest.follow(config, at(hour))
+            said.append(rest.why)
+        return said
+
+    def test_outside_of_the_hours_it_says_until_when(self, config):
+        night = config(hours=NIGHT)
+        said = self.follow(Rest(), night, 21, 22, 23, 0, 6, 7)
+        assert said == ["until 22:00", "", "", "", "", "until 22:00"]
+
+    def test_of_several_hours_it_waits_for_the_next(self, config):
+        both = config(hours=["12:30-13:00", NIGHT])
+        rest = Rest()
+        assert self.follow(rest, both, 8, 14, 23) == ["until 12:30", "until 22:00", ""]
+        rest.follow(both, at(12, 45))
+        assert rest.why == ""
+
+    def test_resume_by_hand_holds_until_the_hours_have_come_and_gone(self, config):
+        rest, night = Rest(), config(hours=NIGHT)
+        self.follow(rest, night, 12)
+        rest.resume()
+        assert self.follow(rest, night, 13, 21, 23) == ["", "", ""]
+        assert self.follow(rest, night, 8) == ["until 22:00"]
+
+    def test_pause_takes_a_resume_by_hand_back(self, config):
+        rest, night = Rest(), config(hours=NIGHT)
+        self.follow(rest, night, 12)
+        rest.resume()
+        rest.pause()
+        assert rest.why == "until 22:00"
+        assert self.follow(rest, night, 23) == [""]
+
+    def test_pause_by_hand_holds_whatever_the_hour(self, config):
+        rest, night = Rest(), config(hours=NIGHT)
+        self.follow(rest, night, 12)
+        rest.pause()
+        assert self.follow(rest, night, 13, 23, 8) == [BY_HAND] * 3
+        rest.resume()
+        assert rest.why == "", "a person wants it now"
+
+    def test_other_hours_are_followed_though_a_person_resumed(self, config):
+        rest = Rest()
+        self.follow(rest, config(hours=NIGHT), 12)
+        rest.resume()
+        assert self.follow(rest, config(hours="20:00-07:00"), 12) == ["until 20:00"]
+        assert self.follow(rest, config(), 12) == [""]
+
+    def test_on_battery_it_waits_for_the_plug_if_it_should(self, config, supplies):
+        rest = Rest(
+            supplies(
+                AC={"type": "Mains", "online": "0"},
+                BAT0={"type": "Battery", "status": "Discharging"},
+            )
+        )
+        assert self.follow(rest, config(), 12) == [""]
+        waits = config(on_battery="wait")
+        assert self.follow(rest, waits, 12) == ["while on battery"]
+        supplies(AC={"online": "1"}, BAT0={"status": "Charging"})
+        assert self.follow(rest, waits, 12) == [""]
+
+
+@pytest.mark.parametrize(
+    ("machine", "empties"),
+    [
+        ({}, False),
+        ({"BAT0": {"type": "Battery", "status": "Discharging"}}, True),
+        ({"BAT0": {"type": "Battery", "status": "Full"}}, False),
+        ({"BAT0": {"type": "Battery", "status": "Discharging"},
+          "AC": {"type": "Mains", "online": "0"}}, True),
+        ({"BAT0": {"type": "Battery", "status": "Discharging"},
+          "ucsi": {"type": "USB", "online": "1"}}, False),
+        ({"BAT0": {"type": "Battery", "status": "Not charging", "online": "1"},
+          "BAT1": {"type": "Battery", "status": "Discharging"}}, True),
+        ({"mouse": {"type": "Battery", "scope": "Device", "status": "Discharging"}}, False),
+    ],
+)  # fmt: skip
+def test_a_machine_is_on_battery_when_its_own_is_emptied(supplies, tmp_path, machine, empties):
+    assert on_battery(supplies(**machine)) is empties
+
+
+def test_a_machine_that_tells_nothing_has_no_battery(tmp_path):
+    assert on_battery(tmp_path / "none") is False
+
+
+class TestDaemon:
+    """The same through a daemon, whose clock is turned."""
+
+    @pytest.fixture
+    def rig(self, rigs):
+        rig = rigs(start=False, hours=NIGHT).build()
+        self.now = at(12)
+        rig.daemon._wall_clock = lambda: self.now
+        rig.daemon.start(time.monotonic())
+        return rig
+
+    def told(self, rig):
+        return [e.message for e in rig.events if e.kind in {"paused", "resumed"}]
+
+    def test_photos_wait_for_their_hours_and_finish_what_they_began(self, rig):
+        (rig.input / "a.jpg").write_bytes(b"a")
+        rig.until(lambda: rig.counts().get("ready"))
+        rig.look_around()
+        assert rig.results() == []
+        status = rig.daemon._status()
+        assert (status["paused"], status["paused_why"]) == (True, "until 22:00")
+        self.now = at(22)
+        rig.until(lambda: rig.results() == ["a--painting.jpg"])
+        assert self.told(rig) == [
+            "paused until 22:00: running photos are finished, no new ones started",
+            "resumed",
+        ]
+        assert rig.daemon._status()["paused_why"] == ""
+
+    def test_resume_by_hand_paints_now(self, rig):
+        (rig.input / "a.jpg").write_bytes(b"a")
+        rig.until(lambda: rig.counts().get("ready"))
+        rig.daemon.ask("resume")
+        rig.until(lambda: rig.results() == ["a--painting.jpg"])
+        rig.daemon.ask("pause")
+        rig.until(lambda: rig.daemon._status()["paused"])
+        assert rig.daemon._status()["paused_why"] == "until 22:00"
+
+    def test_a_reload_brings_other_hours(self, rig):
+        rig.until(lambda: rig.daemon._status()["paused"])
+        plain = rig.config
+        rig.daemon._load = lambda: replace(plain(), hours=())
+        rig.daemon.ask("reload")
+        rig.until(lambda: not rig.daemon._status()["paused"])
+        assert self.told(rig)[-1] == "resumed"
