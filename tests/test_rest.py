@@ -1,5 +1,6 @@
 """When photos are begun: by hand, by the hours of the config, and on battery."""
 
+import re
 import time
 from dataclasses import replace
 
@@ -68,8 +69,7 @@ class TestHours:
         [
             (NIGHT, (Hours(1320, 420),)),
             ("7:30 - 24:00", (Hours(450, 1440),)),
-            (["12:00-13:00", NIGHT], (Hours(720, 780), Hours(1320, 420))),
-            ([], ()),
+            ("12:00-13:00, 22:00-07:00", (Hours(720, 780), Hours(1320, 420))),
         ],
     )
     def test_as_people_write_them(self, config, written, read):
@@ -77,20 +77,33 @@ class TestHours:
 
     @pytest.mark.parametrize(
         "wrong",
-        ["22-7", "25:00-07:00", "22:00-07:60", "8:00-8:00", "night", 22, None, [22], "24:01-7:00"],
+        [
+            "22-7",
+            "25:00-07:00",
+            "22:00-07:60",
+            "8:00-8:00",
+            "night",
+            22,
+            None,
+            [NIGHT],
+            "",
+            "24:01-7:00",
+        ],
     )
     def test_what_they_are_not(self, config, wrong):
         with pytest.raises(ConfigError, match="22:00-07:00") as raised:
             config(hours=wrong)
         assert raised.value.key == "hours"
 
-    def test_a_whole_day(self, config):
+    def test_a_whole_day_is_what_holds_without_them(self, config):
         [day] = config(hours="00:00-24:00").hours
+        assert (day,) == config().hours
         assert all(day.cover(minute) for minute in range(1440))
 
     def test_editors_know_them(self):
-        said = config_schema()["properties"]["hours"]["anyOf"]
-        assert [each["type"] for each in said] == ["string", "array"]
+        pattern = config_schema()["properties"]["hours"]["pattern"]
+        assert re.search(pattern, NIGHT)
+        assert not re.search(pattern, "22-7")
 
 
 class TestRest:
@@ -107,7 +120,7 @@ class TestRest:
         assert said == ["until 22:00", "", "", "", "", "until 22:00"]
 
     def test_of_several_hours_it_waits_for_the_next(self, config):
-        both = config(hours=["12:30-13:00", NIGHT])
+        both = config(hours="12:30-13:00,22:00-07:00")
         rest = Rest()
         assert self.follow(rest, both, 8, 14, 23) == ["until 12:30", "until 22:00", ""]
         rest.follow(both, at(12, 45))
@@ -221,7 +234,7 @@ class TestDaemon:
     def test_a_reload_brings_other_hours(self, rig):
         rig.until(lambda: rig.daemon._status()["paused"])
         plain = rig.config
-        rig.daemon._load = lambda: replace(plain(), hours=())
+        rig.daemon._load = lambda: replace(plain(), hours=(Hours(0, 1440),))
         rig.daemon.ask("reload")
         rig.until(lambda: not rig.daemon._status()["paused"])
         assert self.told(rig)[-1] == "resumed"

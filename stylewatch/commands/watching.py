@@ -39,10 +39,8 @@ def watch(
     *,
     preset: PresetNames = None,
     hours: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FROM-TO", help="Begin photos only then, such as 22:00-07:00; can be repeated."
-        ),
+        str | None,
+        typer.Option(metavar="FROM-TO", help="Begin photos only then, such as 22:00-07:00."),
     ] = None,
     weights: Weights = "",
     features: Features = None,

@@ -51,7 +51,7 @@ class Rest:
 def _until(config: Config, wall: float) -> str:
     local = time.localtime(wall)
     minute = 60 * local.tm_hour + local.tm_min
-    if not config.hours or any(hours.cover(minute) for hours in config.hours):
+    if any(hours.cover(minute) for hours in config.hours):
         return ""
     begin = min(config.hours, key=lambda hours: hours.wait(minute)).begin
     return f"until {begin // 60:02}:{begin % 60:02}"

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 
+from stylewatch import domain
 from stylewatch.domain import EngineSettings, Preset
 from stylewatch.settings.notations import After, Bytes, Hours, Names, Paths, Seconds, Workers
 from stylewatch.settings.presets import DEFAULT_BASE
@@ -57,8 +58,8 @@ class AsWritten:
     but every ten minutes."""
     job_timeout: Annotated[Seconds, Gt(0)] = 3600.0
     """A photo that takes longer is stopped and tried again."""
-    hours: Hours = ()
-    """When photos are begun, such as 22:00-07:00 or a list of such; at other times they wait."""
+    hours: Hours = (domain.Hours(0, 24 * 60),)
+    """When photos are begun, such as 22:00-07:00; at other times they wait. Several with commas."""
     on_battery: Literal["paint", "wait"] = "paint"
     """With `wait` no photo is begun while this machine runs on its battery."""
     max_attempts: Annotated[int, Ge(1)] = 3

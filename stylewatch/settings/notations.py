@@ -69,16 +69,17 @@ def _paths(value: object) -> tuple[Path, ...]:
 
 
 _TIME = r"(?:[01]?\d|2[0-3]):[0-5]\d|24:00"
-_HOURS = rf"({_TIME})\s*-\s*({_TIME})"
+_SPAN = rf"({_TIME})\s*-\s*({_TIME})"
+_HOURS = rf"{_SPAN}(?:\s*,\s*{_SPAN})*"
 
 
 def _hours(value: object) -> tuple[domain.Hours, ...]:
-    several = value if isinstance(value, list) else [value]
-    parts = [re.fullmatch(_HOURS, each) if isinstance(each, str) else None for each in several]
-    hours = [domain.Hours(_minute(found[1]), _minute(found[2])) for found in parts if found]
-    if len(hours) < len(several) or any(each.begin == each.end for each in hours):
-        raise ValueError("hours of the day such as 22:00-07:00, or a list of them")
-    return tuple(hours)
+    if isinstance(value, str) and re.fullmatch(_HOURS, value):
+        spans = re.findall(_SPAN, value)
+        hours = [domain.Hours(_minute(begin), _minute(end)) for begin, end in spans]
+        if all(each.begin != each.end for each in hours):
+            return tuple(hours)
+    raise ValueError("hours of the day such as 22:00-07:00, several with commas")
 
 
 def _minute(text: str) -> int:
@@ -129,7 +130,7 @@ Names = Annotated[tuple[str, ...], PlainValidator(_names, json_schema_input_type
 Paths = Annotated[tuple[Path, ...], PlainValidator(_paths, json_schema_input_type=str | list[str])]
 Hours = Annotated[
     tuple[domain.Hours, ...],
-    PlainValidator(_hours, json_schema_input_type=_said(_HOURS) | list[_said(_HOURS)]),  # type: ignore[misc]
+    PlainValidator(_hours, json_schema_input_type=_said(_HOURS)),
 ]
 _Move = Annotated[dict[Literal["move"], str], MinLen(1)]
 After = Annotated[

@@ -48,7 +48,7 @@ folders:
 #                          # quarter of it since it was closed
 # settle_max_seconds: 10min  # still not whole so long after its last change: set aside
 # rescan_seconds: 30s      # how often folders are looked through
-# hours: []                # such as 22:00-07:00: photos are begun then, and wait at other times
+# hours: 00:00-24:00       # when photos are begun, such as 22:00-07:00; at others they wait
 # on_battery: paint        # wait: no photo is begun while this machine runs on its battery
 # job_timeout: 1h          # a photo that takes longer is stopped and tried again
 # max_attempts: 3          # after so many failures a photo is set aside
