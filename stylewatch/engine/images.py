@@ -19,6 +19,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from stylewatch.engine.captions import captions_of
 from stylewatch.errors import InputError
 
 Format = Literal["jpeg", "png", "webp", "tiff", "heic"]
@@ -57,6 +58,8 @@ class Picture:
     """(H, W) float32, 0…255."""
     format: Format = "png"
     exif: bytes | None = None
+    captions: bytes | None = None
+    """XMP with what a person has written about it."""
     icc: bytes | None = None
     dpi: tuple[float, float] | None = None
 
@@ -161,7 +164,8 @@ def read_picture(data: bytes, *, max_pixels: int, max_side: int) -> Picture:
         ) from error  # fmt: skip
     form = _FORMAT_OF.get(original, "jpeg" if alpha is None else "png")
     dpi = _sensible_dpi(image.info.get("dpi"))
-    return Picture(rgb, alpha, form, _exif_of(image), icc, dpi)
+    captions = captions_of(image.info.get("xmp"))
+    return Picture(rgb, alpha, form, _exif_of(image), captions, icc, dpi)
 
 
 def _line(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 from stylewatch.engine.images import GROUPS, Format, Picture, open_image, register_heif
 
@@ -29,8 +29,8 @@ _NOT_CARRIED = frozenset({
     512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532,  # JPEG within, YCbCr
     50706, 50707,  # DNG's versions, by which a file is told to be RAW
     33550, 33922, 34264, 34735, 34736, 34737, 42112,  # where its pixels lie on a map: GeoTIFF, GDAL
-    # Whole blocks in other notations: XMP, IPTC, Photoshop's, the profile. They are large, tell of
-    # the photo's own pixels, and may know the place once more.
+    # Whole blocks in other notations: XMP (but for its captions), IPTC, Photoshop's, the profile.
+    # They are large, tell of the photo's own pixels, and may know the place once more.
     700, 33723, 34377, 34675, 37724,
 })  # fmt: skip
 _MAKERS_OWN = frozenset({ExifTags.Base.MakerNote, ExifTags.Base.DNGPrivateData})
@@ -45,7 +45,7 @@ def write_picture(
     keep_gps: bool,
     facts: Mapping[str, str],
 ) -> bytes:
-    """Encode a result with the photo's EXIF, an sRGB profile where it had one, and `facts`.
+    """Encode a result with the photo's EXIF and captions, `facts`, and sRGB if it had a profile.
 
     JPEG is written without chroma subsampling: strokes are made of colour edges. A transparent
     photo becomes white there in JPEG, which has no alpha.
@@ -55,7 +55,9 @@ def write_picture(
 
     def encoded(original: bytes | None, dropped: frozenset[int]) -> bytes:
         exif = _exif(original, image.size, dropped, facts)
-        return _saved(image, format, {**options, "exif": exif})
+        if picture.captions and format == "tiff":  # one table for all
+            exif[ExifTags.Base.XMLPacket] = picture.captions
+        return _saved(image, format, {**options, "exif": exif.tobytes()})
 
     dropped = _NOT_CARRIED if keep_gps else _NOT_CARRIED | _MAKERS_OWN | {ExifTags.IFD.GPSInfo}
     for less in (dropped, dropped | _MAKERS_OWN) if picture.exif else ():
@@ -103,6 +105,11 @@ def _options(picture: Picture, form: Format, quality: int) -> dict[str, Any]:
         options["icc_profile"] = _srgb_profile()
     if picture.dpi and form in {"jpeg", "png", "tiff"}:
         options["dpi"] = picture.dpi
+    if picture.captions and form == "png":
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", picture.captions.decode())
+    elif picture.captions:
+        options["xmp"] = picture.captions
     match form:
         case "jpeg":
             options |= {"quality": quality, "subsampling": 0, "optimize": True}
@@ -123,7 +130,7 @@ def _srgb_profile() -> bytes:
 
 def _exif(
     original: bytes | None, size: tuple[int, int], dropped: frozenset[int], facts: Mapping[str, str]
-) -> bytes:
+) -> Image.Exif:
     exif = _carried(original, dropped)
     exif[ExifTags.Base.Orientation] = 1
     exif[ExifTags.Base.Software] = "stylewatch"
@@ -131,7 +138,7 @@ def _exif(
     inner = exif.get_ifd(ExifTags.IFD.Exif) if ExifTags.IFD.Exif in exif else {}
     if ExifTags.Base.ExifImageWidth in inner:
         inner[ExifTags.Base.ExifImageWidth], inner[ExifTags.Base.ExifImageHeight] = size
-    return exif.tobytes()
+    return exif
 
 
 def _carried(original: bytes | None, dropped: frozenset[int]) -> Image.Exif:

@@ -1,0 +1,140 @@
+"""Titles, captions, keywords, authors and stars: from any photo's XMP into any result."""
+
+import io
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, PngImagePlugin
+
+from stylewatch.engine import images, results
+from stylewatch.engine.captions import captions_of
+
+DC = "{http://purl.org/dc/elements/1.1/}"
+RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
+XMP = "{http://ns.adobe.com/xap/1.0/}"
+AS_A_CATALOGUE_WRITES_IT = """\
+<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="Catalogue 7">
+ <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+  <rdf:Description rdf:about=""
+    xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:tiff="http://ns.adobe.com/tiff/1.0/"
+    xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:exif="http://ns.adobe.com/exif/1.0/"
+    xmlns:photoshop="http://ns.adobe.com/photoshop/1.0/"
+    xmlns:crs="http://ns.adobe.com/camera-raw-settings/1.0/"
+    xmp:Rating="4" xmp:CreatorTool="Catalogue" tiff:Orientation="1" crs:CropTop="0.1"
+    exif:GPSLatitude="48,7.4074N" photoshop:City="Hallstatt">
+   <dc:title><rdf:Alt><rdf:li xml:lang="x-default">Am See</rdf:li></rdf:Alt></dc:title>
+   <dc:creator><rdf:Seq><rdf:li>Änne Müller</rdf:li></rdf:Seq></dc:creator>
+   <dc:subject><rdf:Bag><rdf:li>lake</rdf:li><rdf:li>boat &amp; oar</rdf:li></rdf:Bag></dc:subject>
+   <exif:GPSLongitude>13,3E</exif:GPSLongitude>
+  </rdf:Description>
+ </rdf:RDF>
+</x:xmpmeta>
+<?xpacket end="w"?>""".encode()
+
+
+def photo(form, xmp):
+    more = {"xmp": xmp}
+    if form == "PNG":
+        more = {"pnginfo": PngImagePlugin.PngInfo()}
+        more["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode())
+    elif form == "TIFF":
+        more = {"tiffinfo": {700: xmp}}
+    stream = io.BytesIO()
+    images.register_heif()
+    Image.fromarray(np.full((48, 64, 3), 90, np.uint8)).save(stream, form, **more)
+    return stream.getvalue()
+
+
+def result_of(data, form):
+    picture = images.read_picture(data, max_pixels=10_000, max_side=1000)
+    written = results.write_picture(
+        picture, format=form, quality=90, keep_gps=False, facts={"preset": "ink"}
+    )
+    assert results.read_facts(written) == {"preset": "ink"}
+    with Image.open(io.BytesIO(written)) as image:
+        assert image.size == (64, 48)
+        return written, image.info.get("xmp")
+
+
+def texts(packet, name):
+    [found] = ET.fromstring(packet.strip(b"\0")).iter(name)
+    return [each.text for each in found.iter(RDF + "li")] or found.text
+
+
+@pytest.mark.parametrize("wanted", results.EXTENSIONS)
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "HEIF"])
+def test_what_a_person_has_written_comes_along_and_nothing_else(form, wanted):
+    data = photo(form, AS_A_CATALOGUE_WRITES_IT)
+    result, xmp = result_of(data, wanted)
+    assert texts(xmp, DC + "title") == ["Am See"]
+    assert texts(xmp, DC + "creator") == ["Änne Müller"]
+    assert texts(xmp, DC + "subject") == ["lake", "boat & oar"]
+    assert texts(xmp, XMP + "Rating") == "4"
+    for other in (b"GPSL", b"Orientation=", b"Crop", b"Hallstatt", b"CreatorTool"):
+        assert other in data
+        assert other not in xmp
+        assert other not in result
+
+
+def test_the_same_photo_gives_the_same_bytes():
+    data = photo("JPEG", AS_A_CATALOGUE_WRITES_IT)
+    assert result_of(data, "jpeg") == result_of(data, "jpeg")
+
+
+def test_captions_of_captions_are_these():
+    captions = captions_of(AS_A_CATALOGUE_WRITES_IT)
+    assert captions_of(captions) == captions
+
+
+PLAIN = (
+    b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/">%s</rdf:Description></rdf:RDF>'
+)
+
+
+def test_a_packet_without_adobe_s_wrapping_and_with_padding_of_zeros():
+    packet = PLAIN % b"<dc:title>Am See</dc:title>" + bytes(100)
+    assert texts(captions_of(packet), DC + "title") == "Am See"
+
+
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=50))
+def test_any_title(title):
+    packet = (
+        PLAIN % f"<dc:title>{title.replace('&', '&amp;').replace('<', '&lt;')}</dc:title>".encode()
+    )
+    captions = captions_of(packet)
+    if captions is not None:  # a few characters are no XML
+        assert texts(captions, DC + "title") == title
+
+
+@given(st.binary(max_size=300), st.integers(0, len(AS_A_CATALOGUE_WRITES_IT)))
+def test_damaged_xmp_is_no_damaged_photo(noise, place):
+    captions_of(noise)
+    captions_of(AS_A_CATALOGUE_WRITES_IT[:place] + noise + AS_A_CATALOGUE_WRITES_IT[place:])
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        None,
+        b"",
+        b"<x",
+        PLAIN % b"",
+        PLAIN % b"<dc:format>image/jpeg</dc:format>",
+        b"<!DOCTYPE x [<!ENTITY a 'Am See'>]>" + PLAIN % b"<dc:title>&a;</dc:title>",
+        PLAIN % b"<dc:title>%s</dc:title>" % (b"x" * 70_000),
+        b"<?xml version='1.0' encoding='strange'?>" + PLAIN % b"<dc:title>a</dc:title>",
+    ],
+    ids=["none", "empty", "no XML", "nothing", "not by hand", "entities", "a novel", "encoding"],
+)
+def test_nothing_to_carry(packet):
+    assert captions_of(packet) is None
+
+
+def test_a_photo_without_any_gets_none():
+    _, xmp = result_of(photo("JPEG", b""), "jpeg")
+    assert xmp is None
