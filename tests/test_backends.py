@@ -11,6 +11,8 @@ import sys
 import numpy as np
 import pytest
 
+from stylewatch.engine import backend
+
 SCRIPT = """
 import json
 import numpy as np
@@ -43,8 +45,8 @@ def run_on(backend, script):
 
 
 @functools.cache
-def painted_on(backend, gpu=False):
-    return run_on(backend, f"as_on_a_gpu = {gpu}\n{SCRIPT}")
+def painted_on(name, gpu=False):
+    return run_on(name, f"as_on_a_gpu = {gpu}\n{SCRIPT}")
 
 
 @pytest.mark.parametrize(
@@ -162,6 +164,19 @@ def test_kernels_that_are_arranged_once_are_those_of_their_own_network(monkeypat
 
 
 def test_the_precision_is_the_same_each_time_it_is_chosen():
-    from stylewatch.engine import backend
 
     assert len({backend._bfloat16_gains() for _ in range(5)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("capability", "fast"),
+    [
+        ((7, 5), False), ((8, 6), True), ((12, 0), True),  # TensorFlow, PyTorch
+        ("7.5", False), ("9.0", True), ("12.0", True),  # JAX
+        ("gfx90a", True), (None, True),  # another maker's
+    ],
+)  # fmt: skip
+def test_a_gpu_that_is_too_old_for_bfloat16_paints_in_float32(capability, fast, monkeypatch):
+    monkeypatch.setattr(backend, "_gpu_name", lambda: "a GPU")
+    monkeypatch.setattr(backend, "_capability", lambda: capability)
+    assert backend.device.__wrapped__() == backend.Device("a GPU", fast_bfloat16=fast)

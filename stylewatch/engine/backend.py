@@ -28,6 +28,8 @@ _BFLOAT16_GAIN = 0.65
 Where the hardware has it, bfloat16 takes 0.2 to 0.55 of it; elsewhere 1 and more.
 """
 _PROBE_ROUNDS = 3
+_AMPERE = 8
+"""NVIDIA's first compute capability with bfloat16; older GPUs emulate it, or can't do it at all."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ def device() -> Device:
     """What the computation will run on. The first call takes a fifth of a second."""
     gpu = _gpu_name()
     if gpu:
-        return Device(gpu, fast_bfloat16=True)
+        return Device(gpu, fast_bfloat16=_multiplies_bfloat16(_capability()))
     for flag, name in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16")):
         if flag in cpu_flags():
             fast = keras.backend.backend() == "tensorflow" and _bfloat16_gains()
@@ -314,3 +316,27 @@ def _gpu_name() -> str:
             import torch
 
             return torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
+
+
+def _capability() -> object:
+    """NVIDIA's compute capability of the first GPU, as its library has it; other makers' vary."""
+    match keras.backend.backend():
+        case "tensorflow":
+            import tensorflow as tf
+
+            gpu = tf.config.list_physical_devices("GPU")[0]
+            return tf.config.experimental.get_device_details(gpu).get("compute_capability")
+        case "jax":
+            import jax
+
+            return getattr(jax.devices()[0], "compute_capability", None)
+        case _:
+            import torch
+
+            return torch.cuda.get_device_capability(0)
+
+
+def _multiplies_bfloat16(capability: object) -> bool:
+    """By a capability such as (8, 6) or "7.5"; what has none of NVIDIA's counts as new."""
+    major = capability[0] if isinstance(capability, tuple) else str(capability).partition(".")[0]
+    return not str(major).isdecimal() or int(major) >= _AMPERE
