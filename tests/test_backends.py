@@ -11,7 +11,9 @@ import sys
 import numpy as np
 import pytest
 
+from stylewatch.domain import EngineSettings
 from stylewatch.engine import backend
+from stylewatch.jobs.child import set_environment
 
 SCRIPT = """
 import json
@@ -164,7 +166,6 @@ def test_kernels_that_are_arranged_once_are_those_of_their_own_network(monkeypat
 
 
 def test_the_precision_is_the_same_each_time_it_is_chosen():
-
     assert len({backend._bfloat16_gains() for _ in range(5)}) == 1
 
 
@@ -180,3 +181,17 @@ def test_a_gpu_that_is_too_old_for_bfloat16_paints_in_float32(capability, fast, 
     monkeypatch.setattr(backend, "_gpu_name", lambda: "a GPU")
     monkeypatch.setattr(backend, "_capability", lambda: capability)
     assert backend.device.__wrapped__() == backend.Device("a GPU", fast_bfloat16=fast)
+
+
+@pytest.mark.parametrize(
+    ("name", "ours", "users"),
+    [("TF_FORCE_GPU_ALLOW_GROWTH", "true", "false"),
+     ("XLA_PYTHON_CLIENT_PREALLOCATE", "false", "true")],
+)  # fmt: skip
+def test_a_worker_leaves_others_room_on_a_gpu(name, ours, users, monkeypatch):
+    monkeypatch.delenv(name)
+    set_environment(EngineSettings())
+    assert os.environ[name] == ours
+    monkeypatch.setenv(name, users)
+    set_environment(EngineSettings())
+    assert os.environ[name] == users

@@ -73,10 +73,13 @@ def set_environment(engine: EngineSettings) -> None:
     no kernel changes while a network lives, so oneDNN may arrange each of them once.
     TensorFlow and NumPy compute in turn, and neither's threads should keep the other waiting:
     operations come one after the other, and OpenBLAS sleeps after 2²⁰ ticks without work.
+    Of a GPU's memory they take what they need, as other workers and the desktop want some too.
     """
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if platform.machine() in {"x86_64", "AMD64"}:
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
         os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
