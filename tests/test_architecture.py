@@ -37,7 +37,14 @@ MAY_SEE = {
     "cli": {"words", "settings", "commands"},
 }
 ONLY_PLACE = {
-    "PIL": {"engine.headers", "engine.images", "engine.results", "engine.sizes", "faces.preview"},
+    "PIL": {
+        "engine.headers",
+        "engine.images",
+        "engine.results",
+        "engine.sheets",
+        "engine.sizes",
+        "faces.preview",
+    },
     "tensorflow": {"engine.backend"},
     "keras": {
         *("engine.backend", "engine.convolution", "engine.curvature", "engine.features"),

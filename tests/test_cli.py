@@ -123,6 +123,7 @@ def one_line(text):
 COMMANDS = [
     "demo", "apply", "watch", "run", "init", "console", "status", "jobs", "retry", "pause",
     "resume", "cancel", "presets list", "presets show", "presets check", "presets preview",
+    "presets sheet",
     "config check", "config schema", "doctor", "weights fetch", "weights path",
     "service install", "service uninstall", "service status",
 ]  # fmt: skip
@@ -162,6 +163,7 @@ class TestHelp:
             ("retry", "--all --reason"),
             ("presets list", "--json"),
             ("presets preview", "--side --output"),
+            ("presets sheet", "--preset --side --output"),
             ("config schema", "--preset"),
             ("doctor", "--json --config"),
             ("service install", "--user"),
@@ -222,6 +224,7 @@ class TestWrongUse:
             (["watch", ".", __file__], "results can't go into a file"),
             (["--log-format", "xml", "status"], "text"),
             (["presets", "preview", "quick", "--side", "5"], "64"),
+            (["presets", "sheet", "a.jpg", "--side", "5"], "64"),
             (["retry", "#no"], "'#no' is no job's number"),
             (["cancel", "9.5"], "'9.5' is no job's number"),
             (["status", "a(s).jpg"], "Got unexpected extra argument (a(s).jpg). See"),
@@ -549,6 +552,7 @@ class TestPresetsOfAConfig:
     def test_can_be_painted_with(self, stylewatch, of_a_config):
         assert stylewatch("apply", "a.jpg", "-p", "sofa")[0] == 0
         assert stylewatch("presets", "preview", "sofa", "a.jpg", "--side", "64")[0] == 0
+        assert stylewatch("presets", "sheet", "a.jpg", "-p", "sofa", "--side", "64")[0] == 0
         assert stylewatch("demo", "-p", "sofa", "-o", "shown")[0] == 0
         assert {"a--sofa.jpg", "a--sofa-preview.jpg"} <= {file.name for file in Path().iterdir()}
 
@@ -693,6 +697,8 @@ class TestConfig:
             ("status --state folder", ExitCode.NOT_RUNNING),
             ("apply secret fine --preset none", ExitCode.CONFIG),
             ("presets preview none secret", ExitCode.CONFIG),
+            ("presets sheet secret", ExitCode.INPUT),
+            ("presets sheet -p none", ExitCode.CONFIG),
         ],
     )
     def test_what_can_t_be_read_is_no_wrong_usage(self, words, code):
@@ -879,6 +885,43 @@ class TestApply:
         assert (code, out) == (0, "a--quick-preview.jpg\n")
         with Image.open("a--quick-preview.jpg") as result:
             assert result.size == (64, 48)
+
+    def test_a_sheet_shows_a_photo_in_several_styles(self, stylewatch, tmp_path, home):
+        photo = a_picture(tmp_path / "a.jpg", (400, 300))
+        a_picture(Path("other.png"), (48, 48))
+        Path("mine.yaml").write_text("base: quick\nstyle: other.png\n")
+        options = ("-p", "quick", "-p", "mine.yaml", "--side", "64", "-o", "sheets")
+        code, out, err = stylewatch("presets", "sheet", photo, *options)
+        assert (code, out) == (0, "sheets/a--presets.jpg\n")
+        told = [line.split()[1:] for line in err.splitlines() if " done " in line]
+        assert told == [["done", "quick"], ["done", "mine"]]
+        with Image.open(out.strip()) as sheet:
+            assert sheet.size == (64 * 2, 2 * (48 + 24))
+        assert stylewatch("presets", "sheet", photo, *options)[1] == "sheets/a--presets~2.jpg\n"
+
+    def test_a_sheet_of_all_styles_leaves_out_what_can_t_be_painted(
+        self, stylewatch, tmp_path, home, monkeypatch
+    ):
+        monkeypatch.setattr("stylewatch.settings.presets.shipped_presets_dir", lambda: home)
+        presets = home / ".config/stylewatch/presets"
+        (presets / "bare.yaml").write_text("base: quick\nstyle: []\n")
+        (presets / "broken.yaml").write_text("base: nobody\n")
+        photo = a_picture(tmp_path / "a.jpg", (400, 300))
+        code, _, err = stylewatch("presets", "sheet", photo, "--side", "64")
+        assert (code, err.count(" done ")) == (0, 1)
+
+    def test_a_sheet_of_what_is_no_photo_is_told_once(self, stylewatch):
+        Path("a.jpg").write_text("hello")
+        code, out, err = stylewatch("presets", "sheet", "a.jpg", "-p", "quick")
+        assert (code, out, err.count("This is not an image")) == (4, "", 1)
+        assert [file.name for file in Path().iterdir()] == ["a.jpg"]
+
+    def test_nothing_is_painted_for_a_sheet_that_can_t_be_kept(self, stylewatch, tmp_path):
+        photo = a_picture(tmp_path / "a.jpg")
+        Path("full").write_text("")
+        code, _, err = stylewatch("presets", "sheet", photo, "-p", "quick", "-o", "full/sheets")
+        assert code == 6
+        assert "painting" not in err
 
 
 class TestBatches:

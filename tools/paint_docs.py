@@ -12,23 +12,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 PHOTO = ROOT / "stylewatch/data/demo.jpg"
 DOCS = ROOT / "docs"
 SHOWN = ("nocturne", "watercolour", "woodcut")
 WIDTH = 720
-CELL = (360, 240)
-COLUMNS = 4
-
-
-def paint(presets: list[str], folder: Path, weights: str, *more: str) -> None:
-    """`stylewatch apply` with these presets."""
-    named = [option for preset in presets for option in ("--preset", preset)]
-    source = ["--features", "builtin"] if weights == "builtin" else ["--weights", weights]
-    command = ["apply", str(PHOTO), *named, *source, *more, "-o", str(folder)]
-    subprocess.run([sys.executable, "-m", "stylewatch", *command], check=True)  # noqa: S603
 
 
 def small(source: Path, target: Path) -> None:
@@ -38,20 +28,10 @@ def small(source: Path, target: Path) -> None:
         image.resize((WIDTH, height), Image.Resampling.LANCZOS).save(target, quality=88)
 
 
-def sheet(folder: Path, presets: list[str]) -> None:
-    """All presets on one photo, each with its name."""
-    rows = -(-(len(presets) + 1) // COLUMNS)
-    canvas = Image.new("RGB", (COLUMNS * CELL[0], rows * (CELL[1] + 24)), "white")
-    draw = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default(16)
-    pictures = [("the photo", PHOTO)]
-    pictures += [(name, folder / f"{PHOTO.stem}--{name}.jpg") for name in presets]
-    for number, (name, file) in enumerate(pictures):
-        left, top = (number % COLUMNS) * CELL[0], (number // COLUMNS) * (CELL[1] + 24)
-        with Image.open(file) as image:
-            canvas.paste(image.convert("RGB").resize(CELL, Image.Resampling.LANCZOS), (left, top))
-        draw.text((left + 6, top + CELL[1] + 3), name, fill="black", font=font)
-    canvas.save(DOCS / "presets.jpg", quality=86)
+def stylewatch(weights: str, *command: str) -> None:
+    """One of its commands."""
+    source = ["--features", "builtin"] if weights == "builtin" else ["--weights", weights]
+    subprocess.run([sys.executable, "-m", "stylewatch", *command, *source], check=True)  # noqa: S603
 
 
 def main() -> None:
@@ -64,13 +44,14 @@ def main() -> None:
         folder = Path(name)
         if options.only != "sheet":
             small(PHOTO, DOCS / "photo.jpg")
-            paint(list(SHOWN), folder, options.weights, "--max-side", "768")
+            named = [option for preset in SHOWN for option in ("--preset", preset)]
+            size = ("--max-side", "768")
+            stylewatch(options.weights, "apply", str(PHOTO), *named, *size, "-o", name)
             for preset in SHOWN:
                 small(folder / f"{PHOTO.stem}--{preset}.jpg", DOCS / f"{preset}.jpg")
         if options.only != "pictures":
-            presets = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
-            paint(presets, folder / "sheet", options.weights, "--max-side", "384")
-            sheet(folder / "sheet", presets)
+            stylewatch(options.weights, "presets", "sheet", "--side", "360", "-o", str(DOCS))
+            (DOCS / f"{PHOTO.stem}--presets.jpg").replace(DOCS / "presets.jpg")
 
 
 if __name__ == "__main__":

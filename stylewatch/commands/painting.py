@@ -1,7 +1,8 @@
 """Commands that paint here and now: demo and apply."""
 # ruff: noqa: PLC0415  (what a command needs is imported when it runs)
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -30,6 +31,7 @@ from stylewatch.errors import ExitCode, StylewatchError
 if TYPE_CHECKING:
     from stylewatch.app.order import Task
     from stylewatch.app.paint import Painted
+    from stylewatch.faces.console import Sink
 
 DEMO_PHOTO = Path(__file__).parent.parent / "data" / "demo.jpg"
 
@@ -131,8 +133,6 @@ def paint_and_tell(tasks: "Sequence[Task]", weights: str, *, as_json: bool) -> N
     """Paint the tasks, telling results on stdout; raises or exits when photos failed."""
     from stylewatch.app.order import engine_for
     from stylewatch.app.paint import paint_all
-    from stylewatch.faces.console import open_bars
-    from stylewatch.faces.terminal import on_signals
 
     engine = engine_for(weights)
     shown = are_together()
@@ -140,10 +140,7 @@ def paint_and_tell(tasks: "Sequence[Task]", weights: str, *, as_json: bool) -> N
     codes: set[ExitCode] = set()
     told: list[dict[str, Any]] = []
     try:
-        with (
-            on_signals(_interrupt),
-            open_bars(log_format=GlobalOptions.log_format, chatter=chatter()) as console,
-        ):
+        with bars() as console:
             for task, result in zip(tasks, paint_all(tasks, engine, console), strict=True):
                 if isinstance(result, StylewatchError):
                     codes.add(result.exit_code)
@@ -162,6 +159,19 @@ def paint_and_tell(tasks: "Sequence[Task]", weights: str, *, as_json: bool) -> N
     if codes:
         same = not painted and len(codes) == 1
         raise typer.Exit(codes.pop() if same else ExitCode.FAILED)
+
+
+@contextmanager
+def bars() -> "Iterator[Sink]":
+    """Where to tell of what is painted here and now; a signal ends it."""
+    from stylewatch.faces.console import open_bars
+    from stylewatch.faces.terminal import on_signals
+
+    with (
+        on_signals(_interrupt),
+        open_bars(log_format=GlobalOptions.log_format, chatter=chatter()) as console,
+    ):
+        yield console
 
 
 def _interrupt() -> None:

@@ -8,22 +8,27 @@ from typing import Annotated
 
 import typer
 
-from stylewatch.commands.answers import answer, folded, report_errors
+from stylewatch.commands.answers import answer, folded, note, report_errors, say_noted
 from stylewatch.commands.known import preset_dirs
 from stylewatch.commands.options import (
     Features,
     Json,
     Output,
+    PresetNames,
     PresetsOf,
     Weights,
     as_typed,
     command,
     given,
 )
-from stylewatch.commands.painting import DEMO_PHOTO, paint_and_tell
+from stylewatch.commands.painting import DEMO_PHOTO, bars, paint_and_tell
 from stylewatch.errors import ConfigError, PresetError
 
 app = typer.Typer(no_args_is_help=True, help="The styles there are, and your own.")
+
+Side = Annotated[
+    int, typer.Option(min=64, max=1024, metavar="PIXELS", help="Longer side of each sample.")
+]
 
 
 @command(app, "list")
@@ -122,10 +127,7 @@ def presets_preview(
     ] = None,
     *,
     output: Output = Path(),
-    side: Annotated[
-        int,
-        typer.Option(min=64, max=1024, metavar="PIXELS", help="Longer side of the sample."),
-    ] = 256,
+    side: Side = 256,
     weights: Weights = "",
     features: Features = None,
     config: PresetsOf = None,
@@ -144,3 +146,42 @@ def presets_preview(
     [preset] = choose_presets([name], [], changes, preset_dirs(config))
     preset = replace(preset, name=f"{preset.name}-preview")
     paint_and_tell(plan([photo or DEMO_PHOTO], [preset], output), weights, as_json=False)
+
+
+@command(app, "sheet")
+def presets_sheet(
+    photo: Annotated[
+        Path | None,
+        typer.Argument(metavar="PHOTO", parser=as_typed, help="Otherwise the demo's photo."),
+    ] = None,
+    *,
+    preset: PresetNames = None,
+    output: Output = Path(),
+    side: Side = 256,
+    weights: Weights = "",
+    features: Features = None,
+    config: PresetsOf = None,
+) -> None:
+    """Paint a photo in every preset, small and on one sheet, to choose by.
+
+    The sheet is PHOTO--presets.jpg in the folder OUT. It takes as long as a few large pictures:
+    with --preset, only those that are named are painted.
+
+    Examples:
+      stylewatch presets sheet beach.jpg
+      stylewatch presets sheet beach.jpg -p ink -p ./mine.yaml --side 384
+    """
+    from stylewatch.app.order import choose_presets, engine_for
+    from stylewatch.app.sheet import paint_sheet
+    from stylewatch.settings.presets import known_presets
+
+    dirs = preset_dirs(config)
+    sound, _ = known_presets(dirs).sorted_out()
+    names = preset or [name for name, each in sound.items() if not each.lacks_style]
+    presets = choose_presets(names, [], given(features=features), dirs)
+    with bars() as on_event:
+        sheet = paint_sheet(
+            photo or DEMO_PHOTO, presets, side, output, engine_for(weights), on_event
+        )
+    note(f"the sheet is {sheet}")
+    say_noted(sheet)

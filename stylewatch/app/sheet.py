@@ -1,0 +1,68 @@
+"""One photo in many styles, small and on one sheet, to choose by."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from stylewatch.app.order import plan
+from stylewatch.app.paint import paint_all
+from stylewatch.domain import EngineSettings, Event, Preset
+from stylewatch.engine.images import Picture, read_picture
+from stylewatch.engine.results import write_picture
+from stylewatch.engine.sheets import sheet_of
+from stylewatch.errors import StylewatchError
+from stylewatch.folders.outputs import publish, write_temporary
+
+_EXTENSION, _QUALITY = ".jpg", 90
+
+
+def paint_sheet(
+    photo: Path,
+    presets: Sequence[Preset],
+    side: int,
+    output: Path,
+    engine: EngineSettings,
+    on_event: Callable[[Event], None],
+) -> Path:
+    """Paint `photo` in each preset at `side` pixels; the sheet's path, in the folder `output`.
+
+    Raises:
+        StylewatchError: the photo, one of the presets or the folder can't be used.
+    """
+
+    def told(event: Event) -> None:
+        match event.kind:
+            case "done":  # the small picture itself is nowhere to be found
+                on_event(replace(event, message=event.preset, output=""))
+            case "failed":  # is raised
+                pass
+            case _:
+                on_event(event)
+
+    target = output / f"{photo.stem}--presets"
+    _keep(b"", target).unlink()  # better told before it is painted
+    with TemporaryDirectory() as folder:
+        small = [
+            replace(preset, settings=replace(preset.settings, max_side=side)) for preset in presets
+        ]
+        tasks = plan([photo], small, Path(folder))
+        pictures: dict[str, np.ndarray] = {}
+        for preset, result in zip(presets, paint_all(tasks, engine, told), strict=True):
+            if isinstance(result, StylewatchError):
+                raise result
+            pictures[preset.name] = _read(result.output, engine)
+    sheet = sheet_of({"the photo": _read(photo, engine), **pictures}, side)
+    data = write_picture(Picture(sheet), format="jpeg", quality=_QUALITY, keep_gps=False, facts={})
+    return publish(_keep(data, target), target, _EXTENSION)
+
+
+def _keep(data: bytes, target: Path) -> Path:
+    return write_temporary(data, target, _EXTENSION, os.getpid())
+
+
+def _read(file: Path, engine: EngineSettings) -> np.ndarray:
+    return read_picture(file.read_bytes(), **engine.limits).on(255.0)

@@ -1,0 +1,33 @@
+"""Pictures with their names on one sheet."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stylewatch.engine.sheets import sheet_of
+
+
+def plain(height, width, grey):
+    return np.full((height, width, 3), grey, np.float32)
+
+
+@given(st.integers(1, 20), st.integers(10, 80), st.integers(10, 80), st.integers(8, 60))
+def test_each_picture_is_there_with_room_for_its_name(count, height, width, side):
+    pictures = {f"p{n}": plain(height, width, 10 * n) for n in range(count)}
+    sheet = sheet_of(pictures, side)
+    small = min(1.0, side / max(height, width))
+    cell_height = max(1, round(height * small)) + 24
+    cell_width = max(1, round(width * small))
+    columns, rows = sheet.shape[1] // cell_width, sheet.shape[0] // cell_height
+    assert (rows - 1) * columns < count <= rows * columns
+    for n in range(count):
+        top, left = n // columns * cell_height, n % columns * cell_width
+        cell = sheet[top : top + cell_height - 24, left : left + cell_width]
+        assert cell == pytest.approx(10 * n, abs=1)
+
+
+def test_a_name_is_written_below_its_picture():
+    with_name, without = (sheet_of({name: plain(40, 90, 200)}, 90) for name in ("ink", ""))
+    assert (with_name[:40] == without[:40]).all()
+    assert with_name[40:].min() < 50 < without[40:].min()
