@@ -6,15 +6,16 @@ that name, with `effect: NAME`. Knows nothing of watching, jobs, where results g
 particular effect.
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from typing import Protocol
 
 import numpy as np
 
-from stylewatch.domain import EngineSettings, OnStep, Preset
-from stylewatch.errors import PresetError
+from stylewatch.domain import EngineSettings, OnStep, Preset, Step
+from stylewatch.errors import PresetError, RenderError
 from stylewatch.state.checkpoints import CheckpointFile
 
 
@@ -70,3 +71,43 @@ def open_effect(name: str) -> Effect:
         )
     make: Callable[[], Effect] = offered[name].load()
     return make()
+
+
+def steps_only(report: OnStep) -> OnStep:
+    """`report` that takes nothing else: everybody who shows how far a job is would stumble."""
+
+    def on_step(step: object) -> None:
+        if not isinstance(step, Step):
+            raise TypeError(f"on_step takes a Step, not {type(step).__name__}")
+        report(step)
+
+    return on_step
+
+
+def checked(given: object, photo: np.ndarray) -> Rendering:
+    """What an effect gave for `photo`, in the types that it promises.
+
+    Raises:
+        RenderError: it is no picture, or one with values that nobody meant.
+    """
+    if not isinstance(given, Rendering):
+        received = type(given).__name__
+        raise RenderError("The effect gave no picture", expected="a Rendering", received=received)
+    rgb = np.asarray(given.rgb, dtype=np.float32)
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or not rgb.size:
+        expected = "an `rgb` of the shape (H, W, 3)"
+        text = "The effect gave no picture"
+        raise RenderError(text, expected=expected, received=str(rgb.shape))
+    if not np.isfinite(rgb).all():
+        raise RenderError("The picture has values that are not numbers", reason="not-finite")
+    if rgb.max() <= 1.0 < photo.max():  # or it goes from 0 to 1, by mistake
+        text, expected = "The picture came out black", "an `rgb` of 0…255"
+        raise RenderError(text, expected=expected, received="at most 1", reason="black")
+    loss = None if given.loss is None else float(given.loss)
+    return replace(
+        given,
+        rgb=rgb,
+        evaluations=int(given.evaluations),
+        loss=loss if loss is not None and math.isfinite(loss) else None,
+        facts={str(name): str(value) for name, value in given.facts.items()},
+    )

@@ -35,6 +35,22 @@ def rendered(request, data, extension=".jpg", **figures):
     )
 
 
+def effect_package(folder, render="return Rendering(rgb=photo)"):
+    """An installed package in a folder, with the effect `own`, which has this `render`."""
+    about = folder / "own-1.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Name: own\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[stylewatch.effects]\nown = own_effect:Own\n")
+    (folder / "own_effect.py").write_text(
+        "import sys\n"
+        "import numpy as np\n"
+        "from stylewatch.effect import Rendering\n"
+        "class Own:\n"
+        "    def render(self, photo, preset, context):\n"
+        f"        {render}\n"
+    )
+
+
 class ThreadExecutor:
     """Runs jobs in threads; `behave` may replace a job's function."""
 

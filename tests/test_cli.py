@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from rig import rendered
+from rig import effect_package, rendered
 from typer.testing import CliRunner
 
 from stylewatch import cli
@@ -87,7 +87,7 @@ def stylewatch(capfd):
     return run
 
 
-def on_a_terminal(*arguments, piped):
+def on_a_terminal(*arguments, piped, code=0):
     """What the command line writes to its terminal, and to stdout where that is `piped`."""
     ours, terminal = pty.openpty()
     process = subprocess.Popen(
@@ -102,7 +102,7 @@ def on_a_terminal(*arguments, piped):
             drawn += part
     os.close(ours)
     out = process.communicate()[0] or b""
-    assert process.returncode == 0, drawn
+    assert process.returncode == code, drawn
     return drawn.decode(), out.decode()
 
 
@@ -1115,6 +1115,28 @@ class TestBatches:
         assert "✓" in drawn
         assert "2/2 b.jpg → quick" in drawn
         assert drawn.count("a--quick.jpg") == 1
+
+    def test_a_bar_is_followed_by_one_line_and_no_traceback(self, tmp_path, home):
+        effect_package(Path(), "raise ValueError('bad')")
+        (tmp_path / "own.yaml").write_text("effect: own")
+        photo = a_picture(tmp_path / "a.jpg")
+        drawn, _ = on_a_terminal("apply", photo, "-p", tmp_path / "own.yaml", piped=False, code=1)
+        assert "ValueError: bad" in drawn
+        assert "Traceback" not in drawn
+        assert "Traceback" in (home / ".local/state/stylewatch/chatter.log").read_text()
+
+    @pytest.mark.parametrize("render", ["print('hello'); sys.exit('enough')", "print('hello')"])
+    def test_what_an_effect_prints_or_ends_with_is_its_own_affair(
+        self, stylewatch, monkeypatch, tmp_path, render
+    ):
+        effect_package(tmp_path / "site", render)
+        monkeypatch.syspath_prepend(tmp_path / "site")
+        monkeypatch.delitem(sys.modules, "own_effect", raising=False)
+        Path("own.yaml").write_text("effect: own")
+        photos = [a_picture(Path(name)) for name in ("a.jpg", "b.jpg")]
+        code, out, _ = stylewatch("apply", *photos, "-p", "own.yaml", "--json")
+        assert code == 1
+        assert [told["output"] for told in json.loads(out)] == [None, None]
 
 
 class TestWithoutADaemon:

@@ -13,6 +13,7 @@ from unittest.mock import Mock
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from rig import effect_package
 
 from stylewatch import places
 from stylewatch.commands import watching
@@ -193,15 +194,12 @@ def test_sizes(home, written, size):
 
 
 def test_a_preset_of_another_effect_needs_no_style_image_and_no_weights(home, monkeypatch):
-    package = home / "site" / "mirror-1.dist-info"
-    package.mkdir(parents=True)
-    (package / "METADATA").write_text("Name: mirror\nVersion: 1\n")
-    (package / "entry_points.txt").write_text("[stylewatch.effects]\nmirror = mirror:Mirror\n")
-    monkeypatch.syspath_prepend(package.parent)
-    (home / ".config/stylewatch/presets/turned.yaml").write_text("effect: mirror\nbase: bare")
+    effect_package(home / "site")
+    monkeypatch.syspath_prepend(home / "site")
+    (home / ".config/stylewatch/presets/turned.yaml").write_text("effect: own\nbase: bare")
     (home / ".config/stylewatch/presets/bare.yaml").write_text("style: []")
     config = load(home, FOLDER.replace("starry", "turned") + "weights: gone.h5")
-    assert config.presets["turned"].effect == "mirror"
+    assert config.presets["turned"].effect == "own"
     assert "starry" in config.broken
 
 

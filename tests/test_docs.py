@@ -34,8 +34,8 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LONG_RUNNING = {"watch", "run"}
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language, text=README):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 @pytest.fixture
@@ -120,6 +120,25 @@ def test_every_yaml_block_of_the_readme_is_valid(tmp_path, monkeypatch):
             assert Presets.around(file)[file.stem].style
             kinds.add("preset")
     assert kinds == {"config", "preset"}
+
+
+def test_the_effect_in_the_docs_paints(newcomer):
+    folder, env = newcomer
+    text = (ROOT / "docs/developing.md").read_text(encoding="utf-8")
+    [code], [project] = blocks("python", text), blocks("toml", text)
+    [(group, points)] = tomllib.loads(project)["project"]["entry-points"].items()
+    about = folder / "posterize-1.dist-info"
+    about.mkdir()
+    lines = [f"[{group}]", *(f"{name} = {what}" for name, what in points.items())]
+    (about / "entry_points.txt").write_text("\n".join(lines), encoding="utf-8")
+    (about / "METADATA").write_text("Name: posterize\nVersion: 1\n", encoding="utf-8")
+    (folder / "posterize.py").write_text(code, encoding="utf-8")
+    (folder / "flat.yaml").write_text("effect: posterize\nstrength: 2", encoding="utf-8")
+    apply = [sys.executable, "-m", "stylewatch", "apply", "photo.jpg", "-p", "flat.yaml"]
+    env |= {"PYTHONPATH": f"{ROOT}:{folder}"}
+    subprocess.run([*apply, "-o", "flat.png"], cwd=folder, env=env, check=True, timeout=100)
+    with Image.open(folder / "flat.png") as flat:
+        assert np.unique(np.asarray(flat)).tolist() == [0, 255]
 
 
 def commands():

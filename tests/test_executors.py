@@ -197,6 +197,13 @@ class TestContract:
         assert result(executor.submit(2, jobs.add, 1, 2)) == 3
 
     @pytest.mark.parametrize("executor", BOTH_BUT_DASK_IS_SLOW, indirect=True)
+    @pytest.mark.parametrize("code", [0, 3])
+    def test_a_job_that_ends_its_process_costs_only_itself(self, executor, code):
+        """Also where it says that all is well: nobody waits for the time-out."""
+        assert isinstance(error(executor.submit(1, jobs.end, code)), WorkerDied)
+        assert result(executor.submit(2, jobs.add, 1, 2)) == 3
+
+    @pytest.mark.parametrize("executor", BOTH_BUT_DASK_IS_SLOW, indirect=True)
     def test_twenty_crashes_in_a_row_are_twenty_failed_jobs(self, executor):
         for number in range(20):
             crash = executor.submit(number, jobs.die, signal.SIGKILL)

@@ -746,6 +746,8 @@ def test_the_schema_describes_every_key():
         for name, described in shape["properties"].items():
             assert described.get("description") or "$ref" in described, name
     assert schema["properties"]["strength"]["minimum"] == 0
+    seconds = schema["properties"]["time_budget"]["anyOf"][0]["anyOf"][0]
+    assert seconds == {"type": "number", "exclusiveMinimum": 0, "maximum": 31_536_000}
     assert {"type": "string"} in schema["properties"]["style"]["anyOf"]
     for key in ("content_layers", "style_layers"):
         layers = schema["properties"][key]

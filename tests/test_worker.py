@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from rig import effect_package
 
 from stylewatch.domain import (
     Checkpoint,
@@ -276,6 +278,61 @@ def test_a_preset_s_own_image_is_where_a_run_starts(tmp_path, preset):
 def test_an_unknown_effect_names_those_that_are_there():
     with pytest.raises(PresetError, match="style-transfer"):
         open_effect("style-transfre")
+
+
+@pytest.fixture
+def painted_by(tmp_path, monkeypatch):
+    """A function that has a photo painted by an installed effect, whose `render` it is given."""
+
+    def paint(render):
+        effect_package(tmp_path / "site", render)
+        monkeypatch.syspath_prepend(tmp_path / "site")
+        monkeypatch.delitem(sys.modules, "own_effect", raising=False)
+        photo = picture_file(tmp_path / "a.jpg")
+        return run(request_for(photo, Preset(name="soft", effect="own")))
+
+    return paint
+
+
+@pytest.mark.parametrize(
+    ("given", "reason", "told"),
+    [
+        ("None", "render", "The effect gave no picture: expected a Rendering, received NoneType"),
+        ("photo", "render", "expected a Rendering, received ndarray"),
+        ("Rendering(rgb=photo[..., 0])", "render", "the shape (H, W, 3), received (48, 64)"),
+        ("Rendering(rgb=np.dstack([photo, photo]))", "render", "received (48, 64, 6)"),
+        ("Rendering(rgb=photo[:0])", "render", "received (0, 64, 3)"),
+        ("Rendering(rgb=photo / 0)", "not-finite", "values that are not numbers"),
+        ("Rendering(rgb=photo / 255)", "black", "an `rgb` of 0…255, received at most 1"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
+def test_what_another_package_s_effect_gives_is_no_result_unless_it_is_a_picture(
+    painted_by, given, reason, told
+):
+    failure = painted_by(f"return {given}")
+    assert (failure.kind, failure.reason) == (FailureKind.RENDER, reason)
+    assert told in failure.message
+
+
+def test_another_package_s_effect_may_compute_in_types_of_its_own(painted_by):
+    """The ledger and JSON take Python's alone."""
+    outcome = painted_by(
+        "return Rendering(rgb=photo.astype(int).tolist(), evaluations=np.int64(3), "
+        "loss=np.float32(2.5), facts={'levels': 4})"
+    )
+    assert isinstance(outcome, Rendered)
+    assert (type(outcome.loss), type(outcome.evaluations)) == (float, int)
+    assert (outcome.loss, outcome.facts["levels"]) == (2.5, "4")
+
+
+def test_only_steps_are_progress(painted_by):
+    with pytest.raises(TypeError, match="on_step takes a Step, not float"):
+        painted_by("context.on_step(0.5)")
+
+
+def test_a_loss_that_is_no_number_is_none(painted_by):
+    assert painted_by("return Rendering(rgb=photo, loss=float('nan'))").loss is None
 
 
 def test_named_weights_never_fall_back(tmp_path):

@@ -9,8 +9,10 @@ first picture begins, and not before.
 import hashlib
 import os
 import stat
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -82,17 +84,18 @@ def _paint(task: Task, engine: EngineSettings, report: OnStep) -> Painted:
 
     request = _request(task)
     try:
-        rendered = render_job(request, engine, report)
+        with redirect_stdout(sys.stderr):  # goes where everything goes that libraries say
+            rendered = render_job(request, engine, report)
     except StylewatchError:
         raise
-    except Exception as error:
-        traceback.print_exc()  # goes where everything goes that libraries say
+    except (Exception, SystemExit) as error:
+        traceback.print_exc()  # goes there too
         raise _unexpected(error) from error
     output = publish(rendered.temporary, task.target, task.extension or rendered.extension)
     return Painted(task=task, output=output, rendered=rendered)
 
 
-def _unexpected(error: Exception) -> RenderError:
+def _unexpected(error: BaseException) -> RenderError:
     what = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
     remedy = "The whole traceback is in `chatter.log` in the state folder"
     return RenderError(what, remedy=remedy, reason="error")

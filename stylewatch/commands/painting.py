@@ -154,8 +154,9 @@ def paint_and_tell(tasks: "Sequence[Task]", weights: str, *, as_json: bool) -> N
         if as_json:
             say_json(told)
     if painted and not as_json:
-        used = dict.fromkeys(one.rendered.facts.get("features", "") for one in painted)
-        note(f"features used: {' and '.join(used)}")
+        used = dict.fromkeys(one.rendered.facts.get("features") for one in painted)
+        if named := " and ".join(filter(None, used)):  # other effects have none
+            note(f"features used: {named}")
     if codes:
         same = not painted and len(codes) == 1
         raise typer.Exit(codes.pop() if same else ExitCode.FAILED)

@@ -220,7 +220,12 @@ def open_bars(
             return
         console = OnItsTerminal(file=stream, force_terminal=True, highlight=False)
         with Progress(
-            *_columns(console.width), console=console, refresh_per_second=4, transient=True
+            *_columns(console.width),
+            console=console,
+            refresh_per_second=4,
+            transient=True,
+            redirect_stdout=False,  # what libraries say would be shown above the bars
+            redirect_stderr=False,
         ) as progress:
             yield _Bars(progress)
 

@@ -12,7 +12,8 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Future
-from multiprocessing import get_context, resource_tracker
+from multiprocessing import resource_tracker
+from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 
 from pebble import ProcessExpired, ProcessPool
@@ -25,6 +26,7 @@ from stylewatch.jobs.jobtable import InFlight, JobTable, OnEvent
 NEWS_SECONDS = 0.5  # what a dead process has told is read by then
 START_SECONDS = 5.0  # for an idle worker to begin what it is given
 TERM_SECONDS = 1.0  # whoever asks all processes to end asks the daemon too: it may not know yet
+WELL = 256  # no exit code of a process: it stands for 0
 
 
 def open_executor(
@@ -36,6 +38,20 @@ def open_executor(
     from stylewatch.jobs.cluster import DaskExecutor  # noqa: PLC0415  (only who uses Dask loads it)
 
     return DaskExecutor(workers, engine, on_event)
+
+
+class _Process(SpawnProcess):
+    """Pebble takes no note of one that ends well, as by a library's `exit(0)`; none should."""
+
+    @property
+    def exitcode(self) -> int | None:
+        """None while it runs."""
+        code = super().exitcode
+        return WELL if code == 0 else code
+
+
+class _Context(SpawnContext):
+    Process = _Process
 
 
 class LocalExecutor(JobTable):
@@ -52,7 +68,7 @@ class LocalExecutor(JobTable):
         super().__init__(on_event)
         self._workers = workers
         self._idle: list[ProcessPool] = []
-        self._context = get_context("spawn")
+        self._context = _Context()
         self._messages, self._mouth = self._context.Pipe(duplex=False)
         os.set_blocking(self._mouth.fileno(), False)  # a job never waits for its listener
         self._dead_end, self._lifeline = self._context.Pipe(duplex=False)
@@ -186,4 +202,4 @@ def _death(code: int) -> str:
         if code == -signal.SIGKILL:
             return "was killed (SIGKILL), as when memory runs out"
         return f"crashed ({signal.Signals(-code).name})"
-    return f"ended by itself (exit code {code})"
+    return f"ended by itself (exit code {code % WELL})"

@@ -25,7 +25,7 @@ from stylewatch.domain import (
     OutputSettings,
     Rendered,
 )
-from stylewatch.effect import Context, open_effect
+from stylewatch.effect import Context, checked, open_effect, steps_only
 from stylewatch.engine.images import Format, Picture, read_picture
 from stylewatch.engine.results import EXTENSIONS, write_picture
 from stylewatch.engine.sizes import resize_alpha
@@ -72,8 +72,12 @@ def _render(request: JobRequest, engine: EngineSettings, report: OnStep) -> Rend
     form = picture.format if preset.output.format == "same" else preset.output.format
     _check_fits(picture, form, preset.settings.max_side)
     checkpoint = _checkpoint(request, engine)
-    context = Context(engine=engine, on_step=report, checkpoint=checkpoint, crashes=request.crashes)
-    rendering = open_effect(preset.effect).render(picture.rgb, preset, context)
+    on_step = steps_only(report)
+    context = Context(
+        engine=engine, on_step=on_step, checkpoint=checkpoint, crashes=request.crashes
+    )
+    given = open_effect(preset.effect).render(picture.rgb, preset, context)
+    rendering = checked(given, picture.rgb)
     facts = {"job_key": request.key, "preset": preset.name, **rendering.facts}
     if request.owner:  # a daemon's: the one result for this photo and preset
         facts["photo"] = request.digest

@@ -175,3 +175,4 @@ def _move_bounds(described: dict[str, Any]) -> None:
     for branch in described.get("anyOf", ()):
         if branch.get("type") in {"integer", "number"}:
             branch |= {_SCHEMA_WORDS[name]: bound for name, bound in words.items()}
+        _move_bounds(branch)
