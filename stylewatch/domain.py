@@ -328,6 +328,8 @@ class JobRequest:
     """What ends the temporary file's name: another daemon's may lie beside it."""
     crashes: int = 0
     """How many workers have died of it: it may have taken more memory than there was."""
+    earlier: Path | None = None
+    """A result for the photo as it was before: the picture itself may be the same still."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -398,6 +398,20 @@ def test_a_photo_deleted_before_its_turn_is_no_failure(rigs):
     assert "failed" not in {event.kind for event in rig.events}
 
 
+def test_whoever_paints_a_changed_photo_is_told_of_its_earlier_result_while_that_is_untouched(rigs):
+    told = []
+    rig = rigs(lambda request: told.append(request.earlier))
+    result = rig.output / "a--painting.jpg"
+    for count, content in enumerate((b"first", b"second", b"third"), start=1):
+        rig.drop("a.jpg", content)
+        rig.until(lambda count=count: len(told) == count and rig.idle())
+        if count == 2:
+            result.write_bytes(b"touched up by hand")
+    rig.drop("b.jpg", b"another")
+    rig.until(lambda: len(told) == 4 and rig.idle())
+    assert told == [None, result, None, None]
+
+
 def test_after_move_takes_the_photo_away_only_when_all_its_results_are_there(rigs, tmp_path):
     moved = tmp_path / "painted"
     seen = []

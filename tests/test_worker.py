@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import os
+import struct
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms, PngImagePlugin
 from rig import effect_package
 
 from stylewatch.domain import (
@@ -449,3 +450,110 @@ def test_a_tiff_with_values_that_are_no_numbers_is_the_photo_s_fault(tmp_path, p
     Image.fromarray(values).save(tmp_path / "a.tif")
     failure = run(request_for(tmp_path / "a.tif", preset))
     assert (failure.kind, failure.reason) == (FailureKind.BAD_INPUT, "not-finite")
+
+
+class TestOnlyWhatIsWrittenAboutThePhotoIsNew:
+    """A catalogue has put a title into a photo that was painted before."""
+
+    @staticmethod
+    def titled(photo, title="Am See"):
+        """The same with an XMP packet; of a JPEG not even a byte of its picture is touched."""
+        packet = (
+            b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description'
+            b' xmlns:dc="http://purl.org/dc/elements/1.1/" dc:title="%s"/></rdf:RDF>'
+        ) % title.encode()
+        data = photo.read_bytes()
+        if data.startswith(b"\xff\xd8"):
+            block = b"http://ns.adobe.com/xap/1.0/\0" + packet
+            photo.write_bytes(
+                b"\xff\xd8\xff\xe1" + struct.pack(">H", len(block) + 2) + block + data[2:]
+            )
+            return photo
+        text = PngImagePlugin.PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", packet.decode())
+        with Image.open(io.BytesIO(data)) as image:
+            image.save(photo, pnginfo=text)
+        return photo
+
+    def pixels(self, outcome):
+        with Image.open(outcome.temporary) as image:
+            return np.asarray(image.convert("RGB"), np.float32), image.info.get("xmp", b"")
+
+    @pytest.mark.parametrize("form", ["jpeg", "png", "tiff", "heic"])
+    @pytest.mark.parametrize("photo_form", ["JPEG", "PNG"])
+    @pytest.mark.parametrize("profile", [True, False])
+    def test_the_picture_stays(self, tmp_path, preset, form, photo_form, profile):
+        icc = {"icc_profile": ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()}
+        photo = picture_file(
+            tmp_path / f"a.{photo_form.lower()}", form=photo_form, **(icc if profile else {})
+        )
+        wanted = replace(preset, output=OutputSettings(format=form))
+        before = run(request_for(photo, wanted))
+        was, _ = self.pixels(before)
+        earlier = tmp_path / "out/kept"
+        before.temporary.rename(earlier)
+        after = run(replace(request_for(self.titled(photo), wanted), earlier=earlier))
+        now, xmp = self.pixels(after)
+        assert (after.evaluations, after.seconds, before.evaluations) == (0, 0.0, 3)
+        assert "same picture" in after.note
+        assert b"Am See" in xmp
+        assert np.abs(now - was).mean() < (0.4 if form in {"jpeg", "heic"} else 1e-9)
+        facts = read_facts(after.temporary.read_bytes())
+        assert facts == before.facts | {"job_key": "k" * 64}
+
+    def test_it_still_is_after_many_changes(self, tmp_path, preset):
+        photo = picture_file(tmp_path / "a.jpg")
+        first = run(request_for(photo, preset))
+        was, _ = self.pixels(first)
+        earlier = tmp_path / "out/kept"
+        first.temporary.rename(earlier)
+        plain = photo.read_bytes()
+        for number in range(10):
+            photo.write_bytes(plain)
+            request = replace(
+                request_for(self.titled(photo, f"No. {number}"), preset), earlier=earlier
+            )
+            outcome = run(request)
+            assert outcome.evaluations == 0
+            outcome.temporary.rename(earlier)
+        now, xmp = self.pixels(replace(outcome, temporary=earlier))
+        assert np.abs(now - was).mean() < 0.5
+        assert b"No. 9" in xmp
+
+    @pytest.mark.parametrize(
+        "why",
+        ["another preset", "another picture", "no result", "no picture", "another photo's", "WebP"],
+    )
+    def test_it_is_painted_anew_where_it_may_be_another(self, tmp_path, preset, why):
+        if why == "WebP":
+            preset = replace(preset, output=OutputSettings(format="webp"))
+        photo = picture_file(tmp_path / "a.jpg")
+        earlier = tmp_path / "out/kept"
+        run(request_for(photo, preset)).temporary.rename(earlier)
+        match why:
+            case "another preset":
+                preset = replace(preset, digest="e")
+            case "another picture":
+                picture_file(photo, 2)
+            case "no result":
+                earlier.unlink()
+            case "no picture":
+                earlier.write_bytes(b"no picture")
+            case "another photo's":
+                other = picture_file(tmp_path / "b.jpg", 3)
+                run(request_for(other, preset)).temporary.rename(earlier)
+        after = run(replace(request_for(self.titled(photo), preset), earlier=earlier))
+        assert after.evaluations == 3
+        assert after.seconds > 0
+
+    def test_so_it_is_where_a_part_is_transparent_and_may_not_show(self, tmp_path, preset):
+        photo = picture_file(tmp_path / "a.png", form="PNG")
+        with Image.open(photo) as image:
+            image.putalpha(100)
+            image.save(photo)
+        before = run(request_for(photo, preset))
+        assert before.facts["picture_key"] == ""
+        earlier = tmp_path / "out/kept"
+        before.temporary.rename(earlier)
+        after = run(replace(request_for(self.titled(photo), preset), earlier=earlier))
+        assert after.evaluations == 3

@@ -201,6 +201,7 @@ class Dispatcher:
             target=job.target,
             owner=self._publisher.owner,
             crashes=job.crashes,
+            earlier=self._publisher.earlier_result(job),
         )
         self._fair.charge(folder.name, self._costs.get(preset.name, FIRST_COST), folder.weight)
         timeout = self._config.job_timeout
@@ -261,8 +262,9 @@ class Dispatcher:
     def _record(self, running: Running, outcome: Outcome, now: float) -> None:
         job = running.job
         if isinstance(outcome, Rendered):
-            before = self._costs.get(job.preset, outcome.seconds)
-            self._costs[job.preset] = 0.7 * before + 0.3 * outcome.seconds
+            if outcome.seconds:  # it was painted
+                before = self._costs.get(job.preset, outcome.seconds)
+                self._costs[job.preset] = 0.7 * before + 0.3 * outcome.seconds
         elif running.cancelled:
             self._hold(job)
             return

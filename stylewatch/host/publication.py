@@ -141,6 +141,14 @@ class Publisher:
         """Whether a file is an earlier result for the same photo, and for no other."""
         return self._ledger.was_published(job, sha256) and not self._ledger.is_taken(job, path)
 
+    def earlier_result(self, job: Job) -> Path | None:
+        """One for the same photo and preset that is as it was published."""
+        for path in self._ledger.outputs_of(job):
+            with contextlib.suppress(OSError):
+                if self._is_earlier(job, path, contents.file_hash(path)):
+                    return path
+        return None
+
     def copy_same(self, job: Job) -> Rendered | None:
         """The very same picture made before, copied for this job; None when there is none."""
         for same, place in self._same_pictures(job):

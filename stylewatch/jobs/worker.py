@@ -15,6 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from stylewatch.domain import (
     EngineSettings,
     Failure,
@@ -23,11 +25,13 @@ from stylewatch.domain import (
     OnStep,
     Outcome,
     OutputSettings,
+    Preset,
     Rendered,
+    job_key,
 )
-from stylewatch.effect import Context, checked, open_effect, steps_only
+from stylewatch.effect import Context, Rendering, checked, open_effect, steps_only
 from stylewatch.engine.images import Format, Picture, read_picture
-from stylewatch.engine.results import EXTENSIONS, write_picture
+from stylewatch.engine.results import EXTENSIONS, read_facts, write_picture
 from stylewatch.engine.sizes import resize_alpha
 from stylewatch.errors import (
     InputChangedError,
@@ -72,13 +76,18 @@ def _render(request: JobRequest, engine: EngineSettings, report: OnStep) -> Rend
     form = picture.format if preset.output.format == "same" else preset.output.format
     _check_fits(picture, form, preset.settings.max_side)
     checkpoint = _checkpoint(request, engine)
-    on_step = steps_only(report)
-    context = Context(
-        engine=engine, on_step=on_step, checkpoint=checkpoint, crashes=request.crashes
-    )
-    given = open_effect(preset.effect).render(picture.rgb, preset, context)
-    rendering = checked(given, picture.rgb)
-    facts = {"job_key": request.key, "preset": preset.name, **rendering.facts}
+    key = _picture_key(picture, preset)
+    before = _painted_before(request.earlier, key, form)
+    if before is None:
+        context = Context(
+            engine=engine,
+            on_step=steps_only(report),
+            checkpoint=checkpoint,
+            crashes=request.crashes,
+        )
+        given = open_effect(preset.effect).render(picture.rgb, preset, context)
+    rendering = before or checked(given, picture.rgb)
+    facts = {**rendering.facts, "job_key": request.key, "picture_key": key, "preset": preset.name}
     if request.owner:  # a daemon's: the one result for this photo and preset
         facts["photo"] = request.digest
     painted = replace(
@@ -97,12 +106,42 @@ def _render(request: JobRequest, engine: EngineSettings, report: OnStep) -> Rend
         sha256=hashlib.sha256(result).hexdigest(),
         width=rendering.rgb.shape[1],
         height=rendering.rgb.shape[0],
-        seconds=time.monotonic() - started,
+        seconds=0.0 if before else time.monotonic() - started,
         evaluations=rendering.evaluations,
         loss=rendering.loss,
         facts=facts,
         note=rendering.note,
     )
+
+
+def _picture_key(picture: Picture, preset: Preset) -> str:
+    """As `job_key`, whatever is written about the photo; empty where a result may not show all."""
+    if picture.alpha is not None:
+        return ""
+    digest = hashlib.sha256(np.ascontiguousarray(picture.rgb).data)
+    digest.update(repr(picture.rgb.shape).encode())
+    return job_key(digest.hexdigest(), preset.digest)
+
+
+def _painted_before(earlier: Path | None, key: str, form: Format) -> Rendering | None:
+    """What an earlier result shows, if it is of the very same picture and preset.
+
+    Catalogues write stars and keywords into photos: then all else about the result is new. It
+    loses nothing that is to be seen, but for WebP, which loses as much again each time.
+    """
+    if earlier is None or not key or form == "webp":
+        return None
+    try:
+        with open_regular(earlier) as stream:
+            data = stream.read()
+        facts = read_facts(data)
+        if facts.get("picture_key") != key:
+            return None
+        picture = read_picture(data, max_pixels=sys.maxsize, max_side=sys.maxsize)
+    except (InputError, OSError):
+        return None
+    note = "the same picture as before: only what is written about it is new"
+    return Rendering(rgb=picture.rgb, facts=facts, note=note)
 
 
 def _read_unchanged(request: JobRequest, engine: EngineSettings) -> bytes:
