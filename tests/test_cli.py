@@ -30,6 +30,7 @@ from typer.testing import CliRunner
 from stylewatch import cli
 from stylewatch.app import overview
 from stylewatch.app.order import parse_settings
+from stylewatch.app.remote import Client
 from stylewatch.app.service import shipped_unit
 from stylewatch.commands import steering, watching
 from stylewatch.domain import Identity, Photo
@@ -135,6 +136,7 @@ class TestHelp:
             assert re.search(rf"^│ {command.split()[0]} ", text, re.MULTILINE), command
         for code in ExitCode:
             assert re.search(rf"\b{code.value} ", text), code
+        assert "<bool>" not in text
 
     @pytest.mark.parametrize("command", COMMANDS)
     def test_every_command_explains_itself_within_80_columns(self, command):
@@ -145,8 +147,7 @@ class TestHelp:
         assert f"Usage: stylewatch {command}" in result.output
         assert " Examples:\n stylewatch" not in re.sub(" +\n", "\n", result.output)  # indented
         assert all(len(line) <= 80 for line in result.output.splitlines())
-        typed = [line for line in result.output.splitlines() if "<bool>" in line]
-        assert all("--help" in line for line in typed)  # typer's own: a switch takes no value
+        assert not re.findall(r"<\w*(?:bool|str|int|path|Path)\b", result.output)  # Python's words
 
     @pytest.mark.parametrize(
         ("command", "options"),
@@ -1185,6 +1186,18 @@ def test_who_leaves_the_console_has_not_failed(stylewatch, tmp_path, monkeypatch
         assert stylewatch("console", "--state", tmp_path)[0] == code
 
 
+def test_nor_has_who_leaves_it_before_it_has_begun(stylewatch, tmp_path, monkeypatch):
+    real = Client.events
+
+    def events(client):
+        signal.raise_signal(signal.SIGTERM)
+        return real(client)
+
+    monkeypatch.setattr(Client, "events", events)
+    with ControlServer(tmp_path, Answering().ask, {"version": "1"}):
+        assert stylewatch("console", "--state", tmp_path) == (0, "", "")
+
+
 def test_no_table_is_made_for_programs(stylewatch, tmp_path, monkeypatch):
     Ledger(tmp_path / "ledger.db").close()
     monkeypatch.setattr(overview, "jobs_text", lambda found: 1 / 0)
@@ -1416,11 +1429,13 @@ def test_a_daemon_one_can_talk_to(daemon, stylewatch, tmp_path):
 def test_a_terminal_that_is_closed_ends_what_is_seen_on_it(tmp_path):
     (tmp_path / "in").mkdir()
     ours, terminal = pty.openpty()
+    ignored = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # by nohup, and then by the daemon too
     process = subprocess.Popen(
         [sys.executable, "-m", "stylewatch", "watch", tmp_path / "in", tmp_path / "out"],
         stdin=terminal, stdout=terminal, stderr=terminal,
         env=os.environ | PATHS | {"TERM": "xterm"},
     )  # fmt: skip
+    signal.signal(signal.SIGHUP, ignored)
     os.close(terminal)
     try:
         drawn = b""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 TRY, WATCH, STEER, SET_UP = "Try it", "Watch folders", "Look and steer", "Set up and check"
 ENGINE = "How it is painted"
@@ -18,17 +19,12 @@ def as_typed(text: str) -> Path:
     return Path(os.path.expanduser(text))
 
 
-def switch(name: str, says: str, **more: Any) -> Any:
-    """An option that takes no value, so that its help names no type of one."""
-    return typer.Option(name, metavar="", help=says, **more)
-
-
 def given(**options: Any) -> dict[str, Any]:
     """Those of the options that are on the command line."""
     return {name: value for name, value in options.items() if value is not None}
 
 
-Json = Annotated[bool, switch("--json", "Give the result as JSON on stdout.")]
+Json = Annotated[bool, typer.Option("--json", help="Give the result as JSON on stdout.")]
 PresetNames = Annotated[
     list[str] | None,
     typer.Option(
@@ -98,6 +94,26 @@ class GlobalOptions:
     log_format: Literal["text", "json"] = "text"
 
 
+class _Plain:
+    """Help without what Python calls a type: `<bool>` of a switch, `<list[Path]>` beside PHOTO."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters, also typer's own, such as `--help`."""
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for each in params:
+            if each.param_type_name == "argument" or each.is_flag:
+                each.display_type_rich = lambda **_: ""
+        return params
+
+
+class _Command(_Plain, TyperCommand):
+    pass
+
+
+class Group(_Plain, TyperGroup):
+    """Commands under one name."""
+
+
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
@@ -109,7 +125,13 @@ def command(
     def register(function: Command) -> Command:
         paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
         flowing = [one if "\n  " in one else " ".join(one.split()) for one in paragraphs]
-        where.command(name, help="\n\n".join(flowing), rich_help_panel=panel)(function)
+        said = "\n\n".join(flowing)
+        where.command(name, cls=_Command, help=said, rich_help_panel=panel)(function)
         return function
 
     return register
+
+
+def group(says: str) -> typer.Typer:
+    """Commands under one name, whose help begins so."""
+    return typer.Typer(cls=Group, no_args_is_help=True, help=says)

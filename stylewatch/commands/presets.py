@@ -19,11 +19,12 @@ from stylewatch.commands.options import (
     as_typed,
     command,
     given,
+    group,
 )
 from stylewatch.commands.painting import DEMO_PHOTO, paint_and_tell
 from stylewatch.errors import ConfigError, PresetError
 
-app = typer.Typer(no_args_is_help=True, help="The styles there are, and your own.")
+app = group("The styles there are, and your own.")
 
 
 @command(app, "list")
