@@ -19,7 +19,7 @@ from stylewatch.commands import watching
 from stylewatch.domain import EngineSettings, PhotoFacts, Preset, StyleImage
 from stylewatch.errors import ConfigError, ExitCode, PresetError
 from stylewatch.settings import presets
-from stylewatch.settings.choice import match
+from stylewatch.settings.choice import match, misspelt
 from stylewatch.settings.config import Config, ConfigFile, Folder
 from stylewatch.settings.layout import overlap
 from stylewatch.settings.loading import config_schema, load_config, watch_config
@@ -1027,6 +1027,23 @@ def test_a_sub_folder_named_after_a_preset_beats_the_rules():
     assert chosen(where, "deep/ink/a.jpg") == ["soft"], "the first folder only"
     assert chosen(where, "ink") == ["soft"], "a file of that name is no folder"
     assert chosen(replace(where, subfolders=False), "ink/a.jpg") == ["soft"]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        *(("inkk", "ink"), ("Inks", "ink"), ("stary", "starry"), ("starry 2", "starry")),
+        *(("st\u00e4rry", "starry"), ("satrry", "starry")),
+        *(("ink", ""), ("Ink", ""), ("torn", "")),  # they are presets'
+        *(("pink", ""), ("start", ""), ("album", ""), ("2026", ""), ("in", "")),
+    ],
+)
+def test_a_sub_folder_that_is_almost_named_after_a_preset_is_told_from_others(name, meant):
+    path, known = PurePosixPath(name, "a.jpg"), [*PRESETS, "torn"]
+    assert misspelt(folder(), path, known) == meant
+    assert misspelt(folder(subfolders=False), path, known) == ""
+    ruled = folder(Rule(path=f"{name}/**", preset=("soft",)), Rule(camera="*", preset=()))
+    assert misspelt(ruled, path, known) == ""
 
 
 def test_case_tells_two_presets_apart_and_counts_for_nothing_else():
