@@ -584,6 +584,22 @@ class TestPresetsOfAConfig:
         assert [config.folders[0].preset for config in loaded] == [("sofa",), ("nocturne",)]
         assert all("sofa" in config.presets for config in loaded)  # as a sub-folder's name too
 
+    def test_watch_waits_for_a_folder_of_them_as_run_does(
+        self, stylewatch, of_a_config, tmp_path, monkeypatch
+    ):
+        """A photo in `in/sofa` would be painted in another style."""
+        Path("in").mkdir()
+        loaded = []
+        monkeypatch.setattr(watching, "_serve", lambda load: loaded.extend([load(), load]))
+        (tmp_path / "styles").rename(tmp_path / "away")
+        code, _, err = stylewatch("watch", "in", "out", "-p", "quick")
+        assert (code, f"{of_a_config}:2:11: presets[0]: the presets folder" in err) == (0, True)
+        config, load = loaded
+        [told] = config.waits()
+        assert told.startswith("photos for all presets wait: presets: the presets folder does not")
+        (tmp_path / "away").rename(tmp_path / "styles")
+        assert {"quick", "sofa"} < set(load().presets)
+
 
 class TestConfig:
     def test_init_writes_a_config_that_holds_and_the_folders(self, stylewatch, tmp_path):

@@ -6,10 +6,11 @@ from stylewatch.commands.answers import note
 from stylewatch.errors import ConfigError
 
 
-def preset_dirs(config: Path | None = None) -> list[Path]:
+def preset_dirs(config: Path | None = None, *, also_away: bool = False) -> list[Path]:
     """The folders of presets that the config names, as far as they can be read now.
 
     What is wrong with a config that nobody asked for is told, and costs no more than its presets.
+    With those `also_away` a daemon waits for them.
 
     Raises:
         ConfigError: the config that was named can't be read.
@@ -28,6 +29,6 @@ def preset_dirs(config: Path | None = None) -> list[Path]:
             raise
         note(f"presets may be missing: {error}")
         return []
-    for trouble in away:
+    for trouble in away.values():
         note(f"presets may be missing: {trouble}")
-    return dirs
+    return [folder for folder in dirs if also_away or folder not in away]

@@ -74,7 +74,8 @@ def watch(
         settings |= {"weights": engine.weights, "features": features or engine.features}
     if state is not None:
         settings["state_dir"] = absolute(state)
-    names, folders = as_config_names(preset or [DEFAULT_PRESET], preset_dirs())
+    dirs = preset_dirs(also_away=True)
+    names, folders = as_config_names(preset or [DEFAULT_PRESET], dirs)
     _serve(lambda: watch_config(watched, absolute(output), names, presets=folders, **settings))
 
 
