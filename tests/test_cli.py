@@ -827,13 +827,26 @@ class TestApply:
         assert "max_side: 32   # beside" in stylewatch("presets", "show", "pre/mine.yaml")[1]
         assert stylewatch("presets", "check", "pre/mine.yaml")[0] == 0
 
-    def test_a_style_image_that_is_none_is_told_once(self, stylewatch, tmp_path):
-        photo = a_picture(tmp_path / "a.jpg")
-        Path("bad.jpg").write_text("hello")
-        code, out, err = stylewatch("apply", photo, "-p", "quick", "--style", "bad.jpg")
+    @pytest.mark.parametrize(
+        ("name", "data", "why"),
+        [
+            ("bad.yaml", b"style: a.jpg", "This is not an image: expected JPEG, PNG, "),
+            ("bad.jpg", b"", "The file is empty: received bad.jpg. Name a picture; a preset's"),
+        ],
+    )
+    def test_a_style_image_that_is_none_is_told_at_once(self, stylewatch, name, data, why):
+        Path(name).write_bytes(data)
+        code, out, err = stylewatch("apply", "a.jpg", "-p", "quick", "--style", name)
+        assert (code, out) == (2, "")
+        assert f"the style image can't be used: {why}" in one_line(err)
+
+    def test_a_style_image_that_proves_to_be_none_is_told_once(self, stylewatch, tmp_path):
+        photo, style = a_picture(tmp_path / "a.jpg"), a_picture(Path("torn.png"), (48, 48))
+        style.write_bytes(style.read_bytes()[:80])
+        code, out, err = stylewatch("apply", photo, photo, "-p", "quick", "--style", "torn.png")
         assert (code, out) == (3, "")
-        assert err.count("bad.jpg can't be read") == 1
-        assert "bad.jpg can't be read: This is not an image: expected JPEG" in err
+        assert err.count("torn.png can't be read: The image is incomplete or damaged") == 1
+        assert err.rstrip().endswith("Put it back, or name another")
 
     def test_json_tells_figures(self, stylewatch, tmp_path):
         photo = a_picture(tmp_path / "a.jpg")
