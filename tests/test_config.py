@@ -1,5 +1,6 @@
 """stylewatch.yaml: what it may say, how its errors read, which presets a photo gets."""
 
+import errno
 import json
 import os
 import re
@@ -718,10 +719,34 @@ def test_a_place_on_a_disk_that_is_read_only_is_told_as_such(home, monkeypatch):
 
 
 def test_a_folder_that_is_closed_to_us_is_named_with_the_one_that_closes_it(home, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda place, _: Path(place) != home)
-    assert {problem.remedy for problem in check(load(home, FOLDER))} == {
-        f"chmod u+x {home}, or run as its owner"
-    }
+    """Root, as whom tests may run, is let in everywhere."""
+    (shut := home / "shut").mkdir()
+    config, stat = (
+        load(home, FOLDER.replace("in,", "shut/in,").replace("out,", "shut/out,")),
+        Path.stat,
+    )
+
+    def closed(place, **how):
+        if shut in place.parents:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return stat(place, **how)
+
+    monkeypatch.setattr(Path, "stat", closed)
+    assert [str(problem).partition(" the ")[2] for problem in check(config)] == [
+        f"{use} of 'in' {trouble}: received {shut}/{name}. chmod u+x {shut}, or run as its owner"
+        for use, name, trouble in (
+            ("input", "in", "can't be read: Permission denied"),
+            ("output", "out", "can't be used: Permission denied"),
+        )
+    ]
+
+
+@pytest.mark.parametrize("input_", ["file/in", "loop"])
+def test_what_no_rights_and_no_making_would_mend_has_another_remedy(home, input_):
+    (home / "file").write_text("")
+    (home / "loop").symlink_to("loop")
+    problem, *_ = check(load(home, FOLDER.replace("in,", f"{input_},")))
+    assert problem.remedy == "Correct the path, or mount what it lies on"
 
 
 def test_a_folder_that_is_there_is_no_problem(home):
