@@ -226,6 +226,13 @@ class TestWrongUse:
             (["retry", "#no"], "'#no' is no job's number"),
             (["cancel", "9.5"], "'9.5' is no job's number"),
             (["status", "a(s).jpg"], "Got unexpected extra argument (a(s).jpg). See"),
+            (["apply", "a.jpg", "-p"], "requires an argument. See `stylewatch apply --help`"),
+            (["watch", "", "out"], "'IN': it is empty"),  # as of a variable that is not set
+            (["watch", ".", ""], "'OUT': it is empty"),
+            (["init", ""], "'DIR': it is empty"),
+            (["apply", ""], "'PHOTO': it is empty"),
+            (["status", "--state="], "'--state': it is empty"),
+            (["run", "-c", ""], "it is empty"),
         ],
     )
     def test_one_line_says_what_is_wrong_and_the_code_is_2(self, stylewatch, arguments, words):
@@ -625,7 +632,7 @@ class TestConfig:
         Path("photo.jpg").touch()
         code, out, err = stylewatch("init", "photo.jpg", "--preset", "quick")
         assert (code, out) == (6, "")
-        assert one_line(err) == "stylewatch: photo.jpg can't be made: File exists"
+        assert one_line(err) == "stylewatch: photo.jpg can't be made: a file lies there"
 
     def test_init_never_overwrites_a_config(self, stylewatch, tmp_path):
         stylewatch("init", tmp_path, "--preset", "quick")
@@ -793,7 +800,10 @@ class TestApply:
     def test_an_output_that_cannot_be_written_is_6(self, stylewatch, tmp_path):
         photo = a_picture(tmp_path / "a.jpg")
         Path("o").write_text("a file")
-        assert stylewatch("apply", photo, "-p", "quick", "-o", "o/sub")[0] == 6
+        for name in ("o", "o/sub"):
+            code, _, err = stylewatch("apply", photo, "-p", "quick", "-o", name)
+            assert code == 6
+            assert "A file lies in its way: move that, or name another folder" in one_line(err)
         Path("b.png").write_text("foreign")
         code, _, err = stylewatch("apply", photo, "-p", "quick", "-o", "b.png")
         assert code == 6

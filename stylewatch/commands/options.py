@@ -16,7 +16,14 @@ DEFAULT_PRESET = "nocturne"
 
 def as_typed(text: str) -> Path:
     """As it is typed: no shell puts a home folder into `--output=~/paint` or `"~/my photos"`."""
-    return Path(os.path.expanduser(text))
+    return Path(os.path.expanduser(filled(text)))
+
+
+def filled(text: str) -> str:
+    """A path as text; an empty one, as of a variable that is not set, is no working folder."""
+    if not text:
+        raise typer.BadParameter("it is empty")
+    return text
 
 
 def given(**options: Any) -> dict[str, Any]:
@@ -67,7 +74,7 @@ Features = Annotated[
 ConfigPath = Annotated[
     Path | None,
     typer.Option(
-        "--config", "-c", metavar="FILE", readable=False,
+        "--config", "-c", metavar="FILE", parser=as_typed,
         help="The config, or its folder. Otherwise ./stylewatch.yaml, else "
         "~/.config/stylewatch/stylewatch.yaml.",
     ),
@@ -75,14 +82,14 @@ ConfigPath = Annotated[
 PresetsOf = Annotated[
     Path | None,
     typer.Option(
-        "--config", "-c", metavar="FILE", readable=False,
+        "--config", "-c", metavar="FILE", parser=as_typed,
         help="The config whose `presets:` are known too. Otherwise the one that `run` would take.",
     ),
 ]  # fmt: skip
 StateDir = Annotated[
     Path | None,
     typer.Option(
-        "--state", metavar="DIR", readable=False,
+        "--state", metavar="DIR", parser=as_typed,
         help="The daemon's state directory, where it is not the config's or the usual one.",
     ),
 ]  # fmt: skip
@@ -104,6 +111,15 @@ class _Plain:
             if each.param_type_name == "argument" or each.is_flag:
                 each.display_type_rich = lambda **_: ""
         return params
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """What follows the command; of an option without its value typer forgets whose it is."""
+        try:
+            return super().parse_args(ctx, args)  # type: ignore[misc, no-any-return]
+        except Exception as error:
+            if getattr(error, "ctx", ctx) is None:
+                error.ctx = ctx  # type: ignore[attr-defined]
+            raise
 
 
 class _Command(_Plain, TyperCommand):

@@ -19,7 +19,15 @@ from stylewatch.commands.answers import (
     say_noted,
     say_path,
 )
-from stylewatch.commands.options import SET_UP, ConfigPath, GlobalOptions, Json, command, group
+from stylewatch.commands.options import (
+    SET_UP,
+    ConfigPath,
+    GlobalOptions,
+    Json,
+    as_typed,
+    command,
+    group,
+)
 from stylewatch.domain import counted
 from stylewatch.errors import ConfigError, ExitCode, UsageError, WeightsError
 
@@ -32,7 +40,7 @@ service_app = group("stylewatch in the background, by systemd.")
 @command(config_app, "check")
 def config_check(
     file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="The config.", readable=False)
+        Path | None, typer.Argument(metavar="FILE", help="The config.", parser=as_typed)
     ] = None,
     *,
     config: ConfigPath = None,

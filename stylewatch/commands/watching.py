@@ -22,6 +22,7 @@ from stylewatch.commands.options import (
     Weights,
     as_typed,
     command,
+    filled,
     given,
 )
 from stylewatch.errors import UsageError
@@ -34,8 +35,10 @@ app = typer.Typer()
 
 @command(app, panel=WATCH)
 def watch(
-    input_dir: Annotated[str, typer.Argument(metavar="IN", help="The folder to watch.")],
-    output: Annotated[str, typer.Argument(metavar="OUT", help="Where results go.")],
+    input_dir: Annotated[
+        str, typer.Argument(metavar="IN", parser=filled, help="The folder to watch.")
+    ],
+    output: Annotated[str, typer.Argument(metavar="OUT", parser=filled, help="Where results go.")],
     *,
     preset: PresetNames = None,
     weights: Weights = "",
