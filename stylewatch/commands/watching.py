@@ -18,7 +18,6 @@ from stylewatch.commands.options import (
     Features,
     GlobalOptions,
     PresetNames,
-    StateDir,
     Weights,
     as_typed,
     command,
@@ -43,8 +42,14 @@ def watch(
     preset: PresetNames = None,
     weights: Weights = "",
     features: Features = None,
-    state: StateDir = None,
-) -> None:
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            "--state", metavar="DIR", parser=as_typed,
+            help="Where it keeps its ledger. Otherwise ~/.local/state/stylewatch.",
+        ),
+    ] = None,
+) -> None:  # fmt: skip
     """Watch one folder, without a config, until q or Ctrl-C.
 
     Photos that are in IN already and those that arrive are painted into OUT, sub-folders mirrored,
