@@ -607,6 +607,17 @@ class TestPresetsOfAConfig:
         (tmp_path / "away").rename(tmp_path / "styles")
         assert {"quick", "sofa"} < set(load().presets)
 
+    def test_what_will_never_be_a_folder_of_them_is_not_waited_for(
+        self, stylewatch, of_a_config, tmp_path, monkeypatch
+    ):
+        Path("in").mkdir()
+        loaded = []
+        monkeypatch.setattr(watching, "_serve", lambda load: loaded.append(load()))
+        of_a_config.write_text(f"presets: {tmp_path / 'styles' / 'sofa.png'}")
+        code, _, err = stylewatch("watch", "in", "out", "-p", "quick")
+        assert (code, "the presets folder is not a folder" in err) == (0, True)
+        assert [*loaded[0].waits(), *loaded[0].broken] == []
+
 
 class TestConfig:
     def test_init_writes_a_config_that_holds_and_the_folders(self, stylewatch, tmp_path):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stylewatch.commands.answers import note, say_noted
-from stylewatch.commands.known import preset_dirs
+from stylewatch.commands.known import named_dirs
 from stylewatch.commands.options import (
     DEFAULT_PRESET,
     WATCH,
@@ -82,8 +82,9 @@ def watch(
         settings |= {"weights": engine.weights, "features": features or engine.features}
     if state is not None:
         settings["state_dir"] = absolute(state)
-    dirs = preset_dirs(also_away=True)
-    names, folders = as_config_names(preset or [DEFAULT_PRESET], dirs)
+    there, away = named_dirs()
+    names, folders = as_config_names(preset or [DEFAULT_PRESET], there)
+    folders += away
     _serve(lambda: watch_config(watched, absolute(output), names, presets=folders, **settings))
 
 
