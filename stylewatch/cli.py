@@ -16,7 +16,7 @@ import typer
 
 from stylewatch import __version__
 from stylewatch.commands.answers import complain, say, stdout_lost
-from stylewatch.commands.options import SET_UP, GlobalOptions, switch
+from stylewatch.commands.options import SET_UP, GlobalOptions, Group
 from stylewatch.commands.painting import app as paint_app
 from stylewatch.commands.presets import app as presets_app
 from stylewatch.commands.setup import app as setup_app
@@ -28,6 +28,7 @@ from stylewatch.settings.paths import default_state_dir
 
 app = typer.Typer(
     name="stylewatch",
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -140,7 +141,8 @@ def stylewatch(
     *,
     version: Annotated[
         bool,
-        switch("--version", "Say the version and end.", is_eager=True, callback=_version),
+        typer.Option("--version", is_eager=True, callback=_version,
+                     help="Say the version and end."),
     ] = False,
     log_format: Annotated[
         Literal["text", "json"],
@@ -148,7 +150,7 @@ def stylewatch(
                      help="Events on stderr: for people, or one JSON object per line."),
     ] = "text",
     no_colour: Annotated[
-        bool, switch("--no-colour", "No colours, as with NO_COLOR=1 set.")
+        bool, typer.Option("--no-colour", help="No colours, as with NO_COLOR=1 set.")
     ] = False,
 ) -> None:  # fmt: skip
     """Watches folders and turns each new photo into a painting.

@@ -30,6 +30,7 @@ from typer.testing import CliRunner
 from stylewatch import cli
 from stylewatch.app import overview
 from stylewatch.app.order import parse_settings
+from stylewatch.app.remote import Client
 from stylewatch.app.service import shipped_unit
 from stylewatch.commands import steering, watching
 from stylewatch.domain import Identity, Photo
@@ -136,6 +137,7 @@ class TestHelp:
             assert re.search(rf"^│ {command.split()[0]} ", text, re.MULTILINE), command
         for code in ExitCode:
             assert re.search(rf"\b{code.value} ", text), code
+        assert "<bool>" not in text
 
     @pytest.mark.parametrize("command", COMMANDS)
     def test_every_command_explains_itself_within_80_columns(self, command):
@@ -146,8 +148,7 @@ class TestHelp:
         assert f"Usage: stylewatch {command}" in result.output
         assert " Examples:\n stylewatch" not in re.sub(" +\n", "\n", result.output)  # indented
         assert all(len(line) <= 80 for line in result.output.splitlines())
-        typed = [line for line in result.output.splitlines() if "<bool>" in line]
-        assert all("--help" in line for line in typed)  # typer's own: a switch takes no value
+        assert not re.findall(r"<\w*(?:bool|str|int|path|Path)\b", result.output)  # Python's words
 
     @pytest.mark.parametrize(
         ("command", "options"),
@@ -228,6 +229,13 @@ class TestWrongUse:
             (["retry", "#no"], "'#no' is no job's number"),
             (["cancel", "9.5"], "'9.5' is no job's number"),
             (["status", "a(s).jpg"], "Got unexpected extra argument (a(s).jpg). See"),
+            (["apply", "a.jpg", "-p"], "requires an argument. See `stylewatch apply --help`"),
+            (["watch", "", "out"], "'IN': it is empty"),  # as of a variable that is not set
+            (["watch", ".", ""], "'OUT': it is empty"),
+            (["init", ""], "'DIR': it is empty"),
+            (["apply", ""], "'PHOTO': it is empty"),
+            (["status", "--state="], "'--state': it is empty"),
+            (["run", "-c", ""], "it is empty"),
         ],
     )
     def test_one_line_says_what_is_wrong_and_the_code_is_2(self, stylewatch, arguments, words):
@@ -587,6 +595,33 @@ class TestPresetsOfAConfig:
         assert [config.folders[0].preset for config in loaded] == [("sofa",), ("nocturne",)]
         assert all("sofa" in config.presets for config in loaded)  # as a sub-folder's name too
 
+    def test_watch_waits_for_a_folder_of_them_as_run_does(
+        self, stylewatch, of_a_config, tmp_path, monkeypatch
+    ):
+        """A photo in `in/sofa` would be painted in another style."""
+        Path("in").mkdir()
+        loaded = []
+        monkeypatch.setattr(watching, "_serve", lambda load: loaded.extend([load(), load]))
+        (tmp_path / "styles").rename(tmp_path / "away")
+        code, _, err = stylewatch("watch", "in", "out", "-p", "quick")
+        assert (code, f"{of_a_config}:2:11: presets[0]: the presets folder" in err) == (0, True)
+        config, load = loaded
+        [told] = config.waits()
+        assert told.startswith("photos for all presets wait: presets: the presets folder does not")
+        (tmp_path / "away").rename(tmp_path / "styles")
+        assert {"quick", "sofa"} < set(load().presets)
+
+    def test_what_will_never_be_a_folder_of_them_is_not_waited_for(
+        self, stylewatch, of_a_config, tmp_path, monkeypatch
+    ):
+        Path("in").mkdir()
+        loaded = []
+        monkeypatch.setattr(watching, "_serve", lambda load: loaded.append(load()))
+        of_a_config.write_text(f"presets: {tmp_path / 'styles' / 'sofa.png'}")
+        code, _, err = stylewatch("watch", "in", "out", "-p", "quick")
+        assert (code, "the presets folder is not a folder" in err) == (0, True)
+        assert [*loaded[0].waits(), *loaded[0].broken] == []
+
 
 class TestConfig:
     def test_init_writes_a_config_that_holds_and_the_folders(self, stylewatch, tmp_path):
@@ -612,7 +647,7 @@ class TestConfig:
         Path("photo.jpg").touch()
         code, out, err = stylewatch("init", "photo.jpg", "--preset", "quick")
         assert (code, out) == (6, "")
-        assert one_line(err) == "stylewatch: photo.jpg can't be made: File exists"
+        assert one_line(err) == "stylewatch: photo.jpg can't be made: a file lies there"
 
     def test_init_never_overwrites_a_config(self, stylewatch, tmp_path):
         stylewatch("init", tmp_path, "--preset", "quick")
@@ -782,7 +817,10 @@ class TestApply:
     def test_an_output_that_cannot_be_written_is_6(self, stylewatch, tmp_path):
         photo = a_picture(tmp_path / "a.jpg")
         Path("o").write_text("a file")
-        assert stylewatch("apply", photo, "-p", "quick", "-o", "o/sub")[0] == 6
+        for name in ("o", "o/sub"):
+            code, _, err = stylewatch("apply", photo, "-p", "quick", "-o", name)
+            assert code == 6
+            assert "A file lies in its way: move that, or name another folder" in one_line(err)
         Path("b.png").write_text("foreign")
         code, _, err = stylewatch("apply", photo, "-p", "quick", "-o", "b.png")
         assert code == 6
@@ -816,13 +854,26 @@ class TestApply:
         assert "max_side: 32   # beside" in stylewatch("presets", "show", "pre/mine.yaml")[1]
         assert stylewatch("presets", "check", "pre/mine.yaml")[0] == 0
 
-    def test_a_style_image_that_is_none_is_told_once(self, stylewatch, tmp_path):
-        photo = a_picture(tmp_path / "a.jpg")
-        Path("bad.jpg").write_text("hello")
-        code, out, err = stylewatch("apply", photo, "-p", "quick", "--style", "bad.jpg")
+    @pytest.mark.parametrize(
+        ("name", "data", "why"),
+        [
+            ("bad.yaml", b"style: a.jpg", "This is not an image: expected JPEG, PNG, "),
+            ("bad.jpg", b"", "The file is empty: received bad.jpg. Name a picture; a preset's"),
+        ],
+    )
+    def test_a_style_image_that_is_none_is_told_at_once(self, stylewatch, name, data, why):
+        Path(name).write_bytes(data)
+        code, out, err = stylewatch("apply", "a.jpg", "-p", "quick", "--style", name)
+        assert (code, out) == (2, "")
+        assert f"the style image can't be used: {why}" in one_line(err)
+
+    def test_a_style_image_that_proves_to_be_none_is_told_once(self, stylewatch, tmp_path):
+        photo, style = a_picture(tmp_path / "a.jpg"), a_picture(Path("torn.png"), (48, 48))
+        style.write_bytes(style.read_bytes()[:80])
+        code, out, err = stylewatch("apply", photo, photo, "-p", "quick", "--style", "torn.png")
         assert (code, out) == (3, "")
-        assert err.count("bad.jpg can't be read") == 1
-        assert "bad.jpg can't be read: This is not an image: expected JPEG" in err
+        assert err.count("torn.png can't be read: The image is incomplete or damaged") == 1
+        assert err.rstrip().endswith("Put it back, or name another")
 
     def test_json_tells_figures(self, stylewatch, tmp_path):
         photo = a_picture(tmp_path / "a.jpg")
@@ -1250,6 +1301,18 @@ def test_who_leaves_the_console_has_not_failed(stylewatch, tmp_path, monkeypatch
         assert stylewatch("console", "--state", tmp_path)[0] == code
 
 
+def test_nor_has_who_leaves_it_before_it_has_begun(stylewatch, tmp_path, monkeypatch):
+    real = Client.events
+
+    def events(client):
+        signal.raise_signal(signal.SIGTERM)
+        return real(client)
+
+    monkeypatch.setattr(Client, "events", events)
+    with ControlServer(tmp_path, Answering().ask, {"version": "1"}):
+        assert stylewatch("console", "--state", tmp_path) == (0, "", "")
+
+
 def test_no_table_is_made_for_programs(stylewatch, tmp_path, monkeypatch):
     Ledger(tmp_path / "ledger.db").close()
     monkeypatch.setattr(overview, "jobs_text", lambda found: 1 / 0)
@@ -1481,11 +1544,13 @@ def test_a_daemon_one_can_talk_to(daemon, stylewatch, tmp_path):
 def test_a_terminal_that_is_closed_ends_what_is_seen_on_it(tmp_path):
     (tmp_path / "in").mkdir()
     ours, terminal = pty.openpty()
+    ignored = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # by nohup, and then by the daemon too
     process = subprocess.Popen(
         [sys.executable, "-m", "stylewatch", "watch", tmp_path / "in", tmp_path / "out"],
         stdin=terminal, stdout=terminal, stderr=terminal,
         env=os.environ | PATHS | {"TERM": "xterm"},
     )  # fmt: skip
+    signal.signal(signal.SIGHUP, ignored)
     os.close(terminal)
     try:
         drawn = b""

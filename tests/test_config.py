@@ -1,5 +1,6 @@
 """stylewatch.yaml: what it may say, how its errors read, which presets a photo gets."""
 
+import errno
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from stylewatch.commands import watching
 from stylewatch.domain import EngineSettings, PhotoFacts, Preset, StyleImage
 from stylewatch.errors import ConfigError, ExitCode, PresetError
 from stylewatch.settings import presets
-from stylewatch.settings.choice import match
+from stylewatch.settings.choice import match, misspelt
 from stylewatch.settings.config import Config, ConfigFile, Folder
 from stylewatch.settings.layout import overlap
 from stylewatch.settings.loading import config_schema, load_config, watch_config
@@ -716,10 +717,34 @@ def test_a_place_on_a_disk_that_is_read_only_is_told_as_such(home, monkeypatch):
 
 
 def test_a_folder_that_is_closed_to_us_is_named_with_the_one_that_closes_it(home, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda place, _: Path(place) != home)
-    assert {problem.remedy for problem in check(load(home, FOLDER))} == {
-        f"chmod u+x {home}, or run as its owner"
-    }
+    """Root, as whom tests may run, is let in everywhere."""
+    (shut := home / "shut").mkdir()
+    config, stat = (
+        load(home, FOLDER.replace("in,", "shut/in,").replace("out,", "shut/out,")),
+        Path.stat,
+    )
+
+    def closed(place, **how):
+        if shut in place.parents:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return stat(place, **how)
+
+    monkeypatch.setattr(Path, "stat", closed)
+    assert [str(problem).partition(" the ")[2] for problem in check(config)] == [
+        f"{use} of 'in' {trouble}: received {shut}/{name}. chmod u+x {shut}, or run as its owner"
+        for use, name, trouble in (
+            ("input", "in", "can't be read: Permission denied"),
+            ("output", "out", "can't be used: Permission denied"),
+        )
+    ]
+
+
+@pytest.mark.parametrize("input_", ["file/in", "loop"])
+def test_what_no_rights_and_no_making_would_mend_has_another_remedy(home, input_):
+    (home / "file").write_text("")
+    (home / "loop").symlink_to("loop")
+    problem, *_ = check(load(home, FOLDER.replace("in,", f"{input_},")))
+    assert problem.remedy == "Correct the path, or mount what it lies on"
 
 
 def test_a_folder_that_is_there_is_no_problem(home):
@@ -1025,6 +1050,23 @@ def test_a_sub_folder_named_after_a_preset_beats_the_rules():
     assert chosen(where, "deep/ink/a.jpg") == ["soft"], "the first folder only"
     assert chosen(where, "ink") == ["soft"], "a file of that name is no folder"
     assert chosen(replace(where, subfolders=False), "ink/a.jpg") == ["soft"]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        *(("inkk", "ink"), ("Inks", "ink"), ("stary", "starry"), ("starry 2", "starry")),
+        *(("st\u00e4rry", "starry"), ("satrry", "starry")),
+        *(("ink", ""), ("Ink", ""), ("torn", "")),  # they are presets'
+        *(("pink", ""), ("start", ""), ("album", ""), ("2026", ""), ("in", "")),
+    ],
+)
+def test_a_sub_folder_that_is_almost_named_after_a_preset_is_told_from_others(name, meant):
+    path, known = PurePosixPath(name, "a.jpg"), [*PRESETS, "torn"]
+    assert misspelt(folder(), path, known) == meant
+    assert misspelt(folder(subfolders=False), path, known) == ""
+    ruled = folder(Rule(path=f"{name}/**", preset=("soft",)), Rule(camera="*", preset=()))
+    assert misspelt(ruled, path, known) == ""
 
 
 def test_case_tells_two_presets_apart_and_counts_for_nothing_else():

@@ -69,6 +69,20 @@ def test_a_sub_folder_named_after_a_preset_chooses_it(rigs):
     rig.until(lambda: rig.results() == ["draft/a--draft.jpg"])
 
 
+def test_a_sub_folder_that_is_almost_named_after_a_preset_is_told_of_once(rigs):
+    rig = rigs()
+    for name in ("drafft/a.jpg", "drafft/b.jpg", "drafft/c/d.jpg", "drift/a.jpg", "draft.jpg"):
+        rig.drop(name, name.encode())
+    rig.until(lambda: len(rig.results()) == 5)
+    [told] = [event for event in rig.events if event.kind == "warning"]
+    assert (told.folder, told.path, told.reason) == ("in", "drafft", "near")
+    words = "drafft: a folder like any other, as no preset has its name. Did you mean 'draft'?"
+    assert told.message == words
+    rig.drop("drafft/e.jpg", b"later")
+    rig.until(lambda: len(rig.results()) == 6)
+    assert [event for event in rig.events if event.kind == "warning"] == [told]
+
+
 def own_preset(tmp_path, style="waves.png"):
     """A folder of presets with one, `own`, and its image, `waves.png`."""
     mine = tmp_path / "mine"

@@ -6,7 +6,7 @@ import time
 import pytest
 from rig import Rig
 
-from stylewatch.state.retention import tidy
+from stylewatch.state.retention import ROWS, tidy
 from stylewatch.state.wording import PAINTING
 
 YEAR = 365 * 86400.0
@@ -179,6 +179,20 @@ def test_unfinished_paintings_of_which_nothing_comes_are_forgotten(rig, tmp_path
     for _ in tidy(ledger, 30, folder):
         pass
     assert [path.name for path in folder.iterdir()] == ["open.tmp"]
+
+
+def test_many_unfinished_paintings_are_asked_for_at_once(rig, tmp_path):
+    """Each question reads all jobs, as few of them are unfinished."""
+    asked, folder = [], tmp_path / "checkpoints"
+    folder.mkdir()
+    for number in range(ROWS):
+        (folder / f"{number}.npz").write_bytes(b"")
+    rig.daemon._ledger._db.set_trace_callback(asked.append)
+    for _ in tidy(rig.daemon._ledger, 30, folder):
+        pass
+    assert not [*folder.iterdir()]
+    assert sum("FROM jobs WHERE key IN" in query for query in asked) == 1
+    assert len(asked) < ROWS
 
 
 def test_a_photo_that_came_back_is_not_forgotten_while_its_disk_is_away(rig, tmp_path):

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from stylewatch.domain import EngineSettings, Preset, StyleImage
-from stylewatch.errors import ConfigError, OutputError, StylewatchError, UsageError, WeightsError
+from stylewatch.errors import (
+    ConfigError,
+    InputError,
+    OutputError,
+    StylewatchError,
+    UsageError,
+    WeightsError,
+)
 from stylewatch.folders.outputs import target_name
 from stylewatch.settings.presets import DEFAULT_BASE, changed, find_preset, known_presets
 from stylewatch.settings.weights import weights_trouble
@@ -73,8 +80,7 @@ def choose_presets(
     `dirs` are the folders of presets that the config names.
     """
     for image in styles:
-        if not os.path.isfile(image):
-            raise UsageError("no such style image", received=str(image), remedy="Check its path")
+        _require_image(image)
     found = [find_preset(name, dirs) for name in names or ([DEFAULT_BASE] if styles else [])]
     chosen = [presets[name] for presets, name in found]
     if not chosen:
@@ -90,6 +96,28 @@ def choose_presets(
             remedy = "Add --style IMAGE, or choose a preset that has one"
             raise UsageError(f"the preset {preset.name!r} has no style image", remedy=remedy)
     return chosen
+
+
+def _require_image(style: Path) -> None:
+    """A style that is none is told before the network is loaded, which takes a while."""
+    from stylewatch.engine.images import open_image  # noqa: PLC0415  (slow to import)
+
+    received = str(style)
+    if not os.path.isfile(style):
+        raise UsageError("no such style image", received=received, remedy="Check its path")
+    try:
+        with style.open("rb") as stream:
+            open_image(stream)
+    except OSError as error:
+        problem = f"the style image can't be read: {error.strerror}"
+        raise UsageError(problem, received=received, remedy="Check its permissions") from error
+    except InputError as error:
+        raise UsageError(
+            f"the style image can't be used: {error.problem}",
+            expected=error.expected,
+            received=received,
+            remedy=error.remedy or "Name a picture; a preset's file is for --preset",
+        ) from error
 
 
 def _in_style_of(image: Path, preset: Preset) -> Preset:

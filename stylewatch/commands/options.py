@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 TRY, WATCH, STEER, SET_UP = "Try it", "Watch folders", "Look and steer", "Set up and check"
 ENGINE = "How it is painted"
@@ -15,12 +16,14 @@ DEFAULT_PRESET = "nocturne"
 
 def as_typed(text: str) -> Path:
     """As it is typed: no shell puts a home folder into `--output=~/paint` or `"~/my photos"`."""
-    return Path(os.path.expanduser(text))
+    return Path(os.path.expanduser(filled(text)))
 
 
-def switch(name: str, says: str, **more: Any) -> Any:
-    """An option that takes no value, so that its help names no type of one."""
-    return typer.Option(name, metavar="", help=says, **more)
+def filled(text: str) -> str:
+    """A path as text; an empty one, as of a variable that is not set, is no working folder."""
+    if not text:
+        raise typer.BadParameter("it is empty")
+    return text
 
 
 def given(**options: Any) -> dict[str, Any]:
@@ -28,7 +31,7 @@ def given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-Json = Annotated[bool, switch("--json", "Give the result as JSON on stdout.")]
+Json = Annotated[bool, typer.Option("--json", help="Give the result as JSON on stdout.")]
 PresetNames = Annotated[
     list[str] | None,
     typer.Option(
@@ -71,7 +74,7 @@ Features = Annotated[
 ConfigPath = Annotated[
     Path | None,
     typer.Option(
-        "--config", "-c", metavar="FILE", readable=False,
+        "--config", "-c", metavar="FILE", parser=as_typed,
         help="The config, or its folder. Otherwise ./stylewatch.yaml, else "
         "~/.config/stylewatch/stylewatch.yaml.",
     ),
@@ -79,14 +82,14 @@ ConfigPath = Annotated[
 PresetsOf = Annotated[
     Path | None,
     typer.Option(
-        "--config", "-c", metavar="FILE", readable=False,
+        "--config", "-c", metavar="FILE", parser=as_typed,
         help="The config whose `presets:` are known too. Otherwise the one that `run` would take.",
     ),
 ]  # fmt: skip
 StateDir = Annotated[
     Path | None,
     typer.Option(
-        "--state", metavar="DIR", readable=False,
+        "--state", metavar="DIR", parser=as_typed,
         help="The daemon's state directory, where it is not the config's or the usual one.",
     ),
 ]  # fmt: skip
@@ -96,6 +99,35 @@ class GlobalOptions:
     """What stood before the command's name; the commands read it there."""
 
     log_format: Literal["text", "json"] = "text"
+
+
+class _Plain:
+    """Help without what Python calls a type: `<bool>` of a switch, `<list[Path]>` beside PHOTO."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters, also typer's own, such as `--help`."""
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for each in params:
+            if each.param_type_name == "argument" or each.is_flag:
+                each.display_type_rich = lambda **_: ""
+        return params
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """What follows the command; of an option without its value typer forgets whose it is."""
+        try:
+            return super().parse_args(ctx, args)  # type: ignore[misc, no-any-return]
+        except Exception as error:
+            if getattr(error, "ctx", ctx) is None:
+                error.ctx = ctx  # type: ignore[attr-defined]
+            raise
+
+
+class _Command(_Plain, TyperCommand):
+    pass
+
+
+class Group(_Plain, TyperGroup):
+    """Commands under one name."""
 
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -109,7 +141,13 @@ def command(
     def register(function: Command) -> Command:
         paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
         flowing = [one if "\n  " in one else " ".join(one.split()) for one in paragraphs]
-        where.command(name, help="\n\n".join(flowing), rich_help_panel=panel)(function)
+        said = "\n\n".join(flowing)
+        where.command(name, cls=_Command, help=said, rich_help_panel=panel)(function)
         return function
 
     return register
+
+
+def group(says: str) -> typer.Typer:
+    """Commands under one name, whose help begins so."""
+    return typer.Typer(cls=Group, no_args_is_help=True, help=says)

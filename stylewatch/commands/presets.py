@@ -20,11 +20,12 @@ from stylewatch.commands.options import (
     as_typed,
     command,
     given,
+    group,
 )
 from stylewatch.commands.painting import DEMO_PHOTO, bars, paint_and_tell
 from stylewatch.errors import ConfigError, PresetError
 
-app = typer.Typer(no_args_is_help=True, help="The styles there are, and your own.")
+app = group("The styles there are, and your own.")
 
 Side = Annotated[
     int, typer.Option(min=64, max=1024, metavar="PIXELS", help="Longer side of each sample.")

@@ -19,20 +19,28 @@ from stylewatch.commands.answers import (
     say_noted,
     say_path,
 )
-from stylewatch.commands.options import SET_UP, ConfigPath, GlobalOptions, Json, command, switch
+from stylewatch.commands.options import (
+    SET_UP,
+    ConfigPath,
+    GlobalOptions,
+    Json,
+    as_typed,
+    command,
+    group,
+)
 from stylewatch.domain import counted
 from stylewatch.errors import ConfigError, ExitCode, UsageError, WeightsError
 
 app = typer.Typer()
-config_app = typer.Typer(no_args_is_help=True, help="stylewatch.yaml: check it, describe it.")
-weights_app = typer.Typer(no_args_is_help=True, help="The VGG19 network's weights.")
-service_app = typer.Typer(no_args_is_help=True, help="stylewatch in the background, by systemd.")
+config_app = group("stylewatch.yaml: check it, describe it.")
+weights_app = group("The VGG19 network's weights.")
+service_app = group("stylewatch in the background, by systemd.")
 
 
 @command(config_app, "check")
 def config_check(
     file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="The config.", readable=False)
+        Path | None, typer.Argument(metavar="FILE", help="The config.", parser=as_typed)
     ] = None,
     *,
     config: ConfigPath = None,
@@ -61,7 +69,7 @@ def config_check(
 def config_schema(
     *,
     preset: Annotated[
-        bool, switch("--preset", "Of a preset's file instead of stylewatch.yaml.")
+        bool, typer.Option("--preset", help="Of a preset's file instead of stylewatch.yaml.")
     ] = False,
 ) -> None:
     """Print the JSON Schema, with which an editor completes and checks the YAML."""
@@ -142,7 +150,9 @@ def doctor(
         raise typer.Exit(ExitCode.FAILED)
 
 
-User = Annotated[bool, switch("--user", "A service of your own, without root, from your login on.")]
+User = Annotated[
+    bool, typer.Option("--user", help="A service of your own, without root, from your login on.")
+]
 
 
 @command(service_app, "install")
@@ -153,7 +163,7 @@ def service_install(
     account: Annotated[
         str, typer.Option(metavar="NAME", help="Whom it runs as; otherwise who used sudo.")
     ] = "",
-    no_start: Annotated[bool, switch("--no-start", "Do not start it now.")] = False,
+    no_start: Annotated[bool, typer.Option("--no-start", help="Do not start it now.")] = False,
 ) -> None:
     """Write the unit for this config, enable it and start it.
 

@@ -18,7 +18,6 @@ from stylewatch.commands.options import (
     Json,
     StateDir,
     command,
-    switch,
 )
 from stylewatch.domain import JobState, counted
 from stylewatch.errors import (
@@ -72,8 +71,12 @@ def console(*, config: ConfigPath = None, state: StateDir = None) -> None:
             on_signals(leave),
             pulse_felt(folder, view),
         ):
-            for event in client.events():
-                view(event)
+            try:
+                for event in client.events():
+                    view(event)
+            except NotRunningError:  # as who leaves before it has begun hangs up on the answer
+                if not left.is_set():
+                    raise
     if not left.is_set():
         raise NotRunningError("the daemon has ended", remedy="`stylewatch run` starts one")
 
@@ -101,11 +104,11 @@ def status(*, config: ConfigPath = None, state: StateDir = None, as_json: Json =
 @command(app, panel=STEER)
 def jobs(
     *,
-    failed: Annotated[bool, switch("--failed", "Those that need a look.")] = False,
-    done: Annotated[bool, switch("--done", "Those that are painted.")] = False,
-    waiting: Annotated[bool, switch("--waiting", "Those that are to do.")] = False,
-    running: Annotated[bool, switch("--running", "Those in work.")] = False,
-    held: Annotated[bool, switch("--held", "Those set aside for now.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Those that need a look.")] = False,
+    done: Annotated[bool, typer.Option("--done", help="Those that are painted.")] = False,
+    waiting: Annotated[bool, typer.Option("--waiting", help="Those that are to do.")] = False,
+    running: Annotated[bool, typer.Option("--running", help="Those in work.")] = False,
+    held: Annotated[bool, typer.Option("--held", help="Those set aside for now.")] = False,
     limit: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="How many at most: 50, or all with --json."),
@@ -165,7 +168,9 @@ JobId = typer.Argument(
 def retry(
     job_id: Annotated[int | None, JobId] = None,
     *,
-    everything: Annotated[bool, switch("--all", "Everything that was set aside.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Everything that was set aside.")
+    ] = False,
     reason: Annotated[
         str, typer.Option(metavar="R", help="What was set aside for this reason, such as crash.")
     ] = "",

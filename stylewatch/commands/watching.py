@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stylewatch.commands.answers import note, say_noted
-from stylewatch.commands.known import preset_dirs
+from stylewatch.commands.known import named_dirs
 from stylewatch.commands.options import (
     DEFAULT_PRESET,
     WATCH,
@@ -18,10 +18,10 @@ from stylewatch.commands.options import (
     Features,
     GlobalOptions,
     PresetNames,
-    StateDir,
     Weights,
     as_typed,
     command,
+    filled,
     given,
 )
 from stylewatch.errors import UsageError
@@ -34,8 +34,10 @@ app = typer.Typer()
 
 @command(app, panel=WATCH)
 def watch(
-    input_dir: Annotated[str, typer.Argument(metavar="IN", help="The folder to watch.")],
-    output: Annotated[str, typer.Argument(metavar="OUT", help="Where results go.")],
+    input_dir: Annotated[
+        str, typer.Argument(metavar="IN", parser=filled, help="The folder to watch.")
+    ],
+    output: Annotated[str, typer.Argument(metavar="OUT", parser=filled, help="Where results go.")],
     *,
     preset: PresetNames = None,
     hours: Annotated[
@@ -44,8 +46,14 @@ def watch(
     ] = None,
     weights: Weights = "",
     features: Features = None,
-    state: StateDir = None,
-) -> None:
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            "--state", metavar="DIR", parser=as_typed,
+            help="Where it keeps its ledger. Otherwise ~/.local/state/stylewatch.",
+        ),
+    ] = None,
+) -> None:  # fmt: skip
     """Watch one folder, without a config, until q or Ctrl-C.
 
     Photos that are in IN already and those that arrive are painted into OUT, sub-folders mirrored,
@@ -79,7 +87,9 @@ def watch(
         settings |= {"weights": engine.weights, "features": features or engine.features}
     if state is not None:
         settings["state_dir"] = absolute(state)
-    names, folders = as_config_names(preset or [DEFAULT_PRESET], preset_dirs())
+    there, away = named_dirs()
+    names, folders = as_config_names(preset or [DEFAULT_PRESET], there)
+    folders += away
     _serve(lambda: watch_config(watched, absolute(output), names, presets=folders, **settings))
 
 

@@ -239,6 +239,8 @@ def _output_error(path: Path, error: Exception) -> OutputError:
             remedy="Make room there; a daemon goes on then",
         )
     remedy = "Check the folder and its permissions"
+    if code in {errno.EEXIST, errno.ENOTDIR}:
+        remedy = "A file lies in its way: move that, or name another folder"
     if code == errno.ENAMETOOLONG:
         remedy = "Give the photo, or the folder it is in, a shorter name"
     if code in {errno.EINVAL, errno.EILSEQ}:  # FAT and NTFS want no colon, and text

@@ -26,7 +26,7 @@ from stylewatch.folders.watches import Watches
 from stylewatch.host.fairness import TURN_SECONDS
 from stylewatch.host.recognition import require_same
 from stylewatch.host.survey import KEPT
-from stylewatch.settings.choice import match
+from stylewatch.settings.choice import match, misspelt
 from stylewatch.settings.config import Config, Folder
 from stylewatch.state.ledger import Ledger, Planned
 from stylewatch.state.presence import is_missing
@@ -80,6 +80,7 @@ class Intake:
         self._complete: dict[str, deque[Photo]] = {each.name: deque() for each in config.folders}
         self._held = False
         self._ignored: set[tuple[str, str]] = set()  # folders and why: told once
+        self._subfolders: set[tuple[str, str]] = set()  # folders and names in them: looked at once
         self._unread: deque[tuple[float, Photo]] = deque()  # when to look again
         self._sources = {
             folder.name: FolderSource(
@@ -249,6 +250,7 @@ class Intake:
             message = f"too large: {photo.identity.size} bytes, and max_bytes is {limit}"
             self._set_aside(photo, plan, TOO_LARGE, message)
             return
+        self._doubt(photo)
         with _unchanged(photo) as stream:
             presets = match(
                 folder,
@@ -278,6 +280,17 @@ class Intake:
         if self._ledger.add(photo, digest, plan, planned, stays=folder.after == "keep"):
             names = ", ".join(preset.name for preset in presets)
             self._tell("queued", photo, f"queued for {names}")
+
+    def _doubt(self, photo: Photo) -> None:
+        """Say of a sub-folder that is almost named after a preset that it means nothing."""
+        name, *rest = photo.path.parts
+        if not rest or (photo.folder, name) in self._subfolders:
+            return
+        self._subfolders.add((photo.folder, name))
+        known = {*self._config.presets, *self._config.broken}
+        if meant := misspelt(self._folders[photo.folder], photo.path, known):
+            words = "a folder like any other, as no preset has its name. Did you mean"
+            self._tell("warning", replace(photo, path=Path(name)), f"{words} {meant!r}?", "near")
 
     def _set_aside(self, file: Photo | Unsettled, plan: str, note: str, message: str) -> None:
         """A visible state, ended by any change of the file, or of the `plan` that it is due to."""

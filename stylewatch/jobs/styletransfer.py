@@ -200,9 +200,9 @@ def _read(path: Path, engine: EngineSettings, key: str = "style") -> Picture:
     except (OSError, StylewatchError) as error:
         why = (isinstance(error, OSError) and error.strerror) or error
         raise PresetImageError(
-            f"The preset's image {path} can't be read: {why}",
+            f"The image {path} can't be read: {why}",
             key=key,
-            remedy="Put the image back or correct the preset",
+            remedy="Put it back, or name another",
         ) from error
 
 

@@ -63,7 +63,7 @@ def validate(kind: type[T], file: YamlFile) -> T:
             if error["type"] != "too_short" or not error["input"]:
                 found.setdefault(_keys_of(error, file.data), []).append(error)
         for keys in [keys for keys, errors in found.items() if _is_unknown(errors)]:
-            near = _nearest(keys[-1], _keys_beside(kind, keys))
+            near = nearest(keys[-1], _keys_beside(kind, keys))
             if not _holds(file.data, meant := (*keys[:-1], *near)):
                 found.pop(meant, None)  # it is there, misspelt
         raise_first([_translate(kind, file, keys, errors) for keys, errors in found.items()])
@@ -110,7 +110,7 @@ def _translate(kind: type, file: YamlFile, keys: KeyPath, errors: Sequence[Any])
     if what.endswith("_type") or what == "int_from_float":
         problem = "wrong type"
     options = [word for error in errors for word in re.findall(r"'([^']*)'", _expected(error))]
-    near = _nearest(errors[0]["input"], options)
+    near = nearest(errors[0]["input"], options)
     remedy = f"Did you mean {near[0]!r}?" if near else ""
     if "text" in expected and not isinstance(errors[0]["input"], str | list | dict):
         remedy = "Put it in quotes"
@@ -144,14 +144,14 @@ def _dataclass_in(hint: Any) -> type | None:
 def did_you_mean(word: object, known: Iterable[str]) -> str:
     """The remedy for an unknown name: the nearest known one, else all of them."""
     names = sorted(known)
-    near = _nearest(word, names)
+    near = nearest(word, names)
     return f"Did you mean {near[0]!r}?" if near else "Known: " + (", ".join(names) or "none")
 
 
-def _nearest(word: object, names: Iterable[str]) -> list[str]:
+def nearest(word: object, names: Iterable[str], alike: float = 0.6) -> list[str]:
     """The name that looks most like the word in any case, if one does."""
     in_any_case = {name.casefold(): name for name in names}
-    near = difflib.get_close_matches(str(word).casefold(), in_any_case, 1)
+    near = difflib.get_close_matches(str(word).casefold(), in_any_case, 1, alike)
     return [in_any_case[name] for name in near]
 
 

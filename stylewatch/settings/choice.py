@@ -4,8 +4,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import PurePath
 
 from stylewatch.domain import PhotoFacts, Preset
+from stylewatch.settings.checking import nearest
 from stylewatch.settings.config import Folder
 from stylewatch.settings.notations import composed
+from stylewatch.settings.rules import path_matches
+
+_ALIKE = 0.82  # as difflib has it: a letter or two; folders have names of their own, too
 
 
 def match(
@@ -30,6 +34,20 @@ def match(
     if any(name in broken for name in rule.preset):
         return None
     return tuple(presets[name] for name in rule.preset if name in presets)
+
+
+def misspelt(folder: Folder, path: PurePath, presets: Collection[str]) -> str:
+    """The preset that the sub-folder of the photo at `path` almost has the name of; else empty.
+
+    Not where a rule speaks of it; and who misspells a word knows its first letter.
+    """
+    named = path.parts[0]
+    if not folder.subfolders or _called(named, presets) in presets:
+        return ""
+    if any(rule.path and path_matches(path, rule.path) for rule in folder.rules):
+        return ""
+    alike = [name for name in presets if name[:1].casefold() == named[0].casefold()]
+    return next(iter(nearest(composed(named), alike, _ALIKE)), "")
 
 
 def _called(folder: str, names: Iterable[str]) -> str:

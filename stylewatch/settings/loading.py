@@ -76,18 +76,17 @@ def state_dir_of(file: Path) -> Path:
     return source.place(("state_dir",), Path(named), file.absolute().parent)
 
 
-def preset_dirs_of(file: Path) -> tuple[list[Path], list[ConfigError]]:
+def preset_dirs_of(file: Path) -> tuple[list[Path], dict[Path, ConfigError]]:
     """The folders of presets that a config names, whatever else is wrong with it.
 
-    Those that can be listed now, and what is wrong with the others.
+    Also what is wrong with those of them that can't be listed now.
     """
     source = load_yaml(file)
     said = {"presets": source.data["presets"]} if "presets" in source.data else {}
     named = validate(_PresetDirs, replace(source, data=said)).presets
     base = file.absolute().parent
     dirs = [source.place(("presets", n), path, base) for n, path in enumerate(named)]
-    away = unlisted(source, dirs)
-    return [folder for folder in dirs if folder not in away], list(away.values())
+    return dirs, unlisted(source, dirs)
 
 
 @dataclass(frozen=True)

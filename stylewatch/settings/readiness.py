@@ -3,11 +3,13 @@
 All of it may come and go, as a volume or a permission does.
 """
 
+import errno
 import os
 import shlex
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from stylewatch.errors import ConfigError
 from stylewatch.settings.config import Config
@@ -16,7 +18,12 @@ from stylewatch.settings.presets import Presets
 from stylewatch.settings.weights import weights_trouble
 from stylewatch.settings.yamlfile import KeyPath, YamlFile, load_yaml
 
-_READ_ONLY = "is on a disk that is read-only"
+_NO_FOLDER = "Move that file away, or name another folder"
+
+
+class _Trouble(NamedTuple):
+    what: str  # behind the folder's name
+    remedy: str
 
 
 def check(config: Config) -> list[ConfigError]:
@@ -82,29 +89,11 @@ def weights_away(source: YamlFile, config: Config) -> ConfigError | None:
     return source.error(("weights",), problem, received=weights, remedy=remedy)
 
 
-def _problem(source: YamlFile, keys: KeyPath, what: str, trouble: str, path: Path) -> ConfigError:
-    remedy = _remedy(path, trouble)  # by that alone: a folder's name may say anything
-    return source.error(keys, f"{what} {trouble}", received=str(path), remedy=remedy)
-
-
-def _remedy(path: Path, trouble: str) -> str:
-    """What to do about a folder that can't be used."""
-    above = _nearest(path.parent)  # as far as we see
-    remedy = f"chmod u+wx {shlex.quote(str(_nearest(path)))}, or run as its owner"
-    if "is not a folder" in trouble:
-        remedy = "Move that file away, or name another folder"
-    elif "too long" in trouble:
-        remedy = "Give it a shorter name"
-    elif _READ_ONLY in trouble:
-        remedy = "Mount it writable, or name another folder"
-    elif os.path.isdir(above) and not os.access(above, os.X_OK):
-        remedy = f"chmod u+x {shlex.quote(str(above))}, or run as its owner"
-    elif "does not exist" in trouble:
-        make = f"mkdir -p {shlex.quote(str(path))}"
-        remedy = f"Correct the path, make it (`{make}`), or mount what it lies on"
-    elif "can't be read" in trouble:
-        remedy = f"chmod u+rx {shlex.quote(str(path))}, or run as its owner"
-    return remedy
+def _problem(
+    source: YamlFile, keys: KeyPath, what: str, trouble: _Trouble, path: Path
+) -> ConfigError:
+    problem = f"{what} {trouble.what}"
+    return source.error(keys, problem, received=str(path), remedy=trouble.remedy)
 
 
 def _nearest(path: Path) -> Path:
@@ -116,31 +105,54 @@ def _listing_trouble(folder: Path, *, empty: str = "") -> str:
     try:
         return "" if list(folder.iterdir()) else empty
     except OSError as error:
-        return _reading_trouble(folder) or f"can't be read: {error.strerror}"
+        trouble = _reading_trouble(folder)
+        return trouble.what if trouble else f"can't be read: {error.strerror}"
 
 
-def _reading_trouble(path: Path) -> str:
+def _reading_trouble(path: Path) -> _Trouble | None:
     try:
         if not stat.S_ISDIR(path.stat().st_mode):
-            return "is not a folder"
-    except (FileNotFoundError, NotADirectoryError):
-        return "does not exist"
+            return _Trouble("is not a folder", _NO_FOLDER)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        return _Trouble("does not exist", _remedy(path, error))
     except OSError as error:
-        return f"can't be read: {error.strerror}"
-    return "" if os.access(path, os.R_OK | os.X_OK) else "can't be read"
+        return _Trouble(f"can't be read: {error.strerror}", _remedy(path, error))
+    if os.access(path, os.R_OK | os.X_OK):
+        return None
+    return _Trouble("can't be read", _rights("u+rx", path))
 
 
-def _writing_trouble(path: Path) -> str:
+def _writing_trouble(path: Path) -> _Trouble | None:
     """Why nothing can be written there; a folder that can be made is no trouble."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:  # closed to us, too long a name, a share that does not answer
-        return f"can't be used: {error.strerror}"
+        return _Trouble(f"can't be used: {error.strerror}", _remedy(path, error))
     there = _nearest(path)
     if not os.path.isdir(there):
-        return "is not a folder" if there == path else f"can't be made: {there} is not a folder"
+        made = f"can't be made: {there} is not a folder"
+        return _Trouble("is not a folder" if there == path else made, _NO_FOLDER)
     if os.access(there, os.W_OK | os.X_OK):
-        return ""
-    return _READ_ONLY if os.statvfs(there).f_flag & os.ST_RDONLY else "can't be written to"
+        return None
+    if os.statvfs(there).f_flag & os.ST_RDONLY:
+        remedy = "Mount it writable, or name another folder"
+        return _Trouble("is on a disk that is read-only", remedy)
+    return _Trouble("can't be written to", _rights("u+wx", there))
+
+
+def _remedy(path: Path, error: OSError) -> str:
+    """What to do about a folder that the system says so of."""
+    if isinstance(error, PermissionError):
+        return _rights("u+x", _nearest(path.parent))  # as far as we see
+    if error.errno == errno.ENAMETOOLONG:
+        return "Give it a shorter name"
+    if isinstance(error, FileNotFoundError):
+        make = f"mkdir -p {shlex.quote(str(path))}"
+        return f"Correct the path, make it (`{make}`), or mount what it lies on"
+    return "Correct the path, or mount what it lies on"
+
+
+def _rights(wanted: str, path: Path) -> str:
+    return f"chmod {wanted} {shlex.quote(str(path))}, or run as its owner"

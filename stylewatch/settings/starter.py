@@ -101,7 +101,8 @@ def _making(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(f"{error.filename or path} can't be made: {error.strerror}") from error
+        why = "a file lies there" if isinstance(error, FileExistsError) else error.strerror
+        raise OutputError(f"{error.filename or path} can't be made: {why}") from error
 
 
 def default_config_text(input_dir: str, output: str, preset: str) -> str:

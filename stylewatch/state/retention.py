@@ -38,8 +38,9 @@ def tidy(ledger: Ledger, days: float, checkpoints: Path | None = None) -> Iterat
             yield
     while ledger.shrink(PAGES):
         yield
-    for file in _files(checkpoints) if checkpoints else ():
-        _forget_checkpoint(ledger, file, before)
+    files = _files(checkpoints) if checkpoints else []
+    for start in range(0, len(files), ROWS):
+        _forget_checkpoints(ledger, files[start : start + ROWS], before)
         yield
 
 
@@ -130,10 +131,12 @@ def _files(folder: Path) -> list[Path]:
         return []
 
 
-def _forget_checkpoint(ledger: Ledger, file: Path, before: float) -> None:
-    """An unfinished painting of which nothing is to be done, or has not been for long."""
-    query = "SELECT 1 FROM jobs WHERE key = ? AND state NOT IN (?, ?, ?) LIMIT 1"
-    with contextlib.suppress(OSError):
-        wanted = ledger.ask(query, file.stem, JobState.DONE, *_ENDS)
-        if not wanted or file.stat().st_mtime < before:
-            file.unlink()
+def _forget_checkpoints(ledger: Ledger, files: Sequence[Path], before: float) -> None:
+    """Unfinished paintings of which nothing is to be done, or has not been for long."""
+    keys = [file.stem for file in files]
+    query = f"SELECT key FROM jobs WHERE key IN ({marks(keys)}) AND state NOT IN (?, ?, ?)"
+    wanted = {row["key"] for row in ledger.ask(query, *keys, JobState.DONE, *_ENDS)}
+    for file in files:
+        with contextlib.suppress(OSError):
+            if file.stem not in wanted or file.stat().st_mtime < before:
+                file.unlink()
