@@ -202,7 +202,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """A file in a watched folder that has settled. `path` is relative to the folder's root."""
+    """A file in a watched folder, in one state. `path` is relative to the folder's root."""
 
     folder: str
     root: Path

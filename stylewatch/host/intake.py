@@ -118,9 +118,9 @@ class Intake:
                         self._ledger.missed(name, path)
                 for settled in self._settlers[name].settled(now):
                     if isinstance(settled, Unsettled):
-                        self._set_aside(settled, "", settled.reason, LACKS[settled.reason])
+                        self._set_aside(settled.file, "", settled.reason, LACKS[settled.reason])
                     elif isinstance(settled, Gone):
-                        self.again(settled.folder, settled.path)
+                        self.again(settled.file.folder, settled.file.path)
                     else:
                         self._complete[name].append(settled)
         self._add_jobs(now)
@@ -279,7 +279,7 @@ class Intake:
             names = ", ".join(preset.name for preset in presets)
             self._tell("queued", photo, f"queued for {names}")
 
-    def _set_aside(self, file: Photo | Unsettled, plan: str, note: str, message: str) -> None:
+    def _set_aside(self, file: Photo, plan: str, note: str, message: str) -> None:
         """A visible state, ended by any change of the file, or of the `plan` that it is due to."""
         self._ledger.note_file(file.folder, file.path, file.identity, plan, note)
         self._tell("failed", file, explained(note, message), note)
@@ -308,9 +308,7 @@ class Intake:
                 raise trouble from None
             return PhotoFacts(0, 0)
 
-    def _tell(
-        self, kind: str, file: Photo | Candidate | Unsettled, message: str, reason: str = ""
-    ) -> None:
+    def _tell(self, kind: str, file: Photo | Candidate, message: str, reason: str = "") -> None:
         event = Event(
             kind=kind,  # type: ignore[arg-type]
             message=f"{file.path}: {message}",
