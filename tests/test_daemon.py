@@ -812,7 +812,7 @@ def test_many_photos_that_are_complete_at_once_take_many_short_ticks(rigs, monke
         added.append(photo)
 
     monkeypatch.setattr(taken, "_add", add)
-    taken._complete["in"].extend(range(5))
+    taken.ways["in"].complete.extend(range(5))
     for expected in ([0, 1], [0, 1, 2, 3], [0, 1, 2, 3, 4]):
         assert taken.next_due(7.0) == 7.0
         taken._add_jobs(7.0)
@@ -825,7 +825,9 @@ def test_a_whole_archive_that_is_read_keeps_no_other_folder_waiting(rigs, monkey
     monkeypatch.setattr(intake, "time", SimpleNamespace(monotonic=lambda: next(now)))
     monkeypatch.setattr(intake, "TURN_SECONDS", 1.5)
     monkeypatch.setattr(taken, "_add", added.append)
-    taken._complete = {"archive": deque(range(1000)), "in": deque(["new"])}
+    complete = {"archive": deque(range(1000)), "in": deque(["new"])}
+    way = taken.ways["in"]
+    taken.ways = {name: replace(way, complete=queue) for name, queue in complete.items()}
     taken._add_jobs(7.0)
     assert added == [0, "new"]
 
@@ -892,7 +894,7 @@ def test_photos_come_through_though_their_folder_is_away_for_a_moment(rigs, tmp_
         rig.drop(name, name.encode())
     rig.until(lambda: rig.daemon._intake.settling()["in"] == len(names))
     (tmp_path / away).rename(tmp_path / "aside")
-    rig.daemon._intake.tick(rig.daemon._intake._settlers["in"].next_due(0) + 0.3)
+    rig.daemon._intake.tick(rig.daemon._intake.ways["in"].settler.next_due(0) + 0.3)
     assert rig.daemon._intake.settling()["in"] == 0
     (tmp_path / "aside").rename(tmp_path / away)
     rig.until(lambda: len(rig.results()) == len(names))

@@ -90,7 +90,7 @@ def test_a_dead_emitter_heals_itself_and_nothing_is_started_anew(watched):
 
 def test_emitters_that_stay_dead_starve_it_and_it_is_said_once(watched, monkeypatch):
     watched.fed(1)
-    source = watched.daemon._intake._sources["in"]
+    source = watched.daemon._intake.ways["in"].source
     monkeypatch.setattr(source, "_look_at_root", lambda now: None)  # the healing itself is broken
     for emitter in emitters(watched.daemon):
         emitter.stop()
@@ -103,7 +103,7 @@ def test_emitters_that_stay_dead_starve_it_and_it_is_said_once(watched, monkeypa
 
 def test_a_scan_that_hangs_starves_it(watched, monkeypatch):
     watched.fed(1)
-    source = watched.daemon._intake._sources["in"]
+    source = watched.daemon._intake.ways["in"].source
     monkeypatch.setattr(source, "drain", lambda now: [])
     assert watched.quiet()
 

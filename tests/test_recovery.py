@@ -731,7 +731,7 @@ def test_a_photo_that_was_away_when_it_was_painted_is_dealt_with_when_it_is_back
     rig.drop("a.jpg")
     rig.until(lambda: rig.results() and rig.idle())
     if mount_point:
-        rig.daemon._intake._sources["in"]._next_root = 0.0
+        rig.daemon._intake.ways["in"].source._next_root = 0.0
         rig.daemon._delivery._after_failed = dict.fromkeys(
             rig.daemon._delivery._after_failed, 0.0
         )  # minutes later
@@ -1699,7 +1699,7 @@ def test_what_failed_is_not_forgotten_in_the_moment_in_which_its_disk_goes_away(
     rig.until(lambda: rig.counts() == {"quarantined": 3})
     rig.input.rename(tmp_path / "aside")
     rig.input.mkdir()
-    rig.daemon._intake._sources["in"]._next_root = time.monotonic() + 60  # nothing tells of it
+    rig.daemon._intake.ways["in"].source._next_root = time.monotonic() + 60  # nothing tells of it
     rig.daemon._intake.forget_failed(["in"])
     assert rig.counts() == {"quarantined": 3}
 

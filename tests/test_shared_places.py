@@ -330,7 +330,7 @@ def test_a_photo_whose_disk_was_away_when_it_was_painted_is_deleted_when_it_is_b
     card.mkdir()
     go.set()
     rig.until(lambda: rig.counts() == {"done": 1})
-    rig.until(lambda: not rig.daemon._intake._sources["in"]._listing._folders["card"].names)
+    rig.until(lambda: not rig.daemon._intake.ways["in"].source._listing._folders["card"].names)
     card.rmdir()
     (tmp_path / "aside").rename(card)
     rig.until(lambda: rig.look_around(1) or not photo.exists())
@@ -432,7 +432,7 @@ def test_a_folder_that_comes_while_another_daemon_has_it_is_left_to_that_one(rig
     assert "Another stylewatch watches" in health.detail
     assert rig.counts() == {"done": 1}
     other.release()
-    rig.daemon._intake._sources["in"]._next_root = 0.0
+    rig.daemon._intake.ways["in"].source._next_root = 0.0
     rig.until(lambda: rig.counts() == {"done": 2})
 
 
@@ -446,7 +446,7 @@ def test_queued_photos_of_a_folder_that_is_another_daemon_s_are_not_painted(rig,
     other = Locks()
     other.hold_folder(rig.input)
     rig.drop("b.jpg", b"b")
-    source = rig.daemon._intake._sources["in"]
+    source = rig.daemon._intake.ways["in"].source
     source._next_root = 0.0
     rig.daemon.ask("resume")
     for _ in range(3):
@@ -463,7 +463,7 @@ def test_queued_photos_wait_for_a_folder_that_is_away(rig, tmp_path):
         rig.drop(f"{number}.jpg", b"%d" % number)
     rig.until(lambda: rig.counts() == {"ready": 5})
     rig.input.rename(tmp_path / "aside")
-    source = rig.daemon._intake._sources["in"]
+    source = rig.daemon._intake.ways["in"].source
     source._next_root = 0.0
     rig.daemon.ask("resume")
     for _ in range(5):
@@ -881,7 +881,7 @@ def test_an_empty_mount_point_that_can_t_be_listed_once_is_not_taken_for_the_fol
 
     monkeypatch.setattr(Path, "iterdir", iterdir)
     for _ in range(3):
-        rig.daemon._intake._sources["in"]._next_root = 0.0
+        rig.daemon._intake.ways["in"].source._next_root = 0.0
         rig.daemon.tick(time.monotonic())
         [health] = rig.daemon._status()["folders"]
         assert health.state == "missing"
