@@ -105,7 +105,6 @@ class Daemon:
         self._locks = Locks()
         self._survey = Survey()
         self._pulse = Pulse()
-        self._lost: list[str] = []
         self._paused = self._replaced = False
         self._trouble = self._refused = ""
         self._slots = 0
@@ -203,8 +202,7 @@ class Daemon:
         for running in self._dispatcher.running.values():
             message = f"{running.job.path}: stopped, as nothing can be written down"
             self._tell("retry", message, running.job, reason=error.reason)
-        self._pulse.forget()
-        self._lost = []
+        self._pulse = Pulse()  # nothing needs to move now
         self._end()
 
     def _wait_for_the_ledger(
@@ -225,7 +223,7 @@ class Daemon:
     @property
     def lost(self) -> list[str]:
         """What stands still and has not healed itself: a reason to start the daemon anew."""
-        return list(self._lost)
+        return self._pulse.lost
 
     @property
     def outlived(self) -> bool:
@@ -336,7 +334,7 @@ class Daemon:
             "trouble": self._dispatcher.trouble,
             "refused": self._refused,
             "waits": self.config.waits(self._ledger.lacks()),
-            "lost": self._lost,
+            "lost": self.lost,
             "counts": self._ledger.counts(),
             "failed_files": self._ledger.failed_files(),
             "held_files": self._ledger.held_files(),
@@ -527,11 +525,8 @@ class Daemon:
     def _feel_pulse(self, now: float) -> None:
         """Whether the scans, inotify's threads and the workers are alive, told when one is lost."""
         signs = self._intake.signs(now) | self._dispatcher.signs(now)
-        self._pulse.feel(signs, now)
-        before, self._lost = self._lost, self._pulse.lost(now)
-        for name in self._lost:
-            if name not in before:
-                self._tell("warning", f"{name}: dead, and not healed by itself", reason="dead")
+        for name in self._pulse.feel(signs, now):
+            self._tell("warning", f"{name}: dead, and not healed by itself", reason="dead")
 
     def _tidy(self, now: float) -> None:
         """Let the ledger forget what is old, one small step in each tick."""
