@@ -18,6 +18,7 @@ from typing import Final
 
 from stylewatch.errors import OutputError, StylewatchError, UsageError
 from stylewatch.faces.lines import visible
+from stylewatch.settings.paths import shipped
 
 UNIT: Final = "stylewatch.service"
 COMMAND: Final = (sys.executable, "-P", "-m", "stylewatch")
@@ -62,11 +63,8 @@ class ServiceStatus:
 
 
 def shipped_unit(*, user: bool) -> Path:
-    """The unit as it comes with stylewatch, from the wheel or from a checkout."""
-    package = Path(__file__).parent.parent
-    installed = package / "data" / "systemd"
-    folder = installed if installed.is_dir() else package.parent / "systemd"
-    return folder / "user" / UNIT if user else folder / UNIT
+    """The unit as it comes with stylewatch."""
+    return shipped("systemd") / ("user" if user else "") / UNIT
 
 
 def unit_path(*, user: bool) -> Path:

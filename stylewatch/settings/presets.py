@@ -28,7 +28,7 @@ from stylewatch.domain import (
 from stylewatch.errors import ConfigError, InputError, PresetError, PresetImageError, UsageError
 from stylewatch.settings.checking import did_you_mean, json_schema, raise_first, validate
 from stylewatch.settings.notations import Seconds, composed
-from stylewatch.settings.paths import CONFIG_NAME, absolute, user_presets_dir
+from stylewatch.settings.paths import CONFIG_NAME, absolute, shipped, user_presets_dir
 from stylewatch.settings.yamlfile import KeyPath, YamlFile, load_yaml, shown
 
 DEFAULT_BASE = "painting"
@@ -241,9 +241,7 @@ def preset_schema() -> dict[str, Any]:
 
 def shipped_presets_dir() -> Path:
     """Where the presets lie that come with stylewatch."""
-    package = Path(__file__).parent.parent
-    installed = package / "data" / "presets"
-    return installed if installed.is_dir() else package.parent / "presets"
+    return shipped("presets")
 
 
 def known_presets(dirs: Sequence[Path] = ()) -> Presets:
