@@ -297,13 +297,13 @@ class Daemon:
             config = replace(wanted, **fixed)
             self._lock_folders(config)
             self._dispatcher.follow(config)
+            self.config, self._refused = config, ""
         except Exception as error:
-            self._locks.keep_folders(folder.input for folder in self.config.folders)
             self._refused, reason = str(error), getattr(error, "reason", "io")
             self._tell("warning", f"the old config goes on: {error}", reason=reason)
             raise
-        self.config, self._refused = config, ""
-        self._locks.keep_folders(folder.input for folder in config.folders)
+        finally:
+            self._locks.keep_folders(folder.input for folder in self.config.folders)
         self._ledger.max_attempts = config.max_attempts
         self._delivery.forget_pauses()
         self._take_up_folders()
