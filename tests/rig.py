@@ -156,8 +156,9 @@ class Rig:
 
     def paint(self, name, data=b"photo"):
         """Drop the first photo of all, and see it done."""
-        self.drop(name, data)
+        path = self.drop(name, data)
         self.until(lambda: self.counts() == {"done": 1})
+        return path
 
     def asked(self, command, **arguments):
         """What the daemon answers to a command."""

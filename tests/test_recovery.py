@@ -970,8 +970,7 @@ def test_a_photo_that_comes_again_waits_while_its_result_can_t_be_read(rigs, mon
 def test_a_photo_that_was_deleted_before_the_scans_begin_anew_keeps_its_result(rigs, why):
     """They can't miss what they have not seen."""
     rig = rigs(rescan_seconds=1)
-    photo = rig.drop("a.jpg", b"one")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    photo = rig.paint("a.jpg", b"one")
     photo.unlink()
     if why == "the ledger failed":
         rig.daemon._drop_all(LedgerError("full"), told=False)
@@ -986,8 +985,7 @@ def test_a_photo_that_was_deleted_before_the_scans_begin_anew_keeps_its_result(r
 
 def test_a_photo_whose_name_a_folder_had_for_a_while_keeps_its_result(rigs):
     rig = rigs(rescan_seconds=1)
-    photo = rig.drop("a.jpg", b"one")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    photo = rig.paint("a.jpg", b"one")
     photo.unlink()
     photo.mkdir()
     rig.until(lambda: rig.daemon._ledger.ask("SELECT 1 FROM files WHERE gone > 0"))
@@ -1091,8 +1089,7 @@ def test_a_photo_stays_whose_result_was_damaged_before_it_could_be_deleted(rigs,
 
 def test_a_photo_stays_while_its_result_can_t_be_read(rigs, stuck, monkeypatch):
     rig = rigs(start=False).with_folders({"after": "delete"}).start()
-    photo = rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    photo = rig.paint("a.jpg")
     stuck.clear()
     with monkeypatch.context() as patched:
         broken = OSError(errno.EIO, os.strerror(errno.EIO))
@@ -1110,8 +1107,7 @@ def test_a_result_taken_away_before_its_photo_could_be_moved_is_not_painted_agai
 ):
     rig = rigs(start=False)
     rig.with_folders({"after": tmp_path / "moved"}).start()
-    photo = rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    photo = rig.paint("a.jpg")
     (rig.output / "a--painting.jpg").rename(tmp_path / "mine.jpg")
     if restart:
         rig.stop()

@@ -63,8 +63,7 @@ def test_another_photo_under_the_name_of_one_that_was_deleted_keeps_both_results
 @pytest.mark.parametrize("extension", [".jpg", ".png"])
 def test_only_a_result_that_was_replaced_is_told_as_such(rig, extension):
     rig.start()
-    rig.drop("a.jpg", b"one")
-    rig.until(lambda: rig.counts() == {"done": 1} and rig.idle())
+    rig.paint("a.jpg", b"one")
     rig.daemon.ask("pause")
     rig.drop("a.jpg", b"two")
     rig.until(lambda: rig.counts() == {"superseded": 1, "ready": 1})
@@ -81,8 +80,7 @@ def test_only_a_result_that_was_replaced_is_told_as_such(rig, extension):
 )
 def test_it_does_so_where_the_first_could_not_be_deleted_yet(rig, stuck, extension, second):
     rig.with_folders({"after": "delete"}).start()
-    photo = rig.drop("a.jpg", b"one")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    photo = rig.paint("a.jpg", b"one")
     rig.extension = extension
     rig.drop("a.jpg", b"two")
     rig.until(lambda: rig.counts() == {"done": 1, "superseded": 1})
@@ -113,8 +111,7 @@ def test_it_does_so_when_photos_are_kept_from_then_on(rig, tmp_path, after):
 def test_it_does_so_where_photos_stay_and_somebody_took_the_first_away(rig, tmp_path):
     rig.settings["rescan_seconds"] = 1
     rig.start()
-    photo = rig.drop("IMG_0001.jpg", b"holiday 2025")
-    rig.until(lambda: rig.counts() == {"done": 1} and rig.idle())
+    photo = rig.paint("IMG_0001.jpg", b"holiday 2025")
     photo.unlink()
     rig.until(lambda: gone(rig) == 1)
     rig.drop("IMG_0001.jpg", b"wedding 2026")
@@ -146,8 +143,7 @@ def test_it_does_so_where_one_of_the_first_photo_s_pictures_had_failed(tmp_path,
 
 def test_another_card_in_the_place_of_the_first_keeps_both_results(rig, tmp_path):
     rig.start()
-    rig.drop("IMG_0001.jpg", b"holiday 2025")
-    rig.until(lambda: rig.counts() == {"done": 1} and rig.idle())
+    rig.paint("IMG_0001.jpg", b"holiday 2025")
     rig.input.rename(tmp_path / "first")
     rig.until(lambda: gone(rig) == 1)
     (tmp_path / "first").rename(rig.input)
@@ -269,8 +265,7 @@ def test_a_disk_is_known_by_the_name_that_leads_to_its_device(tmp_path, monkeypa
 
 def test_a_config_that_is_changed_before_its_folder_is_moved_loses_no_history(rig, tmp_path):
     rig.start()
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"done": 1} and rig.idle())
+    rig.paint("a.jpg")
     old, rig.input = rig.input, tmp_path / "new"
     reload(rig)
     rig.until(lambda: rig.daemon._intake.health(time.monotonic())[0].state == "missing")
@@ -653,8 +648,7 @@ def test_a_file_that_is_to_be_told_again_is_not_forgotten_by_a_walk_in_progress(
 
 def test_a_painted_photo_that_was_touched_and_deleted_is_forgotten_in_the_end(rig):
     rig.start()
-    photo = rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    photo = rig.paint("a.jpg")
     photo.write_bytes(b"photo")
     rig.until(lambda: rig.daemon._intake.settling()["in"] == 1)
     photo.unlink()
