@@ -101,11 +101,8 @@ def test_it_does_so_when_photos_are_kept_from_then_on(rig, tmp_path, after):
     reload(rig)
     for data in (b"wedding 2026", b"wedding 2026, brighter"):
         rig.drop("IMG_0001.jpg", data)
-        rig.until(lambda data=data: data in b"".join(p.read_bytes() for p in paintings(rig)))
-    assert [path.read_bytes() for path in paintings(rig)] == [
-        b"painting:holiday 2025",
-        b"painting:wedding 2026, brighter",
-    ]
+        rig.until(lambda data=data: data in b"".join(paintings(rig)))
+    assert paintings(rig) == [b"painting:holiday 2025", b"painting:wedding 2026, brighter"]
 
 
 def test_it_does_so_where_photos_stay_and_somebody_took_the_first_away(rig, tmp_path):
@@ -116,10 +113,7 @@ def test_it_does_so_where_photos_stay_and_somebody_took_the_first_away(rig, tmp_
     rig.until(lambda: gone(rig) == 1)
     rig.drop("IMG_0001.jpg", b"wedding 2026")
     rig.until(lambda: rig.counts() == {"superseded": 1, "done": 1})
-    assert [path.read_bytes() for path in paintings(rig)] == [
-        b"painting:holiday 2025",
-        b"painting:wedding 2026",
-    ]
+    assert paintings(rig) == [b"painting:holiday 2025", b"painting:wedding 2026"]
 
 
 def test_it_does_so_where_one_of_the_first_photo_s_pictures_had_failed(tmp_path, rigs):
@@ -153,10 +147,7 @@ def test_another_card_in_the_place_of_the_first_keeps_both_results(rig, tmp_path
     rig.input.mkdir()
     rig.drop("IMG_0001.jpg", b"wedding 2026")
     rig.until(lambda: len(rig.results()) == 2)
-    assert [path.read_bytes() for path in paintings(rig)] == [
-        b"painting:holiday 2025",
-        b"painting:wedding 2026",
-    ]
+    assert paintings(rig) == [b"painting:holiday 2025", b"painting:wedding 2026"]
 
 
 @pytest.mark.parametrize(
@@ -169,10 +160,9 @@ def test_so_does_one_that_came_while_the_daemon_was_stopped(rig, monkeypatch, vo
         monkeypatch.setattr(recognition, "_volume_of", lambda _, found=volume: found)
         rig.drop("IMG_0001.jpg", data)
         rig.start()
-        rig.until(lambda data=data: data in b"".join(p.read_bytes() for p in paintings(rig)))
+        rig.until(lambda data=data: data in b"".join(paintings(rig)))
         rig.stop()
-    found = [path.read_bytes() for path in paintings(rig)]
-    assert found == [b"painting:holiday 2025"] * both + [b"painting:wedding 2026"]
+    assert paintings(rig) == [b"painting:holiday 2025"] * both + [b"painting:wedding 2026"]
 
 
 @pytest.mark.parametrize("running", [True, False])
@@ -196,8 +186,8 @@ def test_so_does_another_folder_in_the_place_of_the_first(rig, tmp_path, running
     other.rename(rig.input)
     if not running:
         rig.start()
-    rig.until(lambda: b"painting:wedding 2026" in [path.read_bytes() for path in paintings(rig)])
-    found = {path.read_bytes() for path in paintings(rig)}
+    rig.until(lambda: b"painting:wedding 2026" in paintings(rig))
+    found = set(paintings(rig))
     first = {b"painting:holiday 2025"} if both else set()
     assert found == {*first, b"painting:wedding 2026", b"painting:the same"}
 
@@ -215,10 +205,8 @@ def test_two_folders_that_take_turns_in_one_place_keep_their_results(rig, tmp_pa
     (tmp_path / "first/IMG_0001.jpg").write_bytes(b"holiday, brighter")
     rig.input.rename(tmp_path / "other")
     (tmp_path / "first").rename(rig.input)
-    rig.until(
-        lambda: b"painting:holiday, brighter" in [path.read_bytes() for path in paintings(rig)]
-    )
-    assert b"painting:wedding 2026" in [path.read_bytes() for path in paintings(rig)]
+    rig.until(lambda: b"painting:holiday, brighter" in paintings(rig))
+    assert b"painting:wedding 2026" in paintings(rig)
 
 
 def test_a_kill_as_soon_as_that_card_is_known_changes_nothing(rig, monkeypatch):
@@ -337,7 +325,7 @@ def gone(rig):
 
 
 def paintings(rig):
-    return [rig.output / name for name in rig.results()]
+    return [(rig.output / name).read_bytes() for name in rig.results()]
 
 
 def test_a_result_of_another_photo_is_never_replaced_though_its_bytes_are_the_same(rig):
