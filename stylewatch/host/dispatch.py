@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import Any
 
 from stylewatch.domain import (
-    Failure,
     FailureKind,
     JobRequest,
     JobState,
@@ -189,7 +188,7 @@ class Dispatcher:
             require_room(job.target.parent, self._config.min_free)
             return self._publisher.copy_same(job)
         except OutputError as error:
-            return Failure(kind=error.kind, reason=error.reason, message=str(error))
+            return error.failure
 
     def _submit(self, job: Job, folder: Folder, preset: Preset, now: float) -> None:
         request = JobRequest(

@@ -197,9 +197,7 @@ _KINDS_OF_ERRNO = {
 def failure_of(error: StylewatchError | OSError) -> Failure:
     """An exception as the ledger's class of failure, with a line for people."""
     if isinstance(error, StylewatchError):
-        kind, reason = error.kind, error.reason
-    else:
-        kind = _KINDS_OF_ERRNO.get(error.errno or 0, FailureKind.TRANSIENT)
-        reason = errno.errorcode.get(error.errno or 0, "io").lower()
-    message = " ".join(str(error).split())
-    return Failure(kind=kind, reason=reason, message=message)
+        return error.failure
+    kind = _KINDS_OF_ERRNO.get(error.errno or 0, FailureKind.TRANSIENT)
+    reason = errno.errorcode.get(error.errno or 0, "io").lower()
+    return Failure(kind=kind, reason=reason, message=" ".join(str(error).split()))
