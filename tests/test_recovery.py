@@ -23,14 +23,7 @@ import pytest
 from rig import ThreadExecutor, copy_job
 from test_ledger import Clock, failure, photo, planned, rendered
 
-from stylewatch.domain import (
-    LEARNING,
-    EngineSettings,
-    Failure,
-    FailureKind,
-    Identity,
-    JobState,
-)
+from stylewatch.domain import LEARNING, EngineSettings, Failure, FailureKind, Identity, JobState
 from stylewatch.errors import EngineLost, LedgerError, LockedError, OutputError
 from stylewatch.faces.board import Board
 from stylewatch.folders import contents, naming, outputs, painted

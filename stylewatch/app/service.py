@@ -299,10 +299,7 @@ def _remove(path: Path) -> None:
 
 
 def _not_ours(path: Path, what: str, error: OSError) -> OutputError:
-    return OutputError(
-        f"{visible(path)} can't be {what}: {error.strerror}",
-        remedy=_AS_ROOT,
-    )
+    return OutputError(f"{visible(path)} can't be {what}: {error.strerror}", remedy=_AS_ROOT)
 
 
 def _require_systemd(user: bool, otherwise: str = "") -> None:
@@ -310,9 +307,7 @@ def _require_systemd(user: bool, otherwise: str = "") -> None:
     if trouble:
         where = "Log in as yourself, without su or sudo" if user else "Boot with systemd"
         raise UsageError(
-            f"systemd does not answer: {trouble}",
-            remedy=f"{where}{otherwise}",
-            reason="no-systemd",
+            f"systemd does not answer: {trouble}", remedy=f"{where}{otherwise}", reason="no-systemd"
         )
 
 

@@ -12,15 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from stylewatch.domain import (
-    FailureKind,
-    JobRequest,
-    JobState,
-    Outcome,
-    Preset,
-    Rendered,
-    job_key,
-)
+from stylewatch.domain import FailureKind, JobRequest, JobState, Outcome, Preset, Rendered, job_key
 from stylewatch.errors import LedgerError, OutputError, UsageError
 from stylewatch.folders import outputs
 from stylewatch.folders.space import require_room

@@ -140,11 +140,7 @@ def _encoded(
 ) -> bytes:
     try:
         return write_picture(
-            picture,
-            format=form,
-            quality=output.quality,
-            keep_gps=output.keep_gps,
-            facts=facts,
+            picture, format=form, quality=output.quality, keep_gps=output.keep_gps, facts=facts
         )
     except MemoryError:
         raise
