@@ -476,7 +476,7 @@ def test_jobs_that_can_t_be_started_do_not_keep_another_folder_waiting(rig, tmp_
     for number in range(80):
         rig.drop(f"sub/{number}.jpg", b"%d" % number)
     (tmp_path / "b" / "a.jpg").write_bytes(b"b")
-    rig.until(lambda: len(rig.daemon._ledger.jobs([JobState.READY], limit=-1)) == 81)
+    rig.until(lambda: len(rig.daemon._ledger.jobs([JobState.READY])) == 81)
     if trouble == "preset":
         rig.daemon._ledger.change("UPDATE jobs SET preset = 'none' WHERE folder = 'a'")
     else:
@@ -588,9 +588,9 @@ def test_copies_in_one_folder_do_not_keep_another_waiting(rig, tmp_path):
         rig.drop(f"{number}.jpg", b"the same")
     for number in range(3):
         (tmp_path / "b" / f"{number}.jpg").write_bytes(b"%d" % number)
-    rig.until(lambda: len(rig.daemon._ledger.jobs([JobState.READY], limit=-1)) == 83)
+    rig.until(lambda: len(rig.daemon._ledger.jobs([JobState.READY])) == 83)
     rig.daemon.ask("resume")
-    rig.until(lambda: len(rig.daemon._ledger.jobs([JobState.DONE], limit=-1)) == 83)
+    rig.until(lambda: len(rig.daemon._ledger.jobs([JobState.DONE])) == 83)
     order = [event.folder for event in rig.events if event.kind == "done"]
     turns = [order[:at].count("a") for at, folder in enumerate(order) if folder == "b"]
     assert turns[1] - turns[0] <= 31

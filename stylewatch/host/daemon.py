@@ -358,9 +358,9 @@ class Daemon:
         for job in self._ledger.recover():
             self._tell("failed", f"{job.path}: {job.trouble}", job, reason=job.reason)
         self._take_up_folders()
-        for job in self._ledger.jobs([JobState.PUBLISHING], limit=-1):
+        for job in self._ledger.jobs([JobState.PUBLISHING]):
             self._delivery.complete(job.id, now)
-        begun = self._ledger.jobs([JobState.PUBLISHING], limit=-1)
+        begun = self._ledger.jobs([JobState.PUBLISHING])
         pending = {job.temporary for job in begun if job.temporary}
         for output in places:
             outputs.sweep(output, self._publisher.owner, keep=pending)

@@ -278,9 +278,9 @@ class LedgerReader:
         row = self._one("SELECT * FROM jobs WHERE id = ?", job_id)
         return job_of(row) if row else None
 
-    def jobs(self, states: Iterable[JobState] = (), limit: int = 100) -> list[Job]:
-        """Jobs in these states (all when empty), the latest change first."""
-        return [job_of(row) for row in self._in_order("*", states or JobState, limit)]
+    def jobs(self, states: Iterable[JobState] = JobState) -> list[Job]:
+        """Jobs in these states, the latest change first."""
+        return [job_of(row) for row in self._in_order("*", states)]
 
     def numbers(self, states: Iterable[JobState], limit: int = -1) -> list[int]:
         """Of jobs in these states: what is painted, what waits in its order, the latest change."""
@@ -289,7 +289,7 @@ class LedgerReader:
         rest = wanted - painting - waiting
         found: list[int] = []
         for some, order in ((painting, _LATEST), (waiting, "id"), (rest, _LATEST)):
-            found += (row["id"] for row in self._in_order("id, changed", some, limit, order))
+            found += (row["id"] for row in self._in_order("id, changed", some, order, limit))
         return found if limit < 0 else found[:limit]
 
     def jobs_with(self, numbers: Sequence[int]) -> list[Job]:
@@ -304,7 +304,7 @@ class LedgerReader:
         return {row["reason"] for row in self.ask(query, *states)}
 
     def _in_order(
-        self, columns: str, states: Iterable[JobState], limit: int, order: str = _LATEST
+        self, columns: str, states: Iterable[JobState], order: str = _LATEST, limit: int = -1
     ) -> Iterator[sqlite3.Row]:
         """Of jobs in these states, each state read along an index and no further than needed."""
         if wanted := [*states]:
