@@ -190,9 +190,7 @@ def test_photos_wait_for_a_named_preset_whose_image_or_folder_is_away(rigs, tmp_
 def test_what_is_queued_waits_for_a_preset_whose_image_goes_away(rigs, tmp_path):
     mine = own_preset(tmp_path)
     rig = rigs(preset="own", presets=[str(mine)])
-    rig.daemon._pause()
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"ready": 1})
+    rig.queue("a.jpg")
     (mine / "waves.png").rename(tmp_path / "unplugged")
     rig.daemon.ask("reload")
     rig.daemon._resume()
@@ -454,9 +452,7 @@ def test_a_folder_that_comes_later_is_not_taken_up_where_results_would_come_in(
 
 def test_pause_and_resume(rigs):
     rig = rigs()
-    rig.daemon.ask("pause")
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"ready": 1})
+    rig.queue("a.jpg")
     for _ in range(10):
         rig.daemon.tick(time.monotonic())
     assert rig.executor.ran == []
@@ -602,9 +598,7 @@ def test_a_folder_that_leaves_the_config_is_told_to_have_left(rigs, tmp_path):
 
 def test_what_waits_can_be_cancelled_and_comes_back(rigs):
     rig = rigs()
-    rig.daemon._pause()
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"ready": 1})
+    rig.queue("a.jpg")
     [job] = rig.daemon._ledger.jobs()
     assert rig.asked("cancel", job_id=job.id) is None
     assert rig.counts() == {"held": 1}
@@ -665,9 +659,7 @@ def test_a_job_that_there_is_not_is_said(rigs, command):
 
 def test_a_photo_of_a_folder_that_is_not_watched_can_t_be_retried(rigs, tmp_path):
     rig = rigs()
-    rig.daemon._pause()
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"ready": 1})
+    rig.queue("a.jpg")
     (tmp_path / "other").mkdir()
     rig.input = tmp_path / "other"
     rig.asked("reload")
@@ -678,9 +670,7 @@ def test_a_photo_of_a_folder_that_is_not_watched_can_t_be_retried(rigs, tmp_path
 
 def test_reload_keys_queued_jobs_anew_and_a_broken_config_changes_nothing(rigs, tmp_path):
     rig = rigs()
-    rig.daemon.ask("pause")
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"ready": 1})
+    rig.queue("a.jpg")
     rig.daemon._load = lambda: (_ for _ in ()).throw(ConfigError("broken"))
     answer = rig.daemon.ask("reload")
     rig.daemon.tick(time.monotonic())
@@ -693,9 +683,7 @@ def test_reload_keys_queued_jobs_anew_and_a_broken_config_changes_nothing(rigs, 
 
 def test_a_queued_photo_whose_preset_changes_and_changes_back_is_painted_once(rigs):
     rig = rigs()
-    rig.daemon._pause()
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"ready": 1})
+    rig.queue("a.jpg")
     plain = rig.config()
     other = plain.presets | {rig.preset: replace(plain.presets[rig.preset], digest="other")}
     rig.daemon._load = lambda: replace(plain, presets=other)

@@ -1177,9 +1177,7 @@ def test_a_folder_whose_name_is_no_text_is_watched_like_any_other(rigs, tmp_path
 
 def test_queued_photos_follow_an_output_that_was_moved(rigs, tmp_path):
     rig = rigs()
-    rig.daemon.ask("pause")
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"ready": 1})
+    rig.queue("a.jpg")
     rig.with_folders({"output": tmp_path / "elsewhere"})
     rig.daemon.ask("reload")
     rig.daemon.ask("resume")

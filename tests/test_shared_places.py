@@ -421,9 +421,7 @@ def test_a_folder_that_comes_while_another_daemon_has_it_is_left_to_that_one(rig
 
 def test_queued_photos_of_a_folder_that_is_another_daemon_s_are_not_painted(rig, tmp_path):
     rig.start()
-    rig.daemon.ask("pause")
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"ready": 1})
+    rig.queue("a.jpg")
     rig.input.rename(tmp_path / "aside")
     rig.input.mkdir()
     other = Locks()
@@ -650,9 +648,7 @@ def test_a_painted_photo_that_was_touched_and_deleted_is_forgotten_in_the_end(ri
 
 def test_jobs_of_a_folder_that_is_not_watched_are_not_said_to_be_tried_again(rig):
     rig.start()
-    rig.daemon.ask("pause")
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"ready": 1})
+    rig.queue("a.jpg")
     rig.daemon._ledger.hold_others([], [])
     assert rig.daemon._ledger.retry() == 0
     assert rig.counts() == {"held": 1}
