@@ -23,7 +23,7 @@ from stylewatch.commands.setup import app as setup_app
 from stylewatch.commands.setup import config_app, service_app, weights_app
 from stylewatch.commands.steering import app as steer_app
 from stylewatch.commands.watching import app as watch_app
-from stylewatch.errors import ExitCode, StylewatchError
+from stylewatch.errors import ExitCode, StylewatchError, named
 from stylewatch.settings.paths import default_state_dir
 
 app = typer.Typer(
@@ -109,8 +109,7 @@ def _usage(error: Any) -> str:
 
 def _internal(error: Exception) -> str:
     where = _write_traceback()
-    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return f"internal error: {what}. Please report it with the traceback in {where}"
+    return f"internal error: {named(error)}. Please report it with the traceback in {where}"
 
 
 def _write_traceback() -> str:

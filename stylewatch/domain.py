@@ -202,7 +202,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """A file in a watched folder that has settled. `path` is relative to the folder's root."""
+    """A file in a watched folder, in one state. `path` is relative to the folder's root."""
 
     folder: str
     root: Path
@@ -447,12 +447,10 @@ class Event:
 
     def ends(self, kind: str, reason: str) -> bool:
         """Whether it makes a general trouble of that kind, with that reason, untrue."""
-        match self.kind:
-            case "recovered":
-                return kind == "blocked" or bool(reason and reason == self.reason)
-            case "reload":  # what was wrong with the config is not any more
-                return kind == "warning" and reason not in LASTING
-        return False
+        if self.kind == "recovered":
+            return kind == "blocked" or bool(reason and reason == self.reason)
+        # what was wrong with the config is not any more
+        return self.kind == "reload" and kind == "warning" and reason not in LASTING
 
 
 def counted(count: int, noun: str) -> str:

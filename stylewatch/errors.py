@@ -25,7 +25,7 @@ Each says in one line what is wrong, what was expected, what was received and wh
 from enum import IntEnum
 from pathlib import Path
 
-from stylewatch.domain import FailureKind
+from stylewatch.domain import Failure, FailureKind
 
 
 class ExitCode(IntEnum):
@@ -81,6 +81,11 @@ class StylewatchError(Exception):
         elif self.received:
             line += f": received {self.received}"
         return f"{line.removesuffix('.')}. {self.remedy}" if self.remedy else line
+
+    @property
+    def failure(self) -> Failure:
+        """Of a job that meets with it."""
+        return Failure(kind=self.kind, reason=self.reason, message=" ".join(str(self).split()))
 
 
 class UsageError(StylewatchError):
@@ -240,8 +245,12 @@ class EngineLost(ExecutorError):  # noqa: N818
     kind = FailureKind.LOST
 
 
+def named(error: BaseException) -> str:
+    """An error that is none of ours in one line, with its kind: a message alone may say nothing."""
+    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+
+
 def ran_out_of_memory(error: BaseException) -> bool:
     """Whether it says so in Python's word, or in TensorFlow's, JAX's or PyTorch's."""
-    told = f"{type(error).__name__} {error}"
     words = ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OutOfMemory")
-    return isinstance(error, MemoryError) or any(word in told for word in words)
+    return isinstance(error, MemoryError) or any(word in named(error) for word in words)

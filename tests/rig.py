@@ -172,8 +172,16 @@ class Rig:
 
     def paint(self, name, data=b"photo"):
         """Drop the first photo of all, and see it done."""
-        self.drop(name, data)
+        path = self.drop(name, data)
         self.until(lambda: self.counts() == {"done": 1})
+        return path
+
+    def queue(self, name, data=b"photo"):
+        """Drop the first photo of all, which waits: no new ones are painted."""
+        self.daemon.ask("pause")
+        path = self.drop(name, data)
+        self.until(lambda: self.counts() == {"ready": 1})
+        return path
 
     def asked(self, command, **arguments):
         """What the daemon answers to a command."""

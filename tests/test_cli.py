@@ -308,7 +308,7 @@ class TestWrongUse:
         assert code in {2, 3}
         one_line(err)
 
-    @pytest.mark.parametrize("name", ["a.bmp", "a.GIF", "a.avif", "new/a.jxl"])
+    @pytest.mark.parametrize("name", ["a.bmp", "a.GIF", "a.avif", "new/a.jxl", "a.orf"])
     def test_a_format_that_cannot_be_written(self, stylewatch, name):
         code, _, err = stylewatch("apply", "a.jpg", "-p", "quick", "-o", name)
         assert code == 2

@@ -39,15 +39,7 @@ from stylewatch.faces.board import Board
 from stylewatch.faces.control import ControlServer
 from stylewatch.faces.lines import event_dict
 from stylewatch.faces.recent import KEPT_EVENTS, Recent
-from stylewatch.faces.wire import (
-    SOCKET,
-    address_of,
-    dial,
-    error_of,
-    event_of,
-    line_of,
-    lives,
-)
+from stylewatch.faces.wire import SOCKET, address_of, dial, error_of, event_of, line_of, lives
 
 STEP = Step(
     scale=1, scales=3, width=64, height=48, evaluation=5, evaluations=80, loss=0.5, content=0.25,

@@ -204,9 +204,7 @@ def test_photos_wait_for_a_named_preset_whose_image_or_folder_is_away(rigs, tmp_
 def test_what_is_queued_waits_for_a_preset_whose_image_goes_away(rigs, tmp_path):
     mine = own_preset(tmp_path)
     rig = rigs(preset="own", presets=[str(mine)])
-    rig.daemon._pause()
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"ready": 1})
+    rig.queue("a.jpg")
     (mine / "waves.png").rename(tmp_path / "unplugged")
     rig.daemon.ask("reload")
     rig.daemon._resume()
@@ -482,9 +480,7 @@ def test_a_folder_that_comes_later_is_not_taken_up_where_results_would_come_in(
 
 def test_pause_and_resume(rigs):
     rig = rigs()
-    rig.daemon.ask("pause")
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"ready": 1})
+    rig.queue("a.jpg")
     for _ in range(10):
         rig.daemon.tick(time.monotonic())
     assert rig.executor.ran == []
@@ -630,9 +626,7 @@ def test_a_folder_that_leaves_the_config_is_told_to_have_left(rigs, tmp_path):
 
 def test_what_waits_can_be_cancelled_and_comes_back(rigs):
     rig = rigs()
-    rig.daemon._pause()
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"ready": 1})
+    rig.queue("a.jpg")
     [job] = rig.daemon._ledger.jobs()
     assert rig.asked("cancel", job_id=job.id) is None
     assert rig.counts() == {"held": 1}
@@ -693,9 +687,7 @@ def test_a_job_that_there_is_not_is_said(rigs, command):
 
 def test_a_photo_of_a_folder_that_is_not_watched_can_t_be_retried(rigs, tmp_path):
     rig = rigs()
-    rig.daemon._pause()
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"ready": 1})
+    rig.queue("a.jpg")
     (tmp_path / "other").mkdir()
     rig.input = tmp_path / "other"
     rig.asked("reload")
@@ -706,9 +698,7 @@ def test_a_photo_of_a_folder_that_is_not_watched_can_t_be_retried(rigs, tmp_path
 
 def test_reload_keys_queued_jobs_anew_and_a_broken_config_changes_nothing(rigs, tmp_path):
     rig = rigs()
-    rig.daemon.ask("pause")
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"ready": 1})
+    rig.queue("a.jpg")
     rig.daemon._load = lambda: (_ for _ in ()).throw(ConfigError("broken"))
     answer = rig.daemon.ask("reload")
     rig.daemon.tick(time.monotonic())
@@ -721,9 +711,7 @@ def test_reload_keys_queued_jobs_anew_and_a_broken_config_changes_nothing(rigs, 
 
 def test_a_queued_photo_whose_preset_changes_and_changes_back_is_painted_once(rigs):
     rig = rigs()
-    rig.daemon._pause()
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"ready": 1})
+    rig.queue("a.jpg")
     plain = rig.config()
     other = plain.presets | {rig.preset: replace(plain.presets[rig.preset], digest="other")}
     rig.daemon._load = lambda: replace(plain, presets=other)
@@ -840,7 +828,7 @@ def test_many_photos_that_are_complete_at_once_take_many_short_ticks(rigs, monke
         added.append(photo)
 
     monkeypatch.setattr(taken, "_add", add)
-    taken._complete["in"].extend(range(5))
+    taken.ways["in"].complete.extend(range(5))
     for expected in ([0, 1], [0, 1, 2, 3], [0, 1, 2, 3, 4]):
         assert taken.next_due(7.0) == 7.0
         taken._add_jobs(7.0)
@@ -853,7 +841,9 @@ def test_a_whole_archive_that_is_read_keeps_no_other_folder_waiting(rigs, monkey
     monkeypatch.setattr(intake, "time", SimpleNamespace(monotonic=lambda: next(now)))
     monkeypatch.setattr(intake, "TURN_SECONDS", 1.5)
     monkeypatch.setattr(taken, "_add", added.append)
-    taken._complete = {"archive": deque(range(1000)), "in": deque(["new"])}
+    complete = {"archive": deque(range(1000)), "in": deque(["new"])}
+    way = taken.ways["in"]
+    taken.ways = {name: replace(way, complete=queue) for name, queue in complete.items()}
     taken._add_jobs(7.0)
     assert added == [0, "new"]
 
@@ -920,7 +910,7 @@ def test_photos_come_through_though_their_folder_is_away_for_a_moment(rigs, tmp_
         rig.drop(name, name.encode())
     rig.until(lambda: rig.daemon._intake.settling()["in"] == len(names))
     (tmp_path / away).rename(tmp_path / "aside")
-    rig.daemon._intake.tick(rig.daemon._intake._settlers["in"].next_due(0) + 0.3)
+    rig.daemon._intake.tick(rig.daemon._intake.ways["in"].settler.next_due(0) + 0.3)
     assert rig.daemon._intake.settling()["in"] == 0
     (tmp_path / "aside").rename(tmp_path / away)
     rig.until(lambda: len(rig.results()) == len(names))

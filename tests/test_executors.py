@@ -23,13 +23,7 @@ import pytest
 from waiting import wait_until
 
 from stylewatch.domain import EngineSettings
-from stylewatch.errors import (
-    ConfigError,
-    EngineLost,
-    InputError,
-    JobTimeout,
-    WorkerDied,
-)
+from stylewatch.errors import ConfigError, EngineLost, InputError, JobTimeout, WorkerDied
 from stylewatch.jobs import child, executors, jobtable
 from stylewatch.jobs.executors import LocalExecutor, open_executor
 

@@ -16,19 +16,15 @@ from stylewatch.host.pulse import PATIENCE, Pulse
 
 
 def test_only_what_does_not_heal_itself_in_its_time_is_lost():
-    pulse = Pulse()
-    pulse.feel({"scan": True, "events": False}, 100.0)
-    assert pulse.lost(105.0) == []
-    pulse.feel({"scan": False, "events": True}, 105.0)
-    assert pulse.lost(104.9 + PATIENCE) == []
-    assert pulse.lost(105.0 + PATIENCE) == ["scan"]
-    pulse.feel({"scan": False, "events": False}, 106.0 + PATIENCE)
-    assert pulse.lost(110.0 + PATIENCE) == ["scan"]
-    pulse.feel({"events": True}, 111.0 + PATIENCE)
-    assert pulse.lost(1000.0) == []
-    pulse.feel({"events": False}, 130.0)
-    pulse.forget()
-    assert pulse.lost(1000.0) == []
+    pulse, still, deaf = Pulse(), {"scan": False, "events": True}, {"scan": True, "events": False}
+    assert pulse.feel(deaf, 100.0) == pulse.lost == []
+    assert pulse.feel(still, 105.0) == pulse.lost == []
+    assert pulse.feel(still, 104.9 + PATIENCE) == pulse.lost == []
+    assert pulse.feel(still, 105.0 + PATIENCE) == pulse.lost == ["scan"]
+    assert pulse.feel({"scan": False, "events": False}, 106.0 + PATIENCE) == []
+    assert pulse.lost == ["scan"]
+    assert pulse.feel({"events": True}, 111.0 + PATIENCE) == pulse.lost == []
+    assert pulse.feel({"events": False}, 1000.0) == pulse.lost == []
 
 
 class Watched:
@@ -90,7 +86,7 @@ def test_a_dead_emitter_heals_itself_and_nothing_is_started_anew(watched):
 
 def test_emitters_that_stay_dead_starve_it_and_it_is_said_once(watched, monkeypatch):
     watched.fed(1)
-    source = watched.daemon._intake._sources["in"]
+    source = watched.daemon._intake.ways["in"].source
     monkeypatch.setattr(source, "_look_at_root", lambda now: None)  # the healing itself is broken
     for emitter in emitters(watched.daemon):
         emitter.stop()
@@ -103,7 +99,7 @@ def test_emitters_that_stay_dead_starve_it_and_it_is_said_once(watched, monkeypa
 
 def test_a_scan_that_hangs_starves_it(watched, monkeypatch):
     watched.fed(1)
-    source = watched.daemon._intake._sources["in"]
+    source = watched.daemon._intake.ways["in"].source
     monkeypatch.setattr(source, "drain", lambda now: [])
     assert watched.quiet()
 

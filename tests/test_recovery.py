@@ -14,6 +14,7 @@ import threading
 import time
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from unittest.mock import Mock
@@ -23,14 +24,7 @@ import pytest
 from rig import ThreadExecutor, copy_job
 from test_ledger import Clock, failure, photo, planned, rendered
 
-from stylewatch.domain import (
-    LEARNING,
-    EngineSettings,
-    Failure,
-    FailureKind,
-    Identity,
-    JobState,
-)
+from stylewatch.domain import LEARNING, EngineSettings, Failure, FailureKind, Identity, JobState
 from stylewatch.errors import EngineLost, LedgerError, LockedError, OutputError
 from stylewatch.faces.board import Board
 from stylewatch.folders import contents, naming, outputs, painted
@@ -506,7 +500,7 @@ def test_damage_of_any_kind_is_set_aside_or_harmless_never_the_end(tmp_path, see
     path.write_bytes(data)
     again = Ledger(path)
     assert again.set_aside is None or again.set_aside.read_bytes() == data
-    assert again.set_aside is not None or len(again.jobs(limit=-1)) <= 200
+    assert again.set_aside is not None or len(again.jobs()) <= 200
     again.close()
 
 
@@ -558,9 +552,12 @@ def test_what_is_asked_of_a_big_ledger_is_answered_at_once(ledger, tmp_path, pac
         )
     with closing(LedgerReader(tmp_path / "ledger.db")) as reader:
         questions = (
-            reader.counts, reader.jobs, reader.pace, reader.notes,
-            lambda: reader.jobs([JobState.DONE]), lambda: reader.jobs([JobState.QUARANTINED]),
-        )  # fmt: skip
+            *(reader.counts, reader.pace, reader.notes),
+            *(
+                partial(reader.numbers, states, 100)
+                for states in (JobState, [JobState.DONE], [JobState.QUARANTINED])
+            ),
+        )
         for question in questions:
             spent = []
             for _ in range(3):
@@ -568,7 +565,8 @@ def test_what_is_asked_of_a_big_ledger_is_answered_at_once(ledger, tmp_path, pac
                 assert question() is not None
                 spent.append(time.process_time() - started)
             assert min(spent) < 0.1 * pace, question
-        assert [job.changed for job in reader.jobs([JobState.QUARANTINED], 2)] == [100_000, 99_000]
+        latest = reader.jobs_with(reader.numbers([JobState.QUARANTINED], 2))
+        assert [job.changed for job in latest] == [100_000, 99_000]
 
 
 def test_a_ledger_of_the_first_version_is_brought_up_to_date(tmp_path):
@@ -731,7 +729,7 @@ def test_a_photo_that_was_away_when_it_was_painted_is_dealt_with_when_it_is_back
     rig.drop("a.jpg")
     rig.until(lambda: rig.results() and rig.idle())
     if mount_point:
-        rig.daemon._intake._sources["in"]._next_root = 0.0
+        rig.daemon._intake.ways["in"].source._next_root = 0.0
         rig.daemon._delivery._after_failed = dict.fromkeys(
             rig.daemon._delivery._after_failed, 0.0
         )  # minutes later
@@ -970,8 +968,7 @@ def test_a_photo_that_comes_again_waits_while_its_result_can_t_be_read(rigs, mon
 def test_a_photo_that_was_deleted_before_the_scans_begin_anew_keeps_its_result(rigs, why):
     """They can't miss what they have not seen."""
     rig = rigs(rescan_seconds=1)
-    photo = rig.drop("a.jpg", b"one")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    photo = rig.paint("a.jpg", b"one")
     photo.unlink()
     if why == "the ledger failed":
         rig.daemon._drop_all(LedgerError("full"), told=False)
@@ -986,8 +983,7 @@ def test_a_photo_that_was_deleted_before_the_scans_begin_anew_keeps_its_result(r
 
 def test_a_photo_whose_name_a_folder_had_for_a_while_keeps_its_result(rigs):
     rig = rigs(rescan_seconds=1)
-    photo = rig.drop("a.jpg", b"one")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    photo = rig.paint("a.jpg", b"one")
     photo.unlink()
     photo.mkdir()
     rig.until(lambda: rig.daemon._ledger.ask("SELECT 1 FROM files WHERE gone > 0"))
@@ -1091,8 +1087,7 @@ def test_a_photo_stays_whose_result_was_damaged_before_it_could_be_deleted(rigs,
 
 def test_a_photo_stays_while_its_result_can_t_be_read(rigs, stuck, monkeypatch):
     rig = rigs(start=False).with_folders({"after": "delete"}).start()
-    photo = rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    photo = rig.paint("a.jpg")
     stuck.clear()
     with monkeypatch.context() as patched:
         broken = OSError(errno.EIO, os.strerror(errno.EIO))
@@ -1110,8 +1105,7 @@ def test_a_result_taken_away_before_its_photo_could_be_moved_is_not_painted_agai
 ):
     rig = rigs(start=False)
     rig.with_folders({"after": tmp_path / "moved"}).start()
-    photo = rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    photo = rig.paint("a.jpg")
     (rig.output / "a--painting.jpg").rename(tmp_path / "mine.jpg")
     if restart:
         rig.stop()
@@ -1183,9 +1177,7 @@ def test_a_folder_whose_name_is_no_text_is_watched_like_any_other(rigs, tmp_path
 
 def test_queued_photos_follow_an_output_that_was_moved(rigs, tmp_path):
     rig = rigs()
-    rig.daemon.ask("pause")
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"ready": 1})
+    rig.queue("a.jpg")
     rig.with_folders({"output": tmp_path / "elsewhere"})
     rig.daemon.ask("reload")
     rig.daemon.ask("resume")
@@ -1699,7 +1691,7 @@ def test_what_failed_is_not_forgotten_in_the_moment_in_which_its_disk_goes_away(
     rig.until(lambda: rig.counts() == {"quarantined": 3})
     rig.input.rename(tmp_path / "aside")
     rig.input.mkdir()
-    rig.daemon._intake._sources["in"]._next_root = time.monotonic() + 60  # nothing tells of it
+    rig.daemon._intake.ways["in"].source._next_root = time.monotonic() + 60  # nothing tells of it
     rig.daemon._intake.forget_failed(["in"])
     assert rig.counts() == {"quarantined": 3}
 

@@ -134,7 +134,7 @@ def test_a_disk_that_is_away_for_a_year_loses_nothing(rig):
     rig.input.rename(aside)
     rig.input.mkdir()  # the empty folder where it is mounted
     for _ in range(2):
-        rig.daemon._intake._sources["in"]._next_root = 0.0
+        rig.daemon._intake.ways["in"].source._next_root = 0.0
         rig.daemon.tick(time.monotonic())
         rig.tidied(0).tidied(YEAR)
         assert rig.rows()[2] == 1

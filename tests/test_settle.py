@@ -37,6 +37,11 @@ def candidate(root: Path, name="a.jpg", *, closed=False, network=False, ignored=
     )  # fmt: skip
 
 
+def photo(root: Path, name="a.jpg") -> Photo:
+    """As a candidate of that name is now, once it has settled."""
+    return Photo("in", root, Path(name), Identity.of(os.lstat(root / name)))
+
+
 @pytest.fixture
 def settler():
     return Settler(ends_well)
@@ -59,12 +64,11 @@ def follow(settler: Settler, now: float, until: float):
 
 
 def test_an_untouched_file_settles_after_the_quiet_time(settler, tmp_path):
-    path = put(tmp_path)
+    put(tmp_path)
     settler.observe(candidate(tmp_path), 100.0)
     assert settler.settled(101.99) == []
     assert settler.next_due(101.99) == 102.0
-    (photo,) = settler.settled(102.0)
-    assert photo == Photo("in", tmp_path, Path("a.jpg"), Identity.of(path.stat()))
+    assert settler.settled(102.0) == [photo(tmp_path)]
     assert len(settler._waiting) == 0
     assert settler.next_due(102.0) == float("inf")
 
@@ -221,9 +225,7 @@ def test_an_incomplete_file_is_told_once_and_comes_back_when_it_changes(
 ):
     path = put(tmp_path, data)
     settler.observe(candidate(tmp_path), 100.0)
-    ((now, told),) = follow(settler, 100.0, 5000.0)
-    assert now == 700.0
-    assert told == Unsettled("in", tmp_path, Path("a.jpg"), Identity.of(path.stat()), reason)
+    assert follow(settler, 100.0, 5000.0) == [(700.0, Unsettled(photo(tmp_path), reason))]
     settler.observe(candidate(tmp_path), 5000.0)  # a rescan: nothing new
     assert follow(settler, 5000.0, 9000.0) == []
     path.write_bytes(b"HEAD" + END)
@@ -336,8 +338,9 @@ def test_a_check_that_stumbles_leaves_the_word_to_the_decoder(tmp_path):
 def test_a_file_that_went_away_is_forgotten(settler, tmp_path):
     path = put(tmp_path)
     settler.observe(candidate(tmp_path), 100.0)
+    before = photo(tmp_path)
     path.unlink()
-    assert settler.settled(102.0) == [Gone("in", Path("a.jpg"))]
+    assert settler.settled(102.0) == [Gone(before)]
     assert len(settler._waiting) == 0
 
 
@@ -345,6 +348,7 @@ def test_a_file_that_went_away_is_forgotten(settler, tmp_path):
 def test_what_takes_the_place_of_a_file_is_not_given_out(settler, tmp_path, kind):
     path = put(tmp_path)
     settler.observe(candidate(tmp_path), 100.0)
+    before = photo(tmp_path)
     path.unlink()
     if kind == "symlink":
         path.symlink_to("/etc/passwd")
@@ -353,7 +357,7 @@ def test_what_takes_the_place_of_a_file_is_not_given_out(settler, tmp_path, kind
     else:
         path.mkdir()
     open_before = len(os.listdir("/proc/self/fd"))
-    assert follow(settler, 100.0, 2000.0) == [(102.0, Gone("in", Path("a.jpg")))]
+    assert follow(settler, 100.0, 2000.0) == [(102.0, Gone(before))]
     assert len(settler._waiting) == 0
     assert len(os.listdir("/proc/self/fd")) == open_before
 
@@ -362,9 +366,10 @@ def test_a_folder_on_the_way_that_became_a_link_is_not_followed(settler, tmp_pat
     (tmp_path / "sub").mkdir()
     put(tmp_path, name="sub/a.jpg")
     settler.observe(candidate(tmp_path, "sub/a.jpg"), 100.0)
+    before = photo(tmp_path, "sub/a.jpg")
     (tmp_path / "sub").rename(tmp_path / "moved")
     (tmp_path / "sub").symlink_to("moved")
-    assert follow(settler, 100.0, 2000.0) == [(102.0, Gone("in", Path("sub/a.jpg")))]
+    assert follow(settler, 100.0, 2000.0) == [(102.0, Gone(before))]
 
 
 def test_other_kinds_of_names_are_passed_over(settler, tmp_path):

@@ -63,8 +63,7 @@ def test_another_photo_under_the_name_of_one_that_was_deleted_keeps_both_results
 @pytest.mark.parametrize("extension", [".jpg", ".png"])
 def test_only_a_result_that_was_replaced_is_told_as_such(rig, extension):
     rig.start()
-    rig.drop("a.jpg", b"one")
-    rig.until(lambda: rig.counts() == {"done": 1} and rig.idle())
+    rig.paint("a.jpg", b"one")
     rig.daemon.ask("pause")
     rig.drop("a.jpg", b"two")
     rig.until(lambda: rig.counts() == {"superseded": 1, "ready": 1})
@@ -81,8 +80,7 @@ def test_only_a_result_that_was_replaced_is_told_as_such(rig, extension):
 )
 def test_it_does_so_where_the_first_could_not_be_deleted_yet(rig, stuck, extension, second):
     rig.with_folders({"after": "delete"}).start()
-    photo = rig.drop("a.jpg", b"one")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    photo = rig.paint("a.jpg", b"one")
     rig.extension = extension
     rig.drop("a.jpg", b"two")
     rig.until(lambda: rig.counts() == {"done": 1, "superseded": 1})
@@ -103,26 +101,19 @@ def test_it_does_so_when_photos_are_kept_from_then_on(rig, tmp_path, after):
     reload(rig)
     for data in (b"wedding 2026", b"wedding 2026, brighter"):
         rig.drop("IMG_0001.jpg", data)
-        rig.until(lambda data=data: data in b"".join(p.read_bytes() for p in paintings(rig)))
-    assert [path.read_bytes() for path in paintings(rig)] == [
-        b"painting:holiday 2025",
-        b"painting:wedding 2026, brighter",
-    ]
+        rig.until(lambda data=data: data in b"".join(paintings(rig)))
+    assert paintings(rig) == [b"painting:holiday 2025", b"painting:wedding 2026, brighter"]
 
 
 def test_it_does_so_where_photos_stay_and_somebody_took_the_first_away(rig, tmp_path):
     rig.settings["rescan_seconds"] = 1
     rig.start()
-    photo = rig.drop("IMG_0001.jpg", b"holiday 2025")
-    rig.until(lambda: rig.counts() == {"done": 1} and rig.idle())
+    photo = rig.paint("IMG_0001.jpg", b"holiday 2025")
     photo.unlink()
     rig.until(lambda: gone(rig) == 1)
     rig.drop("IMG_0001.jpg", b"wedding 2026")
     rig.until(lambda: rig.counts() == {"superseded": 1, "done": 1})
-    assert [path.read_bytes() for path in paintings(rig)] == [
-        b"painting:holiday 2025",
-        b"painting:wedding 2026",
-    ]
+    assert paintings(rig) == [b"painting:holiday 2025", b"painting:wedding 2026"]
 
 
 def test_it_does_so_where_one_of_the_first_photo_s_pictures_had_failed(tmp_path, rigs):
@@ -146,8 +137,7 @@ def test_it_does_so_where_one_of_the_first_photo_s_pictures_had_failed(tmp_path,
 
 def test_another_card_in_the_place_of_the_first_keeps_both_results(rig, tmp_path):
     rig.start()
-    rig.drop("IMG_0001.jpg", b"holiday 2025")
-    rig.until(lambda: rig.counts() == {"done": 1} and rig.idle())
+    rig.paint("IMG_0001.jpg", b"holiday 2025")
     rig.input.rename(tmp_path / "first")
     rig.until(lambda: gone(rig) == 1)
     (tmp_path / "first").rename(rig.input)
@@ -157,10 +147,7 @@ def test_another_card_in_the_place_of_the_first_keeps_both_results(rig, tmp_path
     rig.input.mkdir()
     rig.drop("IMG_0001.jpg", b"wedding 2026")
     rig.until(lambda: len(rig.results()) == 2)
-    assert [path.read_bytes() for path in paintings(rig)] == [
-        b"painting:holiday 2025",
-        b"painting:wedding 2026",
-    ]
+    assert paintings(rig) == [b"painting:holiday 2025", b"painting:wedding 2026"]
 
 
 @pytest.mark.parametrize(
@@ -173,10 +160,9 @@ def test_so_does_one_that_came_while_the_daemon_was_stopped(rig, monkeypatch, vo
         monkeypatch.setattr(recognition, "_volume_of", lambda _, found=volume: found)
         rig.drop("IMG_0001.jpg", data)
         rig.start()
-        rig.until(lambda data=data: data in b"".join(p.read_bytes() for p in paintings(rig)))
+        rig.until(lambda data=data: data in b"".join(paintings(rig)))
         rig.stop()
-    found = [path.read_bytes() for path in paintings(rig)]
-    assert found == [b"painting:holiday 2025"] * both + [b"painting:wedding 2026"]
+    assert paintings(rig) == [b"painting:holiday 2025"] * both + [b"painting:wedding 2026"]
 
 
 @pytest.mark.parametrize("running", [True, False])
@@ -200,8 +186,8 @@ def test_so_does_another_folder_in_the_place_of_the_first(rig, tmp_path, running
     other.rename(rig.input)
     if not running:
         rig.start()
-    rig.until(lambda: b"painting:wedding 2026" in [path.read_bytes() for path in paintings(rig)])
-    found = {path.read_bytes() for path in paintings(rig)}
+    rig.until(lambda: b"painting:wedding 2026" in paintings(rig))
+    found = set(paintings(rig))
     first = {b"painting:holiday 2025"} if both else set()
     assert found == {*first, b"painting:wedding 2026", b"painting:the same"}
 
@@ -219,10 +205,8 @@ def test_two_folders_that_take_turns_in_one_place_keep_their_results(rig, tmp_pa
     (tmp_path / "first/IMG_0001.jpg").write_bytes(b"holiday, brighter")
     rig.input.rename(tmp_path / "other")
     (tmp_path / "first").rename(rig.input)
-    rig.until(
-        lambda: b"painting:holiday, brighter" in [path.read_bytes() for path in paintings(rig)]
-    )
-    assert b"painting:wedding 2026" in [path.read_bytes() for path in paintings(rig)]
+    rig.until(lambda: b"painting:holiday, brighter" in paintings(rig))
+    assert b"painting:wedding 2026" in paintings(rig)
 
 
 def test_a_kill_as_soon_as_that_card_is_known_changes_nothing(rig, monkeypatch):
@@ -269,8 +253,7 @@ def test_a_disk_is_known_by_the_name_that_leads_to_its_device(tmp_path, monkeypa
 
 def test_a_config_that_is_changed_before_its_folder_is_moved_loses_no_history(rig, tmp_path):
     rig.start()
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"done": 1} and rig.idle())
+    rig.paint("a.jpg")
     old, rig.input = rig.input, tmp_path / "new"
     reload(rig)
     rig.until(lambda: rig.daemon._intake.health(time.monotonic())[0].state == "missing")
@@ -330,7 +313,7 @@ def test_a_photo_whose_disk_was_away_when_it_was_painted_is_deleted_when_it_is_b
     card.mkdir()
     go.set()
     rig.until(lambda: rig.counts() == {"done": 1})
-    rig.until(lambda: not rig.daemon._intake._sources["in"]._listing._folders["card"].names)
+    rig.until(lambda: not rig.daemon._intake.ways["in"].source._listing._folders["card"].names)
     card.rmdir()
     (tmp_path / "aside").rename(card)
     rig.until(lambda: rig.look_around(1) or not photo.exists())
@@ -342,7 +325,7 @@ def gone(rig):
 
 
 def paintings(rig):
-    return [rig.output / name for name in rig.results()]
+    return [(rig.output / name).read_bytes() for name in rig.results()]
 
 
 def test_a_result_of_another_photo_is_never_replaced_though_its_bytes_are_the_same(rig):
@@ -432,21 +415,19 @@ def test_a_folder_that_comes_while_another_daemon_has_it_is_left_to_that_one(rig
     assert "Another stylewatch watches" in health.detail
     assert rig.counts() == {"done": 1}
     other.release()
-    rig.daemon._intake._sources["in"]._next_root = 0.0
+    rig.daemon._intake.ways["in"].source._next_root = 0.0
     rig.until(lambda: rig.counts() == {"done": 2})
 
 
 def test_queued_photos_of_a_folder_that_is_another_daemon_s_are_not_painted(rig, tmp_path):
     rig.start()
-    rig.daemon.ask("pause")
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"ready": 1})
+    rig.queue("a.jpg")
     rig.input.rename(tmp_path / "aside")
     rig.input.mkdir()
     other = Locks()
     other.hold_folder(rig.input)
     rig.drop("b.jpg", b"b")
-    source = rig.daemon._intake._sources["in"]
+    source = rig.daemon._intake.ways["in"].source
     source._next_root = 0.0
     rig.daemon.ask("resume")
     for _ in range(3):
@@ -463,7 +444,7 @@ def test_queued_photos_wait_for_a_folder_that_is_away(rig, tmp_path):
         rig.drop(f"{number}.jpg", b"%d" % number)
     rig.until(lambda: rig.counts() == {"ready": 5})
     rig.input.rename(tmp_path / "aside")
-    source = rig.daemon._intake._sources["in"]
+    source = rig.daemon._intake.ways["in"].source
     source._next_root = 0.0
     rig.daemon.ask("resume")
     for _ in range(5):
@@ -493,7 +474,7 @@ def test_jobs_that_can_t_be_started_do_not_keep_another_folder_waiting(rig, tmp_
     for number in range(80):
         rig.drop(f"sub/{number}.jpg", b"%d" % number)
     (tmp_path / "b" / "a.jpg").write_bytes(b"b")
-    rig.until(lambda: len(rig.daemon._ledger.jobs([JobState.READY], limit=-1)) == 81)
+    rig.until(lambda: len(rig.daemon._ledger.jobs([JobState.READY])) == 81)
     if trouble == "preset":
         rig.daemon._ledger.change("UPDATE jobs SET preset = 'none' WHERE folder = 'a'")
     else:
@@ -605,9 +586,9 @@ def test_copies_in_one_folder_do_not_keep_another_waiting(rig, tmp_path):
         rig.drop(f"{number}.jpg", b"the same")
     for number in range(3):
         (tmp_path / "b" / f"{number}.jpg").write_bytes(b"%d" % number)
-    rig.until(lambda: len(rig.daemon._ledger.jobs([JobState.READY], limit=-1)) == 83)
+    rig.until(lambda: len(rig.daemon._ledger.jobs([JobState.READY])) == 83)
     rig.daemon.ask("resume")
-    rig.until(lambda: len(rig.daemon._ledger.jobs([JobState.DONE], limit=-1)) == 83)
+    rig.until(lambda: len(rig.daemon._ledger.jobs([JobState.DONE])) == 83)
     order = [event.folder for event in rig.events if event.kind == "done"]
     turns = [order[:at].count("a") for at, folder in enumerate(order) if folder == "b"]
     assert turns[1] - turns[0] <= 31
@@ -653,8 +634,7 @@ def test_a_file_that_is_to_be_told_again_is_not_forgotten_by_a_walk_in_progress(
 
 def test_a_painted_photo_that_was_touched_and_deleted_is_forgotten_in_the_end(rig):
     rig.start()
-    photo = rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"done": 1})
+    photo = rig.paint("a.jpg")
     photo.write_bytes(b"photo")
     rig.until(lambda: rig.daemon._intake.settling()["in"] == 1)
     photo.unlink()
@@ -668,9 +648,7 @@ def test_a_painted_photo_that_was_touched_and_deleted_is_forgotten_in_the_end(ri
 
 def test_jobs_of_a_folder_that_is_not_watched_are_not_said_to_be_tried_again(rig):
     rig.start()
-    rig.daemon.ask("pause")
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.counts() == {"ready": 1})
+    rig.queue("a.jpg")
     rig.daemon._ledger.hold_others([], [])
     assert rig.daemon._ledger.retry() == 0
     assert rig.counts() == {"held": 1}
@@ -881,7 +859,7 @@ def test_an_empty_mount_point_that_can_t_be_listed_once_is_not_taken_for_the_fol
 
     monkeypatch.setattr(Path, "iterdir", iterdir)
     for _ in range(3):
-        rig.daemon._intake._sources["in"]._next_root = 0.0
+        rig.daemon._intake.ways["in"].source._next_root = 0.0
         rig.daemon.tick(time.monotonic())
         [health] = rig.daemon._status()["folders"]
         assert health.state == "missing"

@@ -71,6 +71,11 @@ class Watched:
             self.woken.clear()
             self.drain()
 
+    def hears(self, name="a.jpg"):
+        """A file is put there, and heard of."""
+        put(self.root, name)
+        self.hear(name)
+
     def hear_nothing(self, seconds=0.3):
         time.sleep(seconds)  # real events need real time
         assert self.drain() == []
@@ -149,8 +154,7 @@ def test_the_photo_in_a_very_deep_tree_that_comes_later_is_found(watched, deep):
 
 def test_a_written_file_is_heard_of_with_its_close(watched):
     watched.drain()
-    put(watched.root)
-    watched.hear("a.jpg")
+    watched.hears()
     while not watched.found["a.jpg"].closed:
         watched.found.clear()
         watched.hear("a.jpg")
@@ -209,8 +213,7 @@ def test_a_tree_that_is_moved_in_is_found_and_files_that_come_into_it_later(watc
     (tmp_path / "tree").rename(watched.root / "tree")
     watched.hear("tree/deep/early.jpg")
     watched.later(1.1)  # well before the next scan
-    put(watched.root, "tree/deep/late.jpg")
-    watched.hear("tree/deep/late.jpg")
+    watched.hears("tree/deep/late.jpg")
 
 
 def test_a_folder_moved_out_and_back_under_another_name_stays_watched(watched, tmp_path):
@@ -221,8 +224,7 @@ def test_a_folder_moved_out_and_back_under_another_name_stays_watched(watched, t
     (tmp_path / "out").rename(watched.root / "again")
     watched.hear_nothing()
     watched.later(1.1)
-    put(watched.root, "again/a.jpg")
-    watched.hear("again/a.jpg")
+    watched.hears("again/a.jpg")
     assert watched.health.state == "watching"
 
 
@@ -243,8 +245,7 @@ def test_watches_that_miss_a_file_are_rebuilt_and_trusted_again(watched, monkeyp
         watched.hear_nothing()
     assert "a.jpg" in watched.later(33.0)
     assert watched.health.state == "watching"
-    put(watched.root, "b.jpg")
-    watched.hear("b.jpg")
+    watched.hears("b.jpg")
 
 
 def test_watches_that_stay_silent_are_given_up_visibly_and_tried_again_later(watched, monkeypatch):
@@ -260,8 +261,7 @@ def test_watches_that_stay_silent_are_given_up_visibly_and_tried_again_later(wat
         assert "c.jpg" in watched.later(10.0)
     watched.later(600.0)
     assert watched.health.state == "watching"
-    put(watched.root, "d.jpg")
-    watched.hear("d.jpg")
+    watched.hears("d.jpg")
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -274,8 +274,7 @@ def test_a_dead_reader_of_the_kernel_s_queue_is_replaced(watched):
     put(watched.root)
     watched.hear_nothing()
     assert "a.jpg" in watched.later(33.0)
-    put(watched.root, "b.jpg")
-    watched.hear("b.jpg")
+    watched.hears("b.jpg")
     assert watched.health.state == "watching"
 
 
@@ -286,8 +285,7 @@ def test_a_dead_emitter_is_noticed_at_the_next_drain(watched):
         emitter.join()
     put(watched.root)
     assert watched.drain() == ["a.jpg"]
-    put(watched.root, "b.jpg")
-    watched.hear("b.jpg")
+    watched.hears("b.jpg")
 
 
 def test_a_dead_observer_is_replaced(watched):
@@ -296,8 +294,7 @@ def test_a_dead_observer_is_replaced(watched):
     watched.watches._observer.join()
     put(watched.root)
     assert watched.drain() == ["a.jpg"]
-    put(watched.root, "b.jpg")
-    watched.hear("b.jpg")
+    watched.hears("b.jpg")
 
 
 def test_threads_that_have_lost_count_of_folders_are_replaced(watched, tmp_path):
@@ -322,10 +319,8 @@ def test_threads_that_have_lost_count_of_folders_are_replaced(watched, tmp_path)
 def test_an_error_in_the_wake_up_call_does_not_stop_the_events(watched, monkeypatch):
     monkeypatch.setattr(watched.watches, "wake", lambda: 1 / 0)
     watched.drain()
-    put(watched.root)
-    watched.hear("a.jpg")
-    put(watched.root, "b.jpg")
-    watched.hear("b.jpg")
+    watched.hears()
+    watched.hears("b.jpg")
 
 
 def test_a_warning_of_watchdog_makes_a_full_scan(watched, monkeypatch):
@@ -362,8 +357,7 @@ def test_a_root_that_vanishes_is_a_state_and_comes_back_by_itself(watched):
     put(watched.root, "b.jpg")
     assert watched.later(2.0) == ["b.jpg"]
     assert watched.health.state == "watching"
-    put(watched.root, "c.jpg")
-    watched.hear("c.jpg")
+    watched.hears("c.jpg")
 
 
 def test_a_root_that_is_not_there_yet_is_waited_for(tmp_path):
@@ -386,8 +380,7 @@ def test_a_root_that_is_renamed_and_made_anew_is_watched_anew(watched, tmp_path)
     watched.root.mkdir()
     watched.later(2.0)
     put(tmp_path, "old/wrong.jpg")
-    put(watched.root)
-    watched.hear("a.jpg")
+    watched.hears()
     time.sleep(0.3)
     watched.drain()
     assert set(watched.found) == {"a.jpg"}
@@ -499,8 +492,7 @@ def test_too_few_watches_mean_scanning_and_saying_so(watched, monkeypatch):
     monkeypatch.setattr(sources, "watch_limit", lambda: 6)
     watched.later(600.0)
     assert watched.health.state == "watching"
-    put(watched.root, "4/b.jpg")
-    watched.hear("4/b.jpg")
+    watched.hears("4/b.jpg")
 
 
 def test_folders_that_watchdog_fails_to_watch_are_noticed(watched, monkeypatch):
@@ -655,13 +647,11 @@ def test_two_folders_share_one_observer(watched, tmp_path):
     watched.drain()
     assert second.drain(watched.now) == []
     put(tmp_path, "two/b.jpg")
-    put(watched.root)
-    watched.hear("a.jpg")
+    watched.hears()
     found = wait_until(lambda: second.drain(watched.now))
     assert [(each.folder, str(each.path)) for each in found] == [("two", "b.jpg")]
     second.close()
-    put(watched.root, "c.jpg")
-    watched.hear("c.jpg")
+    watched.hears("c.jpg")
 
 
 def test_closing_gives_back_threads_and_descriptors(tmp_path):

@@ -30,13 +30,7 @@ from stylewatch.domain import (
 from stylewatch.effect import open_effect
 from stylewatch.engine.images import Picture
 from stylewatch.engine.results import read_facts
-from stylewatch.errors import (
-    OutputError,
-    OutputFullError,
-    PresetError,
-    RenderError,
-    WeightsError,
-)
+from stylewatch.errors import OutputError, OutputFullError, PresetError, RenderError, WeightsError
 from stylewatch.jobs import worker
 from stylewatch.jobs.styletransfer import choose_network
 from stylewatch.jobs.worker import run_job

@@ -26,7 +26,7 @@ from typing import Any, Final, Literal
 from stylewatch.app.remote import find_state_dir
 from stylewatch.app.service import COMMAND, UNIT, Installed, read_unit, service_status
 from stylewatch.domain import EngineSettings, JobState, StyleSettings, counted
-from stylewatch.errors import ConfigError, PresetError, StylewatchError
+from stylewatch.errors import ConfigError, PresetError, StylewatchError, named
 from stylewatch.faces.lines import short_path
 from stylewatch.folders.listing import walk
 from stylewatch.folders.sources import POLL_SECONDS
@@ -123,7 +123,7 @@ def _alone(name: str, examine_one: Callable[[], Iterable[Finding]]) -> Iterator[
     except StylewatchError as error:
         yield from trouble(name, error, AS_THE_DAEMON)
     except Exception as error:  # noqa: BLE001  (a doctor that dies of a disease is no doctor)
-        text = f"could not be examined: {type(error).__name__}: {error}"
+        text = f"could not be examined: {named(error)}"
         yield problem(name, text, "Install stylewatch again; if that does not help, report this")
 
 

@@ -21,6 +21,7 @@ from stylewatch.errors import (
     UsageError,
     WeightsError,
 )
+from stylewatch.folders.listing import RAW
 from stylewatch.folders.outputs import target_name
 from stylewatch.settings.presets import DEFAULT_BASE, changed, find_preset, known_presets
 from stylewatch.settings.weights import weights_trouble
@@ -31,10 +32,9 @@ FORMATS: Final = {
     ".tiff": "tiff", ".heic": "heic", ".heif": "heic",
 }  # fmt: skip
 """The formats that a result's name may ask for."""
-_OTHER_PICTURES: Final = {
-    ".arw", ".avif", ".bmp", ".cr2", ".cr3", ".dng", ".eps", ".exr", ".gif", ".hif", ".ico",
-    ".jfif", ".jp2", ".jpe", ".jxl", ".nef", ".pdf", ".pgm", ".pnm", ".ppm", ".psd", ".raw",
-    ".svg", ".tga",
+_OTHER_PICTURES: Final = RAW | {
+    ".avif", ".bmp", ".eps", ".exr", ".gif", ".hif", ".ico", ".jfif", ".jp2", ".jpe", ".jxl",
+    ".pdf", ".pgm", ".pnm", ".ppm", ".psd", ".svg", ".tga",
 }  # fmt: skip
 """Names of pictures that are not written here: nobody means a folder by them."""
 _ELSEWHERE: Final = {

@@ -19,7 +19,14 @@ from typing import Any, Final
 
 from stylewatch.app.order import Task
 from stylewatch.domain import EngineSettings, Event, JobRequest, OnStep, Rendered, job_key
-from stylewatch.errors import InputError, PresetError, RenderError, StylewatchError, WeightsError
+from stylewatch.errors import (
+    InputError,
+    PresetError,
+    RenderError,
+    StylewatchError,
+    WeightsError,
+    named,
+)
 from stylewatch.folders.outputs import publish, write_temporary
 
 _OF_ALL: Final = (PresetError, WeightsError)
@@ -90,15 +97,10 @@ def _paint(task: Task, engine: EngineSettings, report: OnStep) -> Painted:
         raise
     except (Exception, SystemExit) as error:
         traceback.print_exc()  # goes there too
-        raise _unexpected(error) from error
+        remedy = "The whole traceback is in `chatter.log` in the state folder"
+        raise RenderError(named(error), remedy=remedy, reason="error") from error
     output = publish(rendered.temporary, task.target, task.extension or rendered.extension)
     return Painted(task=task, output=output, rendered=rendered)
-
-
-def _unexpected(error: BaseException) -> RenderError:
-    what = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
-    remedy = "The whole traceback is in `chatter.log` in the state folder"
-    return RenderError(what, remedy=remedy, reason="error")
 
 
 def _about(photo: Path, error: StylewatchError) -> str:

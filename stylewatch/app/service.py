@@ -18,6 +18,7 @@ from typing import Final
 
 from stylewatch.errors import OutputError, StylewatchError, UsageError
 from stylewatch.faces.lines import visible
+from stylewatch.settings.paths import shipped
 
 UNIT: Final = "stylewatch.service"
 COMMAND: Final = (sys.executable, "-P", "-m", "stylewatch")
@@ -62,11 +63,8 @@ class ServiceStatus:
 
 
 def shipped_unit(*, user: bool) -> Path:
-    """The unit as it comes with stylewatch, from the wheel or from a checkout."""
-    package = Path(__file__).parent.parent
-    installed = package / "data" / "systemd"
-    folder = installed if installed.is_dir() else package.parent / "systemd"
-    return folder / "user" / UNIT if user else folder / UNIT
+    """The unit as it comes with stylewatch."""
+    return shipped("systemd") / ("user" if user else "") / UNIT
 
 
 def unit_path(*, user: bool) -> Path:
@@ -301,10 +299,7 @@ def _remove(path: Path) -> None:
 
 
 def _not_ours(path: Path, what: str, error: OSError) -> OutputError:
-    return OutputError(
-        f"{visible(path)} can't be {what}: {error.strerror}",
-        remedy=_AS_ROOT,
-    )
+    return OutputError(f"{visible(path)} can't be {what}: {error.strerror}", remedy=_AS_ROOT)
 
 
 def _require_systemd(user: bool, otherwise: str = "") -> None:
@@ -312,9 +307,7 @@ def _require_systemd(user: bool, otherwise: str = "") -> None:
     if trouble:
         where = "Log in as yourself, without su or sudo" if user else "Boot with systemd"
         raise UsageError(
-            f"systemd does not answer: {trouble}",
-            remedy=f"{where}{otherwise}",
-            reason="no-systemd",
+            f"systemd does not answer: {trouble}", remedy=f"{where}{otherwise}", reason="no-systemd"
         )
 
 

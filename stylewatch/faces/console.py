@@ -88,11 +88,7 @@ class LiveConsole:
     """The live view, while it is entered; called with each event."""
 
     def __init__(
-        self,
-        terminal: TextIO,
-        *,
-        on_quit: Callable[[], None],
-        on_pause: Callable[[bool], None],
+        self, terminal: TextIO, *, on_quit: Callable[[], None], on_pause: Callable[[bool], None]
     ) -> None:
         self.board = Board()
         self._terminal = terminal
@@ -208,11 +204,7 @@ def farewell(board: Board) -> list[str]:
 
 
 @contextmanager
-def open_bars(
-    *,
-    log_format: LogFormat = "text",
-    chatter: Path | None = None,
-) -> Iterator[Sink]:
+def open_bars(*, log_format: LogFormat = "text", chatter: Path | None = None) -> Iterator[Sink]:
     """A sink for a command that paints and ends: a bar per picture, or lines without a terminal."""
     with stderr_for_us(chatter) as stream:
         if log_format == "json" or not is_live(stream, os.environ):

@@ -52,7 +52,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from stylewatch.domain import Event
-from stylewatch.errors import LockedError, NotRunningError, StylewatchError
+from stylewatch.errors import LockedError, NotRunningError, StylewatchError, named
 from stylewatch.faces.lines import event_dict
 from stylewatch.faces.recent import Recent
 from stylewatch.faces.wire import (
@@ -325,5 +325,5 @@ def _answer(done: "Future[Any]") -> dict[str, Any]:
     if error is None:
         return {"ok": True, "answer": done.result()}
     if not isinstance(error, StylewatchError):
-        error = StylewatchError(f"{type(error).__name__}: {error}", reason="internal")
+        error = StylewatchError(named(error), reason="internal")
     return {"ok": False, "error": error_dict(error)}

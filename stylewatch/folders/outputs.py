@@ -127,10 +127,7 @@ def write_temporary(
 
 
 def publish(
-    temporary: Path,
-    target: Path,
-    extension: str,
-    ours: Callable[[Path, str], bool] | None = None,
+    temporary: Path, target: Path, extension: str, ours: Callable[[Path, str], bool] | None = None
 ) -> Path:
     """Give a finished file its name in one step, never in place of a foreign file.
 
@@ -235,8 +232,7 @@ def _output_error(path: Path, error: Exception) -> OutputError:
         return _forbidden(path.parent)
     if code in _FULL:
         return OutputFullError(
-            f"No space left at {path.parent}",
-            remedy="Make room there; a daemon goes on then",
+            f"No space left at {path.parent}", remedy="Make room there; a daemon goes on then"
         )
     remedy = "Check the folder and its permissions"
     if code in {errno.EEXIST, errno.ENOTDIR}:

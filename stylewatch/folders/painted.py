@@ -115,11 +115,7 @@ def _copy_durably(source: Path, goal: Path) -> None:
     # Its own name may have no room; another daemon may bring a photo of that name here, too.
     temporary = goal.with_name(f".{mark_of(source, 8)}{TEMPORARY_SUFFIX}")
     temporary.unlink(missing_ok=True)  # left by an earlier attempt with the same photo
-    with (
-        open_regular(source) as photo,
-        temporary.open("xb") as copy,
-        removed_on_error(temporary),
-    ):
+    with open_regular(source) as photo, temporary.open("xb") as copy, removed_on_error(temporary):
         shutil.copyfileobj(photo, copy)
         copy.flush()
         owner = os.fstat(photo.fileno())

@@ -15,7 +15,7 @@ import os
 import signal
 import stat as modes
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
@@ -47,11 +47,7 @@ LACKS: Final[Mapping[str, str]] = {
 class Unsettled:
     """A file that is not complete long after its last change; told once, until it changes."""
 
-    folder: str
-    root: Path
-    path: Path
-    """Relative to `root`."""
-    identity: Identity
+    file: Photo
     reason: Reason
 
 
@@ -69,19 +65,16 @@ class Slow:
 class Gone:
     """A name under which nothing lies any more, or something else."""
 
-    folder: str
-    path: Path
+    file: Photo
 
 
 @dataclass(slots=True)
 class _Waiting:
     """A file on its way."""
 
-    folder: str
-    root: Path
-    path: Path
+    name: str  # its absolute path
+    photo: Photo  # what it is if it stays as it is
     network: bool
-    identity: Identity
     seen: float  # when it was first seen …
     seen_wall: float  # … and what time that was
     since: float  # when it was first seen with this identity
@@ -111,7 +104,7 @@ class Settler:
         self._quiet_seconds = max(quiet_seconds, 0.1)
         self._settle_max_seconds = settle_max_seconds
         self._waiting: dict[str, _Waiting] = {}  # by absolute path
-        self._queue: list[tuple[float, int, str]] = []  # due, ticket, path; may be outdated
+        self._queue: list[tuple[float, int, _Waiting]] = []  # due, ticket; may be outdated
         self._tickets = itertools.count(1)
 
     @property
@@ -127,7 +120,11 @@ class Settler:
             if not file.told and now - file.seen >= SLOW_SECONDS
         )
         return [
-            Slow(file.path, LACKS[file.lack] if file.lack else "it keeps changing", file.seen_wall)
+            Slow(
+                file.photo.path,
+                LACKS[file.lack] if file.lack else "it keeps changing",
+                file.seen_wall,
+            )
             for file in heapq.nsmallest(most, files, key=lambda file: file.seen)
         ]
 
@@ -142,18 +139,18 @@ class Settler:
         name, identity = str(candidate.absolute), Identity.of(candidate.stat)
         quiet = self._quiet(network=candidate.network, closed=candidate.closed)
         file = self._waiting.get(name)
-        if file is None or file.identity != identity:
+        if file is None or file.photo.identity != identity:
+            photo = Photo(candidate.folder, candidate.root, candidate.path, identity)
             seen, seen_wall = (file.seen, file.seen_wall) if file else (now, wall)
             changed = identity.mtime_ns / 1e9
             old = file is None and 0.0 < changed < wall - self._settle_max_seconds
             file = self._waiting[name] = _Waiting(
-                candidate.folder, candidate.root, candidate.path, candidate.network,
-                identity, seen, seen_wall, since=now, quiet=quiet, old=old,
-            )  # fmt: skip
-            self._look_at(now + quiet, name, file)
+                name, photo, candidate.network, seen, seen_wall, since=now, quiet=quiet, old=old
+            )
+            self._look_at(now + quiet, file)
         elif candidate.closed:
             file.quiet = quiet
-            self._look_at(min(file.due, now + quiet), name, file)
+            self._look_at(min(file.due, now + quiet), file)
 
     def settled(self, now: float) -> list[Photo | Unsettled | Gone]:
         """Files that are complete by now, given up or gone, after a bounded number of looks."""
@@ -161,43 +158,43 @@ class Settler:
         for _ in range(BATCH):
             if self.next_due(now) > now:
                 break
-            _, _, name = heapq.heappop(self._queue)
-            if result := self._look(name, self._waiting[name], now):
+            _, _, file = heapq.heappop(self._queue)
+            if result := self._look(file, now):
                 results.append(result)
         return results
 
     def next_due(self, now: float) -> float:
         """When `settled` has something to do; infinite when nothing waits."""
         while self._queue:
-            due, ticket, name = self._queue[0]
-            if name in self._waiting and self._waiting[name].ticket == ticket:
+            due, ticket, file = self._queue[0]
+            if self._waiting.get(file.name) is file and file.ticket == ticket:
                 return max(now, due)
             heapq.heappop(self._queue)
         return math.inf
 
-    def _look(self, name: str, file: _Waiting, now: float) -> Photo | Unsettled | Gone | None:
+    def _look(self, file: _Waiting, now: float) -> Photo | Unsettled | Gone | None:
         """One look at a file that is due."""
         try:
-            with _opened(file) as stream:
+            with _opened(file.photo) as stream:
                 lack = self._lack(stream, file)
                 identity = Identity.of(os.fstat(stream.fileno()))
         except OSError as error:
             if error.errno in GONE:
-                del self._waiting[name]
-                return Gone(file.folder, file.path)
-            lack, identity = "unreadable", file.identity
-        if identity != file.identity:
-            file.identity, file.since, file.told = identity, now, False
-            file.old, file.lack = False, None
+                del self._waiting[file.name]
+                return Gone(file.photo)
+            lack, identity = "unreadable", file.photo.identity
+        if identity != file.photo.identity:
+            file.photo = replace(file.photo, identity=identity)
+            file.since, file.told, file.old, file.lack = now, False, False, None
             file.quiet = self._quiet(network=file.network, closed=False)
         if now < (due := file.since + file.quiet * (2 if file.blind else 1)):
-            self._look_at(due, name, file)
+            self._look_at(due, file)
             return None
         file.lack = lack
         if lack:
-            return self._wait_on(name, file, lack, now)
-        del self._waiting[name]
-        return Photo(file.folder, file.root, file.path, identity)
+            return self._wait_on(file, lack, now)
+        del self._waiting[file.name]
+        return file.photo
 
     def _lack(self, stream: BinaryIO, file: _Waiting) -> Reason | None:
         """What a file still lacks when it stays as it is."""
@@ -206,7 +203,7 @@ class Settler:
             return "writer"
         if writer is None and not file.network:
             file.blind = True
-        if file.identity.size == 0:
+        if file.photo.identity.size == 0:
             return "empty"
         if os.fstat(stream.fileno()).st_size > self._max_bytes:
             return None
@@ -217,17 +214,17 @@ class Settler:
         except Exception:  # noqa: BLE001
             return None  # the check stumbled over strange bytes: the decoder has the last word
 
-    def _wait_on(self, name: str, file: _Waiting, lack: Reason, now: float) -> Unsettled | None:
+    def _wait_on(self, file: _Waiting, lack: Reason, now: float) -> Unsettled | None:
         """Look again later, ever more rarely; say so once when it takes too long."""
         deadline = file.since + self._patience(file, lack)
         news = now >= deadline and not file.told
         file.told |= news
         if file.told:
-            self._look_at(now + max(LAST_PATIENCE, len(self._waiting) / LAST_LOOKS), name, file)
+            self._look_at(now + max(LAST_PATIENCE, len(self._waiting) / LAST_LOOKS), file)
         else:
             pause = min(max((now - file.since) / 4, file.quiet), PATIENCE)
-            self._look_at(min(now + pause, max(deadline, now)), name, file)
-        return Unsettled(file.folder, file.root, file.path, file.identity, lack) if news else None
+            self._look_at(min(now + pause, max(deadline, now)), file)
+        return Unsettled(file.photo, lack) if news else None
 
     def _patience(self, file: _Waiting, lack: Reason) -> float:
         """How long a file may lack something: less long what nobody has worked at for long."""
@@ -236,9 +233,9 @@ class Settler:
             return min(OLD_LOOKS * quiet, self._settle_max_seconds)
         return self._settle_max_seconds
 
-    def _look_at(self, due: float, name: str, file: _Waiting) -> None:
+    def _look_at(self, due: float, file: _Waiting) -> None:
         file.due, file.ticket = due, next(self._tickets)
-        heapq.heappush(self._queue, (due, file.ticket, name))
+        heapq.heappush(self._queue, (due, file.ticket, file))
 
     def _quiet(self, *, network: bool, closed: bool) -> float:
         if network:
@@ -249,12 +246,12 @@ class Settler:
 
 
 @contextlib.contextmanager
-def _opened(file: _Waiting) -> Iterator[BinaryIO]:
+def _opened(photo: Photo) -> Iterator[BinaryIO]:
     """The file as it is now; FileNotFoundError when something else took its place."""
-    descriptor = open_below(file.root, file.path)
+    descriptor = open_below(photo.root, photo.path)
     if not modes.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), file.path)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), photo.path)
     with open(descriptor, "rb") as stream:  # noqa: PTH123
         yield stream
 

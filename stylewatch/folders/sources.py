@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from stylewatch.domain import Candidate, Identity, counted
 from stylewatch.errors import LockedError
@@ -50,6 +50,14 @@ class FolderHealth:
     """Seconds since the last full scan ended; infinite before the first one."""
 
 
+class _Walk(NamedTuple):
+    """On its way through the tree."""
+
+    names: Iterator[Candidate | None]
+    began: float
+    kind: Literal["scan", "poll", "other"] = "other"
+
+
 class FolderSource:
     """One watched root: hints in, candidates out, each name again only when it changed."""
 
@@ -82,13 +90,11 @@ class FolderSource:
         self._detail = ""
         self._root_key: tuple[int, int] | None = None  # (dev, ino) while the root is there
         self._next_root = -math.inf
-        self._walks: deque[Iterator[Candidate | None]] = deque()
-        self._scan: Iterator[Candidate | None] | None = None  # the full one among them
+        self._walks: deque[_Walk] = deque()
         self._scan_now = False
-        self._next_scan = self._last_scan = self._began_scan = -math.inf
+        self._next_scan = self._last_scan = -math.inf
         self._next_poll = math.inf  # for what comes and goes between two scans, where none tells
-        self._poll: Iterator[Candidate | None] | None = None  # the last one
-        self._began_poll, self._poll_rest = -math.inf, self._poll_seconds
+        self._poll_rest = self._poll_seconds
         self._stirred = -math.inf  # when a scan last went on
         self._wonder = False  # a file that this scan finds new should have been heard of
         self._suspect = ""  # such a file …
@@ -106,13 +112,12 @@ class FolderSource:
             return []
         files, folders = self._hear(now)
         self._judge_watches(now)
-        if self._scan is None and (self._scan_now or now >= self._next_scan):
+        if not self._is_scanning and (self._scan_now or now >= self._next_scan):
             self._begin_scan(now)
         elif now >= self._next_poll and not self._walks:
-            self._began_poll, self._poll = now, self._listing.walk_changed()
-            self._walks.append(self._poll)
+            self._walks.append(_Walk(self._listing.walk_changed(), now, "poll"))
         if folders:
-            self._walks.appendleft(self._listing.walk(_topmost(folders)))
+            self._walks.appendleft(_Walk(self._listing.walk(_topmost(folders)), now))
         return [*self._listing.look(files), *self._go_on(now)]
 
     def missed(self) -> Iterator[Path]:
@@ -156,7 +161,7 @@ class FolderSource:
         """
         if self._root_key is None:
             return {}
-        scans = self._stirred if self._scan else self._next_scan
+        scans = self._stirred if self._is_scanning else self._next_scan
         return {
             f"events of {self.root}": self._watch is None or self._watches.alive(self._watch),
             f"scans of {self.root}": now < scans + LATE_SECONDS,
@@ -171,7 +176,7 @@ class FolderSource:
         """Watch and scan no more."""
         if self._watch:
             self._watches.remove(self._watch)
-        self._watch = self._scan = None
+        self._watch = None
         self._walks.clear()
 
     def _look_at_root(self, now: float) -> None:
@@ -271,12 +276,15 @@ class FolderSource:
             self._low_limit, self._next_retry = 0, now + RETRY_SECONDS
             self._scan_instead(why)
 
+    @property
+    def _is_scanning(self) -> bool:
+        return any(walk.kind == "scan" for walk in self._walks)
+
     def _begin_scan(self, now: float) -> None:
         self._wonder = self._watch is not None and not self._scan_now
-        self._scan_now, self._began_scan = False, now
+        self._scan_now = False
         self._note_networks()
-        self._scan = self._listing.walk([""], full=True)
-        self._walks.append(self._scan)
+        self._walks.append(_Walk(self._listing.walk([""], full=True), now, "scan"))
 
     def _go_on(self, now: float) -> Iterator[Candidate]:
         """A slice of the walks at hand."""
@@ -286,7 +294,7 @@ class FolderSource:
             if not self._walks or time.monotonic() > until:
                 break
             try:
-                found = next(self._walks[0])
+                found = next(self._walks[0].names)
             except StopIteration:
                 self._end_walk(self._walks.popleft(), now)
             else:
@@ -296,12 +304,12 @@ class FolderSource:
             self._suspect, self._proof_at = self._listing.surprise, now + PATIENCE
             self._listing.surprise = ""
 
-    def _end_walk(self, walk: Iterator[Candidate | None], now: float) -> None:
-        if walk is self._scan:
-            self._end_scan(now)
-        elif walk is self._poll:
-            rest = min(REST * (now - self._began_poll), LONGEST_POLL_REST)
-            self._poll_rest = max(self._poll_seconds, rest)
+    def _end_walk(self, walk: _Walk, now: float) -> None:
+        rest = REST * (now - walk.began)
+        if walk.kind == "scan":
+            self._end_scan(min(rest, LONGEST_REST), now)
+        elif walk.kind == "poll":
+            self._poll_rest = max(self._poll_seconds, min(rest, LONGEST_POLL_REST))
         self._next_poll = math.inf if self._watch else now + self._poll_rest
 
     def _compare(self) -> Iterator[None]:
@@ -313,11 +321,10 @@ class FolderSource:
         yield from self._listing.miss_unlisted(self._known())
         self._left_out = left_out
 
-    def _end_scan(self, now: float) -> None:
-        self._scan, self._last_scan = None, now
+    def _end_scan(self, rest: float, now: float) -> None:
+        self._last_scan = now
         if self._left_out is None or self._left_out - self._listing.unreadable.keys():
-            self._walks.append(self._compare())
-        rest = min(REST * (now - self._began_scan), LONGEST_REST)
+            self._walks.append(_Walk(self._compare(), now))
         every = self._rescan_seconds if self._watch else self._poll_seconds
         self._next_scan = now + max(every, rest)
         if self._watch:

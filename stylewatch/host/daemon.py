@@ -106,7 +106,6 @@ class Daemon:
         self._locks = Locks()
         self._survey = Survey()
         self._pulse = Pulse()
-        self._lost: list[str] = []
         self._rest = Rest()
         self._replaced = False
         self._trouble = self._refused = ""
@@ -206,8 +205,7 @@ class Daemon:
         for running in self._dispatcher.running.values():
             message = f"{running.job.path}: stopped, as nothing can be written down"
             self._tell("retry", message, running.job, reason=error.reason)
-        self._pulse.forget()
-        self._lost = []
+        self._pulse = Pulse()  # nothing needs to move now
         self._end()
 
     def _wait_for_the_ledger(
@@ -228,7 +226,7 @@ class Daemon:
     @property
     def lost(self) -> list[str]:
         """What stands still and has not healed itself: a reason to start the daemon anew."""
-        return list(self._lost)
+        return self._pulse.lost
 
     @property
     def outlived(self) -> bool:
@@ -302,13 +300,13 @@ class Daemon:
             config = replace(wanted, **fixed)
             self._lock_folders(config)
             self._dispatcher.follow(config)
+            self.config, self._refused = config, ""
         except Exception as error:
-            self._locks.keep_folders(folder.input for folder in self.config.folders)
             self._refused, reason = str(error), getattr(error, "reason", "io")
             self._tell("warning", f"the old config goes on: {error}", reason=reason)
             raise
-        self.config, self._refused = config, ""
-        self._locks.keep_folders(folder.input for folder in config.folders)
+        finally:
+            self._locks.keep_folders(folder.input for folder in self.config.folders)
         self._ledger.max_attempts = config.max_attempts
         self._delivery.forget_pauses()
         self._take_up_folders()
@@ -340,7 +338,7 @@ class Daemon:
             "trouble": self._dispatcher.trouble,
             "refused": self._refused,
             "waits": self.config.waits(self._ledger.lacks()),
-            "lost": self._lost,
+            "lost": self.lost,
             "counts": self._ledger.counts(),
             "failed_files": self._ledger.failed_files(),
             "held_files": self._ledger.held_files(),
@@ -364,9 +362,9 @@ class Daemon:
         for job in self._ledger.recover():
             self._tell("failed", f"{job.path}: {job.trouble}", job, reason=job.reason)
         self._take_up_folders()
-        for job in self._ledger.jobs([JobState.PUBLISHING], limit=-1):
+        for job in self._ledger.jobs([JobState.PUBLISHING]):
             self._delivery.complete(job.id, now)
-        begun = self._ledger.jobs([JobState.PUBLISHING], limit=-1)
+        begun = self._ledger.jobs([JobState.PUBLISHING])
         pending = {job.temporary for job in begun if job.temporary}
         for output in places:
             outputs.sweep(output, self._publisher.owner, keep=pending)
@@ -545,11 +543,8 @@ class Daemon:
     def _feel_pulse(self, now: float) -> None:
         """Whether the scans, inotify's threads and the workers are alive, told when one is lost."""
         signs = self._intake.signs(now) | self._dispatcher.signs(now)
-        self._pulse.feel(signs, now)
-        before, self._lost = self._lost, self._pulse.lost(now)
-        for name in self._lost:
-            if name not in before:
-                self._tell("warning", f"{name}: dead, and not healed by itself", reason="dead")
+        for name in self._pulse.feel(signs, now):
+            self._tell("warning", f"{name}: dead, and not healed by itself", reason="dead")
 
     def _tidy(self, now: float) -> None:
         """Let the ledger forget what is old, one small step in each tick."""

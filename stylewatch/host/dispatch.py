@@ -12,16 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from stylewatch.domain import (
-    Failure,
-    FailureKind,
-    JobRequest,
-    JobState,
-    Outcome,
-    Preset,
-    Rendered,
-    job_key,
-)
+from stylewatch.domain import FailureKind, JobRequest, JobState, Outcome, Preset, Rendered, job_key
 from stylewatch.errors import LedgerError, OutputError, UsageError
 from stylewatch.folders import outputs
 from stylewatch.folders.space import require_room
@@ -189,7 +180,7 @@ class Dispatcher:
             require_room(job.target.parent, self._config.min_free)
             return self._publisher.copy_same(job)
         except OutputError as error:
-            return Failure(kind=error.kind, reason=error.reason, message=str(error))
+            return error.failure
 
     def _submit(self, job: Job, folder: Folder, preset: Preset, now: float) -> None:
         request = JobRequest(

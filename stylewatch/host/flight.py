@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stylewatch.domain import Failure, FailureKind, Outcome, Step
-from stylewatch.errors import StylewatchError
+from stylewatch.errors import StylewatchError, named
 from stylewatch.settings.config import Folder
 from stylewatch.state.reader import Job
 
@@ -82,8 +82,6 @@ def outcome_of(future: "Future[Outcome]") -> Outcome:
     try:
         return future.result()
     except StylewatchError as error:
-        kind, reason, message = error.kind, error.reason, str(error)
+        return error.failure
     except Exception as error:  # noqa: BLE001  (a bug in an effect costs one job, no more)
-        told = " ".join(f"{type(error).__name__}: {error}".split())
-        kind, reason, message = FailureKind.RENDER, "error", told
-    return Failure(kind=kind, reason=reason, message=message)
+        return Failure(kind=FailureKind.RENDER, reason="error", message=named(error))

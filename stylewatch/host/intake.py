@@ -11,11 +11,11 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Self
+from typing import BinaryIO
 
 from stylewatch.domain import Candidate, Event, Identity, JobState, Photo, PhotoFacts, job_key
 from stylewatch.folders.listing import open_below
@@ -37,20 +37,18 @@ HELD_SECONDS = 0.5  # between two looks whether the config is read again
 KEPT_SLOW = 5  # files named of each folder that are long on their way
 
 
-class _Settling(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class _Way:
+    """How the photos of one folder come in, and those that have come."""
+
+    folder: Folder
+    plan: str
+    """What decides whether a file is painted at all, see `_plan_of`."""
+    source: FolderSource
+    settling: tuple[object, ...]
     """Where photos settle, and by which rules."""
-
-    folder: str
-    place: Path
-    quiet_seconds: float
-    settle_max_seconds: float
-    max_bytes: int
-
-    @classmethod
-    def of(cls, folder: Folder, config: Config) -> Self:
-        """Those of one folder."""
-        rules = (folder.quiet_seconds, config.settle_max_seconds, config.engine.max_bytes)
-        return cls(folder.name, folder.input, *rules)
+    settler: Settler
+    complete: deque[Photo] = field(default_factory=deque)
 
 
 class Intake:
@@ -75,66 +73,63 @@ class Intake:
         self._probe = probe
         self._is_outdated = is_outdated
         self._on_event = on_event
-        self._folders: Mapping[str, Folder] = {folder.name: folder for folder in config.folders}
-        self._plans = {folder.name: _plan_of(folder, config) for folder in config.folders}
-        self._complete: dict[str, deque[Photo]] = {each.name: deque() for each in config.folders}
         self._held = False
         self._ignored: set[tuple[str, str]] = set()  # folders and why: told once
         self._subfolders: set[tuple[str, str]] = set()  # folders and names in them: looked at once
         self._unread: deque[tuple[float, Photo]] = deque()  # when to look again
-        self._sources = {
-            folder.name: FolderSource(
-                folder.name,
-                folder.input,
-                watches,
-                rescan_seconds=config.rescan_seconds,
-                take_up=partial(take_up, folder),
-                known=partial(ledger.present, folder.name),
+        self.ways: dict[str, _Way] = {}  # by folder
+        kept = {way.settling: way.settler for way in before.ways.values()} if before else {}
+        for folder in config.folders:
+            rules = {
+                "quiet_seconds": folder.quiet_seconds,
+                "settle_max_seconds": config.settle_max_seconds,
+                "max_bytes": config.engine.max_bytes,
+            }
+            settling = (folder.name, folder.input, *rules.values())
+            self.ways[folder.name] = _Way(
+                folder=folder,
+                plan=_plan_of(folder, config),
+                source=FolderSource(
+                    folder.name,
+                    folder.input,
+                    watches,
+                    rescan_seconds=config.rescan_seconds,
+                    take_up=partial(take_up, folder),
+                    known=partial(ledger.present, folder.name),
+                ),
+                settling=settling,
+                settler=kept.get(settling) or Settler(structural_end, **rules),
             )
-            for folder in config.folders
-        }
-        kept = before.settlers if before else {}
-        self.settlers: dict[_Settling, Settler] = {
-            how: kept.get(how)
-            or Settler(
-                structural_end,
-                quiet_seconds=how.quiet_seconds,
-                settle_max_seconds=how.settle_max_seconds,
-                max_bytes=how.max_bytes,
-            )
-            for how in (_Settling.of(folder, config) for folder in config.folders)
-        }
-        self._settlers = {how.folder: settler for how, settler in self.settlers.items()}
         for message in config.waits():
             on_event(Event(kind="warning", message=message, reason="preset"))
 
     def tick(self, now: float) -> None:
         """Move every file one stage on: seen, settled, in the ledger."""
-        for name, source in self._sources.items():
+        for name, way in self.ways.items():
             with self._ledger.transaction():
-                for candidate in source.drain(now):
-                    self._consider(candidate, now)
-                for path in source.missed():
-                    if is_missing(source.root / path):
+                for candidate in way.source.drain(now):
+                    self._consider(candidate, way, now)
+                for path in way.source.missed():
+                    if is_missing(way.folder.input / path):
                         self._ledger.missed(name, path)
-                for settled in self._settlers[name].settled(now):
+                for settled in way.settler.settled(now):
                     if isinstance(settled, Unsettled):
-                        self._set_aside(settled, "", settled.reason, LACKS[settled.reason])
+                        self._set_aside(settled.file, "", settled.reason, LACKS[settled.reason])
                     elif isinstance(settled, Gone):
-                        self.again(settled.folder, settled.path)
+                        self.again(settled.file.folder, settled.file.path)
                     else:
-                        self._complete[name].append(settled)
+                        way.complete.append(settled)
         self._add_jobs(now)
         if now >= self._next_unread:
             self._read_again(now)
 
     def next_due(self, now: float) -> float:
         """When `tick` has something to do."""
-        if any(self._complete.values()):
+        if any(way.complete for way in self.ways.values()):
             return now + HELD_SECONDS * self._held
         return min(
-            *(source.next_due(now) for source in self._sources.values()),
-            *(settler.next_due(now) for settler in self._settlers.values()),
+            *(way.source.next_due(now) for way in self.ways.values()),
+            *(way.settler.next_due(now) for way in self.ways.values()),
             self._next_unread,
             now + 60.0,
         )
@@ -145,15 +140,15 @@ class Intake:
         Also where it is gone: its folder may only be away for a moment, and comes back unchanged.
         """
         self._ledger.forget_file(folder, path)
-        if source := self._sources.get(folder):
-            if is_missing(source.root / path):  # no scan will miss what the source forgets
+        if way := self.ways.get(folder):
+            if is_missing(way.folder.input / path):  # no scan will miss what the source forgets
                 self._ledger.missed(folder, path)
-            source.again(path)
+            way.source.again(path)
 
     def forget_failed(self, folders: Iterable[str]) -> None:
         """Photos that failed and were taken away: the latest, which are those that are shown."""
         for name in folders:
-            root = self._folders[name].input
+            root = self.ways[name].folder.input
             jobs = self._ledger.last_jobs(JobState.QUARANTINED, name, KEPT)
             files = self._ledger.last_failed_files(name, KEPT)
             paths = {*(job.path for job in jobs), *(path for path, _, _ in files)}
@@ -172,45 +167,40 @@ class Intake:
 
     def health(self, now: float) -> list[FolderHealth]:
         """How well each folder is looked after."""
-        return [source.health(now) for source in self._sources.values()]
+        return [way.source.health(now) for way in self.ways.values()]
 
     def signs(self, now: float) -> dict[str, bool]:
         """Whether each part that looks after the folders still does."""
         return {
-            name: well for each in self._sources.values() for name, well in each.signs(now).items()
+            name: well for way in self.ways.values() for name, well in way.source.signs(now).items()
         }
 
     def settling(self) -> dict[str, int]:
         """How many files of each folder are on their way."""
-        return {
-            name: settler.arriving + len(self._complete[name])
-            for name, settler in self._settlers.items()
-        }
+        return {name: way.settler.arriving + len(way.complete) for name, way in self.ways.items()}
 
     def slow(self, now: float) -> dict[str, list[Slow]]:
         """The first few files of each folder that are on their way for a while."""
-        return {name: settler.slow(now, KEPT_SLOW) for name, settler in self._settlers.items()}
+        return {name: way.settler.slow(now, KEPT_SLOW) for name, way in self.ways.items()}
 
     def close(self) -> None:
         """Watch no more."""
-        for source in self._sources.values():
-            source.close()
+        for way in self.ways.values():
+            way.source.close()
 
-    def _consider(self, candidate: Candidate, now: float) -> None:
+    def _consider(self, candidate: Candidate, way: _Way, now: float) -> None:
         """A name was seen: settle it, unless the ledger has it just so."""
         identity = Identity.of(candidate.stat)
-        plan = self._plans[candidate.folder]
-        if self._ledger.knows(candidate.folder, candidate.path, identity, plan):
+        if self._ledger.knows(candidate.folder, candidate.path, identity, way.plan):
             return
-        if candidate.ignored:
-            note = candidate.ignored
-            self._ledger.note_file(candidate.folder, candidate.path, identity, plan, note)
+        if note := candidate.ignored:
+            self._ledger.note_file(candidate.folder, candidate.path, identity, way.plan, note)
             if (candidate.folder, note) not in self._ignored:
                 self._ignored.add((candidate.folder, note))
                 rest = "`stylewatch jobs --failed` names others like it"
                 self._tell("warning", candidate, f"ignored: {IGNORED[note]}; {rest}", note)
             return
-        self._settlers[candidate.folder].observe(candidate, now, self._ledger.now)
+        way.settler.observe(candidate, now, self._ledger.now)
 
     def _add_jobs(self, now: float) -> None:
         """Complete photos become jobs; in one transaction, and not for longer than a moment.
@@ -218,14 +208,15 @@ class Intake:
         Of each folder one at a time: to read a whole archive takes hours. While the config is about
         to be read again they wait: it may say what they came for.
         """
-        if not any(self._complete.values()):
+        queues = [way.complete for way in self.ways.values()]
+        if not any(queues):
             return
         self._held = self._is_outdated(now)
         if self._held:
             return
         until = time.monotonic() + TURN_SECONDS
         with self._ledger.transaction():
-            while time.monotonic() < until and (turn := [*filter(None, self._complete.values())]):
+            while time.monotonic() < until and (turn := [*filter(None, queues)]):
                 for photo in [queue.popleft() for queue in turn]:
                     try:
                         self._add(photo)
@@ -244,7 +235,7 @@ class Intake:
                 self.again(photo.folder, photo.path)
 
     def _add(self, photo: Photo) -> None:
-        folder, plan = self._folders[photo.folder], self._plans[photo.folder]
+        folder, plan = self.ways[photo.folder].folder, self.ways[photo.folder].plan
         limit = self._config.engine.max_bytes
         if photo.identity.size > limit:  # a film would keep the daemon busy for minutes: not read
             message = f"too large: {photo.identity.size} bytes, and max_bytes is {limit}"
@@ -288,11 +279,11 @@ class Intake:
             return
         self._subfolders.add((photo.folder, name))
         known = {*self._config.presets, *self._config.broken}
-        if meant := misspelt(self._folders[photo.folder], photo.path, known):
+        if meant := misspelt(self.ways[photo.folder].folder, photo.path, known):
             words = "a folder like any other, as no preset has its name. Did you mean"
             self._tell("warning", replace(photo, path=Path(name)), f"{words} {meant!r}?", "near")
 
-    def _set_aside(self, file: Photo | Unsettled, plan: str, note: str, message: str) -> None:
+    def _set_aside(self, file: Photo, plan: str, note: str, message: str) -> None:
         """A visible state, ended by any change of the file, or of the `plan` that it is due to."""
         self._ledger.note_file(file.folder, file.path, file.identity, plan, note)
         self._tell("failed", file, explained(note, message), note)
@@ -321,9 +312,7 @@ class Intake:
                 raise trouble from None
             return PhotoFacts(0, 0)
 
-    def _tell(
-        self, kind: str, file: Photo | Candidate | Unsettled, message: str, reason: str = ""
-    ) -> None:
+    def _tell(self, kind: str, file: Photo | Candidate, message: str, reason: str = "") -> None:
         event = Event(
             kind=kind,  # type: ignore[arg-type]
             message=f"{file.path}: {message}",

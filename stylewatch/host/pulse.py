@@ -16,15 +16,15 @@ class Pulse:
 
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
-
-    def feel(self, signs: Mapping[str, bool], now: float) -> None:
-        """How each part is; one that is not named any more is no worry any more."""
-        self._since = {name: self._since.get(name, now) for name, well in signs.items() if not well}
-
-    def forget(self) -> None:
-        """Nothing needs to move now."""
-        self._since = {}
-
-    def lost(self, now: float) -> list[str]:
+        self.lost: list[str] = []
         """What has not healed itself."""
-        return [name for name, since in self._since.items() if now - since >= PATIENCE]
+
+    def feel(self, signs: Mapping[str, bool], now: float) -> list[str]:
+        """How each part is; one that is not named any more is no worry any more.
+
+        Returns what is lost since now.
+        """
+        self._since = {name: self._since.get(name, now) for name, well in signs.items() if not well}
+        before = self.lost
+        self.lost = [name for name, since in self._since.items() if now - since >= PATIENCE]
+        return [name for name in self.lost if name not in before]

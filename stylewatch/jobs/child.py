@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from stylewatch.domain import EngineSettings
 from stylewatch.engine.machine import addresses_used
-from stylewatch.errors import EngineLost, ExecutorError, StylewatchError
+from stylewatch.errors import EngineLost, ExecutorError, StylewatchError, named
 
 PR_SET_PDEATHSIG = 1
 MESSAGE_LIMIT = 4092  # a pipe takes 4096 bytes whole or not at all, and 4 of them tell the length
@@ -149,8 +149,7 @@ def _readable_error(error: BaseException) -> bytes:
     with contextlib.suppress(Exception):
         if isinstance(error, Exception) and type(error).__module__.split(".")[0] in _KNOWN:
             return _readable((False, error))
-    told = " ".join(f"{type(error).__name__}: {error}".split())
-    return _readable((False, ExecutorError(told, reason="error")))
+    return _readable((False, ExecutorError(named(error), reason="error")))
 
 
 def _die_with_the_parent(lifeline: Connection) -> None:

@@ -136,7 +136,7 @@ class DaskExecutor(JobTable):
         client.subscribe_topic(self._topic, lambda event: self._hear(event[1]))
         self._client, self._scheduler = client, client.scheduler_info()["id"]
 
-    def _launch(self, job: InFlight, task: bytes) -> None:
+    def _launch(self, job: InFlight) -> None:
         if self._client is None or self._client.status != "running":
             raise _no_scheduler()
         mixed = bool(self._strange())
@@ -144,7 +144,7 @@ class DaskExecutor(JobTable):
             run_on_dask,
             self._topic,
             job.name,
-            task,
+            job.task,
             self._engine,
             CODE,
             key=f"{self._topic}-{job.serial}",

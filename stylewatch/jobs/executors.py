@@ -94,7 +94,7 @@ class LocalExecutor(JobTable):
         self._listener.join(1.0)
         self._messages.close()
 
-    def _launch(self, job: InFlight, task: bytes) -> None:
+    def _launch(self, job: InFlight) -> None:
         with self._lock:
             assert len(self._jobs) <= self._workers, "more jobs in flight than slots"
             pool = self._idle.pop() if self._idle else None
@@ -103,21 +103,21 @@ class LocalExecutor(JobTable):
             if job.doomed:  # by now: whoever cancelled it found no process to end
                 self._in_background(_stop, job.place)
                 return
-            answer = job.place.schedule(run, (job.name, task))
+            answer = job.place.schedule(run, (job.name, job.task))
         except (BrokenExecutor, RuntimeError, OSError) as error:
-            self._lose(job, task, error, was_idle=pool is not None)
+            self._lose(job, error, was_idle=pool is not None)
         else:
             place, was_idle = job.place, pool is not None
-            answered = functools.partial(self._answered, job, task, place, was_idle=was_idle)
+            answered = functools.partial(self._answered, job, place, was_idle=was_idle)
             answer.add_done_callback(answered)
             if was_idle:
-                self._in_background(self._expect_a_start, job, task, place)
+                self._in_background(self._expect_a_start, job, place)
 
-    def _expect_a_start(self, job: InFlight, task: bytes, place: ProcessPool) -> None:
+    def _expect_a_start(self, job: InFlight, place: ProcessPool) -> None:
         """A worker that is killed while idle may take along what it was just given, unseen."""
         if not job.started.wait(START_SECONDS) and job.place is place and not job.out.done():
             silent = EngineLost("a worker process did not begin its job")
-            self._lose(job, task, silent, was_idle=True)
+            self._lose(job, silent, was_idle=True)
 
     def _new_pool(self) -> ProcessPool:
         pool = ProcessPool(
@@ -128,13 +128,7 @@ class LocalExecutor(JobTable):
         return pool
 
     def _answered(
-        self,
-        job: InFlight,
-        task: bytes,
-        place: ProcessPool,
-        answer: Future[bytes],
-        *,
-        was_idle: bool,
+        self, job: InFlight, place: ProcessPool, answer: Future[bytes], *, was_idle: bool
     ) -> None:
         if job.place is not place:  # it was given up, and another one has the job
             return
@@ -146,9 +140,9 @@ class LocalExecutor(JobTable):
                 time.sleep(TERM_SECONDS)
             self._finish(job, error=WorkerDied(f"the job's process {_death(error.exitcode)}"))
         elif not job.doomed:
-            self._lose(job, task, error, was_idle=was_idle)
+            self._lose(job, error, was_idle=was_idle)
 
-    def _lose(self, job: InFlight, task: bytes, error: BaseException, *, was_idle: bool) -> None:
+    def _lose(self, job: InFlight, error: BaseException, *, was_idle: bool) -> None:
         """The pool is broken, and as it says before the job began; that may not be so."""
         if job.place:
             self._in_background(_stop, job.place)
@@ -159,7 +153,7 @@ class LocalExecutor(JobTable):
         if began:
             self._finish(job, error=WorkerDied("the job's process died as soon as it began"))
         elif was_idle:  # its worker died while nobody looked: another one will do
-            self._launch(job, task)
+            self._launch(job)
         else:
             remedy = "It needs memory, file descriptors, room in /dev/shm, and its log, chatter.log"
             told = "no worker process could be started"

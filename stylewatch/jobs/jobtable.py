@@ -36,6 +36,7 @@ class InFlight:
 
     job_id: int
     serial: int
+    task: bytes  # what to call, pickled
     out: Future[Any] = field(default_factory=Future)
     place: Any = None  # what its engine knows it by
     timer: threading.Timer | None = None
@@ -67,7 +68,7 @@ class JobTable(ABC):
         """How many workers there are."""
 
     @abstractmethod
-    def _launch(self, job: InFlight, task: bytes) -> None:
+    def _launch(self, job: InFlight) -> None:
         """Start it, and have `_finish` called in the end; ExecutorError where that can't be."""
 
     @abstractmethod
@@ -103,13 +104,13 @@ class JobTable(ABC):
         """
         task = pickle.dumps((fn, args))
         with self._lock:
-            job = InFlight(job_id, next(self._serials))
+            job = InFlight(job_id, next(self._serials), task)
             self._jobs[job.serial] = job
         try:
             if self._closed:
                 raise EngineLost("the executor is closed")
             self._watch_the_clock(job, timeout)  # first: it may end before it is launched
-            self._launch(job, task)
+            self._launch(job)
         except ExecutorError as error:
             self._finish(job, error=error)
         return job.out

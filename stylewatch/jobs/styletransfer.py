@@ -17,13 +17,7 @@ from stylewatch.effect import Context, Rendering
 from stylewatch.engine.features import FeatureNetwork, load_network
 from stylewatch.engine.images import Picture, read_picture
 from stylewatch.engine.sizes import resize
-from stylewatch.engine.transfer import (
-    Painting,
-    Style,
-    choose_precision,
-    stylize,
-    usable_memory,
-)
+from stylewatch.engine.transfer import Painting, Style, choose_precision, stylize, usable_memory
 from stylewatch.errors import (
     PresetError,
     PresetImageError,

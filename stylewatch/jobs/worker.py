@@ -183,11 +183,7 @@ def _encoded(
 ) -> bytes:
     try:
         return write_picture(
-            picture,
-            format=form,
-            quality=output.quality,
-            keep_gps=output.keep_gps,
-            facts=facts,
+            picture, format=form, quality=output.quality, keep_gps=output.keep_gps, facts=facts
         )
     except MemoryError:
         raise
@@ -240,9 +236,7 @@ _KINDS_OF_ERRNO = {
 def failure_of(error: StylewatchError | OSError) -> Failure:
     """An exception as the ledger's class of failure, with a line for people."""
     if isinstance(error, StylewatchError):
-        kind, reason = error.kind, error.reason
-    else:
-        kind = _KINDS_OF_ERRNO.get(error.errno or 0, FailureKind.TRANSIENT)
-        reason = errno.errorcode.get(error.errno or 0, "io").lower()
-    message = " ".join(str(error).split())
-    return Failure(kind=kind, reason=reason, message=message)
+        return error.failure
+    kind = _KINDS_OF_ERRNO.get(error.errno or 0, FailureKind.TRANSIENT)
+    reason = errno.errorcode.get(error.errno or 0, "io").lower()
+    return Failure(kind=kind, reason=reason, message=" ".join(str(error).split()))

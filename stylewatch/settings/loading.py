@@ -47,11 +47,7 @@ def watch_config(
     # a path on the command line is bytes and need not be UTF-8, as text in YAML must
     watched = replace(checked.folders[0], input=input_dir, output=output)
     checked = replace(
-        checked,
-        folders=(watched,),
-        presets=tuple(presets),
-        state_dir=state_dir,
-        weights=weights,
+        checked, folders=(watched,), presets=tuple(presets), state_dir=state_dir, weights=weights
     )
     try:
         return _build(source, checked, Path())

@@ -1,4 +1,4 @@
-"""Paths as people write them, and where one's own config, presets and state lie (XDG, systemd)."""
+"""Paths as people write them, and where things lie: one's own (XDG, systemd), and what we ship."""
 
 import os
 from pathlib import Path
@@ -39,6 +39,13 @@ def find_config(named: Path | None) -> Path:
         expected=f"./{CONFIG_NAME} or {user_config()}",
         remedy="`stylewatch init` writes one; `stylewatch watch IN OUT` needs none",
     )
+
+
+def shipped(folder: str) -> Path:
+    """A folder that comes with stylewatch, in the wheel or in a checkout."""
+    package = Path(__file__).parent.parent
+    installed = package / "data" / folder
+    return installed if installed.is_dir() else package.parent / folder
 
 
 def user_config() -> Path:

@@ -28,7 +28,7 @@ from stylewatch.domain import (
 from stylewatch.errors import ConfigError, InputError, PresetError, PresetImageError, UsageError
 from stylewatch.settings.checking import did_you_mean, json_schema, raise_first, validate
 from stylewatch.settings.notations import Seconds, composed
-from stylewatch.settings.paths import CONFIG_NAME, absolute, user_presets_dir
+from stylewatch.settings.paths import CONFIG_NAME, absolute, shipped, user_presets_dir
 from stylewatch.settings.yamlfile import KeyPath, YamlFile, load_yaml, shown
 
 DEFAULT_BASE = "painting"
@@ -131,7 +131,7 @@ class Presets:
 
     def resolved(self, name: str, look: _Look | None = None) -> Preset:
         """The same; `look` opens each image and raises an error if it can't be used."""
-        chain = self._chain(self.origin(name))
+        chain = self._chain(name)
         values = {key: value for layer in reversed(chain) for key, value in layer.values.items()}
         described = Preset(name=chain[0].name, description=chain[0].values.get("description", ""))
         preset = _with(described, values)
@@ -171,9 +171,8 @@ class Presets:
 
     def explain(self, name: str) -> tuple[Explained, ...]:
         """Every value of a preset with the preset and file that set it, for `presets show`."""
-        preset, chain = self[name], self._chain(self.origin(name))
-        values: dict[str, Any] = {"description": preset.description, "style": preset.style}
-        values |= {"effect": preset.effect}
+        preset, chain = self[name], self._chain(name)
+        values = {key: getattr(preset, key) for key in ("description", "style", "effect")}
         values |= {key: getattr(preset.settings, key) for key in SETTINGS}
         values |= {key: getattr(preset.output, name) for key, name in OUTPUT.items()}
         owners = {key: layer for layer in reversed(chain) for key in layer.values}
@@ -184,10 +183,10 @@ class Presets:
             for key, value in values.items()
         )
 
-    def _chain(self, file: Path) -> list[_Layer]:
+    def _chain(self, name: str) -> list[_Layer]:
         """The preset's layers, from its own file down to the last base."""
         chain: list[_Layer] = []
-        base: Path | None = file
+        base: Path | None = self.origin(name)
         while base is not None:
             if base in [layer.file for layer in chain]:
                 raise _cycle(chain, base)
@@ -241,9 +240,7 @@ def preset_schema() -> dict[str, Any]:
 
 def shipped_presets_dir() -> Path:
     """Where the presets lie that come with stylewatch."""
-    package = Path(__file__).parent.parent
-    installed = package / "data" / "presets"
-    return installed if installed.is_dir() else package.parent / "presets"
+    return shipped("presets")
 
 
 def known_presets(dirs: Sequence[Path] = ()) -> Presets:
@@ -295,7 +292,7 @@ def as_config_names(
         files.append(presets.origin(name))
     pairs = zip(called, files, strict=True)
     folders = [*(file.parent for one, file in pairs if _is_path(one)), *dirs]
-    together = Presets.load([*folders, user_presets_dir()])
+    together = known_presets(folders)
     for file in files:
         other = together.origin(file.stem)
         if not file.samefile(other):

@@ -209,34 +209,28 @@ class Ledger(LedgerReader):
             *(self._clock(), folder, os.fsencode(path)),
         )
 
-    def _set_apart(self, folder: str, path: Path, digest: str = "") -> bool:
-        """Another file has the name of a photo that was `missed`: it never replaces its results.
+    def _set_apart(
+        self, folder: str, path: Path, digest: str = "", keys: Sequence[str] = ()
+    ) -> None:
+        """Where a photo was `missed`, another file has its name: it never replaces its results.
 
-        `digest`: of its bytes, if known; what is painted of these stays the photo's own. Returns
-        whether one was missed.
+        `digest`: of its bytes, if known; what is painted of these stays the photo's own, and so
+        does what was painted long ago with these `keys`.
         """
         place = (folder, os.fsencode(path))
-        gone = "UPDATE files SET gone = 0 WHERE folder = ? AND path = ? AND gone > 0"
-        missed = bool(self.change(gone, *place))
-        if missed:
-            self.change(
-                "UPDATE jobs SET after_done = ? WHERE folder = ? AND path = ? AND digest != ?",
-                *(APART, *place, digest),
-            )
-        return missed
-
-    def _forget_painted(self, folder: str, path: Path, but: Sequence[str] = ()) -> None:
-        """What another photo of that name had, but for jobs with these keys."""
-        query = f"DELETE FROM painted WHERE folder = ? AND path = ? AND key NOT IN ({marks(but)})"
-        self.change(query, folder, os.fsencode(path), *but)
+        where = "WHERE folder = ? AND path = ?"
+        if self.change(f"UPDATE files SET gone = 0 {where} AND gone > 0", *place):
+            apart = f"UPDATE jobs SET after_done = {APART} {where} AND digest != ?"
+            self.change(apart, *place, digest)
+            other = f"DELETE FROM painted {where} AND key NOT IN ({marks(keys)})"
+            self.change(other, *place, *keys)
 
     def note_file(
         self, folder: str, path: Path, identity: Identity, plan: str = "", note: str = ""
     ) -> None:
         """Remember a file in its present state; `note` says why it has no job, if it has none."""
         with self.transaction():
-            if self._set_apart(folder, path):
-                self._forget_painted(folder, path)
+            self._set_apart(folder, path)
             self.change(
                 "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?,0)",
                 *(folder, os.fsencode(path), *astuple(identity), plan, _text(note), self._clock()),
@@ -267,9 +261,8 @@ class Ledger(LedgerReader):
                 *(photo.folder, os.fsencode(photo.path)),
             )
             lay_there = known is not None and photo.identity.looks_like(identity_of(known))
-            if self._set_apart(photo.folder, photo.path, digest):
-                keys = [wanted.key for wanted in planned]
-                self._forget_painted(photo.folder, photo.path, but=keys)
+            keys = [wanted.key for wanted in planned]
+            self._set_apart(photo.folder, photo.path, digest, keys)
             for wanted in planned:
                 job_id = self._add_one(photo, digest, wanted, stays, stays and lay_there)
                 if job_id:
@@ -493,13 +486,10 @@ class Ledger(LedgerReader):
             failures=row["failures"] + verdict.counted,
             crashes=row["crashes"] + crashed,
             tries=again + 1,
-            not_before=self._after(verdict.pause),
+            not_before=self._clock() + verdict.pause,
             temporary=None,
         )
         return verdict.state
-
-    def _after(self, pause: float) -> float:
-        return self._clock() + pause if pause else 0.0
 
     def put_back(self, job_id: int) -> None:
         """Not done and not its fault: ready again, nothing counted."""
@@ -560,7 +550,7 @@ class Ledger(LedgerReader):
                     reason=_INTERRUPTED,
                     message=f"stylewatch itself ended in the middle of it, {times} times in a row",
                     tries=times,
-                    not_before=self._after(verdict.pause),
+                    not_before=self._clock() + verdict.pause,
                 )
                 if verdict.state is JobState.QUARANTINED:
                     given_up.append(row["id"])

@@ -1,7 +1,6 @@
 """One daemon per state directory and per watched folder; the kernel frees the locks on death."""
 
 import contextlib
-import errno
 import fcntl
 import os
 from collections.abc import Iterable
@@ -78,14 +77,15 @@ class Locks:
                 break
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             os.close(descriptor)
-            if error.errno in {errno.EWOULDBLOCK, errno.EAGAIN}:
-                raise LockedError(
-                    f"Another stylewatch watches {folder}",
-                    remedy="Stop it, or take the folder out of one of the two configs",
-                ) from error
-            return  # a share without locks: the state directory's has to do
+            raise LockedError(
+                f"Another stylewatch watches {folder}",
+                remedy="Stop it, or take the folder out of one of the two configs",
+            ) from error
+        except OSError:  # a share without locks: the state directory's has to do
+            os.close(descriptor)
+            return
         self._held[folder] = descriptor
 
     def keep_folders(self, folders: Iterable[Path]) -> None:

@@ -26,7 +26,13 @@ from stylewatch.state.wording import (
 
 _NO_FAILURES: Final = ", ".join(f"'{note}'" for note in ("", NO_PRESET, BROKEN_PRESET, *IGNORED))
 """As the index of the others has them: one for each RAW file would be many."""
+_FAILED_FILES: Final = (
+    f"FROM files INDEXED BY files_failed WHERE note NOT IN ({_NO_FAILURES}) AND gone = 0"
+)
 _HELD_FILES: Final = f"FROM files INDEXED BY files_held WHERE note = '{BROKEN_PRESET}' AND gone = 0"
+_NOTED_FILES: Final = (
+    f"FROM files WHERE note NOT IN ('', '{NO_PRESET}', '{BROKEN_PRESET}') AND gone = 0"
+)
 
 APART = 2
 """`after_done` of a job whose photo is gone while another has its name."""
@@ -224,46 +230,36 @@ class LedgerReader:
 
     def notes(self, limit: int = 100) -> list[tuple[str, Path, str]]:
         """Files that have no job, failures first: folder, path, why."""
-        query = (
-            "SELECT folder, path, note FROM files WHERE note NOT IN ('', ?, ?) AND gone = 0"
-            f" ORDER BY note IN ({_NO_FAILURES}), seen DESC LIMIT ?"
-        )
-        return self._noted(query, NO_PRESET, BROKEN_PRESET, limit)
+        order = f"note IN ({_NO_FAILURES}), seen DESC"
+        return self._noted(f"{_NOTED_FILES} ORDER BY {order}", limit)
 
     def count_notes(self) -> int:
         """How many there are of these."""
-        query = "SELECT COUNT(*) FROM files WHERE note NOT IN ('', ?, ?) AND gone = 0"
-        return int(self._value(query, NO_PRESET, BROKEN_PRESET))
+        return int(self._value(f"SELECT COUNT(*) {_NOTED_FILES}"))
+
+    def last_held_files(self, limit: int) -> list[tuple[str, Path, str]]:
+        """The latest that wait for a preset that can't be used now, told as `notes` are."""
+        return self._noted(f"{_HELD_FILES} ORDER BY seen DESC", limit)
+
+    def _noted(self, which: str, limit: int) -> list[tuple[str, Path, str]]:
+        rows = self.ask(f"SELECT folder, path, note {which} LIMIT ?", limit)
+        return [(row["folder"], path_of(row["path"]), row["note"]) for row in rows]
 
     def held_files(self) -> dict[str, int]:
         """How many files of each folder wait for a preset that can't be used now."""
-        query = f"SELECT folder, COUNT(*) AS n {_HELD_FILES} GROUP BY folder"
-        return {row["folder"]: row["n"] for row in self.ask(query)}
-
-    def last_held_files(self, limit: int) -> list[tuple[str, Path, str]]:
-        """The latest of them, as `notes` tells of others."""
-        query = f"SELECT folder, path, note {_HELD_FILES} ORDER BY seen DESC LIMIT ?"
-        return self._noted(query, limit)
-
-    def _noted(self, query: str, *values: Any) -> list[tuple[str, Path, str]]:
-        rows = self.ask(query, *values)
-        return [(row["folder"], path_of(row["path"]), row["note"]) for row in rows]
+        return self._by_folder(_HELD_FILES)
 
     def failed_files(self) -> dict[str, int]:
         """How many files of each folder failed before they had a job."""
-        query = (
-            "SELECT folder, COUNT(*) AS n FROM files INDEXED BY files_failed"
-            f" WHERE note NOT IN ({_NO_FAILURES}) AND gone = 0 GROUP BY folder"
-        )
-        return {row["folder"]: row["n"] for row in self.ask(query)}
+        return self._by_folder(_FAILED_FILES)
+
+    def _by_folder(self, which: str) -> dict[str, int]:
+        rows = self.ask(f"SELECT folder, COUNT(*) AS n {which} GROUP BY folder")
+        return {row["folder"]: row["n"] for row in rows}
 
     def last_failed_files(self, folder: str, limit: int) -> list[tuple[Path, str, float]]:
-        """The latest of them: relative path, why, and when that was found."""
-        query = (
-            "SELECT path, note, seen FROM files INDEXED BY files_failed"
-            f" WHERE note NOT IN ({_NO_FAILURES}) AND gone = 0 AND folder = ?"
-            " ORDER BY seen DESC LIMIT ?"
-        )
+        """The latest of them in a folder: relative path, why, and when that was found."""
+        query = f"SELECT path, note, seen {_FAILED_FILES} AND folder = ? ORDER BY seen DESC LIMIT ?"
         rows = self.ask(query, folder, limit)
         return [(path_of(row["path"]), row["note"], row["seen"]) for row in rows]
 
@@ -282,9 +278,9 @@ class LedgerReader:
         row = self._one("SELECT * FROM jobs WHERE id = ?", job_id)
         return job_of(row) if row else None
 
-    def jobs(self, states: Iterable[JobState] = (), limit: int = 100) -> list[Job]:
-        """Jobs in these states (all when empty), the latest change first."""
-        return [job_of(row) for row in self._in_order("*", states or JobState, limit)]
+    def jobs(self, states: Iterable[JobState] = JobState) -> list[Job]:
+        """Jobs in these states, the latest change first."""
+        return [job_of(row) for row in self._in_order("*", states)]
 
     def numbers(self, states: Iterable[JobState], limit: int = -1) -> list[int]:
         """Of jobs in these states: what is painted, what waits in its order, the latest change."""
@@ -293,7 +289,7 @@ class LedgerReader:
         rest = wanted - painting - waiting
         found: list[int] = []
         for some, order in ((painting, _LATEST), (waiting, "id"), (rest, _LATEST)):
-            found += (row["id"] for row in self._in_order("id, changed", some, limit, order))
+            found += (row["id"] for row in self._in_order("id, changed", some, order, limit))
         return found if limit < 0 else found[:limit]
 
     def jobs_with(self, numbers: Sequence[int]) -> list[Job]:
@@ -308,7 +304,7 @@ class LedgerReader:
         return {row["reason"] for row in self.ask(query, *states)}
 
     def _in_order(
-        self, columns: str, states: Iterable[JobState], limit: int, order: str = _LATEST
+        self, columns: str, states: Iterable[JobState], order: str = _LATEST, limit: int = -1
     ) -> Iterator[sqlite3.Row]:
         """Of jobs in these states, each state read along an index and no further than needed."""
         if wanted := [*states]:

@@ -324,7 +324,7 @@ class Lab:
             contextlib.suppress(LedgerError),
             contextlib.closing(LedgerReader(self.state / "ledger.db")) as reader,
         ):
-            return reader.jobs(limit=-1)
+            return reader.jobs()
         return []
 
     def at_rest(self) -> bool:
