@@ -50,8 +50,9 @@ def main() -> None:
             for preset in SHOWN:
                 small(folder / f"{PHOTO.stem}--{preset}.jpg", DOCS / f"{preset}.jpg")
         if options.only != "pictures":
-            stylewatch(options.weights, "presets", "sheet", "--side", "360", "-o", str(DOCS))
-            (DOCS / f"{PHOTO.stem}--presets.jpg").replace(DOCS / "presets.jpg")
+            stylewatch(options.weights, "presets", "sheet", "--side", "360", "-o", name)
+            with Image.open(folder / f"{PHOTO.stem}--presets.jpg") as sheet:
+                sheet.save(DOCS / "presets.jpg", quality=86)
 
 
 if __name__ == "__main__":
