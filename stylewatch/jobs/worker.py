@@ -78,15 +78,7 @@ def _render(request: JobRequest, engine: EngineSettings, report: OnStep) -> Rend
     checkpoint = _checkpoint(request, engine)
     key = _picture_key(picture, preset)
     before = _painted_before(request.earlier, key, form)
-    if before is None:
-        context = Context(
-            engine=engine,
-            on_step=steps_only(report),
-            checkpoint=checkpoint,
-            crashes=request.crashes,
-        )
-        given = open_effect(preset.effect).render(picture.rgb, preset, context)
-    rendering = before or checked(given, picture.rgb)
+    rendering = before or _painted(picture.rgb, request, engine, checkpoint, report)
     facts = {**rendering.facts, "job_key": request.key, "picture_key": key, "preset": preset.name}
     if request.owner:  # a daemon's: the one result for this photo and preset
         facts["photo"] = request.digest
@@ -142,6 +134,23 @@ def _painted_before(earlier: Path | None, key: str, form: Format) -> Rendering |
         return None
     note = "the same picture as before: only what is written about it is new"
     return Rendering(rgb=picture.rgb, facts=facts, note=note)
+
+
+def _painted(
+    photo: np.ndarray,
+    request: JobRequest,
+    engine: EngineSettings,
+    checkpoint: CheckpointFile | None,
+    report: OnStep,
+) -> Rendering:
+    context = Context(
+        engine=engine,
+        on_step=steps_only(report),
+        checkpoint=checkpoint,
+        crashes=request.crashes,
+    )
+    effect = open_effect(request.preset.effect)
+    return checked(effect.render(photo, request.preset, context), photo)
 
 
 def _read_unchanged(request: JobRequest, engine: EngineSettings) -> bytes:
