@@ -81,7 +81,7 @@ class StyleSettings:
     features: Literal["auto", "vgg19", "builtin"] = "auto"
     """`auto`: VGG19 where its weights can be had, else the built-in features, saying so."""
     seed: Annotated[int, Ge(0)] = 0
-    """For `init: noise`; the same input and seed give the same bytes on one machine."""
+    """For `init: noise`; the same input and seed give the same bytes on one machine's CPU."""
     time_budget: Annotated[float, Gt(0)] | None = None
     """Seconds per photo; when they are spent the best image so far is the result."""
 

@@ -97,7 +97,8 @@ def stylize(
 ) -> Painting:
     """Paint `content` (H, W, 3; RGB 0…255) in the manner of `styles`.
 
-    The same arguments give the same bytes on one machine. `start` is the image that
+    The same arguments give the same bytes on one machine's CPU; a GPU's libraries choose how they
+    sum by how long it takes. `start` is the image that
     `settings.init` names, if it names one. `on_step` may raise to stop the run. `resume` counts
     where it can be of this run. What does not fit into `memory` bytes (0: as many as
     `usable_memory` says) is painted in tiles.
