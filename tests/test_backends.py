@@ -8,8 +8,10 @@ import platform
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from stylewatch.domain import EngineSettings
 from stylewatch.engine import backend
@@ -195,3 +197,24 @@ def test_a_worker_leaves_others_room_on_a_gpu(name, ours, users, monkeypatch):
     monkeypatch.setenv(name, users)
     set_environment(EngineSettings())
     assert os.environ[name] == users
+
+
+def test_one_graph_serves_all_sizes_and_each_form_of_arguments_has_its_own():
+    traced = []
+
+    def total(image, more):
+        traced.append(more)
+        return ops.sum(image) + sum(map(ops.sum, keras.tree.flatten(more)))
+
+    call = backend.compiled(total)
+    for side in range(1, backend._SIZES + 20):
+        image = np.ones((1, side, 2, 3), np.float32)
+        assert float(call(image, {"a": image, "b": [1.0]})) == 12 * side + 1
+    assert len(traced) == 1
+    one = np.float32(1.0)
+    for number, (more, value) in enumerate(
+        [({"a": one}, 7), ({"b": one}, 7), ([one, one], 8), ([one, (one,)], 8), ({}, 6)], start=2
+    ):
+        for _ in range(2):
+            assert float(call(np.ones((1, 1, 2, 3), np.float32), more)) == value
+        assert len(traced) == number

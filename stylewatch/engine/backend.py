@@ -28,6 +28,7 @@ _BFLOAT16_GAIN = 0.65
 Where the hardware has it, bfloat16 takes 0.2 to 0.55 of it; elsewhere 1 and more.
 """
 _PROBE_ROUNDS = 3
+_SIZES = 256  # of images, whose graph is remembered
 _AMPERE = 8
 """NVIDIA's first compute capability with bfloat16; older GPUs emulate it, or can't do it at all."""
 
@@ -99,13 +100,35 @@ def _open_graph(function: Callable[..., Any]) -> Callable[..., Any]:
     import tensorflow as tf
 
     graph = tf.function(function, reduce_retracing=True, autograph=False)
+    open_graphs: dict[Any, Any] = {}
 
     def call(*arguments: Any) -> Any:
-        arguments = tf.nest.map_structure(tf.convert_to_tensor, arguments)
-        graph.get_concrete_function(*tf.nest.map_structure(_open_spec, arguments))
-        return graph(*arguments)
+        arguments = tf.nest.map_structure(_as_tensor, arguments)
+        key = _kinds(arguments)
+        if key not in open_graphs:  # to find it takes TensorFlow as long as a small GPU kernel
+            if len(open_graphs) >= _SIZES:
+                open_graphs.clear()
+            specs = tf.nest.map_structure(_open_spec, arguments)
+            open_graphs[key] = graph.get_concrete_function(*specs)
+        return open_graphs[key](*arguments)
 
     return call
+
+
+def _as_tensor(value: Any) -> Tensor:
+    import tensorflow as tf
+
+    return value if tf.is_tensor(value) else tf.convert_to_tensor(value)
+
+
+def _kinds(value: Any) -> Any:
+    """What tells arguments of one graph from those of another, and of one size from another."""
+    match value:
+        case tuple() | list():
+            return tuple(map(_kinds, value))
+        case dict():
+            return tuple((name, _kinds(each)) for name, each in value.items())
+    return value.shape, value.dtype
 
 
 def _open_spec(tensor: Tensor) -> Any:

@@ -213,7 +213,7 @@ class _DeviceModel(Model):
         self._pairs.popleft()
 
     def _turn(self, by_s: np.ndarray, by_z: np.ndarray, by_gradient: float) -> None:
-        shares = np.pad([by_s, by_z], ((0, 0), (0, self._history - len(by_s))))
+        shares = np.pad([by_s, by_z], ((0, 0), (0, self._history - len(by_s)))).reshape(-1)
         self._direction = _sum(
             self._preconditioned,
             self._held,
@@ -296,9 +296,9 @@ def _sum(
 ) -> Tensor:
     """P times the gradient, all s and all z, each times its share, of the values not held."""
     total = by_gradient * preconditioned
-    for kind, vectors in enumerate((steps, changes)):
-        for number, vector in enumerate(vectors):
-            total = total + shares[kind, number] * vector
+    vectors = (*steps, *changes)
+    for share, vector in zip(ops.unstack(shares, len(vectors)), vectors, strict=True):
+        total = total + share * vector
     return ops.where(held, 0.0, total)
 
 
