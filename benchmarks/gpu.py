@@ -136,11 +136,10 @@ def one_evaluation(network: Any, side: int, precision: Any) -> dict[str, float]:
     started = time.perf_counter()
     targets = objective.targets(photo, [Region([(style, 1.0)], None)], settings)
 
-    def evaluate(image: Any) -> tuple[float, Any]:
-        parts, gradient = objective.evaluate(image, targets)
-        return parts.loss, gradient
+    def evaluate(image: Any) -> Any:
+        return objective.evaluate(image, targets)
 
-    evaluate(photo)
+    float(evaluate(photo)[0])
     cold = time.perf_counter() - started
     calls = 10
 
@@ -162,7 +161,7 @@ def one_evaluation(network: Any, side: int, precision: Any) -> dict[str, float]:
     return {
         "cold": cold,
         "device": median(several, 5) / calls,
-        "evaluation": median(lambda: evaluate(photo)),
+        "evaluation": median(lambda: float(evaluate(photo)[0])),
         "optimised": recorder.each(),
     }
 
@@ -176,7 +175,7 @@ def against_peer(weights: str, folder: Path, precision: Any, referee: Any) -> st
     from stylewatch.engine.transfer import NOISE
 
     facts = json.loads((folder / "peer.json").read_text(encoding="utf-8"))
-    goal = referee(np.load(folder / "peer.npy"))[0]
+    goal = float(referee(np.load(folder / "peer.npy"))[0])
     photo, painting = (np.load(folder / f"{name}.npy") for name in ("photo", "painting"))
     evaluate = same_objective(weights, photo, painting, precision)
     text = ""
@@ -192,7 +191,7 @@ def against_peer(weights: str, folder: Path, precision: Any, referee: Any) -> st
             evaluations=evaluations, history=HISTORY["ours"], noise=NOISE[precision],
             preconditioner=Smoother(photo.shape),
         )  # fmt: skip
-    losses = {number: referee(image)[0] for number, image in recorder.images.items()}
+    losses = {number: float(referee(image)[0]) for number, image in recorder.images.items()}
     for name, loss in (("the peer's loss", goal), ("1 % above it", NEAR * goal)):
         number = next((n for n, found in losses.items() if found <= loss), None)
         if number is None:

@@ -204,7 +204,10 @@ def run_peer(args: argparse.Namespace) -> None:
 
 
 def same_objective(weights: str, photo: Image, painting: Image, precision: Any) -> Any:
-    """`evaluate(image) -> loss, gradient` of the peer's objective, by the product's own parts."""
+    """`evaluate(image) -> loss, gradient` of the peer's objective, by the product's own parts.
+
+    A GPU may still be at the loss: `float` of it waits.
+    """
     from keras import ops
 
     from stylewatch.engine import backend, losses
@@ -237,9 +240,9 @@ def same_objective(weights: str, photo: Image, painting: Image, precision: Any) 
 
     evaluate = backend.value_and_gradient(loss)
 
-    def call(image: Any) -> tuple[float, Any]:
+    def call(image: Any) -> tuple[Any, Any]:
         value, _, gradient = evaluate(ops.convert_to_tensor(image), targets)
-        return float(value), backend.place(gradient)
+        return value, backend.place(gradient)
 
     return call
 
@@ -313,7 +316,7 @@ def compare(args: argparse.Namespace, photo: Path, painting: Path, budgets: dict
     row: Row = {"pair": folder.name, "agreement": agreement(args.weights, folder)}
     peer = records.pop("peer")
     seconds, cpu = peer.spent(EVALUATIONS)
-    goal = referee(peer.image(EVALUATIONS))[0]
+    goal = float(referee(peer.image(EVALUATIONS))[0])
     row |= {"goal": goal, "peer": seconds, "peer_cpu": cpu}
     pictures = {"peer 500": peer.image(EVALUATIONS)}
     if peer.evaluations >= LONG:
@@ -416,7 +419,7 @@ def reached(record: Record, referee: Any, goal: float) -> Row:
     high = len(kept)
     while low < high:
         middle = (low + high) // 2
-        if referee(record.image(kept[middle]))[0] <= goal:
+        if float(referee(record.image(kept[middle]))[0]) <= goal:
             high = middle
         else:
             low = middle + 1

@@ -90,15 +90,22 @@ class Model(ABC):
     def trial(self, step: float) -> Tensor:
         """Where `step` along the direction leads, within the bounds."""
 
+    @abstractmethod
+    def look(self, x: Tensor, gradient: Tensor) -> None:
+        """That trial and the gradient there, of which nobody knows yet whether it was good.
+
+        A device goes on at once with what follows if it was: then it waits for nobody.
+        """
+
     def straight_down(self, *, plain: bool) -> float:
         """Forget the pairs, and face straight down; the loss's slope that way."""
         self._forget()
         self.plain = plain
         return self._face_down()
 
-    def accept(self, x: Tensor, gradient: Tensor) -> float:
-        """Be at x, learn from the step that led there, and turn; the loss's slope that way."""
-        products = self._step(x, gradient)
+    def accept(self) -> float:
+        """Be where it looked, learn from the step there, and turn; the loss's slope that way."""
+        products = self._step()
         known = slice(None)
         if products.of_y[0, -1] > _CURVED * (products.length * products.of_y[1, -1]) ** 0.5:
             self._sy, self._yz = (np.pad(table, (0, 1)) for table in (self._sy, self._yz))
@@ -137,8 +144,8 @@ class Model(ABC):
         """Turn straight down, which moves no value by more than `FIRST_STEP`; the slope."""
 
     @abstractmethod
-    def _step(self, x: Tensor, gradient: Tensor) -> _Products:
-        """Be at x; the products that the step from where it was makes."""
+    def _step(self) -> _Products:
+        """Be where it looked; the products that the step from where it was makes."""
 
     @abstractmethod
     def _keep(self) -> None:
@@ -170,6 +177,7 @@ class _DeviceModel(Model):
     _preconditioned: Tensor
     _direction: Tensor
     _newest: tuple[Tensor, Tensor]
+    _seen: tuple[Tensor, ...]
 
     def __init__(
         self, x: Tensor, history: int, bounds: Bounds, preconditioner: Preconditioner
@@ -194,13 +202,16 @@ class _DeviceModel(Model):
         self._direction, slope = _downhill(uphill, free, held)
         return float(slope)
 
-    def _step(self, x: Tensor, gradient: Tensor) -> _Products:
+    def look(self, x: Tensor, gradient: Tensor) -> None:
         others = self._filled(self._history - 1)
-        s, y, free, self._held = _changed(self.x, x, self._gradient, gradient, self._bounds)
-        z, self._preconditioned = self._preconditioner(y), self._preconditioner(free)
-        inner = _products(s, y, z, free, self._preconditioned, *others)
+        s, y, free, held = _changed(self.x, x, self._gradient, gradient, self._bounds)
+        z, preconditioned = self._preconditioner(y), self._preconditioner(free)
+        inner = _products(s, y, z, free, preconditioned, *others)
+        self._seen = x, gradient, held, preconditioned, s, z, inner
+
+    def _step(self) -> _Products:
+        self.x, self._gradient, self._held, self._preconditioned, s, z, inner = self._seen
         self._newest = s, z
-        self.x, self._gradient = x, gradient
         table = to_numpy(inner).astype(np.float64)
         known = [*range(len(self._pairs)), -1]
         of_y, of_gradient = table[:, :-2].reshape(2, 2, -1)[:, :, known]
@@ -314,6 +325,7 @@ class _HostModel(Model):
     _gradient: np.ndarray
     _held: np.ndarray
     _preconditioned: np.ndarray
+    _seen: tuple[np.ndarray, np.ndarray] | None
 
     def __init__(
         self, x: np.ndarray, history: int, bounds: Bounds, preconditioner: Preconditioner
@@ -329,7 +341,11 @@ class _HostModel(Model):
         self._changes[0] = gradient.reshape(-1)
         return self.straight_down(plain=False)
 
+    def look(self, x: np.ndarray, gradient: np.ndarray) -> None:
+        self._seen = x, gradient
+
     def trial(self, step: float) -> np.ndarray:
+        self._seen = None  # before there are others
         trial: np.ndarray = self._steps[self._next].reshape(self.x.shape) * np.float32(step)
         trial += self.x
         return np.clip(trial, *self._bounds, out=trial)
@@ -349,7 +365,10 @@ class _HostModel(Model):
         direction *= -FIRST_STEP / max(float(direction.max()), -float(direction.min()), 1e-30)
         return self._dot(direction.reshape(-1), gradient.reshape(-1))
 
-    def _step(self, x: np.ndarray, gradient: np.ndarray) -> _Products:
+    def _step(self) -> _Products:
+        assert self._seen is not None
+        x, gradient = self._seen
+        self._seen = None
         s, y = self._steps[self._next], self._changes[self._next]
         np.subtract(x.reshape(-1), self.x.reshape(-1), out=s)
         np.subtract(gradient.reshape(-1), y, out=y)

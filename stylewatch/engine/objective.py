@@ -9,6 +9,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -40,14 +41,43 @@ class Region:
     """Weight of its style loss beside the other regions', whose mean is 1."""
 
 
-@dataclass(frozen=True)
 class Parts:
-    """The loss of one evaluation and what it is made of, weights included."""
+    """The loss of one evaluation and what it is made of, weights included.
 
-    loss: float
-    content: float
-    style: float
-    tv: float
+    Four numbers that a device may still be at: who asks for one waits for it.
+    """
+
+    def __init__(self, numbers: Tensor) -> None:
+        self._numbers = numbers
+
+    @cached_property
+    def _told(self) -> list[float]:
+        here = isinstance(self._numbers, tuple)
+        return list(self._numbers) if here else backend.to_numpy(self._numbers).tolist()
+
+    def __float__(self) -> float:
+        """The loss."""
+        return self.loss
+
+    @property
+    def loss(self) -> float:
+        """Content, style and total variation."""
+        return self._told[0]
+
+    @property
+    def content(self) -> float:
+        """Of the content layers."""
+        return self._told[1]
+
+    @property
+    def style(self) -> float:
+        """Of the style layers."""
+        return self._told[2]
+
+    @property
+    def tv(self) -> float:
+        """Total variation."""
+        return self._told[3]
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,9 +154,9 @@ class Objective:
         return backend.place(image)
 
     def evaluate(self, image: Tensor, targets: Targets) -> tuple[Parts, Tensor]:
-        """The loss at `image` (1, H, W, 3) and its gradient; waits for the device."""
+        """The loss at `image` (1, H, W, 3) and its gradient."""
         _, parts, gradient = self._evaluate(image, targets)
-        return Parts(*backend.to_numpy(parts).tolist()), backend.place(gradient)
+        return Parts(parts), backend.place(gradient)
 
     def describe(self, photo: Tensor, masks: Sequence[dict[str, Tensor]]) -> Description:
         """The photo's features and Gram matrices."""

@@ -8,7 +8,7 @@ stopping. Knows nothing of images, networks or files.
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, SupportsFloat
 
 import numpy as np
 from keras import ops
@@ -40,7 +40,8 @@ class Iterate:
     best: Tensor
 
 
-Evaluate = Callable[[Tensor], tuple[float, Tensor]]
+Evaluate = Callable[[Tensor], tuple[SupportsFloat, Tensor]]
+"""The loss, for which one waits where a device is still at it, and the gradient."""
 OnIterate = Callable[[Iterate], bool]
 """Called after every evaluation; returns whether to go on."""
 
@@ -95,21 +96,24 @@ def _lbfgs(
     be all that leads down, unless the direction is the gradient's own: that is the last resort.
     """
     x = model.x
-    loss, gradient = evaluate(x)
+    told, gradient = evaluate(x)
     slope = model.begin(gradient)
     step = 1.0
-    best_loss, best = loss, x
+    loss = best_loss = float(told)
+    best = x
     go_on = on_iterate(Iterate(loss, loss, x))
     for _ in range(evaluations - 1):
         if not go_on:
             break
         del x, gradient  # before there are others
         x = model.trial(step)
-        trial_loss, gradient = evaluate(x)
+        told, gradient = evaluate(x)
+        model.look(x, gradient)
+        trial_loss = float(told)
         if trial_loss <= loss + noise * abs(loss) + _ARMIJO * step * slope:  # never true of NaN
             if trial_loss <= best_loss:
                 best_loss, best = trial_loss, x
-            slope = model.accept(x, gradient)
+            slope = model.accept()
             loss, step = trial_loss, 1.0
         else:
             step *= _SHRINK
@@ -148,7 +152,8 @@ def _lbfgs_scipy(
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal used, best_loss, best, unit
         point = ops.convert_to_tensor(flat.reshape(shape).astype(np.float32))
-        loss, gradient = evaluate(point)
+        told, gradient = evaluate(point)
+        loss = float(told)
         used += 1
         if loss < best_loss:
             best_loss, best = loss, point
@@ -184,7 +189,8 @@ def _adam(
     first = second = ops.zeros_like(x)
     epsilon = ops.zeros((), dtype="float32")
     for t in range(1, evaluations + 1):
-        loss, gradient = evaluate(x)
+        told, gradient = evaluate(x)
+        loss = float(told)
         if loss < best_loss:
             best_loss, best = loss, x
         if not on_iterate(Iterate(loss, best_loss, best)):

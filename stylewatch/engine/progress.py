@@ -58,7 +58,7 @@ class Progress:
         """Evaluations in this process, of all stages."""
         self.evaluation = 0
         """Of this stage alone, those before the process was killed among them."""
-        self.parts = self.best = Parts(math.nan, math.nan, math.nan, math.nan)
+        self.parts = self.best = Parts((math.nan,) * 4)
         """Of the last evaluation, and of the best one."""
         self.spent = False
         """The time budget ended the run early."""

@@ -175,7 +175,7 @@ class TiledObjective(Objective):
                 value, _, slope = self._smoothness(image[:, rows], weight)
                 tv += float(value)
                 gradient[:, rows] += backend.to_numpy(slope)
-        return Parts(content + style + tv, content, style, tv), gradient
+        return Parts((content + style + tv, content, style, tv)), gradient
 
     def _bands(self, image: Tensor) -> Iterator[slice]:
         """Rows that take no more memory than a tile, each band with the first row of the next."""

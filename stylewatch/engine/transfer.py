@@ -190,10 +190,9 @@ def _paint_scale(
     shape = images[0].shape
     del small, start, photo, regions, weight  # of a huge photo the optimiser needs their memory
 
-    def evaluate(image: Tensor) -> tuple[float, Tensor]:
-        parts, gradient = objective.evaluate(image, targets)
-        progress.parts = parts
-        return parts.loss, gradient
+    def evaluate(image: Tensor) -> tuple[Parts, Tensor]:
+        progress.parts, gradient = objective.evaluate(image, targets)
+        return progress.parts, gradient
 
     def on_iterate(iterate: Iterate) -> bool:
         return progress.step(iterate, lambda: deprocess(backend.to_numpy(iterate.best)))
