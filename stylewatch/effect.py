@@ -7,6 +7,7 @@ particular effect.
 """
 
 import math
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
@@ -15,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from stylewatch.domain import EngineSettings, OnStep, Preset, Step
-from stylewatch.errors import PresetError, RenderError
+from stylewatch.errors import PresetEffectError, RenderError
 from stylewatch.state.checkpoints import CheckpointFile
 
 
@@ -58,19 +59,28 @@ def open_effect(name: str) -> Effect:
     """The effect of that name.
 
     Raises:
-        PresetError: no installed package offers it.
+        PresetEffectError: no installed package offers it, or it can't be loaded.
     """
     offered = {point.name: point for point in entry_points(group="stylewatch.effects")}
     if name not in offered:
-        raise PresetError(
+        raise PresetEffectError(
             f"Unknown effect '{name}'",
             key="effect",
             expected="one of " + ", ".join(sorted(offered)),
             received=name,
-            reason="unknown-effect",
+            remedy="Install its package wherever workers run",
         )
-    make: Callable[[], Effect] = offered[name].load()
-    return make()
+    try:
+        make: Callable[[], Effect] = offered[name].load()
+        return make()
+    except (Exception, SystemExit) as error:
+        traceback.print_exc()  # goes where everything goes that libraries say
+        raise PresetEffectError(
+            f"The effect '{name}' can't be loaded",
+            key="effect",
+            received=" ".join(f"{type(error).__name__}: {error}".split()),
+            remedy="Install what it lacks, or mend its package",
+        ) from error
 
 
 def steps_only(report: OnStep) -> OnStep:
