@@ -94,8 +94,8 @@ def steps_only(report: OnStep) -> OnStep:
     return on_step
 
 
-def checked(given: object, photo: np.ndarray) -> Rendering:
-    """What an effect gave for `photo`, in the types that it promises.
+def checked(given: object, brightest: float) -> Rendering:
+    """What an effect gave, in the types that it promises; `brightest` is the photo's highest value.
 
     Raises:
         RenderError: it is no picture, or one with values that nobody meant.
@@ -110,7 +110,7 @@ def checked(given: object, photo: np.ndarray) -> Rendering:
         raise RenderError(text, expected=expected, received=str(rgb.shape))
     if not np.isfinite(rgb).all():
         raise RenderError("The picture has values that are not numbers", reason="not-finite")
-    if rgb.max() <= 1.0 < photo.max():  # or it goes from 0 to 1, by mistake
+    if rgb.max() <= 1.0 < brightest:  # or it goes from 0 to 1, by mistake
         text, expected = "The picture came out black", "an `rgb` of 0…255"
         raise RenderError(text, expected=expected, received="at most 1", reason="black")
     loss = None if given.loss is None else float(given.loss)

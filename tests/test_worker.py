@@ -304,6 +304,7 @@ def painted_by(tmp_path, monkeypatch):
         ("Rendering(rgb=photo[:0])", "render", "received (0, 64, 3)"),
         ("Rendering(rgb=photo / 0)", "not-finite", "values that are not numbers"),
         ("Rendering(rgb=photo / 255)", "black", "an `rgb` of 0…255, received at most 1"),
+        ("Rendering(rgb=np.divide(photo, 255, out=photo))", "black", "received at most 1"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")

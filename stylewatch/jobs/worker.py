@@ -76,8 +76,9 @@ def _render(request: JobRequest, engine: EngineSettings, report: OnStep) -> Rend
     context = Context(
         engine=engine, on_step=on_step, checkpoint=checkpoint, crashes=request.crashes
     )
+    brightest = float(picture.rgb.max())  # an effect may write into it
     given = open_effect(preset.effect).render(picture.rgb, preset, context)
-    rendering = checked(given, picture.rgb)
+    rendering = checked(given, brightest)
     facts = {"job_key": request.key, "preset": preset.name, **rendering.facts}
     if request.owner:  # a daemon's: the one result for this photo and preset
         facts["photo"] = request.digest
