@@ -7,6 +7,7 @@ particular effect.
 """
 
 import math
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
@@ -15,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from stylewatch.domain import EngineSettings, OnStep, Preset, Step
-from stylewatch.errors import PresetError, RenderError
+from stylewatch.errors import PresetEffectError, RenderError
 from stylewatch.state.checkpoints import CheckpointFile
 
 
@@ -58,19 +59,28 @@ def open_effect(name: str) -> Effect:
     """The effect of that name.
 
     Raises:
-        PresetError: no installed package offers it.
+        PresetEffectError: no installed package offers it, or it can't be loaded.
     """
     offered = {point.name: point for point in entry_points(group="stylewatch.effects")}
     if name not in offered:
-        raise PresetError(
+        raise PresetEffectError(
             f"Unknown effect '{name}'",
             key="effect",
             expected="one of " + ", ".join(sorted(offered)),
             received=name,
-            reason="unknown-effect",
+            remedy="Install its package wherever workers run",
         )
-    make: Callable[[], Effect] = offered[name].load()
-    return make()
+    try:
+        make: Callable[[], Effect] = offered[name].load()
+        return make()
+    except (Exception, SystemExit) as error:
+        traceback.print_exc()  # goes where everything goes that libraries say
+        raise PresetEffectError(
+            f"The effect '{name}' can't be loaded",
+            key="effect",
+            received=" ".join(f"{type(error).__name__}: {error}".split()),
+            remedy="Install what it lacks, or mend its package",
+        ) from error
 
 
 def steps_only(report: OnStep) -> OnStep:
@@ -84,8 +94,8 @@ def steps_only(report: OnStep) -> OnStep:
     return on_step
 
 
-def checked(given: object, photo: np.ndarray) -> Rendering:
-    """What an effect gave for `photo`, in the types that it promises.
+def checked(given: object, brightest: float) -> Rendering:
+    """What an effect gave, in the types that it promises; `brightest` is the photo's highest value.
 
     Raises:
         RenderError: it is no picture, or one with values that nobody meant.
@@ -100,7 +110,7 @@ def checked(given: object, photo: np.ndarray) -> Rendering:
         raise RenderError(text, expected=expected, received=str(rgb.shape))
     if not np.isfinite(rgb).all():
         raise RenderError("The picture has values that are not numbers", reason="not-finite")
-    if rgb.max() <= 1.0 < photo.max():  # or it goes from 0 to 1, by mistake
+    if rgb.max() <= 1.0 < brightest:  # or it goes from 0 to 1, by mistake
         text, expected = "The picture came out black", "an `rgb` of 0…255"
         raise RenderError(text, expected=expected, received="at most 1", reason="black")
     loss = None if given.loss is None else float(given.loss)

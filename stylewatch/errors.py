@@ -4,7 +4,8 @@ StylewatchError
 ├── UsageError           the command line asks for something that makes no sense
 ├── ConfigError          stylewatch.yaml: file, line, column, key
 │   └── PresetError      a preset's YAML or its style image
-│       └── PresetImageError    an image that can't be read just now: that preset's photos wait
+│       ├── PresetImageError    an image that can't be read just now: that preset's photos wait
+│       └── PresetEffectError   so they do for an effect that can't be loaded
 ├── InputError           this photo can't be used (never retried until the file changes)
 │   └── InputChangedError    the file changed while it was read: settle again
 ├── OutputError          the result can't be written
@@ -142,6 +143,13 @@ class PresetImageError(PresetError):
     kind = FailureKind.TRANSIENT  # no photo's fault: each waits until it is back
 
 
+class PresetEffectError(PresetError):
+    """The effect that a preset names is not installed where it is painted, or can't be loaded."""
+
+    reason = "effect"
+    kind = FailureKind.TRANSIENT  # the same
+
+
 class InputError(StylewatchError):
     """The photo can't be used; retrying without a change would fail again."""
 
@@ -186,7 +194,7 @@ class WeightsError(StylewatchError):
     reasons = (reason, not_downloaded)
 
 
-LACKING = (*WeightsError.reasons, PresetImageError.reason)
+LACKING = (*WeightsError.reasons, PresetImageError.reason, PresetEffectError.reason)
 """The reasons for which no photo of a preset can be painted: it lacks what all of them need."""
 
 

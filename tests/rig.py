@@ -35,8 +35,11 @@ def rendered(request, data, extension=".jpg", **figures):
     )
 
 
-def effect_package(folder, render="return Rendering(rgb=photo)"):
-    """An installed package in a folder, with the effect `own`, which has this `render`."""
+def effect_package(folder, render="return Rendering(rgb=photo)", at_last=""):
+    """An installed package in a folder, with the effect `own`, which has this `render`.
+
+    `at_last` is what its module does besides.
+    """
     about = folder / "own-1.dist-info"
     about.mkdir(parents=True)
     (about / "METADATA").write_text("Name: own\nVersion: 1\n")
@@ -48,6 +51,7 @@ def effect_package(folder, render="return Rendering(rgb=photo)"):
         "class Own:\n"
         "    def render(self, photo, preset, context):\n"
         f"        {render}\n"
+        f"{at_last}\n"
     )
 
 

@@ -1,5 +1,6 @@
 """The command line: what is asked, what is answered where, and every exit code."""
 
+import dataclasses
 import io
 import json
 import os
@@ -29,6 +30,7 @@ from typer.testing import CliRunner
 
 from stylewatch import cli
 from stylewatch.app import overview
+from stylewatch.app.doctor import Finding
 from stylewatch.app.order import parse_settings
 from stylewatch.app.remote import Client
 from stylewatch.app.service import shipped_unit
@@ -450,7 +452,18 @@ class TestPresets:
         assert (code, err) == (0, "")
         assert re.search(r"^quick +Small and quick$", out, re.MULTILINE)
         data = json.loads(stylewatch("presets", "list", "--json")[1])
-        assert {"name": "quick", "description": "Small and quick", "has_style": True} in data
+        named = {one["name"]: one for one in data}
+        assert (named["quick"]["description"], named["quick"]["has_style"]) == (
+            "Small and quick",
+            True,
+        )
+        assert named["quick"]["problem"] is None
+
+    def test_list_tells_what_can_t_be_used(self, stylewatch, home):
+        (home / ".config/stylewatch/presets/bad.yaml").write_text("strenght: 3\n")
+        data = json.loads(stylewatch("presets", "list", "--json")[1])
+        [problem] = [one["problem"] for one in data if one["name"] == "bad"]
+        assert "bad.yaml:1:1: strenght: unknown key" in problem
 
     def test_list_fits_a_narrow_terminal(self, stylewatch, monkeypatch):
         monkeypatch.setattr("stylewatch.commands.answers.width", lambda: 44)
@@ -533,6 +546,39 @@ def of_a_config(home, tmp_path):
     config.write_text(f"folders: [{{input: in, output: out}}]\npresets: [{presets}]\n")
     a_picture(Path("a.jpg"))
     return config
+
+
+class TestJson:
+    def test_the_documents_name_every_field(self, stylewatch, tmp_path):
+        """Those of `status` and `jobs`, which have more of them, have tables of their own."""
+        photo, empty = a_picture(tmp_path / "a.jpg"), tmp_path / "empty.jpg"
+        empty.touch()
+        (tmp_path / "bad.yaml").write_text("strenght: 3\n")
+        told = {
+            "apply": ("apply", photo, empty, "-p", "quick"),
+            "presets list": ("presets", "list"),
+            "presets check": ("presets", "check", tmp_path / "bad.yaml"),
+            "config check": ("config", "check", tmp_path / "bad.yaml"),
+            "service status": ("service", "status", "--user"),
+        }
+        text = (HERE.parent / "docs/operating.md").read_text(encoding="utf-8")
+        rows = re.findall(
+            r"^\| (`.+?`) \| (.+) \|$", text.split("other commands' `--json`")[1], re.MULTILINE
+        )
+        named = {
+            name: {*re.findall(r"`(\w+)`", fields)}
+            for names, fields in rows
+            for name in re.findall(r"`(.+?)`", names)
+        }
+        for name, command in told.items():
+            found = json.loads(stylewatch(*command, "--json")[1])
+            fields = {key for one in ([found] if isinstance(found, dict) else found) for key in one}
+            assert fields == named[name], name
+        [shown] = {frozenset(one) for one in json.loads(
+            stylewatch("presets", "show", "quick", "--json")[1]
+        ).values()}  # fmt: skip
+        assert shown == named["presets show"]
+        assert {field.name for field in dataclasses.fields(Finding)} <= named["doctor"]
 
 
 class TestPresetsOfAConfig:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from rig import ThreadExecutor
+from rig import ThreadExecutor, rendered
 
 from stylewatch.app.reloading import OnChange
 from stylewatch.domain import Failure, FailureKind, JobState
@@ -954,6 +954,45 @@ def test_a_photo_that_is_written_again_while_it_is_read_is_not_painted_too_early
     rig.until(rig.results)
     assert (rig.output / "a--painting.jpg").read_bytes() == b"painting:one half and the other"
     assert rig.executor.ran == [("a.jpg", "painting")]
+
+
+@pytest.mark.parametrize("lacks", ["the input", "the output"])
+def test_a_photo_waits_for_a_worker_s_machine_to_have_the_same_folders(rigs, lacks):
+    """Where it does not find the photo, that is not gone; a result that is not here is none."""
+
+    def behave(request):
+        if not elsewhere:
+            return None
+        if lacks == "the input":
+            return Failure(kind=FailureKind.CHANGED, reason="vanished", message="gone")
+        done = rendered(request, b"on a disk of the worker's own")
+        done.temporary.unlink()
+        return done
+
+    elsewhere, rig = [True], rigs(behave, start=False)
+    on_a_cluster = replace(rig.config(), workers="tls://scheduler:8786")
+    rig.config = lambda: on_a_cluster
+    rig.start().daemon._ledger._rng = SimpleNamespace(uniform=lambda least, most: 3600.0)
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"retry-wait": 1})
+    [told] = [event.message for event in rig.events if event.reason == "not-shared"]
+    assert "is not here" in told if lacks == "the output" else "which is here" in told
+    assert "needs the folders of the config, at the same paths" in told
+    elsewhere.clear()
+    rig.asked("retry", job_id=1)
+    rig.until(lambda: rig.counts() == {"done": 1})
+
+
+def test_a_photo_that_is_gone_everywhere_is_gone(rigs):
+    def behave(request):
+        request.source.unlink()
+        return Failure(kind=FailureKind.CHANGED, reason="vanished", message="gone")
+
+    rig = rigs(behave, start=False)
+    on_a_cluster = replace(rig.config(), workers="tls://scheduler:8786")
+    rig.config = lambda: on_a_cluster
+    rig.start().drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"vanished": 1})
 
 
 def test_a_failure_and_what_follows_from_it_are_written_down_together(rigs, monkeypatch):

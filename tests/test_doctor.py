@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import closing
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,14 @@ def test_a_set_up_that_is_well_has_no_problem(examine, set_up):
         "weights",
     } <= set(found)
     assert not [one for group in found.values() for one in group if one.state == "problem"]
+
+
+@pytest.mark.skipif(find_spec("distributed") is None, reason="distributed is not installed")
+def test_a_cluster_that_can_t_be_reached_as_it_has_to_be_is_a_problem(examine, set_up, monkeypatch):
+    monkeypatch.delenv("DASK_DISTRIBUTED__COMM__TLS__CA_FILE", raising=False)
+    [found] = examine(set_up(workers="tls://scheduler:8786"))["workers"]
+    assert found.state == "problem"
+    assert "TLS is not set up for Dask" in found.message
 
 
 def no_config(file, tmp_path):

@@ -22,10 +22,12 @@ import psutil
 import pytest
 from waiting import wait_until
 
+from stylewatch.app import doctor
 from stylewatch.domain import EngineSettings
 from stylewatch.errors import ConfigError, EngineLost, InputError, JobTimeout, WorkerDied
 from stylewatch.jobs import child, executors, jobtable
 from stylewatch.jobs.executors import LocalExecutor, open_executor
+from stylewatch.settings.loading import watch_config
 
 pytestmark = pytest.mark.usefixtures("light_workers")
 ENGINE = EngineSettings(nice=1)
@@ -569,6 +571,21 @@ class TestDask:
             assert executor.slots == 0
             assert isinstance(error(executor.submit(1, jobs.add, 1, 2)), EngineLost)
             wait_until(lambda: f"no Dask scheduler answers at {address}" in executor.trouble)
+
+    @needs_dask
+    def test_the_doctor_tells_how_many_workers_there_are(self, scheduler, tmp_path, monkeypatch):
+        monkeypatch.setattr("stylewatch.jobs.cluster.ANSWER_SECONDS", 2.0)
+        config = watch_config(tmp_path / "in", tmp_path / "out", ["painting"])
+        away = "tcp://127.0.0.1:9"
+        [missing] = doctor._workers(replace(config, workers=away))
+        assert missing.state == "warning"
+        assert f"no Dask scheduler answers at {away}" in missing.message
+        [found] = doctor._workers(replace(config, workers=scheduler.address))
+        assert (found.state, found.message) == (
+            "ok",
+            f"1 worker of the cluster at {scheduler.address}",
+        )
+        assert not [*doctor._workers(config)]
 
     @needs_dask
     def test_a_scheduler_that_is_away_for_long_costs_no_descriptors(self, heard, monkeypatch):

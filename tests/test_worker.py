@@ -279,8 +279,8 @@ def test_an_unknown_effect_names_those_that_are_there():
 def painted_by(tmp_path, monkeypatch):
     """A function that has a photo painted by an installed effect, whose `render` it is given."""
 
-    def paint(render):
-        effect_package(tmp_path / "site", render)
+    def paint(render, at_last=""):
+        effect_package(tmp_path / "site", render, at_last)
         monkeypatch.syspath_prepend(tmp_path / "site")
         monkeypatch.delitem(sys.modules, "own_effect", raising=False)
         photo = picture_file(tmp_path / "a.jpg")
@@ -299,6 +299,7 @@ def painted_by(tmp_path, monkeypatch):
         ("Rendering(rgb=photo[:0])", "render", "received (0, 64, 3)"),
         ("Rendering(rgb=photo / 0)", "not-finite", "values that are not numbers"),
         ("Rendering(rgb=photo / 255)", "black", "an `rgb` of 0…255, received at most 1"),
+        ("Rendering(rgb=np.divide(photo, 255, out=photo))", "black", "received at most 1"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
@@ -319,6 +320,27 @@ def test_another_package_s_effect_may_compute_in_types_of_its_own(painted_by):
     assert isinstance(outcome, Rendered)
     assert (type(outcome.loss), type(outcome.evaluations)) == (float, int)
     assert (outcome.loss, outcome.facts["levels"]) == (2.5, "4")
+
+
+@pytest.mark.parametrize(
+    ("lacks", "told"),
+    [
+        ("import not_installed_here", "No module named 'not_installed_here'"),
+        ("import sys; sys.exit('no licence')", "SystemExit: no licence"),
+        ("import abc; Own = abc.ABCMeta", "TypeError"),
+    ],
+)
+def test_an_effect_that_can_t_be_loaded_is_no_photo_s_fault(
+    tmp_path, painted_by, lacks, told, capfd
+):
+    """Its photos wait, as for weights."""
+    failure = painted_by("return Rendering(rgb=photo)", lacks)
+    assert (failure.kind, failure.reason) == (FailureKind.TRANSIENT, "effect")
+    assert failure.message.startswith("effect: The effect 'own' can't be loaded: received ")
+    assert told in failure.message
+    assert "Traceback" in capfd.readouterr().err
+    unknown = run(request_for(tmp_path / "a.jpg", Preset(name="soft", effect="none")))
+    assert (unknown.kind, unknown.reason) == (FailureKind.TRANSIENT, "effect")
 
 
 def test_only_steps_are_progress(painted_by):

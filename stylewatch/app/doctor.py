@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from stylewatch.folders.listing import walk
 from stylewatch.folders.sources import POLL_SECONDS
 from stylewatch.folders.space import free_space, nearest_existing
 from stylewatch.folders.watches import watch_limit
+from stylewatch.jobs.executors import open_executor
 from stylewatch.places import network_devices
 from stylewatch.settings.config import Config
 from stylewatch.settings.loading import load_config
@@ -46,6 +48,7 @@ State = Literal["ok", "warning", "problem"]
 
 AS_THE_DAEMON: Final = "Run doctor as whom the daemon runs as"
 ENGINE_SECONDS: Final = 120.0
+CLUSTER_SECONDS: Final = 15.0
 SLOW: Final = 20.0
 """Photos per hour below which a hint is due."""
 NVIDIA: Final = (Path("/proc/driver/nvidia/version"), Path("/usr/lib/wsl/lib/libcuda.so.1"))
@@ -103,6 +106,7 @@ def examine(file: Path | None) -> Iterator[Finding]:
         yield from _alone("network", lambda: _network(config))
         yield from _alone("disk", lambda: _disk(config))
         yield from _alone("ledger", lambda: _ledger(config))
+        yield from _alone("workers", lambda: _workers(config))
     weights = list(_alone("weights", lambda: _weights(engine)))
     if any(one.state != "ok" for one in weights):  # a trial with VGG19 would download them
         engine = replace(engine, features="builtin")
@@ -382,6 +386,23 @@ def _usual_settings() -> StyleSettings:
         return Presets.load()[DEFAULT_BASE].settings
     except PresetError:
         return StyleSettings()
+
+
+# --- the workers of a cluster ---------------------------------------------------------------------
+
+
+def _workers(config: Config) -> Iterator[Finding]:
+    """Photos wait for them: only what is wrong with the config is a problem."""
+    if config.workers_are_here:
+        return
+    with closing(open_executor(config.workers, config.engine, lambda *_: None)) as executor:
+        until = time.monotonic() + CLUSTER_SECONDS
+        while not (executor.slots or executor.trouble) and time.monotonic() < until:
+            time.sleep(0.1)
+        if slots := executor.slots:
+            yield ok("workers", f"{counted(slots, 'worker')} of the cluster at {config.workers}")
+        else:
+            yield warning("workers", executor.trouble or f"{config.workers} does not answer")
 
 
 # --- the service ----------------------------------------------------------------------------------

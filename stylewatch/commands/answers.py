@@ -126,7 +126,10 @@ def report_errors(errors: Sequence[ConfigError], fine: str, *, as_json: bool) ->
     for error in errors:
         error.others = ()  # each has its own line
     if as_json:
-        say_json([vars(error) | {"exit_code": error.exit_code} for error in errors])
+        told = [vars(error) | {"exit_code": error.exit_code} for error in errors]
+        for one in told:
+            del one["others"]
+        say_json(told)
     else:
         for error in errors:
             complain(str(error))

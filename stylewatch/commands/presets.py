@@ -53,7 +53,12 @@ def presets_list(*, config: PresetsOf = None, as_json: Json = False) -> None:
         lines.append(folded(line, longest + 2))
     text = "\n".join(lines)
     data = [
-        {"name": name, "description": description, "has_style": bool(preset and preset.style)}
+        {
+            "name": name,
+            "description": description,
+            "has_style": bool(preset and preset.style),
+            "problem": str(broken[name]) if name in broken else None,
+        }
         for name, description, preset in rows
     ]
     answer(data, text, as_json=as_json)

@@ -123,8 +123,9 @@ def doctor(
     """Look at everything that stylewatch needs, and say what is wrong and what to do.
 
     Python, config, presets, folders and their permissions, inotify limits, network file systems,
-    disk space, ledger, weights, TensorFlow and what it runs on, speed, service. Each line is ok,
-    a warning (!) or a problem (✗); the exit code is 1 when there is a problem.
+    disk space, ledger, the workers of a cluster, weights, TensorFlow and what it runs on, speed,
+    service. Each line is ok, a warning (!) or a problem (✗); the exit code is 1 when there is a
+    problem.
     """
     from stylewatch.app.doctor import examine
     from stylewatch.faces.lines import visible

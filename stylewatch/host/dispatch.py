@@ -17,7 +17,7 @@ from stylewatch.errors import LedgerError, OutputError, UsageError
 from stylewatch.folders import outputs
 from stylewatch.folders.space import require_room
 from stylewatch.host.fairness import TURN_SECONDS, FairShare
-from stylewatch.host.flight import Executor, Running, outcome_of
+from stylewatch.host.flight import Executor, Running, outcome_of, seen_from_here
 from stylewatch.host.publication import Publisher
 from stylewatch.settings.config import Config, Folder
 from stylewatch.state.ledger import Ledger
@@ -252,6 +252,8 @@ class Dispatcher:
 
     def _record(self, running: Running, outcome: Outcome, now: float) -> None:
         job = running.job
+        if not self._config.workers_are_here:
+            outcome = seen_from_here(outcome, running.folder.input / job.path, job)
         if isinstance(outcome, Rendered):
             if outcome.seconds:  # it was painted
                 before = self._costs.get(job.preset, outcome.seconds)

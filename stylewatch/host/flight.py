@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from stylewatch.domain import Failure, FailureKind, Outcome, Step
+from stylewatch.domain import Failure, FailureKind, Outcome, Rendered, Step
 from stylewatch.errors import StylewatchError, named
 from stylewatch.settings.config import Folder
+from stylewatch.state.presence import is_still
 from stylewatch.state.reader import Job
 
 
@@ -85,3 +86,21 @@ def outcome_of(future: "Future[Outcome]") -> Outcome:
         return error.failure
     except Exception as error:  # noqa: BLE001  (a bug in an effect costs one job, no more)
         return Failure(kind=FailureKind.RENDER, reason="error", message=named(error))
+
+
+def seen_from_here(outcome: Outcome, photo: Path, job: Job) -> Outcome:
+    """What became of a job on another machine, which may have other folders at the same paths.
+
+    A photo that is gone is gone here too, and so is a result here that was written; else the job
+    would begin anew at once, again and again.
+    """
+    if isinstance(outcome, Rendered):
+        told = f"a worker wrote {outcome.temporary}, which is not here"
+        agreed = os.path.lexists(outcome.temporary)
+    else:
+        told = f"a worker finds no {photo}, which is here"
+        agreed = outcome.reason != "vanished" or not is_still(photo, job.identity)
+    if agreed:
+        return outcome
+    message = f"{told}. Its machine needs the folders of the config, at the same paths"
+    return Failure(kind=FailureKind.TRANSIENT, reason="not-shared", message=message)

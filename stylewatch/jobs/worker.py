@@ -150,7 +150,8 @@ def _painted(
         crashes=request.crashes,
     )
     effect = open_effect(request.preset.effect)
-    return checked(effect.render(photo, request.preset, context), photo)
+    brightest = float(photo.max())  # an effect may write into it
+    return checked(effect.render(photo, request.preset, context), brightest)
 
 
 def _read_unchanged(request: JobRequest, engine: EngineSettings) -> bytes:
