@@ -36,7 +36,8 @@ from stylewatch.places import network_devices
 from stylewatch.settings.config import Config
 from stylewatch.settings.loading import load_config
 from stylewatch.settings.paths import user_presets_dir
-from stylewatch.settings.presets import DEFAULT_BASE, Presets
+from stylewatch.settings.presetfile import DEFAULT_BASE
+from stylewatch.settings.presets import Presets
 from stylewatch.settings.readiness import check
 from stylewatch.settings.weights import MD5, keras_weights, weights_trouble
 from stylewatch.state.reader import LedgerReader
