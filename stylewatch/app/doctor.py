@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from stylewatch.app.remote import find_state_dir
-from stylewatch.app.service import COMMAND, UNIT, Installed, read_unit, service_status
+from stylewatch.app.service import COMMAND, service_status
+from stylewatch.app.unit import UNIT, Installed, read_unit
 from stylewatch.domain import EngineSettings, JobState, StyleSettings, counted
 from stylewatch.errors import ConfigError, PresetError, StylewatchError, named
 from stylewatch.faces.lines import short_path
