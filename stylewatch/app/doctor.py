@@ -30,7 +30,7 @@ from stylewatch.domain import EngineSettings, JobState, StyleSettings, counted
 from stylewatch.errors import ConfigError, PresetError, StylewatchError, named
 from stylewatch.faces.lines import short_path
 from stylewatch.folders.listing import walk
-from stylewatch.folders.sources import POLL_SECONDS
+from stylewatch.folders.scans import POLL_SECONDS
 from stylewatch.folders.space import free_space, nearest_existing
 from stylewatch.folders.watches import watch_limit
 from stylewatch.places import network_devices
