@@ -33,7 +33,7 @@ from stylewatch.app import overview
 from stylewatch.app.doctor import Finding
 from stylewatch.app.order import parse_settings
 from stylewatch.app.remote import Client
-from stylewatch.app.service import shipped_unit
+from stylewatch.app.unit import shipped_unit
 from stylewatch.commands import steering, watching
 from stylewatch.domain import Identity, Photo
 from stylewatch.errors import ExitCode, InputError, StylewatchError, WeightsError

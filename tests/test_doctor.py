@@ -17,7 +17,8 @@ from PIL import Image
 
 from stylewatch import cli, places
 from stylewatch.app import doctor, remote
-from stylewatch.app.service import ServiceStatus, read_unit, render_unit, shipped_unit
+from stylewatch.app.service import ServiceStatus
+from stylewatch.app.unit import read_unit, render_unit, shipped_unit
 from stylewatch.domain import EngineSettings, counted
 from stylewatch.faces.control import ControlServer
 from stylewatch.jobs.child import THREADS

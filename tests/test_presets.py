@@ -15,14 +15,13 @@ from stylewatch.domain import VGG19_LAYERS, OutputSettings, Preset, StyleImage, 
 from stylewatch.errors import PresetError, UsageError
 from stylewatch.settings.checking import validate
 from stylewatch.settings.paths import user_presets_dir
+from stylewatch.settings.presetfile import PresetFile, preset_schema
 from stylewatch.settings.presets import (
-    PresetFile,
     Presets,
     as_config_names,
     changed,
     digest,
     find_preset,
-    preset_schema,
     shipped_presets_dir,
 )
 from stylewatch.settings.yamlfile import load_yaml

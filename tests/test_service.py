@@ -12,15 +12,8 @@ from hypothesis import strategies as st
 
 from stylewatch import cli
 from stylewatch.app import service
-from stylewatch.app.service import (
-    install,
-    read_unit,
-    render_unit,
-    service_status,
-    shipped_unit,
-    uninstall,
-    unit_path,
-)
+from stylewatch.app.service import install, service_status, uninstall
+from stylewatch.app.unit import read_unit, render_unit, shipped_unit, unit_path
 from stylewatch.errors import ExitCode, OutputError, StylewatchError, UsageError
 
 needs_analyze = pytest.mark.skipif(

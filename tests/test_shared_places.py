@@ -313,7 +313,9 @@ def test_a_photo_whose_disk_was_away_when_it_was_painted_is_deleted_when_it_is_b
     card.mkdir()
     go.set()
     rig.until(lambda: rig.counts() == {"done": 1})
-    rig.until(lambda: not rig.daemon._intake.ways["in"].source._listing._folders["card"].names)
+    rig.until(
+        lambda: not rig.daemon._intake.ways["in"].source._scans.listing._folders["card"].names
+    )
     card.rmdir()
     (tmp_path / "aside").rename(card)
     rig.until(lambda: rig.look_around(1) or not photo.exists())

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from waiting import wait_until
 
-from stylewatch.folders import listing, sources, watches
+from stylewatch.folders import listing, scans, sources, watches
 from stylewatch.folders.sources import FolderSource
 from stylewatch.folders.watches import Inbox, Watches, watched_inodes
 
@@ -428,13 +428,13 @@ def test_what_went_away_before_the_first_scan_is_missed_after_it(watched, monkey
     for name in ("a.jpg", "sub/b.jpg"):
         put(watched.root, name)
     gone = ["c.jpg", "sub/d.jpg", "gone/e.jpg"]
-    watched.source._known = lambda: iter(["a.jpg", *gone, "sub/b.jpg"])
+    watched.source._scans._known = lambda: iter(["a.jpg", *gone, "sub/b.jpg"])
     if interrupted:
-        monkeypatch.setattr(sources, "SLICE", 1)
+        monkeypatch.setattr(scans, "SLICE", 1)
         while watched.health.scan_age == FOREVER:
             watched.source.drain(watched.now)
         watched.source._start(watched.now)
-        monkeypatch.setattr(sources, "SLICE", 4000)
+        monkeypatch.setattr(scans, "SLICE", 4000)
     watched.drain()
     assert watched.missed() == sorted(gone)
     put(watched.root, "c.jpg").unlink()
@@ -445,8 +445,8 @@ def test_what_went_away_before_the_first_scan_is_missed_after_it(watched, monkey
 def test_what_is_missed_on_a_slow_share_is_looked_at_in_slices(watched, monkeypatch):
     """Whoever asks looks at each once more: of thousands at once that took seconds."""
     watched.drain()
-    watched.source._listing.missed |= {"a.jpg", "b.jpg"}
-    monkeypatch.setattr(sources, "SLICE_SECONDS", -1.0)
+    watched.source._scans.listing.missed |= {"a.jpg", "b.jpg"}
+    monkeypatch.setattr(scans, "SLICE_SECONDS", -1.0)
     told = [*watched.source.missed()]
     assert len(told) == 1
     assert watched.source.next_due(watched.now) == watched.now
@@ -466,7 +466,7 @@ def test_where_the_first_scan_can_t_look_what_went_away_is_missed_once_one_can(
 
     (watched.root / "sub").mkdir()
     put(watched.root, "sub/a.jpg")
-    watched.source._known = lambda: asked.append(1) or ["sub/a.jpg", "sub/deep/gone.jpg"]
+    watched.source._scans._known = lambda: asked.append(1) or ["sub/a.jpg", "sub/deep/gone.jpg"]
     with monkeypatch.context() as trouble:
         trouble.setattr(listing, "open_below", closed)
         watched.later(100.0)
@@ -513,7 +513,7 @@ def test_the_limit_of_the_system_is_known():
 
 def test_on_a_network_file_system_there_is_no_watching(watched, monkeypatch):
     device = watched.root.stat().st_dev
-    monkeypatch.setattr(sources, "network_devices", lambda: frozenset({device}))
+    monkeypatch.setattr(scans, "network_devices", lambda: frozenset({device}))
     put(watched.root)
     assert watched.drain() == ["a.jpg"]
     assert watched.found["a.jpg"].network
@@ -527,7 +527,7 @@ def test_on_a_network_file_system_there_is_no_watching(watched, monkeypatch):
 @pytest.fixture
 def large(watched, monkeypatch):
     """A hundred photos of long ago, of which one is looked at in a tenth of a second."""
-    monkeypatch.setattr(sources, "SLICE", 1)
+    monkeypatch.setattr(scans, "SLICE", 1)
     for number in range(100):
         put(watched.root, f"{number}.jpg")
     os.utime(watched.root, ns=(1, 1))
@@ -536,7 +536,7 @@ def large(watched, monkeypatch):
         while watched.health.scan_age == FOREVER:
             watched.source.drain(watched.now)
             watched.now += 0.1
-        monkeypatch.setattr(sources, "SLICE", 4000)
+        monkeypatch.setattr(scans, "SLICE", 4000)
         return watched
 
     return scan
@@ -552,7 +552,7 @@ def test_a_scan_that_took_long_is_not_repeated_soon(large, monkeypatch):
 
 def test_a_scan_that_took_very_long_is_repeated_after_ten_minutes(large, monkeypatch):
     monkeypatch.setattr(Inbox, "dispatch", lambda self, event: None)
-    monkeypatch.setattr(sources, "REST", 1900)
+    monkeypatch.setattr(scans, "REST", 1900)
     watched = large()
     put(watched.root, "new.jpg")
     assert watched.later(590.0) == []
@@ -563,7 +563,7 @@ def test_what_comes_to_a_large_share_is_found_soon_and_what_changes_there_by_the
     large, watched, monkeypatch
 ):
     device = watched.root.stat().st_dev
-    monkeypatch.setattr(sources, "network_devices", lambda: frozenset({device}))
+    monkeypatch.setattr(scans, "network_devices", lambda: frozenset({device}))
     watched = large()
     (watched.root / "7.jpg").write_bytes(b"longer")
     assert watched.later(30.0) == []
@@ -579,13 +579,13 @@ def test_what_comes_to_a_large_share_is_found_soon_and_what_changes_there_by_the
 @pytest.mark.parametrize(("took", "rest"), [(0.1, 10), (1, 19), (30, 60)])
 def test_a_poll_that_took_long_is_not_repeated_soon(watched, monkeypatch, took, rest):
     device = watched.root.stat().st_dev
-    monkeypatch.setattr(sources, "network_devices", lambda: frozenset({device}))
+    monkeypatch.setattr(scans, "network_devices", lambda: frozenset({device}))
     (watched.root / "sub").mkdir()
     os.utime(watched.root, ns=(1, 1))
     watched.drain()
-    monkeypatch.setattr(watched.source, "_next_scan", FOREVER)  # only polls
-    looked = watched.source._listing._has_changed
-    monkeypatch.setattr(sources, "SLICE", 1)
+    monkeypatch.setattr(watched.source._scans, "_next_scan", FOREVER)  # only polls
+    looked = watched.source._scans.listing._has_changed
+    monkeypatch.setattr(scans, "SLICE", 1)
     polls = []
 
     def looks(folder):
@@ -595,7 +595,7 @@ def test_a_poll_that_took_long_is_not_repeated_soon(watched, monkeypatch, took, 
             watched.now += took
         return looked(folder)
 
-    monkeypatch.setattr(watched.source._listing, "_has_changed", looks)
+    monkeypatch.setattr(watched.source._scans.listing, "_has_changed", looks)
     watched.later(200.0)
     assert polls[1] - polls[0] == pytest.approx(took + rest)
 
@@ -605,7 +605,7 @@ def test_a_slow_share_keeps_the_rest_of_the_daemon_waiting_for_a_moment_only(wat
         put(watched.root, f"{number}.jpg")
     clock = itertools.count(step=0.1)
     with monkeypatch.context() as slow:
-        slow.setattr(sources.time, "monotonic", lambda: next(clock))
+        slow.setattr(scans.time, "monotonic", lambda: next(clock))
         found = watched.source.drain(watched.now)
     assert 0 < len(found) < 10
     assert len(found) + len(watched.drain()) == 100
@@ -617,7 +617,7 @@ def test_a_share_that_is_mounted_later_in_a_sub_folder_is_known_as_one(watched, 
     assert watched.drain() == ["a.jpg"]
     assert not watched.found["a.jpg"].network
     device = watched.root.stat().st_dev
-    monkeypatch.setattr(sources, "network_devices", lambda: frozenset({device}))
+    monkeypatch.setattr(scans, "network_devices", lambda: frozenset({device}))
     monkeypatch.setattr(Inbox, "dispatch", lambda self, event: None)
     put(watched.root, "b.jpg")
     assert watched.later(31.0) == ["b.jpg"]
@@ -682,7 +682,7 @@ def test_ten_thousand_files_are_taken_in_slices_with_little_memory(watched):
     traces = tracemalloc.take_snapshot().filter_traces([ours, events]).statistics("filename")
     tracemalloc.stop()
     assert sum(sizes) == 10_000
-    assert max(sizes) <= sources.SLICE
+    assert max(sizes) <= scans.SLICE
     assert 0.5e6 < sum(each.size for each in traces) < 2.5e6
 
 

@@ -25,12 +25,13 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from stylewatch.app.remote import find_state_dir
-from stylewatch.app.service import COMMAND, UNIT, Installed, read_unit, service_status
+from stylewatch.app.service import COMMAND, service_status
+from stylewatch.app.unit import UNIT, Installed, read_unit
 from stylewatch.domain import EngineSettings, JobState, StyleSettings, counted
 from stylewatch.errors import ConfigError, PresetError, StylewatchError, named
 from stylewatch.faces.lines import short_path
 from stylewatch.folders.listing import walk
-from stylewatch.folders.sources import POLL_SECONDS
+from stylewatch.folders.scans import POLL_SECONDS
 from stylewatch.folders.space import free_space, nearest_existing
 from stylewatch.folders.watches import watch_limit
 from stylewatch.jobs.executors import open_executor
@@ -38,7 +39,8 @@ from stylewatch.places import network_devices
 from stylewatch.settings.config import Config
 from stylewatch.settings.loading import load_config
 from stylewatch.settings.paths import user_presets_dir
-from stylewatch.settings.presets import DEFAULT_BASE, Presets
+from stylewatch.settings.presetfile import DEFAULT_BASE
+from stylewatch.settings.presets import Presets
 from stylewatch.settings.readiness import check
 from stylewatch.settings.weights import MD5, keras_weights, weights_trouble
 from stylewatch.state.reader import LedgerReader

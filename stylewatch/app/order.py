@@ -23,7 +23,8 @@ from stylewatch.errors import (
 )
 from stylewatch.folders.listing import RAW
 from stylewatch.folders.outputs import target_name
-from stylewatch.settings.presets import DEFAULT_BASE, changed, find_preset, known_presets
+from stylewatch.settings.presetfile import DEFAULT_BASE
+from stylewatch.settings.presets import changed, find_preset, known_presets
 from stylewatch.settings.weights import weights_trouble
 from stylewatch.settings.yamlfile import parse_yaml, shown
 

@@ -74,7 +74,7 @@ def config_schema(
 ) -> None:
     """Print the JSON Schema, with which an editor completes and checks the YAML."""
     from stylewatch.settings.loading import config_schema as schema_of_config
-    from stylewatch.settings.presets import preset_schema
+    from stylewatch.settings.presetfile import preset_schema
 
     say_json(preset_schema() if preset else schema_of_config())
 

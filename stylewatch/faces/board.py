@@ -5,7 +5,7 @@ Pure: `apply(event, now)` is the only way in. Knows nothing of terminals, thread
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import islice, zip_longest
 from typing import Any
@@ -213,9 +213,9 @@ class Board:
         waiting = [(row.state, row.waiting) for row in self.folders.values()]
         return queue_seconds(running, waiting, self.pace, self.slots)
 
-    def running(self) -> Iterator[JobRow]:
+    def running(self) -> list[JobRow]:
         """Photos in work, in the order in which they began."""
-        yield from sorted(self.jobs.values(), key=lambda row: (row.since, row.job_id))
+        return sorted(self.jobs.values(), key=lambda row: (row.since, row.job_id))
 
     def folder(self, name: str) -> FolderRow:
         """The row of that folder, made when it is new."""

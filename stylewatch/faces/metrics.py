@@ -110,17 +110,17 @@ class Metrics:
 
     def _counted(self) -> Iterator[list[str]]:
         yield self._histogram()
-        failures = [
-            ({"kind": kind, "reason": reason}, float(number))
+        failures = (
+            ({"kind": kind, "reason": reason}, number)
             for (kind, reason), number in sorted(self._failures.items())
-        ]
-        yield _family(
-            "failures_total", "counter", "photos that failed, by what came of it", failures
         )
-        yield _one("evaluations_total", "counter", "evaluations of the loss", self._evaluations)
+        what = "photos that failed, by what came of it"
+        yield _family("failures_total", what, failures, "counter")
+        what = "evaluations of the loss"
+        yield _family("evaluations_total", what, [({}, self._evaluations)], "counter")
         self._forget_old()
         rate = sum(number for _, number in self._recent) / RATE_SECONDS
-        yield _one("evaluations_per_second", "gauge", "over the last minute", rate)
+        yield _one("evaluations_per_second", "over the last minute", rate)
 
     def _histogram(self) -> list[str]:
         samples = []
@@ -132,47 +132,43 @@ class Metrics:
             ]
             samples.append(_sample("photo_seconds_sum", {"preset": preset}, self._seconds[preset]))
             samples.append(_sample("photo_seconds_count", {"preset": preset}, sum(counts)))
-        return [*_head("photo_seconds", "histogram", "from a job's start to its result"), *samples]
+        return [*_head("photo_seconds", "from a job's start to its result", "histogram"), *samples]
 
     def _standing(self) -> Iterator[list[str]]:
         try:
             status = self._snapshot()
         except Exception:  # noqa: BLE001  (a daemon that does not answer is what we have to tell)
-            yield _one("up", "gauge", "whether the daemon answers", 0)
+            yield _one("up", "whether the daemon answers", 0)
             return
-        yield _one("up", "gauge", "whether the daemon answers", 1)
-        yield _one("paused", "gauge", "whether it is paused", bool(status["paused"]))
-        yield _one("running_jobs", "gauge", "photos in work", len(status["running"]))
-        jobs: list[Sample] = [
+        yield _one("up", "whether the daemon answers", 1)
+        yield _one("paused", "whether it is paused", bool(status["paused"]))
+        yield _one("running_jobs", "photos in work", len(status["running"]))
+        jobs = (
             ({"folder": folder, "state": state}, number)
             for folder, states in status["counts"].items()
             for state, number in states.items()
-        ]
-        yield _family("jobs", "gauge", "jobs in the ledger", jobs)
-        settling: list[Sample] = [({"folder": f}, n) for f, n in status["settling"].items()]
-        yield _family("settling_files", "gauge", "files that are not complete yet", settling)
-        healthy: list[Sample] = [
-            ({"folder": each.folder}, each.state in AT_HAND | {"blocked"})
-            for each in status["folders"]
-        ]
-        yield _family("folder_healthy", "gauge", "whether it is looked after", healthy)
-        ages: list[Sample] = [
-            ({"folder": each.folder}, each.scan_age) for each in status["folders"]
-        ]
-        yield _family("folder_scan_age_seconds", "gauge", "since its last full scan", ages)
-        blocked: list[Sample] = [
+        )
+        yield _family("jobs", "jobs in the ledger", jobs)
+        settling = (({"folder": name}, number) for name, number in status["settling"].items())
+        yield _family("settling_files", "files that are not complete yet", settling)
+        folders, well = status["folders"], AT_HAND | {"blocked"}
+        healthy = (({"folder": each.folder}, each.state in well) for each in folders)
+        yield _family("folder_healthy", "whether it is looked after", healthy)
+        ages = (({"folder": each.folder}, each.scan_age) for each in folders)
+        yield _family("folder_scan_age_seconds", "since its last full scan", ages)
+        blocked = (
             ({"output": output, "reason": why}, 1) for output, why in status["blocked"].items()
-        ]
-        yield _family("output_blocked", "gauge", "outputs that wait", blocked)
+        )
+        yield _family("output_blocked", "outputs that wait", blocked)
 
     def _memory(self) -> Iterator[list[str]]:
         workers = list(_workers(self._proc, os.getpid()))
-        memory: list[Sample] = [
+        memory = [
             ({"process": "daemon"}, _resident(self._proc / "self")),
             ({"process": "workers"}, sum(_resident(folder) for folder in workers)),
         ]
-        yield _family("memory_bytes", "gauge", "resident memory", memory)
-        yield _one("workers", "gauge", "worker processes of this machine", len(workers))
+        yield _family("memory_bytes", "resident memory", memory)
+        yield _one("workers", "worker processes of this machine", len(workers))
 
 
 def _workers(proc: Path, parent: int) -> Iterator[Path]:
@@ -194,15 +190,15 @@ def _resident(folder: Path) -> int:
 # --- Prometheus's text format ---------------------------------------------------------------------
 
 
-def _one(name: str, kind: str, what: str, value: float) -> list[str]:
-    return _family(name, kind, what, [({}, value)])
+def _one(name: str, what: str, value: float) -> list[str]:
+    return _family(name, what, [({}, value)])
 
 
-def _family(name: str, kind: str, what: str, samples: Iterable[Sample]) -> list[str]:
-    return [*_head(name, kind, what), *(_sample(name, *sample) for sample in samples)]
+def _family(name: str, what: str, samples: Iterable[Sample], kind: str = "gauge") -> list[str]:
+    return [*_head(name, what, kind), *(_sample(name, *sample) for sample in samples)]
 
 
-def _head(name: str, kind: str, what: str) -> list[str]:
+def _head(name: str, what: str, kind: str) -> list[str]:
     return [f"# HELP stylewatch_{name} {what}", f"# TYPE stylewatch_{name} {kind}"]
 
 

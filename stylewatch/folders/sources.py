@@ -7,29 +7,20 @@ Knows nothing of pictures, rules, jobs or the ledger.
 import errno
 import math
 import os
-import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from stylewatch.domain import Candidate, Identity, counted
 from stylewatch.errors import LockedError
-from stylewatch.folders.listing import Listing, walk
+from stylewatch.folders.listing import walk
+from stylewatch.folders.scans import Scans
 from stylewatch.folders.watches import Inbox, Watch, Watches, watch_limit, watched_inodes
-from stylewatch.places import network_devices
 
-SLICE = 4000  # names looked at per drain …
-SLICE_SECONDS = 0.25  # … and for how long at most: on a share each takes a while
 ROOT_SECONDS = 2.0  # how often the root itself is looked at
-POLL_SECONDS = 10.0  # how often what comes and goes is, where it can't be watched
-REST = 19  # times as long as a scan took nothing is scanned, so that it takes a twentieth at most …
-LONGEST_REST = 600.0  # … but for no longer
-LONGEST_POLL_REST = 60.0  # the same after a poll: what comes is to be found soon
 PATIENCE = 2.0  # an event that is this late is lost
 REGISTER_SECONDS = 1.0  # a new folder that is not watched by then never will be
-LATE_SECONDS = 15.0  # a scan that has not gone on for so long hangs
 RETRY_SECONDS = 600.0  # until a folder that had to be scanned is watched again
 DEEPEST = 500  # folders within each other: watchdog's walk recurses before Python 3.12
 
@@ -50,14 +41,6 @@ class FolderHealth:
     """Seconds since the last full scan ended; infinite before the first one."""
 
 
-class _Walk(NamedTuple):
-    """On its way through the tree."""
-
-    names: Iterator[Candidate | None]
-    began: float
-    kind: Literal["scan", "poll", "other"] = "other"
-
-
 class FolderSource:
     """One watched root: hints in, candidates out, each name again only when it changed."""
 
@@ -73,31 +56,20 @@ class FolderSource:
     ) -> None:
         """`take_up` is called when the root has come; a LockedError of its leaves it alone.
 
-        `known` gives the files that lay there before: the first scan can't miss them itself.
+        `known` gives the files that lay there before.
         """
         self.folder = folder
         self.root = root
         self._watches = watches
-        self._rescan_seconds = rescan_seconds
         self._take_up = take_up
-        self._known = known
-        self._left_out: frozenset[str] | None = None  # unreadable when compared; None: not yet
-        self._poll_seconds = min(POLL_SECONDS, rescan_seconds)
-        self._listing = Listing(folder, root)
+        self._scans = Scans(folder, root, rescan_seconds, known)
         self._inbox = Inbox("", watches.wake)
         self._watch: Watch | None = None
         self._state: FolderState = "missing"
         self._detail = ""
         self._root_key: tuple[int, int] | None = None  # (dev, ino) while the root is there
         self._next_root = -math.inf
-        self._walks: deque[_Walk] = deque()
-        self._scan_now = False
-        self._next_scan = self._last_scan = -math.inf
-        self._next_poll = math.inf  # for what comes and goes between two scans, where none tells
-        self._poll_rest = self._poll_seconds
-        self._stirred = -math.inf  # when a scan last went on
-        self._wonder = False  # a file that this scan finds new should have been heard of
-        self._suspect = ""  # such a file …
+        self._suspect = ""  # a file that should have been heard of …
         self._proof_at = math.inf  # … and when it is proof that events get lost
         self._next_check = self._next_retry = math.inf
         self._strikes = 0  # how often in a row the watches were found wanting
@@ -112,36 +84,35 @@ class FolderSource:
             return []
         files, folders = self._hear(now)
         self._judge_watches(now)
-        if not self._is_scanning and (self._scan_now or now >= self._next_scan):
-            self._begin_scan(now)
-        elif now >= self._next_poll and not self._walks:
-            self._walks.append(_Walk(self._listing.walk_changed(), now, "poll"))
+        watched, scanned = self._watch is not None, self._scans.ended
+        self._scans.begin_due(now, watched=watched)
         if folders:
-            self._walks.appendleft(_Walk(self._listing.walk(_topmost(folders)), now))
-        return [*self._listing.look(files), *self._go_on(now)]
+            self._scans.follow(folders, now)
+        found = [*self._scans.listing.look(files), *self._scans.go_on(now, watched=watched)]
+        if watched and self._scans.ended != scanned:
+            self._next_check = now + REGISTER_SECONDS
+        if not self._suspect and (surprise := self._scans.take_surprise()):
+            self._suspect, self._proof_at = surprise, now + PATIENCE
+        return found
 
     def missed(self) -> Iterator[Path]:
-        """Files that the scans found no more; a slice of those not told yet. They may be back."""
-        missed, until = self._listing.missed, time.monotonic() + SLICE_SECONDS
-        for _ in range(min(SLICE, len(missed))):
-            yield Path(missed.pop())
-            if time.monotonic() > until:  # whoever asks looks at each, which on a share takes long
-                break
+        """Files that the scans found no more; some of those not told yet. They may be back."""
+        return self._scans.missed()
 
     def next_due(self, now: float) -> float:
         """When `drain` has something to do; an event may make it earlier."""
         if self._root_key is None:
             return self._next_root
-        if self._walks or self._inbox.has_news or self._listing.missed:
+        if self._inbox.has_news:
             return now
         return min(
-            *(self._next_root, self._next_scan, self._next_poll),
+            *(self._next_root, self._scans.next_due(now)),
             *(self._proof_at, self._next_check, self._next_retry),
         )
 
     def health(self, now: float) -> FolderHealth:
         """For the console, `status` and the service's own watchdog."""
-        detail, unreadable = self._detail, self._listing.unreadable
+        detail, unreadable = self._detail, self._scans.listing.unreadable
         if unreadable and not detail:
             first = min(unreadable)
             folders = counted(len(unreadable), "folder")
@@ -151,7 +122,7 @@ class FolderSource:
             root=self.root,
             state=self._state,
             detail=detail,
-            scan_age=now - self._last_scan,
+            scan_age=now - self._scans.ended,
         )
 
     def signs(self, now: float) -> dict[str, bool]:
@@ -161,15 +132,14 @@ class FolderSource:
         """
         if self._root_key is None:
             return {}
-        scans = self._stirred if self._is_scanning else self._next_scan
         return {
             f"events of {self.root}": self._watch is None or self._watches.alive(self._watch),
-            f"scans of {self.root}": now < scans + LATE_SECONDS,
+            f"scans of {self.root}": not self._scans.are_late(now),
         }
 
     def again(self, path: Path) -> None:
         """Hand out this file (relative to the root) once more, changed or not."""
-        self._listing.forget(str(path))
+        self._scans.listing.forget(str(path))
         self._inbox.note(str(path))
 
     def close(self) -> None:
@@ -177,7 +147,7 @@ class FolderSource:
         if self._watch:
             self._watches.remove(self._watch)
         self._watch = None
-        self._walks.clear()
+        self._scans.stop()
 
     def _look_at_root(self, now: float) -> None:
         """Notice a root that went away, came back, was replaced, or that falls silent."""
@@ -195,7 +165,7 @@ class FolderSource:
             return
         if key != self._root_key:
             self._root_key, self._strikes = key, 0
-            self._listing, self._left_out = Listing(self.folder, self.root), None
+            self._scans.begin_anew()
             self._start(now)
         elif self._watch and not self._watches.alive(self._watch):
             self._start(now)
@@ -203,16 +173,17 @@ class FolderSource:
     def _leave(self, state: FolderState, why: str) -> None:
         self.close()
         if state == "missing":  # what comes back may be another disk
-            self._listing.miss_all()
+            self._scans.listing.miss_all()
         self._root_key, self._state, self._detail = None, state, why
 
     def _start(self, now: float) -> None:
         """Watches first, then the scan: nothing can fall in between."""
         self.close()
-        self._scan_now, self._suspect, self._proof_at = True, "", math.inf
-        self._next_poll = self._next_check = self._next_retry = math.inf
-        self._note_networks()
-        if self._root_key and self._root_key[0] in self._listing.network:
+        self._suspect = ""
+        self._proof_at = self._next_check = self._next_retry = math.inf
+        self._scans.scan_at_once()
+        self._scans.note_networks()
+        if self._root_key and self._root_key[0] in self._scans.listing.network:
             self._scan_instead("others may write to this network file system unseen")
             return
         root, limit = os.path.realpath(self.root), watch_limit()
@@ -226,22 +197,18 @@ class FolderSource:
         else:
             self._state, self._detail = "watching", ""
 
-    def _note_networks(self) -> None:
-        """Files on a share settle by other rules, and one may be mounted in a sub-folder later."""
-        self._listing.network = network_devices()
-
     def _scan_instead(self, why: str) -> None:
         self.close()
         self._state = "scanning"
-        self._detail = f"{why}, so it is scanned every {self._poll_seconds:g} s"
-        self._scan_now = True
+        self._detail = f"{why}, so it is scanned every {self._scans.poll_seconds:g} s"
+        self._scans.scan_at_once()
 
     def _hear(self, now: float) -> tuple[dict[str, bool], set[str]]:
         """Take the hints; they also prove that the watches work."""
         files, folders, overflown = self._inbox.take()
         self._heard |= bool(files or folders)
-        self._scan_now |= overflown
-        self._wonder &= not overflown
+        if overflown:
+            self._scans.scan_at_once()
         if overflown or self._suspect in files:
             self._suspect, self._proof_at = "", math.inf
         if "" in folders:
@@ -258,7 +225,7 @@ class FolderSource:
             self._mistrust("no events come from it", now)
         elif now >= self._next_check:
             self._next_check = math.inf
-            inodes, watched = self._listing.inodes, watched_inodes()
+            inodes, watched = self._scans.listing.inodes, watched_inodes()
             missed = [name for name, inode in inodes.items() if inode not in watched]
             if missed and "" not in missed:  # inodes are comparable on this file system
                 self._mistrust(f"{len(missed)} of {len(inodes)} folders can't be watched", now)
@@ -276,60 +243,6 @@ class FolderSource:
             self._low_limit, self._next_retry = 0, now + RETRY_SECONDS
             self._scan_instead(why)
 
-    @property
-    def _is_scanning(self) -> bool:
-        return any(walk.kind == "scan" for walk in self._walks)
-
-    def _begin_scan(self, now: float) -> None:
-        self._wonder = self._watch is not None and not self._scan_now
-        self._scan_now = False
-        self._note_networks()
-        self._walks.append(_Walk(self._listing.walk([""], full=True), now, "scan"))
-
-    def _go_on(self, now: float) -> Iterator[Candidate]:
-        """A slice of the walks at hand."""
-        self._stirred = now
-        until = time.monotonic() + SLICE_SECONDS
-        for _ in range(SLICE):
-            if not self._walks or time.monotonic() > until:
-                break
-            try:
-                found = next(self._walks[0].names)
-            except StopIteration:
-                self._end_walk(self._walks.popleft(), now)
-            else:
-                if found:
-                    yield found
-        if self._wonder and self._listing.surprise and not self._suspect:
-            self._suspect, self._proof_at = self._listing.surprise, now + PATIENCE
-            self._listing.surprise = ""
-
-    def _end_walk(self, walk: _Walk, now: float) -> None:
-        rest = REST * (now - walk.began)
-        if walk.kind == "scan":
-            self._end_scan(min(rest, LONGEST_REST), now)
-        elif walk.kind == "poll":
-            self._poll_rest = max(self._poll_seconds, min(rest, LONGEST_POLL_REST))
-        self._next_poll = math.inf if self._watch else now + self._poll_rest
-
-    def _compare(self) -> Iterator[None]:
-        """What went away before the first scan began is missed after it.
-
-        Where that could not look, after the first one that can.
-        """
-        left_out = frozenset(self._listing.unreadable)
-        yield from self._listing.miss_unlisted(self._known())
-        self._left_out = left_out
-
-    def _end_scan(self, rest: float, now: float) -> None:
-        self._last_scan = now
-        if self._left_out is None or self._left_out - self._listing.unreadable.keys():
-            self._walks.append(_Walk(self._compare(), now))
-        every = self._rescan_seconds if self._watch else self._poll_seconds
-        self._next_scan = now + max(every, rest)
-        if self._watch:
-            self._next_check = now + REGISTER_SECONDS
-
 
 def _folder_key(root: Path) -> tuple[int, int]:
     """Device and inode of a folder that can be listed; OSError otherwise."""
@@ -338,15 +251,6 @@ def _folder_key(root: Path) -> tuple[int, int]:
         return Identity.of(os.fstat(descriptor)).inode
     finally:
         os.close(descriptor)
-
-
-def _topmost(folders: Iterable[str]) -> list[str]:
-    """Those that lie in none of the others: a walk covers the rest."""
-    kept: list[str] = []
-    for folder in sorted(folders, key=lambda each: each.split("/")):
-        if not kept or not folder.startswith(f"{kept[-1]}/"):
-            kept.append(folder)
-    return kept
 
 
 def _check_size(root: str, limit: int) -> None:

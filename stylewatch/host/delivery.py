@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from stylewatch.domain import JobState, Rendered
 from stylewatch.errors import OutputError
-from stylewatch.folders.sources import REST
+from stylewatch.folders.scans import REST
 from stylewatch.host.fairness import TURN_SECONDS
 from stylewatch.host.publication import Publisher
 from stylewatch.settings.config import Folder

@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 from stylewatch import domain
 from stylewatch.domain import EngineSettings, Preset
 from stylewatch.settings.notations import After, Bytes, Hours, Names, Paths, Seconds, Workers
-from stylewatch.settings.presets import DEFAULT_BASE
+from stylewatch.settings.presetfile import DEFAULT_BASE
 from stylewatch.settings.rules import Rule
 from stylewatch.settings.yamlfile import KeyPath
 

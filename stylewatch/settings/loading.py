@@ -18,7 +18,8 @@ from stylewatch.settings.config import AsWritten, Config, ConfigFile, Folder
 from stylewatch.settings.layout import layout_errors
 from stylewatch.settings.notations import Paths
 from stylewatch.settings.paths import default_state_dir, user_presets_dir
-from stylewatch.settings.presets import DEFAULT_EFFECT, Presets
+from stylewatch.settings.presetfile import DEFAULT_EFFECT
+from stylewatch.settings.presets import Presets
 from stylewatch.settings.readiness import presets_away, unlisted, weights_away
 from stylewatch.settings.yamlfile import YamlFile, load_yaml, shown
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from booted import Machine, why_not
 
-from stylewatch.app.service import UNIT, render_unit, shipped_unit
+from stylewatch.app.unit import UNIT, render_unit, shipped_unit
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not())]
 
