@@ -92,6 +92,10 @@ def talk(*, report):
     os.write(2, b"written by the job's libraries\n")
 
 
+def talk_much(size, *, report):
+    os.write(2, b"x" * size)
+
+
 def take_memory(size, *, report):
     return len(bytearray(size))
 

@@ -362,6 +362,14 @@ class TestLocal:
         assert "ValueError: a bug in an effect" in text
         assert capfd.readouterr() == ("", "")
 
+    def test_what_all_jobs_write_does_not_fill_the_disk(self, heard, tmp_path):
+        """One worker may live for years, and some effects show a bar for each photo."""
+        log = tmp_path / "worker.log"
+        with contextlib.closing(LocalExecutor(ENGINE, heard, log=log)) as executor:
+            for number in range(6):
+                result(executor.submit(number, jobs.talk_much, 600_000))
+                assert 600_000 <= log.stat().st_size <= 1_800_000
+
     def test_progress_that_nobody_reads_or_that_is_too_large_does_not_stop_a_job(self, heard):
         with contextlib.closing(LocalExecutor(ENGINE, lambda *_: time.sleep(0.5))) as executor:
             assert result(executor.submit(1, jobs.report_much, 1000, 2000)) == 2000

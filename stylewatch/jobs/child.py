@@ -26,6 +26,7 @@ from stylewatch.errors import EngineLost, ExecutorError, StylewatchError, named
 
 PR_SET_PDEATHSIG = 1
 MESSAGE_LIMIT = 4092  # a pipe takes 4096 bytes whole or not at all, and 4 of them tell the length
+LOG_BYTES = 1_000_000
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
 JobName = tuple[int, int]
@@ -96,6 +97,9 @@ def run(name: JobName, task: bytes) -> bytes:
         remedy = "Start it anew: until then photos wait"
         problem = "stylewatch was upgraded while it ran"
         return _readable_error(EngineLost(problem, remedy=remedy, reason=EngineLost.replaced))
+
+    if os.fstat(2).st_size > LOG_BYTES:  # what is said of each photo adds up, over the years
+        os.ftruncate(2, 0)
 
     def send(message: bytes) -> None:
         assert _progress is not None
