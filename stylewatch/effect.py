@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from stylewatch.domain import EngineSettings, OnStep, Preset, Step
-from stylewatch.errors import PresetEffectError, RenderError
+from stylewatch.errors import PresetEffectError, RenderError, named
 from stylewatch.state.checkpoints import CheckpointFile
 
 
@@ -78,7 +78,7 @@ def open_effect(name: str) -> Effect:
         raise PresetEffectError(
             f"The effect '{name}' can't be loaded",
             key="effect",
-            received=" ".join(f"{type(error).__name__}: {error}".split()),
+            received=named(error),
             remedy="Install what it lacks, or mend its package",
         ) from error
 
