@@ -1007,6 +1007,18 @@ class TestApply:
         code, _, err = stylewatch("presets", "sheet", photo, "--side", "64")
         assert (code, err.count(" done ")) == (0, 1)
 
+    def test_a_sheet_has_all_presets_of_a_name_and_any_photo_s_name(self, stylewatch, tmp_path):
+        photo = a_picture(tmp_path / f"{'a' * 245}.jpg", (400, 300))
+        Path("mine").mkdir()
+        Path("mine/quick.yaml").write_text("base: quick\n")
+        options = ("-p", "quick", "-p", "mine/quick.yaml", "--side", "64")
+        code, out, _ = stylewatch("presets", "sheet", photo, *options)
+        assert (code, out.endswith("--presets.jpg\n")) == (0, True)
+        with Image.open(out.strip()) as sheet:
+            assert sheet.size == (64 * 2, 2 * (48 + 24))
+            below = np.asarray(sheet.convert("L"))[-24:, :64]
+        assert below.min() < 50, "the last one's name"
+
     def test_a_sheet_of_what_is_no_photo_is_told_once(self, stylewatch):
         Path("a.jpg").write_text("hello")
         code, out, err = stylewatch("presets", "sheet", "a.jpg", "-p", "quick")

@@ -15,7 +15,7 @@ from stylewatch.engine.images import Picture, read_picture
 from stylewatch.engine.results import write_picture
 from stylewatch.engine.sheets import sheet_of
 from stylewatch.errors import StylewatchError
-from stylewatch.folders.outputs import publish, write_temporary
+from stylewatch.folders.outputs import publish, target_name, write_temporary
 
 _EXTENSION, _QUALITY = ".jpg", 90
 
@@ -43,19 +43,19 @@ def paint_sheet(
             case _:
                 on_event(event)
 
-    target = output / f"{photo.stem}--presets"
+    target = output / target_name(Path(photo.name), "presets")
     _keep(b"", target).unlink()  # better told before it is painted
     with TemporaryDirectory() as folder:
         small = [
             replace(preset, settings=replace(preset.settings, max_side=side)) for preset in presets
         ]
         tasks = plan([photo], small, Path(folder))
-        pictures: dict[str, np.ndarray] = {}
+        pictures: list[tuple[str, np.ndarray]] = []
         for preset, result in zip(presets, paint_all(tasks, engine, told), strict=True):
             if isinstance(result, StylewatchError):
                 raise result
-            pictures[preset.name] = _read(result.output, engine)
-    sheet = sheet_of({"the photo": _read(photo, engine), **pictures}, side)
+            pictures.append((preset.name, _read(result.output, engine)))
+    sheet = sheet_of([("the photo", _read(photo, engine)), *pictures], side)
     data = write_picture(Picture(sheet), format="jpeg", quality=_QUALITY, keep_gps=False, facts={})
     return publish(_keep(data, target), target, _EXTENSION)
 
