@@ -1007,6 +1007,19 @@ class TestApply:
         code, _, err = stylewatch("presets", "sheet", photo, "--side", "64")
         assert (code, err.count(" done ")) == (0, 1)
 
+    def test_a_sheet_may_have_a_name_of_its_own(self, stylewatch, tmp_path):
+        photo = a_picture(tmp_path / "a.jpg", (400, 300))
+        options = ("-p", "quick", "--side", "64", "-o")
+        assert stylewatch("presets", "sheet", photo, *options, "s/all.png")[1] == "s/all.png\n"
+        with Image.open("s/all.png") as sheet:
+            assert sheet.format == "PNG"
+        for name, code, words in (
+            ("s/all.png", 6, "already exists"),
+            ("all.gif", 2, "can't be written in this format"),
+        ):
+            found, out, err = stylewatch("presets", "sheet", photo, *options, name)
+            assert (found, out, words in one_line(err)) == (code, "", True)
+
     def test_a_sheet_has_all_presets_of_a_name_and_any_photo_s_name(self, stylewatch, tmp_path):
         photo = a_picture(tmp_path / f"{'a' * 245}.jpg", (400, 300))
         Path("mine").mkdir()
