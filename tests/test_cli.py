@@ -986,12 +986,13 @@ class TestApply:
     def test_a_sheet_shows_a_photo_in_several_styles(self, stylewatch, tmp_path, home):
         photo = a_picture(tmp_path / "a.jpg", (400, 300))
         a_picture(Path("other.png"), (48, 48))
-        Path("mine.yaml").write_text("base: quick\nstyle: other.png\n")
+        Path("mine.yaml").write_text("base: quick\nstyle: other.png\ntime_budget: 1ms\n")
         options = ("-p", "quick", "-p", "mine.yaml", "--side", "64", "-o", "sheets")
         code, out, err = stylewatch("presets", "sheet", photo, *options)
         assert (code, out) == (0, "sheets/a--presets.jpg\n")
         told = [line.split()[1:] for line in err.splitlines() if " done " in line]
-        assert told == [["done", "quick"], ["done", "mine"]]
+        assert [words[:3] for words in told] == [["done", "quick", "in"], ["done", "mine", "in"]]
+        assert "(time budget spent" in err, "as of built-in features for VGG19's"
         with Image.open(out.strip()) as sheet:
             assert sheet.size == (64 * 2, 2 * (48 + 24))
         assert stylewatch("presets", "sheet", photo, *options)[1] == "sheets/a--presets~2.jpg\n"

@@ -39,7 +39,8 @@ def paint_sheet(
     def told(event: Event) -> None:
         match event.kind:
             case "done":  # the small picture itself is nowhere to be found
-                on_event(replace(event, message=event.preset, output=""))
+                how = event.message.removeprefix(event.output)
+                on_event(replace(event, message=event.preset + how, output=""))
             case "failed":  # is raised
                 pass
             case _:
