@@ -1,6 +1,7 @@
 """Titles, captions, keywords, authors and stars: from any photo's XMP into any result."""
 
 import io
+import tracemalloc
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -94,6 +95,8 @@ PLAIN = (
     b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
     b'<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/">%s</rdf:Description></rdf:RDF>'
 )
+DEEP = PLAIN % b"<dc:title>%s%s</dc:title>" % (b"<a>" * 2000, b"</a>" * 2000)
+ENTITIES = b"<!DOCTYPE x [<!ENTITY a 'Am See'>]>" + PLAIN % b"<dc:title>&a;</dc:title>"
 
 
 def test_a_packet_without_adobe_s_wrapping_and_with_padding_of_zeros():
@@ -125,14 +128,40 @@ def test_damaged_xmp_is_no_damaged_photo(noise, place):
         b"<x",
         PLAIN % b"",
         PLAIN % b"<dc:format>image/jpeg</dc:format>",
-        b"<!DOCTYPE x [<!ENTITY a 'Am See'>]>" + PLAIN % b"<dc:title>&a;</dc:title>",
+        ENTITIES,
         PLAIN % b"<dc:title>%s</dc:title>" % (b"x" * 70_000),
-        b"<?xml version='1.0' encoding='strange'?>" + PLAIN % b"<dc:title>a</dc:title>",
+        PLAIN % b"<dc:title>a</dc:title>" + b" " * (1 << 23) + b"<!-- end -->",
+        DEEP,
+        ENTITIES.decode().encode("utf-16"),
+        b"\xfe\xff" + ENTITIES.decode().encode("utf-16-be"),
     ],
-    ids=["none", "empty", "no XML", "nothing", "not by hand", "entities", "a novel", "encoding"],
-)
+    ids=[
+        "none", "empty", "no XML", "nothing", "not by hand", "entities", "a novel", "huge",
+        "deep", "UTF-16", "big-endian",
+    ],
+)  # fmt: skip
 def test_nothing_to_carry(packet):
     assert captions_of(packet) is None
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "HEIF"])
+def test_xmp_that_is_nested_too_deeply_costs_nothing_but_itself(form):
+    _, xmp = result_of(photo(form, DEEP), "jpeg")
+    assert xmp is None
+
+
+def test_xmp_within_xmp_is_not_written_out_once_for_each():
+    tale, levels = b"x" * 100_000, 100
+    inner = PLAIN.partition(b"%s")
+    packet = inner[0] + b"<dc:title>"
+    packet = packet * levels + tale + (b"</dc:title>" + inner[2]) * levels
+    tracemalloc.start()
+    try:
+        assert captions_of(packet) is None
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 10 * len(packet)
 
 
 def test_a_photo_without_any_gets_none():

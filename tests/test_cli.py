@@ -986,12 +986,13 @@ class TestApply:
     def test_a_sheet_shows_a_photo_in_several_styles(self, stylewatch, tmp_path, home):
         photo = a_picture(tmp_path / "a.jpg", (400, 300))
         a_picture(Path("other.png"), (48, 48))
-        Path("mine.yaml").write_text("base: quick\nstyle: other.png\n")
+        Path("mine.yaml").write_text("base: quick\nstyle: other.png\ntime_budget: 1ms\n")
         options = ("-p", "quick", "-p", "mine.yaml", "--side", "64", "-o", "sheets")
         code, out, err = stylewatch("presets", "sheet", photo, *options)
         assert (code, out) == (0, "sheets/a--presets.jpg\n")
         told = [line.split()[1:] for line in err.splitlines() if " done " in line]
-        assert told == [["done", "quick"], ["done", "mine"]]
+        assert [words[:3] for words in told] == [["done", "quick", "in"], ["done", "mine", "in"]]
+        assert "(time budget spent" in err, "as of built-in features for VGG19's"
         with Image.open(out.strip()) as sheet:
             assert sheet.size == (64 * 2, 2 * (48 + 24))
         assert stylewatch("presets", "sheet", photo, *options)[1] == "sheets/a--presets~2.jpg\n"
@@ -1006,6 +1007,31 @@ class TestApply:
         photo = a_picture(tmp_path / "a.jpg", (400, 300))
         code, _, err = stylewatch("presets", "sheet", photo, "--side", "64")
         assert (code, err.count(" done ")) == (0, 1)
+
+    def test_a_sheet_may_have_a_name_of_its_own(self, stylewatch, tmp_path):
+        photo = a_picture(tmp_path / "a.jpg", (400, 300))
+        options = ("-p", "quick", "--side", "64", "-o")
+        assert stylewatch("presets", "sheet", photo, *options, "s/all.png")[1] == "s/all.png\n"
+        with Image.open("s/all.png") as sheet:
+            assert sheet.format == "PNG"
+        for name, code, words in (
+            ("s/all.png", 6, "already exists"),
+            ("all.gif", 2, "can't be written in this format"),
+        ):
+            found, out, err = stylewatch("presets", "sheet", photo, *options, name)
+            assert (found, out, words in one_line(err)) == (code, "", True)
+
+    def test_a_sheet_has_all_presets_of_a_name_and_any_photo_s_name(self, stylewatch, tmp_path):
+        photo = a_picture(tmp_path / f"{'a' * 245}.jpg", (400, 300))
+        Path("mine").mkdir()
+        Path("mine/quick.yaml").write_text("base: quick\n")
+        options = ("-p", "quick", "-p", "mine/quick.yaml", "--side", "64")
+        code, out, _ = stylewatch("presets", "sheet", photo, *options)
+        assert (code, out.endswith("--presets.jpg\n")) == (0, True)
+        with Image.open(out.strip()) as sheet:
+            assert sheet.size == (64 * 2, 2 * (48 + 24))
+            below = np.asarray(sheet.convert("L"))[-24:, :64]
+        assert below.min() < 50, "the last one's name"
 
     def test_a_sheet_of_what_is_no_photo_is_told_once(self, stylewatch):
         Path("a.jpg").write_text("hello")

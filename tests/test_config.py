@@ -988,6 +988,7 @@ def fits(value, schema) -> bool:
         ("threads", [0, 1024], [-1, 1025]),
         ("workers", ["local", 2, {"local": 2}, "tls://a:1"], ["tcp://a:1", 0, {}, {"local": 0}]),
         ("after", ["keep", {"move": "x"}], ["trash", {}, {"moved": "x"}]),
+        ("hours", ["22:00-07:00", "8:00-9:00, 22:00-24:00"], ["22-7", "25:00-26:00", "night"]),
     ],
 )
 def test_the_schema_takes_and_refuses_what_the_daemon_does(home, key, good, bad):
@@ -1001,6 +1002,7 @@ def test_the_schema_takes_and_refuses_what_the_daemon_does(home, key, good, bad)
         except ConfigError:
             taken = False
         assert (taken, fits(value, shape["properties"][key])) == (value in good,) * 2, value
+    assert fits(shape["properties"][key]["default"], shape["properties"][key])
 
 
 # --- which presets a photo gets -------------------------------------------------------------------

@@ -956,15 +956,17 @@ def test_a_photo_that_is_written_again_while_it_is_read_is_not_painted_too_early
     assert rig.executor.ran == [("a.jpg", "painting")]
 
 
-@pytest.mark.parametrize("lacks", ["the input", "the output"])
+@pytest.mark.parametrize("lacks", ["the input", "this input", "the output"])
 def test_a_photo_waits_for_a_worker_s_machine_to_have_the_same_folders(rigs, lacks):
-    """Where it does not find the photo, that is not gone; a result that is not here is none."""
+    """Where it finds none, or another, the photo is not gone; a result that is not here is none."""
 
     def behave(request):
         if not elsewhere:
             return None
         if lacks == "the input":
             return Failure(kind=FailureKind.CHANGED, reason="vanished", message="gone")
+        if lacks == "this input":
+            return Failure(kind=FailureKind.CHANGED, reason="changed", message="other bytes")
         done = rendered(request, b"on a disk of the worker's own")
         done.temporary.unlink()
         return done

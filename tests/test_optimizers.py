@@ -2,6 +2,7 @@
 
 import itertools
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
@@ -377,6 +378,22 @@ def test_lbfgs_on_the_host_is_content_with_two_images_a_pair_and_five(history, w
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < (2 * history + 4.5) * least.nbytes
+
+
+def test_lbfgs_keeps_nothing_of_a_step_that_was_rejected():
+    gradients, losses = [], []
+
+    def evaluate(x):
+        assert sum(gradient() is not None for gradient in gradients) <= 1
+        point = np.asarray(x, np.float64)
+        gradient = ops.convert_to_tensor(rosen_der(point).astype(np.float32))
+        gradients.append(weakref.ref(gradient))
+        losses.append(float(rosen(point)))
+        return losses[-1], gradient
+
+    start = ops.zeros((10,), dtype="float32")
+    minimize(evaluate, start, lambda _: True, optimizer="lbfgs", evaluations=40)
+    assert losses != sorted(losses, reverse=True), "some were"
 
 
 @pytest.mark.parametrize("where", [lambda x: x, on_the_host])

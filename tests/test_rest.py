@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stylewatch.domain import Hours
 from stylewatch.errors import ConfigError
-from stylewatch.host.rest import BY_HAND, Rest, on_battery
+from stylewatch.host.rest import BY_HAND, ON_BATTERY, Rest, on_battery
 from stylewatch.settings.loading import config_schema, watch_config
 
 NIGHT = "22:00-07:00"
@@ -168,6 +168,28 @@ class TestRest:
         assert self.follow(rest, waits, 12) == ["while on battery"]
         supplies(AC={"online": "1"}, BAT0={"status": "Charging"})
         assert self.follow(rest, waits, 12) == [""]
+
+    def test_who_resumes_at_noon_does_not_empty_the_battery_later(self, config, supplies):
+        rest, waits = Rest(supplies(**PLUGGED)), config(hours=NIGHT, on_battery="wait")
+        self.follow(rest, waits, 12)
+        rest.resume()
+        assert self.follow(rest, waits, 13) == [""]
+        supplies(AC={"online": "0"}, BAT0={"status": "Discharging"})
+        assert self.follow(rest, waits, 14) == [ON_BATTERY]
+        rest.resume()
+        assert self.follow(rest, waits, 14, 23) == ["", ""], "a person wants it, on battery too"
+        supplies(**PLUGGED)
+        supplies(BAT0={"status": "Charging"})
+        assert self.follow(rest, waits, 0, 8) == ["", "until 22:00"]
+
+    def test_who_pulls_the_plug_back_in_goes_on(self, config, supplies):
+        rest, waits = Rest(supplies(**PLUGGED)), config(hours=NIGHT, on_battery="wait")
+        self.follow(rest, waits, 12)
+        rest.resume()
+        supplies(AC={"online": "0"}, BAT0={"status": "Discharging"})
+        assert self.follow(rest, waits, 14) == [ON_BATTERY]
+        supplies(**PLUGGED)
+        assert self.follow(rest, waits, 14) == [""]
 
 
 @pytest.mark.parametrize(

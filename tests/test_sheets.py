@@ -14,7 +14,7 @@ def plain(height, width, grey):
 
 @given(st.integers(1, 20), st.integers(10, 80), st.integers(10, 80), st.integers(8, 60))
 def test_each_picture_is_there_with_room_for_its_name(count, height, width, side):
-    pictures = {f"p{n}": plain(height, width, 10 * n) for n in range(count)}
+    pictures = [("p", plain(height, width, 10 * n)) for n in range(count)]
     sheet = sheet_of(pictures, side)
     small = min(1.0, side / max(height, width))
     cell_height = max(1, round(height * small)) + 24
@@ -28,6 +28,6 @@ def test_each_picture_is_there_with_room_for_its_name(count, height, width, side
 
 
 def test_a_name_is_written_below_its_picture():
-    with_name, without = (sheet_of({name: plain(40, 90, 200)}, 90) for name in ("ink", ""))
+    with_name, without = (sheet_of([(name, plain(40, 90, 200))], 90) for name in ("ink", ""))
     assert (with_name[:40] == without[:40]).all()
     assert with_name[40:].min() < 50 < without[40:].min()

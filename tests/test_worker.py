@@ -562,6 +562,18 @@ class TestOnlyWhatIsWrittenAboutThePhotoIsNew:
         assert after.evaluations == 3
         assert after.seconds > 0
 
+    def test_so_it_is_where_other_features_are_asked_for_by_now(self, tmp_path, preset):
+        """The config's, of which a preset without any knows nothing."""
+        preset = replace(preset, settings=replace(QUICK, features="auto"))
+        photo = picture_file(tmp_path / "a.jpg")
+        earlier = tmp_path / "out/kept"
+        builtin = EngineSettings(features="builtin")
+        run(request_for(photo, preset), builtin).temporary.rename(earlier)
+        request = replace(request_for(self.titled(photo), preset), earlier=earlier)
+        assert run(request, builtin).evaluations == 0
+        vgg19 = EngineSettings(features="vgg19", weights=str(tmp_path / "away.h5"))
+        assert run(request, vgg19).reason == "weights"
+
     def test_so_it_is_where_a_part_is_transparent_and_may_not_show(self, tmp_path, preset):
         photo = picture_file(tmp_path / "a.png", form="PNG")
         with Image.open(photo) as image:

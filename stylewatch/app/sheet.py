@@ -8,16 +8,16 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from stylewatch.app.order import plan
+from stylewatch.app.order import Task, plan
 from stylewatch.app.paint import paint_all
-from stylewatch.domain import EngineSettings, Event, Preset
+from stylewatch.domain import EngineSettings, Event, OutputSettings, Preset
 from stylewatch.engine.images import Picture, read_picture
 from stylewatch.engine.results import write_picture
 from stylewatch.engine.sheets import sheet_of
 from stylewatch.errors import StylewatchError
 from stylewatch.folders.outputs import publish, write_temporary
 
-_EXTENSION, _QUALITY = ".jpg", 90
+_SHEET = Preset(name="presets", output=OutputSettings(format="jpeg", quality=90))
 
 
 def paint_sheet(
@@ -28,40 +28,45 @@ def paint_sheet(
     engine: EngineSettings,
     on_event: Callable[[Event], None],
 ) -> Path:
-    """Paint `photo` in each preset at `side` pixels; the sheet's path, in the folder `output`.
+    """Paint `photo` in each preset at `side` pixels; the sheet's path.
+
+    `output` is its folder, or its own name.
 
     Raises:
-        StylewatchError: the photo, one of the presets or the folder can't be used.
+        StylewatchError: the photo, one of the presets or `output` can't be used.
     """
 
     def told(event: Event) -> None:
         match event.kind:
             case "done":  # the small picture itself is nowhere to be found
-                on_event(replace(event, message=event.preset, output=""))
+                how = event.message.removeprefix(event.output)
+                on_event(replace(event, message=event.preset + how, output=""))
             case "failed":  # is raised
                 pass
             case _:
                 on_event(event)
 
-    target = output / f"{photo.stem}--presets"
-    _keep(b"", target).unlink()  # better told before it is painted
+    [whole] = plan([photo], [_SHEET], output)
+    _keep(b"", whole).unlink()  # better told before it is painted
     with TemporaryDirectory() as folder:
         small = [
             replace(preset, settings=replace(preset.settings, max_side=side)) for preset in presets
         ]
         tasks = plan([photo], small, Path(folder))
-        pictures: dict[str, np.ndarray] = {}
+        pictures: list[tuple[str, np.ndarray]] = []
         for preset, result in zip(presets, paint_all(tasks, engine, told), strict=True):
             if isinstance(result, StylewatchError):
                 raise result
-            pictures[preset.name] = _read(result.output, engine)
-    sheet = sheet_of({"the photo": _read(photo, engine), **pictures}, side)
-    data = write_picture(Picture(sheet), format="jpeg", quality=_QUALITY, keep_gps=False, facts={})
-    return publish(_keep(data, target), target, _EXTENSION)
+            pictures.append((preset.name, _read(result.output, engine)))
+    sheet = sheet_of([("the photo", _read(photo, engine)), *pictures], side)
+    form, quality = whole.preset.output.format, whole.preset.output.quality
+    assert form != "same"
+    data = write_picture(Picture(sheet), format=form, quality=quality, keep_gps=False, facts={})
+    return publish(_keep(data, whole), whole.target, whole.extension or ".jpg")
 
 
-def _keep(data: bytes, target: Path) -> Path:
-    return write_temporary(data, target, _EXTENSION, os.getpid())
+def _keep(data: bytes, whole: Task) -> Path:
+    return write_temporary(data, whole.target, whole.extension or ".jpg", os.getpid())
 
 
 def _read(file: Path, engine: EngineSettings) -> np.ndarray:

@@ -170,12 +170,12 @@ def presets_sheet(
 ) -> None:
     """Paint a photo in every preset, small and on one sheet, to choose by.
 
-    The sheet is PHOTO--presets.jpg in the folder OUT. It takes as long as a few large pictures:
-    with --preset, only those that are named are painted.
+    The sheet is PHOTO--presets.jpg in the folder OUT, or has OUT for its own name. It takes as
+    long as a few large pictures: with --preset, only those that are named are painted.
 
     Examples:
       stylewatch presets sheet beach.jpg
-      stylewatch presets sheet beach.jpg -p ink -p ./mine.yaml --side 384
+      stylewatch presets sheet beach.jpg -p ink -p ./mine.yaml --side 384 -o sheet.png
     """
     from stylewatch.app.order import choose_presets, engine_for
     from stylewatch.app.sheet import paint_sheet

@@ -207,14 +207,20 @@ def _nothing_to_retry(folder: Path, job_id: int | None, reason: str) -> UsageErr
 
 @command(app, panel=STEER)
 def pause(*, config: ConfigPath = None, state: StateDir = None) -> None:
-    """Start no new pictures; those in work are finished, new photos are still noticed."""
+    """Start no new pictures; those in work are finished, new photos are still noticed.
+
+    Until `resume`; after a `resume` outside of the config's hours, until these begin.
+    """
     _ask(_state_dir(config, state), "pause")
     note("paused; `stylewatch resume` goes on")
 
 
 @command(app, panel=STEER)
 def resume(*, config: ConfigPath = None, state: StateDir = None) -> None:
-    """Go on after a pause."""
+    """Go on after a pause; outside of the config's hours and on battery, begin at once.
+
+    That holds until the hours have come and gone, and until the plug was in again.
+    """
     _ask(_state_dir(config, state), "resume")
     note("going on")
 

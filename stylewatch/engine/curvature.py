@@ -190,6 +190,7 @@ class _DeviceModel(Model):
         return self.straight_down(plain=False)
 
     def trial(self, step: float) -> Tensor:
+        self._seen = ()  # before there are others
         return _move(self.x, step, self._direction, self._bounds)
 
     def _forget(self) -> None:

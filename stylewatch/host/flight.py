@@ -91,15 +91,15 @@ def outcome_of(future: "Future[Outcome]") -> Outcome:
 def seen_from_here(outcome: Outcome, photo: Path, job: Job) -> Outcome:
     """What became of a job on another machine, which may have other folders at the same paths.
 
-    A photo that is gone is gone here too, and so is a result here that was written; else the job
-    would begin anew at once, again and again.
+    A photo that is gone or has changed is so here too, and a result that was written is here; else
+    the job would begin anew at once, again and again.
     """
     if isinstance(outcome, Rendered):
         told = f"a worker wrote {outcome.temporary}, which is not here"
         agreed = os.path.lexists(outcome.temporary)
     else:
-        told = f"a worker finds no {photo}, which is here"
-        agreed = outcome.reason != "vanished" or not is_still(photo, job.identity)
+        told = f"a worker finds no {photo} like that which is here"
+        agreed = outcome.kind is not FailureKind.CHANGED or not is_still(photo, job.identity)
     if agreed:
         return outcome
     message = f"{told}. Its machine needs the folders of the config, at the same paths"

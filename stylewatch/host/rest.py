@@ -10,42 +10,45 @@ from stylewatch.settings.config import Config
 
 _SUPPLIES = Path("/sys/class/power_supply")
 BY_HAND = "by hand"
+ON_BATTERY = "while on battery"
 
 
 class Rest:
     """Whether new photos are begun, as a person and the config want it.
 
-    A person's `resume` holds against the config until that changes its mind, at the end of its
-    hours or when the plug is pulled; `pause` takes it back, or holds until `resume`.
+    A person's `resume` holds against what the config wants by then: each of it counts anew once it
+    has been over, or with other hours. `pause` takes that back, or holds until `resume`.
     """
 
     def __init__(self, supplies: Path = _SUPPLIES) -> None:
         self._supplies = supplies
-        self._by_hand = self._overruled = False
-        self._wanted = ""
+        self._by_hand = False
+        self._wanted: list[str] = []
+        self._overruled: set[str] = set()
 
     @property
     def why(self) -> str:
         """What to say after `paused`; nothing while photos are begun."""
-        return BY_HAND if self._by_hand else "" if self._overruled else self._wanted
+        wanted = (each for each in self._wanted if each not in self._overruled)
+        return BY_HAND if self._by_hand else next(wanted, "")
 
     def pause(self) -> None:
         """A person wants no more for now."""
         self._by_hand = not self._overruled
-        self._overruled = False
+        self._overruled = set()
 
     def resume(self) -> None:
         """A person wants more, whatever the hour."""
         self._by_hand = False
-        self._overruled = bool(self._wanted)
+        self._overruled = set(self._wanted)
 
     def follow(self, config: Config, wall: float) -> None:
         """What the config wants at that time, seconds since 1970."""
-        wanted = _until(config, wall)
-        if not wanted and config.on_battery == "wait" and on_battery(self._supplies):
-            wanted = "while on battery"
-        if wanted != self._wanted:
-            self._wanted, self._overruled = wanted, False
+        until, waits = _until(config, wall), config.on_battery == "wait"
+        self._wanted = [until] if until else []
+        if waits and on_battery(self._supplies):
+            self._wanted.append(ON_BATTERY)
+        self._overruled &= {*self._wanted}
 
 
 def _until(config: Config, wall: float) -> str:

@@ -76,7 +76,7 @@ def _render(request: JobRequest, engine: EngineSettings, report: OnStep) -> Rend
     form = picture.format if preset.output.format == "same" else preset.output.format
     _check_fits(picture, form, preset.settings.max_side)
     checkpoint = _checkpoint(request, engine)
-    key = _picture_key(picture, preset)
+    key = _picture_key(picture, preset, engine)
     before = _painted_before(request.earlier, key, form)
     rendering = before or _painted(picture.rgb, request, engine, checkpoint, report)
     facts = {**rendering.facts, "job_key": request.key, "picture_key": key, "preset": preset.name}
@@ -106,12 +106,15 @@ def _render(request: JobRequest, engine: EngineSettings, report: OnStep) -> Rend
     )
 
 
-def _picture_key(picture: Picture, preset: Preset) -> str:
-    """As `job_key`, whatever is written about the photo; empty where a result may not show all."""
+def _picture_key(picture: Picture, preset: Preset, engine: EngineSettings) -> str:
+    """As `job_key`, whatever is written about the photo; empty where a result may not show all.
+
+    With the features that are asked for: who wants VGG19's by now gets no others.
+    """
     if picture.alpha is not None:
         return ""
     digest = hashlib.sha256(np.ascontiguousarray(picture.rgb).data)
-    digest.update(repr(picture.rgb.shape).encode())
+    digest.update(f"{picture.rgb.shape}{engine.features_for(preset.settings)}".encode())
     return job_key(digest.hexdigest(), preset.digest)
 
 

@@ -131,6 +131,7 @@ Paths = Annotated[tuple[Path, ...], PlainValidator(_paths, json_schema_input_typ
 Hours = Annotated[
     tuple[domain.Hours, ...],
     PlainValidator(_hours, json_schema_input_type=_said(_HOURS)),
+    Field(json_schema_extra={"default": "00:00-24:00"}),  # as it is written, not as it is read
 ]
 _Move = Annotated[dict[Literal["move"], str], MinLen(1)]
 After = Annotated[
