@@ -167,3 +167,16 @@ def test_xmp_within_xmp_is_not_written_out_once_for_each():
 def test_a_photo_without_any_gets_none():
     _, xmp = result_of(photo("JPEG", b""), "jpeg")
     assert xmp is None
+
+
+def test_a_long_past_in_a_png_costs_no_photo():
+    """Pillow takes a megabyte of compressed text for a bomb."""
+    text = PngImagePlugin.PngInfo()
+    past = f"<!--{'x' * 3_000_000}-->"
+    packet = AS_A_CATALOGUE_WRITES_IT.decode().replace("</x:xmpmeta>", past + "</x:xmpmeta>")
+    text.add_itxt("XML:com.adobe.xmp", packet, zip=True)
+    text.add_text("Raw profile", past, zip=True)
+    stream = io.BytesIO()
+    Image.fromarray(np.full((48, 64, 3), 90, np.uint8)).save(stream, "PNG", pnginfo=text)
+    _, xmp = result_of(stream.getvalue(), "png")
+    assert texts(xmp, DC + "title") == ["Am See"]

@@ -14,6 +14,7 @@ from PIL import (
     ExifTags,
     Image,
     ImageCms,
+    PngImagePlugin,
     TiffImagePlugin,
     UnidentifiedImageError,
     WebPImagePlugin,
@@ -31,6 +32,7 @@ _CANON = b"CR\x02\0"  # what follows a TIFF's first eight bytes in Canon's RAW f
 TiffImagePlugin.READ_LIBTIFF = True  # Pillow itself makes noise of planes of 16 bits each
 _AS_LIBTIFF_GIVES_THEM = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS"}
 """Numbers in this machine's order, which Pillow would take for the file's."""
+PngImagePlugin.MAX_TEXT_CHUNK = 1 << 26  # bytes: what Photoshop writes of a picture's past is long
 _AVIF = {b"avif", b"avis"}
 _PLUGINS = (WebPImagePlugin, TiffImagePlugin)  # the others Pillow loads itself
 _FORMAT_OF: dict[str, Format] = {
