@@ -114,6 +114,7 @@ def test_a_pause_is_told_but_not_before_what_is_still_painted(listener):
     notifier(event("running", path="a.jpg", preset="ink", job_id=1))
     notifier(event("paused", message="paused: no new ones"))
     notifier(event("done", job_id=1))
+    notifier(event("reload", message="config read again"))
     notifier(event("resumed"))
     said = [listener.lines() for _ in range(3)]
     assert said == [

@@ -65,7 +65,7 @@ class Notifier:
         self._interval = watchdog_interval(environ)
         self._next_beat = -math.inf
         self._running: dict[int, str] = {}
-        self._rest = ""
+        self._rest = self._paused = ""
         self._said = ""
 
     def __call__(self, event: Event) -> None:
@@ -85,12 +85,16 @@ class Notifier:
                 self._running[event.job_id] = f"{event.path} → {event.preset}"
             case _ if event.stops_work:
                 self._running.pop(event.job_id, None)
-            case "paused" | "resumed" | "reload":
+            case "paused":
+                self._paused = event.message
+            case "resumed":
+                self._rest, self._paused = event.message, ""
+            case "reload":
                 self._rest = event.message
             case _:
                 return
         work = ", ".join(self._running.values())
-        self.status(f"painting {work}" if work else self._rest)
+        self.status(f"painting {work}" if work else self._paused or self._rest)
 
     def ready(self, status: str = "") -> None:
         """Started, or the config is read again."""
