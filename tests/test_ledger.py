@@ -245,8 +245,34 @@ def test_a_photo_that_is_back_is_painted_though_its_preset_went_to_and_fro(ledge
     [second] = ledger.add(photo(mtime=2), "d", "p", [planned(key="B")])
     job = ledger.claim("in")
     assert job.id == second
-    assert not ledger.rekey(job, "A", job.target)
+    assert not ledger.rekey(job, "A", job.target, stays=True)
     assert ledger.claim("in").id == first
+
+
+def test_what_is_done_for_a_file_that_is_gone_leaves_the_one_that_is_there_to_the_others(ledger):
+    """One preset was taken out of the config before the photo was touched."""
+    soft, ink = planned(key="S"), planned(key="I", preset="ink")
+    jobs = ledger.add(photo(mtime=1), "d", "p", [soft, ink])
+    ledger.add(photo(mtime=2), "d", "p", [soft])
+    for job_id in jobs:
+        finish(ledger, job_id)
+    touched, old = map(ledger.job, jobs)
+    ledger.after_done(old, acted=False)
+    assert ledger.after_pending() == [touched.id]
+    ledger.after_done(touched)
+    assert ledger.after_pending() == []
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_job_that_takes_another_s_place_has_the_file_that_is_there_by_now(ledger, seen):
+    [first] = ledger.add(photo(mtime=1), "d", "p", [planned(key="A")])
+    ledger.add(photo(mtime=2), "d", "p", [planned(key="B")])
+    if not seen:
+        ledger.note_file("in", Path("a.jpg"), photo(mtime=3).identity)
+    job = ledger.claim("in")
+    assert not ledger.rekey(job, "A", job.target, stays=False)
+    job = ledger.claim("in")
+    assert (job.id, job.identity) == (first, photo(mtime=2 if seen else 1).identity)
 
 
 def test_a_job_that_runs_keeps_the_place_of_its_temporary_file(ledger):

@@ -489,6 +489,20 @@ def what(result):
     return preset, photo
 
 
+@pytest.mark.parametrize("presets", [["ink"], ["painting", "ink"]])
+def test_a_photo_that_is_touched_while_its_preset_changes_and_changes_back_is_moved(presets):
+    """The job of before knew the file as it was then, and would leave it where it is for good."""
+    folder = Folder()
+    folder.begin(after="move", events=False, days=365, presets=presets)
+    folder.pause_or_resume(paused=True)
+    folder.write(name="a.jpg", content=b"one", whole=END, then="scan")
+    folder.touch(name="a.jpg", then="")
+    folder.change_a_preset(preset="ink", version=2)
+    folder.go_on("scan")
+    folder.change_a_preset(preset="ink", version=0)
+    folder.teardown()
+
+
 TestPromise = Folder.TestCase
 TestPromise.settings = settings(
     max_examples=25, stateful_step_count=40,

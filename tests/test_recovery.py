@@ -1275,7 +1275,7 @@ def test_a_folder_with_the_number_of_one_that_was_deleted_is_no_moved_one(rigs, 
 def test_a_preset_that_changes_and_changes_back_leaves_its_photo_to_be_painted(ledger):
     ledger.add(photo(mtime=1), "d", "p", [planned(key="old")])
     ledger.add(photo(mtime=2), "d", "p", [planned(key="new")])
-    assert not ledger.rekey(ledger.claim("in"), "old", Path("/out/a--soft"))
+    assert not ledger.rekey(ledger.claim("in"), "old", Path("/out/a--soft"), stays=True)
     assert ledger.claim("in").key == "old"
 
 

@@ -210,7 +210,7 @@ class Publisher:
             if acted or missing:
                 self._ledger.missed(job.folder, job.path)
             if not missing:  # else when it is back: a disk inside of the folder may be away
-                self._ledger.after_done(job)
+                self._ledger.after_done(job, acted=acted)
 
     def has_result(self, job: Job, *, intact: bool) -> bool:
         """Whether a result is where it was put, or may be; `intact`: with the bytes that it had."""

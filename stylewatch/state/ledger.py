@@ -456,12 +456,17 @@ class Ledger(LedgerReader):
             JobState.SUPERSEDED,
         )
 
-    def after_done(self, job: Job) -> None:
-        """Its photo is moved or deleted, or stays as the config wants it."""
+    def after_done(self, job: Job, *, acted: bool = True) -> None:
+        """Its photo is moved or deleted, or stays as the config wants it.
+
+        Not `acted`: there is another file by now, which other jobs of the same picture may know.
+        """
+        others = "" if acted else " AND (dev, ino, size, mtime_ns, ctime_ns) = (?, ?, ?, ?, ?)"
         self.change(
             "UPDATE jobs SET after_done = 1, reason = ''"
-            " WHERE folder = ? AND path = ? AND digest = ? AND state = ?",
+            f" WHERE folder = ? AND path = ? AND digest = ? AND state = ?{others}",
             *(job.folder, os.fsencode(job.path), job.digest, JobState.DONE),
+            *(() if acted else astuple(job.identity)),
         )
 
     def fail(self, job_id: int, failure: Failure) -> JobState:
@@ -507,22 +512,33 @@ class Ledger(LedgerReader):
         """It waits until what it needs is back in the config."""
         self._set(job_id, JobState.HELD, reason=reason)
 
-    def rekey(self, job: Job, key: str, target: Path) -> bool:
-        """Its preset or its output has changed; False when that very job is there already."""
+    def rekey(self, job: Job, key: str, target: Path, *, stays: bool) -> bool:
+        """Its preset or its output has changed; False when that very job is there already.
+
+        `stays`: photos stay in this folder when they are painted.
+        """
         place = (job.folder, os.fsencode(job.path), job.preset, key)
         where = "folder = ? AND path = ? AND preset = ? AND key = ?"
         with self.transaction():
-            other = self._one(f"SELECT id FROM jobs WHERE {where} AND id != ?", *place, job.id)
+            other = self._one(f"SELECT * FROM jobs WHERE {where} AND id != ?", *place, job.id)
             if other is None:
                 query = "UPDATE jobs SET key = ?, target = ? WHERE id = ?"
                 self.change(query, key, os.fsencode(target), job.id)
                 return True
             self.supersede(job.id)
+            if self._lies_there(job) and identity_of(other) != job.identity:
+                self._renew(job_of(other), job.identity, target, stays)
             self.change(  # it is the one to do now, should it have been given up for this
                 "UPDATE jobs SET state = ? WHERE id = ? AND state IN (?, ?)",
                 *(JobState.READY, other["id"], JobState.SUPERSEDED, JobState.VANISHED),
             )
         return False
+
+    def _lies_there(self, job: Job) -> bool:
+        """Whether its file is the one that was last seen under its name."""
+        place = job.folder, os.fsencode(job.path)
+        row = self._one("SELECT * FROM files WHERE folder = ? AND path = ?", *place)
+        return row is not None and identity_of(row) == job.identity
 
     def retry(self, *, job_id: int | None = None, reason: str = "") -> int:
         """Ready again what was set aside: one job, those with a reason, or all; how many.
