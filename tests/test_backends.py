@@ -180,8 +180,7 @@ def test_the_precision_is_the_same_each_time_it_is_chosen():
     ],
 )  # fmt: skip
 def test_a_gpu_that_is_too_old_for_bfloat16_paints_in_float32(capability, fast, monkeypatch):
-    monkeypatch.setattr(backend, "_gpu_name", lambda: "a GPU")
-    monkeypatch.setattr(backend, "_capability", lambda: capability)
+    monkeypatch.setattr(backend, "_gpu", lambda: ("a GPU", capability))
     assert backend.device.__wrapped__() == backend.Device("a GPU", fast_bfloat16=fast)
 
 

@@ -126,6 +126,6 @@ def test_it_pays_where_products_are_what_takes_the_time(
     keras_backend, gpu, flags, expected, monkeypatch
 ):
     monkeypatch.setattr(backend.keras.backend, "backend", lambda: keras_backend)
-    monkeypatch.setattr(backend, "_gpu_name", lambda: gpu)
+    monkeypatch.setattr(backend, "_gpu", lambda: (gpu, None))
     monkeypatch.setattr(backend, "cpu_flags", lambda: flags)
     assert tuple(map(backend.waits_for_products, ("float32", "bfloat16"))) == expected

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from stylewatch.app.order import Task, plan
+from stylewatch.app.order import plan
 from stylewatch.app.paint import paint_all
 from stylewatch.domain import EngineSettings, Event, OutputSettings, Preset
 from stylewatch.engine.images import Picture, read_picture
@@ -47,7 +47,8 @@ def paint_sheet(
                 on_event(event)
 
     [whole] = plan([photo], [_SHEET], output)
-    _keep(b"", whole).unlink()  # better told before it is painted
+    extension = whole.extension or ".jpg"
+    write_temporary(b"", whole.target, extension, os.getpid()).unlink()  # told before it is painted
     with TemporaryDirectory() as folder:
         small = [
             replace(preset, settings=replace(preset.settings, max_side=side)) for preset in presets
@@ -62,11 +63,8 @@ def paint_sheet(
     form, quality = whole.preset.output.format, whole.preset.output.quality
     assert form != "same"
     data = write_picture(Picture(sheet), format=form, quality=quality, keep_gps=False, facts={})
-    return publish(_keep(data, whole), whole.target, whole.extension or ".jpg")
-
-
-def _keep(data: bytes, whole: Task) -> Path:
-    return write_temporary(data, whole.target, whole.extension or ".jpg", os.getpid())
+    temporary = write_temporary(data, whole.target, extension, os.getpid())
+    return publish(temporary, whole.target, extension)
 
 
 def _read(file: Path, engine: EngineSettings) -> np.ndarray:

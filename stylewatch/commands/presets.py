@@ -27,6 +27,10 @@ from stylewatch.errors import ConfigError, PresetError
 
 app = group("The styles there are, and your own.")
 
+Photo = Annotated[
+    Path | None,
+    typer.Argument(metavar="PHOTO", parser=as_typed, help="Otherwise the demo's photo."),
+]
 Side = Annotated[
     int, typer.Option(min=64, max=1024, metavar="PIXELS", help="Longer side of each sample.")
 ]
@@ -127,10 +131,7 @@ def presets_check(
 @command(app, "preview")
 def presets_preview(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A preset, or its YAML file.")],
-    photo: Annotated[
-        Path | None,
-        typer.Argument(metavar="PHOTO", parser=as_typed, help="Otherwise the demo's photo."),
-    ] = None,
+    photo: Photo = None,
     *,
     output: Output = Path(),
     side: Side = 256,
@@ -156,10 +157,7 @@ def presets_preview(
 
 @command(app, "sheet")
 def presets_sheet(
-    photo: Annotated[
-        Path | None,
-        typer.Argument(metavar="PHOTO", parser=as_typed, help="Otherwise the demo's photo."),
-    ] = None,
+    photo: Photo = None,
     *,
     preset: PresetNames = None,
     output: Output = Path(),

@@ -211,9 +211,9 @@ def to_numpy(tensor: Tensor) -> np.ndarray:
 @cache
 def device() -> Device:
     """What the computation will run on. The first call takes a fifth of a second."""
-    gpu = _gpu_name()
+    gpu, capability = _gpu()
     if gpu:
-        return Device(gpu, fast_bfloat16=_multiplies_bfloat16(_capability()))
+        return Device(gpu, fast_bfloat16=_multiplies_bfloat16(capability))
     for flag, name in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16")):
         if flag in cpu_flags():
             fast = keras.backend.backend() == "tensorflow" and _bfloat16_gains()
@@ -223,7 +223,7 @@ def device() -> Device:
 
 def has_gpu() -> bool:
     """Whether tensors lie elsewhere than NumPy's arrays do."""
-    return bool(_gpu_name())
+    return bool(_gpu()[0])
 
 
 def place(values: Tensor) -> Tensor:
@@ -320,43 +320,32 @@ def _left_on_tensorflows_gpu() -> int:
     return int(gpus[0].memory_limit - tf.config.experimental.get_memory_info("GPU:0")["current"])
 
 
-def _gpu_name() -> str:
-    """What the first GPU is called; empty where there is none."""
+def _gpu() -> tuple[str, object]:
+    """The first GPU's name, empty where there is none, and NVIDIA's compute capability of it.
+
+    That is as its library has it; other makers' vary.
+    """
     match keras.backend.backend():
         case "tensorflow":
             import tensorflow as tf
 
             gpus = tf.config.list_physical_devices("GPU")
             if not gpus:
-                return ""
-            return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU"))
+                return "", None
+            details = tf.config.experimental.get_device_details(gpus[0])
+            return str(details.get("device_name", "GPU")), details.get("compute_capability")
         case "jax":
             import jax
 
             first = jax.devices()[0]
-            return str(first.device_kind) if first.platform != "cpu" else ""
+            name = str(first.device_kind) if first.platform != "cpu" else ""
+            return name, getattr(first, "compute_capability", None)
         case _:
             import torch
 
-            return torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
-
-
-def _capability() -> object:
-    """NVIDIA's compute capability of the first GPU, as its library has it; other makers' vary."""
-    match keras.backend.backend():
-        case "tensorflow":
-            import tensorflow as tf
-
-            gpu = tf.config.list_physical_devices("GPU")[0]
-            return tf.config.experimental.get_device_details(gpu).get("compute_capability")
-        case "jax":
-            import jax
-
-            return getattr(jax.devices()[0], "compute_capability", None)
-        case _:
-            import torch
-
-            return torch.cuda.get_device_capability(0)
+            if not torch.cuda.is_available():
+                return "", None
+            return torch.cuda.get_device_name(0), torch.cuda.get_device_capability(0)
 
 
 def _multiplies_bfloat16(capability: object) -> bool:

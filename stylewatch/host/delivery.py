@@ -154,4 +154,4 @@ class Delivery:
 
 def _stays(folder: Folder | None) -> bool:
     """Whether a job's photo stays in its folder when it is painted."""
-    return folder is not None and folder.after == "keep"
+    return folder is not None and folder.stays

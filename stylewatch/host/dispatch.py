@@ -165,7 +165,7 @@ class Dispatcher:
         key = job_key(job.digest, preset.digest)
         target = folder.output / outputs.target_name(job.path, preset.name)
         if (key, target) != (job.key, job.target):  # the config has changed since
-            if not self._ledger.rekey(job, key, target, stays=folder.after == "keep"):
+            if not self._ledger.rekey(job, key, target, stays=folder.stays):
                 return
             job = replace(job, key=key, target=target)
         if outcome := self._at_once(job, folder):

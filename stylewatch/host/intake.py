@@ -268,7 +268,7 @@ class Intake:
             )
             for preset in presets
         ]
-        if self._ledger.add(photo, digest, plan, planned, stays=folder.after == "keep"):
+        if self._ledger.add(photo, digest, plan, planned, stays=folder.stays):
             names = ", ".join(preset.name for preset in presets)
             self._tell("queued", photo, f"queued for {names}")
 

@@ -88,7 +88,7 @@ def _moved(folder: Folder, inode: tuple[int, int], config: Config, ledger: Ledge
     for name in names:
         if any(is_still(folder.input / path, before) for path, before in ledger.remembered(name)):
             return name
-    stay = folder.after == "keep"
+    stay = folder.stays
     return next((name for name in names if not ledger.remembered(name, missed=stay)), None)
 
 

@@ -41,6 +41,11 @@ class Folder:
     weight: Annotated[float, Gt(0)] = 1.0
     """Its share of the work when several folders have photos waiting."""
 
+    @property
+    def stays(self) -> bool:
+        """Whether photos stay in it when they are painted."""
+        return self.after == "keep"
+
 
 @dataclass(frozen=True, kw_only=True)
 class AsWritten:
@@ -171,6 +176,6 @@ class Config(AsWritten):
         """The folders that the daemon writes to, besides the usual state directory."""
         folders = [folder.output for folder in self.folders]
         for folder in self.folders:
-            folders += [folder.input] if folder.after != "keep" else []
+            folders += [folder.input] if not folder.stays else []
             folders += [folder.after] if isinstance(folder.after, Path) else []
         return folders + [self.state_dir] * self.own_state_dir

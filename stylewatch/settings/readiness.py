@@ -35,7 +35,7 @@ def check(config: Config) -> list[ConfigError]:
         if trouble := trouble_of(place.path):
             problems.append(_problem(source, place.keys, place.what, trouble, place.path))
     for number, folder in enumerate(config.folders):
-        taken = folder.after != "keep" and not _reading_trouble(folder.input)
+        taken = not folder.stays and not _reading_trouble(folder.input)
         if taken and (trouble := _writing_trouble(folder.input)):
             what = "photos can't be taken out of their folder, which"
             keys: KeyPath = ("folders", number, "after")

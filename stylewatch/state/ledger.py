@@ -191,7 +191,7 @@ class Ledger(LedgerReader):
         One that was `missed` is back then.
         """
         place = (folder, os.fsencode(path))
-        row = self._one("SELECT * FROM files WHERE folder = ? AND path = ?", *place)
+        row = self._file(folder, path)
         known = (
             row is not None
             and row["note"] not in PASSING_NOTES
@@ -225,6 +225,11 @@ class Ledger(LedgerReader):
             other = f"DELETE FROM painted {where} AND key NOT IN ({marks(keys)})"
             self.change(other, *place, *keys)
 
+    def _file(self, folder: str, path: Path) -> sqlite3.Row | None:
+        """What is known of the file with that name."""
+        query = "SELECT * FROM files WHERE folder = ? AND path = ?"
+        return self._one(query, folder, os.fsencode(path))
+
     def note_file(
         self, folder: str, path: Path, identity: Identity, plan: str = "", note: str = ""
     ) -> None:
@@ -256,10 +261,7 @@ class Ledger(LedgerReader):
         """
         added = []
         with self.transaction():
-            known = self._one(
-                "SELECT * FROM files WHERE folder = ? AND path = ?",
-                *(photo.folder, os.fsencode(photo.path)),
-            )
+            known = self._file(photo.folder, photo.path)
             lay_there = known is not None and photo.identity.looks_like(identity_of(known))
             keys = [wanted.key for wanted in planned]
             self._set_apart(photo.folder, photo.path, digest, keys)
@@ -526,19 +528,14 @@ class Ledger(LedgerReader):
                 self.change(query, key, os.fsencode(target), job.id)
                 return True
             self.supersede(job.id)
-            if self._lies_there(job) and identity_of(other) != job.identity:
+            file = self._file(job.folder, job.path)  # as it was last seen
+            if file and identity_of(file) == job.identity != identity_of(other):
                 self._renew(job_of(other), job.identity, target, stays)
             self.change(  # it is the one to do now, should it have been given up for this
                 "UPDATE jobs SET state = ? WHERE id = ? AND state IN (?, ?)",
                 *(JobState.READY, other["id"], JobState.SUPERSEDED, JobState.VANISHED),
             )
         return False
-
-    def _lies_there(self, job: Job) -> bool:
-        """Whether its file is the one that was last seen under its name."""
-        place = job.folder, os.fsencode(job.path)
-        row = self._one("SELECT * FROM files WHERE folder = ? AND path = ?", *place)
-        return row is not None and identity_of(row) == job.identity
 
     def retry(self, *, job_id: int | None = None, reason: str = "") -> int:
         """Ready again what was set aside: one job, those with a reason, or all; how many.
