@@ -163,8 +163,10 @@ class EngineSettings:
         return {"max_pixels": self.max_pixels, "max_side": self.max_side}
 
     def features_for(self, settings: StyleSettings) -> Literal["auto", "vgg19", "builtin"]:
-        """What a preset is painted with here."""
-        return self.features if settings.features == "auto" else settings.features
+        """What a preset is painted with here; with weights of one's own `auto` is VGG19."""
+        if settings.features != "auto":
+            return settings.features
+        return "vgg19" if self.features == "auto" and self.weights != "imagenet" else self.features
 
 
 @dataclass(frozen=True, slots=True)

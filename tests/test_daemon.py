@@ -236,6 +236,21 @@ def test_the_same_bytes_under_another_name_are_copied_not_painted(rigs):
     assert len(rig.executor.ran) == 1
 
 
+def test_features_that_the_config_asks_for_by_now_make_another_picture_of_a_touched_photo(rigs):
+    rig = rigs(features="builtin")
+    rig.paint("a.jpg")
+    rig.executor.suffix = b" by VGG19"
+    rig.settings["features"] = "vgg19"
+    rig.asked("reload")
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1, "superseded": 1})
+    assert (rig.output / "a--painting.jpg").read_bytes() == b"painting:photo by VGG19"
+    rig.drop("b.jpg")  # is the same photo: copied from the new one
+    rig.until(lambda: rig.results() == ["a--painting.jpg", "b--painting.jpg"])
+    assert (rig.output / "b--painting.jpg").read_bytes() == b"painting:photo by VGG19"
+    assert [name for name, _ in rig.executor.ran] == ["a.jpg", "a.jpg"]
+
+
 def test_a_result_that_was_touched_up_by_hand_is_not_copied(rigs):
     rig = rigs()
     rig.paint("a.jpg", b"same")
