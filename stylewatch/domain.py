@@ -6,7 +6,7 @@ Nothing here touches a file, a clock or an array.
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -268,6 +268,24 @@ class Hours:
     def wait(self, minute: int) -> int:
         """Minutes until it begins."""
         return (self.begin - minute) % _DAY
+
+
+ALL_DAY = (Hours(0, _DAY),)
+
+
+def with_rests(seconds: float, hours: Sequence[Hours], minute: int) -> float:
+    """How long that much work takes from that minute of a day on, if it rests outside of the hours.
+
+    Who works outside of them now goes on until they come.
+    """
+    at_work = any(each.cover(minute) for each in hours)
+    before = 0 if at_work else min(each.wait(minute) for each in hours)
+    if seconds < 60 * before:
+        return seconds
+    begin = minute + before
+    open_ = [n for n in range(_DAY) if any(each.cover(begin + n) for each in hours)]
+    days, place = divmod(int(seconds // 60) - before, len(open_))
+    return 60 * (before + _DAY * days + open_[place]) + seconds % 60
 
 
 After = Literal["keep", "delete"] | Path
