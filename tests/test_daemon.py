@@ -756,6 +756,27 @@ def test_one_photo_in_a_quiet_folder_does_not_wait_for_a_full_one(tmp_path):
     assert "quiet" in order[10:12]
 
 
+def test_photos_that_keep_their_picture_do_not_wait_for_one_that_is_painted_each(rigs, tmp_path):
+    def behave(request):
+        if request.source.name.startswith("starred"):
+            return rendered(request, request.digest.encode(), seconds=0.0)
+        return rendered(request, request.digest.encode(), seconds=10.0)
+
+    rig = rigs(behave, start=False)
+    (tmp_path / "other").mkdir()
+    rig.with_folders({}, {"input": tmp_path / "other", "name": "other"}).start()
+    rig.daemon.ask("pause")
+    for number in range(5):
+        rig.drop(f"starred{number}.jpg", b"%d" % number)
+        rig.drop(f"../other/new{number}.jpg", b"new %d" % number)
+    waiting = [{"ready": 5}, {"ready": 5}]
+    rig.until(lambda: [*rig.daemon._ledger.counts().values()] == waiting)
+    rig.daemon.ask("resume")
+    rig.until(lambda: len(rig.results()) == 10)
+    first = [name for name, _ in rig.executor.ran[:6]]
+    assert sum(name.startswith("starred") for name in first) == 5
+
+
 def test_stop_waits_for_the_running_job_within_its_grace_then_puts_it_back(rigs, tmp_path):
     blocker = threading.Event()
 
