@@ -97,7 +97,7 @@ def _problem(
 
 
 def _nearest(path: Path) -> Path:
-    """The path, or the first above it that is there for us."""
+    """The path, or the first above it that is there for us, be it a link to nowhere."""
     return next(place for place in (path, *path.parents) if os.path.lexists(place))
 
 
