@@ -93,3 +93,27 @@ def test_the_gradient_of_a_style_loss_is_the_derivative_of_its_value():
     difference = gram_by_loops(features) - wanted
     exact = 4.0 * features.reshape(-1, 4) @ difference / 30  # 30 positions
     np.testing.assert_allclose(gradient.reshape(-1, 4), exact, rtol=1e-4, atol=1e-5)
+
+
+@given(st.floats(0, 100), st.floats(0, 1))
+@settings(max_examples=50)
+def test_a_bent_loss_is_one_at_the_photo_and_zero_at_the_painting(share, bend):
+    """And by hand in NumPy between them."""
+    value = float(losses.bent(np.float32(share), np.float32(bend)))
+    expected = (share + bend * np.log(1 + share / 0.002)) / (1 + bend * np.log(501))
+    assert value == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert float(losses.bent(np.float32(1), np.float32(bend))) == 1.0
+    assert float(losses.bent(np.float32(0), np.float32(bend))) == 0.0
+    assert float(losses.bent(np.float32(share), np.float32(0))) == pytest.approx(
+        share, rel=1e-6, abs=1e-30
+    )
+
+
+def test_a_bent_loss_pulls_harder_the_less_is_left():
+    def slope(share):
+        ahead, behind = (float(losses.bent(share * by, 0.04)) for by in (1.1, 0.9))
+        return (ahead - behind) / (0.2 * share)
+
+    slopes = [slope(share) for share in (1.0, 0.1, 0.01, 0.001)]
+    assert slopes == sorted(slopes)
+    assert slopes[-1] > 10 * slopes[0]

@@ -13,6 +13,8 @@ from stylewatch.engine.backend import Tensor, with_gradient
 
 _STRIPS_OF_CHANNELS = 1024
 """Strips of the picture times channels: a Gram matrix for each strip takes memory, and so time."""
+_NEARLY_THERE = 0.002
+"""Of a layer's distance: below it, what is left is no longer pulled at harder."""
 
 
 def gram_matrix(features: Tensor) -> Tensor:
@@ -65,6 +67,20 @@ def content_loss(features: Tensor, target: Tensor, weight: Tensor = 1.0) -> Tens
 def style_loss(gram: Tensor, target: Tensor) -> Tensor:
     """Sum of squared differences of two Gram matrices (eq. 4 of the paper, unscaled)."""
     return ops.sum(ops.square(gram - target))
+
+
+def bent(share: Tensor, bend: Tensor) -> Tensor:
+    """A loss as what is left of it, 1 at the photo and 0 at the painting, pulled at to the end.
+
+    share + bend·ln(1 + share / 0.002), divided by what that is at 1. Without a bend, 0, a layer
+    that is nearly there has next to no say: a dark painting's strokes, whose distance to a light
+    photo is nearly all brightness, stayed half done.
+    """
+
+    def pulled(share: Tensor) -> Tensor:
+        return share + bend * ops.log1p(share / _NEARLY_THERE)
+
+    return pulled(share) / pulled(ops.ones_like(share))
 
 
 def total_variation_loss(image: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from stylewatch.domain import VGG19_LAYERS
 from stylewatch.engine import backend, convolution, losses
 from stylewatch.engine.backend import Precision, Tensor
 from stylewatch.engine.features import STRIDE, stride_of
-from stylewatch.engine.objective import Description, Objective, Parts, Targets
+from stylewatch.engine.objective import Description, Objective, Parts, Targets, style_part
 
 _BAND = 10
 """How many times a tile's pixels a band has: total variation takes 0.12 kB of memory for each."""
@@ -124,6 +124,7 @@ class TiledObjective(Objective):
         self._taps = backend.compiled(self.extract)
         self._tile_grams = backend.compiled(self._grams_of_tile)
         self._tile_gradient = backend.value_and_gradient(self._loss_of_tile)
+        self._style_part = backend.value_and_gradient(_style_part)
         self._smoothness = backend.value_and_gradient(_weighted_tv)
 
     def describe(self, photo: Tensor, masks: Sequence[dict[str, Tensor]]) -> Description:
@@ -235,9 +236,10 @@ class TiledObjective(Objective):
         slopes = []
         for gram, region in zip(grams, targets["style"], strict=True):
             slope = {}
-            for layer, (wanted, factor) in region.items():
-                loss += weight * float(factor * losses.style_loss(gram[layer], wanted))
-                slope[layer] = 2.0 * weight * factor * (gram[layer] - wanted)
+            for layer, target in region.items():
+                part, _, by_gram = self._style_part(gram[layer], (target, targets["bend"]))
+                loss += weight * float(part)
+                slope[layer] = weight * by_gram
             slopes.append(slope)
         return loss, slopes
 
@@ -291,6 +293,10 @@ def _positions(layer: str, shape: Sequence[int]) -> float:
 def _elements(layer: str, features: Tensor, shape: Sequence[int]) -> float:
     """How many values it has there, of all tiles together; `features` are those of one."""
     return _positions(layer, shape) * int(features.shape[-1])
+
+
+def _style_part(gram: Tensor, targets: Any) -> tuple[Tensor, tuple[()]]:
+    return style_part(gram, *targets), ()
 
 
 def _weighted_tv(image: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
