@@ -40,6 +40,11 @@ def mount_of(path: Path) -> Path:
     return Path("/")
 
 
+def nearest_existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists as far as we may look."""
+    return next(place for place in (path, *path.parents) if os.path.exists(place))
+
+
 def network_devices() -> frozenset[int]:
     """The device numbers of network file systems: there, others write without an event."""
     return frozenset(

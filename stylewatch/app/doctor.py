@@ -32,10 +32,10 @@ from stylewatch.errors import ConfigError, PresetError, StylewatchError, named
 from stylewatch.faces.lines import short_path
 from stylewatch.folders.listing import walk
 from stylewatch.folders.scans import POLL_SECONDS
-from stylewatch.folders.space import free_space, nearest_existing
+from stylewatch.folders.space import free_space
 from stylewatch.folders.watches import watch_limit
 from stylewatch.jobs.executors import open_executor
-from stylewatch.places import network_devices
+from stylewatch.places import nearest_existing, network_devices
 from stylewatch.settings.config import Config
 from stylewatch.settings.loading import load_config
 from stylewatch.settings.paths import user_presets_dir

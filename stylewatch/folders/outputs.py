@@ -27,7 +27,7 @@ from stylewatch.folders.naming import (
     removed_on_error,
     sync_folder,
 )
-from stylewatch.folders.space import nearest_existing
+from stylewatch.places import nearest_existing
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FOREIGN = {errno.EISDIR, errno.ELOOP, errno.EACCES, errno.EPERM}  # no file, or not for us

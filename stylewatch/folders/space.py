@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from stylewatch.errors import OutputFullError
+from stylewatch.places import nearest_existing
 
 FULL = OutputFullError.reason
 ROOM = 1.25  # of the low-water mark: so much has to be free before an output goes on
@@ -40,11 +41,6 @@ def require_room(folder: Path, min_free: int) -> None:
                 f"{folder}: less is free than the {min_free / 1e6:.0f} MB of `min_free`",
                 remedy="Make room there; the daemon then goes on",
             )
-
-
-def nearest_existing(path: Path) -> Path:
-    """The path, or the first above it that is there for us."""
-    return next(place for place in (path, *path.parents) if os.path.exists(place))
 
 
 class Space:

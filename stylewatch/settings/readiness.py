@@ -97,7 +97,7 @@ def _problem(
 
 
 def _nearest(path: Path) -> Path:
-    """The path, or the first above it that is there for us."""
+    """As `places.nearest_existing`, but a link to nowhere counts: no folder can be made there."""
     return next(place for place in (path, *path.parents) if os.path.lexists(place))
 
 

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from stylewatch.places import nearest_existing
+
 NAME: Final = "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
 BYTES: Final = 80_134_624
 """Of Keras's own; a file with fewer is on its way."""
@@ -18,7 +20,7 @@ def keras_weights() -> Path:
     """Where Keras keeps its download: in /tmp where it may not write to its own folder."""
     own = os.environ.get("KERAS_HOME")
     folder = Path(os.path.expanduser(own or "~/.keras"))
-    there = next(place for place in (folder, *folder.parents) if os.path.exists(place))
+    there = nearest_existing(folder)
     asked = [there] if own else [there, folder.parent]
     if not all(os.access(place, os.W_OK) for place in asked):
         folder = Path("/tmp/.keras")  # noqa: S108  (Keras's own choice)
