@@ -74,7 +74,7 @@ def choose_presets(
     names: Sequence[str],
     styles: Sequence[Path],
     overrides: Mapping[str, Any],
-    dirs: Sequence[Path] = (),
+    dirs: Sequence[Path],
 ) -> list[Preset]:
     """The presets that a command line asks for: by name, by file, or for style images given.
 

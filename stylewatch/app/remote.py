@@ -23,8 +23,8 @@ ANSWER_SECONDS: Final = 10.0
 RETRY_SECONDS: Final = 300.0  # of hundreds of thousands of jobs
 
 
-def answer_seconds(command: str = "") -> float:
-    """How long a daemon that is well may take for it."""
+def answer_seconds(command: str) -> float:
+    """How long a healthy daemon may take to answer a command."""
     return RETRY_SECONDS if command == "retry" else ANSWER_SECONDS
 
 

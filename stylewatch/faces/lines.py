@@ -101,7 +101,7 @@ def progress_text(step: Step) -> str:
     return ", ".join(filter(None, words))
 
 
-def event_text(event: Event, *, several: bool = False) -> str:
+def event_text(event: Event, *, several: bool) -> str:
     """The event in one safe line; `several` says that there are other folders than its own."""
     text = event.message
     if event.kind == "progress" and event.step:

@@ -40,7 +40,7 @@ def notify(*lines: str, environ: Mapping[str, str] = os.environ) -> bool:
     return True
 
 
-def watchdog_interval(environ: Mapping[str, str] = os.environ) -> float | None:
+def watchdog_interval(environ: Mapping[str, str]) -> float | None:
     """Seconds after which systemd wants to hear of us again; None when it doesn't, or not of us."""
     if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None

@@ -60,7 +60,7 @@ def _until(config: Config, wall: float) -> str:
     return f"until {begin // 60:02}:{begin % 60:02}"
 
 
-def on_battery(supplies: Path = _SUPPLIES) -> bool:
+def on_battery(supplies: Path) -> bool:
     """Whether a battery of this machine is being emptied, and no plug gives power.
 
     Those of its mice and keyboards have the scope `Device` (the kernel's sysfs-class-power).

@@ -101,7 +101,8 @@ def _nearest(path: Path) -> Path:
     return next(place for place in (path, *path.parents) if os.path.lexists(place))
 
 
-def _listing_trouble(folder: Path, *, empty: str = "") -> str:
+def _listing_trouble(folder: Path, *, empty: str) -> str:
+    """Why a folder can't be listed; `empty` is what to say of one with nothing in it."""
     try:
         return "" if list(folder.iterdir()) else empty
     except OSError as error:
