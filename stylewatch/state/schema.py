@@ -102,7 +102,7 @@ DROP INDEX files_held;
 CREATE INDEX files_held ON files (folder, seen, note, gone) WHERE gone = 0 AND note = 'preset';
 """,
 )
-"""What makes each version out of the one before it."""
+"""The statements that make each version out of the one before it."""
 VERSION = len(_VERSIONS)
 
 
@@ -140,7 +140,7 @@ def ledger_error(
 
 
 def newer_error(path: Path, version: int) -> LedgerError:
-    """Another program's version of it, which we can't know."""
+    """The error for a ledger whose version this program does not know."""
     return LedgerError(
         f"The ledger {path} belongs to a newer stylewatch",
         expected=f"version {VERSION} or older",
@@ -185,7 +185,7 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _set_aside(path: Path) -> Path:
-    """Out of the way with its log, which may hold the last of what was written."""
+    """Move a damaged ledger out of the way, with its log, which may hold the last changes."""
     number = 1
     while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
