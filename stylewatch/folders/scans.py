@@ -62,7 +62,7 @@ class Scans:
         """Whatever was or was not heard of, all of it is to be looked through."""
         self._at_once, self._wonder, self._next_poll = True, False, math.inf
 
-    def follow(self, folders: Iterable[str], now: float) -> None:
+    def walk_first(self, folders: Iterable[str], now: float) -> None:
         """Look through these folders, before all else."""
         self._walks.appendleft(_Walk(self.listing.walk(_topmost(folders)), now))
 

@@ -87,7 +87,7 @@ class FolderSource:
         watched, scanned = self._watch is not None, self._scans.ended
         self._scans.begin_due(now, watched=watched)
         if folders:
-            self._scans.follow(folders, now)
+            self._scans.walk_first(folders, now)
         found = [*self._scans.listing.look(files), *self._scans.go_on(now, watched=watched)]
         if watched and self._scans.ended != scanned:
             self._next_check = now + REGISTER_SECONDS
@@ -137,7 +137,7 @@ class FolderSource:
             f"scans of {self.root}": not self._scans.are_late(now),
         }
 
-    def again(self, path: Path) -> None:
+    def look_again(self, path: Path) -> None:
         """Hand out this file (relative to the root) once more, changed or not."""
         self._scans.listing.forget(str(path))
         self._inbox.note(str(path))

@@ -96,10 +96,10 @@ class Dispatcher:
         begun = any(running.pid for running in self.running.values())
         return begun or len(self.running) < self._executor.slots
 
-    def follow(self, config: Config) -> None:
-        """Go by another config; other workers take over once nothing runs any more.
+    def change_config(self, config: Config) -> None:
+        """Go by another config; where it has other workers, these take over once nothing runs.
 
-        Whatever opening them raises, the old config goes on.
+        An error in opening them is raised, and the old config stays.
         """
         before = self._config
         if (config.engine, config.workers) != (before.engine, before.workers):

@@ -116,7 +116,7 @@ class Intake:
                     if isinstance(settled, Unsettled):
                         self._set_aside(settled.file, "", settled.reason, LACKS[settled.reason])
                     elif isinstance(settled, Gone):
-                        self.again(settled.file.folder, settled.file.path)
+                        self.look_again(settled.file.folder, settled.file.path)
                     else:
                         way.complete.append(settled)
         self._add_jobs(now)
@@ -134,7 +134,7 @@ class Intake:
             now + 60.0,
         )
 
-    def again(self, folder: str, path: Path) -> None:
+    def look_again(self, folder: str, path: Path) -> None:
         """Look at this file once more, from the beginning.
 
         Also where it is gone: its folder may only be away for a moment, and comes back unchanged.
@@ -143,7 +143,7 @@ class Intake:
         if way := self.ways.get(folder):
             if is_missing(way.folder.input / path):  # no scan will miss what the source forgets
                 self._ledger.missed(folder, path)
-            way.source.again(path)
+            way.source.look_again(path)
 
     def forget_failed(self, folders: Iterable[str]) -> None:
         """Photos that failed and were taken away: the latest, which are those that are shown."""
@@ -163,7 +163,7 @@ class Intake:
                 if job.path in gone:
                     self._ledger.vanished(job.id)
             for path in gone:
-                self.again(name, path)
+                self.look_again(name, path)
 
     def health(self, now: float) -> list[FolderHealth]:
         """How well each folder is looked after."""
@@ -232,7 +232,7 @@ class Intake:
         with self._ledger.transaction():
             while now >= self._next_unread:
                 _, photo = self._unread.popleft()
-                self.again(photo.folder, photo.path)
+                self.look_again(photo.folder, photo.path)
 
     def _add(self, photo: Photo) -> None:
         folder, plan = self.ways[photo.folder].folder, self.ways[photo.folder].plan
@@ -258,7 +258,7 @@ class Intake:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
             changed = Identity.of(os.fstat(stream.fileno())) != photo.identity
         if changed:
-            self.again(photo.folder, photo.path)
+            self.look_again(photo.folder, photo.path)
             return
         planned = [
             Planned(
@@ -291,7 +291,7 @@ class Intake:
     def _cannot_add(self, photo: Photo, error: OSError, now: float) -> None:
         """Gone or replaced: another look tells. Unreadable: that look is taken later."""
         if error.errno in GONE:
-            self.again(photo.folder, photo.path)
+            self.look_again(photo.folder, photo.path)
             return
         self._unread.append((now + AGAIN_SECONDS, photo))
         self._ledger.note_file(photo.folder, photo.path, photo.identity, "", "unreadable")

@@ -223,10 +223,11 @@ class Publisher:
         except OSError:  # that can't be told now
             return True
 
-    def follow(self, folder: str, output: Path) -> None:
-        """Know results by where they lie now, if they were moved into this output with its old one.
+    def find_moved_results(self, folder: str, output: Path) -> None:
+        """Note that a folder's results lie in this output now, if they do.
 
-        The latest tell: none is left in the old one, and one is where it was there.
+        They were moved here from their former output if none of the latest is left there, and at
+        least one lies here under the same relative path.
         """
         latest: dict[Path, list[tuple[Path, str]]] = {}  # by output: where they were, their SHA-256
         for job in self._ledger.last_jobs(JobState.DONE, folder, _LATEST):

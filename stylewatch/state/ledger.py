@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo, Rendered
 from stylewatch.errors import LACKING, OutputFullError
@@ -51,6 +51,17 @@ class Planned:
     preset: str
     key: str
     target: Path
+
+
+class Result(NamedTuple):
+    """A result as its file alone tells of it, which is all that a new ledger knows of the past."""
+
+    key: str
+    """Of the job that it was made by."""
+    path: Path
+    sha256: str
+    photo: str
+    """The SHA-256 of its photo; empty where the result does not say it."""
 
 
 class Ledger(LedgerReader):
@@ -382,13 +393,10 @@ class Ledger(LedgerReader):
                 return row
         return None
 
-    def rebuild(self, results: Iterable[tuple[str, Path, str, str]]) -> int:
-        """Learn from the results on disk what was painted before this ledger; how many there are.
-
-        Each result: its job key, its path, its SHA-256, and its photo's digest.
-        """
+    def rebuild(self, results: Iterable[Result]) -> int:
+        """Learn from the results on disk what was painted earlier; how many results there are."""
         with self.transaction():
-            rows = ((key, os.fsencode(path), *digests) for key, path, *digests in results)
+            rows = ((key, os.fsencode(path), sha, photo) for key, path, sha, photo in results)
             self._db.executemany("INSERT OR REPLACE INTO results VALUES (?,?,?,?)", rows)
             self.change(f"PRAGMA application_id = {_REBUILT}")
             return int(self._value("SELECT COUNT(*) FROM results"))
