@@ -440,7 +440,9 @@ def _made_for(unit: Installed, scope: str, config: Config, file: Path) -> Iterat
         other = shlex.join(["stylewatch", "doctor", "--config", str(unit.config)])
         yield warning("service", text, f"{again}, or look at that one: `{other}`")
     elif _is_home_of(unit.account):
-        closed = [short_path(place) for place in config.written() if not unit.may_write(place)]
+        closed = [
+            short_path(place) for place in config.written_folders() if not unit.may_write(place)
+        ]
         if closed:
             text = f"the service {scope}may not write to {', '.join(dict.fromkeys(closed))}"
             yield problem("service", text, f"{again}, as after each change of folders")

@@ -400,7 +400,7 @@ class Daemon:
             with contextlib.suppress(OSError):
                 recognise(folder, self.config, self._ledger)
             self._publisher.find_moved_results(folder.name, folder.output)
-        note_mounts(self.config.written(), self._ledger)
+        note_mounts(self.config.written_folders(), self._ledger)
         self._hold_others()
 
     def _hold_others(self) -> None:
