@@ -182,7 +182,7 @@ def _move_bounds(described: dict[str, Any]) -> None:
 
     Where there are other notations than the number, pydantic puts them beside all, in its own.
     """
-    words = {name: described.pop(name) for name in _SCHEMA_WORDS.keys() & described.keys()}
+    words = {name: described.pop(name) for name in _SCHEMA_WORDS if name in described}
     for branch in described.get("anyOf", ()):
         if branch.get("type") in {"integer", "number"}:
             branch |= {_SCHEMA_WORDS[name]: bound for name, bound in words.items()}
