@@ -1,6 +1,6 @@
-"""What `status` and `jobs` tell: from the running daemon, or from the ledger where none runs.
+"""What `status` and `jobs` tell: asked of the running daemon, or read from the ledger.
 
-Stable data for programs, and a few lines of text for people. Knows nothing of the command line.
+As stable data for programs, and as text for people. Knows nothing of the command line.
 """
 
 import sys
@@ -40,15 +40,15 @@ Answer = TypeVar("Answer")
 _AT_ONCE: Final = 500  # jobs read at once
 _OF_A_JOB: Final = ("attempts", "created", "changed", "output", "seconds", "loss", "note", "key")
 FAILED: Final = (JobState.QUARANTINED, JobState.BLOCKED, JobState.RETRY_WAIT)
-"""What needs a look, or may need one if it goes on; what is held is so on purpose."""
+"""The jobs that `--failed` lists: what has failed, and what may if its trouble goes on."""
 WIDEST: Final = 60
-"""Cells of a column: one very long name moves its own line only."""
+"""The most cells that a column gets: one very long name only moves its own line."""
 
 # --- status ---------------------------------------------------------------------------------------
 
 
 def look(state_dir: Path) -> dict[str, Any]:
-    """How things stand; `running` says whether a daemon told it."""
+    """How things stand, for `status`; `running` says whether a daemon has told it."""
     try:
         with Client(state_dir) as client:
             return _from_daemon(client.about, client.ask("status"))
@@ -137,12 +137,12 @@ def _from_ledger(state_dir: Path) -> list[dict[str, Any]]:
 
 
 def _at_rest(counts: dict[str, int]) -> dict[str, int]:
-    """The same counts while nobody paints: what was in work when the daemon was killed waits."""
+    """The counts when no daemon is alive: what was in work when it was killed waits."""
     return {**counts, "waiting": counts["waiting"] + counts["painting"], "painting": 0}
 
 
 def overview_text(found: Mapping[str, Any], width: int = sys.maxsize) -> str:
-    """The same for people, on a terminal with so many cells."""
+    """What `look` has found, as text for a terminal of that width."""
     head = "no daemon answers"
     if found["running"]:
         head = f"stylewatch {found['version']} runs as process {found['pid']}"
@@ -177,7 +177,7 @@ def overview_text(found: Mapping[str, Any], width: int = sys.maxsize) -> str:
 def _folders_text(
     folders: Sequence[Mapping[str, Any]], names: Sequence[str], width: int
 ) -> list[str]:
-    """A table, or, where it is too wide, a few words on each folder."""
+    """A table of the folders, or, if that is too wide, a few words about each."""
     rows, words = [["folder", "state", *names, ""]], []
     for folder in folders:
         about = visible(folder.get("detail") or short_path(folder.get("input", "")))
@@ -205,14 +205,15 @@ def _step_text(one: Mapping[str, Any]) -> str:
 def list_jobs(
     state_dir: Path, states: Iterable[JobState], limit: int, *, notes: bool = False
 ) -> tuple[Iterator[dict[str, Any]], int | None]:
-    """Jobs in these states (all when empty), and files without a job: held ones, or with `notes`.
+    """Jobs in these states (all if empty), and how many there are without the limit.
 
-    First what is painted, then what waits in its order, then the latest change. Without a daemon
-    nothing is painted: what was in work when it was killed waits.
+    First those in work, then those that wait, in their order, then the latest change. Files without
+    a job follow: held ones if that is among the states, failed and ignored ones with `notes`. The
+    number is None if there is no ledger yet.
 
-    Each is read when its turn comes: few of hundreds of thousands are in memory, and whoever takes
-    them slowly holds nothing up. Also how many there are without the limit; None where there is no
-    ledger yet.
+    A job is read when its turn comes: so of hundreds of thousands few are in memory, and a reader
+    that takes its time does not hold up the ledger. When no daemon is alive, jobs that were in work
+    when it was killed are told as waiting.
     """
     alive, asked = lives(state_dir), set(states)
     wanted = _wanted(asked, alive=alive)
@@ -244,13 +245,13 @@ def list_jobs(
 
 
 def reasons_aside(state_dir: Path) -> set[str]:
-    """Why jobs were set aside that can be retried."""
+    """The reasons of all jobs that were set aside and can be retried."""
     aside = (*FAILED, JobState.HELD)
     return _read(state_dir, lambda reader: reader.reasons(aside)) or set()
 
 
 def word_of_job(state_dir: Path, job_id: int) -> str:
-    """Where one job stands, in the words that are used everywhere."""
+    """Where one job stands, in the words that all commands use."""
 
     def read(reader: LedgerReader) -> str:
         job = reader.job(job_id)
@@ -260,7 +261,10 @@ def word_of_job(state_dir: Path, job_id: int) -> str:
 
 
 def _wanted(states: set[JobState], *, alive: bool) -> set[JobState]:
-    """The states in the ledger of jobs that are told to be in these (any when empty)."""
+    """The states to ask the ledger for, given those that are asked for here (all if empty).
+
+    They differ when no daemon is `alive`: then jobs in work are told as ready.
+    """
     wanted = states or set(JobState)
     if alive:
         return wanted
@@ -293,7 +297,7 @@ def _job_dict(job: Job, place: Path | None) -> dict[str, Any]:
 
 
 def _note_dict(folder: str, path: Path, why: str, place: Path | None) -> dict[str, Any]:
-    """The same of a file that never became a job."""
+    """A file that never became a job, with the same keys as a job."""
     return {
         **dict.fromkeys(("id", *_OF_A_JOB)),
         "state": "no job",
@@ -307,7 +311,7 @@ def _note_dict(folder: str, path: Path, why: str, place: Path | None) -> dict[st
 
 
 def jobs_text(found: Sequence[Mapping[str, Any]], width: int = sys.maxsize) -> str:
-    """The same for people, on a terminal with so many cells."""
+    """What `list_jobs` gives, as text for a terminal of that width."""
     if not found:
         return "no such jobs"
     several = len({job["folder"] for job in found}) > 1
@@ -327,7 +331,7 @@ def jobs_text(found: Sequence[Mapping[str, Any]], width: int = sys.maxsize) -> s
 
 
 def _word(job: Mapping[str, Any]) -> str:
-    """Where a photo stands, in the words that are used everywhere."""
+    """Where a photo stands, in the words that all commands use."""
     if job["id"] is None:
         reason = job["reason"]
         return "ignored" if reason in IGNORED else "held" if reason == BROKEN_PRESET else "failed"
@@ -335,7 +339,7 @@ def _word(job: Mapping[str, Any]) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]], width: int = sys.maxsize) -> list[str]:
-    """The rows as lines; the last cell of one that is too wide stands below it."""
+    """The rows as lines; if one is too wide, its last cell stands below it."""
     cells = [[visible(cell) for cell in row] for row in rows]
     widths = [min(max(map(cell_len, column)), WIDEST) for column in zip(*cells, strict=True)]
     lines: list[str] = []
@@ -350,7 +354,7 @@ def _table(rows: Sequence[Sequence[str]], width: int = sys.maxsize) -> list[str]
 
 
 def _read(state_dir: Path, question: Callable[[LedgerReader], Answer]) -> Answer | None:
-    """What the ledger answers; None where there is none yet."""
+    """What the ledger answers to a question; None if there is no ledger yet."""
     file = state_dir / LEDGER
     try:
         if not file.exists():
