@@ -60,30 +60,40 @@ def _move(
     make_folder(wanted.parent)
     if source.parent.samefile(wanted.parent):  # it would be its own copy, and be deleted
         raise OSError(errno.ELOOP, f"{wanted.parent} leads back to its own folder")
-    for goal in numbered(wanted.with_suffix(""), wanted.suffix):
+    goal = _named(source, wanted, identity)
+    if goal is None:
+        return
+    failpoint("painted.moved")
+    try:
+        still_there()
+    except Exception:
+        goal.unlink(missing_ok=True)
+        raise
+    sync_folder(goal.parent)
+    if _same_file(source, identity):  # after so long another may lie there
+        source.unlink(missing_ok=True)
+
+
+def _named(source: Path, wanted: Path, identity: Identity) -> Path | None:
+    """Where the photo, or its copy on another disk, has its new name; None if it has changed."""
+    goals = numbered(wanted.with_suffix(""), wanted.suffix)
+    while True:
+        goal = next(goals)
         try:
             name_exclusively(source, goal)
         except OSError as error:
             if error.errno not in {errno.EEXIST, errno.EXDEV}:
                 raise
-            if os.path.lexists(goal):
-                if not _is_copy(source, goal):
-                    continue
-            else:
-                _copy_durably(source, goal)
-                if not _unchanged(source, identity):
-                    goal.unlink()
-                    return
-        failpoint("painted.moved")
-        try:
-            still_there()
-        except Exception:
-            goal.unlink(missing_ok=True)
-            raise
-        sync_folder(goal.parent)
-        if _same_file(source, identity):  # after so long another may lie there
-            source.unlink(missing_ok=True)
-        return
+        else:
+            return goal
+        if not os.path.lexists(goal):
+            _copy_durably(source, goal)
+            if _unchanged(source, identity):
+                return goal
+            goal.unlink()
+            return None
+        if _is_copy(source, goal):  # made before a crash
+            return goal
 
 
 def _unchanged(path: Path, identity: Identity) -> bool:
