@@ -415,15 +415,17 @@ LASTING = frozenset({"dead", "engine-lost", SILENT})
 """The reasons of warnings that still hold after the config was read again."""
 
 
+EventKind = Literal[
+    "started", "watching", "queued", "running", "progress", "done", "failed", "retry", "blocked",
+    "recovered", "folder", "reload", "paused", "resumed", "warning", "stopping",
+]  # fmt: skip
+
+
 @dataclass(frozen=True, kw_only=True)
 class Event:
     """Something the daemon did, for the console, the log and the metrics."""
 
-    kind: Literal[
-        "started", "watching", "queued", "running", "progress", "done", "failed",
-        "retry", "blocked", "recovered", "folder", "reload", "paused", "resumed", "warning",
-        "stopping",
-    ]  # fmt: skip
+    kind: EventKind
     message: str
     folder: str = ""
     path: str = ""

@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from stylewatch.app.order import Task
-from stylewatch.domain import EngineSettings, Event, JobRequest, OnStep, Rendered, job_key
+from stylewatch.domain import (
+    EngineSettings,
+    Event,
+    EventKind,
+    JobRequest,
+    OnStep,
+    Rendered,
+    job_key,
+)
 from stylewatch.errors import (
     InputError,
     PresetError,
@@ -54,7 +62,7 @@ def paint(
 ) -> Painted | StylewatchError:
     """Paint one picture and tell of it; gives the error, if only this picture fails by it."""
 
-    def told(kind: Any, message: str = "", **more: Any) -> None:
+    def told(kind: EventKind, message: str = "", **more: Any) -> None:
         on_event(
             Event(
                 kind=kind,

@@ -115,7 +115,7 @@ def in_folder(text: str, folder: str, path: str) -> str:
     return f"{folder}/{text}" if folder and of_a_photo and text.startswith(path) else text
 
 
-def word_of(kind: str, reason: str, job_id: int) -> str:
+def event_word(kind: str, reason: str, job_id: int) -> str:
     """The word that begins an event's line: where its photo stands, or else the event's kind."""
     if reason == "cancelled":
         return "held"
@@ -192,7 +192,7 @@ class Lines:
         at = float(event.extra.get("at", now))  # an old event, told to a newcomer
         if self._json:
             return mark + json.dumps({"time": _iso(at), "level": level, **event_dict(event)})
-        word = word_of(event.kind, event.reason, event.job_id)
+        word = event_word(event.kind, event.reason, event.job_id)
         when = "" if self._journal else _clock(at, now)
         return f"{mark}{when}{word:<8} {event_text(event, several=len(self._folders) > 1)}"
 

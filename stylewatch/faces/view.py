@@ -20,7 +20,7 @@ from rich.text import Text
 
 from stylewatch.domain import AT_HAND, Step
 from stylewatch.faces.board import Board, FolderRow, JobRow, ProblemRow, ResultRow
-from stylewatch.faces.lines import duration, short_path, size, time_left, visible, word_of
+from stylewatch.faces.lines import duration, event_word, short_path, size, time_left, visible
 
 Pixels = Sequence[Sequence[tuple[int, int, int]]]
 """Rows of RGB pixels."""
@@ -313,7 +313,7 @@ def _problems(board: Board, width: int, room: int, now: float) -> list[Text]:
 def _problem(row: ProblemRow, message: str, width: int, now: float) -> list[Text]:
     style = "red" if row.kind == "failed" else "yellow"
     number = f"#{row.job_id} " if row.job_id else f"{visible(row.folder)} " if row.lasts else ""
-    head = f"{_clock(row.at, now)}  {number}{word_of(row.kind, row.reason, row.job_id)}: "
+    head = f"{_clock(row.at, now)}  {number}{event_word(row.kind, row.reason, row.job_id)}: "
     lines = _wrapped(head + message, width)
     lines[0].stylize("dim", 0, 12)
     lines[0].stylize(style, 12, 2 + len(head))

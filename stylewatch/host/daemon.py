@@ -19,6 +19,7 @@ from stylewatch.domain import (
     AT_HAND,
     LEARNING,
     Event,
+    EventKind,
     Failure,
     FailureKind,
     JobState,
@@ -579,8 +580,15 @@ class Daemon:
         return min(due, self._delivery.next_due())
 
     def _tell(
-        self, kind: Any, message: str, job: Job | None = None, *, reason: str = "", **more: Any
+        self,
+        kind: EventKind,
+        message: str,
+        job: Job | None = None,
+        *,
+        reason: str = "",
+        **more: Any,
     ) -> None:
+        """Tell of an event, which may be about a job."""
         about: dict[str, Any] = {}
         if job is not None:
             about = {"folder": job.folder, "path": str(job.path), "job_id": job.id}
@@ -588,7 +596,7 @@ class Daemon:
         self._tell_event(Event(kind=kind, message=message, reason=reason, **about, **more))
 
 
-def _news_of(failure: Failure, state: JobState) -> tuple[str, str]:
+def _news_of(failure: Failure, state: JobState) -> tuple[EventKind, str]:
     """The kind of event that tells of a failure, and its message, given the job's state by now."""
     match failure.kind, state:
         case FailureKind.CHANGED, _:

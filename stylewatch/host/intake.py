@@ -17,7 +17,16 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from stylewatch.domain import Candidate, Event, Identity, JobState, Photo, PhotoFacts, job_key
+from stylewatch.domain import (
+    Candidate,
+    Event,
+    EventKind,
+    Identity,
+    JobState,
+    Photo,
+    PhotoFacts,
+    job_key,
+)
 from stylewatch.folders.listing import open_below
 from stylewatch.folders.outputs import target_name
 from stylewatch.folders.settle import GONE, LACKS, Gone, Settler, Slow, Unsettled
@@ -317,9 +326,11 @@ class Intake:
                 raise trouble from None
             return PhotoFacts(0, 0)
 
-    def _tell(self, kind: str, file: Photo | Candidate, message: str, reason: str = "") -> None:
+    def _tell(
+        self, kind: EventKind, file: Photo | Candidate, message: str, reason: str = ""
+    ) -> None:
         event = Event(
-            kind=kind,  # type: ignore[arg-type]
+            kind=kind,
             message=f"{file.path}: {message}",
             folder=file.folder,
             path=str(file.path),
