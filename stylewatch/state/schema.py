@@ -1,6 +1,23 @@
 """The ledger's file: opened durably, brought to the present version, set aside when damaged.
 
-Knows nothing of what is written into it.
+Its tables, as they are now; paths are bytes, times are seconds since 1970, sizes and identities as
+`os.stat` has them:
+
+* `files`: each file that was seen in a watched folder, as it was then. `note` says why it has no
+  job, if it has none, and `plan` stands for what the config said about that. `seen` is when the row
+  was written, `gone` since when the file is missing, 0 if it is not. The `ctime_ns` -1, which no
+  file has, means that it is to be looked at again.
+* `jobs`: a photo times a preset. `key` tells pictures apart (`domain.job_key`), `digest` is the
+  SHA-256 of the photo's bytes, `target` the result's path without its extension. `attempts` counts
+  all starts; `failures` and `crashes` count what is held against the photo; `tries` counts the
+  failures with the same reason in a row. A pause ends at `not_before`. `temporary` to `note` are
+  about the result. `after_done` is 0 as long as the photo is to be moved, deleted or left; then 1;
+  and 2 once another photo has its name (`reader.APART`).
+* `painted`: what is kept of old jobs that are done, as the proof that the photo was painted.
+* `results`: more files that are ours: those that a new ledger has found in the outputs, with the
+  SHA-256 of their photo, and those that a newer result of the same job may replace.
+* `folders`: where each watched folder lies, and which one it is: device, inode, and name of disk.
+* `mounts`: where the disks are mounted that are written to.
 """
 
 import contextlib
