@@ -71,7 +71,7 @@ def write_picture(
 
 
 def _saved(image: Image.Image, form: Format, options: Mapping[str, Any]) -> bytes:
-    """For an optimised JPEG Pillow has room for a byte or two per pixel: grain may take more."""
+    """The image's bytes; not optimised, if Pillow has too little room for so much grain."""
     stream = io.BytesIO()
     try:
         image.save(stream, "HEIF" if form == "heic" else form, **options)
