@@ -320,13 +320,9 @@ def jobs_text(found: Sequence[Mapping[str, Any]], width: int = sys.maxsize) -> s
         is_job = job["id"] is not None
         when = time.strftime("%d %b %H:%M", time.localtime(job["changed"])) if is_job else ""
         about = job["message"] or short_path(job["output"] or "") or job["reason"]
-        rows.append(
-            [
-                *(f"#{job['id']}" if is_job else "-", _word(job), when, job["preset"]),
-                *([short_path(job["input"]) or job["folder"]] if several else ()),
-                *(job["photo"], about),
-            ]
-        )
+        number = f"#{job['id']}" if is_job else "-"
+        place = [short_path(job["input"]) or job["folder"]] if several else []
+        rows.append([number, _word(job), when, job["preset"], *place, job["photo"], about])
     return "\n".join(visible(line) for line in _table(rows, width))
 
 

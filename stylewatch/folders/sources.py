@@ -106,10 +106,8 @@ class FolderSource:
             return self._next_root
         if self._inbox.has_news:
             return now
-        return min(
-            *(self._next_root, self._scans.next_due(now)),
-            *(self._proof_at, self._next_check, self._next_retry),
-        )
+        watches_due = min(self._proof_at, self._next_check, self._next_retry)
+        return min(self._next_root, self._scans.next_due(now), watches_due)
 
     def health(self, now: float) -> FolderHealth:
         """For the console, `status` and the service's own watchdog."""

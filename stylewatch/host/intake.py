@@ -131,7 +131,7 @@ class Intake:
     def next_due(self, now: float) -> float:
         """When `tick` has something to do."""
         if any(way.complete for way in self.ways.values()):
-            return now + HELD_SECONDS * self._held
+            return now + HELD_SECONDS if self._held else now
         return min(
             *(way.source.next_due(now) for way in self.ways.values()),
             *(way.settler.next_due(now) for way in self.ways.values()),

@@ -69,7 +69,7 @@ def validate(kind: type[T], file: YamlFile) -> T:
         for keys in [keys for keys, errors in found.items() if _is_unknown(errors)]:
             near = nearest(keys[-1], _keys_beside(kind, keys))
             if not _holds(file.data, meant := (*keys[:-1], *near)):
-                found.pop(meant, None)  # it is there, misspelt
+                found.pop(meant, None)  # what is missing is there, misspelt
         raise_first([_translate(kind, file, keys, errors) for keys, errors in found.items()])
     return checked
 
@@ -88,7 +88,7 @@ def _keys_of(error: Any, data: Any) -> KeyPath:
     """
     keys: KeyPath = error["loc"][1:]
     held = next((n for n in range(len(keys)) if not _holds(data, keys[: n + 1])), len(keys))
-    return keys[: held + (error["type"] == "missing")]
+    return keys[: held + 1] if error["type"] == "missing" else keys[:held]
 
 
 def _is_unknown(errors: Sequence[Any]) -> bool:

@@ -177,8 +177,7 @@ class Config(AsWritten):
 
     def written_folders(self) -> list[Path]:
         """All folders that the daemon writes to, but for the usual state directory."""
-        folders = [folder.output for folder in self.folders]
-        for folder in self.folders:
-            folders += [folder.input] if not folder.stays else []
-            folders += [folder.after] if isinstance(folder.after, Path) else []
-        return folders + [self.state_dir] * self.own_state_dir
+        written = [folder.output for folder in self.folders]
+        written += [folder.input for folder in self.folders if not folder.stays]
+        written += [folder.after for folder in self.folders if isinstance(folder.after, Path)]
+        return [*written, self.state_dir] if self.own_state_dir else written

@@ -44,6 +44,11 @@ _REMEMBERED = 1000  # files by which a folder is recognised
 _SAME = 5  # results that may be copied: people delete some, so one would not do
 _NOTHING_TO_DO = (JobState.DONE, JobState.SUPERSEDED, JobState.VANISHED)
 _IDENTITY = ("dev", "ino", "size", "mtime_ns", "ctime_ns")
+_AS_THEY_ARE = (
+    "id", "folder", "preset", "key", "digest", "reason", "message", "attempts", "crashes",
+    "created", "changed", "extension", "sha256", "seconds", "loss", "note",
+)  # fmt: skip
+"""The columns of `jobs` whose values are a job's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,13 +117,7 @@ def identity_of(row: sqlite3.Row) -> Identity:
 
 def job_of(row: sqlite3.Row) -> Job:
     """The job from its row in `jobs`."""
-    values: dict[str, Any] = {
-        name: row[name]
-        for name in (
-            *("id", "folder", "preset", "key", "digest", "reason", "message", "attempts"),
-            *("crashes", "created", "changed", "extension", "sha256", "seconds", "loss", "note"),
-        )
-    }
+    values: dict[str, Any] = {name: row[name] for name in _AS_THEY_ARE}
     return Job(
         **values,
         path=path_of(row["path"]),
@@ -359,14 +358,8 @@ class LedgerReader:
             " AND (id > ? OR NOT EXISTS (SELECT 1 FROM jobs AS this JOIN files"
             " USING (folder, path, dev, ino, size, mtime_ns, ctime_ns) WHERE this.id = ?))"
             " AND id != ?",
-            *(
-                job.folder,
-                os.fsencode(job.path),
-                job.preset,
-                JobState.SUPERSEDED,
-                JobState.VANISHED,
-            ),
-            *(job.id,) * 3,
+            *(job.folder, os.fsencode(job.path), job.preset),
+            *(JobState.SUPERSEDED, JobState.VANISHED, job.id, job.id, job.id),
         )
         return row is not None
 

@@ -18,10 +18,10 @@ HARMLESS_INTERRUPTIONS = 2  # in a row: somebody restarted us
 MOST_INTERRUPTIONS = 10
 
 _COUNTED = {FailureKind.RENDER, FailureKind.CRASH, FailureKind.TIMEOUT}
-_PASSING = {  # errno names
-    *("eio", "estale", "ebusy", "etimedout", "eagain", "enoent", "enodev", "enxio", "enotconn"),
-    *("ehostdown", "enetdown", "econnreset", "emfile", "enfile", "enomem"),
-}
+_PASSING = {
+    "eio", "estale", "ebusy", "etimedout", "eagain", "enoent", "enodev", "enxio", "enotconn",
+    "ehostdown", "enetdown", "econnreset", "emfile", "enfile", "enomem",
+}  # fmt: skip
 """Reasons why something could not be written that pass by themselves: no permission is lacking."""
 _BAD_NAME = {"einval", "eilseq", "enametoolong"}
 """Reasons of a disk that can't hold the photo's name, as FAT no colon: waiting does not help."""
