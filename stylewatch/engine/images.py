@@ -40,7 +40,7 @@ _FORMAT_OF: dict[str, Format] = {
 }  # fmt: skip
 _BRIGHTER_THAN_WHITE = 16.0
 GROUPS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-"""Of EXIF's entries: what lies in tables of its own."""
+"""The entries of EXIF that are tables of their own."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,

@@ -30,7 +30,7 @@ LOG_BYTES = 1_000_000
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
 JobName = tuple[int, int]
-"""The daemon's number of a job, and the executor's own of this run of it."""
+"""The daemon's number of a job, and the executor's own number of this run of it."""
 
 _progress: Connection | None = None
 _strange = False  # whether our parent is of another version of stylewatch
