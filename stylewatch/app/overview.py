@@ -5,7 +5,7 @@ As stable data for programs, and as text for people. Knows nothing of the comman
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -216,30 +216,19 @@ def list_jobs(
     when it was killed are told as waiting.
     """
     alive, asked = lives(state_dir), set(states)
-    wanted = _wanted(asked, alive=alive)
-    files_too = JobState.HELD in asked
+    wanted, held = _wanted(asked, alive=alive), JobState.HELD in asked
 
     def read(reader: LedgerReader) -> tuple[Iterator[dict[str, Any]], int]:
-        places, numbers = reader.places(), reader.numbers(wanted, limit)
+        numbers = reader.numbers(wanted, limit)
         left = limit - len(numbers)
-        told = reader.notes(left) if notes else []
-        told += reader.last_held_files(left - len(told)) if files_too else []
-        there = sum(n for each in reader.counts().values() for s, n in each.items() if s in wanted)
-        there += reader.count_notes() if notes else 0
-        there += sum(reader.held_files().values()) if files_too else 0
+        files = reader.notes(left) if notes else []
+        files += reader.last_held_files(left - len(files)) if held else []
+        jobs, places = _jobs(state_dir, numbers, wanted, alive=alive), reader.places()
         rows = chain(
-            (_job_dict(job, places.get(job.folder)) for job in jobs(numbers)),
-            (_note_dict(*note, places.get(note[0])) for note in told),
+            (_job_dict(job, places.get(job.folder)) for job in jobs),
+            (_file_dict(*file, places.get(file[0])) for file in files),
         )
-        return rows, there
-
-    def jobs(numbers: Sequence[int]) -> Iterator[Job]:
-        for start in range(0, len(numbers), _AT_ONCE):
-            some = partial(_jobs_with, numbers=numbers[start : start + _AT_ONCE])
-            for job in _read(state_dir, some) or ():
-                if job.state in wanted:  # still
-                    at_rest = not alive and job.state in PAINTING
-                    yield replace(job, state=JobState.READY) if at_rest else job
+        return rows, _how_many(reader, wanted, notes=notes, held=held)
 
     return _read(state_dir, read) or (iter(()), None)
 
@@ -271,6 +260,28 @@ def _wanted(states: set[JobState], *, alive: bool) -> set[JobState]:
     return wanted | {*PAINTING} if JobState.READY in wanted else wanted - {*PAINTING}
 
 
+def _how_many(
+    reader: LedgerReader, wanted: Collection[JobState], *, notes: bool, held: bool
+) -> int:
+    """How many jobs and files `list_jobs` would give without a limit."""
+    counts = [each for folder in reader.counts().values() for each in folder.items()]
+    count = sum(number for state, number in counts if state in wanted)
+    count += reader.count_notes() if notes else 0
+    return count + (sum(reader.held_files().values()) if held else 0)
+
+
+def _jobs(
+    state_dir: Path, numbers: Sequence[int], wanted: Collection[JobState], *, alive: bool
+) -> Iterator[Job]:
+    """The jobs with these numbers that are still in a state that is wanted, some read at a time."""
+    for start in range(0, len(numbers), _AT_ONCE):
+        some = partial(_jobs_with, numbers=numbers[start : start + _AT_ONCE])
+        for job in _read(state_dir, some) or ():
+            if job.state in wanted:
+                at_rest = not alive and job.state in PAINTING
+                yield replace(job, state=JobState.READY) if at_rest else job
+
+
 def _jobs_with(reader: LedgerReader, numbers: Sequence[int]) -> list[Job]:
     return [reader.told(job) for job in reader.jobs_with(numbers)]
 
@@ -296,7 +307,7 @@ def _job_dict(job: Job, place: Path | None) -> dict[str, Any]:
     }
 
 
-def _note_dict(folder: str, path: Path, why: str, place: Path | None) -> dict[str, Any]:
+def _file_dict(folder: str, path: Path, why: str, place: Path | None) -> dict[str, Any]:
     """A file that never became a job, with the same keys as a job."""
     return {
         **dict.fromkeys(("id", *_OF_A_JOB)),
