@@ -50,7 +50,7 @@ class Dispatcher:
         """`came_back` is called with each outcome that is not dealt with here.
 
         It gets the folder as it was when the job was started. Once `stop` is set, nothing more is
-        started, and a job whose process ends is ready again: the same signal has ended both of us.
+        started, and a job whose process dies is ready again: the same signal has ended both of us.
         """
         self._config = config
         self._ledger = ledger
