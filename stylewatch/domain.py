@@ -6,7 +6,7 @@ here touches a file, a clock or an array.
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -163,8 +163,10 @@ class EngineSettings:
         return {"max_pixels": self.max_pixels, "max_side": self.max_side}
 
     def features_for(self, settings: StyleSettings) -> Literal["auto", "vgg19", "builtin"]:
-        """The features that a preset is painted with here."""
-        return self.features if settings.features == "auto" else settings.features
+        """What a preset is painted with here; with weights of one's own `auto` is VGG19."""
+        if settings.features != "auto":
+            return settings.features
+        return "vgg19" if self.features == "auto" and self.weights != "imagenet" else self.features
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +268,24 @@ class Hours:
     def wait(self, minute: int) -> int:
         """Minutes until it begins."""
         return (self.begin - minute) % _DAY
+
+
+ALL_DAY = (Hours(0, _DAY),)
+
+
+def with_rests(seconds: float, hours: Sequence[Hours], minute: int) -> float:
+    """How long that much work takes from that minute of a day on, if it rests outside of the hours.
+
+    Who works outside of them now goes on until they come.
+    """
+    at_work = any(each.cover(minute) for each in hours)
+    before = 0 if at_work else min(each.wait(minute) for each in hours)
+    if seconds < 60 * before:
+        return seconds
+    begin = minute + before
+    open_ = [n for n in range(_DAY) if any(each.cover(begin + n) for each in hours)]
+    days, place = divmod(int(seconds // 60) - before, len(open_))
+    return 60 * (before + _DAY * days + open_[place]) + seconds % 60
 
 
 After = Literal["keep", "delete"] | Path

@@ -144,6 +144,59 @@ def test_nothing_to_carry(packet):
     assert captions_of(packet) is None
 
 
+def iim(*entries):
+    """IPTC's notation of before XMP: record 2's datasets, each with its text."""
+    return b"".join(
+        b"\x1c\x02" + bytes([number]) + len(text).to_bytes(2) + text for number, text in entries
+    )
+
+
+def with_iptc(data, block):
+    """The JPEG with that block where Photoshop's resources lie."""
+    resource = b"8BIM\x04\x04\0\0" + len(block).to_bytes(4) + block + b"\0" * (len(block) % 2)
+    segment = b"Photoshop 3.0\0" + resource
+    return data[:2] + b"\xff\xed" + (len(segment) + 2).to_bytes(2) + segment + data[2:]
+
+
+OLDER = [
+    (5, b"Am See"), (80, "Änne Müller".encode()), (25, b"lake"), (25, b"boat & oar"),
+    (116, "© Müller".encode()), (120, b"Two lines\rof text\0"), (90, b"Hallstatt"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("wanted", results.EXTENSIONS)
+def test_what_an_older_program_wrote_comes_along_as_xmp(wanted):
+    data = with_iptc(photo("JPEG", b""), iim(*OLDER))
+    result, xmp = result_of(data, wanted)
+    assert texts(xmp, DC + "title") == ["Am See"]
+    assert texts(xmp, DC + "creator") == ["Änne Müller"]
+    assert texts(xmp, DC + "subject") == ["lake", "boat & oar"]
+    assert texts(xmp, DC + "rights") == ["© Müller"]
+    assert texts(xmp, DC + "description") == ["Two lines\nof text"]
+    assert b"Hallstatt" not in result
+
+
+def test_xmp_comes_first_where_both_say_it():
+    packet = PLAIN % b"<dc:title>By the lake</dc:title>"
+    _, xmp = result_of(with_iptc(photo("JPEG", packet), iim(*OLDER)), "jpeg")
+    assert texts(xmp, DC + "title") == "By the lake"
+    assert texts(xmp, DC + "subject") == ["lake", "boat & oar"]
+
+
+@pytest.mark.parametrize("packet", [None, ENTITIES, b"<x"])
+def test_letters_of_before_utf_8_and_none_that_xml_lacks(packet):
+    iptc = {(2, 80): "Änne “M”\x0b".encode("cp1252"), (2, 25): [b"a", None, b" \0", b"\1b"]}
+    captions = captions_of(packet, iptc)
+    assert texts(captions, DC + "creator") == ["Änne “M”"]
+    assert texts(captions, DC + "subject") == ["a", "b"]
+
+
+@given(st.binary(max_size=300), st.integers(0, len(iim(*OLDER))))
+def test_damaged_iptc_is_no_damaged_photo(noise, place):
+    block = iim(*OLDER)
+    result_of(with_iptc(photo("JPEG", b""), block[:place] + noise + block[place:]), "jpeg")
+
+
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "HEIF"])
 def test_xmp_that_is_nested_too_deeply_costs_nothing_but_itself(form):
     _, xmp = result_of(photo(form, DEEP), "jpeg")

@@ -543,6 +543,27 @@ def test_what_vgg19_paints_waits_for_its_weights(home, more, waiting):
     assert load(home, FOLDER + f"weights: gone.h5\n{more}").broken == {}
 
 
+@pytest.mark.parametrize(
+    ("more", "features"),
+    [
+        ("", "auto"),
+        ("features: builtin", "builtin"),
+        ("features: vgg19", "vgg19"),
+        ("weights: own.h5", "vgg19"),  # what is named is never replaced
+        ("weights: own.h5\nfeatures: builtin", "builtin"),
+    ],
+)
+def test_presets_are_as_if_they_asked_for_the_config_s_features_themselves(home, more, features):
+    (home / "own.h5").write_bytes(b"weights")
+    mine = home / ".config/stylewatch/presets/mine.yaml"
+    mine.write_text(f"style: waves.png\nfeatures: {features}")
+    config = load(home, FOLDER + more)
+    assert config.presets["starry"].settings.features == features
+    assert config.presets["mine"] == load(home, FOLDER).presets["mine"]
+    mine.write_text("style: waves.png")
+    assert load(home, FOLDER + more).presets["mine"] == config.presets["mine"]
+
+
 def test_that_most_presets_wait_is_told_by_those_that_do_not(home):
     own = home / ".config/stylewatch/presets/own.yaml"
     own.write_text("style: waves.png\nfeatures: builtin")

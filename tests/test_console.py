@@ -395,6 +395,15 @@ class TestBoard:
         board.apply(Event(kind="queued", message="", folder="in", extra={"waiting": 400}), 1.0)
         assert board.waiting == 400
 
+    def test_the_end_of_the_queue_is_beyond_the_hours_in_which_photos_are_not_begun(self):
+        board, noon = Board(), time.mktime((2026, 6, 15, 12, 0, 0, 0, 0, -1))
+        board.apply(Event(kind="done", message="", folder="in", seconds=3600.0), noon)
+        board.apply(Event(kind="queued", message="", folder="in", extra={"waiting": 6}), noon)
+        assert board.queue_seconds(noon) == 6 * 3600
+        hours = [[720, 790], [1320, 420]]  # 12:00-13:10, 22:00-07:00
+        board.apply(Event(kind="folder", message="", extra={"slots": 1, "hours": hours}), noon)
+        assert board.queue_seconds(noon) == 14 * 3600 + 50 * 60
+
     def test_attaching_in_the_middle_of_a_job_shows_it(self):
         board = Board()
         board.apply(

@@ -236,6 +236,21 @@ def test_the_same_bytes_under_another_name_are_copied_not_painted(rigs):
     assert len(rig.executor.ran) == 1
 
 
+def test_features_that_the_config_asks_for_by_now_make_another_picture_of_a_touched_photo(rigs):
+    rig = rigs(features="builtin")
+    rig.paint("a.jpg")
+    rig.executor.suffix = b" by VGG19"
+    rig.settings["features"] = "vgg19"
+    rig.asked("reload")
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1, "superseded": 1})
+    assert (rig.output / "a--painting.jpg").read_bytes() == b"painting:photo by VGG19"
+    rig.drop("b.jpg")  # is the same photo: copied from the new one
+    rig.until(lambda: rig.results() == ["a--painting.jpg", "b--painting.jpg"])
+    assert (rig.output / "b--painting.jpg").read_bytes() == b"painting:photo by VGG19"
+    assert [name for name, _ in rig.executor.ran] == ["a.jpg", "a.jpg"]
+
+
 def test_a_result_that_was_touched_up_by_hand_is_not_copied(rigs):
     rig = rigs()
     rig.paint("a.jpg", b"same")
@@ -739,6 +754,27 @@ def test_one_photo_in_a_quiet_folder_does_not_wait_for_a_full_one(tmp_path):
         waiting[folder] -= 1
         share.charge(folder, 30.0)
     assert "quiet" in order[10:12]
+
+
+def test_photos_that_keep_their_picture_do_not_wait_for_one_that_is_painted_each(rigs, tmp_path):
+    def behave(request):
+        if request.source.name.startswith("starred"):
+            return rendered(request, request.digest.encode(), seconds=0.0)
+        return rendered(request, request.digest.encode(), seconds=10.0)
+
+    rig = rigs(behave, start=False)
+    (tmp_path / "other").mkdir()
+    rig.with_folders({}, {"input": tmp_path / "other", "name": "other"}).start()
+    rig.daemon.ask("pause")
+    for number in range(5):
+        rig.drop(f"starred{number}.jpg", b"%d" % number)
+        rig.drop(f"../other/new{number}.jpg", b"new %d" % number)
+    waiting = [{"ready": 5}, {"ready": 5}]
+    rig.until(lambda: [*rig.daemon._ledger.counts().values()] == waiting)
+    rig.daemon.ask("resume")
+    rig.until(lambda: len(rig.results()) == 10)
+    first = [name for name, _ in rig.executor.ran[:6]]
+    assert sum(name.startswith("starred") for name in first) == 5
 
 
 def test_stop_waits_for_the_running_job_within_its_grace_then_puts_it_back(rigs, tmp_path):

@@ -109,6 +109,24 @@ def test_the_daemon_s_events_become_systemd_s_words(listener):
     assert listener.silent()
 
 
+def test_so_is_how_many_wait_and_have_failed(listener):
+    notifier = Notifier(environ=listener.environ)
+    notifier(event("started", message="watching 2 folders"))
+    notifier(event("folder", folder="in", extra={"waiting": 2, "failed": 0, "done": 9}))
+    notifier(event("folder", folder="nas", extra={"waiting": 40, "failed": 1}))
+    notifier(event("running", path="a.jpg", preset="ink", job_id=1))
+    notifier(event("folder", folder="nas", reason="left"))
+    notifier(event("folder", folder="in", extra={"waiting": 0, "failed": 0}))
+    assert [listener.lines()[-1] for _ in range(6)] == [
+        "STATUS=watching 2 folders",
+        "STATUS=watching 2 folders; 2 waiting",
+        "STATUS=watching 2 folders; 42 waiting, 1 failed",
+        "STATUS=painting a.jpg → ink; 42 waiting, 1 failed",
+        "STATUS=painting a.jpg → ink; 2 waiting",
+        "STATUS=painting a.jpg → ink",
+    ]
+
+
 def test_a_pause_is_told_but_not_before_what_is_still_painted(listener):
     notifier = Notifier(environ=listener.environ)
     notifier(event("running", path="a.jpg", preset="ink", job_id=1))

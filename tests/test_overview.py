@@ -271,6 +271,16 @@ def test_the_queue_s_end_includes_what_is_painted(daemon, tmp_path, more, second
     assert overview.look(tmp_path)["queue_seconds"] == seconds
 
 
+def test_the_queue_s_end_is_beyond_the_hours_in_which_photos_are_not_begun(daemon, tmp_path):
+    night = {"hours": [[1320, 420]], "pace": 600.0, "running": []}  # 22:00-07:00, two photos wait
+    daemon.answers["status"] = a_status(**night)
+    ends = []
+    for minute in (40, 55):
+        early = time.mktime((2026, 6, 15, 6, minute, 0, 0, 0, -1))
+        ends.append(overview.look(tmp_path, lambda now=early: now)["queue_seconds"])
+    assert ends == [20 * 60, 15 * 3600 + 20 * 60]  # the second would begin at 7:05
+
+
 def test_in_a_pause_nobody_says_when_the_queue_is_empty(daemon, tmp_path):
     daemon.answers["status"] = a_status(paused=True, paused_why="until 22:00", pace=10.0)
     found = overview.look(tmp_path)

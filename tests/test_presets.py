@@ -232,6 +232,18 @@ def test_a_preset_file_edited_while_the_presets_are_loaded_is_seen_by_the_next_l
     assert load(folder, mine="seed: 2").settings.seed == 2
 
 
+@pytest.mark.parametrize("name", ["mine", "on_it"])
+def test_of_two_presets_of_one_name_in_a_folder_none_is_taken(folder, name):
+    (folder / "on_it.yaml").write_text("base: mine")
+    for ending in ("yaml", "yml"):
+        (folder / f"mine.{ending}").write_text("style: waves.png")
+    line = r"mine\.yaml: two presets are called 'mine': received .*mine\.yml\. Rename one"
+    with pytest.raises(PresetError, match=line):
+        alone(folder)[name]
+    assert alone(folder).sorted_out()[1].keys() == {"mine", "on_it"}
+    assert Presets.around(folder / "mine.yml")["mine"].style  # that one is meant
+
+
 # --- by the path of a file ------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stylewatch.domain import Hours
+from stylewatch.domain import ALL_DAY, Hours, with_rests
 from stylewatch.errors import ConfigError
 from stylewatch.host.rest import BY_HAND, ON_BATTERY, Rest, on_battery
 from stylewatch.settings.loading import config_schema, watch_config
@@ -99,6 +99,32 @@ class TestHours:
         [day] = config(hours="00:00-24:00").hours
         assert (day,) == config().hours
         assert all(day.cover(minute) for minute in range(1440))
+
+    @pytest.mark.parametrize(
+        ("begun", "work", "taken"),
+        [
+            ((22, 0), 9 * 60 - 1, 9 * 60 - 1),
+            ((6, 50), 180, 10 + 15 * 60 + 170),  # ten minutes, and the rest from 22:00 on
+            ((22, 0), 2 * 9 * 60 + 60, 2 * 1440 + 60),
+            ((12, 0), 180, 180),  # somebody said `resume`
+            ((12, 0), 10 * 60 + 9 * 60 + 60, 1440 + 10 * 60 + 60),
+        ],
+    )
+    def test_what_takes_longer_rests_outside_of_them(self, begun, work, taken):
+        minute = 60 * begun[0] + begun[1]
+        assert with_rests(60 * work + 7, [Hours(1320, 420)], minute) == 60 * taken + 7
+
+    @given(st.lists(st.tuples(minutes, minutes), min_size=1, max_size=3), minutes, minutes)
+    def test_such_work_is_as_long_as_the_minutes_of_them_that_go_by(self, spans, minute, work):
+        hours = [Hours(*span) for span in spans]
+        taken = with_rests(60 * work, hours, minute)
+        on = [any(each.cover(minute + n) for each in hours) for n in range(int(taken // 60))]
+        begun = next((n for n, each in enumerate(on) if each), len(on))
+        assert begun + sum(on) == work
+
+    @given(st.floats(0, 1e7), minutes)
+    def test_without_them_nothing_rests(self, seconds, minute):
+        assert with_rests(seconds, ALL_DAY, minute) == pytest.approx(seconds)
 
     def test_editors_know_them(self):
         pattern = config_schema()["properties"]["hours"]["pattern"]
@@ -260,3 +286,14 @@ class TestDaemon:
         rig.daemon.ask("reload")
         rig.until(lambda: not rig.daemon._status()["paused"])
         assert self.told(rig)[-1] == "resumed"
+
+
+def test_whoever_counts_the_time_left_is_told_of_the_hours_and_of_others(rigs):
+    rig = rigs(hours=NIGHT)
+    [started] = [event.extra for event in rig.events if event.kind == "started"]
+    assert started == {"slots": 1, "hours": [(1320, 420)]}
+    rig.settings["hours"] = "12:00-13:00"
+    rig.asked("reload")
+    rig.daemon.tick(time.monotonic() + 2)
+    assert [e.extra["hours"] for e in rig.events if "hours" in e.extra][1:] == [[(720, 780)]]
+    assert rig.daemon._status()["hours"] == [(720, 780)]

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 from rich.cells import cell_len
 
 from stylewatch.app.remote import Client
-from stylewatch.domain import JobState
+from stylewatch.domain import ALL_DAY, Hours, JobState
 from stylewatch.errors import LedgerError, NotRunningError
 from stylewatch.faces.board import queue_seconds
 from stylewatch.faces.lines import duration, in_folder, jsonable, short_path, size, visible
@@ -47,11 +47,11 @@ WIDEST: Final = 60
 # --- status ---------------------------------------------------------------------------------------
 
 
-def look(state_dir: Path) -> dict[str, Any]:
+def look(state_dir: Path, clock: Callable[[], float] = time.time) -> dict[str, Any]:
     """How things stand, for `status`; `running` says whether a daemon has told it."""
     try:
         with Client(state_dir) as client:
-            return _from_daemon(client.about, client.ask("status"))
+            return _from_daemon(client.about, client.ask("status"), clock())
     except NotRunningError as error:
         problem = str(error)
     try:
@@ -61,7 +61,7 @@ def look(state_dir: Path) -> dict[str, Any]:
     return {"running": False, "folders": folders, "problem": problem}
 
 
-def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any], now: float) -> dict[str, Any]:
     failed, held = told.get("failed_files", {}), told.get("held_files", {})
     folders = [
         {
@@ -95,6 +95,8 @@ def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str,
         [(folder["state"], folder["waiting"]) for folder in folders],
         told["pace"],
         told.get("slots", 1),
+        [Hours(*each) for each in told["hours"]] if "hours" in told else ALL_DAY,
+        now,
     )
     return {
         "running": True,

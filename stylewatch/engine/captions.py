@@ -1,10 +1,11 @@
 """What a person has written about a photo: title, caption, keywords, author, rights and stars.
 
 Catalogues keep it in XMP (ISO 16684-1), beside much that tells of the photo's own pixels or of
-where it was taken. Bytes in, bytes out.
+where it was taken; older ones in IPTC's IIM. Bytes in, bytes out.
 """
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from xml.etree import ElementTree as ET
 
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
@@ -17,6 +18,16 @@ _WRITTEN = {
 }
 """The properties that people write themselves, by the usual prefix of their namespace."""
 _NAMES = {f"{{{space}}}{name}" for space, names in _WRITTEN.values() for name in names.split()}
+_IPTC = {
+    (2, 5): ("title", "Alt"),
+    (2, 25): ("subject", "Bag"),
+    (2, 80): ("creator", "Seq"),
+    (2, 116): ("rights", "Alt"),
+    (2, 120): ("description", "Alt"),
+}
+"""Of IIM's records and datasets: which of Dublin Core's properties each is, and its container."""
+_IN_ANY_LANGUAGE = {"{http://www.w3.org/XML/1998/namespace}lang": "x-default"}
+_NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _MOST = 60_000
 """Bytes: what one block of a JPEG holds, and a long tale."""
 _LARGEST = 1 << 23
@@ -26,19 +37,58 @@ for _prefix, (_space, _) in {**_WRITTEN, "rdf": (_RDF, ""), "x": ("adobe:ns:meta
     ET.register_namespace(_prefix, _space)
 
 
-def captions_of(packet: bytes | None) -> bytes | None:
-    """An XMP packet with what a person has written in `packet`; None where that is nothing."""
-    if not isinstance(packet, bytes) or len(packet) > _LARGEST:
+Iptc = Mapping[tuple[int, int], bytes | Sequence[bytes]]
+"""What IIM says, by record and dataset."""
+
+
+def captions_of(packet: bytes | None, iptc: Iptc | None = None) -> bytes | None:
+    """An XMP packet with what a person has written in `packet`; None where that is nothing.
+
+    What that does not say is taken from `iptc`.
+    """
+    found = _in_xmp(packet)
+    known = {each.tag for each in found}
+    found += (each for each in _in_iptc(iptc or {}) if each.tag not in known)
+    try:
+        captions = _packet(found)
+    except (ValueError, RecursionError):
         return None
+    return captions if found and len(captions) <= _MOST else None
+
+
+def _in_xmp(packet: bytes | None) -> list[ET.Element]:
+    if not isinstance(packet, bytes) or len(packet) > _LARGEST:
+        return []
     try:
         text = packet.strip(b"\0 \r\n\t").decode()  # in nothing else does a photo's XMP come
         if "<!DOCTYPE" in text:  # no XMP has one, and it may explode
-            return None
-        found = list(_written(ET.fromstring(text)))  # noqa: S314
-        captions = _packet(found)
+            return []
+        return list(_written(ET.fromstring(text)))  # noqa: S314
     except (ET.ParseError, ValueError, RecursionError):  # damaged XMP is no damaged photo
-        return None
-    return captions if found and len(captions) <= _MOST else None
+        return []
+
+
+def _in_iptc(iptc: Iptc) -> Iterator[ET.Element]:
+    for number, (name, container) in _IPTC.items():
+        told = iptc.get(number) or ()
+        texts = [*filter(None, map(_text, [told] if isinstance(told, bytes) else told))]
+        if texts:
+            found = ET.Element(f"{{{_WRITTEN['dc'][0]}}}{name}")
+            items = ET.SubElement(found, f"{{{_RDF}}}{container}")
+            one = container == "Alt"
+            for text in texts[:1] if one else texts:
+                item = ET.SubElement(items, f"{{{_RDF}}}li", _IN_ANY_LANGUAGE if one else {})
+                item.text = text
+            yield found
+
+
+def _text(raw: bytes | None) -> str:
+    """IIM's text: UTF-8, or what Windows wrote before that."""
+    try:
+        text = (raw or b"").decode()
+    except UnicodeDecodeError:
+        text = (raw or b"").decode("cp1252", "replace")
+    return _NO_XML.sub("", text).strip()
 
 
 def _packet(properties: Iterable[ET.Element]) -> bytes:

@@ -14,13 +14,15 @@ from PIL import (
     ExifTags,
     Image,
     ImageCms,
+    IptcImagePlugin,
+    JpegImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
     UnidentifiedImageError,
     WebPImagePlugin,
 )
 
-from stylewatch.engine.captions import captions_of
+from stylewatch.engine.captions import Iptc, captions_of
 from stylewatch.errors import InputError
 
 Format = Literal["jpeg", "png", "webp", "tiff", "heic"]
@@ -166,7 +168,7 @@ def read_picture(data: bytes, *, max_pixels: int, max_side: int) -> Picture:
         ) from error  # fmt: skip
     form = _FORMAT_OF.get(original, "jpeg" if alpha is None else "png")
     dpi = _sensible_dpi(image.info.get("dpi"))
-    captions = captions_of(image.info.get("xmp"))
+    captions = captions_of(image.info.get("xmp"), _iptc_of(image))
     return Picture(rgb, alpha, form, _exif_of(image), captions, icc, dpi)
 
 
@@ -222,6 +224,16 @@ def _exif_of(image: Image.Image) -> bytes | None:
         return image.info.get("exif") or image.getexif().tobytes() or None
     except Exception:  # noqa: BLE001  (damaged EXIF is no damaged photo)
         return None
+
+
+def _iptc_of(image: Image.Image) -> Iptc:
+    """What a JPEG of an older program says in IIM; those that write TIFFs know XMP."""
+    if not isinstance(image, JpegImagePlugin.JpegImageFile):
+        return {}
+    try:
+        return IptcImagePlugin.getiptcinfo(image) or {}
+    except Exception:  # noqa: BLE001  (damaged captions are no damaged photo)
+        return {}
 
 
 def _upright(image: Image.Image) -> Image.Image:

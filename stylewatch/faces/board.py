@@ -4,13 +4,14 @@ Pure: it changes only by `apply(event, now)`. Knows nothing of terminals, thread
 """
 
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import islice, zip_longest
 from typing import Any
 
-from stylewatch.domain import AT_HAND, LASTING, Event, Step
+from stylewatch.domain import ALL_DAY, AT_HAND, LASTING, Event, Hours, Step, with_rests
 from stylewatch.faces.lines import in_folder
 
 KEPT_RESULTS = 50
@@ -113,6 +114,7 @@ class Board:
     def __init__(self) -> None:
         self.title = ""
         self.slots = 1
+        self.hours: Sequence[Hours] = ALL_DAY
         self.paused = ""
         """The words after `paused`; empty while photos are begun."""
         self.stopping = False
@@ -161,6 +163,8 @@ class Board:
         match event.kind:
             case "started" | "watching" | "folder":
                 self.slots = max(1, int(event.extra.get("slots", self.slots)))
+                if "hours" in event.extra:
+                    self.hours = [Hours(*each) for each in event.extra["hours"]]
                 if event.kind == "started":
                     self.done = int(event.extra.get("done", self.done))
                 if event.folder:
@@ -211,7 +215,7 @@ class Board:
             for row in self.jobs.values()
         ]
         waiting = [(row.state, row.waiting) for row in self.folders.values()]
-        return queue_seconds(running, waiting, self.pace, self.slots)
+        return queue_seconds(running, waiting, self.pace, self.slots, self.hours, now)
 
     def running(self) -> list[JobRow]:
         """Photos in work, in the order in which they began."""
@@ -337,12 +341,14 @@ def queue_seconds(
     waiting: Iterable[tuple[str, int]],
     pace: float,
     slots: int,
+    hours: Sequence[Hours],
+    now: float,
 ) -> float:
     """When all is painted; 0 while that can't be known, as in a folder that is blocked.
 
     Of each running photo: the seconds since it began, and those that are left, once that is known.
     Of each folder: its state, and how many photos wait. `pace` is what a photo took before, 0 when
-    none is known.
+    none is known. `hours` are those in which photos are begun; what was begun is finished.
     """
     places = [(state, number) for state, number in waiting if number]
     whole = [spent + left for spent, left in running if left is not None]
@@ -352,4 +358,7 @@ def queue_seconds(
         return 0.0
     rest = [max(0.0, pace - spent) if left is None else left for spent, left in running]
     queued = sum(number for _, number in places)
-    return max([(sum(rest) + queued * each) / max(1, slots), *rest])
+    work = max([(sum(rest) + queued * each) / max(1, slots), *rest])
+    last = min(work, each) if queued else work
+    local = time.localtime(now)
+    return with_rests(work - last, hours, 60 * local.tm_hour + local.tm_min) + last

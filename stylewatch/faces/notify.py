@@ -63,6 +63,7 @@ class Notifier:
         self._interval = watchdog_interval(environ)
         self._next_beat = -math.inf
         self._running: dict[int, str] = {}
+        self._counts: dict[str, Mapping[str, int]] = {}  # by folder
         self._rest = self._paused = ""
         self._said = ""
 
@@ -89,10 +90,21 @@ class Notifier:
                 self._rest, self._paused = event.message, ""
             case "reload":
                 self._rest = event.message
+            case "folder":
+                self._counts[event.folder] = {} if event.reason == "left" else event.extra
             case _:
                 return
         work = ", ".join(self._running.values())
-        self.status(f"painting {work}" if work else self._paused or self._rest)
+        text = f"painting {work}" if work else self._paused or self._rest
+        self.status("; ".join(filter(None, [text, self._counted()])))
+
+    def _counted(self) -> str:
+        """How many photos of all folders wait, and how many have failed."""
+        found = [
+            (sum(counts.get(word, 0) for counts in self._counts.values()), word)
+            for word in ("waiting", "failed")
+        ]
+        return ", ".join(f"{count} {word}" for count, word in found if count)
 
     def ready(self, status: str = "") -> None:
         """Started, or the config is read again."""

@@ -114,7 +114,7 @@ class Daemon:
         self._rest = Rest()
         self._replaced = False  # stylewatch was upgraded: workers are of another program than we
         self._trouble = self._refused = ""  # why no worker runs; what is wrong with a new config
-        self._slots = 0
+        self._figures: dict[str, Any] = {}
         self._next_look = self._next_health = -math.inf
         self._tidying: Iterator[None] | None = None
         self._opened = contextlib.ExitStack()
@@ -149,9 +149,8 @@ class Daemon:
             self._dispatcher = self._open_dispatcher()
             opened.callback(lambda: self._dispatcher.close(self._clock()))
             self._opened = opened.pop_all()
-        self._slots = self._dispatcher.slots
-        extra = {"slots": self._slots}
-        self._tell("started", f"watching {_folders(self.config)}", extra=extra)
+        self._figures = self._figures_now()
+        self._tell("started", f"watching {_folders(self.config)}", extra=self._figures)
 
     def tick(self, now: float) -> float:
         """One round of everything; returns when the next one is due.
@@ -330,7 +329,7 @@ class Daemon:
             "folders": self._health(now),
             "settling": self._intake.settling(),
             "slow": self._intake.slow(now),
-            "slots": self._dispatcher.slots,
+            **self._figures_now(),
             "running": [
                 {
                     "job": running.job,
@@ -350,6 +349,11 @@ class Daemon:
             "held_files": self._ledger.held_files(),
             "pace": self._ledger.pace(),
         }
+
+    def _figures_now(self) -> dict[str, Any]:
+        """What tells when the queue is empty, besides what is in it."""
+        hours = [(each.begin, each.end) for each in self.config.hours]
+        return {"slots": self._dispatcher.slots, "hours": hours}
 
     # --- the start, and another config ------------------------------------------------------
 
@@ -534,9 +538,10 @@ class Daemon:
             self._trouble = self._dispatcher.trouble
             message = self._trouble or "there are workers again"
             self._tell("warning" if self._trouble else "recovered", message, reason="engine-lost")
-        if self._dispatcher.slots not in {0, self._slots}:
-            self._slots = self._dispatcher.slots
-            self._tell("folder", "", extra={"slots": self._slots})
+        figures = self._figures_now()
+        if figures["slots"] and figures != self._figures:
+            self._figures = figures
+            self._tell("folder", "", extra=figures)
         arriving, slow = self._intake.settling(), self._intake.slow(now)
         health = self._health(now)
         for event in self._survey.news(self._ledger, self.config.folders, health, arriving, slow):

@@ -194,7 +194,7 @@ class Dispatcher:
             crashes=job.crashes,
             earlier=self._publisher.earlier_result(job),
         )
-        self._fair.charge(folder.name, self._costs.get(preset.name, FIRST_COST), folder.weight)
+        self._fair.charge(folder.name, self._cost(preset.name), folder.weight)
         timeout = self._config.job_timeout
         running = self.running[job.id] = Running(job, folder, now, timeout)  # before its news
         running.future = self._executor.submit(
@@ -202,6 +202,9 @@ class Dispatcher:
         )
         self._tell("running", f"{job.path} → {job.preset}", job)
         running.future.add_done_callback(lambda _: self._has_finished(running))
+
+    def _cost(self, preset: str) -> float:
+        return self._costs.get(preset, FIRST_COST)
 
     def _has_finished(self, running: Running) -> None:
         """On the executor's thread."""
@@ -258,6 +261,9 @@ class Dispatcher:
             if outcome.seconds:  # it was painted
                 before = self._costs.get(job.preset, outcome.seconds)
                 self._costs[job.preset] = 0.7 * before + 0.3 * outcome.seconds
+            else:
+                folder = running.folder
+                self._fair.give_back(folder.name, self._cost(job.preset), folder.weight)
         elif running.cancelled:
             self._hold(job)
             return

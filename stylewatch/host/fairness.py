@@ -31,3 +31,7 @@ class FairShare:
         """A job of `cost` (expected seconds) starts in `folder`."""
         self._now = max(self._now, self._clocks.get(folder, 0.0))
         self._clocks[folder] = self._clocks.get(folder, 0.0) + max(cost, 1e-3) / weight
+
+    def give_back(self, folder: str, cost: float, weight: float) -> None:
+        """A job that was charged has cost nothing after all."""
+        self._clocks[folder] -= cost / weight

@@ -135,7 +135,7 @@ def choose_network(settings: StyleSettings, engine: EngineSettings) -> tuple[Fea
     vgg19 = _vgg19(engine.weights, _state_of(engine.weights))
     if not isinstance(vgg19, WeightsError):
         return vgg19, ""
-    if wanted == "auto" and engine.weights == "imagenet":
+    if wanted == "auto":
         return load_network("builtin", ""), "built-in features: VGG19 could not be downloaded"
     raise vgg19.with_traceback(None)
 

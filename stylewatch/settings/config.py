@@ -63,7 +63,7 @@ class AsWritten:
     but every ten minutes."""
     job_timeout: Annotated[Seconds, Gt(0)] = 3600.0
     """A photo that takes longer is stopped and tried again."""
-    hours: Hours = (domain.Hours(0, 24 * 60),)
+    hours: Hours = domain.ALL_DAY
     """When photos are begun, such as 22:00-07:00; at other times they wait. Several with commas."""
     on_battery: Literal["paint", "wait"] = "paint"
     """With `wait` no photo is begun while this machine runs on its battery."""

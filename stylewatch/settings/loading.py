@@ -19,7 +19,7 @@ from stylewatch.settings.layout import layout_errors
 from stylewatch.settings.notations import Paths
 from stylewatch.settings.paths import default_state_dir, user_presets_dir
 from stylewatch.settings.presetfile import DEFAULT_EFFECT
-from stylewatch.settings.presets import Presets
+from stylewatch.settings.presets import Presets, changed
 from stylewatch.settings.readiness import presets_away, unlisted, weights_away
 from stylewatch.settings.yamlfile import YamlFile, load_yaml, shown
 
@@ -172,12 +172,13 @@ def _with_presets(source: YamlFile, config: Config) -> Config:
         any_name = [*(name for _, name in config.named_presets()), *Presets.load()]
         return replace(config, broken=dict.fromkeys(any_name, str(away[0])))
     there = Presets.load(config.preset_dirs)
-    presets, broken = _sorted_presets(source, config, there)
+    found, broken = _sorted_presets(source, config, there)
+    presets = {name: _with_features(preset, config.engine) for name, preset in found.items()}
     files = there.images()
     if config.engine.weights != "imagenet" and config.workers_are_here:
         files.add(Path(config.engine.weights))
         if trouble := weights_away(source, config):
-            needy = [name for name in presets if _needs_vgg19(presets[name], config.engine)]
+            needy = [name for name in presets if _needs_vgg19(presets[name])]
             broken |= dict.fromkeys(needy, str(trouble))
             presets = {name: preset for name, preset in presets.items() if name not in needy}
     return replace(config, presets=presets, broken=broken, files=frozenset(files))
@@ -210,5 +211,13 @@ def _sorted_presets(
     return usable, {name: str(error) for name, error in broken.items()}
 
 
-def _needs_vgg19(preset: Preset, engine: EngineSettings) -> bool:
-    return preset.effect == DEFAULT_EFFECT and engine.features_for(preset.settings) != "builtin"
+def _with_features(preset: Preset, engine: EngineSettings) -> Preset:
+    """As if it asked itself for the features that it is painted with here: others, another job."""
+    features = engine.features_for(preset.settings)
+    if features == preset.settings.features:
+        return preset
+    return changed(preset, {"features": features})
+
+
+def _needs_vgg19(preset: Preset) -> bool:
+    return preset.effect == DEFAULT_EFFECT and preset.settings.features != "builtin"

@@ -77,8 +77,9 @@ class Presets:
         return cls.load([file.parent, *dirs]).with_first(file)
 
     def with_first(self, file: Path) -> "Presets":
-        """These presets, with `file` before all others of its name."""
-        others = (other for other in self._files.get(_name_of(file), ()) if other != file)
+        """These presets, with `file` before all others of its name, and alone in its folder."""
+        of_its_name = self._files.get(_name_of(file), ())
+        others = (other for other in of_its_name if other.parent != file.parent)
         return Presets({**self._files, _name_of(file): (file, *others)})
 
     def __iter__(self) -> Iterator[str]:
@@ -159,10 +160,18 @@ class Presets:
             if base in [layer.file for layer in chain]:
                 raise _cycle(chain, base)
             if base not in self._layers:
+                self._require_one(base)
                 self._layers[base] = _read_layer(base)
             chain.append(self._layers[base])
             base = self._base(chain)
         return chain
+
+    def _require_one(self, file: Path) -> None:
+        """A folder has one preset of a name: of `ink.yaml` and `ink.yml` none is meant for sure."""
+        for other in self._files[_name_of(file)]:
+            if other != file and other.parent == file.parent:
+                problem, remedy = f"two presets are called {file.stem!r}", "Rename one of the files"
+                raise PresetError(problem, file=file, received=str(other), remedy=remedy)
 
     def _base(self, chain: list[_Layer]) -> Path | None:
         layer = chain[-1]
