@@ -67,9 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  (a ta
 
 
 def _open_streams() -> None:
-    """Streams that were closed (`2>&-`) lead nowhere: no file of ours takes their place.
+    """Let standard streams that were closed (`2>&-`) lead nowhere: no file takes their number.
 
-    What a locale has no sign for is written as its number, on stdout as on stderr.
+    What the locale has no sign for is written as its number, on stdout as on stderr.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
@@ -83,11 +83,11 @@ def _open_streams() -> None:
 
 
 def _is_of_stdout(error: OSError) -> bool:
-    """Whether the help could not be written, which is not written by us."""
+    """Whether an error means that stdout can't be written, as when typer prints the help."""
     if error.errno not in {errno.ENOSPC, errno.EIO} or error.filename is not None:
         return False
     try:
-        typer.echo()  # it shows only in writing
+        typer.echo()  # the only way to see it
     except OSError:
         return True
     return False
@@ -130,7 +130,7 @@ def _version(wanted: bool) -> None:
 
 
 def _log_format(wanted: Literal["text", "json"]) -> Literal["text", "json"]:
-    """Take note of it at once: also of what follows it wrong use may be told."""
+    """Take note of it at once, as what follows it may be wrong, and that is told this way, too."""
     GlobalOptions.log_format = wanted
     return wanted
 

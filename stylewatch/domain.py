@@ -1,7 +1,7 @@
 """The words of stylewatch: frozen data that its parts hand to each other.
 
-Standard library only (`annotated_types` carries the bounds that the YAML reader enforces).
-Nothing here touches a file, a clock or an array.
+Standard library only, but for `annotated_types`, whose bounds the YAML reader enforces. Nothing
+here touches a file, a clock or an array.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 
-if TYPE_CHECKING:  # words load fast: only its name is used
+if TYPE_CHECKING:  # slow to import, and only its name is used
     import numpy as np
 
 VGG19_LAYERS = tuple(
@@ -22,7 +22,7 @@ VGG19_LAYERS = tuple(
     for block, convs in enumerate((2, 2, 4, 4, 4), start=1)
     for conv in range(1, convs + 1)
 )
-"""Its convolutions in order: what `content_layers` and `style_layers` choose from."""
+"""VGG19's convolutions in order: what `content_layers` and `style_layers` choose from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,13 +129,13 @@ class Preset:
 
     @property
     def lacks_style(self) -> bool:
-        """Whether it has no style image, which the built-in effect can't do without."""
+        """Whether it has no style image, though it is of the built-in effect, which needs one."""
         return not self.style and self.effect == Preset.effect
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSettings:
-    """What a worker's process needs to know of its machine; the same for all of its jobs."""
+    """What a worker's process is told about painting here; the same for all of its jobs."""
 
     weights: str = "imagenet"
     """`imagenet`, or the path of a VGG19 weights file in Keras's format."""
@@ -159,7 +159,7 @@ class EngineSettings:
 
     @property
     def limits(self) -> dict[str, int]:
-        """What a picture may be at most, by what `read_picture` calls it."""
+        """The largest picture that may be decoded, as arguments of `read_picture`."""
         return {"max_pixels": self.max_pixels, "max_side": self.max_side}
 
     def features_for(self, settings: StyleSettings) -> Literal["auto", "vgg19", "builtin"]:
@@ -171,7 +171,7 @@ class EngineSettings:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which file this is, and in which state: equal identities mean untouched bytes."""
+    """Which file this is, and in which state: if identities are equal, its bytes are untouched."""
 
     dev: int
     ino: int
@@ -189,16 +189,16 @@ class Identity:
         return cls(*((number + 2**63) % 2**64 - 2**63 for number in numbers))
 
     def is_still(self, before: "Identity") -> bool:
-        """Whether these are the same bytes; their disk may have got another number since."""
+        """Whether the file is untouched since; its disk may have another number by now."""
         return replace(self, dev=before.dev) == before
 
     def looks_like(self, before: "Identity") -> bool:
-        """Whether size and time are the same, as of a file that was moved, and of its copy."""
+        """Whether size and time are the same, as those of a moved file are, and of a copy."""
         return (self.size, self.mtime_ns) == (before.size, before.mtime_ns)
 
     @property
     def inode(self) -> tuple[int, int]:
-        """Which file or folder this is, in whatever state."""
+        """Device and inode: which file or folder this is, in whatever state."""
         return self.dev, self.ino
 
 
@@ -223,21 +223,21 @@ class Candidate:
     stat: os.stat_result
     """Of the name itself: links are not followed."""
     closed: bool = False
-    """An event said that its writer closed it, or that it was renamed into place."""
+    """Whether an event said that its writer closed it, or that it was renamed into place."""
     network: bool = False
-    """It lies on a network file system: others may write it unseen."""
+    """Whether it lies on a network file system, where others may write to it unseen."""
     ignored: str = ""
     """Why it is no photo: `symlink`, `fifo`, `socket`, `device`, or by its name."""
 
     @property
     def absolute(self) -> Path:
-        """Where the name lies."""
+        """The absolute path."""
         return self.root / self.path
 
 
 @dataclass(frozen=True, slots=True)
 class PhotoFacts:
-    """What a rule may ask of a photo, read from its header. Pixels as seen upright."""
+    """What rules may ask about a photo, read from its header; sizes are those of it upright."""
 
     width: int
     height: int
@@ -262,7 +262,7 @@ class Hours:
     end: int
 
     def cover(self, minute: int) -> bool:
-        """Whether that minute of a day is one of it."""
+        """Whether that minute of a day lies in it."""
         return (minute - self.begin) % _DAY < ((self.end - self.begin) % _DAY or _DAY)
 
     def wait(self, minute: int) -> int:
@@ -322,11 +322,11 @@ class FailureKind(StrEnum):
 
 
 ENGINE_VERSION = "1"
-"""Part of every job key: results of another engine are other results."""
+"""Part of every job key: with another number all photos would be painted again."""
 
 
 def job_key(photo_digest: str, preset_digest: str) -> str:
-    """What makes two jobs the same picture: the photo's bytes, the preset, the engine (hex)."""
+    """Tells whether two jobs give the same picture (hex): a hash of photo, preset and engine."""
     parts = f"{photo_digest}\n{preset_digest}\n{ENGINE_VERSION}"
     return hashlib.sha256(parts.encode()).hexdigest()
 
@@ -345,16 +345,16 @@ class JobRequest:
     target: Path
     """The result's intended path without extension; the temporary file is written beside it."""
     owner: str = ""
-    """What ends the temporary file's name: another daemon's may lie beside it."""
+    """The end of the temporary file's name, as another daemon's may lie beside it."""
     crashes: int = 0
-    """How many workers have died of it: it may have taken more memory than there was."""
+    """How many workers have died of it: perhaps it takes more memory than there is."""
     earlier: Path | None = None
-    """A result for the photo as it was before: the picture itself may be the same still."""
+    """A result for the photo as it was before: only what is written about it may have changed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rendered:
-    """A finished, decoded-checked and fsynced temporary file, ready to be published."""
+    """A finished temporary file, durable and tested by decoding it, ready to be published."""
 
     temporary: Path
     extension: str
@@ -368,7 +368,7 @@ class Rendered:
     facts: Mapping[str, str]
     """Provenance as written into the file: photo, preset, features, precision, losses."""
     note: str = ""
-    """For people, when something differs from the plain case (time budget spent, fell back)."""
+    """For people, if anything was unusual, such as a time budget that was spent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -415,7 +415,7 @@ class Checkpoint:
     scale: int
     evaluation: int
     image: "np.ndarray"
-    """The best so far at that scale, (H, W, 3) RGB, its painted frame with it; not clipped."""
+    """The best so far at that scale: (H, W, 3) RGB, with the frame around it, not clipped."""
 
 
 OnStep = Callable[[Step], None]
@@ -426,24 +426,26 @@ AT_HAND = frozenset({"watching", "scanning"})
 """States of a folder whose photos can be painted: it is there, and so is its output."""
 
 SILENT = "silent"
-"""The reason of a warning that the daemon itself does not answer."""
+"""The reason of the warning that the daemon does not answer."""
 
 LEARNING = "learning"
-"""The reason of a warning that comes again and again while a new ledger learns from the results."""
+"""The reason of the warnings that come while a new ledger learns from the results."""
 
 LASTING = frozenset({"dead", "engine-lost", SILENT})
-"""Reasons of warnings that another config does not make untrue."""
+"""The reasons of warnings that still hold after the config was read again."""
+
+
+EventKind = Literal[
+    "started", "watching", "queued", "running", "progress", "done", "failed", "retry", "blocked",
+    "recovered", "folder", "reload", "paused", "resumed", "warning", "stopping",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
     """Something the daemon did, for the console, the log and the metrics."""
 
-    kind: Literal[
-        "started", "watching", "queued", "running", "progress", "done", "failed",
-        "retry", "blocked", "recovered", "folder", "reload", "paused", "resumed", "warning",
-        "stopping",
-    ]  # fmt: skip
+    kind: EventKind
     message: str
     folder: str = ""
     path: str = ""
@@ -457,19 +459,19 @@ class Event:
 
     @property
     def general(self) -> bool:
-        """It is about no photo and no folder."""
+        """Whether it is about no photo and no folder."""
         return not (self.folder or self.job_id or self.path)
 
     @property
     def stops_work(self) -> bool:
-        """Its photo is not being painted any more, if it is about one that was."""
+        """Whether its photo, if it was being painted, is not any more."""
         return self.kind in {"done", "failed", "retry", "blocked", "warning"}
 
     def ends(self, kind: str, reason: str) -> bool:
-        """Whether it makes a general trouble of that kind, with that reason, untrue."""
+        """Whether a general trouble, told by an event of that kind and reason, is over by this."""
         if self.kind == "recovered":
             return kind == "blocked" or bool(reason and reason == self.reason)
-        # what was wrong with the config is not any more
+        # all other warnings were about the config
         return self.kind == "reload" and kind == "warning" and reason not in LASTING
 
 

@@ -28,7 +28,7 @@ class Context:
     on_step: OnStep
     checkpoint: CheckpointFile | None = None
     crashes: int = 0
-    """How many processes have died of this photo: of too much memory, perhaps."""
+    """How many processes have died of this photo, perhaps as it takes too much memory."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -42,7 +42,7 @@ class Rendering:
     facts: dict[str, str] = field(default_factory=dict)
     """Provenance, written into the result's metadata."""
     note: str = ""
-    """For people, when something differs from the plain case."""
+    """For people, if anything was unusual."""
 
 
 class Effect(Protocol):
@@ -74,7 +74,7 @@ def open_effect(name: str) -> Effect:
         make: Callable[[], Effect] = offered[name].load()
         return make()
     except (Exception, SystemExit) as error:
-        traceback.print_exc()  # goes where everything goes that libraries say
+        traceback.print_exc()  # into chatter.log, as all that libraries say
         raise PresetEffectError(
             f"The effect '{name}' can't be loaded",
             key="effect",
@@ -84,7 +84,7 @@ def open_effect(name: str) -> Effect:
 
 
 def steps_only(report: OnStep) -> OnStep:
-    """`report` that takes nothing else: everybody who shows how far a job is would stumble."""
+    """`report`, made to refuse what is no `Step`, over which every display would stumble."""
 
     def on_step(step: object) -> None:
         if not isinstance(step, Step):
@@ -95,10 +95,12 @@ def steps_only(report: OnStep) -> OnStep:
 
 
 def checked(given: object, brightest: float) -> Rendering:
-    """What an effect gave, in the types that it promises; `brightest` is the photo's highest value.
+    """What an effect gave, made sure to be of the right types and values.
+
+    `brightest` is the photo's highest value.
 
     Raises:
-        RenderError: it is no picture, or one with values that nobody meant.
+        RenderError: it is no picture, or one whose values can't be meant.
     """
     if not isinstance(given, Rendering):
         received = type(given).__name__

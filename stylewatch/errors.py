@@ -50,7 +50,7 @@ class StylewatchError(Exception):
     """Base of the tree: one line for people, parts for programs.
 
     `reason` is a short stable word (`truncated`, `unknown-preset`) for the ledger, for
-    `retry --reason` and for metrics; `kind` is what a job that meets with it has failed of.
+    `retry --reason` and for metrics; `kind` decides what becomes of a job that fails by it.
     """
 
     exit_code = ExitCode.FAILED
@@ -85,7 +85,7 @@ class StylewatchError(Exception):
 
     @property
     def failure(self) -> Failure:
-        """Of a job that meets with it."""
+        """The failure of a job that meets with this error."""
         return Failure(kind=self.kind, reason=self.reason, message=" ".join(str(self).split()))
 
 
@@ -140,14 +140,14 @@ class PresetImageError(PresetError):
     """An image that a preset names can't be read while a photo is painted."""
 
     reason = "style-image"
-    kind = FailureKind.TRANSIENT  # no photo's fault: each waits until it is back
+    kind = FailureKind.TRANSIENT  # no photo's fault: all wait until it is back
 
 
 class PresetEffectError(PresetError):
     """The effect that a preset names is not installed where it is painted, or can't be loaded."""
 
     reason = "effect"
-    kind = FailureKind.TRANSIENT  # the same
+    kind = FailureKind.TRANSIENT  # likewise
 
 
 class InputError(StylewatchError):
@@ -188,14 +188,14 @@ class WeightsError(StylewatchError):
 
     exit_code = ExitCode.WEIGHTS
     reason = "weights"
-    kind = FailureKind.TRANSIENT  # no photo's fault: each waits until there are some
+    kind = FailureKind.TRANSIENT  # no photo's fault: all wait until there are some
     not_downloaded = "weights-missing"
-    """The reason where Keras's own could not be had."""
+    """The reason if Keras's own could not be downloaded."""
     reasons = (reason, not_downloaded)
 
 
 LACKING = (*WeightsError.reasons, PresetImageError.reason, PresetEffectError.reason)
-"""The reasons for which no photo of a preset can be painted: it lacks what all of them need."""
+"""Reasons for which a job fails, and all others of its preset would: something is not there."""
 
 
 class RenderError(StylewatchError):
@@ -249,16 +249,16 @@ class EngineLost(ExecutorError):  # noqa: N818
 
     reason = "engine-lost"
     replaced = "replaced"
-    """The reason where it is of another program than the daemon's own."""
+    """The reason if its workers are of another version of stylewatch than the daemon."""
     kind = FailureKind.LOST
 
 
 def named(error: BaseException) -> str:
-    """An error that is none of ours in one line, with its kind: a message alone may say nothing."""
+    """An error that is none of ours in one line, with its class, as messages may be empty."""
     return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether it says so in Python's word, or in TensorFlow's, JAX's or PyTorch's."""
+    """Whether an error means that, be it Python's, TensorFlow's, JAX's or PyTorch's."""
     words = ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OutOfMemory")
     return isinstance(error, MemoryError) or any(word in named(error) for word in words)

@@ -13,7 +13,7 @@ _passed: Counter[str] = Counter()
 
 
 def failpoint(name: str) -> None:
-    """Die here, as if by `kill -9`, when the environment asks for it."""
+    """Die here, as by `kill -9`, if the environment asks for it."""
     if not _WANTED:
         return
     _passed[name] += 1

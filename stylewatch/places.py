@@ -1,7 +1,7 @@
 """Where folders lie, as the file system knows it: in which others, and on which mount.
 
-By whatever way: links, bind mounts, and names that do not exist yet. Knows nothing of what they are
-for.
+Links, bind mounts and names that do not exist yet are seen through. Knows nothing of what the
+folders are for.
 """
 
 import os
@@ -14,20 +14,20 @@ MOUNTS: Final = Path("/proc/self/mountinfo")
 NETWORK = re.compile(r"nfs4?|cifs|smb3|smbfs|9p|virtiofs|vboxsf|ceph|afs|fuse(\..*)?")
 
 Lineage = list[tuple[int | str, ...]]
-"""Identities of a folder (first) and of all that it lies in."""
+"""Identities of a folder, which is the first, and of all folders that it lies in."""
 
 
 def lineage(path: Path) -> Lineage:
-    """The folder and all above it as the file system knows them: links and mounts see the same."""
+    """The identities of a folder and of all above it, by each path that leads to it."""
     real = Path(os.path.realpath(path))
     aliases = [real, *(alias for alias in _mounted_as(real) if _identity(alias) == _identity(real))]
     return [_identity(place) for alias in aliases for place in (alias, *alias.parents)]
 
 
 def mount_of(path: Path) -> Path:
-    """Where the file system is mounted on which this place lies, or would lie (Linux; else /).
+    """The mount point of the file system on which this place lies, or would lie (Linux; else /).
 
-    A folder that is bound onto itself, as systemd does for a service, is no mount of its own.
+    A folder that is mounted onto itself, as systemd does it for a service, does not count.
     """
     mounts = _mounts()
     mount = _around(Path(os.path.realpath(path)), mounts)
@@ -40,8 +40,13 @@ def mount_of(path: Path) -> Path:
     return Path("/")
 
 
+def nearest_existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists as far as we may look."""
+    return next(place for place in (path, *path.parents) if os.path.exists(place))
+
+
 def network_devices() -> frozenset[int]:
-    """The device numbers of network file systems: there, others write without an event."""
+    """The device numbers of network file systems, where others write without an event."""
     return frozenset(
         os.makedev(*map(int, mount.device.split(":")))
         for mount in _mounts()
@@ -59,7 +64,7 @@ class _Mount(NamedTuple):
     """Of file system."""
 
     def inside(self, place: Path) -> Path:
-        """What of the device lies in a place below its point."""
+        """The path within the device of a place below the mount point."""
         return self.root / place.relative_to(self.point)
 
 
@@ -78,13 +83,13 @@ def _mounts() -> list[_Mount]:
 
 
 def _around(path: Path, mounts: list[_Mount]) -> _Mount | None:
-    """The mount on which a place lies; the last one where several are on one place."""
+    """The mount on which a place lies; if several have the same mount point, the last one."""
     around = [mount for mount in reversed(mounts) if path.is_relative_to(mount.point)]
     return max(around, key=lambda mount: len(mount.point.parts), default=None)
 
 
 def _mounted_as(path: Path) -> Iterator[Path]:
-    """The same place by way of other mounts: /out may be a bind mount of /in/out (Linux)."""
+    """Other paths of the same place, by other mounts: /out may be a bind mount of /in/out."""
     mounts = _mounts()
     around = _around(path, mounts)
     if around is None:
@@ -96,12 +101,12 @@ def _mounted_as(path: Path) -> Iterator[Path]:
 
 
 def _plain(word: str) -> str:
-    """The kernel writes spaces in names as octal numbers."""
+    """A path as the kernel writes it, with octal numbers for spaces, made plain."""
     return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), word)
 
 
 def _identity(path: Path) -> tuple[int | str, ...]:
-    """(dev, ino), followed by the names of what does not exist yet."""
+    """(dev, ino) of the path, or of the nearest folder above it that exists, and then the rest."""
     for place in (path, *path.parents):
         try:
             info = place.stat()

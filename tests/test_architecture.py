@@ -6,6 +6,7 @@ that its row names. A new package gets a row here.
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +110,12 @@ def test_every_package_says_what_it_is_for_and_does_nothing():
     for file in PACKAGE.glob("*/__init__.py"):
         [only] = ast.parse(file.read_text(encoding="utf-8")).body
         assert isinstance(only, ast.Expr), file
+
+
+def test_every_package_says_what_each_of_its_modules_is_for():
+    for file in PACKAGE.glob("*/__init__.py"):
+        told = re.findall(r"^(\w+) {2,}\S", file.read_text(encoding="utf-8"), re.MULTILINE)
+        assert sorted(told) == sorted(path.stem for path in file.parent.glob("[a-z]*.py")), file
 
 
 @pytest.mark.parametrize(

@@ -1475,7 +1475,7 @@ class TestService:
             "  - {input: a, output: b, preset: quick}\n"
             "  - {input: c, output: d, preset: quick, after: {move: e}}\n"
         )
-        folders = load_config(file).written()
+        folders = load_config(file).written_folders()
         assert {folder.name for folder in folders} == set("bdce")
 
 

@@ -812,8 +812,8 @@ def test_weights_that_are_no_file_are_a_problem(home, weights, trouble):
 
 def test_the_daemon_writes_to_a_state_folder_that_the_config_names_be_it_the_usual_one(home):
     usual = default_state_dir()
-    assert load(home, FOLDER).written() == [home / "out"]
-    assert load(home, FOLDER + f"state_dir: {usual}").written() == [home / "out", usual]
+    assert load(home, FOLDER).written_folders() == [home / "out"]
+    assert load(home, FOLDER + f"state_dir: {usual}").written_folders() == [home / "out", usual]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

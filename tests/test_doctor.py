@@ -476,7 +476,7 @@ def test_a_service_whose_folders_have_moved_is_told_how_to_follow(set_up, tmp_pa
             shipped_unit(user=False).read_text(),
             command=["/py", "run", "--config", str(named)],
             account=account.pw_name,
-            writable=config.written(),
+            writable=config.written_folders(),
         )
         file.write_text(text)
         return list(doctor._made_for(read_unit(file), "", current, current.file))

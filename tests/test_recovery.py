@@ -659,7 +659,7 @@ def test_a_full_output_is_paused_as_a_whole_and_goes_on_by_itself(rigs, monkeypa
 
 
 def test_a_photo_that_could_not_be_read_for_a_moment_is_read_later(rigs, monkeypatch):
-    real, failed = intake._unchanged, []
+    real, failed = intake._open_unchanged, []
 
     def flaky(photo):
         if not failed:
@@ -667,7 +667,7 @@ def test_a_photo_that_could_not_be_read_for_a_moment_is_read_later(rigs, monkeyp
             raise OSError(errno.EIO, "Input/output error")
         return real(photo)
 
-    monkeypatch.setattr(intake, "_unchanged", flaky)
+    monkeypatch.setattr(intake, "_open_unchanged", flaky)
     rig = rigs()
     rig.drop("a.jpg")
     rig.until(lambda: failed)
@@ -923,6 +923,7 @@ def test_a_photo_that_comes_again_leaves_a_result_alone_that_was_touched_up_by_h
     rig = rigs()
     rig.paint("a.jpg")
     (rig.output / "a--painting.jpg").write_bytes(b"touched up")
+    rig.daemon._next_look = math.inf  # not before we do: that it is pending would go unseen
     rig.drop("a.jpg")
     rig.until(rig.daemon._ledger.after_pending)
     rig.look_around()

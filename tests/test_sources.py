@@ -627,7 +627,7 @@ def test_a_share_that_is_mounted_later_in_a_sub_folder_is_known_as_one(watched, 
 def test_a_file_can_be_asked_for_again(watched):
     put(watched.root)
     watched.drain()
-    watched.source.again(Path("a.jpg"))
+    watched.source.look_again(Path("a.jpg"))
     assert watched.source.next_due(watched.now) == watched.now
     assert watched.drain() == ["a.jpg"]
     assert watched.drain() == []

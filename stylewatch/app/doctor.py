@@ -32,10 +32,10 @@ from stylewatch.errors import ConfigError, PresetError, StylewatchError, named
 from stylewatch.faces.lines import short_path
 from stylewatch.folders.listing import walk
 from stylewatch.folders.scans import POLL_SECONDS
-from stylewatch.folders.space import free_space, nearest_existing
+from stylewatch.folders.space import free_space
 from stylewatch.folders.watches import watch_limit
 from stylewatch.jobs.executors import open_executor
-from stylewatch.places import network_devices
+from stylewatch.places import nearest_existing, network_devices
 from stylewatch.settings.config import Config
 from stylewatch.settings.loading import load_config
 from stylewatch.settings.paths import user_presets_dir
@@ -52,16 +52,16 @@ AS_THE_DAEMON: Final = "Run doctor as whom the daemon runs as"
 ENGINE_SECONDS: Final = 120.0
 CLUSTER_SECONDS: Final = 15.0
 SLOW: Final = 20.0
-"""Photos per hour below which a hint is due."""
+"""With fewer photos per hour a hint is given."""
 NVIDIA: Final = (Path("/proc/driver/nvidia/version"), Path("/usr/lib/wsl/lib/libcuda.so.1"))
 """Files of NVIDIA's driver, on Linux and in Windows' subsystem for it."""
 DIRECTORIES: Final = 200_000
-"""Directories are counted so far; more than any watch limit."""
+"""No more directories of a folder are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One line."""
+    """What one check has found."""
 
     check: str
     state: State
@@ -85,7 +85,7 @@ def problem(check_: str, message: str, remedy: str = "") -> Finding:
 
 
 def trouble(check_: str, error: StylewatchError, remedy: str) -> Iterator[Finding]:
-    """A problem for the error and for each other one in the same file, remedies apart."""
+    """A problem for the error, and one for each other in the same file, each with its remedy."""
     others, error = getattr(error, "others", ()), copy.copy(error)
     if isinstance(error, ConfigError):
         error.others = ()
@@ -113,14 +113,14 @@ def examine(file: Path | None) -> Iterator[Finding]:
     if any(one.state != "ok" for one in weights):  # a trial with VGG19 would download them
         engine = replace(engine, features="builtin")
     tried = list(_alone("engine", lambda: _engine(engine)))
-    if not any(one.check == "weights" for one in tried):  # else the trial knows better
+    if not any(one.check == "weights" for one in tried):  # else that has opened them, and knows
         yield from weights
     yield from tried
     yield from _alone("service", lambda: _service(config))
 
 
 def _alone(name: str, examine_one: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    """The findings of one check; when it breaks down itself, that is the finding."""
+    """The findings of one check; if it fails itself, that is the finding."""
     try:
         yield from examine_one()
     except OSError as error:
@@ -182,7 +182,7 @@ def _folders(config: Config) -> Iterator[Finding]:
 
 
 def _write_trial(folder: Path) -> Iterator[Finding]:
-    """Permissions can promise what a full quota or a read-only disk does not keep."""
+    """Write a file, as permissions alone say nothing of a full quota or a read-only disk."""
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".stylewatch-", suffix=".tmp") as trial:
             trial.write(b"stylewatch")
@@ -318,7 +318,7 @@ def _engine(engine: EngineSettings) -> Iterator[Finding]:
 
 
 def _told(stdout: bytes) -> dict[str, Any]:
-    """What the trial said so far; libraries may speak between its lines."""
+    """What the trial has told so far; lines that are not JSON are those of libraries."""
     words: dict[str, Any] = {}
     for line in stdout.decode(errors="replace").splitlines():
         if line.startswith("{"):
@@ -327,7 +327,7 @@ def _told(stdout: bytes) -> dict[str, Any]:
 
 
 def _stage(words: dict[str, Any]) -> str:
-    """How far the trial came: what was begun, but not told of."""
+    """The check at which the trial has ended: the first of which it has told nothing."""
     return "speed" if "device" in words else "device" if "version" in words else "tensorflow"
 
 
@@ -383,7 +383,7 @@ def _engine_failure(words: dict[str, Any], code: int, stderr: str) -> Finding:
 
 
 def _usual_settings() -> StyleSettings:
-    """Of the preset that all others build on."""
+    """The settings of the preset that all others build on."""
     try:
         return Presets.load()[DEFAULT_BASE].settings
     except PresetError:
@@ -394,7 +394,7 @@ def _usual_settings() -> StyleSettings:
 
 
 def _workers(config: Config) -> Iterator[Finding]:
-    """Photos wait for them: only what is wrong with the config is a problem."""
+    """The workers of a cluster. That none is there is no problem, as photos wait for one."""
     if config.workers_are_here:
         return
     with closing(open_executor(config.workers, config.engine, lambda *_: None)) as executor:
@@ -430,7 +430,7 @@ def _service(config: Config | None) -> Iterator[Finding]:
 
 
 def _made_for(unit: Installed, scope: str, config: Config, file: Path) -> Iterator[Finding]:
-    """Whether a unit is still right for the config: folders may have moved since it was made."""
+    """Whether a unit is still right for the config: folders may have changed since it was made."""
     words = [*([] if scope else ["sudo"]), *COMMAND, "service", "install", *scope.split()]
     words += ["--config", str(file.absolute())]
     words += ["--account", unit.account] if unit.account else []
@@ -440,14 +440,16 @@ def _made_for(unit: Installed, scope: str, config: Config, file: Path) -> Iterat
         other = shlex.join(["stylewatch", "doctor", "--config", str(unit.config)])
         yield warning("service", text, f"{again}, or look at that one: `{other}`")
     elif _is_home_of(unit.account):
-        closed = [short_path(place) for place in config.written() if not unit.may_write(place)]
+        closed = [
+            short_path(place) for place in config.written_folders() if not unit.may_write(place)
+        ]
         if closed:
             text = f"the service {scope}may not write to {', '.join(dict.fromkeys(closed))}"
             yield problem("service", text, f"{again}, as after each change of folders")
 
 
 def _is_home_of(account: str) -> bool:
-    """Whether `~` in the config is what it is for the service."""
+    """Whether `~` in the config means the same for the service's account as for us."""
     try:
         return not account or pwd.getpwnam(account).pw_dir == os.path.expanduser("~")
     except KeyError:

@@ -1,6 +1,6 @@
-"""What a command line asks to be painted: presets, settings, and a task for each picture.
+"""From a command line to tasks, one for each picture that is to be painted, and in which preset.
 
-Checks all of it before anything is painted. Knows nothing of how that is done.
+All is checked before anything is painted. Knows nothing of how that is done.
 """
 
 import json
@@ -37,7 +37,7 @@ _OTHER_PICTURES: Final = RAW | {
     ".avif", ".bmp", ".eps", ".exr", ".gif", ".hif", ".ico", ".jfif", ".jp2", ".jpe", ".jxl",
     ".pdf", ".pgm", ".pnm", ".ppm", ".psd", ".svg", ".tga",
 }  # fmt: skip
-"""Names of pictures that are not written here: nobody means a folder by them."""
+"""Endings of pictures that can't be written here: a name with one is not meant as a folder's."""
 _ELSEWHERE: Final = {
     "base": "Choose it with --preset NAME",
     "style": "Choose it with --style IMAGE",
@@ -57,16 +57,16 @@ class Task:
     target: Path
     """The result's name without its extension."""
     extension: str = ""
-    """Of the very name that was asked for, with the dot; else it is the format's usual one."""
+    """With the dot, if the result's whole name was asked for; empty: the format's usual one."""
     place: str = ""
-    """Which of how many, as 2/10; empty for one alone."""
+    """Which of how many tasks this is, as 2/10; empty for a single one."""
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
         return {"photo": self.photo, "preset": self.preset.name}
 
     def failed_as_dict(self, error: StylewatchError) -> dict[str, Any]:
-        """The same where nothing came of it."""
+        """For `--json`, if it could not be painted."""
         return {**self.as_dict(), "output": None, "reason": error.reason, "message": str(error)}
 
 
@@ -74,7 +74,7 @@ def choose_presets(
     names: Sequence[str],
     styles: Sequence[Path],
     overrides: Mapping[str, Any],
-    dirs: Sequence[Path] = (),
+    dirs: Sequence[Path],
 ) -> list[Preset]:
     """The presets that a command line asks for: by name, by file, or for style images given.
 
@@ -100,7 +100,7 @@ def choose_presets(
 
 
 def _require_image(style: Path) -> None:
-    """A style that is none is told before the network is loaded, which takes a while."""
+    """A UsageError if a style is no image: at once, as it takes a while to load the network."""
     from stylewatch.engine.images import open_image  # noqa: PLC0415  (slow to import)
 
     received = str(style)

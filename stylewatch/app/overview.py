@@ -1,11 +1,11 @@
-"""What `status` and `jobs` tell: from the running daemon, or from the ledger where none runs.
+"""What `status` and `jobs` tell: asked of the running daemon, or read from the ledger.
 
-Stable data for programs, and a few lines of text for people. Knows nothing of the command line.
+As stable data for programs, and as text for people. Knows nothing of the command line.
 """
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -40,15 +40,15 @@ Answer = TypeVar("Answer")
 _AT_ONCE: Final = 500  # jobs read at once
 _OF_A_JOB: Final = ("attempts", "created", "changed", "output", "seconds", "loss", "note", "key")
 FAILED: Final = (JobState.QUARANTINED, JobState.BLOCKED, JobState.RETRY_WAIT)
-"""What needs a look, or may need one if it goes on; what is held is so on purpose."""
+"""The jobs that `--failed` lists: what has failed, and what may if its trouble goes on."""
 WIDEST: Final = 60
-"""Cells of a column: one very long name moves its own line only."""
+"""The most cells that a column gets: one very long name only moves its own line."""
 
 # --- status ---------------------------------------------------------------------------------------
 
 
 def look(state_dir: Path, clock: Callable[[], float] = time.time) -> dict[str, Any]:
-    """How things stand; `running` says whether a daemon told it."""
+    """How things stand, for `status`; `running` says whether a daemon has told it."""
     try:
         with Client(state_dir) as client:
             return _from_daemon(client.about, client.ask("status"), clock())
@@ -139,12 +139,12 @@ def _from_ledger(state_dir: Path) -> list[dict[str, Any]]:
 
 
 def _at_rest(counts: dict[str, int]) -> dict[str, int]:
-    """The same counts while nobody paints: what was in work when the daemon was killed waits."""
+    """The counts when no daemon is alive: what was in work when it was killed waits."""
     return {**counts, "waiting": counts["waiting"] + counts["painting"], "painting": 0}
 
 
 def overview_text(found: Mapping[str, Any], width: int = sys.maxsize) -> str:
-    """The same for people, on a terminal with so many cells."""
+    """What `look` has found, as text for a terminal of that width."""
     head = "no daemon answers"
     if found["running"]:
         head = f"stylewatch {found['version']} runs as process {found['pid']}"
@@ -179,7 +179,7 @@ def overview_text(found: Mapping[str, Any], width: int = sys.maxsize) -> str:
 def _folders_text(
     folders: Sequence[Mapping[str, Any]], names: Sequence[str], width: int
 ) -> list[str]:
-    """A table, or, where it is too wide, a few words on each folder."""
+    """A table of the folders, or, if that is too wide, a few words about each."""
     rows, words = [["folder", "state", *names, ""]], []
     for folder in folders:
         about = visible(folder.get("detail") or short_path(folder.get("input", "")))
@@ -207,52 +207,42 @@ def _step_text(one: Mapping[str, Any]) -> str:
 def list_jobs(
     state_dir: Path, states: Iterable[JobState], limit: int, *, notes: bool = False
 ) -> tuple[Iterator[dict[str, Any]], int | None]:
-    """Jobs in these states (all when empty), and files without a job: held ones, or with `notes`.
+    """Jobs in these states (all if empty), and how many there are without the limit.
 
-    First what is painted, then what waits in its order, then the latest change. Without a daemon
-    nothing is painted: what was in work when it was killed waits.
+    First those in work, then those that wait, in their order, then the latest change. Files without
+    a job follow: held ones if that is among the states, failed and ignored ones with `notes`. The
+    number is None if there is no ledger yet.
 
-    Each is read when its turn comes: few of hundreds of thousands are in memory, and whoever takes
-    them slowly holds nothing up. Also how many there are without the limit; None where there is no
-    ledger yet.
+    A job is read when its turn comes: so of hundreds of thousands few are in memory, and a reader
+    that takes its time does not hold up the ledger. When no daemon is alive, jobs that were in work
+    when it was killed are told as waiting.
     """
     alive, asked = lives(state_dir), set(states)
-    wanted = _wanted(asked, alive=alive)
-    files_too = JobState.HELD in asked
+    wanted, held = _wanted(asked, alive=alive), JobState.HELD in asked
 
     def read(reader: LedgerReader) -> tuple[Iterator[dict[str, Any]], int]:
-        places, numbers = reader.places(), reader.numbers(wanted, limit)
+        numbers = reader.numbers(wanted, limit)
         left = limit - len(numbers)
-        told = reader.notes(left) if notes else []
-        told += reader.last_held_files(left - len(told)) if files_too else []
-        there = sum(n for each in reader.counts().values() for s, n in each.items() if s in wanted)
-        there += reader.count_notes() if notes else 0
-        there += sum(reader.held_files().values()) if files_too else 0
+        files = reader.notes(left) if notes else []
+        files += reader.last_held_files(left - len(files)) if held else []
+        jobs, places = _jobs(state_dir, numbers, wanted, alive=alive), reader.places()
         rows = chain(
-            (_job_dict(job, places.get(job.folder)) for job in jobs(numbers)),
-            (_note_dict(*note, places.get(note[0])) for note in told),
+            (_job_dict(job, places.get(job.folder)) for job in jobs),
+            (_file_dict(*file, places.get(file[0])) for file in files),
         )
-        return rows, there
-
-    def jobs(numbers: Sequence[int]) -> Iterator[Job]:
-        for start in range(0, len(numbers), _AT_ONCE):
-            some = partial(_jobs_with, numbers=numbers[start : start + _AT_ONCE])
-            for job in _read(state_dir, some) or ():
-                if job.state in wanted:  # still
-                    at_rest = not alive and job.state in PAINTING
-                    yield replace(job, state=JobState.READY) if at_rest else job
+        return rows, _how_many(reader, wanted, notes=notes, held=held)
 
     return _read(state_dir, read) or (iter(()), None)
 
 
 def reasons_aside(state_dir: Path) -> set[str]:
-    """Why jobs were set aside that can be retried."""
+    """The reasons of all jobs that were set aside and can be retried."""
     aside = (*FAILED, JobState.HELD)
     return _read(state_dir, lambda reader: reader.reasons(aside)) or set()
 
 
 def word_of_job(state_dir: Path, job_id: int) -> str:
-    """Where one job stands, in the words that are used everywhere."""
+    """Where one job stands, in the words that all commands use."""
 
     def read(reader: LedgerReader) -> str:
         job = reader.job(job_id)
@@ -262,11 +252,36 @@ def word_of_job(state_dir: Path, job_id: int) -> str:
 
 
 def _wanted(states: set[JobState], *, alive: bool) -> set[JobState]:
-    """The states in the ledger of jobs that are told to be in these (any when empty)."""
+    """The states to ask the ledger for, given those that are asked for here (all if empty).
+
+    They differ when no daemon is `alive`: then jobs in work are told as ready.
+    """
     wanted = states or set(JobState)
     if alive:
         return wanted
     return wanted | {*PAINTING} if JobState.READY in wanted else wanted - {*PAINTING}
+
+
+def _how_many(
+    reader: LedgerReader, wanted: Collection[JobState], *, notes: bool, held: bool
+) -> int:
+    """How many jobs and files `list_jobs` would give without a limit."""
+    counts = [each for folder in reader.counts().values() for each in folder.items()]
+    count = sum(number for state, number in counts if state in wanted)
+    count += reader.count_notes() if notes else 0
+    return count + (sum(reader.held_files().values()) if held else 0)
+
+
+def _jobs(
+    state_dir: Path, numbers: Sequence[int], wanted: Collection[JobState], *, alive: bool
+) -> Iterator[Job]:
+    """The jobs with these numbers that are still in a state that is wanted, some read at a time."""
+    for start in range(0, len(numbers), _AT_ONCE):
+        some = partial(_jobs_with, numbers=numbers[start : start + _AT_ONCE])
+        for job in _read(state_dir, some) or ():
+            if job.state in wanted:
+                at_rest = not alive and job.state in PAINTING
+                yield replace(job, state=JobState.READY) if at_rest else job
 
 
 def _jobs_with(reader: LedgerReader, numbers: Sequence[int]) -> list[Job]:
@@ -294,8 +309,8 @@ def _job_dict(job: Job, place: Path | None) -> dict[str, Any]:
     }
 
 
-def _note_dict(folder: str, path: Path, why: str, place: Path | None) -> dict[str, Any]:
-    """The same of a file that never became a job."""
+def _file_dict(folder: str, path: Path, why: str, place: Path | None) -> dict[str, Any]:
+    """A file that never became a job, with the same keys as a job."""
     return {
         **dict.fromkeys(("id", *_OF_A_JOB)),
         "state": "no job",
@@ -309,7 +324,7 @@ def _note_dict(folder: str, path: Path, why: str, place: Path | None) -> dict[st
 
 
 def jobs_text(found: Sequence[Mapping[str, Any]], width: int = sys.maxsize) -> str:
-    """The same for people, on a terminal with so many cells."""
+    """What `list_jobs` gives, as text for a terminal of that width."""
     if not found:
         return "no such jobs"
     several = len({job["folder"] for job in found}) > 1
@@ -318,18 +333,14 @@ def jobs_text(found: Sequence[Mapping[str, Any]], width: int = sys.maxsize) -> s
         is_job = job["id"] is not None
         when = time.strftime("%d %b %H:%M", time.localtime(job["changed"])) if is_job else ""
         about = job["message"] or short_path(job["output"] or "") or job["reason"]
-        rows.append(
-            [
-                *(f"#{job['id']}" if is_job else "-", _word(job), when, job["preset"]),
-                *([short_path(job["input"]) or job["folder"]] if several else ()),
-                *(job["photo"], about),
-            ]
-        )
+        number = f"#{job['id']}" if is_job else "-"
+        place = [short_path(job["input"]) or job["folder"]] if several else []
+        rows.append([number, _word(job), when, job["preset"], *place, job["photo"], about])
     return "\n".join(visible(line) for line in _table(rows, width))
 
 
 def _word(job: Mapping[str, Any]) -> str:
-    """Where a photo stands, in the words that are used everywhere."""
+    """Where a photo stands, in the words that all commands use."""
     if job["id"] is None:
         reason = job["reason"]
         return "ignored" if reason in IGNORED else "held" if reason == BROKEN_PRESET else "failed"
@@ -337,7 +348,7 @@ def _word(job: Mapping[str, Any]) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]], width: int = sys.maxsize) -> list[str]:
-    """The rows as lines; the last cell of one that is too wide stands below it."""
+    """The rows as lines; if one is too wide, its last cell stands below it."""
     cells = [[visible(cell) for cell in row] for row in rows]
     widths = [min(max(map(cell_len, column)), WIDEST) for column in zip(*cells, strict=True)]
     lines: list[str] = []
@@ -352,7 +363,7 @@ def _table(rows: Sequence[Sequence[str]], width: int = sys.maxsize) -> list[str]
 
 
 def _read(state_dir: Path, question: Callable[[LedgerReader], Answer]) -> Answer | None:
-    """What the ledger answers; None where there is none yet."""
+    """What the ledger answers to a question; None if there is no ledger yet."""
     file = state_dir / LEDGER
     try:
         if not file.exists():

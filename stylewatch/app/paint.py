@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from stylewatch.app.order import Task
-from stylewatch.domain import EngineSettings, Event, JobRequest, OnStep, Rendered, job_key
+from stylewatch.domain import (
+    EngineSettings,
+    Event,
+    EventKind,
+    JobRequest,
+    OnStep,
+    Rendered,
+    job_key,
+)
 from stylewatch.errors import (
     InputError,
     PresetError,
@@ -30,7 +38,7 @@ from stylewatch.errors import (
 from stylewatch.folders.outputs import publish, write_temporary
 
 _OF_ALL: Final = (PresetError, WeightsError)
-"""What all other photos would fail by too."""
+"""Errors that all other photos would meet with, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +60,9 @@ class Painted:
 def paint(
     task: Task, engine: EngineSettings, on_event: Callable[[Event], None]
 ) -> Painted | StylewatchError:
-    """Paint one picture and put it in its place, telling of it; the error, if it alone fails."""
+    """Paint one picture and tell of it; gives the error, if only this picture fails by it."""
 
-    def told(kind: Any, message: str = "", **more: Any) -> None:
+    def told(kind: EventKind, message: str = "", **more: Any) -> None:
         on_event(
             Event(
                 kind=kind,
@@ -75,7 +83,7 @@ def paint(
     except StylewatchError as error:
         told("failed", _about(task.photo, error), reason=error.reason)
         error.__cause__ = error.__context__ = None
-        return error.with_traceback(None)  # to frames, which hold the photo
+        return error.with_traceback(None)  # as its frames keep the photo in memory
     output, seconds, note = painted.output, painted.rendered.seconds, painted.rendered.note
     message = f"{output} in {seconds:.1f} s" + (f" ({note})" if note else "")
     told("done", message, output=str(output), seconds=seconds)
@@ -83,7 +91,7 @@ def paint(
 
 
 def _paint(task: Task, engine: EngineSettings, report: OnStep) -> Painted:
-    """Paint it, wherever it is told; what nobody has foreseen is this photo's own error too."""
+    """Paint one picture and give it its name; an unforeseen error becomes a RenderError."""
     from stylewatch.jobs.child import set_environment
 
     set_environment(engine)  # as in a worker, before libraries are loaded
@@ -91,7 +99,7 @@ def _paint(task: Task, engine: EngineSettings, report: OnStep) -> Painted:
 
     request = _request(task)
     try:
-        with redirect_stdout(sys.stderr):  # goes where everything goes that libraries say
+        with redirect_stdout(sys.stderr):  # stdout is for results, not for what libraries print
             rendered = render_job(request, engine, report)
     except StylewatchError:
         raise
@@ -147,5 +155,5 @@ def _request(task: Task) -> JobRequest:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """Without waiting for somebody to write into it, where it is a pipe."""
+    """Open a file; if it is a pipe, without waiting for somebody to write into it."""
     return os.open(path, flags | os.O_NONBLOCK)

@@ -1,4 +1,4 @@
-"""The config is read again when it has changed: the file, presets, and what these need."""
+"""Has the config read again when it has changed: its file, presets, and what these need."""
 
 import math
 import stat
@@ -13,33 +13,33 @@ from stylewatch.host.daemon import Daemon
 from stylewatch.settings.weights import downloaded
 
 LOOK_SECONDS = 2.0  # how often the files are looked at
-RESTLESS_SECONDS = 10.0  # photos wait no longer for files that somebody is at
+RESTLESS_SECONDS = 10.0  # photos wait no longer for files that keep changing
 
 _States = dict[Path, tuple[int, int, int]]
 
 
 class OnChange:
-    """Has the config read again when its file or a preset's has changed and then rested.
+    """Has the daemon read the config again when a file of it has changed, and changes no more.
 
-    Photos that are complete meanwhile wait: who saves a preset and then drops a photo means that
-    preset. What the daemon could not do for its ledger's sake it is asked for again. Photos that
-    wait for Keras's own weights are tried as soon as these are there, whoever fetched them.
+    Photos that are complete meanwhile wait: who saves a preset and then drops a photo means the new
+    preset. If the daemon could not read it, as its ledger could not be written, it is asked again.
+    Photos that wait for Keras's own weights are tried as soon as somebody has fetched these.
     """
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
         self._read: _States = {}
         self._images: _States = {}
-        with suppress(OSError):  # a folder is closed to us for now: all is new when it is not
+        with suppress(OSError):  # a folder may be closed to us: then all is new when it is not
             self._read, self._images = self._find()
         self._seen = (self._read, self._images)
         self._downloaded = downloaded()
         self._next = -math.inf
-        self._rested = math.inf  # when all was last seen as it was read
-        self._answer: Future[Any] = Future()  # to what was asked last
+        self._rested = math.inf  # when all files were last seen as they were read
+        self._answer: Future[Any] = Future()  # to the last request to reload
 
     def look(self, now: float) -> None:
-        """In the daemon's thread, after each of its ticks."""
+        """Look for changes; called in the daemon's thread, after each of its ticks."""
         if now < self._next:
             return
         self._next = now + LOOK_SECONDS
@@ -62,7 +62,7 @@ class OnChange:
             self._answer = self._daemon.ask("reload")
 
     def is_outdated(self, now: float) -> bool:
-        """Whether a change is about to be read; files that never rest hold nothing up."""
+        """Whether a change is about to be read; but files that keep changing hold nothing up."""
         try:
             return now < self._rested + RESTLESS_SECONDS and not self._is_read(self._find())
         except OSError:

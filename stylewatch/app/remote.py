@@ -1,7 +1,7 @@
-"""Talking to a running daemon, by the socket that `stylewatch.faces.control` serves and documents.
+"""Talks to a running daemon, by the socket that `stylewatch.faces.control` serves and documents.
 
-`ask` for one question, `Client` for several or for events. Whatever keeps the daemon from
-answering is a `NotRunningError` in clear words. Knows nothing of what the answers mean.
+`ask` is for one question, `Client` for several and for events. Whatever keeps the daemon from
+answering is a `NotRunningError`. Knows nothing of what the answers mean.
 """
 
 import contextlib
@@ -23,8 +23,8 @@ ANSWER_SECONDS: Final = 10.0
 RETRY_SECONDS: Final = 300.0  # of hundreds of thousands of jobs
 
 
-def answer_seconds(command: str = "") -> float:
-    """How long a daemon that is well may take for it."""
+def answer_seconds(command: str) -> float:
+    """How long a healthy daemon may take to answer a command."""
     return RETRY_SECONDS if command == "retry" else ANSWER_SECONDS
 
 
@@ -43,7 +43,7 @@ def ask(state_dir: Path, command: str, /, **arguments: Any) -> Any:
 def pulse_felt(
     state_dir: Path, tell: Callable[[Event], None], seconds: float = ANSWER_SECONDS
 ) -> Iterator[None]:
-    """Within it is told when the daemon answers no more, which sends no event, and when it does."""
+    """Within it events tell when the daemon stops answering, and when it answers again."""
     over = threading.Event()
 
     def feel() -> None:
@@ -65,7 +65,7 @@ def pulse_felt(
 
 
 def _silence(state_dir: Path, seconds: float) -> str:
-    """Why a daemon that is there does not answer; empty where it does, or is not there."""
+    """Why a daemon that is alive does not answer; empty if it does, or is not alive."""
     try:
         with Client(state_dir, timeout=seconds) as client:
             client.ask("status")
@@ -77,10 +77,10 @@ def _silence(state_dir: Path, seconds: float) -> str:
 
 
 def find_state_dir(state_dir: Path, config: Path | None) -> Path:
-    """Where the daemon of this config keeps its state.
+    """The state directory of the daemon that runs with this config, or would.
 
-    That is the config's own `state_dir`, unless only the system's service runs, whose directory
-    systemd chose, and it runs with this very config.
+    That is the config's own `state_dir`; but if no daemon is alive there, and the system's service
+    runs with this very config, it is the one that systemd has chosen for that.
     """
     if state_dir == SYSTEM_STATE or lives(state_dir):
         return state_dir
@@ -91,7 +91,7 @@ def find_state_dir(state_dir: Path, config: Path | None) -> Path:
 
 
 def config_of(state_dir: Path) -> str | None:
-    """The config of the daemon that answers there; None when none does."""
+    """The config of the daemon that answers there; None if none does."""
     try:
         with Client(state_dir, timeout=2.0) as client:
             return str(client.about.get("config"))
@@ -100,7 +100,7 @@ def config_of(state_dir: Path) -> str | None:
 
 
 class Client:
-    """A line to a running daemon; use it in `with`, and but for `hang_up` in one thread.
+    """A connection to a running daemon; use it in `with`, and, but for `hang_up`, in one thread.
 
     Raises:
         NotRunningError: there is no daemon, or it does not answer, or not to us.
@@ -118,7 +118,7 @@ class Client:
             raise
 
     def __enter__(self) -> Self:
-        """The line is open already."""
+        """The connection is open already."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -126,7 +126,7 @@ class Client:
         self.close()
 
     def hang_up(self) -> None:
-        """End a loop over `events`, from any thread or in the middle of a signal."""
+        """End a loop over `events`, from any thread, or from a signal's handler."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
@@ -148,7 +148,7 @@ class Client:
         return words.get("answer")
 
     def events(self) -> Iterator[Event]:
-        """Events from now on, after those that tell how things stand; ends with the daemon."""
+        """First events that tell how things stand, then each new one, until the daemon ends."""
         self.ask("events")
         with contextlib.suppress(OSError):  # closed by ourselves
             self._socket.settimeout(None)

@@ -1,6 +1,6 @@
-"""The daemon with all that is around it: its parts, its face, its signals.
+"""What `watch` and `run` do: the daemon with all that is around it, from console to signals.
 
-What `watch` and `run` do. Knows nothing of the command line.
+Knows nothing of the command line.
 """
 
 import threading
@@ -34,7 +34,7 @@ STATUS_SECONDS = 5.0  # for the daemon to answer whoever reads the metrics
 
 
 def run_in_worker(request: JobRequest, engine: EngineSettings, *, report: OnStep) -> Outcome:
-    """One job, in the worker's process: only there are the network's libraries loaded."""
+    """Do one job in a worker's process; the network's libraries are loaded only there."""
     from stylewatch.jobs.worker import run_job  # noqa: PLC0415
 
     return run_job(request, engine, report=report)
@@ -98,8 +98,8 @@ def serve(load: Callable[[], Config], log_format: LogFormat) -> None:
         ) as console,
         ControlServer(config.state_dir, daemon.ask, about) as control,
         MetricsServer(port, metrics.text) if port else nullcontext(),
-        # Handlers only leave word: they may interrupt a holder of any lock.
-        # A terminal that is closed ends us; a service without one is asked to reload.
+        # Handlers only put into `asked`: they may interrupt us while we hold any lock.
+        # SIGHUP from a terminal that is closed ends us; a service is asked by it to reload.
         on_signals(
             partial(asked.append, end),
             hang_up=partial(asked.append, end if isinstance(console, LiveConsole) else reload),
@@ -113,10 +113,10 @@ def serve(load: Callable[[], Config], log_format: LogFormat) -> None:
 
 
 def _wait(daemon: "Future[None]", asked: deque[Callable[[], None]]) -> None:
-    """Until the daemon ends, doing what signals ask for; never without a time-out.
+    """Wait until the daemon ends, and do what signals ask for.
 
-    A signal that comes in the instant before an endless wait begins would be handled only when
-    that wait is over.
+    With a time-out, again and again: a signal that comes just before an endless wait begins would
+    be handled only when that is over.
     """
     while not daemon.done():
         futures.wait([daemon], timeout=SIGNAL_SECONDS)
@@ -131,7 +131,7 @@ def _watching(folder: Folder) -> Event:
 
 
 def _refuse_a_second(config: Config) -> None:
-    """Say it before the screen is taken; the daemon locks again, and for good."""
+    """A LockedError now, before the screen is taken; the daemon itself locks again, for good."""
     locks = Locks()
     try:
         locks.hold_state(config.state_dir)

@@ -1,8 +1,8 @@
-"""The doctor's trial of the engine, a program of its own, as TensorFlow's crash would end it.
+"""The doctor's trial of the engine: a program of its own, as a crash of TensorFlow would end it.
 
-Tells on stdout, in a line of JSON each, what it has come to know. Knows nothing of findings.
+Prints what it finds out, a line of JSON after each step. Knows nothing of findings.
 """
-# ruff: noqa: PLC0415  (each import is a step that may fail, after what was told before)
+# ruff: noqa: PLC0415  (each import is a step that may fail, after what was printed before)
 
 import importlib
 import json

@@ -35,7 +35,10 @@ def unit_path(*, user: bool) -> Path:
 def render_unit(
     template: str, *, command: Sequence[str], account: str = "", writable: Iterable[Path] = ()
 ) -> str:
-    """The unit with its three lines filled in; a line that the template lacks stays away."""
+    """The template with three of its lines filled in: command, account, and folders to write to.
+
+    A line that the template does not have is not added; one without a value is left out.
+    """
     program, *arguments = command  # in these alone systemd expands `$`
     words = [_quoted(_checked(program, never="\"'\\")), *(_quoted(w, "$$") for w in arguments)]
     folders = _outermost(path.absolute() for path in writable)
@@ -67,7 +70,7 @@ def _quoted(word: str, dollar: str = "$") -> str:
 
 
 def _checked(word: str, never: str = "") -> str:
-    """What systemd can be told of; of a program's name it refuses some signs, quoted or not."""
+    """The word, if systemd can read it at all; in a program's name without the signs `never`."""
     if re.search("[\x00-\x1f\x7f\ud800-\udfff]", word) or set(word) & set(never):
         raise UsageError(
             "systemd can't be told of this name",
@@ -88,14 +91,14 @@ class Installed:
     """None: whatever its account may write to."""
 
     def may_write(self, folder: Path) -> bool:
-        """Whether it may, as far as the unit says."""
+        """Whether the service may write there, as far as the unit says."""
         place = folder.resolve()
         known = [path.resolve() for path in self.writable or ()]
         return self.writable is None or any(place.is_relative_to(path) for path in known)
 
 
 def read_unit(path: Path) -> Installed:
-    """What an installed unit and what people have added to it (`systemctl edit`) say."""
+    """What an installed unit says, with what people have added to it by `systemctl edit`."""
     said: dict[str, list[str]] = {}
     for file in (path, *sorted(path.parent.glob(f"{path.name}.d/*.conf"))):
         for line in file.read_text(encoding="utf-8", errors="surrogateescape").splitlines():

@@ -21,17 +21,17 @@ from stylewatch.settings.paths import default_state_dir
 
 
 def complain(line: str) -> None:
-    """One line that says what went wrong."""
+    """Say on stderr, in one line, what went wrong."""
     _note(line, "error", "stylewatch: ")
 
 
 def note(line: str) -> None:
-    """One line that says what was done."""
+    """Say on stderr, in one line, what was done."""
     _note(line, "info")
 
 
 def _note(line: str, level: str, start: str = "") -> None:
-    """On stderr; one that is gone or full is no further trouble."""
+    """Write a line to stderr; that it is gone or full is no further trouble."""
     words = start + visible(line)
     if GlobalOptions.log_format == "json":
         words = json.dumps({"level": level, "message": visible(line)})
@@ -42,7 +42,7 @@ def _note(line: str, level: str, start: str = "") -> None:
 
 
 def answer(data: object, text: str, *, as_json: bool) -> None:
-    """The command's result on stdout, for programs or for people."""
+    """Print the command's result on stdout, for programs or for people."""
     if as_json:
         say_json(data)
     else:
@@ -50,12 +50,12 @@ def answer(data: object, text: str, *, as_json: bool) -> None:
 
 
 def say_json(data: object) -> None:
-    """A result on stdout, for programs."""
+    """Print a result on stdout, for programs."""
     say(json.dumps(jsonable(data), indent=2))
 
 
 def say_json_list(data: Iterable[object]) -> None:
-    """The same of a list, each part as it comes: all of it may be more than fits into memory."""
+    """Print a list on stdout, each part as it comes: all of it may not fit into memory."""
     before = "["
     for part in data:
         say(before + "\n  " + json.dumps(jsonable(part), indent=2).replace("\n", "\n  "), end="")
@@ -64,12 +64,12 @@ def say_json_list(data: Iterable[object]) -> None:
 
 
 def say_path(path: Path) -> None:
-    """A path on stdout: to a terminal made safe, to a program as it is, byte for byte."""
+    """Print a path on stdout: made safe for a terminal, byte for byte for a program."""
     say(visible(path) if sys.stdout.isatty() else os.fsencode(path))
 
 
 def say_noted(path: Path) -> None:
-    """A path that a note has named, on stdout for programs: a terminal shows it already."""
+    """Print a path that a note has named already, unless both would show on one terminal."""
     if not are_together():
         say_path(path)
 
@@ -80,14 +80,14 @@ def are_together() -> bool:
 
 
 def width() -> int:
-    """How many cells a line of a result may have: those of a terminal, else any number."""
+    """How wide a line of a result may be: as wide as the terminal, or of any width if none."""
     from stylewatch.faces.terminal import size_of  # noqa: PLC0415  (rich is slow to import)
 
     return size_of(sys.stdout)[0] if sys.stdout.isatty() else sys.maxsize
 
 
 def folded(line: str, indent: int) -> str:
-    """The line of a result, between words on further ones where the terminal is too narrow."""
+    """A line of a result, broken between words where the terminal is too narrow."""
     parts = textwrap.wrap(
         line,
         width(),
@@ -99,7 +99,7 @@ def folded(line: str, indent: int) -> str:
 
 
 def say(words: str | bytes, *, end: str = "\n") -> None:
-    """A result on stdout."""
+    """Print a result on stdout."""
     try:
         typer.echo(words, nl=bool(end))
     except BrokenPipeError:
@@ -109,20 +109,20 @@ def say(words: str | bytes, *, end: str = "\n") -> None:
 
 
 def stdout_lost(error: OSError) -> OutputError:
-    """It can't be written, which is an error of its own."""
+    """The error for a stdout that can't be written."""
     _give_up(sys.stdout)
     remedy = "Give it a place to write to"
     return OutputError(f"stdout can't be written: {error.strerror}", remedy=remedy)
 
 
 def _give_up(stream: TextIO) -> None:
-    """What is still in its buffer can't be written at the end either."""
+    """Let the stream lead nowhere, as what is in its buffer could not be written either."""
     with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def report_errors(errors: Sequence[ConfigError], fine: str, *, as_json: bool) -> None:
-    """What is wrong, each with its own line, and its exit code; or that all is fine."""
+    """Tell each error in a line of its own, and exit with its code; or tell that all is fine."""
     for error in errors:
         error.others = ()  # each has its own line
     if as_json:
@@ -135,12 +135,12 @@ def report_errors(errors: Sequence[ConfigError], fine: str, *, as_json: bool) ->
             complain(str(error))
         if not errors:
             note(fine)
-    if errors:  # what is wrong comes before what can't be read for now
+    if errors:  # the code of what is wrong is lower than of what can't be read for now
         raise typer.Exit(min(error.exit_code for error in errors))
 
 
 def chatter() -> Path:
-    """Where what libraries say goes while a command runs."""
+    """The file for what libraries write to stderr while a command runs."""
     from stylewatch.faces.terminal import CHATTER  # noqa: PLC0415  (rich is slow to import)
 
     with suppress(OSError):

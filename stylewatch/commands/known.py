@@ -1,4 +1,4 @@
-"""Which presets a command knows: those that `run` would know, as far as the config can be read."""
+"""The folders of presets that a command knows: as `run` does, as far as the config can be read."""
 
 import os
 from pathlib import Path
@@ -14,9 +14,10 @@ def preset_dirs(config: Path | None = None) -> list[Path]:
 
 
 def named_dirs(config: Path | None = None) -> tuple[list[Path], list[Path]]:
-    """The same, and those that are away, for which a daemon waits.
+    """The folders of presets that the config names, and those of them that are away now.
 
-    What is wrong with a config that nobody asked for is told, and costs no more than its presets.
+    If a config was not named, but found, and something is wrong with it, that is told, and the
+    command goes on without its presets.
 
     Raises:
         ConfigError: the config that was named can't be read.

@@ -15,19 +15,19 @@ DEFAULT_PRESET = "nocturne"
 
 
 def as_typed(text: str) -> Path:
-    """As it is typed: no shell puts a home folder into `--output=~/paint` or `"~/my photos"`."""
+    """A path, with `~` put in: no shell does that in `--output=~/paint` or `"~/my photos"`."""
     return Path(os.path.expanduser(filled(text)))
 
 
 def filled(text: str) -> str:
-    """A path as text; an empty one, as of a variable that is not set, is no working folder."""
+    """A path as text; an empty one is an error, as it comes from a variable that is not set."""
     if not text:
         raise typer.BadParameter("it is empty")
     return text
 
 
 def given(**options: Any) -> dict[str, Any]:
-    """Those of the options that are on the command line."""
+    """Those of the options that were given on the command line."""
     return {name: value for name, value in options.items() if value is not None}
 
 
@@ -96,13 +96,13 @@ StateDir = Annotated[
 
 
 class GlobalOptions:
-    """What stood before the command's name; the commands read it there."""
+    """What stood before the command's name, for all commands to read."""
 
     log_format: Literal["text", "json"] = "text"
 
 
 class _Plain:
-    """Help without what Python calls a type: `<bool>` of a switch, `<list[Path]>` beside PHOTO."""
+    """Help without Python's types, such as `<bool>` for a switch, or `<list[Path]>` for PHOTO."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The parameters, also typer's own, such as `--help`."""
@@ -113,7 +113,7 @@ class _Plain:
         return params
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """What follows the command; of an option without its value typer forgets whose it is."""
+        """Parse what follows the command; an error names it, which typer itself may forget."""
         try:
             return super().parse_args(ctx, args)  # type: ignore[misc, no-any-return]
         except Exception as error:
@@ -149,5 +149,5 @@ def command(
 
 
 def group(says: str) -> typer.Typer:
-    """Commands under one name, whose help begins so."""
+    """Commands under one name, whose help begins with this."""
     return typer.Typer(cls=Group, no_args_is_help=True, help=says)

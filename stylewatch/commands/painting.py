@@ -150,12 +150,12 @@ def paint_and_tell(tasks: "Sequence[Task]", weights: str, *, as_json: bool) -> N
                 told.append(result.as_dict())
                 if not as_json and not shown:
                     say_path(result.output)
-    finally:  # what is there is told, also when the next one ends it all
+    finally:  # pictures that are painted are told, even if an error ends it all
         if as_json:
             say_json(told)
     if painted and not as_json:
         used = dict.fromkeys(one.rendered.facts.get("features") for one in painted)
-        if named := " and ".join(filter(None, used)):  # other effects have none
+        if named := " and ".join(filter(None, used)):  # effects of other packages have none
             note(f"features used: {named}")
     if codes:
         same = not painted and len(codes) == 1
@@ -164,7 +164,7 @@ def paint_and_tell(tasks: "Sequence[Task]", weights: str, *, as_json: bool) -> N
 
 @contextmanager
 def bars() -> "Iterator[Sink]":
-    """Where to tell of what is painted here and now; a signal ends it."""
+    """A sink for events of what is painted here and now; within it a signal interrupts us."""
     from stylewatch.faces.console import open_bars
     from stylewatch.faces.terminal import on_signals
 

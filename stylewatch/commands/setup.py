@@ -187,7 +187,7 @@ def service_install(
     lines = install(
         user=user,
         config=file,
-        writable=load_config(file).written(),
+        writable=load_config(file).written_folders(),
         account=account,
         start=not no_start,
     )

@@ -74,7 +74,7 @@ def console(*, config: ConfigPath = None, state: StateDir = None) -> None:
             try:
                 for event in client.events():
                     view(event)
-            except NotRunningError:  # as who leaves before it has begun hangs up on the answer
+            except NotRunningError:  # who leaves very soon hangs up before the first answer
                 if not left.is_set():
                     raise
     if not left.is_set():
@@ -237,8 +237,8 @@ def cancel(
 
     folder = _state_dir(config, state)
     _ask(folder, "cancel", job_id=job_id)
-    words = "is being set aside; then"  # unless it has no worker that is being ended
-    with suppress(LedgerError):  # of an older daemon, which was told all the same
+    words = "is being set aside; then"  # its worker is being ended, if it has one
+    with suppress(LedgerError):  # an older daemon's, which has done it all the same
         if word_of_job(folder, job_id) == "held":
             words = "is set aside;"
     note(f"job {job_id} {words} `stylewatch retry {job_id}` brings it back")
@@ -253,7 +253,7 @@ def _ask(folder: Path, command: str, **arguments: Any) -> Any:
 
 @contextmanager
 def _patience(command: str = "") -> Iterator[None]:
-    """Within it is told what takes so long, where the daemon does not answer soon."""
+    """Within it a note tells people that we wait, if the daemon does not answer soon."""
     from stylewatch.app.remote import answer_seconds
 
     words = f"the daemon has not answered yet; waiting {answer_seconds(command):g} s for it at most"
@@ -267,9 +267,9 @@ def _patience(command: str = "") -> Iterator[None]:
 
 
 def _state_dir(config: Path | None, state: Path | None) -> Path:
-    """Where the daemon has its state: as named, as the config says, or where it usually is.
+    """The daemon's state directory: as named, as the config says, or the usual one.
 
-    The config may hold errors by now: the daemon goes on with what it has read.
+    An error in the config need not keep us from the daemon, which goes on with what it had read.
     """
     from stylewatch.app.remote import config_of, find_state_dir
     from stylewatch.settings.loading import state_dir_of
@@ -286,7 +286,7 @@ def _state_dir(config: Path | None, state: Path | None) -> Path:
     except ConfigError as error:
         usual = find_state_dir(default_state_dir(), file)
         theirs = config_of(usual)
-        if theirs != str(absolute(file)) and (theirs or config):  # another's daemon, or a guess
+        if theirs != str(absolute(file)) and (theirs or config):  # no sign that it is this one's
             raise
         complain(str(error))
         return usual

@@ -17,18 +17,19 @@ import numpy as np
 from stylewatch.engine.machine import cpu_flags, memory_left
 
 Tensor = Any
-"""The backend's own, or an array where either will do: they have no type in common."""
+"""The backend's own tensor, or an array, if either will do: they have no type in common."""
 Precision = Literal["float32", "bfloat16"]
 LossFunction = Callable[[Tensor, Any], tuple[Tensor, Any]]
 """`objective(x, targets) -> (loss, parts)`: `parts` is whatever belongs to the loss."""
 
 _BFLOAT16_GAIN = 0.65
-"""The most of float32's time for a plain convolution: float32 then saves more multiplications.
+"""bfloat16 counts as faster if a plain convolution takes no more than this share of float32's time.
 
-Where the hardware has it, bfloat16 takes 0.2 to 0.55 of it; elsewhere 1 and more.
+Not 1, as float32 may also use the algorithms with fewer multiplications. Where the hardware has
+bfloat16, the share is 0.2 to 0.55; elsewhere 1 and more.
 """
 _PROBE_ROUNDS = 3
-_SIZES = 256  # of images, whose graph is remembered
+_SIZES = 256  # so many kinds of arguments are remembered, each with its graph
 _AMPERE = 8
 """NVIDIA's first compute capability with bfloat16; older GPUs emulate it, or can't do it at all."""
 
@@ -122,7 +123,7 @@ def _as_tensor(value: Any) -> Tensor:
 
 
 def _kinds(value: Any) -> Any:
-    """What tells arguments of one graph from those of another, and of one size from another."""
+    """The shapes and types of arguments: what a graph is looked up by."""
     match value:
         case tuple() | list():
             return tuple(map(_kinds, value))
@@ -176,10 +177,11 @@ def with_gradient(
 
 
 def max_pool(features: Tensor) -> Tensor:
-    """The most of each 2×2 square of (1, H, W, C); what is left over at the edges is dropped.
+    """The maximum of each 2×2 square of (1, H, W, C); an odd row or column at the edge is dropped.
 
-    On JAX as a maximum over axes: on GPUs an evaluation of VGG19 takes a sixth less, since its
-    gradient needs no scatter. Equal values share that, where others give it to the first.
+    On JAX it is written as a maximum over axes, whose gradient needs no scatter: on GPUs an
+    evaluation of VGG19 takes a sixth less. Equal values then share the gradient, of which other
+    backends give all to the first.
     """
     if keras.backend.backend() != "jax":
         return keras.ops.max_pool(features, 2, strides=2, padding="valid")
@@ -190,9 +192,9 @@ def max_pool(features: Tensor) -> Tensor:
 
 
 def inner_products(rows: Sequence[Tensor], columns: Sequence[Tensor]) -> Tensor:
-    """Each of `rows` with each of `columns`, float32 and all of one shape, as a matrix.
+    """The products of each of `rows` with each of `columns`, all float32 and of one shape.
 
-    JAX sums all of them in one kernel: a GPU waits longer for many small ones than it computes.
+    JAX sums all of them in one kernel, as a GPU takes longer to start many small ones.
     """
     if keras.backend.backend() != "jax":
         sums = [keras.ops.sum(row * column) for row in rows for column in columns]
@@ -227,7 +229,7 @@ def has_gpu() -> bool:
 
 
 def place(values: Tensor) -> Tensor:
-    """What an optimiser should go on with: a tensor on a GPU, else an array of its own.
+    """The values as an optimiser should have them: a tensor on a GPU, else an array of its own.
 
     On a CPU NumPy sums in place and in slices that fit the cache, four times as fast.
     """
@@ -349,6 +351,6 @@ def _gpu() -> tuple[str, object]:
 
 
 def _multiplies_bfloat16(capability: object) -> bool:
-    """By a capability such as (8, 6) or "7.5"; what has none of NVIDIA's counts as new."""
+    """Whether a GPU multiplies bfloat16, by NVIDIA's capability, (8, 6) or "7.5", if it has one."""
     major = capability[0] if isinstance(capability, tuple) else str(capability).partition(".")[0]
     return not str(major).isdecimal() or int(major) >= _AMPERE

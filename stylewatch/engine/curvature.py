@@ -1,7 +1,7 @@
-"""What L-BFGS's last steps have shown of the curvature, and which way it goes on from there.
+"""L-BFGS's model of the loss: what the last steps have shown of its curvature, and the direction.
 
-The same twice: in tensors on a device, and in arrays on the host. Knows nothing of what is
-minimised, and not whether a step was good.
+Written twice: in tensors for a device, and in arrays for the host. Knows nothing of what is
+minimised, and does not judge whether a step was good: `optimizers` does.
 """
 
 from abc import ABC, abstractmethod
@@ -18,61 +18,66 @@ from stylewatch.engine.backend import Tensor, compiled, inner_products, to_numpy
 
 FIRST_STEP = 10.0
 """A step straight down changes no pixel value by more than this (grey levels)."""
-_CURVED = 1e-10  # the least of s·y / √(s·s y·Py): below it the loss is not curved upwards
+_CURVED = 1e-10  # below this s·y / √(s·s y·Py) a step has shown no upward curvature: no pair
 _AHEAD = 2.0
-"""Where no pair has shown the curvature, it is taken for so much less than where they have.
+"""Along directions that no pair has explored, the curvature is taken to be so much smaller.
 
-Changes of the gradient tell most of what is curved most. Where the loss is not, a step is longer
-for it: one to two tenths fewer evaluations to the same loss.
+The pairs tell most about where it is large. Elsewhere steps become longer by this: the same loss
+takes one to two tenths fewer evaluations.
 """
 _PART = 1 << 16
 _CACHED = 1 << 19
-"""Values of all pairs together that stay near a processor between two uses."""
+"""So many values, of all pairs together, stay in a processor's cache between two uses."""
 
 Bounds = tuple[Any, Any]
 """The least and the most of each value; shapes that broadcast to the image's."""
 FREE: Bounds = (-np.inf, np.inf)
 Preconditioner = Callable[[Any], Any]
-"""The product of a vector with what the inverse Hessian might be, but for a factor.
+"""Multiplies a vector by P, a guess of the inverse Hessian, right but for a factor.
 
-Linear, symmetric, positive definite. Gives a new vector, or the very one that it was given.
+Linear, symmetric, positive definite. Returns a new vector, or the very one that it was given.
 """
 
 
 @dataclass(frozen=True)
 class _Products:
-    """Inner products after a step, float64: all that the next direction follows from."""
+    """Inner products after a step, float64: all that is needed for the next direction.
+
+    "Free" is the gradient with zeros for the values that are held at a bound.
+    """
 
     of_y: np.ndarray
     """(2, pairs): the newest y with every s, and with every z; the newest pair last."""
     of_gradient: np.ndarray
-    """The same of the gradient, less the values that are held."""
+    """(2, pairs): the free gradient with every s, and with every z."""
     length: float
     """s·s of the newest s."""
     steepness: float
-    """That gradient with P times itself."""
+    """The free gradient with P times itself."""
 
 
 class Model(ABC):
-    """Where L-BFGS is, what its last steps have shown of the curvature, and where to go on.
+    """Where L-BFGS is, its pairs, and the direction in which it goes on.
 
-    A pair is a step s, and z = P y: y is by how much the gradient changed over it, and P is the
-    preconditioner. A direction is a sum of the pairs and P times the gradient, and what multiplies
-    each follows from inner products alone (Byrd, Nocedal and Schnabel, "Representations of
-    Quasi-Newton Matrices", 1994, theorem 2.2, with H₀ = γP): all vectors are read twice, for the
-    products and for the sum.
+    A pair is a step s, and z = P y, where y is the gradient's change over that step, and P the
+    preconditioner. The direction is a weighted sum of all s, all z and P times the gradient. The
+    weights follow from inner products alone (Byrd, Nocedal and Schnabel, "Representations of
+    Quasi-Newton Matrices", 1994, theorem 2.2, with H₀ = γP): so all vectors are read just twice,
+    for the products and for the sum.
+
+    `begin` once; then `trial`, `look`, and `accept` if the trial was good, again and again.
     """
 
     x: Tensor
-    """Where it is, within the bounds."""
+    """The point that was accepted last, within the bounds."""
     _sy: np.ndarray
-    """Of the pairs, oldest first: s·y, right where y is the newer or the same."""
+    """s·y of the pairs, oldest first; right only where y is the newer one, or of the same pair."""
     _yz: np.ndarray
-    """Of the pairs, oldest first: y·z."""
+    """y·z of the pairs, oldest first."""
     straight: bool
-    """Whether no pair has a share in the direction: it is −P times the gradient, or `plain`."""
+    """Whether the direction is straight down: −P times the gradient, or, if `plain`, −gradient."""
     plain: bool
-    """Whether P has none either."""
+    """Whether the direction is the negative gradient itself."""
 
     def __init__(
         self, x: Tensor, history: int, bounds: Bounds, preconditioner: Preconditioner
@@ -84,27 +89,27 @@ class Model(ABC):
 
     @abstractmethod
     def begin(self, gradient: Tensor) -> float:
-        """Face straight down from x; the loss's slope that way."""
+        """Turn straight down at x; returns the loss's slope in that direction."""
 
     @abstractmethod
     def trial(self, step: float) -> Tensor:
-        """Where `step` along the direction leads, within the bounds."""
+        """The point that is `step` along the direction, cut to the bounds."""
 
     @abstractmethod
     def look(self, x: Tensor, gradient: Tensor) -> None:
-        """That trial and the gradient there, of which nobody knows yet whether it was good.
+        """Take note of a trial and the gradient there, before it is known whether it was good.
 
-        A device goes on at once with what follows if it was: then it waits for nobody.
+        A device begins at once what is to be computed if it was, and so need not wait.
         """
 
     def straight_down(self, *, plain: bool) -> float:
-        """Forget the pairs, and face straight down; the loss's slope that way."""
+        """Forget the pairs and turn straight down; returns the loss's slope in that direction."""
         self._forget()
         self.plain = plain
         return self._face_down()
 
     def accept(self) -> float:
-        """Be where it looked, learn from the step there, and turn; the loss's slope that way."""
+        """Go to the last trial, learn from that step, and turn; returns the loss's new slope."""
         products = self._step()
         known = slice(None)
         if products.of_y[0, -1] > _CURVED * (products.length * products.of_y[1, -1]) ** 0.5:
@@ -131,7 +136,10 @@ class Model(ABC):
         self.straight = True
 
     def _shares(self, s: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        """What multiplies each s, each z and P times the gradient, given its products with them."""
+        """The weights of each s, of each z and of P times the gradient in the direction.
+
+        `s` and `z` are the free gradient's products with each of them.
+        """
         curvature = np.diag(self._sy)
         scale = _AHEAD * float(np.median(curvature / np.diag(self._yz)))  # γ, from s·y / y·z
         by_z = solve_triangular(self._sy, s, check_finite=False)
@@ -141,35 +149,35 @@ class Model(ABC):
 
     @abstractmethod
     def _face_down(self) -> float:
-        """Turn straight down, which moves no value by more than `FIRST_STEP`; the slope."""
+        """Set the direction straight down, no value longer than `FIRST_STEP`; its slope."""
 
     @abstractmethod
     def _step(self) -> _Products:
-        """Be where it looked; the products that the step from where it was makes."""
+        """Go to the last trial; the products of the step that leads there."""
 
     @abstractmethod
     def _keep(self) -> None:
-        """The pair of the last step is one of the pairs."""
+        """Add the last step to the pairs."""
 
     @abstractmethod
     def _drop_oldest(self) -> None:
-        """The oldest pair is not needed any more."""
+        """Remove the oldest pair."""
 
     @abstractmethod
     def _turn(self, by_s: np.ndarray, by_z: np.ndarray, by_gradient: float) -> None:
-        """Face along the pairs, oldest first, and P times the gradient, each times its share."""
+        """Set the direction, by the weights of the pairs, oldest first, and of P times gradient."""
 
 
 def model_at(x: Tensor, history: int, bounds: Bounds, preconditioner: Preconditioner) -> Model:
-    """L-BFGS before its first step, from x cut to the bounds; x's kind says where it works."""
+    """L-BFGS before its first step, from x cut to the bounds: on the host if x is an array."""
     kind = _HostModel if isinstance(x, np.ndarray) else _DeviceModel
     return kind(cut(x, bounds), history, bounds, preconditioner)
 
 
 class _DeviceModel(Model):
-    """All vectors are tensors on the device, and only numbers come to the host.
+    """All vectors are tensors on the device; only numbers come to the host.
 
-    Memory: 2·history images, for a moment as many again, and some that come and go.
+    Memory: 2·history images, for a moment twice as many, and a few more now and then.
     """
 
     _gradient: Tensor
@@ -190,7 +198,7 @@ class _DeviceModel(Model):
         return self.straight_down(plain=False)
 
     def trial(self, step: float) -> Tensor:
-        self._seen = ()  # before there are others
+        self._seen = ()  # frees them, before there are new ones
         return _move(self.x, step, self._direction, self._bounds)
 
     def _forget(self) -> None:
@@ -235,18 +243,18 @@ class _DeviceModel(Model):
         )
 
     def _filled(self, count: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """All s and all z, and x where there are none yet, so that one graph serves all."""
+        """All s and all z, filled up by x to a fixed number, so that one graph serves all."""
         pairs = (*self._pairs, *((self.x, self.x),) * (count - len(self._pairs)))
         return tuple(s for s, _ in pairs), tuple(z for _, z in pairs)
 
 
 def cut(x: Tensor, bounds: Bounds) -> Tensor:
-    """What x is within the bounds; an array stays an array."""
+    """The values cut to the bounds; an array stays an array."""
     return (np if isinstance(x, np.ndarray) else ops).clip(x, *bounds)
 
 
 def _held(x: Tensor, gradient: Tensor, bounds: Bounds) -> Tensor:
-    """Which values lie at a bound that going down would cross."""
+    """Which values are held: they lie at a bound that a step down would cross."""
     least, most = bounds
     return ((x <= least) & (gradient > 0)) | ((x >= most) & (gradient < 0))
 
@@ -257,7 +265,7 @@ def _move(x: Tensor, step: Tensor, direction: Tensor, bounds: Bounds) -> Tensor:
 
 
 def _free(x: Tensor, gradient: Tensor, bounds: Bounds) -> tuple[Tensor, Tensor]:
-    """The gradient less the values that are held, and which these are."""
+    """The gradient with zeros for the values that are held, and which these are."""
     held = _held(x, gradient, bounds)
     return ops.where(held, 0.0, gradient), held
 
@@ -266,13 +274,13 @@ def _free(x: Tensor, gradient: Tensor, bounds: Bounds) -> tuple[Tensor, Tensor]:
 def _changed(
     x: Tensor, new_x: Tensor, gradient: Tensor, new_gradient: Tensor, bounds: Bounds
 ) -> tuple[Tensor, ...]:
-    """The step, the gradient's change, and what of the new gradient is free."""
+    """The step, the gradient's change, and what `_free` gives at the new point."""
     return new_x - x, new_gradient - gradient, *_free(new_x, new_gradient, bounds)
 
 
 @compiled
 def _downhill(uphill: Tensor, gradient: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
-    """Away from `uphill`, no value by more than `FIRST_STEP`; and the slope that way."""
+    """The direction opposite to `uphill`, no value longer than `FIRST_STEP`; and its slope."""
     uphill = ops.where(held, 0.0, uphill)
     direction = -uphill * (FIRST_STEP / ops.maximum(ops.max(ops.abs(uphill)), 1e-30))
     return direction, ops.sum(direction * gradient)
@@ -288,9 +296,9 @@ def _products(
     steps: tuple[Tensor, ...],
     changes: tuple[Tensor, ...],
 ) -> Tensor:
-    """What y and the gradient of the values not held make with each s and each z, the newest last.
+    """Products of y and of the free gradient with each s and each z, the newest last.
 
-    In the last two columns stand s·s, and the gradient with P times itself.
+    The last two columns hold s·s, and the free gradient with P times itself.
     """
     products = inner_products((y, gradient), (*steps, s, *changes, z))
     own = inner_products((s, gradient), (s, preconditioned))
@@ -306,7 +314,7 @@ def _sum(
     steps: tuple[Tensor, ...],
     changes: tuple[Tensor, ...],
 ) -> Tensor:
-    """P times the gradient, all s and all z, each times its share, of the values not held."""
+    """The sum of P times the gradient, all s and all z by their weights; zero for held values."""
     total = by_gradient * preconditioned
     vectors = (*steps, *changes)
     for share, vector in zip(ops.unstack(shares, len(vectors)), vectors, strict=True):
@@ -315,12 +323,12 @@ def _sum(
 
 
 class _HostModel(Model):
-    """The same in arrays, which is faster on a CPU, and in as little memory as it can.
+    """All vectors are arrays, which is faster on a CPU, and takes as little memory as it can.
 
-    That is 2·history images, x, the best where that is another, and what holds a value back; three
-    more during a step, and what P needs. Pairs are rows of two matrices, all s and all z, so that a
-    product with all of them is one call. The row that the next pair will take holds the direction
-    and the gradient meanwhile.
+    That is 2·history images, x, the best if that is another, and which values are held; during a
+    step three more, and what P needs. The pairs are rows of two matrices, all s in one and all z in
+    the other, so that a product with all of them is one call. The row that the next pair will take
+    holds, until then, the direction and the gradient.
     """
 
     _gradient: np.ndarray
@@ -346,7 +354,7 @@ class _HostModel(Model):
         self._seen = x, gradient
 
     def trial(self, step: float) -> np.ndarray:
-        self._seen = None  # before there are others
+        self._seen = None  # frees them, before there are new ones
         trial: np.ndarray = self._steps[self._next].reshape(self.x.shape) * np.float32(step)
         trial += self.x
         return np.clip(trial, *self._bounds, out=trial)
@@ -378,7 +386,7 @@ class _HostModel(Model):
         free = gradient * ~held
         self._held = held.reshape(-1)
         self._preconditioned = self._preconditioner(free).reshape(-1)
-        del free  # and again in parts: there is no room for it and for z
+        del free  # made again below, in parts: there is no room for it beside z
         z = self._preconditioner(y.reshape(x.shape)).reshape(-1)
         table, own = np.zeros((2, 2, self._filled)), np.zeros(2)
         for part in self._parts():
@@ -414,7 +422,7 @@ class _HostModel(Model):
         del self._gradient, self._preconditioned, self._held  # until the next step
 
     def _parts(self) -> Iterator[slice]:
-        """Of all vectors: what the nearer caches hold, and few enough terms for float32."""
+        """Slices of all vectors, small enough for the caches, and for sums in float32."""
         length = min(_PART, _CACHED // self._history)
         return (slice(i, i + length) for i in range(0, self.x.size, length))
 
@@ -423,7 +431,7 @@ class _HostModel(Model):
 
 
 def _in_rows(bound: np.ndarray | float, shape: tuple[int, ...]) -> np.ndarray:
-    """One number, or one for each value of a row: NumPy is slow to repeat three along it."""
+    """A bound as one number, or for each value of a row, which NumPy is slow to make of three."""
     if np.ndim(bound):
         bound = np.broadcast_to(bound, np.broadcast_shapes(np.shape(bound), shape[-2:]))
     return np.asarray(bound, np.float32, order="C")

@@ -1,4 +1,4 @@
-"""Whether a photo is there to its last byte, by its format's own marks; nothing is decoded."""
+"""Whether a photo's file has its end, by the marks of its format; nothing is decoded."""
 
 import struct
 from typing import BinaryIO
@@ -49,7 +49,7 @@ def _jpeg_scan_start(file: BinaryIO, size: int) -> int:
 
 
 def _rfind(file: BinaryIO, mark: bytes, start: int, end: int) -> bool:
-    """Whether `mark` occurs in file[start:end]; looks from the end, where it should be."""
+    """Whether `mark` occurs in file[start:end]; looked for from the end, where it should be."""
     chunk = 1 << 16
     while end > start:
         begin = max(start, end - chunk)

@@ -27,7 +27,7 @@ from stylewatch.engine.convolution import Convolve, convolution
 from stylewatch.errors import WeightsError
 
 STRIDE = 16
-"""Pixels between the deepest features: the features of all layers begin at multiples of it."""
+"""Pixels between the deepest features; at multiples of it the features of all layers begin."""
 
 MEAN_BGR = np.array([103.939, 116.779, 123.68], dtype=np.float32)
 """ImageNet's mean pixel, in the order that VGG19 was trained with."""
@@ -93,7 +93,7 @@ class FeatureNetwork:
 
 @lru_cache(maxsize=64)  # 16 layers of two networks in two precisions
 def on_device(layer: Convolution, precision: Precision) -> Convolve:
-    """A layer, its weights on the device once for all who want it: VGG19's take up to 0.4 GB."""
+    """A layer as a function; its weights are on the device just once, as they may take 0.4 GB."""
     first, *others = layer.kernels
     if layer.name == VGG19_LAYERS[0] and precision != "float32":  # its input is `_in_two`
         first = np.concatenate([first, first], axis=2)
@@ -109,10 +109,10 @@ def on_device(layer: Convolution, precision: Precision) -> Convolve:
 
 
 def _in_two(image: Tensor, precision: Precision) -> Tensor:
-    """(1, H, W, 6): whole grey levels, which bfloat16 holds up to 256, and what is left of them.
+    """An image as (1, H, W, 6): its whole grey levels, and what remains, each in bfloat16.
 
-    Rounded in one piece, an image between two of bfloat16's values, half a grey level apart, would
-    look like either: near its end an optimiser's steps are smaller than that.
+    Simply rounded to bfloat16, whose values are half a grey level apart, an image would not show
+    the small steps of an optimiser near its end.
     """
     whole = ops.stop_gradient(ops.cast(ops.round(image), precision))
     rest = ops.cast(image - ops.cast(whole, "float32"), precision)

@@ -1,4 +1,4 @@
-"""What rules ask of a photo, from its headers alone: its size as seen upright, and its camera.
+"""What rules ask about a photo, from its headers alone: its size when upright, and its camera.
 
 Pixels are not decoded, however many there are.
 """
@@ -14,7 +14,7 @@ from stylewatch.engine.images import open_image
 
 
 def probe(stream: BinaryIO) -> PhotoFacts:
-    """What rules ask of a photo, from its headers alone; they may lie at its end.
+    """What rules ask about a photo, from its headers, which may lie at the end of its file.
 
     Raises:
         InputError: not an image, or its header is damaged.
@@ -29,7 +29,7 @@ def probe(stream: BinaryIO) -> PhotoFacts:
 
 
 class _Disk(io.RawIOBase):
-    """A file that remembers how reading it failed: decoders take that for damage, and go on."""
+    """A file that remembers the error of reading it, which decoders take for a damaged photo."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__()

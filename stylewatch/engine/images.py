@@ -42,7 +42,7 @@ _FORMAT_OF: dict[str, Format] = {
 }  # fmt: skip
 _BRIGHTER_THAN_WHITE = 16.0
 GROUPS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-"""Of EXIF's entries: what lies in tables of its own."""
+"""The entries of EXIF that are tables of their own."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
@@ -93,7 +93,7 @@ def _is_raw(image: Image.Image, head: bytes) -> bool:
 
 
 def open_image(stream: BinaryIO) -> Image.Image:
-    """Its header alone, by a decoder of the allow-list.
+    """Open an image by a decoder of the allow-list; only its header is read.
 
     Raises:
         InputError: empty, not an image, or its header is damaged.
@@ -143,7 +143,7 @@ def _strange_tiff() -> InputError:
 def read_picture(data: bytes, *, max_pixels: int, max_side: int) -> Picture:
     """Decode a photo: upright, in sRGB, with what has to go back into the result.
 
-    Damage to what a photo carries is no damage to its pixels: it goes on without.
+    If what it carries besides its pixels is damaged, that is left out.
 
     Raises:
         InputError: empty, not an image, truncated, too large (said before decoding), animated.
@@ -194,7 +194,7 @@ def _check_size(image: Image.Image, max_pixels: int, max_side: int) -> None:
 
 
 def _forget_broken_exif(image: Image.Image) -> None:
-    """Lets Pillow decode a TIFF whose EXIF is broken: it looks at that between the pixels."""
+    """Drop broken EXIF of a TIFF, as Pillow reads it while it decodes the pixels."""
     if not isinstance(image.info.get("xmp", b""), bytes):
         del image.info["xmp"]
     exif = image.getexif()
@@ -206,9 +206,9 @@ def _forget_broken_exif(image: Image.Image) -> None:
 
 
 def _unpack_rightly(image: TiffImagePlugin.TiffImageFile) -> None:
-    """Lets Pillow take numbers with a sign or a point in the order in which libtiff gives them.
+    """Have Pillow read numbers with a sign or a point in the byte order that libtiff gives.
 
-    Grey with alpha in planes of their own it can't take: nothing of the alpha would be left.
+    An error for grey and alpha in planes of their own, of which Pillow would lose the alpha.
     """
     if image.mode == "LA" and image.tag_v2.get(ExifTags.Base.PlanarConfiguration) == 2:
         raise _strange_tiff()
@@ -237,7 +237,10 @@ def _iptc_of(image: Image.Image) -> Iptc:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF says; `ImageOps.exif_transpose` fails where that can't be written anew."""
+    """The image, turned as its EXIF says.
+
+    `ImageOps.exif_transpose` fails if that EXIF can't be written anew.
+    """
     try:
         turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # noqa: BLE001  (damaged EXIF is no damaged photo)
@@ -268,7 +271,7 @@ def _pixels(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, np.ndarr
 
 
 def _fit_transparent_colour(image: Image.Image, depth: bytes) -> None:
-    """A PNG's, which is of the file's `depth` in bits, as Pillow has the pixels: of 8 mostly."""
+    """Scale a PNG's transparent colour, of `depth` bits in the file, to Pillow's 8 or so."""
     colour = image.info.get("transparency")
     if image.format != "PNG" or colour is None:
         return
@@ -302,9 +305,9 @@ def _fine_grey(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, np.nd
 
 
 def _white(mode: str, bits: int, top: float) -> float:
-    """What is white where the brightest value is `top`: beyond 16 bits no file says so.
+    """Which value is white, given the brightest one, `top`: beyond 16 bits files do not say that.
 
-    Numbers with a point go from 0 to 1, and beyond where a light or an editor's curve is brighter
+    Numbers with a point go from 0 to 1, or beyond 1 if a lamp, or an editor's curve, is brighter
     than white.
     """
     if mode.startswith("I;"):

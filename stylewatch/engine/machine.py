@@ -1,4 +1,4 @@
-"""The machine beneath: how much memory it leaves us, and what its processor can do (Linux)."""
+"""The machine: how much memory this process can still have, and what its processor can do."""
 
 import contextlib
 import resource

@@ -44,18 +44,18 @@ class Region:
 
 
 class Parts:
-    """The loss of one evaluation and what it is made of, weights included.
+    """The loss of one evaluation and its parts, weights included.
 
-    Four numbers that a device may still be at: who asks for one waits for it.
+    A device may still be computing these four numbers: to read one is to wait for it.
     """
 
     def __init__(self, numbers: Tensor) -> None:
         self._numbers = numbers
 
     @cached_property
-    def _told(self) -> list[float]:
-        here = isinstance(self._numbers, tuple)
-        return list(self._numbers) if here else backend.to_numpy(self._numbers).tolist()
+    def _read(self) -> list[float]:
+        is_host = isinstance(self._numbers, tuple)
+        return list(self._numbers) if is_host else backend.to_numpy(self._numbers).tolist()
 
     def __float__(self) -> float:
         """The loss."""
@@ -63,23 +63,23 @@ class Parts:
 
     @property
     def loss(self) -> float:
-        """Content, style and total variation."""
-        return self._told[0]
+        """The sum of the others."""
+        return self._read[0]
 
     @property
     def content(self) -> float:
         """Of the content layers."""
-        return self._told[1]
+        return self._read[1]
 
     @property
     def style(self) -> float:
         """Of the style layers."""
-        return self._told[2]
+        return self._read[2]
 
     @property
     def tv(self) -> float:
         """Total variation."""
-        return self._told[3]
+        return self._read[3]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +109,7 @@ class Objective:
     ) -> None:
         self.precision = precision
         self.on_host = not backend.has_gpu()
-        """Whether the optimiser's images are arrays."""
+        """Whether the optimiser's images are arrays on the host, and no tensors."""
         self.content_layers = content_layers
         self.style_layers = style_layers
         layers = {*content_layers, *style_layers}
@@ -128,9 +128,9 @@ class Objective:
     ) -> Targets:
         """What `evaluate` compares an image with: the photo's features, the styles' Grams.
 
-        `photo` is a network input, `weight` (H, W) says how much each place of it counts; None: all
-        alike. Each loss comes with a factor that makes it the chosen `settings.objective`: shares
-        of the pair's own distance, or the classic sums.
+        `photo` is a network input; `weight` (H, W) says how much each place of it counts, or is
+        None. Each target comes with the factor by which its loss counts in `settings.objective`:
+        for `balanced` it is divided by the distance between photo and style.
         """
         masks = [_layer_masks(region.mask, self.style_layers) for region in regions]
         described = self.describe(photo, masks)
@@ -159,7 +159,7 @@ class Objective:
         }
 
     def place(self, image: np.ndarray) -> Tensor:
-        """An image where the optimiser should keep it."""
+        """The image as the optimiser should have it: on the host, or on the device."""
         return backend.place(image)
 
     def evaluate(self, image: Tensor, targets: Targets) -> tuple[Parts, Tensor]:
@@ -202,9 +202,9 @@ class Objective:
         }
 
     def _weights(self, photo: Tensor, settings: StyleSettings) -> tuple[Tensor, ...]:
-        """Of content, style and total variation, as tensors, so that they are no part of the graph.
+        """The weights of content, style and total variation; tensors, so that a graph serves all.
 
-        Without the last where it is zero: a tenth of an evaluation of the built-in features.
+        The last is left out if it is zero: its loss takes a tenth of the built-in features' time.
         """
         scaled = 1.0
         _, rows, columns, channels = photo.shape
@@ -230,7 +230,7 @@ class Objective:
             for region, masks in zip(targets["style"], targets["masks"], strict=True)
             for layer, target in region.items()
         )
-        # a pixel that is no number is seen here: ReLUs would hide it
+        # makes the loss NaN if a pixel is: ReLUs would hide that
         tv = ops.square(0.0 * ops.sum(image))
         for weight in tv_weight:
             tv = weight * losses.total_variation_loss(image)
@@ -295,7 +295,7 @@ def _style_factor(
     photo: Tensor, wanted: Tensor, layer: str, size: tuple[int, int], settings: StyleSettings
 ) -> Tensor:
     if settings.objective == "balanced":
-        # a photo in the very style it is to be painted in must not divide by nothing
+        # a photo may already have the style it is to be painted in: never divide by nothing
         floor = 1e-4 * ops.sum(ops.square(wanted)) + _TINY
         return 1.0 / ops.maximum(losses.style_loss(photo, wanted), floor)
     # Σ(G−S)² / (4·channels²·size²) of the image's own 3 channels and size, G a plain sum

@@ -41,7 +41,7 @@ class Iterate:
 
 
 Evaluate = Callable[[Tensor], tuple[SupportsFloat, Tensor]]
-"""The loss, for which one waits where a device is still at it, and the gradient."""
+"""The loss, which to read may mean to wait for the device, and the gradient."""
 OnIterate = Callable[[Iterate], bool]
 """Called after every evaluation; returns whether to go on."""
 
@@ -60,15 +60,15 @@ def minimize(
 ) -> Tensor:
     """The best image found from `start` (float32, any shape) within `evaluations` and `bounds`.
 
-    `noise` is the share of a loss by which its rounding may raise it, `preconditioner` what is
-    assumed of the inverse Hessian before any step; only `lbfgs` asks for them.
-    `start` may be an array on the host: then L-BFGS keeps all its vectors there, in as little
-    memory as it can, and `evaluate` gives arrays that may be written to.
+    `noise` is the share of a loss by which rounding may raise it, and `preconditioner` what is
+    assumed of the inverse Hessian before any step; both are for `lbfgs` only. If `start` is an
+    array on the host, L-BFGS keeps all its vectors there, in as little memory as it can; then
+    `evaluate` must give arrays that may be written to.
     """
     match optimizer:
         case "lbfgs":
             model = model_at(start, history, bounds, preconditioner)
-            del start  # of a huge picture there is none to spare
+            del start  # there may be no memory to spare
             return _lbfgs(evaluate, model, on_iterate, evaluations, noise)
         case "lbfgs-scipy":
             return _lbfgs_scipy(evaluate, start, on_iterate, evaluations, history, bounds)
@@ -105,7 +105,7 @@ def _lbfgs(
     for _ in range(evaluations - 1):
         if not go_on:
             break
-        del x, gradient  # before there are others
+        del x, gradient  # before there are new ones
         x = model.trial(step)
         told, gradient = evaluate(x)
         model.look(x, gradient)
@@ -118,7 +118,7 @@ def _lbfgs(
         else:
             step *= _SHRINK
         stuck = False
-        if step < _SMALLEST_STEP or not slope < 0:  # a stale model: start a new one here
+        if step < _SMALLEST_STEP or not slope < 0:  # the model is of no use here: start anew
             stuck = model.plain
             slope = model.straight_down(plain=model.straight)
             step = 1.0

@@ -1,4 +1,4 @@
-"""How far a run is: what is told of it, when it will end, and when enough is enough."""
+"""How far a run is: tells of each evaluation, when all will end, and when to stop early."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -27,12 +27,12 @@ class Scale:
 
     @property
     def cost(self) -> int:
-        """In pixels evaluated, which is what time goes with."""
+        """Pixels that are evaluated, to which its time is in proportion."""
         return self.evaluations * self.width * self.height
 
 
 class Progress:
-    """Tells of every evaluation, keeps the time, and decides when enough is enough."""
+    """Tells of every evaluation, keeps the time, and decides when to stop early."""
 
     def __init__(
         self,
@@ -57,17 +57,17 @@ class Progress:
         self.count = 0
         """Evaluations in this process, of all stages."""
         self.evaluation = 0
-        """Of this stage alone, those before the process was killed among them."""
+        """Evaluations of this stage, with those before a process was killed."""
         self.parts = self.best = Parts((math.nan,) * 4)
-        """Of the last evaluation, and of the best one."""
+        """The loss of the last evaluation, and of the best one."""
         self.spent = False
-        """The time budget ended the run early."""
+        """Whether the time budget has ended the run early."""
 
     def begin(self, scale: Scale, history: int) -> np.ndarray | None:
-        """A stage starts, or goes on where the process was killed, with the image returned.
+        """Begin a stage; if it goes on from a checkpoint, returns the image to go on from.
 
-        The image is as it was, but what L-BFGS knew of the loss around it is not: for as many
-        evaluations as it remembers it learns that again, or the result would be a worse one.
+        What L-BFGS had learnt about the loss around that image is lost. It gets as many more
+        evaluations as it remembers pairs, to learn it again: else the result would be worse.
         """
         kept = self._resume if self._resume and self._resume.scale == scale.number else None
         self.evaluation = max(0, kept.evaluation - history) if kept else 0

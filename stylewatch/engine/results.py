@@ -71,7 +71,7 @@ def write_picture(
 
 
 def _saved(image: Image.Image, form: Format, options: Mapping[str, Any]) -> bytes:
-    """For an optimised JPEG Pillow has room for a byte or two per pixel: grain may take more."""
+    """The image's bytes; not optimised, if Pillow has too little room for so much grain."""
     stream = io.BytesIO()
     try:
         image.save(stream, "HEIF" if form == "heic" else form, **options)
@@ -123,7 +123,7 @@ def _options(picture: Picture, form: Format, quality: int) -> dict[str, Any]:
 
 @cache
 def _srgb_profile() -> bytes:
-    """With a fixed date of its making, or the same result would have other bytes each time."""
+    """An sRGB profile with a fixed date, as with its own the same result would vary in bytes."""
     made = bytes(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     return made[:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + made[36:]
 

@@ -1,9 +1,9 @@
-"""What L-BFGS assumes of an image's loss before it has seen any of it.
+"""What L-BFGS assumes about an image's loss before it has seen any of it.
 
 The loss answers to fine detail ten to fifty times as strongly as to light and dark over many
-pixels, so straight down leads to grain first and to large forms last. L-BFGS reaches the same loss
-with a tenth to two fifths fewer evaluations where what is coarse in a gradient counts for more: a
-Sobolev gradient (Neuberger, "Sobolev Gradients and Differential Equations", 1997).
+pixels, so the way straight down leads to grain first and to large forms last. If what is coarse in
+a gradient counts for more, L-BFGS reaches the same loss with a tenth to two fifths fewer
+evaluations: a Sobolev gradient (Neuberger, "Sobolev Gradients and Differential Equations", 1997).
 """
 
 import math
@@ -16,13 +16,13 @@ from keras import ops
 from stylewatch.engine.backend import Tensor, compiled
 
 _GAIN = 10.0
-"""By so much more than fine detail counts what is the same everywhere."""
+"""How many times as much is added of what is the same everywhere (frequency 0)."""
 _CORNER = 0.03
-"""Waves per pixel where half of this is left."""
+"""The frequency, in waves per pixel, of which half as much is added."""
 _COARSE = 0.125
-"""The share of the frequencies of each axis, from zero up, that counts for more.
+"""Only this share of the frequencies of each axis, from zero up, is computed.
 
-What little the others would is not worth its time.
+Of the others too little would be added to be worth the time.
 """
 
 
@@ -50,7 +50,7 @@ class Smoother:
 
     @cached_property
     def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The cosines of rows and of columns, a row each, and what to multiply each pair with."""
+        """The cosines down and across, one in each row, and the gain of each pair of them."""
         _, height, width, _ = self._shape
         (rows, down), (columns, across) = _cosines(height), _cosines(width)
         squares = (across[:, None] ** 2 + down**2) / _CORNER**2
@@ -58,12 +58,12 @@ class Smoother:
 
     @cached_property
     def _tensors(self) -> tuple[Tensor, ...]:
-        """The same, in the form of images: so a graph has their sizes left open."""
+        """The same arrays in the shape of images, whose sizes a graph leaves open."""
         return tuple(ops.convert_to_tensor(array[None, ..., None]) for array in self._arrays)
 
 
 def _cosines(length: int) -> tuple[np.ndarray, np.ndarray]:
-    """The coarse cosines of so many pixels (orthonormal DCT-II), a row each; waves per pixel."""
+    """The coarse cosines over so many pixels (orthonormal DCT-II), and their waves per pixel."""
     numbers = np.arange(math.ceil(_COARSE * length))
     cosines = np.empty((len(numbers), length), np.float32)
     for number in numbers:  # in double precision they would be as large as an image

@@ -21,7 +21,7 @@ from stylewatch.engine.features import STRIDE, stride_of
 from stylewatch.engine.objective import Description, Objective, Parts, Targets, style_part
 
 _BAND = 10
-"""How many times a tile's pixels a band has: total variation takes 0.12 kB of memory for each."""
+"""A band has so many times the pixels of a tile: total variation takes just 0.12 kB for each."""
 
 
 @dataclass(frozen=True)
@@ -38,19 +38,19 @@ class Tile:
         return image[:, top:bottom, left:right]
 
     def cut_at(self, layer: str, places: Any) -> Any:
-        """The same of (1, h, w, C) at a layer's size."""
+        """The outer rectangle of (1, h, w, C), an array as large as a layer's features."""
         stride = stride_of(layer)
         top, bottom, left, right = (edge // stride for edge in self.outer)
         return places[:, top:bottom, left:right]
 
     def owned(self, features: Any, layer: str) -> Any:
-        """What this tile owns of a layer's features of the outer rectangle, (1, h, w, C)."""
+        """The features at the positions that this tile owns, out of its outer rectangle's."""
         (above, below), (before, after) = self._margins(layer)
         _, height, width, _ = features.shape
         return features[:, above : height - below, before : width - after]
 
     def with_margins(self, owned: Any, layer: str) -> Any:
-        """The same with zeros where its margins are."""
+        """The features that this tile owns, with zeros around them where its margins are."""
         return ops.pad(owned, ((0, 0), *self._margins(layer), (0, 0)))
 
     def ownership(self, layer: str) -> np.ndarray:
@@ -62,7 +62,7 @@ class Tile:
         return own
 
     def _margins(self, layer: str) -> tuple[tuple[int, int], tuple[int, int]]:
-        """How many rows above and below, and columns on either side, it does not own."""
+        """How many rows above and below, and columns left and right, the tile does not own."""
         stride = stride_of(layer)
         inner, outer = ([edge // stride for edge in edges] for edges in (self.inner, self.outer))
         top, bottom, left, right = (abs(a - b) for a, b in zip(inner, outer, strict=True))
@@ -107,7 +107,7 @@ def plan_tiles(height: int, width: int, side: int, margin: int, grid: int) -> li
 
 
 def _spans(length: int, side: int, grid: int) -> Iterator[tuple[int, int]]:
-    """Even spans of at most `side`, itself a multiple of `grid`, as their beginnings are."""
+    """Even spans of at most `side`; they begin at multiples of `grid`, and `side` is one too."""
     count = -(-length // side)
     step = -(-length // (count * grid)) * grid
     for start in range(0, length, step):
@@ -152,7 +152,7 @@ class TiledObjective(Objective):
         return sum(map(super().total_variation, bands))
 
     def place(self, image: np.ndarray) -> Tensor:
-        """What goes to the device tile by tile is kept on the host, with all that is like it."""
+        """The image as an array: all images stay on the host, and go to the device in tiles."""
         return image
 
     def evaluate(self, image: Tensor, targets: Targets) -> tuple[Parts, Tensor]:
@@ -170,7 +170,7 @@ class TiledObjective(Objective):
             _, part, slope = self._tile_gradient(tile.cut(image), wanted)
             content += float(part)
             tile.cut(gradient)[...] += backend.to_numpy(slope)
-        tv = (0.0 * float(np.sum(image))) ** 2  # a pixel that is no number is seen here, too
+        tv = (0.0 * float(np.sum(image))) ** 2  # makes the loss NaN if a pixel is
         for weight in tv_weight:
             for rows in self._bands(image):
                 value, _, slope = self._smoothness(image[:, rows], weight)
@@ -205,7 +205,7 @@ class TiledObjective(Objective):
         return totals
 
     def _roots(self, tile: Tile, masks: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What a tile's features are multiplied by: its ownership, and the region's mask."""
+        """By layer, what a tile's features are multiplied by: its ownership times region's mask."""
         roots = {}
         for layer in self.style_layers:
             root = tile.ownership(layer)
@@ -271,7 +271,7 @@ class TiledObjective(Objective):
         return {"content": content, "style": style}
 
     def _loss_of_tile(self, image: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
-        """A function whose gradient is this tile's share; its second value, the content loss."""
+        """A function whose gradient is this tile's share of the whole, and the content loss."""
         features = self.extract(image)
         content = ops.zeros((), dtype="float32")
         for layer, (wanted, weight) in targets["content"].items():
@@ -285,13 +285,13 @@ class TiledObjective(Objective):
 
 
 def _positions(layer: str, shape: Sequence[int]) -> float:
-    """At how many places a layer has features of an image of that shape, (1, H, W, C)."""
+    """The number of positions at which a layer has features of an image of that shape."""
     stride = stride_of(layer)
     return float((shape[1] // stride) * (shape[2] // stride))
 
 
 def _elements(layer: str, features: Tensor, shape: Sequence[int]) -> float:
-    """How many values it has there, of all tiles together; `features` are those of one."""
+    """The number of values of a layer's features, all tiles together; `features` are one tile's."""
     return _positions(layer, shape) * int(features.shape[-1])
 
 

@@ -30,22 +30,22 @@ from stylewatch.engine.subject import subject_of
 from stylewatch.engine.tiles import TiledObjective, grid_of, margin_of
 
 FRAME = 8
-"""Pixels around the picture that are painted and cut off."""
+"""Pixels around the picture that are painted too, and then cut off."""
 DETAIL = 0.5
-"""The share of the photo's detail, too fine for a stage, that the next one begins with."""
+"""Each stage begins with this share of the detail that the stage before was too small for."""
 BYTES_PER_PIXEL = {"float32": 2600, "bfloat16": 1400}
-"""Of one evaluation with VGG19 down to block5; measured, benchmarks/memory.py."""
+"""Memory for one evaluation with VGG19 down to block5; measured by benchmarks/memory.py."""
 _STYLE_SHARE = 0.4
-"""Of that: what a style image's pixel takes, of which no gradient is asked."""
+"""A pixel of a style image takes this share of that, as it needs no gradient."""
 _MASKED_SHARE = 0.2
-"""Of that: a masked style has the style layers' features once more."""
+"""Each masked style takes this share of that in addition: the style layers' features once more."""
 NOISE: dict[Precision, float] = {"float32": 1e-6, "bfloat16": 1e-4}
 """The share of a loss that rounding may add; without it bfloat16 ends 2 % above float32."""
 BLACK_AND_WHITE: Bounds = preprocess(np.zeros((1, 1, 3))), preprocess(np.full((1, 1, 3), 255.0))
-"""Cutting a finished picture there undoes much of its style; the classic ones are published so."""
+"""Bounds while painting: to clip only the finished picture, as `classic` does, costs it style."""
 _SMALLEST_TILE = 256
 _TILE_STEP = 128
-"""Few sizes of tiles: each has its graphs, which serve the next photo too."""
+"""Sides of tiles are multiples of this, so that few graphs are compiled, and used again."""
 _ASSUMED_MEMORY = 2 << 30
 
 
@@ -62,7 +62,7 @@ class Style:
 
 @dataclass(frozen=True, eq=False)
 class _Content:
-    """What is painted: a photo as `Style` has its image, and how much each place of it counts."""
+    """The photo that is painted, (H, W, 3) RGB 0…255, and how much each place of it counts."""
 
     rgb: np.ndarray
     weight: np.ndarray | None
@@ -71,7 +71,7 @@ class _Content:
 
 @dataclass(frozen=True, eq=False)
 class Painting:
-    """What a run gives."""
+    """A finished picture, and how it was made."""
 
     rgb: np.ndarray
     """(H, W, 3) float32, 0…255."""
@@ -79,7 +79,7 @@ class Painting:
     evaluations: int
     precision: Precision
     complete: bool
-    """False where the time budget ended the run early."""
+    """False if the time budget has ended the run early."""
 
 
 def stylize(
@@ -97,11 +97,12 @@ def stylize(
 ) -> Painting:
     """Paint `content` (H, W, 3; RGB 0…255) in the manner of `styles`.
 
-    The same arguments give the same bytes on one machine's CPU; a GPU's libraries choose how they
-    sum by how long it takes. `start` is the image that
-    `settings.init` names, if it names one. `on_step` may raise to stop the run. `resume` counts
-    where it can be of this run. What does not fit into `memory` bytes (0: as many as
-    `usable_memory` says) is painted in tiles.
+    `start` is the image that `settings.init` names, if it names one. `on_step` may raise to stop
+    the run. `resume` is used if it can be of this run. What does not fit into `memory` bytes (0: as
+    many as `usable_memory` says) is painted in tiles.
+
+    The same arguments give the same bytes on one machine's CPU; on a GPU, libraries choose between
+    algorithms by how long they take.
 
     Raises:
         RenderError: the loss is not a finite number.
@@ -130,7 +131,7 @@ def stylize(
 
 
 def usable_memory() -> int:
-    """Bytes that a painting may take on this device now: half of what is free, never none."""
+    """Bytes that a painting may take on this device now: half of what is free, at least one."""
     free = backend.free_memory()
     return max(1, free // 2) if free else _ASSUMED_MEMORY
 
@@ -151,7 +152,7 @@ def plan_scales(width: int, height: int, settings: StyleSettings) -> list[Scale]
 
 
 def _fits(kept: Checkpoint, scales: Sequence[Scale], settings: StyleSettings) -> bool:
-    """Whether a checkpoint can be of this run: one that is not would make every attempt fail."""
+    """Whether a checkpoint can be of this run; with a wrong one every attempt would fail."""
     if not 1 <= kept.scale <= len(scales):
         return False
     size = _Frame(scales[kept.scale - 1], settings).size
@@ -186,9 +187,9 @@ def _paint_scale(
     regions = _regions(styles, scale, settings, frame.add)
     weight = None if content.weight is None else frame.add(_fit_weight(content.weight, scale))
     targets = objective.targets(photo, regions, settings, weight)
-    images = [objective.place(preprocess(start))]  # who minimises takes it, and can let it go
+    images = [objective.place(preprocess(start))]  # in a list, so that only `minimize` holds it
     shape = images[0].shape
-    del small, start, photo, regions, weight  # of a huge photo the optimiser needs their memory
+    del small, start, photo, regions, weight  # for a huge photo the optimiser needs their memory
 
     def evaluate(image: Tensor) -> tuple[Parts, Tensor]:
         progress.parts, gradient = objective.evaluate(image, targets)
@@ -220,7 +221,7 @@ def _open_objective(
     precision: Precision,
     tile_side: int,
 ) -> Objective:
-    """The objective for these layers, kept with its graph and style targets between photos."""
+    """The objective for these layers, kept for the next photo with its graph and style targets."""
     arguments = (network, content_layers, style_layers, pooling, precision)
     return TiledObjective(*arguments, side=tile_side) if tile_side else Objective(*arguments)
 
@@ -232,7 +233,7 @@ def _objective_for(
     network: FeatureNetwork,
     memory: int,
 ) -> Objective:
-    """The whole picture at once where it and the styles fit into `memory` bytes, else in tiles."""
+    """The objective: in tiles, if the picture or a style does not fit into `memory` bytes."""
     content_layers, style_layers = tuple(settings.content_layers), tuple(settings.style_layers)
     precision = choose_precision(settings.precision)
     pixels = memory / BYTES_PER_PIXEL[precision]
@@ -250,7 +251,7 @@ def _objective_for(
 
 
 def _history_for(scale: Scale, settings: StyleSettings, memory: int, *, on_host: bool) -> int:
-    """As many of L-BFGS's pairs as `memory` bytes hold: two images each on the host, else four."""
+    """How many pairs L-BFGS remembers: as many as fit into `memory`, two images each, or four."""
     images = memory / (12 * math.prod(_Frame(scale, settings).size))
     return min(settings.history, max(2, int((images - 7) / (2 if on_host else 4))))
 
@@ -271,9 +272,9 @@ def _with_colours(
 
 
 def _start(image: np.ndarray | None, photo: np.ndarray, settings: StyleSettings) -> np.ndarray:
-    """What a stage begins with: the one before it, or the image chosen, the photo, or noise.
+    """What a stage begins with: the stage before, enlarged; else the image chosen, photo or noise.
 
-    The one before it is too small for the photo's finest detail: some of that is given to it.
+    The stage before was too small for the photo's finest detail, so some of that is added.
     """
     height, width = photo.shape[:2]
     if image is not None:
@@ -289,12 +290,13 @@ def _start(image: np.ndarray | None, photo: np.ndarray, settings: StyleSettings)
 
 
 class _Frame:
-    """What is painted around a stage's picture and cut off again.
+    """The margin that is painted around a stage's picture, and cut off again.
 
-    The network sees zeros beyond the edge, which makes beads and stripes along it: they fall on
-    reflections of the picture instead. Its sides are then divided evenly by the network, whose
-    poolings drop what is left over, and with it the style at the right and lower edge. The classic
-    objective stays as it was published: only what is too small is made larger.
+    Beyond the edge the network sees zeros, which makes beads and stripes along it. With a margin,
+    filled by reflections of the picture, they fall into that. It also makes the sides multiples of
+    the network's stride: else its poolings would drop what is left over at the right and lower
+    edge, which would get no style. The classic objective has no margin, as it was published: only a
+    picture that is too small for the network is enlarged.
     """
 
     def __init__(self, scale: Scale, settings: StyleSettings) -> None:
@@ -310,7 +312,7 @@ class _Frame:
         """Rows and columns that are painted."""
 
     def add(self, array: np.ndarray) -> np.ndarray:
-        """(H, W, …) with its surroundings."""
+        """(H, W, …) with the margin."""
         margins = (*self._margins, *((0, 0),) * (array.ndim - 2))
         return np.pad(array, margins, mode="reflect")
 
@@ -327,7 +329,7 @@ def _regions(
     settings: StyleSettings,
     pad: Callable[[np.ndarray], np.ndarray],
 ) -> list[Region]:
-    """One region per mask, and one for what no mask covers."""
+    """A region for each mask, and one for what no mask covers."""
 
     def network_input(style: Style) -> tuple[Tensor, float]:
         rgb = resize(style.rgb, *_style_size(style, scale, settings))
@@ -369,9 +371,9 @@ def _fit_weight(weight: np.ndarray, scale: Scale) -> np.ndarray:
 
 
 def _style_size(style: Style, scale: Scale, settings: StyleSettings) -> tuple[int, int]:
-    """Width and height of a style image where its strokes suit this stage.
+    """Width and height at which a style image's strokes suit this stage.
 
-    Only what is too small for the network, or is stretched to the photo's size, is enlarged.
+    It is enlarged only if it is too small for the network, or stretched to the photo's size.
     """
     width, height = scale.width, scale.height
     if settings.style_fit != "stretch":

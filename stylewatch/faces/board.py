@@ -1,6 +1,6 @@
-"""What a person sees of the daemon at one moment, folded from its events.
+"""What a person sees of the daemon at one moment, put together from its events.
 
-Pure: `apply(event, now)` is the only way in. Knows nothing of terminals, threads or the ledger.
+Pure: it changes only by `apply(event, now)`. Knows nothing of terminals, threads or the ledger.
 """
 
 import math
@@ -31,16 +31,16 @@ class FolderRow:
     state: str = "watching"
     note: str = ""
     scanned: bool = False
-    """It was looked through to its end since the daemon began to watch it."""
+    """Whether it was looked through to its end since the daemon began to watch it."""
     arriving: int = 0
     waiting: int = 0
     done: int = 0
     failed: int = 0
     held: int = 0
     slow: list[tuple[str, str, float]] = field(default_factory=list)
-    """Files that are on their way for a while: path, why, since when."""
+    """Files that take long to arrive: path, why, since when."""
     next: list[tuple[str, str]] = field(default_factory=list)
-    """The first that wait: path, preset."""
+    """The photos whose turn comes first: path, preset."""
 
 
 @dataclass
@@ -57,7 +57,7 @@ class JobRow:
     losses: list[float] = field(default_factory=list)
 
     def note_loss(self, loss: float) -> None:
-        """Remember the loss; the whole course stays, thinned out so that it stays small."""
+        """Remember the loss; of a long course every second value is dropped, again and again."""
         if not math.isfinite(loss):
             return
         self.losses.append(loss)
@@ -93,12 +93,12 @@ class ProblemRow:
 
     @property
     def lasts(self) -> bool:
-        """It is a folder's own trouble, which is gone when the folder is well again."""
+        """Whether it is a folder's own trouble, which is over when the folder is well again."""
         return bool(self.folder) and not (self.job_id or self.path)
 
     @property
     def general(self) -> bool:
-        """It is about no photo and no folder."""
+        """Whether it is about no photo and no folder."""
         return not (self.folder or self.job_id or self.path)
 
     def is_of(self, event: Event) -> bool:
@@ -116,16 +116,16 @@ class Board:
         self.slots = 1
         self.hours: Sequence[Hours] = ALL_DAY
         self.paused = ""
-        """Why no photo is begun, as one says after `paused`; empty while some are."""
+        """The words after `paused`; empty while photos are begun."""
         self.stopping = False
         self.folders: dict[str, FolderRow] = {}
         self.jobs: dict[int, JobRow] = {}
         self.results: deque[ResultRow] = deque(maxlen=KEPT_RESULTS)
         self.problems: deque[ProblemRow] = deque(maxlen=KEPT_PROBLEMS)
         self.since: float | None = None
-        """When this session began, where we have seen it."""
+        """When this session of the daemon began; None if that was before we listened."""
         self.done = 0
-        """In this session; the folders' rows count all that the ledger knows."""
+        """Photos painted in this session; the folders' rows count all that the ledger knows."""
         self.headline = ""
         self.stop_message = ""
         self._failed: dict[tuple[str, str], dict[int, ProblemRow]] = {}  # by photo, by job
@@ -146,17 +146,17 @@ class Board:
         return sum(getattr(row, name) for row in self.folders.values())
 
     def told(self, row: ProblemRow) -> str:
-        """What is said of it, with its folder's name where there are several."""
+        """Its message, with the folder's name where there are several folders."""
         several = len(self.folders) > 1
         return in_folder(row.message, row.folder, row.path) if several else row.message
 
     def next_photos(self) -> list[tuple[str, str]]:
-        """The first that wait, in turns of one from each folder."""
+        """The photos whose turn comes first, one of each folder in turn."""
         turns = zip_longest(*(row.next for row in self.folders.values()))
         return [photo for turn in turns for photo in turn if photo]
 
     def apply(self, event: Event, now: float) -> None:  # noqa: C901, PLR0912  (a table of the kinds)
-        """Take note of one event; `extra["at"]` says that it is an old one, and of when."""
+        """Take note of an event; one with `extra["at"]` is an old one, of that time."""
         if event.kind == "started" and "at" not in event.extra and self.since is None:
             self.since = now
         now = float(event.extra.get("at", now))
@@ -189,10 +189,10 @@ class Board:
             case "stopping":
                 self.stopping, self.stop_message = True, event.message
         general = event.kind == "warning" and event.general
-        refused = general and event.reason not in {"", *LASTING}  # another config
+        refused = general and event.reason not in {"", *LASTING}  # of a changed config
         if event.kind in _HEADLINES or refused:
             self.headline = event.message
-        if "waiting" in event.extra:  # what the daemon has counted itself beats ours
+        if "waiting" in event.extra:  # the daemon's own counts replace ours
             self._believe(event)
 
     @property
@@ -243,7 +243,7 @@ class Board:
             )
 
     def _believe(self, event: Event) -> None:
-        """What the daemon tells of a folder as a whole, whatever we have heard before."""
+        """Take over what the daemon tells of a folder as a whole, whatever we have counted."""
         row, told = self.folder(event.folder), event.extra
         for name in _COUNTS:
             setattr(row, name, int(told.get(name, getattr(row, name))))
@@ -256,7 +256,7 @@ class Board:
             self._believe_failures(row.name, told["failures"])
 
     def _believe_results(self, told: Iterable[Mapping[str, Any]]) -> None:
-        """These know more than the event did, and from before we listened."""
+        """Take over results: these say more than their events did, and are also of earlier ones."""
         rows = [ResultRow(**_known(ResultRow, each)) for each in told]
         numbers = {row.job_id for row in rows}
         others = [row for row in self.results if row.job_id not in numbers]
@@ -273,7 +273,7 @@ class Board:
         self.problems = deque(latest[:KEPT_PROBLEMS], maxlen=KEPT_PROBLEMS)
 
     def _solved(self, event: Event) -> None:
-        """Its photo has another chance, or is painted: what went wrong before is past."""
+        """Forget what went wrong with the event's photo: it is tried again, or painted."""
         self._keep(lambda row: not row.is_of(event))
         jobs = self._failed.get((event.folder, event.path), {})
         for number in [number for number, row in jobs.items() if row.is_of(event)]:
@@ -330,7 +330,7 @@ class Board:
 
 
 def _known(kind: type, told: Mapping[str, Any]) -> dict[str, Any]:
-    """A row's fields, of an event or as the daemon tells them; what else is told is passed over."""
+    """Those of the values that are fields of a row of that kind; `id` is its `job_id`."""
     names = {each.name for each in fields(kind)}
     found = {name: value for name, value in told.items() if name in names}
     return {"job_id": told.get("id", 0), **found}

@@ -1,6 +1,6 @@
 """The console: a live view on a terminal, plain lines elsewhere, both driven by events alone.
 
-`LiveConsole` folds events into a board, draws it in a thread of its own and listens to keys;
+`LiveConsole` puts events onto a board, draws it in a thread of its own and listens to keys;
 `open_bars` is for commands that paint and end. Knows nothing of the daemon.
 """
 
@@ -45,12 +45,13 @@ Sink = Callable[[Event], None]
 FRAME_SECONDS: Final = 0.25
 """Four frames a second are live enough to watch, calm enough to leave open."""
 FRAME_EVENTS: Final = 1000
+"""Events put onto the board between two frames at most."""
 MOST_EVENTS: Final = 10 * FRAME_EVENTS
-"""With more that wait the view hangs: no further news of progress."""
+"""With so many events unread the view probably hangs: it gets no more of progress."""
 ALL_FIGURES: Final = 100
-"""Columns from which on a bar has room for more than the time left."""
+"""With so many columns a bar has room for more than the time left."""
 IDLE_SECONDS: Final = 5.0
-"""How often a view in which nothing happens is drawn again, for its clocks."""
+"""How often the view is drawn though nothing happens, for its clocks."""
 
 
 @contextmanager
@@ -63,10 +64,10 @@ def open_console(
     on_pause: Callable[[bool], None] = lambda _paused: None,
     chatter: Path | None = None,
 ) -> Iterator[Sink]:
-    """The right sink for where we run: a live view on a terminal, otherwise one line per event.
+    """The sink for events that suits where we run: a live view on a terminal, else lines.
 
-    Meanwhile stderr is ours alone; what libraries write there goes to the file `chatter`.
-    `attached` to a daemon that goes on, the view ends without a word.
+    Meanwhile stderr is ours alone; what libraries write there goes to the file `chatter`. With
+    `attached` the daemon is another process, which goes on: so the view ends without a word.
     """
     with stderr_for_us(chatter) as stream:
         if log_format == "json" or not is_live(stream, os.environ):
@@ -188,7 +189,7 @@ def _read_pictures(row: ResultRow, columns: int, rows: int) -> list[Text]:
 
 
 def farewell(board: Board) -> list[str]:
-    """What remains on the terminal when the view is gone."""
+    """The lines that remain on the terminal when the view has ended."""
     failed, left = board.failed, board.waiting + board.total("arriving") + len(board.jobs)
     words = f"{board.done} done"
     if failed:
@@ -233,7 +234,7 @@ def _columns(width: int) -> Iterator[ProgressColumn]:
 
 
 class OnItsTerminal(Console):
-    """As wide as the terminal that it writes to; rich would ask the standard streams for theirs."""
+    """A console as wide as the terminal it writes to; rich's own asks the standard streams."""
 
     @property  # type: ignore[misc]
     def size(self) -> ConsoleDimensions:

@@ -1,4 +1,4 @@
-r"""A running daemon that one can talk to: `control.sock` in the state directory.
+r"""The socket by which programs talk to a running daemon: `control.sock` in the state directory.
 
 The protocol, version 1 (stable: within a version, fields are only ever added). Each line is one
 JSON object in UTF-8.
@@ -30,10 +30,10 @@ Commands:
   the time at which they happened in `extra.at` (seconds since 1970). A client that reads too
   slowly is disconnected.
 
-Only the daemon's own user, and root, is let in: the socket has mode 0600, and the kernel is asked
-who calls. Commands are only handed on: `ask` takes them to the daemon and gives a future. Nothing
-in here waits for a client. `stylewatch.app.remote` is the other side. Knows nothing of what
-commands do, of the ledger or of terminals.
+Only the daemon's own user and root are let in: the socket has mode 0600, and the kernel is asked
+who calls. Commands are handed on to the daemon by `ask`, which gives a future. Nothing in here
+waits for a client. `stylewatch.app.remote` is the other side. Knows nothing of what commands do, of
+the ledger or of terminals.
 """
 
 import contextlib
@@ -84,10 +84,11 @@ class _Client:
     unread: bytearray = field(default_factory=bytearray)
     request: bytes = b""
     listens: bool = False
+    """It wants the events."""
     asked: int = 0
-    """Answers that it still waits for."""
+    """So many answers it still waits for."""
     ended: bool = False
-    """It has said all that it will say, and may still listen: `echo … | nc -N -U`."""
+    """It will say no more, but may still read: `echo … | nc -N -U`."""
 
 
 class ControlServer:
@@ -125,7 +126,7 @@ class ControlServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Say what is left to say, and hang up."""
+        """Send what is still to be sent, and hang up."""
         self._later(self._end)
         self._thread.join(timeout=2.0)
         with contextlib.suppress(OSError):
@@ -133,11 +134,11 @@ class ControlServer:
                 self._path.unlink()
 
     def __call__(self, event: Event) -> None:
-        """Tell everyone who listens."""
+        """Tell all clients that want events."""
         self._later(partial(self._spread, event, time.time()))
 
     def _later(self, do: Callable[[], None]) -> None:
-        """Have it done in our thread."""
+        """Have something done in our thread, from any other."""
         self._inbox.append(do)
         with contextlib.suppress(OSError):  # full: it rings already; closed: we are done
             self._bell.send(b"!")
@@ -156,7 +157,7 @@ class ControlServer:
             each.close()
 
     def _do(self, part: Callable[[], None]) -> None:
-        """One client's trouble is no other's: nobody would answer any more."""
+        """Do one thing; its error ends neither our thread nor other clients' connections."""
         try:
             part()
         except Exception:  # noqa: BLE001
@@ -191,7 +192,7 @@ class ControlServer:
         self._drop(client)
 
     def _serve(self, client: _Client) -> None:
-        """Do whatever this client's socket is ready for."""
+        """Send to this client and read from it, as far as its socket is ready."""
         try:
             self._send(client)
             data = client.socket.recv(65536)
@@ -253,7 +254,7 @@ class ControlServer:
             self._drop(client)
 
     def _flush(self, client: _Client) -> None:
-        """Send what can be sent; who has ended and has got all answers is gone."""
+        """Send what can be sent; drop a client that says no more and has got all answers."""
         if client not in self._clients:
             return
         try:
@@ -287,7 +288,7 @@ class ControlServer:
 
 
 def _listen(path: Path) -> socket.socket:
-    """A listening socket in place of one that a dead daemon left; closed to others from the start.
+    """A listening socket that replaces a dead daemon's; other users can't use it for a moment.
 
     Raises:
         LockedError: the other daemon is alive.
@@ -313,7 +314,7 @@ def _listen(path: Path) -> socket.socket:
 
 
 def _uid_of(connection: socket.socket) -> int:
-    """Who is at the other end, as the kernel knows it."""
+    """The user at the other end, as the kernel knows it."""
     form = struct.Struct("3i")
     told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, form.size)
     _, uid, _ = form.unpack(told)
@@ -321,7 +322,7 @@ def _uid_of(connection: socket.socket) -> int:
 
 
 def _answer(done: "Future[Any]") -> dict[str, Any]:
-    """What came of a command; even an error that is none of ours is an answer."""
+    """The answer to a command that is done, or its error, even one that is none of ours."""
     error = done.exception()
     if error is None:
         return {"ok": True, "answer": done.result()}

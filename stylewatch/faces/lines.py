@@ -1,7 +1,7 @@
 """Events as lines: for a log, a journal, a pipe or a terminal that can do no more.
 
 Knows how an event reads and how a file name is made safe to show. Knows nothing of the daemon that
-sends events, of rich, or of what the lines are about.
+sends events, or of rich.
 """
 
 import json
@@ -29,10 +29,10 @@ JOURNAL: Final[Mapping[str, int]] = {"error": 3, "warning": 4, "info": 6, "debug
 WORDS: Final[Mapping[str, str]] = {
     "queued": "waiting", "retry": "waiting", "running": "painting", "progress": "painting",
 }  # fmt: skip
-"""Where a photo stands after such an event, as people are told everywhere; see `word_of`."""
+"""Where a photo stands after an event of that kind, in the words that all commands use."""
 
 PROGRESS_SECONDS: Final = 30.0
-"""A log hears of a photo's progress at each new scale, and otherwise no more often than this."""
+"""A log is told of a photo's progress at each new scale, and otherwise no more often than this."""
 
 
 def visible(text: object) -> str:
@@ -101,8 +101,8 @@ def progress_text(step: Step) -> str:
     return ", ".join(filter(None, words))
 
 
-def event_text(event: Event, *, several: bool = False) -> str:
-    """The event in one safe line; `several` says that there are other folders than its own."""
+def event_text(event: Event, *, several: bool) -> str:
+    """The event in one safe line, with its folder's name where there are `several` folders."""
     text = event.message
     if event.kind == "progress" and event.step:
         text = f"{event.path} → {event.preset}: {progress_text(event.step)}"
@@ -110,13 +110,13 @@ def event_text(event: Event, *, several: bool = False) -> str:
 
 
 def in_folder(text: str, folder: str, path: str) -> str:
-    """What is told of a photo, where there are several folders: `nas/a.jpg: its end is missing`."""
+    """A line about a photo with its folder's name before it: `nas/a.jpg: its end is missing`."""
     of_a_photo = path and not path.startswith("/")  # a folder's own path is absolute
     return f"{folder}/{text}" if folder and of_a_photo and text.startswith(path) else text
 
 
-def word_of(kind: str, reason: str, job_id: int) -> str:
-    """What people are told of an event: where its photo stands, or else its kind."""
+def event_word(kind: str, reason: str, job_id: int) -> str:
+    """The word that begins an event's line: where its photo stands, or else the event's kind."""
     if reason == "cancelled":
         return "held"
     if reason == "vanished":
@@ -127,13 +127,13 @@ def word_of(kind: str, reason: str, job_id: int) -> str:
 
 
 def event_dict(event: Event) -> dict[str, Any]:
-    """The event for programs: its kind, its message, and each further field that says something."""
+    """The event for programs: its kind, its message, and each other field that is not empty."""
     fields = {key: value for key, value in jsonable(event).items() if value}
     return {"event": fields.pop("kind"), **fields}
 
 
 def jsonable(value: object) -> Any:
-    """Only what JSON knows; text as valid Unicode, for readers stricter than Python's."""
+    """The value in JSON's own types; text is valid Unicode, as strict readers want it."""
     if isinstance(value, str):
         return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     if value is None or isinstance(value, int):
@@ -192,7 +192,7 @@ class Lines:
         at = float(event.extra.get("at", now))  # an old event, told to a newcomer
         if self._json:
             return mark + json.dumps({"time": _iso(at), "level": level, **event_dict(event)})
-        word = word_of(event.kind, event.reason, event.job_id)
+        word = event_word(event.kind, event.reason, event.job_id)
         when = "" if self._journal else _clock(at, now)
         return f"{mark}{when}{word:<8} {event_text(event, several=len(self._folders) > 1)}"
 
@@ -202,7 +202,7 @@ class Lines:
         return bool(event.message)
 
     def _news_of_folder(self, event: Event) -> Event:
-        """With what is to be said of it: its trouble or the end of that, not each new count."""
+        """The event, its message made news: a folder's trouble once, its end, or nothing."""
         before = self._folders[event.folder]
         self._folders[event.folder] = event.message
         if event.reason == "left":
@@ -227,7 +227,7 @@ def _iso(at: float) -> str:
 
 
 def _clock(at: float, now: float) -> str:
-    """The time, after the day if that was another one."""
+    """The time of day, after the date if that was another day."""
     when, today = time.localtime(at), time.localtime(now)
     return time.strftime("%H:%M:%S " if when[:3] == today[:3] else "%d %b %H:%M:%S ", when)
 

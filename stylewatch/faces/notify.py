@@ -1,6 +1,6 @@
 """What a daemon tells the systemd that started it: a few lines over a datagram socket.
 
-Own lines, as the libraries for it lose what is not ASCII or need headers to build. Silent where
+Written here, as the libraries for it lose what is not ASCII, or need headers to build. Silent where
 nobody listens. Knows nothing of what the daemon does.
 """
 
@@ -18,10 +18,8 @@ from stylewatch.faces.lines import visible
 NOTIFY_SECONDS: Final = 1.0
 END_SECONDS: Final = 25.0
 """What the daemon needs to end, beyond the time that a running photo is given."""
-
-
 LEARN_SECONDS: Final = 600.0
-"""How long systemd waits for the next word of a ledger that learns."""
+"""How long systemd is asked to wait for the next word while a new ledger learns from results."""
 
 
 def notify(*lines: str, environ: Mapping[str, str] = os.environ) -> bool:
@@ -40,8 +38,8 @@ def notify(*lines: str, environ: Mapping[str, str] = os.environ) -> bool:
     return True
 
 
-def watchdog_interval(environ: Mapping[str, str] = os.environ) -> float | None:
-    """Seconds after which systemd wants to hear of us again; None when it doesn't, or not of us."""
+def watchdog_interval(environ: Mapping[str, str]) -> float | None:
+    """Seconds within which systemd wants to hear of us, again and again; None if it doesn't."""
     if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     with contextlib.suppress(ValueError):
@@ -124,12 +122,12 @@ class Notifier:
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def _learning(self, status: str) -> None:
-        """The start takes long, and goes on: a new one would only begin anew."""
+        """The start takes long: ask systemd to wait, as a restart would only begin anew."""
         more = f"EXTEND_TIMEOUT_USEC={int(1e6 * LEARN_SECONDS)}"
         self._send("WATCHDOG=1", more, *_status_line(status))
 
     def stopping(self) -> None:
-        """The end has begun; it may take the grace time, whatever the unit says."""
+        """The end has begun: ask systemd for the grace time, whatever the unit says."""
         micros = int(1e6 * (self._grace() + END_SECONDS))
         self._send("STOPPING=1", f"EXTEND_TIMEOUT_USEC={micros}", *_status_line("stopping"))
 

@@ -1,6 +1,6 @@
 """Small pictures for the terminal, read as cheaply as can be.
 
-Only asked for pictures that a worker has opened before. Knows nothing of how they are shown.
+Only for pictures that a worker has opened before. Knows nothing of how they are shown.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a newcomer is told of what came before: the few events that still matter. Pure."""
+"""What a client is told of the time before it came: the few events that still matter. Pure."""
 
 from collections import deque
 from dataclasses import replace
@@ -7,11 +7,11 @@ from typing import Final
 from stylewatch.domain import Event
 
 KEPT_EVENTS: Final = 50
-"""So many of the latest: of photos that are not painted any more, and of warnings."""
+"""So many of the latest events about photos that are done or failed, and of warnings, are kept."""
 
 
 class Recent:
-    """The few events that bring a newcomer up to date, each with the time when it happened."""
+    """The few events that bring a new client up to date, each with the time when it happened."""
 
     def __init__(self) -> None:
         self._started: list[Event] = []
@@ -44,7 +44,7 @@ class Recent:
                 self._done += event.kind == "done"
 
     def replay(self) -> list[Event]:
-        """In an order in which they can be told."""
+        """The events, in an order in which they make sense."""
         running = [event for events in self._running.values() for event in events]
         # Folders come last: their counts of waiting photos are right whatever was told before.
         started = [replace(e, extra={**e.extra, "done": self._done}) for e in self._started]

@@ -42,7 +42,7 @@ def restore_terminal() -> None:
 def on_signals(
     first: Callable[[], None], hang_up: Callable[[], None] | None = None
 ) -> Iterator[None]:
-    """Within it the first SIGINT or SIGTERM calls `first`, and a second one ends us at once."""
+    """Within it the first SIGINT or SIGTERM calls `first`; a second one ends us at once."""
     asked: list[int] = []
 
     def end(number: int, _frame: object) -> None:
@@ -68,7 +68,7 @@ def on_signals(
 
 
 def is_live(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether the stream is a terminal that can show a view, and that is ours now."""
+    """Whether the stream is a terminal that can show a view, and we are in its foreground."""
     try:
         able = stream.isatty() and environ.get("TERM", "dumb") not in {"", "dumb", "unknown"}
         return able and _in_foreground(stream.fileno())
@@ -77,7 +77,7 @@ def is_live(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 
 def _in_foreground(terminal: int) -> bool:
-    """Not started by `stylewatch run &`: a job in the background is stopped when it takes over."""
+    """Whether we may use the terminal: a job in the background (`run &`) would be stopped."""
     try:
         return os.tcgetpgrp(terminal) == os.getpgrp()
     except OSError:  # it is no terminal that has jobs
@@ -85,7 +85,7 @@ def _in_foreground(terminal: int) -> bool:
 
 
 def when_unheard(stream: TextIO, then: Callable[[], None]) -> None:
-    """Call it, in a thread of its own, when nobody reads the stream any more: `… | head`."""
+    """Call `then`, in a thread of its own, when nobody reads the stream any more: `… | head`."""
     poll = select.poll()
     poll.register(stream.fileno(), 0)  # the end of a pipe or a terminal is told unasked
 
@@ -97,7 +97,7 @@ def when_unheard(stream: TextIO, then: Callable[[], None]) -> None:
 
 
 def size_of(stream: IO[str]) -> tuple[int, int]:
-    """Columns and rows of the terminal that a stream leads to, at least so many as make sense."""
+    """Columns and rows of the terminal behind a stream, at least as many as make sense."""
     try:
         columns, rows = os.get_terminal_size(stream.fileno())
     except (OSError, ValueError):
@@ -110,7 +110,7 @@ class Screen:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        # It only encodes, and so has no stream that could fail.
+        # It only turns text into escape sequences; we write them ourselves.
         self._console = Console(file=io.StringIO(), force_terminal=True, highlight=False)
         self._shown: list[Text] = []
         self._size = (0, 0)
@@ -187,7 +187,7 @@ def stderr_for_us(chatter: Path | None) -> Iterator[TextIO]:
 
 
 def _open_chatter(chatter: Path | None) -> int:
-    """A descriptor for what others say; bounded, and nowhere if there is no place for it."""
+    """A descriptor for what others write to stderr: a file that is kept small, or nowhere."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
     try:
         descriptor = os.open(chatter or os.devnull, flags, 0o600)
@@ -234,7 +234,7 @@ def single_keys() -> Iterator[int | None]:
 
 
 def pressed(keys: int | None, seconds: float) -> str:
-    """The keys that are pressed within that time; returns at the first."""
+    """The keys that are pressed within so many seconds; returns as soon as there are some."""
     if keys is None:
         time.sleep(seconds)
         return ""

@@ -20,13 +20,13 @@ from rich.text import Text
 
 from stylewatch.domain import AT_HAND, Step
 from stylewatch.faces.board import Board, FolderRow, JobRow, ProblemRow, ResultRow
-from stylewatch.faces.lines import duration, short_path, size, time_left, visible, word_of
+from stylewatch.faces.lines import duration, event_word, short_path, size, time_left, visible
 
 Pixels = Sequence[Sequence[tuple[int, int, int]]]
 """Rows of RGB pixels."""
 
 WIDE: Final = 140
-"""From this many columns on, results and problems stand beside the folders."""
+"""With so many columns or more, results and problems stand beside the folders."""
 SPARKS: Final = "▁▂▃▄▅▆▇█"
 STATES: Final = {
     "watching": ("●", "green"),
@@ -35,10 +35,10 @@ STATES: Final = {
     "blocked": ("▲", "red"),
 }
 COUNTS: Final = {"arriving": "", "waiting": "", "done": "", "failed": "bold red", "held": ""}
-"""The words for where photos stand, beside `painting`, which are seen one by one."""
+"""Where photos stand, as counted in the header; those in work are seen one by one."""
 FALLBACK: Final = "built-in features"
-"""How the note begins that says it of each picture: said once."""
-_RULER: Final = Console(file=io.StringIO())  # rich wants one to wrap text
+"""The beginning of a note that many pictures have: it is shown once, above them."""
+_RULER: Final = Console(file=io.StringIO())  # rich needs one to wrap text
 
 
 def draw_board(
@@ -52,7 +52,7 @@ def draw_board(
 ) -> list[Text]:
     """The whole view: exactly `height` lines, none wider than `width` cells.
 
-    `keys` says whether we are told which are pressed.
+    `keys` says whether there is a keyboard to tell of.
     """
     room = height - 2
     if width >= WIDE:
@@ -66,7 +66,7 @@ def draw_board(
 
 
 def _below(board: Board, width: int, room: int, now: float) -> list[Text]:
-    """One column: folders get what results leave, but a quarter at least, and results the rest."""
+    """One column. Folders get the room that results leave, but at least a quarter."""
     work = _work(board, width, room // 3, now)
     problems = _problems(board, width, room // 3, now)
     rest = room - len(work) - len(problems)
@@ -149,7 +149,7 @@ def _rule(title: str, width: int, style: str = "cyan") -> Text:
 
 
 def _folders(board: Board, width: int, room: int) -> list[Text]:
-    """Those that something is wrong with first: what is cut off is well."""
+    """The folders, those with a trouble first, so that what is cut off is well."""
     rows = sorted(board.folders.values(), key=lambda row: row.state in AT_HAND)
     names = min(20, max((cell_len(visible(row.name)) for row in rows), default=0))
     lines = []
@@ -187,7 +187,7 @@ def _slow(file: tuple[str, str, float]) -> Text:
 
 
 def _next(board: Board, width: int, room: int) -> list[Text]:
-    """What waits, as far as there is room for it."""
+    """The photos whose turn comes next, as far as there is room for them."""
     photos = board.next_photos()
     if not photos or room < 4:
         return []
@@ -263,7 +263,7 @@ def _bar(fraction: float, width: int) -> Text:
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """The course of the values in at most `width` characters, on a logarithmic scale."""
+    """A curve of the values in at most `width` characters, on a logarithmic scale."""
     if len(values) < 2 or width < 2:
         return ""
     if len(values) > width:
@@ -313,7 +313,7 @@ def _problems(board: Board, width: int, room: int, now: float) -> list[Text]:
 def _problem(row: ProblemRow, message: str, width: int, now: float) -> list[Text]:
     style = "red" if row.kind == "failed" else "yellow"
     number = f"#{row.job_id} " if row.job_id else f"{visible(row.folder)} " if row.lasts else ""
-    head = f"{_clock(row.at, now)}  {number}{word_of(row.kind, row.reason, row.job_id)}: "
+    head = f"{_clock(row.at, now)}  {number}{event_word(row.kind, row.reason, row.job_id)}: "
     lines = _wrapped(head + message, width)
     lines[0].stylize("dim", 0, 12)
     lines[0].stylize(style, 12, 2 + len(head))
@@ -339,7 +339,7 @@ def _shortened(lines: list[Text], room: int) -> list[Text]:
 
 
 def _tail(text: str, width: int) -> str:
-    """The end of the text, which of a path says most."""
+    """The text, or as much of its end as fits: of a path, that says most."""
     if cell_len(text) <= width:
         return text
     while text and cell_len(text) > max(0, width - 1):
@@ -348,7 +348,7 @@ def _tail(text: str, width: int) -> str:
 
 
 def _clock(at: float, now: float) -> str:
-    """The time, or the day if that was another one; as wide in either case."""
+    """The time of day, or the date if that was another day; both equally wide."""
     when, today = time.localtime(at), time.localtime(now)
     return time.strftime("%H:%M:%S" if when[:3] == today[:3] else "%d %b  ", when)
 

@@ -1,7 +1,6 @@
-"""The words of the control socket's protocol: what a line may say, and how it is read back.
+"""The lines of the control socket's protocol, written and read, and how its socket is found.
 
-`stylewatch.faces.control` documents the protocol. Knows nothing of the daemon; opens no files but
-the socket's own name.
+`stylewatch.faces.control` documents the protocol. Knows nothing of the daemon.
 """
 
 import contextlib
@@ -31,7 +30,7 @@ COMMANDS: Final[Mapping[str, Mapping[str, type]]] = {
     "retry": {"job_id": int, "reason": str},
     "events": {},
 }
-"""What can be asked for, and with which arguments."""
+"""The commands, each with its arguments."""
 REQUIRED: Final = {"cancel": "job_id"}
 KEYS: Final = ("id", "do", "with")  # of a request
 _KINDS: Final = {int: "a whole number", str: "a text that is not empty"}
@@ -47,7 +46,7 @@ def line_of(words: Mapping[str, Any]) -> bytes:
 
 
 def request_of(line: bytes) -> dict[str, Any]:
-    """A request as it came, of which only this is sure: it is an object.
+    """The JSON object in a line; nothing else about it is checked.
 
     Raises:
         UsageError: it is none.
@@ -62,10 +61,10 @@ def request_of(line: bytes) -> dict[str, Any]:
 
 
 def id_of(request: Mapping[str, Any]) -> str | float | None:
-    """By what the answer is to be known.
+    """The request's own id, which goes into the answer.
 
     Raises:
-        UsageError: it is neither text nor number, and could be as deep as our stack.
+        UsageError: it is neither a text nor a number: anything else may be nested too deeply.
     """
     found = request.get("id")
     if found is not None and not isinstance(found, str | int | float):
@@ -76,10 +75,10 @@ def id_of(request: Mapping[str, Any]) -> str | float | None:
 
 
 def call_of(request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The command and its arguments, each of the type it must have; `null` is as if left out.
+    """The command and its arguments, each of the right type; `null` counts as left out.
 
     Raises:
-        UsageError: this can't be asked.
+        UsageError: there is no such command, or its arguments are wrong.
     """
     if strange := request.keys() - KEYS:  # passed over, they would leave `retry` with everything
         remedy, received = 'Arguments belong into "with"', _shown(sorted(strange))
@@ -119,20 +118,20 @@ def event_of(words: Mapping[str, Any]) -> Event:
 
 
 def _step_of(words: Mapping[str, Any]) -> Step:
-    """JSON's `null` stands for a number that it can't say."""
+    """The step; `null` stands for a number that JSON can't hold, such as infinity."""
     found: dict[str, Any] = {each.name: words[each.name] for each in fields(Step)}
     found |= {name: math.nan for name, value in found.items() if value is None}
     return Step(**found)
 
 
 def error_dict(error: StylewatchError) -> dict[str, Any]:
-    """An error for the other side: for people and for programs."""
+    """An error as it is sent, for people and for programs."""
     parts = {name: getattr(error, name) for name in _PARTS}
     return {"message": str(error), **parts, "exit_code": int(error.exit_code)}
 
 
 def error_of(words: Mapping[str, Any]) -> StylewatchError:
-    """The error again: its line, its reason and its exit code."""
+    """The error that was sent, with its line, its reason and its exit code."""
     error = StylewatchError(
         str(words.get("message", "the daemon refused")), reason=str(words.get("reason", ""))
     )
@@ -153,7 +152,7 @@ def _shown(value: object) -> str:
 
 @contextlib.contextmanager
 def address_of(path: Path) -> Iterator[str]:
-    """A name of the path that is short enough for a socket's address."""
+    """The path, or another name of it that is short enough for a socket's address."""
     if len(os.fsencode(path)) <= LONGEST_ADDRESS:
         yield str(path)
         return
@@ -165,7 +164,7 @@ def address_of(path: Path) -> Iterator[str]:
 
 
 def lives(state_dir: Path) -> bool:
-    """Whether a daemon has its state there, though it may not answer."""
+    """Whether a daemon with that state directory is alive, though it may not answer."""
     try:
         dial(state_dir / SOCKET, timeout=1.0).close()
     except (TimeoutError, BlockingIOError):  # it has no room for more that wait

@@ -1,4 +1,4 @@
-"""What regular files hold: opened without being led astray, hashed, compared."""
+"""The content of regular files: opened, hashed, compared; never a link, a pipe or a device."""
 
 import contextlib
 import errno
@@ -14,10 +14,10 @@ _PIECE = 1 << 16  # bytes that are read at once of files that are compared
 
 @contextlib.contextmanager
 def open_regular(path: Path) -> Iterator[BufferedReader]:
-    """A regular file, to be read; links are not followed, pipes and devices not waited for.
+    """Open a regular file to be read, without following links, or waiting for a pipe.
 
     Raises:
-        IsADirectoryError: it is none, whatever else it may be.
+        IsADirectoryError: it is no regular file, be it a folder or something else.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as stream:

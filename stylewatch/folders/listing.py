@@ -60,7 +60,7 @@ def why_no_photo(name: str) -> str:
 
 
 def open_below(root: str | Path, relative: str | Path, flags: int = FILE) -> int:
-    """Open a name below a root, step by step: a link on the way or at its end is an OSError."""
+    """Open a name below a root, folder by folder: a link on the way or at the end is an OSError."""
     here = os.open(root, FOLDER)
     *folders, name = ["."] if str(relative) in {"", "."} else str(relative).split("/")
     try:
@@ -76,7 +76,7 @@ def open_below(root: str | Path, relative: str | Path, flags: int = FILE) -> int
 def walk(
     root: str | Path, on_error: Callable[[OSError], object] = lambda _: None
 ) -> Iterator[tuple[str, list[str]]]:
-    """Each folder with the names of what else lies in it; `os.walk` gives up in very deep trees."""
+    """Each folder, with the names in it that are no folders; unlike `os.walk`, in any depth."""
     stack = [os.fspath(root)]
     while stack:
         folder = stack.pop()
@@ -96,22 +96,31 @@ def walk(
 
 @dataclass(slots=True)
 class _Folder:
+    """A folder as it was when it was listed last."""
+
     inode: int
-    mark: int  # a hash of its own identity, another one once a name has come or gone …
-    sure: bool = False  # … but for what came in the same tick of a clock that may be coarse
-    names: dict[str, int] = field(default_factory=dict)  # each with a hash of its identity
+    mark: int
+    """A hash of the folder's own identity, which changes whenever a name comes or goes …"""
+    sure: bool = False
+    """… unless that happens within one tick of a coarse clock: whether this can be ruled out."""
+    names: dict[str, int] = field(default_factory=dict)
+    """Its files, each with a hash of its identity."""
 
 
 class Listing:
-    """A tree as it was when last looked at. Folders are relative to the root, itself ""."""
+    """A tree as it was when last looked at. Folders are relative to the root, which is ""."""
 
     def __init__(self, folder: str, root: Path) -> None:
         self.folder = folder
         self.root = root
-        self.network: frozenset[int] = frozenset()  # devices, see `network_devices`
-        self.unreadable: dict[str, str] = {}  # folder -> why
-        self.missed: set[str] = set()  # files that were listed before, and were not again
-        self.surprise = ""  # a file, new in a folder known before, met by the last full walk
+        self.network: frozenset[int] = frozenset()
+        """Devices, see `network_devices`."""
+        self.unreadable: dict[str, str] = {}
+        """The folders that can't be listed, and why."""
+        self.missed: set[str] = set()
+        """Files that were listed before, and were not the last time."""
+        self.surprise = ""
+        """A new file in a known folder, if the last full walk has met one before any event did."""
         self._folders: dict[str, _Folder] = {}
         self._being_listed: dict[str, _Folder] = {}
 
@@ -131,7 +140,10 @@ class Listing:
                 yield from self._look(folder, names)
 
     def walk(self, starts: Iterable[str], *, full: bool = False) -> Iterator[Candidate | None]:
-        """All new and changed names below; None for each other name, so that a walk can pause."""
+        """All new and changed files below `starts`; None for all else, so that a walk can pause.
+
+        A `full` walk, over the whole tree, also finds out which folders are gone.
+        """
         visited: set[tuple[int, int]] = set()  # a folder mounted twice is listed once
         listed: set[str] = set()
         stack = [start for start in starts if not _is_hidden(start)]
@@ -147,9 +159,10 @@ class Listing:
                 self._forget(gone)
 
     def walk_changed(self) -> Iterator[Candidate | None]:
-        """What has come or gone, as the folders tell: far less work where each holds hundreds.
+        """New and gone files, found by the folders that have changed since they were listed.
 
-        Of a file that was changed in place its folder tells nothing: that is for the next `walk`.
+        Far less work than to look at each file. But a file that is changed in place does not change
+        its folder, and is only found by `walk`.
         """
         for folder in list(self._folders):
             if self._has_changed(folder):
@@ -159,7 +172,7 @@ class Listing:
             yield None
 
     def miss_unlisted(self, files: Iterable[str]) -> Iterator[None]:
-        """Of these files, known from before, those that no walk has met; None for each."""
+        """Add to `missed` those of these files that no walk has met; yields None for each."""
         for file in files:
             folder, name = os.path.split(file)
             if folder not in self._folders or name not in self._folders[folder].names:
@@ -167,12 +180,12 @@ class Listing:
             yield None
 
     def miss_all(self) -> None:
-        """The root is away with all that lay in it."""
+        """Add all files to `missed`: the root is away."""
         for folder in list(self._folders):
             self._forget(folder)
 
     def forget(self, path: str) -> None:
-        """Tell of this file again when it is next looked at, changed or not."""
+        """Take this file for new when it is next looked at."""
         folder, name = os.path.split(path)
         for known in (self._folders, self._being_listed):
             if folder in known:
@@ -208,9 +221,9 @@ class Listing:
             os.close(here)
 
     def _has_changed(self, folder: str) -> bool:
-        """Whether a name in it has come or gone, or it has itself, since it was listed.
+        """Whether a name in the folder has come or gone since it was listed, or may have.
 
-        One that had changed then is not trusted: it may have gone on in that very second.
+        It may have if the folder had just changed when it was listed: its time is then no proof.
         """
         try:
             here = open_below(self.root, folder, FOLDER)
@@ -235,12 +248,20 @@ class Listing:
             return
         try:
             stat = os.fstat(here)
-            if (stat.st_dev, stat.st_ino) in visited:
-                return
-            visited.add((stat.st_dev, stat.st_ino))
-            before, mark = self._folders.get(folder), _mark(stat)
-            sure = full or (before is not None and before.mark == mark)
-            listed = self._being_listed[folder] = _Folder(stat.st_ino, mark, sure)
+            if (stat.st_dev, stat.st_ino) not in visited:
+                visited.add((stat.st_dev, stat.st_ino))
+                yield from self._list_open(folder, here, stat, stack, full=full)
+        finally:
+            os.close(here)
+
+    def _list_open(
+        self, folder: str, here: int, stat: os.stat_result, stack: list[str], *, full: bool
+    ) -> Iterator[Candidate | None]:
+        """List a folder that is open as `here`; its sub-folders go on the `stack`."""
+        before, mark = self._folders.get(folder), _mark(stat)
+        sure = full or (before is not None and before.mark == mark)
+        listed = self._being_listed[folder] = _Folder(stat.st_ino, mark, sure)
+        try:
             with os.scandir(here) as entries:
                 for entry in entries:
                     if is_temporary(entry.name):
@@ -259,7 +280,6 @@ class Listing:
             self.unreadable.pop(folder, None)
         finally:
             self._being_listed.pop(folder, None)
-            os.close(here)
 
     def _compare(
         self,
@@ -270,6 +290,7 @@ class Listing:
         *,
         full: bool,
     ) -> Candidate | None:
+        """The entry, if it is new or has changed."""
         try:
             stat = entry.stat(follow_symlinks=False)
         except OSError:
@@ -300,5 +321,5 @@ def _is_hidden(folder: str) -> bool:
 
 
 def _mark(stat: os.stat_result) -> int:
-    """The identity as one number: thousands of them are remembered."""
+    """A hash of a file's identity: a single number, as hundreds of thousands are remembered."""
     return hash((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))

@@ -28,7 +28,7 @@ _AT_FDCWD = -100
 
 
 def numbered(target: Path, extension: str) -> Iterator[Path]:
-    """`name.jpg`, then `name~2.jpg`, `name~3.jpg` and so on; of a long name what has room."""
+    """`name.jpg`, then `name~2.jpg`, `name~3.jpg` and so on; a long name is cut."""
     yield target.with_name(f"{target.name}{extension}")
     for number in itertools.count(2):
         ending = f"~{number}{extension}"
@@ -37,13 +37,13 @@ def numbered(target: Path, extension: str) -> Iterator[Path]:
 
 
 def cut(name: bytes, room: int) -> str:
-    """What of a name has room; no half character, which some shares refuse."""
+    """The first `room` bytes of a name, without half a character, which some shares refuse."""
     decoder = codecs.getincrementaldecoder(sys.getfilesystemencoding())
     return decoder(sys.getfilesystemencodeerrors()).decode(name[:room])
 
 
 def as_listed(path: Path) -> Path:
-    """As its folder has it: a disk that is blind to case has `img.jpg` where `IMG.jpg` lies."""
+    """The path as its folder has it: a disk that ignores case has `img.jpg` for `IMG.jpg`."""
     try:
         names = os.listdir(path.parent)  # noqa: PTH208  (of bytes that are no text, too)
     except OSError:  # a folder that may be written to and not be listed
@@ -53,7 +53,7 @@ def as_listed(path: Path) -> Path:
 
 
 def name_exclusively(file: Path, final: Path) -> None:
-    """Link, or rename without replacing where links are not to be had (exFAT, some shares).
+    """Give a file a second name, or, where there are no links (exFAT, some shares), rename it.
 
     Raises:
         FileExistsError: the name is another's.
@@ -74,7 +74,7 @@ def _is_linked(one: Path, other: Path) -> bool:
 
 
 def rename_exclusively(temporary: Path, final: Path) -> None:
-    """Rename without replacing; on an old kernel or file system somebody may come in between."""
+    """Rename a file, replacing none; on an old kernel or file system that is not quite sure."""
     libc = ctypes.CDLL(None, use_errno=True)
     old, new = os.fsencode(temporary), os.fsencode(final)
     if libc.renameat2(_AT_FDCWD, old, _AT_FDCWD, new, _RENAME_NOREPLACE) == 0:
@@ -88,7 +88,7 @@ def rename_exclusively(temporary: Path, final: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """With all that are missing above it, durably: some file systems promise no order."""
+    """Make a folder, and all that are missing above it, durably one after the other."""
     places = (folder, *folder.parents)
     for each in reversed([*itertools.takewhile(lambda place: not os.path.isdir(place), places)]):
         each.mkdir(exist_ok=True)
@@ -109,7 +109,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def removed_on_error(path: Path) -> Iterator[None]:
-    """For a file that is being written: whole or not at all."""
+    """Within it a file is written; if that fails, it is removed."""
     try:
         yield
     except BaseException:
@@ -119,9 +119,9 @@ def removed_on_error(path: Path) -> Iterator[None]:
 
 
 def mark_of(path: Path, size: int) -> str:
-    """So many bytes, as hex, that tell a path from all others, also from itself elsewhere.
+    """A hash of a path on this machine, `size` bytes as hex.
 
-    On a share, two machines of one person meet, and their paths are often the same.
+    On a network share it tells two machines apart that use the same path.
     """
     try:
         machine = Path("/etc/machine-id").read_bytes()

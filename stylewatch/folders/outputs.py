@@ -27,7 +27,7 @@ from stylewatch.folders.naming import (
     removed_on_error,
     sync_folder,
 )
-from stylewatch.folders.space import nearest_existing
+from stylewatch.places import nearest_existing
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FOREIGN = {errno.EISDIR, errno.ELOOP, errno.EACCES, errno.EPERM}  # no file, or not for us
@@ -36,7 +36,7 @@ _FOREIGN = {errno.EISDIR, errno.ELOOP, errno.EACCES, errno.EPERM}  # no file, or
 def target_name(photo: Path, preset: str) -> Path:
     """A result's relative path without extension: `sub/IMG_1.jpg` → `sub/IMG_1--starry`.
 
-    What would be longer than a file system allows is cut, and told apart by a hash.
+    A name that a file system would find too long is cut, and made unique by a hash.
     """
     room = LONGEST_NAME - len(f"~999.tiff{TEMPORARY_SUFFIX}..123456789-12345678")
     name = os.fsencode(f"{photo.stem}--{preset}")
@@ -52,10 +52,10 @@ def prepare(output: Path, target: Path) -> None:
     """Make the folder of a result; never outside `output`.
 
     Raises:
-        OutputError: a link or `..` would lead out of the output folder, or it can't be made.
-        OutputFullError: the output folder itself can't be made, or the result's folder, or what
-            is there above it, can't be written: the disk is away, or was made read-only. No photo
-            is at fault.
+        OutputError: a link or `..` would lead out of the output folder, or the folder can't be
+            made.
+        OutputFullError: the output folder itself can't be made, or may not be written to. That is
+            no photo's fault: its disk is away, or was made read-only.
     """
     folder = target.parent
     try:
@@ -83,6 +83,7 @@ def prepare(output: Path, target: Path) -> None:
 
 
 def _require_writable(output: Path, folder: Path) -> None:
+    """An OutputFullError if the folder, or as much of it as exists, may not be written to."""
     there = nearest_existing(folder)
     if os.path.isdir(output) and os.path.isdir(there) and not can_be_written(there):
         raise _forbidden(there)
@@ -94,7 +95,7 @@ def can_be_written(folder: Path) -> bool:
 
 
 def owner_of(state_dir: Path) -> str:
-    """What ends the names of one daemon's temporary files: others may write beside it."""
+    """The end of the names of one daemon's temporary files, as others may write beside it."""
     return f"-{mark_of(state_dir, 4)}"
 
 
@@ -131,9 +132,9 @@ def publish(
 ) -> Path:
     """Give a finished file its name in one step, never in place of a foreign file.
 
-    An existing file is replaced only when `ours` knows its path and SHA-256 as an earlier result
-    for the same photo; otherwise the next free `name~2`, `name~3` … is taken. Returns the final
-    path.
+    An existing file is replaced only if `ours` says, by its path and SHA-256, that it is an earlier
+    result for the same photo; otherwise the next free `name~2`, `name~3` … is taken. Returns the
+    final path.
     """
     try:
         for final in numbered(target, extension):
@@ -154,7 +155,7 @@ def publish(
 
 
 def remove_earlier(path: Path, ours: Callable[[Path, str], bool]) -> bool:
-    """Remove a result that another one has replaced, if `ours` knows it; whether it is gone."""
+    """Remove a result that a newer one replaces, if `ours` says it is one; whether it is gone."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
         if _can_be_ours(path, ours):
             path.unlink()
@@ -163,6 +164,7 @@ def remove_earlier(path: Path, ours: Callable[[Path, str], bool]) -> bool:
 
 
 def _can_be_ours(final: Path, ours: Callable[[Path, str], bool]) -> bool:
+    """What `ours` says of a file; what is no file, or closed to us, is not ours."""
     try:
         return ours(final, contents.file_hash(final))
     except OSError as error:
@@ -180,10 +182,10 @@ def find_published(
     *,
     patient: bool = True,
 ) -> Path | None:
-    """Whether an interrupted `publish` had come to its end: the file under its name, or None.
+    """The final path, if an interrupted `publish` had already given the file its name; else None.
 
-    A file with the same bytes that is `taken` is another photo's result. One that can't be read is
-    an error, or, not `patient`, not ours.
+    It is found by its bytes. A file that is `taken` is another photo's result and does not count.
+    A file that can't be read now is an error as long as we are `patient`; then it does not count.
     """
     waiting = os.path.lexists(temporary)
     for final in numbered(target, extension):

@@ -37,9 +37,9 @@ def apply_after(
 ) -> bool:
     """Move or delete a photo whose result is durable, if it is still the same file.
 
-    `action` may be a folder to move to: sub-folders are mirrored, nothing is replaced there. When
-    the photo has its name there, `still_there` may raise: then it is taken away from there again.
-    Returns whether something was done.
+    `action` may be a folder to move to: sub-folders are mirrored, nothing is replaced there. Once
+    the photo has its name there, `still_there` is called, and if that raises, the photo stays where
+    it was, and the new name is removed. Returns whether something was done.
     """
     source = root / photo
     if not _unchanged(source, identity):
@@ -56,38 +56,48 @@ def apply_after(
 def _move(
     source: Path, wanted: Path, identity: Identity, still_there: Callable[[], object]
 ) -> None:
-    """Under a new name first, then away from the old one; what a crash left half done is ended."""
+    """Give the photo its new name, then remove the old one; a move that a crash left is ended."""
     make_folder(wanted.parent)
     if source.parent.samefile(wanted.parent):  # it would be its own copy, and be deleted
         raise OSError(errno.ELOOP, f"{wanted.parent} leads back to its own folder")
-    for goal in numbered(wanted.with_suffix(""), wanted.suffix):
+    goal = _named(source, wanted, identity)
+    if goal is None:
+        return
+    failpoint("painted.moved")
+    try:
+        still_there()
+    except Exception:
+        goal.unlink(missing_ok=True)
+        raise
+    sync_folder(goal.parent)
+    if _same_file(source, identity):  # after so long another may lie there
+        source.unlink(missing_ok=True)
+
+
+def _named(source: Path, wanted: Path, identity: Identity) -> Path | None:
+    """Where the photo, or its copy on another disk, has its new name; None if it has changed."""
+    goals = numbered(wanted.with_suffix(""), wanted.suffix)
+    while True:
+        goal = next(goals)
         try:
             name_exclusively(source, goal)
         except OSError as error:
             if error.errno not in {errno.EEXIST, errno.EXDEV}:
                 raise
-            if os.path.lexists(goal):
-                if not _is_copy(source, goal):
-                    continue
-            else:
-                _copy_durably(source, goal)
-                if not _unchanged(source, identity):
-                    goal.unlink()
-                    return
-        failpoint("painted.moved")
-        try:
-            still_there()
-        except Exception:
-            goal.unlink(missing_ok=True)
-            raise
-        sync_folder(goal.parent)
-        if _same_file(source, identity):  # that took its time: another may lie there by now
-            source.unlink(missing_ok=True)
-        return
+        else:
+            return goal
+        if not os.path.lexists(goal):
+            _copy_durably(source, goal)
+            if _unchanged(source, identity):
+                return goal
+            goal.unlink()
+            return None
+        if _is_copy(source, goal):  # made before a crash
+            return goal
 
 
 def _unchanged(path: Path, identity: Identity) -> bool:
-    """Whether it is there as it was; an error where that can't be told now."""
+    """Whether the file is there as it was; an error where that can't be told now."""
     try:
         return Identity.of(path.lstat()).is_still(identity)
     except (FileNotFoundError, NotADirectoryError):
@@ -95,7 +105,7 @@ def _unchanged(path: Path, identity: Identity) -> bool:
 
 
 def _same_file(path: Path, identity: Identity) -> bool:
-    """Unchanged but for its ctime, which a second name changes too."""
+    """Whether the file is unchanged but for its ctime, which a second name changes too."""
     try:
         found = Identity.of(path.lstat())
     except (FileNotFoundError, NotADirectoryError):

@@ -1,7 +1,8 @@
-"""How a folder tree is looked through, slice by slice: all of it with rests, and where hints lead.
+"""When a folder tree is looked through, in slices that leave the daemon time for other things.
 
-Where nothing tells what comes and goes, polls between two scans look for just that. Knows nothing
-of events and watches, and of a root that comes and goes.
+There are three kinds of walks: scans, of everything, now and then; walks through the folders that
+events have named; and, where no events are to be had, polls between two scans, which only look for
+what has come or gone. Knows nothing of how events are got, and of a root that comes and goes.
 """
 
 import math
@@ -15,17 +16,17 @@ from stylewatch.domain import Candidate
 from stylewatch.folders.listing import Listing
 from stylewatch.places import network_devices
 
-SLICE = 4000  # names looked at per call …
-SLICE_SECONDS = 0.25  # … and for how long at most: on a share each takes a while
-POLL_SECONDS = 10.0  # how often what comes and goes is looked for, where it can't be watched
-REST = 19  # times as long as a scan took nothing is scanned, so that it takes a twentieth at most …
-LONGEST_REST = 600.0  # … but for no longer
-LONGEST_POLL_REST = 60.0  # the same after a poll: what comes is to be found soon
-LATE_SECONDS = 15.0  # a scan that has not gone on for so long hangs
+SLICE = 4000  # names looked at per call at most …
+SLICE_SECONDS = 0.25  # … and seconds: on a network share each name takes a while
+POLL_SECONDS = 10.0  # between two polls
+REST = 19  # after a scan, a pause of so many times its length: it takes a twentieth of the time …
+LONGEST_REST = 600.0  # … but no pause is longer than that
+LONGEST_POLL_REST = 60.0  # nor this after a poll: new photos are to be found soon
+LATE_SECONDS = 15.0  # a scan that has made no step for so long hangs
 
 
 class _Walk(NamedTuple):
-    """On its way through the tree."""
+    """A walk under way."""
 
     names: Iterator[Candidate | None]
     began: float
@@ -38,7 +39,7 @@ class Scans:
     def __init__(
         self, folder: str, root: Path, rescan_seconds: float, known: Callable[[], Iterable[str]]
     ) -> None:
-        """`known` gives the files that lay there before: the first scan can't miss them itself."""
+        """`known` gives the files that lay there earlier, as the first scan can't know of them."""
         self._folder, self._root = folder, root
         self._rescan_seconds = rescan_seconds
         self.poll_seconds = min(POLL_SECONDS, rescan_seconds)
@@ -49,20 +50,21 @@ class Scans:
         """When the last scan was through."""
         self._next_scan, self._next_poll = -math.inf, math.inf
         self._poll_rest = self.poll_seconds
-        self._stirred = -math.inf  # when a walk last went on
-        self._wonder = False  # a file that this scan finds new should have been heard of
+        self._last_step = -math.inf  # when a walk last went on
+        self._events_expected = False  # of each new file that this scan finds there was an event
         self.begin_anew()
 
     def begin_anew(self) -> None:
-        """Another tree lies there: nothing of it was seen before."""
+        """Forget all that was seen: another tree lies there now."""
         self.listing = Listing(self._folder, self._root)
-        self._left_out: frozenset[str] | None = None  # unreadable when compared; None: not yet
+        self._left_out: frozenset[str] | None = None
+        """Folders that could not be read when `known` was last compared; None: it never was."""
 
     def scan_at_once(self) -> None:
-        """Whatever was or was not heard of, all of it is to be looked through."""
-        self._at_once, self._wonder, self._next_poll = True, False, math.inf
+        """Begin a scan as soon as can be, as events may have been lost."""
+        self._at_once, self._events_expected, self._next_poll = True, False, math.inf
 
-    def follow(self, folders: Iterable[str], now: float) -> None:
+    def walk_first(self, folders: Iterable[str], now: float) -> None:
         """Look through these folders, before all else."""
         self._walks.appendleft(_Walk(self.listing.walk(_topmost(folders)), now))
 
@@ -71,17 +73,17 @@ class Scans:
         self._walks.clear()
 
     def begin_due(self, now: float, *, watched: bool) -> None:
-        """Begin what it is time for, unless it is under way."""
+        """Begin a scan or a poll if it is time; `watched` says whether events tell of changes."""
         if not self._is_scanning and (self._at_once or now >= self._next_scan):
-            self._wonder, self._at_once = watched and not self._at_once, False
+            self._events_expected, self._at_once = watched and not self._at_once, False
             self.note_networks()
             self._walks.append(_Walk(self.listing.walk([""], full=True), now, "scan"))
         elif now >= self._next_poll and not self._walks:
             self._walks.append(_Walk(self.listing.walk_changed(), now, "poll"))
 
     def go_on(self, now: float, *, watched: bool) -> Iterator[Candidate]:
-        """A slice of the walks at hand: new and changed names."""
-        self._stirred = now
+        """Do a slice of the walks under way; the new and changed files that it meets."""
+        self._last_step = now
         until = time.monotonic() + SLICE_SECONDS
         for _ in range(SLICE):
             if not self._walks or time.monotonic() > until:
@@ -95,32 +97,32 @@ class Scans:
                     yield found
 
     def take_surprise(self) -> str:
-        """A file that should have been heard of, as it was found by a scan; told once."""
-        found = self.listing.surprise if self._wonder else ""
+        """A new file that a scan has found though no event has told of it; each is told once."""
+        found = self.listing.surprise if self._events_expected else ""
         if found:
             self.listing.surprise = ""
         return found
 
     def missed(self) -> Iterator[Path]:
-        """Files that were found no more; a slice of those not told yet. They may be back."""
+        """Files that are gone, a slice of those not told yet; they may be back by now."""
         missed, until = self.listing.missed, time.monotonic() + SLICE_SECONDS
         for _ in range(min(SLICE, len(missed))):
             yield Path(missed.pop())
-            if time.monotonic() > until:  # whoever asks looks at each, which on a share takes long
+            if time.monotonic() > until:  # the caller looks at each, which takes long on a share
                 break
 
     def next_due(self, now: float) -> float:
-        """When something is to be done."""
+        """When there is something to do."""
         if self._walks or self.listing.missed:
             return now
         return min(self._next_scan, self._next_poll)
 
     def are_late(self, now: float) -> bool:
-        """Whether they hang."""
-        return now >= (self._stirred if self._is_scanning else self._next_scan) + LATE_SECONDS
+        """Whether a scan hangs, or is overdue."""
+        return now >= (self._last_step if self._is_scanning else self._next_scan) + LATE_SECONDS
 
     def note_networks(self) -> None:
-        """Files on a share settle by other rules, and one may be mounted in a sub-folder later."""
+        """See which devices are network shares now: files on these settle by other rules."""
         self.listing.network = network_devices()
 
     @property
@@ -140,9 +142,9 @@ class Scans:
         self._next_poll = math.inf if watched else now + self._poll_rest
 
     def _compare(self) -> Iterator[None]:
-        """What went away before the first scan began is missed after it.
+        """Miss the files that went away before the first scan began, now that one has ended.
 
-        Where that could not look, after the first one that can.
+        Files in a folder that it could not read are compared after the first scan that can.
         """
         left_out = frozenset(self.listing.unreadable)
         yield from self.listing.miss_unlisted(self._known())

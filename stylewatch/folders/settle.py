@@ -1,8 +1,7 @@
-"""When a file is complete: nothing changed for a while, nobody writes to it, and its end is there.
+"""When a file is complete: it has not changed for a while, nobody writes to it, its end is there.
 
-A pure clock: `now` comes from outside and is monotonic, and so does `wall`, the time of day that
-files know. Knows nothing of rules, jobs or the ledger; what the end of a picture looks like is
-handed in.
+Reads no clock: `now`, which is monotonic, and `wall`, the time of day, are handed in, and so is
+what knows the end of a picture. Knows nothing of rules, jobs or the ledger.
 """
 
 import contextlib
@@ -22,14 +21,14 @@ from typing import BinaryIO, Final, Literal
 from stylewatch.domain import Candidate, Identity, Photo
 from stylewatch.folders.listing import open_below
 
-CLOSED_SHARE = 0.25  # of the quiet period after a close or rename: scanners close and reopen
-CLOSED_QUIET = 0.5  # but no quiet period that is shorter anyway is made shorter than that
-NETWORK_QUIET = 10.0  # where a writer can be on another machine
+CLOSED_SHARE = 0.25  # of the quiet period suffices after a close or rename, …
+CLOSED_QUIET = 0.5  # … but no less than that: scanners close a file and open it again
+NETWORK_QUIET = 10.0  # the quiet period where the writer may be on another machine
 PATIENCE = 30.0  # the longest pause between two looks at a file that is not complete
-LAST_PATIENCE = 60.0  # the pause once it was given out as unsettled …
-LAST_LOOKS = 50  # … or longer, so that all such files have no more looks in a second
-OLD_LOOKS = 3  # at a file that has long been as it is: nobody will bring what it lacks
-SLOW_SECONDS = 15.0  # a file that is on its way for so long is named
+LAST_PATIENCE = 60.0  # the pause after it was given out as unsettled, …
+LAST_LOOKS = 50  # … or longer, so that all such files get no more looks than that in a second
+OLD_LOOKS = 3  # at a file that was old when it came: nobody will bring what it lacks
+SLOW_SECONDS = 15.0  # a file that is on its way for so long is named to people
 BATCH = 256  # files looked at per call
 GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
@@ -45,7 +44,7 @@ LACKS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Unsettled:
-    """A file that is not complete long after its last change; told once, until it changes."""
+    """A file that is still not complete long after its last change; given once for each change."""
 
     file: Photo
     reason: Reason
@@ -63,7 +62,7 @@ class Slow:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """A name under which nothing lies any more, or something else."""
+    """A file that is gone, or has been replaced by something that is no file."""
 
     file: Photo
 
@@ -78,7 +77,7 @@ class _Waiting:
     seen: float  # when it was first seen …
     seen_wall: float  # … and what time that was
     since: float  # when it was first seen with this identity
-    quiet: float  # how long it has to stay so, twice that when blind
+    quiet: float  # how long it has to stay so, if the kernel can tell of its writers
     old: bool = False  # it had not changed for long when it was first seen
     lack: Reason | None = None  # at the last look
     blind: bool = False  # the kernel can't tell of its writers
@@ -86,9 +85,14 @@ class _Waiting:
     ticket: int = 0  # its place in the queue
     told: bool = False  # given out as unsettled
 
+    @property
+    def quiet_period(self) -> float:
+        """How long it has to stay as it is."""
+        return self.quiet * (2 if self.blind else 1)
+
 
 class Settler:
-    """Candidates in, complete photos out, and what never completes with its reason."""
+    """Takes candidates; gives photos when they are complete, and the others with the reason."""
 
     def __init__(
         self,
@@ -98,7 +102,7 @@ class Settler:
         settle_max_seconds: float = 600.0,
         max_bytes: float = math.inf,
     ) -> None:
-        """The end of a file with more than `max_bytes` is not looked for: nobody will read it."""
+        """A file larger than `max_bytes` need not have an end, as nobody will read it."""
         self._structural_end = structural_end
         self._max_bytes = max_bytes
         self._quiet_seconds = max(quiet_seconds, 0.1)
@@ -109,11 +113,11 @@ class Settler:
 
     @property
     def arriving(self) -> int:
-        """How many files are on their way, without those that were given up."""
+        """How many files are on their way, without those given out as unsettled."""
         return sum(not file.told for file in self._waiting.values())
 
     def slow(self, now: float, most: int) -> list[Slow]:
-        """Those that are on their way for a while, the first ones first."""
+        """Up to `most` files that have been on their way for long, the first ones first."""
         files = (
             file
             for file in self._waiting.values()
@@ -129,10 +133,10 @@ class Settler:
         ]
 
     def observe(self, candidate: Candidate, now: float, wall: float = 0.0) -> None:
-        """Take note of a file as it is now; what is ignored is passed over.
+        """Take note of a file as it is now; one that is ignored is passed over.
 
-        `wall` is the time of day, 0 where it isn't known. Its leaps do no harm: it only tells that
-        a file is old, and what such a one lacks is waited for less long, but not less carefully.
+        `wall` is the time of day, 0 if unknown. It only serves to tell that a file is old, so that
+        what it lacks is waited for less long. So a clock that is changed does no harm.
         """
         if candidate.ignored:
             return
@@ -153,7 +157,7 @@ class Settler:
             self._look_at(min(file.due, now + quiet), file)
 
     def settled(self, now: float) -> list[Photo | Unsettled | Gone]:
-        """Files that are complete by now, given up or gone, after a bounded number of looks."""
+        """Files found to be complete, unsettled or gone, by a bounded number of looks."""
         results: list[Photo | Unsettled | Gone] = []
         for _ in range(BATCH):
             if self.next_due(now) > now:
@@ -173,7 +177,7 @@ class Settler:
         return math.inf
 
     def _look(self, file: _Waiting, now: float) -> Photo | Unsettled | Gone | None:
-        """One look at a file that is due."""
+        """Look at a file that is due; what it is now, if that is settled."""
         try:
             with _opened(file.photo) as stream:
                 lack = self._lack(stream, file)
@@ -187,7 +191,7 @@ class Settler:
             file.photo = replace(file.photo, identity=identity)
             file.since, file.told, file.old, file.lack = now, False, False, None
             file.quiet = self._quiet(network=file.network, closed=False)
-        if now < (due := file.since + file.quiet * (2 if file.blind else 1)):
+        if now < (due := file.since + file.quiet_period):
             self._look_at(due, file)
             return None
         file.lack = lack
@@ -197,7 +201,7 @@ class Settler:
         return file.photo
 
     def _lack(self, stream: BinaryIO, file: _Waiting) -> Reason | None:
-        """What a file still lacks when it stays as it is."""
+        """What an open file lacks to be complete, if it stays as it is."""
         writer = None if file.network else has_writer(stream.fileno())
         if writer:
             return "writer"
@@ -215,7 +219,7 @@ class Settler:
             return None  # the check stumbled over strange bytes: the decoder has the last word
 
     def _wait_on(self, file: _Waiting, lack: Reason, now: float) -> Unsettled | None:
-        """Look again later, ever more rarely; say so once when it takes too long."""
+        """Look again later, ever more rarely; `Unsettled`, once, when it takes too long."""
         deadline = file.since + self._patience(file, lack)
         news = now >= deadline and not file.told
         file.told |= news
@@ -227,10 +231,9 @@ class Settler:
         return Unsettled(file.photo, lack) if news else None
 
     def _patience(self, file: _Waiting, lack: Reason) -> float:
-        """How long a file may lack something: less long what nobody has worked at for long."""
+        """How long a file may lack something; not long if it was old when it came."""
         if file.old and lack in {"empty", "truncated"}:
-            quiet = file.quiet * (2 if file.blind else 1)
-            return min(OLD_LOOKS * quiet, self._settle_max_seconds)
+            return min(OLD_LOOKS * file.quiet_period, self._settle_max_seconds)
         return self._settle_max_seconds
 
     def _look_at(self, due: float, file: _Waiting) -> None:
@@ -259,8 +262,9 @@ def _opened(photo: Photo) -> Iterator[BinaryIO]:
 def has_writer(descriptor: int) -> bool | None:
     """Whether any process here has this file open, or mapped, for writing; None: can't be told.
 
-    The kernel grants a read lease only on a file without writers. It is given back at once; who
-    opens the file in between would make the kernel send SIGIO, which kills: SIGURG is ignored.
+    The kernel grants a read lease only on a file without writers. We give it back at once. If
+    somebody opens the file in between, the kernel signals that to us: by SIGURG, which is ignored,
+    as its usual SIGIO would kill us.
     """
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)

@@ -1,7 +1,7 @@
 """Watched folders: events are hints of where to look and when, the listing is the truth.
 
-Believes the watches only while they prove themselves; else the folder is scanned more often.
-Knows nothing of pictures, rules, jobs or the ledger.
+The kernel's watches are trusted only as long as they miss nothing; else the folder is scanned more
+often. Knows nothing of pictures, rules, jobs or the ledger.
 """
 
 import errno
@@ -19,13 +19,13 @@ from stylewatch.folders.scans import Scans
 from stylewatch.folders.watches import Inbox, Watch, Watches, watch_limit, watched_inodes
 
 ROOT_SECONDS = 2.0  # how often the root itself is looked at
-PATIENCE = 2.0  # an event that is this late is lost
+PATIENCE = 2.0  # an event that has not come within that time is lost
 REGISTER_SECONDS = 1.0  # a new folder that is not watched by then never will be
-RETRY_SECONDS = 600.0  # until a folder that had to be scanned is watched again
+RETRY_SECONDS = 600.0  # between two attempts to watch a folder that has to be scanned
 DEEPEST = 500  # folders within each other: watchdog's walk recurses before Python 3.12
 
 FolderState = Literal["watching", "scanning", "missing", "unreadable", "locked", "blocked"]
-"""Blocked: it is watched, but its results have no room."""
+"""`scanning`: it can't be watched. `blocked`: its results can't be written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class FolderHealth:
 
 
 class FolderSource:
-    """One watched root: hints in, candidates out, each name again only when it changed."""
+    """One watched root: gives each file when it is new, and again whenever it has changed."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class FolderSource:
         take_up: Callable[[], None] = lambda: None,
         known: Callable[[], Iterable[str]] = tuple,
     ) -> None:
-        """`take_up` is called when the root has come; a LockedError of its leaves it alone.
+        """`take_up` is called when the root has appeared; after its error the root is left alone.
 
         `known` gives the files that lay there before.
         """
@@ -68,12 +68,13 @@ class FolderSource:
         self._state: FolderState = "missing"
         self._detail = ""
         self._root_key: tuple[int, int] | None = None  # (dev, ino) while the root is there
-        self._next_root = -math.inf
-        self._suspect = ""  # a file that should have been heard of …
-        self._proof_at = math.inf  # … and when it is proof that events get lost
-        self._next_check = self._next_retry = math.inf
-        self._strikes = 0  # how often in a row the watches were found wanting
-        self._heard = False  # any event since they were built
+        self._next_root = -math.inf  # when to look at the root
+        self._suspect = ""  # a file that no event has told of …
+        self._proof_at = math.inf  # … and when that proves that events get lost
+        self._next_check = math.inf  # when to see whether all folders are watched
+        self._next_retry = math.inf  # when to try again to watch them
+        self._strikes = 0  # how often in a row the watches have missed something
+        self._heard = False  # whether any event has come since they were made
         self._low_limit = 0  # the watch limit that did not suffice
 
     def drain(self, now: float) -> list[Candidate]:
@@ -87,7 +88,7 @@ class FolderSource:
         watched, scanned = self._watch is not None, self._scans.ended
         self._scans.begin_due(now, watched=watched)
         if folders:
-            self._scans.follow(folders, now)
+            self._scans.walk_first(folders, now)
         found = [*self._scans.listing.look(files), *self._scans.go_on(now, watched=watched)]
         if watched and self._scans.ended != scanned:
             self._next_check = now + REGISTER_SECONDS
@@ -96,7 +97,7 @@ class FolderSource:
         return found
 
     def missed(self) -> Iterator[Path]:
-        """Files that the scans found no more; some of those not told yet. They may be back."""
+        """Files that are gone, some of those not told yet; they may be back by now."""
         return self._scans.missed()
 
     def next_due(self, now: float) -> float:
@@ -105,10 +106,8 @@ class FolderSource:
             return self._next_root
         if self._inbox.has_news:
             return now
-        return min(
-            *(self._next_root, self._scans.next_due(now)),
-            *(self._proof_at, self._next_check, self._next_retry),
-        )
+        watches_due = min(self._proof_at, self._next_check, self._next_retry)
+        return min(self._next_root, self._scans.next_due(now), watches_due)
 
     def health(self, now: float) -> FolderHealth:
         """For the console, `status` and the service's own watchdog."""
@@ -126,7 +125,7 @@ class FolderSource:
         )
 
     def signs(self, now: float) -> dict[str, bool]:
-        """Whether what has to move here does: the threads that bring events, and the scans.
+        """For the pulse: whether the threads that bring events live, and whether scans go on.
 
         A folder that is away needs neither.
         """
@@ -137,8 +136,8 @@ class FolderSource:
             f"scans of {self.root}": not self._scans.are_late(now),
         }
 
-    def again(self, path: Path) -> None:
-        """Hand out this file (relative to the root) once more, changed or not."""
+    def look_again(self, path: Path) -> None:
+        """Give this file (relative to the root) once more, changed or not."""
         self._scans.listing.forget(str(path))
         self._inbox.note(str(path))
 
@@ -150,7 +149,7 @@ class FolderSource:
         self._scans.stop()
 
     def _look_at_root(self, now: float) -> None:
-        """Notice a root that went away, came back, was replaced, or that falls silent."""
+        """Notice that the root has gone, come back or been replaced, or that its watch has died."""
         self._next_root = now + ROOT_SECONDS
         try:
             key = _folder_key(self.root)
@@ -177,7 +176,7 @@ class FolderSource:
         self._root_key, self._state, self._detail = None, state, why
 
     def _start(self, now: float) -> None:
-        """Watches first, then the scan: nothing can fall in between."""
+        """Watch the root, and then scan it: so nothing can be missed in between."""
         self.close()
         self._suspect = ""
         self._proof_at = self._next_check = self._next_retry = math.inf
@@ -204,7 +203,7 @@ class FolderSource:
         self._scans.scan_at_once()
 
     def _hear(self, now: float) -> tuple[dict[str, bool], set[str]]:
-        """Take the hints; they also prove that the watches work."""
+        """Take the hints that events have left: files and folders to look at."""
         files, folders, overflown = self._inbox.take()
         self._heard |= bool(files or folders)
         if overflown:
@@ -219,7 +218,7 @@ class FolderSource:
         return files, folders
 
     def _judge_watches(self, now: float) -> None:
-        """Watches that miss something are built anew, and given up when that does not help."""
+        """Look for signs that watches are missing, or that their events get lost."""
         if now >= self._proof_at:
             self._watches.renew()
             self._mistrust("no events come from it", now)
@@ -237,6 +236,7 @@ class FolderSource:
                 self._start(now)
 
     def _mistrust(self, why: str, now: float) -> None:
+        """Make watches that have missed something anew; the second time, scan instead."""
         self._strikes += 1
         self._start(now)
         if self._strikes > 1 and self._watch:
@@ -254,7 +254,7 @@ def _folder_key(root: Path) -> tuple[int, int]:
 
 
 def _check_size(root: str, limit: int) -> None:
-    """Ask for no watches where they can't suffice: they are shared by all of a user's programs."""
+    """An OSError if a tree is too large to be watched: all of a user's programs share the limit."""
     for count, (folder, _) in enumerate(walk(root), start=1):
         if count > limit:
             why = f"more than {limit} folders; raise it: sysctl fs.inotify.max_user_watches"

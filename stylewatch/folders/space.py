@@ -1,4 +1,4 @@
-"""Outputs that wait for space: paused when a disk runs full, taken up again by themselves.
+"""Outputs that can't be written to now: paused when a disk runs full, taken up again later.
 
 Knows nothing of jobs and of what is written there.
 """
@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Literal
 
 from stylewatch.errors import OutputFullError
+from stylewatch.places import nearest_existing
 
 FULL = OutputFullError.reason
-ROOM = 1.25  # of the low-water mark: so much has to be free before an output goes on
+ROOM = 1.25  # times `min_free` has to be free before a paused output goes on
 
 _WORDS = {FULL: "is full", OutputFullError.forbidden: "can't be written"}
 
 
 def trouble_of(output: Path | str, why: str) -> str:
-    """Why nothing can be written there, for people."""
+    """The trouble in words, for people."""
     return f"{output} {_WORDS.get(why, 'is not there')}"
 
 
@@ -29,10 +30,11 @@ def free_space(folder: Path) -> int:
 
 
 def require_room(folder: Path, min_free: int) -> None:
-    """Ask before a photo is painted for a folder: part of an output may have a disk of its own.
+    """Make sure, before a photo is painted, that its result will have room.
 
     Raises:
-        OutputFullError: less is free there than `min_free`.
+        OutputFullError: less is free than `min_free` in this folder, which may have a disk of its
+            own.
     """
     with contextlib.suppress(OSError):
         if free_space(folder) < min_free:
@@ -40,11 +42,6 @@ def require_room(folder: Path, min_free: int) -> None:
                 f"{folder}: less is free than the {min_free / 1e6:.0f} MB of `min_free`",
                 remedy="Make room there; the daemon then goes on",
             )
-
-
-def nearest_existing(path: Path) -> Path:
-    """The path, or the first above it that is there for us."""
-    return next(place for place in (path, *path.parents) if os.path.exists(place))
 
 
 class Space:
@@ -64,7 +61,7 @@ class Space:
         return trouble_of(output, why) if why else ""
 
     def pause(self, output: Path, until: float, why: str) -> None:
-        """A write has failed there, whatever the file system says of free space (a quota)."""
+        """Pause an output after a write has failed, even if there seems to be room (a quota)."""
         self._paused[output] = until, why
 
     def look(
@@ -74,7 +71,7 @@ class Space:
         now: float,
         can_be_written: Callable[[Path], bool],
     ) -> Iterator[tuple[Literal["blocked", "recovered"], str, str]]:
-        """Compare what is free with the low-water mark; what has changed, in words, and why."""
+        """Pause outputs that run full, and take up paused ones; each change, in words, and why."""
         outputs = list(outputs)
         self._paused = {path: self._paused[path] for path in outputs if path in self._paused}
         for output in outputs:

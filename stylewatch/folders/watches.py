@@ -1,7 +1,7 @@
 """The kernel's watches on folder trees, through watchdog: hints of where to look, and when.
 
-The only place that knows watchdog, its events and its habits (6.0 and 7.1 alike). Says nothing
-certain: events come late, twice or not at all.
+They are no more than hints, as events come late, twice or not at all. The only place that knows
+watchdog, its events and its habits (6.0 and 7.1 alike).
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from watchdog.events import (
 from watchdog.observers.api import BaseObserver, ObservedWatch
 from watchdog.observers.inotify import InotifyObserver
 
-EVENTS: list[type[FileSystemEvent]] = [  # not heard: our own reads, and each write of a slow copy
+EVENTS: list[type[FileSystemEvent]] = [  # not our own reads, nor each write of a slow copy
     FileCreatedEvent,
     FileClosedEvent,
     FileMovedEvent,
@@ -36,7 +36,7 @@ EVENTS: list[type[FileSystemEvent]] = [  # not heard: our own reads, and each wr
     DirDeletedEvent,
 ]
 LOG = logging.getLogger("watchdog.observers")
-INBOX_LIMIT = 50_000  # names kept between two looks; beyond, all is to scan
+INBOX_LIMIT = 50_000  # names kept at most; with more, everything is to be scanned
 
 Watch = ObservedWatch
 
@@ -51,7 +51,7 @@ def watch_limit() -> int:
 
 
 def watched_inodes() -> frozenset[int]:
-    """The folders that the kernel watches for this process, whatever watchdog believes."""
+    """The folders that the kernel watches for this process, as it says itself."""
     inodes: set[int] = set()
     for descriptor in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
@@ -62,7 +62,7 @@ def watched_inodes() -> frozenset[int]:
 
 
 class Inbox(FileSystemEventHandler):
-    """What events say between two drains: files and folders to look at."""
+    """Files and folders to look at, as noted from events until somebody takes them."""
 
     def __init__(self, root: str, wake: Callable[[], None]) -> None:
         self._root = root
@@ -101,7 +101,10 @@ class Inbox(FileSystemEventHandler):
             self._clear(overflown=True)
 
     def take(self) -> tuple[dict[str, bool], set[str], bool]:
-        """Files (each with: closed or renamed into place), folders, and whether all is to scan."""
+        """What was noted: files, folders, and whether everything is to be scanned.
+
+        Of each file, whether an event said that it was closed, or renamed into place.
+        """
         with self._lock:
             taken = self._files, self._folders, self._overflown
             self._clear()
@@ -124,7 +127,7 @@ class Watches(logging.Handler):
         LOG.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002
-        """Only its log tells that watchdog lost events: look at everything."""
+        """Scan everything when watchdog warns: only its log tells that events are lost."""
         for inbox in list(self._inboxes.values()):
             inbox.overflow()
         self.wake()
@@ -161,9 +164,9 @@ class Watches(logging.Handler):
         )
 
     def renew(self) -> None:
-        """Start over with new threads: one that died unseen makes all folders deaf for good.
+        """End all watches and their threads, so that each folder asks for a new watch.
 
-        Each watch is dead then, so that its folder asks for a new one.
+        A thread that has died unseen would keep events from all folders, for good.
         """
         for watch in list(self._inboxes):  # one by one: no error in one keeps the others
             self.remove(watch)

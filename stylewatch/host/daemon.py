@@ -9,7 +9,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from stylewatch.domain import (
     AT_HAND,
     LEARNING,
     Event,
+    EventKind,
     Failure,
     FailureKind,
     JobState,
@@ -45,7 +46,7 @@ from stylewatch.host.rest import Rest
 from stylewatch.host.survey import Survey
 from stylewatch.places import mount_of
 from stylewatch.settings.config import Config, Folder
-from stylewatch.state.ledger import Ledger
+from stylewatch.state.ledger import Ledger, Result
 from stylewatch.state.locks import Locks
 from stylewatch.state.reader import Job
 from stylewatch.state.retention import tidy
@@ -57,14 +58,14 @@ LONGEST_SLEEP = 5.0  # seconds between two ticks at most
 LOOK_SECONDS = 5.0  # how often free space is looked at, and photos whose results are done
 LEDGER_SECONDS = 5.0  # between two attempts to go on with a ledger that could not be written
 FIXED = ("state_dir", "metrics_port")  # settings that a running daemon can't change
-LEARN_SECONDS = 300.0  # between two signs of life while all results are read
+LEARN_SECONDS = 300.0  # between two signs of life while a new ledger learns from all results
 TIDY_SECONDS = 86400.0  # how often the ledger is tidied, more often where it remembers less
-HEALTH_SECONDS = 1.0
+HEALTH_SECONDS = 1.0  # how often the folders' health is told, if it has changed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What the daemon is given, so that it need not know it."""
+    """What the daemon uses without importing it: what runs jobs, and what reads photos."""
 
     open_executor: OpenExecutor
     run_job: Callable[..., Outcome]
@@ -74,7 +75,11 @@ class Parts:
 
 
 class Daemon:
-    """One daemon over one config; `start`, then `tick` until `stop`."""
+    """One daemon over one config; `start`, then `tick` until `stop`.
+
+    `start` opens the ledger and all that works with it. It does so anew after the ledger could not
+    be written; what is made in `__init__` lives on.
+    """
 
     def __init__(
         self,
@@ -107,8 +112,8 @@ class Daemon:
         self._survey = Survey()
         self._pulse = Pulse()
         self._rest = Rest()
-        self._replaced = False
-        self._trouble = self._refused = ""
+        self._replaced = False  # stylewatch was upgraded: workers are of another program than we
+        self._trouble = self._refused = ""  # why no worker runs; what is wrong with a new config
         self._figures: dict[str, Any] = {}
         self._next_look = self._next_health = -math.inf
         self._tidying: Iterator[None] | None = None
@@ -135,7 +140,7 @@ class Daemon:
             self._tidying, self._last_tidy = None, -math.inf
             owner = outputs.owner_of(self.config.state_dir)
             self._publisher = Publisher(ledger, owner)
-            self._delivery = Delivery(ledger, self._publisher, self._folder, self._tell)
+            self._delivery = Delivery(ledger, self._publisher, self._folder_of, self._tell)
             self._recover(now)
             self._watches = Watches(self._wake.set)
             opened.callback(self._watches.close)
@@ -198,7 +203,7 @@ class Daemon:
             self.stop()
 
     def _drop_all(self, error: LedgerError, *, told: bool) -> None:
-        """End what runs, saying so: what comes of it could not be written down."""
+        """End all jobs, and say so: what would come of them could not be written down."""
         if not told:
             self._tell("blocked", f"{error}; it goes on by itself", reason=error.reason)
         for running in self._dispatcher.running.values():
@@ -210,7 +215,7 @@ class Daemon:
     def _wait_for_the_ledger(
         self, error: LedgerError, stop: threading.Event, after_tick: Callable[[float], None]
     ) -> None:
-        """Until it is tried again; whoever asks meanwhile is told why nothing can be said."""
+        """Pause before the next try; who asks for something meanwhile gets the error as answer."""
         due = self._clock() + LEDGER_SECONDS
         while not stop.is_set() and self._clock() < due:
             self._wake.clear()
@@ -224,16 +229,16 @@ class Daemon:
 
     @property
     def lost(self) -> list[str]:
-        """What stands still and has not healed itself: a reason to start the daemon anew."""
+        """The parts that stand still and have not recovered: a reason to restart the daemon."""
         return self._pulse.lost
 
     @property
     def outlived(self) -> bool:
-        """Whether another program is in its place, so that it paints no more, and nothing runs."""
+        """Whether stylewatch was upgraded, so that this daemon paints no more, and nothing runs."""
         return self._replaced and not self._dispatcher.running
 
     def stop(self) -> None:
-        """End within the grace time: running jobs may finish, the others are put back."""
+        """End: running jobs may finish within the grace time, then they are put back."""
         self._stop.set()
         dispatcher = self._dispatcher
         grace = f"{self.config.grace_seconds:g} s"
@@ -276,7 +281,8 @@ class Daemon:
         self._dispatcher.cancel(self._job(job_id))
 
     def _retry(self, job_id: int | None = None, reason: str = "") -> int:
-        if job_id is not None and self._folder(job := self._job(job_id)) is None:
+        job = None if job_id is None else self._job(job_id)
+        if job and self._folder_of(job) is None:
             raise UsageError(
                 f"Job {job_id} is of the folder {job.folder}, which is not watched now",
                 remedy="Its photos go on when it is watched again",
@@ -292,13 +298,13 @@ class Daemon:
         return job
 
     def _reload(self) -> None:
-        """A whole new generation of the config, or the old one goes on."""
+        """Read the config again: all of it holds from now on, or, after any error, none of it."""
         try:
             wanted = self._load()
             fixed = {name: getattr(self.config, name) for name in FIXED}
             config = replace(wanted, **fixed)
             self._lock_folders(config)
-            self._dispatcher.follow(config)
+            self._dispatcher.change_config(config)
             self.config, self._refused = config, ""
         except Exception as error:
             self._refused, reason = str(error), getattr(error, "reason", "io")
@@ -308,7 +314,7 @@ class Daemon:
             self._locks.keep_folders(folder.input for folder in self.config.folders)
         self._ledger.max_attempts = config.max_attempts
         self._delivery.forget_pauses()
-        self._take_up_folders()
+        self._apply_config()
         self._intake.close()
         self._tell("reload", f"config read again: {_folders(config)}")
         self._intake = self._open_intake(self._intake)
@@ -349,23 +355,18 @@ class Daemon:
         hours = [(each.begin, each.end) for each in self.config.hours]
         return {"slots": self._dispatcher.slots, "hours": hours}
 
-    # --- the parts of a tick ----------------------------------------------------------------
+    # --- the start, and another config ------------------------------------------------------
 
     def _recover(self, now: float) -> None:
-        """Take up what a crash or a stop left; see the ledger's own rules."""
+        """Take up what a crash or a stop has left behind."""
         if self._ledger.set_aside:
             self._tell("warning", f"the ledger was damaged; it lies in {self._ledger.set_aside}")
         places = {folder.output for folder in self.config.folders}
         if self._ledger.fresh:
-            results = find_results(places, self._parts.read_facts)
-            found = self._ledger.rebuild(self._learned(results))
-            if found:
-                self._tell(
-                    "warning", f"a new ledger: {counted(found, 'result')} found, not painted again"
-                )
+            self._learn_from(find_results(places, self._parts.read_facts))
         for job in self._ledger.recover():
             self._tell("failed", f"{job.path}: {job.trouble}", job, reason=job.reason)
-        self._take_up_folders()
+        self._apply_config()
         for job in self._ledger.jobs([JobState.PUBLISHING]):
             self._delivery.complete(job.id, now)
         begun = self._ledger.jobs([JobState.PUBLISHING])
@@ -373,32 +374,42 @@ class Daemon:
         for output in places:
             outputs.sweep(output, self._publisher.owner, keep=pending)
 
-    def _learned(
-        self, results: Iterable[tuple[str, Path, str, str]]
-    ) -> Iterator[tuple[str, Path, str, str]]:
-        """The results, with a sign of life now and then: those of an archive take an hour."""
-        due = self._clock() + LEARN_SECONDS
-        for count, result in enumerate(results, start=1):
-            if self._clock() >= due:
-                due = self._clock() + LEARN_SECONDS
-                self._tell("warning", f"a new ledger: {count} results read so far", reason=LEARNING)
-            yield result
+    def _learn_from(self, results: Iterator[Result]) -> None:
+        """Have the new ledger learn what was painted before it.
 
-    def _take_up_folders(self) -> None:
-        """Jobs of folders and presets that the config does not have wait, those of others go on.
+        That takes an hour in an archive, so it is told now and then how far it is.
+        """
 
-        So do those that lacked weights or an image of their preset: these may be there now.
+        def told() -> Iterator[Result]:
+            due = self._clock() + LEARN_SECONDS
+            for count, result in enumerate(results, start=1):
+                if self._clock() >= due:
+                    due = self._clock() + LEARN_SECONDS
+                    so_far = f"a new ledger: {count} results read so far"
+                    self._tell("warning", so_far, reason=LEARNING)
+                yield result
+
+        if found := self._ledger.rebuild(told()):
+            message = f"a new ledger: {counted(found, 'result')} found, not painted again"
+            self._tell("warning", message)
+
+    def _apply_config(self) -> None:
+        """Bring the ledger in line with the config's folders and presets.
+
+        Jobs whose folder or preset the config lacks are held, those that were held for one that it
+        has go on. Jobs that lacked weights or an image of their preset are tried again.
         """
         for reason in LACKING:
             self._ledger.retry(reason=reason)
         for folder in self.config.folders:
             with contextlib.suppress(OSError):
                 recognise(folder, self.config, self._ledger)
-            self._publisher.follow(folder.name, folder.output)
-        note_mounts(self.config.written(), self._ledger)
+            self._publisher.find_moved_results(folder.name, folder.output)
+        note_mounts(self.config.written_folders(), self._ledger)
         self._hold_others()
 
     def _hold_others(self) -> None:
+        """Hold the jobs of folders and presets that the config lacks, bring back all others."""
         folders = (folder.name for folder in self.config.folders)
         self._ledger.hold_others(folders, self.config.presets)
 
@@ -433,7 +444,7 @@ class Daemon:
             self._locks.hold_folder(folder.input)
 
     def _take_up(self, folder: Folder) -> None:
-        """A folder has come, or another in its place: it is ours alone, with its own history.
+        """Lock a folder that has appeared, or was replaced by another, and find its history.
 
         Raises:
             LockedError: another daemon watches it.
@@ -444,43 +455,48 @@ class Daemon:
         recognise(folder, self.config, self._ledger)
         self._ledger.bring_back([folder.name], [*self.config.presets])  # if it was moved here
 
-    def _folder(self, job: Job) -> Folder | None:
+    def _folder_of(self, job: Job) -> Folder | None:
         return next((each for each in self.config.folders if each.name == job.folder), None)
 
+    # --- what comes of jobs -----------------------------------------------------------------
+
     def _came_back(self, job: Job, folder: Folder, outcome: Outcome, now: float) -> None:
+        """A job has ended; `folder` is its folder as it was when the job was started."""
         if isinstance(outcome, Rendered):
             self._delivery.publish(job.id, outcome, folder, now)
         else:
             self._fail(job, outcome, now)
 
     def _fail(self, job: Job, failure: Failure, now: float) -> None:
+        """Write a failure down, do what follows from it, and tell of it."""
         job = self._ledger.job(job.id) or job  # its folder may have another name by now
         self._replaced |= failure.reason == EngineLost.replaced
         with self._ledger.transaction():
             state = self._ledger.fail(job.id, failure)
             if failure.kind is FailureKind.CHANGED:
-                self._intake.again(job.folder, job.path)
+                self._intake.look_again(job.folder, job.path)
                 if failure.reason == "vanished":
                     self._ledger.vanished(job.id)
-        if failure.kind is FailureKind.CHANGED:
-            self._tell("retry", f"{job.path}: {failure.message}", job, reason=failure.reason)
-            return
-        folder = self._folder(job)
-        if failure.kind is FailureKind.RESOURCE and folder is not None:
-            full = failure.reason == FULL and mount_of(job.target) == mount_of(folder.output)
-            if full or not self._publisher.can_publish(folder.output):
+        if failure.kind is FailureKind.RESOURCE and (folder := self._folder_of(job)):
+            if self._nothing_fits(folder.output, job, failure):
                 self._space.pause(folder.output, now + RESOURCE_PAUSE, failure.reason)
-            elif job.reason == failure.reason:  # only a part of it can't be written, as was told
+            elif job.reason == failure.reason:  # of a part of the output, and told before
                 return
-        kinds = {JobState.RETRY_WAIT: "retry", JobState.BLOCKED: "blocked"}
-        kind = "warning" if failure.kind is FailureKind.LOST else kinds.get(state, "failed")
-        message = (
-            explained(failure.reason, failure.message) if kind == "failed" else failure.message
-        )
+        kind, message = _news_of(failure, state)
         self._tell(kind, f"{job.path}: {message}", job, reason=failure.reason)
 
+    def _nothing_fits(self, output: Path, job: Job, failure: Failure) -> bool:
+        """Whether no result can be written to an output, and not just this job's.
+
+        A part of the output may lie on a disk of its own.
+        """
+        is_full = failure.reason == FULL and mount_of(job.target) == mount_of(output)
+        return is_full or not self._publisher.can_publish(output)
+
+    # --- the parts of a tick ----------------------------------------------------------------
+
     def _look_around(self, now: float) -> None:
-        """Free space, photos that were taken away, and those that still have to be moved."""
+        """See to free space, to photos that were taken away, and to those that are to be moved."""
         if now >= self._next_look:
             self._next_look = now + LOOK_SECONDS
             places = {folder.output for folder in self.config.folders}
@@ -493,7 +509,7 @@ class Daemon:
             self._wake.set()
 
     def _keep_hours(self) -> None:
-        """Pause and go on as the config wants it for this time of day, and on battery."""
+        """Pause and go on as the config wants it at this time of day, and on battery."""
         before = self._rest.why
         self._rest.follow(self.config, self._wall_clock())
         if self._rest.why != before:
@@ -507,14 +523,14 @@ class Daemon:
             self._tell("resumed", "resumed")
 
     def _at_hand(self, now: float) -> dict[str, Folder]:
-        """The folders whose photos can be painted now: they are there, and so is their output."""
+        """The folders whose photos can be painted now, as they and their outputs are there."""
         health = {each.folder: each.state for each in self._health(now)}
         return {
             folder.name: folder for folder in self.config.folders if health[folder.name] in AT_HAND
         }
 
     def _tell_health(self, now: float) -> None:
-        """How each folder stands, when that has changed."""
+        """Tell how the workers and each folder stand, where that has changed."""
         if now < self._next_health:
             return
         self._next_health = now + HEALTH_SECONDS
@@ -532,7 +548,7 @@ class Daemon:
             self._tell_event(event)
 
     def _health(self, now: float) -> list[FolderHealth]:
-        """Each folder as its source sees it, or blocked where its results have no room."""
+        """How each folder stands: as its source sees it, or blocked where results have no room."""
         paused = {
             folder.name: trouble
             for folder in self.config.folders
@@ -546,7 +562,7 @@ class Daemon:
         ]
 
     def _feel_pulse(self, now: float) -> None:
-        """Whether the scans, inotify's threads and the workers are alive, told when one is lost."""
+        """Tell when a scan, one of inotify's threads or a worker stands still for too long."""
         signs = self._intake.signs(now) | self._dispatcher.signs(now)
         for name in self._pulse.feel(signs, now):
             self._tell("warning", f"{name}: dead, and not healed by itself", reason="dead")
@@ -569,13 +585,34 @@ class Daemon:
         return min(due, self._delivery.next_due())
 
     def _tell(
-        self, kind: Any, message: str, job: Job | None = None, *, reason: str = "", **more: Any
+        self,
+        kind: EventKind,
+        message: str,
+        job: Job | None = None,
+        *,
+        reason: str = "",
+        **more: Any,
     ) -> None:
+        """Tell of an event, which may be about a job."""
         about: dict[str, Any] = {}
         if job is not None:
             about = {"folder": job.folder, "path": str(job.path), "job_id": job.id}
             about["preset"] = job.preset
         self._tell_event(Event(kind=kind, message=message, reason=reason, **about, **more))
+
+
+def _news_of(failure: Failure, state: JobState) -> tuple[EventKind, str]:
+    """The kind of event that tells of a failure, and its message, given the job's state by now."""
+    match failure.kind, state:
+        case FailureKind.CHANGED, _:
+            return "retry", failure.message
+        case FailureKind.LOST, _:
+            return "warning", failure.message
+        case _, JobState.RETRY_WAIT:
+            return "retry", failure.message
+        case _, JobState.BLOCKED:
+            return "blocked", failure.message
+    return "failed", explained(failure.reason, failure.message)
 
 
 def _folders(config: Config) -> str:

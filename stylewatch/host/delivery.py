@@ -1,6 +1,6 @@
-"""The last stretch: a painted picture gets its name, and then its photo what the config asks for.
+"""The last two steps: a painted picture gets its name, then its photo is kept, moved or deleted.
 
-What can't be done now is tried again. Knows nothing of workers and of what is painted next.
+What can't be done now is tried again later. Knows nothing of workers and of what is painted next.
 """
 
 import math
@@ -18,12 +18,12 @@ from stylewatch.state.ledger import AGAIN, Ledger
 from stylewatch.state.reader import Job
 
 UNNAMED_SECONDS = 5.0  # between two attempts to give a finished picture its name
-UNREADABLE_SECONDS = 600.0  # then a picture that can't be read any more is painted again
+UNREADABLE_SECONDS = 600.0  # so long is waited for a picture that can't be read before it is lost
 AFTER_SECONDS = 300.0  # between two attempts to move or delete a painted photo
 
 
 class Delivery:
-    """What is painted and not yet done with."""
+    """The pictures that have no name yet, and the photos that are still to be moved or deleted."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Delivery:
         folder_of: Callable[[Job], Folder | None],
         tell: Callable[..., None],
     ) -> None:
-        """`folder_of` gives a job's folder in the present config, `tell` tells an event of it."""
+        """`folder_of` gives a job's folder in the present config, `tell` tells of an event."""
         self._ledger = ledger
         self._publisher = publisher
         self._folder_of = folder_of
@@ -43,7 +43,7 @@ class Delivery:
         self._began_find = self._next_find = -math.inf  # … and when these are looked for
 
     def publish(self, job_id: int, rendered: Rendered, folder: Folder, now: float) -> None:
-        """Give a result its name, now or, where that can't be, later.
+        """Give a result its name, now or, where that fails, later.
 
         `folder` is its folder as it was when the job was started: it may have left the config.
         """
@@ -55,7 +55,7 @@ class Delivery:
             self._published(job, now)
 
     def complete(self, job_id: int, now: float) -> None:
-        """The same for a result whose publication was begun, as the journal says."""
+        """Give a result its name whose publication was begun before, as the journal says."""
         job = self._ledger.job(job_id)
         _, since = self._unnamed.get(job_id, (now, now))
         patient = now - since < UNREADABLE_SECONDS
@@ -70,7 +70,7 @@ class Delivery:
             self._unnamed.pop(job_id, None)
 
     def name_again(self, now: float) -> None:
-        """Try again to name the pictures whose pause is over."""
+        """Try again to name pictures, each of them after a pause."""
         for job_id, (due, _) in list(self._unnamed.items()):
             if now >= due:
                 self.complete(job_id, now)
@@ -80,9 +80,9 @@ class Delivery:
         return min((due for due, _ in self._unnamed.values()), default=math.inf)
 
     def find_after(self, now: float) -> None:
-        """Photos that still have to be moved or deleted: a crash came between, or a copy.
+        """Find photos that may have to be moved or deleted, as after a crash.
 
-        There may be a great many that wait, each for another preset.
+        Those that wait for their results in other presets are found each time, and may be many.
         """
         if not self._after_pending and now >= self._next_find:
             self._began_find = now
@@ -93,7 +93,7 @@ class Delivery:
             )
 
     def apply_pending_after(self, now: float) -> bool:
-        """Move or delete some of them; whether there are more."""
+        """Move or delete some of the photos that were found; whether there are more."""
         until = time.monotonic() + TURN_SECONDS
         while self._after_pending and time.monotonic() < until:
             job_id = self._after_pending.popleft()
@@ -104,18 +104,19 @@ class Delivery:
         return bool(self._after_pending)
 
     def forget_pauses(self) -> None:
-        """With another config what could not be done may be done now."""
+        """Try everything again at once: with another config it may work."""
         self._after_failed.clear()
         self._next_find = -math.inf
 
     def _name_later(self, job_id: int, error: OutputError, now: float) -> None:
-        """The picture is finished and safe; only its name is missing."""
+        """Try again later; meanwhile the picture is safe under its temporary name."""
         if job_id not in self._unnamed:
             self._tell("blocked", str(error), self._ledger.job(job_id), reason=error.reason)
         _, since = self._unnamed.get(job_id, (now, now))
         self._unnamed[job_id] = now + UNNAMED_SECONDS, since
 
     def _published(self, job: Job, now: float) -> None:
+        """Tell what came of a publication, and see to the photo if it went well."""
         if job.state is not JobState.DONE:
             overtaken = job.state is JobState.SUPERSEDED
             why = "it changed while it was painted" if overtaken else "its result was lost"
@@ -127,9 +128,9 @@ class Delivery:
         self._apply_after(job, now)
 
     def _apply_after(self, job: Job, now: float) -> None:
-        """Move or delete its photo as the config wants it, once all of its results are there.
+        """Move or delete the job's photo, as the config wants it, once all its results are there.
 
-        Of one that has come again those are painted again that were taken away before.
+        If the photo has arrived again, results that were deleted meanwhile are painted first.
         """
         folder = self._folder_of(job)
         if folder is None or not self._ledger.after_is_due(job.id):

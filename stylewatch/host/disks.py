@@ -1,7 +1,7 @@
-"""The disks that are written to, each known by where it was mounted.
+"""The disks that are written to, each known by its mount point, which the ledger remembers.
 
-Nothing is written there while one is away: it would be hidden as soon as that disk is back. The
-ledger remembers them. Knows nothing of what is written.
+While a disk is away nothing is written at its mount point: that would land on the disk below, and
+be hidden as soon as the right one is back. Knows nothing of what is written.
 """
 
 import os
@@ -15,13 +15,13 @@ from stylewatch.state.ledger import Ledger
 
 
 def note_mounts(folders: Iterable[Path], ledger: Ledger) -> None:
-    """Remember the disks that these are on: without them nothing is written there."""
+    """Remember the disks that these folders lie on, so that they are missed when they are away."""
     for mount in {mount_of(folder) for folder in folders} - ledger.mounts():
         ledger.note_mount(mount)
 
 
 def missing_mount(place: Path, ledger: Ledger) -> Path | None:
-    """Where a disk was mounted on which this place lies, if nothing is mounted there now."""
+    """The mount point of the disk on which this place lies, if that disk is away now."""
     mount, real = mount_of(place), Path(os.path.realpath(place))
     away = (
         known
@@ -32,11 +32,11 @@ def missing_mount(place: Path, ledger: Ledger) -> Path | None:
 
 
 def require_mounted(folder: Path, place: Path, ledger: Ledger) -> None:
-    """For whoever is to write to a place in this folder.
+    """Make sure that a place in this folder can be written to, as far as its disk goes.
 
     Raises:
-        OutputFullError: nothing is mounted where its disk was, and no file there, or in the
-            `folder` on it, says that it is to go on without.
+        OutputFullError: its disk is away. To go on without it, a person puts a file into `folder`,
+            or where the disk was mounted.
     """
     if mount := missing_mount(place, ledger):
         away = folder if Path(os.path.realpath(folder)).is_relative_to(mount) else mount
@@ -47,12 +47,12 @@ def require_mounted(folder: Path, place: Path, ledger: Ledger) -> None:
 
 
 def holds_files(folder: Path) -> bool:
-    """Whether anything lies in it but folders and what is hidden, as results in the making are."""
+    """Whether any file lies in it that is not hidden, as unfinished results are."""
     return any(not name.startswith(".") for _, names in walk(folder) for name in names)
 
 
 def not_mounted(folder: Path, mount: Path) -> OutputFullError:
-    """For whoever would write to this folder."""
+    """The error for a folder whose disk is away."""
     return OutputFullError(
         f"{folder} lies on a disk that is away: nothing is mounted on {mount}",
         remedy="It goes on by itself when it is back; to go on without it, put a file there",

@@ -1,6 +1,6 @@
-"""Between the ledger and what runs jobs: which one starts next, what runs, what comes back.
+"""Between the ledger and what runs jobs: starts the next ones, and collects what comes of them.
 
-Knows nothing of photos on their way in, and not what becomes of a result or a failure.
+Knows nothing of photos on their way in, and nothing of what is done with a result or a failure.
 """
 
 import contextlib
@@ -47,10 +47,10 @@ class Dispatcher:
         wake: Callable[[], None],
         stop: threading.Event,
     ) -> None:
-        """`came_back` takes every outcome that is not dealt with here.
+        """`came_back` is called with each outcome that is not dealt with here.
 
-        It is given the folder as it was when the job was started. What ends once `stop` is set was
-        ended with us, whoever ended it: it is put back, and nothing more is started.
+        It gets the folder as it was when the job was started. Once `stop` is set, nothing more is
+        started, and a job whose process dies is ready again: the same signal has ended both of us.
         """
         self._config = config
         self._ledger = ledger
@@ -80,7 +80,7 @@ class Dispatcher:
         return self._executor.trouble
 
     def signs(self, now: float) -> dict[str, bool]:
-        """Whether each worker does its work, as far as that is ours to heal."""
+        """For the pulse: each worker that we are to keep alive, and whether it does its work."""
         signs = {
             f"the worker of job {each.job.id}": each.alive
             and now - each.started <= each.timeout + OVERDUE_SECONDS
@@ -92,14 +92,14 @@ class Dispatcher:
 
     @property
     def _can_wait(self) -> bool:
-        """Whether something is painted nevertheless, or nothing is there to try it with."""
+        """Whether trouble with the workers is no worry: one runs, or there is no job to try."""
         begun = any(running.pid for running in self.running.values())
         return begun or len(self.running) < self._executor.slots
 
-    def follow(self, config: Config) -> None:
-        """Go by another config; other workers take over once nothing runs any more.
+    def change_config(self, config: Config) -> None:
+        """Go by another config; where it has other workers, these take over once nothing runs.
 
-        Whatever opening them raises, the old config goes on.
+        An error in opening them is raised, and the old config stays.
         """
         before = self._config
         if (config.engine, config.workers) != (before.engine, before.workers):
@@ -110,7 +110,7 @@ class Dispatcher:
         self._config = config
 
     def release_idle(self, now: float) -> None:
-        """Give the workers' memory back when nothing has been painted for a while."""
+        """Let go of the workers' memory when nothing has been painted for a while."""
         if self.running:
             self._last_busy = now
         elif 0 < self._config.idle_release <= now - self._last_busy:
@@ -118,7 +118,7 @@ class Dispatcher:
             self._last_busy = math.inf
 
     def close(self, now: float) -> None:
-        """Kill what runs. What has just ended is recorded, the rest is ready again."""
+        """Kill all jobs that run. What has just ended is recorded, the others are ready again."""
         self._closed = True
         for executor in (self._next_executor, self._executor):
             if executor is not None:
@@ -241,7 +241,7 @@ class Dispatcher:
         self._tell("warning", told, job, reason="cancelled")
 
     def collect(self, now: float) -> None:
-        """Record what has finished."""
+        """Record the jobs that have ended."""
         with contextlib.suppress(queue.Empty):
             while True:
                 running = self._finished.get_nowait()

@@ -1,4 +1,4 @@
-"""Jobs in flight: what runs them, whether it lives, and what became of them.
+"""Jobs in flight: what runs them, whether that is alive, and what came of them.
 
 Knows nothing of the ledger, and nothing of what happens to a result.
 """
@@ -79,7 +79,7 @@ def _proc(pid: int, file: str) -> str:
 
 
 def outcome_of(future: "Future[Outcome]") -> Outcome:
-    """How a job ended; each error as its class of failure."""
+    """How a job ended, with every error turned into a `Failure`."""
     try:
         return future.result()
     except StylewatchError as error:
@@ -89,10 +89,11 @@ def outcome_of(future: "Future[Outcome]") -> Outcome:
 
 
 def seen_from_here(outcome: Outcome, photo: Path, job: Job) -> Outcome:
-    """What became of a job on another machine, which may have other folders at the same paths.
+    """What came of a job on another machine, if this machine sees the same.
 
-    A photo that is gone or has changed is so here too, and a result that was written is here; else
-    the job would begin anew at once, again and again.
+    The other may have other folders at the same paths. So a photo that it finds gone or changed
+    must be so here too, and a result that it has written must be here. Else this is a failure, to
+    be tried again after a pause: otherwise the job would begin anew at once, again and again.
     """
     if isinstance(outcome, Rendered):
         told = f"a worker wrote {outcome.temporary}, which is not here"

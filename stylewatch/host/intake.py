@@ -1,4 +1,4 @@
-"""From a watched folder to the ledger: what is new, complete, and to be painted how.
+"""From a watched folder to the ledger: which photos are new and complete, and what they get.
 
 Sources say what is there, the settler what is complete, the config which presets it gets, and the
 ledger whether it is new at all. Knows nothing of workers and results.
@@ -17,7 +17,16 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from stylewatch.domain import Candidate, Event, Identity, JobState, Photo, PhotoFacts, job_key
+from stylewatch.domain import (
+    Candidate,
+    Event,
+    EventKind,
+    Identity,
+    JobState,
+    Photo,
+    PhotoFacts,
+    job_key,
+)
 from stylewatch.folders.listing import open_below
 from stylewatch.folders.outputs import target_name
 from stylewatch.folders.settle import GONE, LACKS, Gone, Settler, Slow, Unsettled
@@ -33,22 +42,23 @@ from stylewatch.state.presence import is_missing
 from stylewatch.state.wording import BROKEN_PRESET, IGNORED, NO_PRESET, TOO_LARGE, explained
 
 AGAIN_SECONDS = 60.0  # until a photo that could not be read for a moment is looked at again
-HELD_SECONDS = 0.5  # between two looks whether the config is read again
-KEPT_SLOW = 5  # files named of each folder that are long on their way
+HELD_SECONDS = 0.5  # between two looks whether a changed config has been read
+KEPT_SLOW = 5  # so many files of each folder are named that take long to arrive
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Way:
-    """How the photos of one folder come in, and those that have come."""
+    """The way in for the photos of one folder: seen by `source`, settled, then `complete`."""
 
     folder: Folder
     plan: str
-    """What decides whether a file is painted at all, see `_plan_of`."""
+    """Stands for all in the config that decides whether a file is painted, see `_plan_of`."""
     source: FolderSource
     settling: tuple[object, ...]
-    """Where photos settle, and by which rules."""
+    """Where photos settle and by which rules: a new config with the same keeps the settler."""
     settler: Settler
     complete: deque[Photo] = field(default_factory=deque)
+    """Photos that are to become jobs."""
 
 
 class Intake:
@@ -67,16 +77,16 @@ class Intake:
         on_event: Callable[[Event], None],
         before: "Intake | None" = None,
     ) -> None:
-        """`before`: that of the config until now; what is on its way goes on from there."""
+        """`before` is the intake of the former config: files that settle there go on settling."""
         self._config = config
         self._ledger = ledger
         self._probe = probe
         self._is_outdated = is_outdated
         self._on_event = on_event
-        self._held = False
+        self._held = False  # complete photos wait, as the config is about to be read again
         self._ignored: set[tuple[str, str]] = set()  # folders and why: told once
         self._subfolders: set[tuple[str, str]] = set()  # folders and names in them: looked at once
-        self._unread: deque[tuple[float, Photo]] = deque()  # when to look again
+        self._unread: deque[tuple[float, Photo]] = deque()  # unreadable ones: when to look again
         self.ways: dict[str, _Way] = {}  # by folder
         kept = {way.settling: way.settler for way in before.ways.values()} if before else {}
         for folder in config.folders:
@@ -113,12 +123,7 @@ class Intake:
                     if is_missing(way.folder.input / path):
                         self._ledger.missed(name, path)
                 for settled in way.settler.settled(now):
-                    if isinstance(settled, Unsettled):
-                        self._set_aside(settled.file, "", settled.reason, LACKS[settled.reason])
-                    elif isinstance(settled, Gone):
-                        self.again(settled.file.folder, settled.file.path)
-                    else:
-                        way.complete.append(settled)
+                    self._take(settled, way)
         self._add_jobs(now)
         if now >= self._next_unread:
             self._read_again(now)
@@ -126,7 +131,7 @@ class Intake:
     def next_due(self, now: float) -> float:
         """When `tick` has something to do."""
         if any(way.complete for way in self.ways.values()):
-            return now + HELD_SECONDS * self._held
+            return now + HELD_SECONDS if self._held else now
         return min(
             *(way.source.next_due(now) for way in self.ways.values()),
             *(way.settler.next_due(now) for way in self.ways.values()),
@@ -134,19 +139,19 @@ class Intake:
             now + 60.0,
         )
 
-    def again(self, folder: str, path: Path) -> None:
-        """Look at this file once more, from the beginning.
+    def look_again(self, folder: str, path: Path) -> None:
+        """Have this file looked at once more, as if it were new.
 
-        Also where it is gone: its folder may only be away for a moment, and comes back unchanged.
+        Also one that is gone: its folder may only be away for a moment, and come back unchanged.
         """
         self._ledger.forget_file(folder, path)
         if way := self.ways.get(folder):
-            if is_missing(way.folder.input / path):  # no scan will miss what the source forgets
+            if is_missing(way.folder.input / path):  # no scan will: the source forgets it, too
                 self._ledger.missed(folder, path)
-            way.source.again(path)
+            way.source.look_again(path)
 
     def forget_failed(self, folders: Iterable[str]) -> None:
-        """Photos that failed and were taken away: the latest, which are those that are shown."""
+        """Forget those of the latest failures, which are shown, whose photo was taken away."""
         for name in folders:
             root = self.ways[name].folder.input
             jobs = self._ledger.last_jobs(JobState.QUARANTINED, name, KEPT)
@@ -163,24 +168,24 @@ class Intake:
                 if job.path in gone:
                     self._ledger.vanished(job.id)
             for path in gone:
-                self.again(name, path)
+                self.look_again(name, path)
 
     def health(self, now: float) -> list[FolderHealth]:
         """How well each folder is looked after."""
         return [way.source.health(now) for way in self.ways.values()]
 
     def signs(self, now: float) -> dict[str, bool]:
-        """Whether each part that looks after the folders still does."""
+        """For the pulse: each part that watches the folders, and whether it still does."""
         return {
             name: well for way in self.ways.values() for name, well in way.source.signs(now).items()
         }
 
     def settling(self) -> dict[str, int]:
-        """How many files of each folder are on their way."""
+        """How many files of each folder are on their way to becoming jobs."""
         return {name: way.settler.arriving + len(way.complete) for name, way in self.ways.items()}
 
     def slow(self, now: float) -> dict[str, list[Slow]]:
-        """The first few files of each folder that are on their way for a while."""
+        """The first few files of each folder that have been on their way for long."""
         return {name: way.settler.slow(now, KEPT_SLOW) for name, way in self.ways.items()}
 
     def close(self) -> None:
@@ -189,7 +194,7 @@ class Intake:
             way.source.close()
 
     def _consider(self, candidate: Candidate, way: _Way, now: float) -> None:
-        """A name was seen: settle it, unless the ledger has it just so."""
+        """Let a file settle that was seen, unless it is no photo, or the ledger knows it as is."""
         identity = Identity.of(candidate.stat)
         if self._ledger.knows(candidate.folder, candidate.path, identity, way.plan):
             return
@@ -202,11 +207,20 @@ class Intake:
             return
         way.settler.observe(candidate, now, self._ledger.now)
 
-    def _add_jobs(self, now: float) -> None:
-        """Complete photos become jobs; in one transaction, and not for longer than a moment.
+    def _take(self, settled: Photo | Unsettled | Gone, way: _Way) -> None:
+        match settled:
+            case Unsettled(file, reason):
+                self._set_aside(file, "", reason, LACKS[reason])
+            case Gone(file):
+                self.look_again(file.folder, file.path)
+            case _:
+                way.complete.append(settled)
 
-        Of each folder one at a time: to read a whole archive takes hours. While the config is about
-        to be read again they wait: it may say what they came for.
+    def _add_jobs(self, now: float) -> None:
+        """Make jobs of complete photos, in one transaction, and for no longer than a turn.
+
+        One photo of each folder in turn, as to read a whole archive takes hours. While the config
+        is about to be read again all wait: they may have come for what it says now.
         """
         queues = [way.complete for way in self.ways.values()]
         if not any(queues):
@@ -232,7 +246,7 @@ class Intake:
         with self._ledger.transaction():
             while now >= self._next_unread:
                 _, photo = self._unread.popleft()
-                self.again(photo.folder, photo.path)
+                self.look_again(photo.folder, photo.path)
 
     def _add(self, photo: Photo) -> None:
         folder, plan = self.ways[photo.folder].folder, self.ways[photo.folder].plan
@@ -241,8 +255,8 @@ class Intake:
             message = f"too large: {photo.identity.size} bytes, and max_bytes is {limit}"
             self._set_aside(photo, plan, TOO_LARGE, message)
             return
-        self._doubt(photo)
-        with _unchanged(photo) as stream:
+        self._warn_of_misspelling(photo)
+        with _open_unchanged(photo) as stream:
             presets = match(
                 folder,
                 photo.path,
@@ -258,7 +272,7 @@ class Intake:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
             changed = Identity.of(os.fstat(stream.fileno())) != photo.identity
         if changed:
-            self.again(photo.folder, photo.path)
+            self.look_again(photo.folder, photo.path)
             return
         planned = [
             Planned(
@@ -272,8 +286,8 @@ class Intake:
             names = ", ".join(preset.name for preset in presets)
             self._tell("queued", photo, f"queued for {names}")
 
-    def _doubt(self, photo: Photo) -> None:
-        """Say of a sub-folder that is almost named after a preset that it means nothing."""
+    def _warn_of_misspelling(self, photo: Photo) -> None:
+        """Tell, once, that the photo's sub-folder means nothing if it is only almost a preset's."""
         name, *rest = photo.path.parts
         if not rest or (photo.folder, name) in self._subfolders:
             return
@@ -284,21 +298,21 @@ class Intake:
             self._tell("warning", replace(photo, path=Path(name)), f"{words} {meant!r}?", "near")
 
     def _set_aside(self, file: Photo, plan: str, note: str, message: str) -> None:
-        """A visible state, ended by any change of the file, or of the `plan` that it is due to."""
+        """Give a file up, visibly, until it changes, or `plan` does, if that was the cause."""
         self._ledger.note_file(file.folder, file.path, file.identity, plan, note)
         self._tell("failed", file, explained(note, message), note)
 
     def _cannot_add(self, photo: Photo, error: OSError, now: float) -> None:
-        """Gone or replaced: another look tells. Unreadable: that look is taken later."""
+        """A photo could not be read: look again, at once if it is gone or replaced, else later."""
         if error.errno in GONE:
-            self.again(photo.folder, photo.path)
+            self.look_again(photo.folder, photo.path)
             return
         self._unread.append((now + AGAIN_SECONDS, photo))
         self._ledger.note_file(photo.folder, photo.path, photo.identity, "", "unreadable")
         self._tell("failed", photo, str(error), "io")
 
     def _facts(self, stream: BinaryIO) -> PhotoFacts:
-        """For rules; a header that makes no sense matches none.
+        """What rules may ask about a photo; of a header that makes no sense, nothing.
 
         Raises:
             OSError: the disk gave no answer, which says nothing about the photo.
@@ -312,9 +326,11 @@ class Intake:
                 raise trouble from None
             return PhotoFacts(0, 0)
 
-    def _tell(self, kind: str, file: Photo | Candidate, message: str, reason: str = "") -> None:
+    def _tell(
+        self, kind: EventKind, file: Photo | Candidate, message: str, reason: str = ""
+    ) -> None:
         event = Event(
-            kind=kind,  # type: ignore[arg-type]
+            kind=kind,
             message=f"{file.path}: {message}",
             folder=file.folder,
             path=str(file.path),
@@ -323,7 +339,7 @@ class Intake:
         self._on_event(event)
 
 
-def _unchanged(photo: Photo) -> BinaryIO:
+def _open_unchanged(photo: Photo) -> BinaryIO:
     """The photo, opened below its folder without following links; FileNotFoundError if replaced."""
     stream = open(open_below(photo.root, photo.path), "rb")  # noqa: PTH123, SIM115
     if Identity.of(os.fstat(stream.fileno())) != photo.identity:
@@ -333,7 +349,7 @@ def _unchanged(photo: Photo) -> BinaryIO:
 
 
 def _plan_of(folder: Folder, config: Config) -> str:
-    """What decides whether a file is painted at all: rules, presets there are, the largest size."""
+    """A hash of what decides whether a file is painted: rules, names of presets, largest size."""
     rules = repr(replace(folder, output=Path(), after="keep", weight=1.0))
     decisive = [rules, sorted(config.presets), sorted(config.broken), config.engine.max_bytes]
     return hashlib.sha256(json.dumps(decisive).encode(errors="surrogateescape")).hexdigest()

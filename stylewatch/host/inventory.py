@@ -1,4 +1,4 @@
-"""Which results there are, as the files alone tell: all that a new ledger knows of the past."""
+"""Which results lie in the output folders, as their files alone tell: for a new ledger."""
 
 import contextlib
 import hashlib
@@ -8,17 +8,16 @@ from pathlib import Path
 
 from stylewatch.errors import OutputError
 from stylewatch.folders.listing import walk
+from stylewatch.state.ledger import Result
 
+ReadFacts = Callable[[bytes], Mapping[str, str]]
+"""What a result says of itself, given its bytes; raises where it is no result."""
 LARGEST_RESULT = 1 << 29
 """Bytes; what is larger is nothing of ours."""
 
 
-def find_results(
-    folders: Iterable[Path], read_facts: Callable[[bytes], Mapping[str, str]]
-) -> Iterator[tuple[str, Path, str, str]]:
-    """Every result in these folders, as told by the files alone.
-
-    Job key, path, SHA-256, and that of its photo where the result knows it.
+def find_results(folders: Iterable[Path], read_facts: ReadFacts) -> Iterator[Result]:
+    """Every result in these folders.
 
     Raises:
         OutputError: a folder can't be listed now; without its results all would be painted again.
@@ -35,11 +34,17 @@ def find_results(
 
     for folder in folders:
         for inside, names in walk(folder, passed_over):
-            for path in (Path(inside, name) for name in names):
-                if "--" in path.name and not path.name.startswith("."):
+            for name in names:
+                if "--" in name and not name.startswith("."):
                     with contextlib.suppress(Exception):  # any strange file may lie there
-                        info = path.lstat()
-                        if stat.S_ISREG(info.st_mode) and info.st_size <= LARGEST_RESULT:
-                            data = path.read_bytes()
-                            facts, sha256 = read_facts(data), hashlib.sha256(data).hexdigest()
-                            yield facts["job_key"], path, sha256, facts.get("photo", "")
+                        yield _read(Path(inside, name), read_facts)
+
+
+def _read(file: Path, read_facts: ReadFacts) -> Result:
+    """The result in a file; any exception means that it is none."""
+    info = file.lstat()
+    if not stat.S_ISREG(info.st_mode) or info.st_size > LARGEST_RESULT:
+        raise ValueError(file)
+    data = file.read_bytes()
+    facts = read_facts(data)
+    return Result(facts["job_key"], file, hashlib.sha256(data).hexdigest(), facts.get("photo", ""))

@@ -1,4 +1,4 @@
-"""Commands for the daemon from other threads: put in anywhere, done in its own thread.
+"""Commands for the daemon: asked for in any thread, done in its own.
 
 Knows nothing of what the commands do.
 """
@@ -16,7 +16,7 @@ _Letter = tuple[Callable[[], Any], Future[Any]]
 
 
 class Mailbox:
-    """Commands by name, each answered by a future; `wake` is called when one comes in."""
+    """Takes commands by name and answers each by a future; calls `wake` when one comes in."""
 
     def __init__(
         self, commands: Mapping[str, Callable[..., Any]], wake: Callable[[], None]
@@ -33,15 +33,15 @@ class Mailbox:
         return answer
 
     def refuse(self, error: Exception) -> None:
-        """Answer all that was asked for with an error."""
+        """Answer all commands that have come in with an error."""
         for _, answer in self._opened():
             answer.set_exception(error)
 
     def obey(self) -> None:
-        """Do all that was asked for.
+        """Do all commands that have come in, and answer them.
 
         Raises:
-            LedgerError: as a command has met with it; whoever asked is told too.
+            LedgerError: a command has failed with it; whoever asked for that gets it too.
         """
         for command, answer in self._opened():
             try:
@@ -53,7 +53,7 @@ class Mailbox:
                 answer.set_exception(error)
 
     def _opened(self) -> Iterator[_Letter]:
-        """All that came in by now."""
+        """Those that have come in by now."""
         with contextlib.suppress(queue.Empty):
             while True:
                 yield self._letters.get_nowait()

@@ -1,7 +1,8 @@
-"""From a finished temporary file to a published result: journal, name, journal, afterwards.
+"""From a finished temporary file to a published result, and what happens to the photo then.
 
-Every step can be repeated after a crash, and no order of crashes publishes twice or deletes a
-photo whose result is not durable. Knows nothing of watching and rendering.
+What is about to be done is written into the ledger, then done, then noted as done. Every step can
+be repeated after a crash, and no order of crashes publishes twice or deletes a photo whose result
+is not durable. Knows nothing of watching and rendering.
 """
 
 import contextlib
@@ -22,11 +23,11 @@ from stylewatch.state.ledger import Ledger
 from stylewatch.state.presence import is_missing
 from stylewatch.state.reader import Job
 
-_LATEST = 20  # results that are looked for where they were and where they may be
+_LATEST = 20  # results by which it is told whether all were moved
 
 
 class Publisher:
-    """Publishes results and remembers in the ledger how far it came."""
+    """Publishes results, and remembers in the ledger how far it came."""
 
     def __init__(self, ledger: Ledger, owner: str) -> None:
         self._ledger = ledger
@@ -34,11 +35,11 @@ class Publisher:
         """What ends the names of temporary files."""
 
     def prepare(self, output: Path, target: Path) -> None:
-        """Make the folder of a result, on the disk that is to have it.
+        """Make the folder of a result.
 
         Raises:
-            OutputError: it can't be made, or not inside the output.
-            OutputFullError: that disk is away.
+            OutputError: it can't be made, or would not lie inside the output.
+            OutputFullError: its disk is away.
         """
         require_mounted(output, target, self._ledger)
         outputs.prepare(output, target)
@@ -52,7 +53,9 @@ class Publisher:
         return True
 
     def publish(self, job_id: int, rendered: Rendered, *, stays: bool) -> Job:
-        """Journal a rendered result, then `complete` it.
+        """Note in the ledger that a result is to be published, then `complete` that.
+
+        Returns the job as it is then: done, superseded, or, if the result is lost, ready again.
 
         Raises:
             OutputError: it can't be named now; the job stays `publishing`, to be completed later.
@@ -74,15 +77,17 @@ class Publisher:
         return self.complete(self._job(job.id), stays=stays)
 
     def complete(self, job: Job, *, stays: bool, patient: bool = True) -> Job:
-        """Finish what the journal says was begun; a result that was lost is rendered again.
+        """Finish a publication that was begun; if its result is lost, the job is ready again.
 
-        Where the photo `stays`, its new result takes the place of an older one. Where it is moved
-        or deleted, another photo may come under the same name, and both results are kept. What
-        can't be read now is waited for, or, not `patient`, taken for lost, or left as it is.
+        If photos stay in the folder (`stays`), a new result replaces the photo's older one. If they
+        are moved or deleted, another photo may come under the same name, and both results are kept.
+
+        A file that can't be read now is an error, to be tried again, as long as we are `patient`;
+        then a result that can't be read counts as lost, and an older one is left where it is.
 
         Raises:
             OutputError: it can't be named now; the job stays `publishing`.
-            OutputFullError: so it does while its disk is away, as may be with its result.
+            OutputFullError: its disk is away, perhaps with the result; the job stays `publishing`.
         """
         if (mount := missing_mount(job.target, self._ledger)) and not holds_files(mount):
             raise not_mounted(job.target.parent, mount)
@@ -116,7 +121,10 @@ class Publisher:
         return self._job(job.id)
 
     def _name(self, job: Job, temporary: Path, *, stays: bool, patient: bool) -> Path:
-        """In the place of an earlier result, or beside one that may never be read again."""
+        """Give the result its name, in place of an earlier result if the photo `stays`.
+
+        No longer `patient`, the result is put beside an earlier one that can't be read or replaced.
+        """
         publish = partial(outputs.publish, temporary, job.target, job.extension)
         if stays:
             try:
@@ -127,7 +135,7 @@ class Publisher:
         return publish()
 
     def _remove_other_format(self, job: Job, final: Path, *, patient: bool) -> None:
-        """Earlier results beside it whose ending is another: the preset's format has changed."""
+        """Remove earlier results beside it with another ending: the preset's format has changed."""
         for earlier in self._ledger.outputs_of(job):
             if earlier.parent == final.parent and earlier.suffix != final.suffix:
                 try:
@@ -142,7 +150,7 @@ class Publisher:
         return self._ledger.was_published(job, sha256) and not self._ledger.is_taken(job, path)
 
     def earlier_result(self, job: Job) -> Path | None:
-        """One for the same photo and preset that is as it was published."""
+        """A result for the same photo and preset whose file is still as it was published."""
         for path in self._ledger.outputs_of(job):
             with contextlib.suppress(OSError):
                 if self._is_earlier(job, path, contents.file_hash(path)):
@@ -150,7 +158,7 @@ class Publisher:
         return None
 
     def copy_same(self, job: Job) -> Rendered | None:
-        """The very same picture made before, copied for this job; None when there is none."""
+        """A copy, for this job, of the same picture made before; None when there is none."""
         for same, place in self._same_pictures(job):
             with contextlib.suppress(OSError), contents.open_regular(place) as stream:
                 data = stream.read()
@@ -173,16 +181,20 @@ class Publisher:
         )
 
     def _same_pictures(self, job: Job) -> Iterator[tuple[Job, Path]]:
-        """Where each was published, and this job's name: results may be copied with the photos."""
+        """Results with this job's key, and where their files may lie.
+
+        That is where each was published, or under this job's own name, as people may copy results
+        along with photos.
+        """
         for same in self._ledger.same_results(job):
             assert same.output is not None
             yield same, same.output
             yield same, job.target.with_name(job.target.name + same.output.suffix)
 
     def apply_after(self, job: Job, action: After, root: Path) -> None:
-        """Move or delete a photo for which this is all that is left to do (`after_is_due`).
+        """Move or delete a photo for which that is all that is left to do (`after_is_due`).
 
-        A result that was taken away since was safe when it was; the photo goes all the same.
+        That a person has deleted one of its results since does not keep the photo back.
 
         Raises:
             OutputError: it can't be moved or deleted now, or one of its results is damaged.
@@ -209,11 +221,14 @@ class Publisher:
         with self._ledger.transaction():
             if acted or missing:
                 self._ledger.missed(job.folder, job.path)
-            if not missing:  # else when it is back: a disk inside of the folder may be away
+            if not missing:  # else it is done when it is back: its disk may be away
                 self._ledger.after_done(job, acted=acted)
 
     def has_result(self, job: Job, *, intact: bool) -> bool:
-        """Whether a result is where it was put, or may be; `intact`: with the bytes that it had."""
+        """Whether a result is where it was put; with `intact`, only if its bytes are the same.
+
+        Where that can't be told now, as its disk is away, it is taken to be there.
+        """
         if job.output is None or self._ledger.is_taken(job, job.output):
             return False
         if not os.path.lexists(job.output):
@@ -223,10 +238,11 @@ class Publisher:
         except OSError:  # that can't be told now
             return True
 
-    def follow(self, folder: str, output: Path) -> None:
-        """Know results by where they lie now, if they were moved into this output with its old one.
+    def find_moved_results(self, folder: str, output: Path) -> None:
+        """Note that a folder's results lie in this output now, if they do.
 
-        The latest tell: none is left in the old one, and one is where it was there.
+        They were moved here from their former output if none of the latest is left there, and at
+        least one lies here under the same relative path.
         """
         latest: dict[Path, list[tuple[Path, str]]] = {}  # by output: where they were, their SHA-256
         for job in self._ledger.last_jobs(JobState.DONE, folder, _LATEST):
@@ -242,6 +258,7 @@ class Publisher:
                 self._ledger.results_moved(folder, before, output)
 
     def _require_intact(self, job: Job) -> None:
+        """Raise an OutputError if a job's result is damaged or can't be seen now."""
         if job.output is None:
             return
         if mount := missing_mount(job.output, self._ledger):
@@ -255,7 +272,11 @@ class Publisher:
                 )
 
     def _require_still_mounted(self, action: After, photo: Path) -> None:
-        """For a photo that was moved: below an empty mount it would be taken for a person's."""
+        """Raise an OutputFullError if the disk went away to which a photo has just been moved.
+
+        Then the photo lies at the empty mount point, where it would be taken for a file by which a
+        person says to go on without that disk (`require_mounted`).
+        """
         if isinstance(action, Path) and (mount := missing_mount(action / photo, self._ledger)):
             raise not_mounted(action, mount)
 
@@ -266,7 +287,7 @@ class Publisher:
 
 
 def _is_whole(temporary: Path, sha256: str, *, patient: bool) -> bool:
-    """Surely not where there is nothing; what can't be read now is whole, perhaps."""
+    """Whether the file has these bytes; if `patient`, an error where that can't be told now."""
     try:
         return contents.file_hash(temporary) == sha256
     except OSError as error:

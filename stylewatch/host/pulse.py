@@ -1,28 +1,28 @@
-"""Whether everything that must move still moves, for a service's watchdog.
+"""Which parts of the daemon stand still, for a service's watchdog.
 
-What stands still may heal itself; only what has not healed in its time is a reason to start over.
-Pure. Knows nothing of folders, processes and systemd.
+A part may recover by itself; only one that has not done so in time is a reason to restart. Pure.
+Knows nothing of folders, processes and systemd.
 """
 
 from collections.abc import Mapping
 
 PATIENCE = 45.0
-"""Seconds that a part has to heal itself: inotify's threads need one tick, a killed process 12 s,
-a lost engine 5 s per attempt."""
+"""Seconds that a part has to recover by itself: inotify's threads need one tick, a killed process
+12 s, a lost engine 5 s per attempt."""
 
 
 class Pulse:
-    """Follows signs of life, each under its own name."""
+    """Remembers since when each part, known by a name, gives no sign of life."""
 
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
         self.lost: list[str] = []
-        """What has not healed itself."""
+        """The parts that have not recovered in time."""
 
     def feel(self, signs: Mapping[str, bool], now: float) -> list[str]:
-        """How each part is; one that is not named any more is no worry any more.
+        """Take note of whether each part is well; one that is not named any more is forgotten.
 
-        Returns what is lost since now.
+        Returns the parts that have just become `lost`.
         """
         self._since = {name: self._since.get(name, now) for name, well in signs.items() if not well}
         before = self.lost

@@ -1,6 +1,7 @@
-"""Which folder lies in a watched place: the one of before, one that was moved there, or another.
+"""Which folder lies at a watched place: the same as before, one that was moved there, or another.
 
-The ledger's history follows a folder. Knows nothing of what lies in it but whether it is still so.
+The ledger's history of photos follows a folder when it is moved. Knows nothing of what its files
+are, only whether they are as they were.
 """
 
 import contextlib
@@ -16,18 +17,18 @@ from stylewatch.state.ledger import Ledger
 from stylewatch.state.presence import is_still, looks_like
 
 VOLUMES: Final = Path("/dev/disk/by-uuid")
-"""Where Linux names each disk as it was named when it was formatted, by a link to its device.
+"""Links from the name that each file system got when it was made to its device (Linux).
 
-Two cards in one reader have the same numbers.
+Device and inode numbers can't tell two cards in one reader apart.
 """
 
 
 def recognise(folder: Folder, config: Config, ledger: Ledger) -> None:
-    """Write down which folder lies in this place.
+    """Write down which folder lies at this place, also where this raises.
 
     Raises:
-        OSError: it can't be looked at, or is empty and not the one that was there: its disk may
-            be away.
+        OSError: it can't be looked at; or it is empty and not the one that was there, so that its
+            disk is probably away.
     """
     inode = known = ledger.inode_of(folder.input)
     volume = ""
@@ -46,7 +47,9 @@ def recognise(folder: Folder, config: Config, ledger: Ledger) -> None:
 
 
 def require_apart(folder: Folder, config: Config, ledger: Ledger) -> None:
-    """For a folder that has come: where it lies could not be seen when the config was read.
+    """Make sure that a folder that has just appeared overlaps with no other of the config.
+
+    When the config was read, that could not be seen yet.
 
     Raises:
         OSError: results would come in as photos, or it can't be looked at.
@@ -57,10 +60,10 @@ def require_apart(folder: Folder, config: Config, ledger: Ledger) -> None:
 
 
 def require_same(place: Path, ledger: Ledger) -> None:
-    """For whoever misses a photo there: it may only be that its disk is away.
+    """Make sure that a photo which is missing there is not just on a disk that is away.
 
     Raises:
-        OSError: another folder lies in this place, or none.
+        OSError: another folder lies at this place, or none.
     """
     known = ledger.inode_of(place)
     if known and Identity.of(place.stat()).inode != known:
@@ -78,11 +81,12 @@ def _volume_of(device: int) -> str:
 
 
 def _moved(folder: Folder, inode: tuple[int, int], config: Config, ledger: Ledger) -> str | None:
-    """What the folder in this place was called where it lay before, if it was moved.
+    """The name that the ledger has for the folder at this place, if it was moved here.
 
-    Moving it has left its files as they were; in any other folder they are not. Nothing tells
-    against it where none was known, or all were moved or deleted when they were painted; where
-    photos stay, one that is gone may have been deleted with its folder, and its number given again.
+    Candidates are the folders with this inode that lay elsewhere. The right one is the one of
+    whose files one lies here, untouched. Failing that, a candidate of which the ledger knows no
+    files that should be here will do. Where photos stay, that is only one without any known file:
+    else its photos were deleted with it, and another folder has got its number.
     """
     names = ledger.alike(inode, (each.input for each in config.folders))
     for name in names:
@@ -93,7 +97,7 @@ def _moved(folder: Folder, inode: tuple[int, int], config: Config, ledger: Ledge
 
 
 def _is_another(place: Path, ledger: Ledger) -> bool:
-    """Whether nothing in it is as it was in the folder that lay there before, or in its copy."""
+    """Whether nothing there looks like any file of the folder that lay there before."""
     name = next(name for name, lies in ledger.places().items() if lies == place)
     return not any(
         looks_like(place / path, before) for path, before in ledger.remembered(name, missed=False)

@@ -1,4 +1,4 @@
-"""When no photo is begun though some wait: by hand, outside of the hours, and on battery.
+"""When the daemon is paused: by hand, outside of the config's hours, and on battery.
 
 Knows nothing of what waits.
 """
@@ -14,10 +14,11 @@ ON_BATTERY = "while on battery"
 
 
 class Rest:
-    """Whether new photos are begun, as a person and the config want it.
+    """Whether new photos are begun, and why not, as a person and the config want it.
 
-    A person's `resume` holds against what the config wants by then: each of it counts anew once it
-    has been over, or with other hours. `pause` takes that back, or holds until `resume`.
+    `resume` overrules the reasons that the config has for a pause at that moment; each counts again
+    after it has been over once, or when the hours are changed. `pause` takes a `resume` back that
+    still overrules something; else it holds until `resume`.
     """
 
     def __init__(self, supplies: Path = _SUPPLIES) -> None:
@@ -28,22 +29,22 @@ class Rest:
 
     @property
     def why(self) -> str:
-        """What to say after `paused`; nothing while photos are begun."""
+        """The words after `paused`; empty while photos are begun."""
         wanted = (each for each in self._wanted if each not in self._overruled)
         return BY_HAND if self._by_hand else next(wanted, "")
 
     def pause(self) -> None:
-        """A person wants no more for now."""
+        """A person wants no more photos to be begun."""
         self._by_hand = not self._overruled
         self._overruled = set()
 
     def resume(self) -> None:
-        """A person wants more, whatever the hour."""
+        """A person wants photos to be begun, whatever the hour."""
         self._by_hand = False
         self._overruled = set(self._wanted)
 
     def follow(self, config: Config, wall: float) -> None:
-        """What the config wants at that time, seconds since 1970."""
+        """Take note of what the config wants at this time (`wall`: seconds since 1970)."""
         until, waits = _until(config, wall), config.on_battery == "wait"
         self._wanted = [until] if until else []
         if waits and on_battery(self._supplies):
@@ -60,7 +61,7 @@ def _until(config: Config, wall: float) -> str:
     return f"until {begin // 60:02}:{begin % 60:02}"
 
 
-def on_battery(supplies: Path = _SUPPLIES) -> bool:
+def on_battery(supplies: Path) -> bool:
     """Whether a battery of this machine is being emptied, and no plug gives power.
 
     Those of its mice and keyboards have the scope `Device` (the kernel's sysfs-class-power).

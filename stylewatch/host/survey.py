@@ -1,7 +1,7 @@
 """How each folder stands, and its photos as the ledger has them: counts, and the few to be named.
 
-It is told whole whenever it changes, so that whoever listens need not have heard what came before.
-Knows nothing of those who listen.
+All of it is told whenever any of it changes, so that a listener need not have heard what came
+before. Knows nothing of the listeners.
 """
 
 import math
@@ -17,11 +17,11 @@ from stylewatch.state.reader import LedgerReader
 from stylewatch.state.wording import NOTES, by_word, explained
 
 KEPT = 20
-"""How many of each folder are named: what waits, what is done, what failed."""
+"""Of each folder so many photos at most are named that wait, that are done, and that failed."""
 
 
 class Survey:
-    """Of all folders; gives what has changed since it was last asked."""
+    """What was last told of each folder, so that only changes are told."""
 
     def __init__(self) -> None:
         self._photos: dict[str, dict[str, Any]] = {}
@@ -36,7 +36,7 @@ class Survey:
         arriving: Mapping[str, int],
         slow: Mapping[str, Sequence[Slow]],
     ) -> list[Event]:
-        """An event for each folder that stands otherwise than before, or has left the config."""
+        """An event for each folder that has changed since the last call, or has left the config."""
         if self._changes != ledger.changes:
             self._changes, self._photos = ledger.changes, _photos_of(ledger, folders)
         before = self._told
@@ -75,14 +75,14 @@ class Survey:
 
 
 def _since(before: Event | None, health: FolderHealth, now: float) -> float:
-    """The time from which on a folder stands so, whatever else of it changes."""
+    """Since when a folder is in this state, and has or lacks a detail, whatever else changes."""
     if before and (before.reason, bool(before.message)) == (health.state, bool(health.detail)):
         return float(before.extra["since"])
     return now
 
 
 def _photos_of(ledger: LedgerReader, folders: Iterable[Folder]) -> dict[str, dict[str, Any]]:
-    """By folder: how many stand where; and `next`, `results` and `failures`."""
+    """By folder: counts of its photos, and some of them as `next`, `results` and `failures`."""
     counts, failed, held = ledger.counts(), ledger.failed_files(), ledger.held_files()
     found = {}
     for folder in folders:

@@ -1,7 +1,7 @@
-"""Inside a worker's process: its limits, its lifeline, and the answer and progress of a job.
+"""Inside a worker's process: its limits, its end with its parent, and how a job answers.
 
-Runs before anything heavy is imported, so that the limits hold for it. What a job does is not
-known here.
+Runs before anything heavy is imported, so that the limits hold for that too. Knows nothing of what
+a job does.
 """
 
 import contextlib
@@ -30,13 +30,14 @@ LOG_BYTES = 1_000_000
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
 JobName = tuple[int, int]
-"""The daemon's number of a job, and the executor's own of this run of it."""
+"""The daemon's number of a job, and the executor's own number of this run of it."""
 
 _progress: Connection | None = None
-_strange = False  # our parent is another program
+_strange = False  # whether our parent is of another version of stylewatch
 
 
 def _read_code() -> str:
+    """A hash of all the code of this package."""
     package = Path(__file__).parents[1]
     code = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
@@ -46,13 +47,13 @@ def _read_code() -> str:
 
 
 CODE: Final = _read_code()
-"""Tells the program as it lay there when this process was started from an older or newer one."""
+"""Tells this program from an older or newer one: its code as it was when this process started."""
 
 
 def boot(
     progress: Connection, lifeline: Connection, engine: EngineSettings, log: Path | None, code: str
 ) -> None:
-    """Make this process a worker of its parent, and of no one else."""
+    """Make this process a worker, which ends with its parent; `code` is the parent's `CODE`."""
     global _progress, _strange  # there is one worker in a process
     _progress, _strange = progress, code != CODE
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ends at once, whatever C code runs
@@ -67,14 +68,16 @@ def boot(
 
 
 def set_environment(engine: EngineSettings) -> None:
-    """What libraries read when they are imported: how many threads, how much chatter.
+    """Set what libraries read when they are imported: how many threads, how much chatter.
 
-    On x86 also that oneDNN multiplies: by itself TensorFlow takes it only where the processor has
-    AVX-512's or AMX's small numbers, but with plain AVX2 it halves the time of a painting too. Here
-    no kernel changes while a network lives, so oneDNN may arrange each of them once.
-    TensorFlow and NumPy compute in turn, and neither's threads should keep the other waiting:
-    operations come one after the other, and OpenBLAS sleeps after 2²⁰ ticks without work.
-    Of a GPU's memory they take what they need, as other workers and the desktop want some too.
+    On x86 TensorFlow is told to use oneDNN. By itself it does so only if the processor has
+    AVX-512's or AMX's small numbers; but with plain AVX2 a painting takes half the time, too. As no
+    kernel changes here while a network lives, oneDNN may arrange each of them just once.
+
+    TensorFlow and NumPy compute in turn, and the threads of one should not keep the other waiting:
+    so TensorFlow does one operation at a time, and OpenBLAS sleeps after 2²⁰ ticks without work.
+
+    Of a GPU's memory libraries take what they need: other workers and the desktop want some, too.
     """
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
@@ -89,9 +92,10 @@ def set_environment(engine: EngineSettings) -> None:
 
 
 def run(name: JobName, task: bytes) -> bytes:
-    """One job in this process, its progress through the pipe.
+    """Do one job in this process, and send its progress through the pipe.
 
-    What a daemon asks whose program was replaced since it was started may mean something else now.
+    If stylewatch was upgraded since the daemon started, the job is refused: its words may mean
+    something else by now.
     """
     if _strange:
         remedy = "Start it anew: until then photos wait"
@@ -110,7 +114,7 @@ def run(name: JobName, task: bytes) -> bytes:
 
 
 def perform(name: JobName, task: bytes, send: Callable[[bytes], None]) -> bytes:
-    """Call what is pickled in `task`; the answer can be read whatever was returned or raised."""
+    """Call what is pickled in `task`; the result or the error, pickled for `read_answer`."""
 
     def tell(kind: str, info: Any) -> None:
         message = pickle.dumps((name, kind, info))
@@ -139,7 +143,7 @@ def read_answer(answer: bytes) -> Any:
 
 
 def _readable(answer: tuple[bool, Any]) -> bytes:
-    """Pickled, and proved to come back: some errors can be pickled but not read again."""
+    """The answer pickled, and read once as a test: some errors can be pickled, but not read."""
     data = pickle.dumps(answer)
     pickle.loads(data)  # noqa: S301
     return data
@@ -149,7 +153,10 @@ _KNOWN: Final = {"builtins", "stylewatch"}
 
 
 def _readable_error(error: BaseException) -> bytes:
-    """Ours and Python's as they are; the daemon would load another's library to read it."""
+    """An error pickled: as it is, or, if it is another library's, in words.
+
+    To read that as it is, the daemon would have to load the library.
+    """
     with contextlib.suppress(Exception):
         if isinstance(error, Exception) and type(error).__module__.split(".")[0] in _KNOWN:
             return _readable((False, error))
@@ -157,7 +164,10 @@ def _readable_error(error: BaseException) -> bytes:
 
 
 def _die_with_the_parent(lifeline: Connection) -> None:
-    """By the kernel's signal, and by a pipe: the signal is of the thread that started us."""
+    """End when the parent does: by the kernel's signal, and when a pipe is closed.
+
+    The signal alone won't do: it also comes if only the thread ends that started us.
+    """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
     def wait() -> None:

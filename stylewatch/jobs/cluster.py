@@ -1,7 +1,8 @@
-"""Jobs on a Dask cluster, reached by TLS. Its workers need this package too, of one version.
+"""Jobs on a Dask cluster, reached by TLS. Its workers need this package too, in the same version.
 
-The scheduler should not retry what killed a worker (DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES
-=0): attempts are counted here. Each worker runs one job at a time (`dask worker --nthreads 1`).
+The scheduler should not itself retry what has killed a worker (DASK_DISTRIBUTED__SCHEDULER__
+ALLOWED_FAILURES=0): attempts are counted here. Each worker runs one job at a time
+(`dask worker --nthreads 1`).
 """
 
 import asyncio
@@ -46,9 +47,9 @@ class DaskExecutor(JobTable):
         self._client: Any = None
         self._scheduler = ""  # its own id, which a restart changes
         self._programs: dict[str, Any] = {}  # by worker: its CODE, or the future of that
-        self._seen = -math.inf
+        self._seen = -math.inf  # when the workers were counted last
         self._leaving = False
-        self._news = threading.Event()  # a worker has said what it is, or we are leaving
+        self._news = threading.Event()  # a worker has told its CODE, or we are leaving
         self._loop, self._end_loop = _running_loop()
         self._follower = threading.Thread(target=self._follow, name="dask", daemon=True)
         self._follower.start()
@@ -59,9 +60,11 @@ class DaskExecutor(JobTable):
         return len(self._workers()) if fresh else 0
 
     def _workers(self) -> list[str]:
+        """Those of our own version."""
         return [worker for worker, program in self._programs.items() if program == CODE]
 
     def _strange(self) -> list[str]:
+        """The workers of another version, or without stylewatch."""
         told = {worker: each for worker, each in self._programs.items() if isinstance(each, str)}
         return [worker for worker, program in told.items() if program != CODE]
 
@@ -92,7 +95,7 @@ class DaskExecutor(JobTable):
             self._news.clear()
 
     def _look_at_workers(self) -> None:
-        """Ask each new one for its program, as another's may mean something else by a job."""
+        """Count the workers, and ask each new one for its CODE: another's may not know our jobs."""
         programs = {}
         for worker in self._client.scheduler_info(n_workers=-1)["workers"]:
             asked = self._programs.get(worker) or self._ask(worker)
@@ -106,7 +109,10 @@ class DaskExecutor(JobTable):
             self._trouble = f"the Dask scheduler at {self._address} has no {free}workers"
 
     def _ask(self, worker: str) -> Any:
-        """By a function of Python's own: it ends when it is sent one that it does not have."""
+        """A worker's CODE, as a future.
+
+        By a function of Python's own: a worker ends when it is sent a function that it lacks.
+        """
         asked = self._client.submit(
             resolve_name, f"{perform.__module__}:CODE", workers=[worker], pure=False
         )
@@ -114,7 +120,7 @@ class DaskExecutor(JobTable):
         return asked
 
     def _is_connected(self) -> bool:
-        """Still to the same scheduler: at a new one, the client would hear of no progress."""
+        """Whether the client is connected to the same scheduler: a new one sends no progress."""
         return (
             self._client is not None
             and self._client.status == "running"
@@ -149,7 +155,7 @@ class DaskExecutor(JobTable):
             CODE,
             key=f"{self._topic}-{job.serial}",
             pure=False,
-            # Only where it must be told: it might wait for ever for one that has just gone.
+            # Only if there are others: a job for certain workers waits for ever if these are gone.
             workers=self._workers() if mixed else None,
             allow_other_workers=mixed,
         )
@@ -199,7 +205,7 @@ def _running_loop() -> tuple[Any, Callable[[], None]]:
 
 
 def _answer(asked: Any) -> Any:
-    """What a worker said to be; the future itself as long as it has not, None if it never will."""
+    """A worker's CODE; as long as it has not answered, the future; None if it never will."""
     match asked.status:
         case "finished":
             return asked.result(timeout=ANSWER_SECONDS)
@@ -215,7 +221,7 @@ def run_on_dask(topic: str, name: JobName, task: bytes, engine: EngineSettings, 
     from distributed import get_worker  # noqa: PLC0415
 
     worker = get_worker()
-    if code != CODE:  # it was started anew in another's place, unseen
+    if code != CODE:  # it was restarted with another version, which nobody has seen yet
         raise _of_another_program(worker.address)
     set_environment(engine)
     return perform(name, task, lambda message: worker.log_event(topic, message))

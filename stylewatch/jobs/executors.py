@@ -23,10 +23,10 @@ from stylewatch.errors import EngineLost, WorkerDied
 from stylewatch.jobs.child import CODE, boot, run
 from stylewatch.jobs.jobtable import InFlight, JobTable, OnEvent
 
-NEWS_SECONDS = 0.5  # what a dead process has told is read by then
-START_SECONDS = 5.0  # for an idle worker to begin what it is given
-TERM_SECONDS = 1.0  # whoever asks all processes to end asks the daemon too: it may not know yet
-WELL = 256  # no exit code of a process: it stands for 0
+NEWS_SECONDS = 0.5  # by then the last words of a dead process have been read
+START_SECONDS = 5.0  # for an idle worker to begin the job that it is given
+TERM_SECONDS = 1.0  # who has ended a worker by SIGTERM may be about to end the daemon, too
+WELL = 256  # stands for the exit code 0; no process has it
 
 
 def open_executor(
@@ -41,7 +41,10 @@ def open_executor(
 
 
 class _Process(SpawnProcess):
-    """Pebble takes no note of one that ends well, as by a library's `exit(0)`; none should."""
+    """A process whose exit code is never 0: Pebble takes no note of one that has ended well.
+
+    None should, but a library may call `exit(0)`.
+    """
 
     @property
     def exitcode(self) -> int | None:
@@ -100,7 +103,7 @@ class LocalExecutor(JobTable):
             pool = self._idle.pop() if self._idle else None
         try:
             job.place = pool or self._new_pool()
-            if job.doomed:  # by now: whoever cancelled it found no process to end
+            if job.doomed:  # just now: who cancelled it has found no process to end
                 self._in_background(_stop, job.place)
                 return
             answer = job.place.schedule(run, (job.name, job.task))
@@ -114,7 +117,7 @@ class LocalExecutor(JobTable):
                 self._in_background(self._expect_a_start, job, place)
 
     def _expect_a_start(self, job: InFlight, place: ProcessPool) -> None:
-        """A worker that is killed while idle may take along what it was just given, unseen."""
+        """Give a job to another worker if this one does not begin it: it may have been killed."""
         if not job.started.wait(START_SECONDS) and job.place is place and not job.out.done():
             silent = EngineLost("a worker process did not begin its job")
             self._lose(job, silent, was_idle=True)
@@ -143,7 +146,7 @@ class LocalExecutor(JobTable):
             self._lose(job, error, was_idle=was_idle)
 
     def _lose(self, job: InFlight, error: BaseException, *, was_idle: bool) -> None:
-        """The pool is broken, and as it says before the job began; that may not be so."""
+        """A pool is broken: run the job in another, or end it, if that won't do or it had begun."""
         if job.place:
             self._in_background(_stop, job.place)
             job.place = None
@@ -182,7 +185,7 @@ def _stop(pool: ProcessPool) -> None:
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Processes and threads started in here never see Ctrl-C, not even while they start."""
+    """Within it processes and threads are started that never see Ctrl-C, not even at first."""
     resource_tracker.ensure_running()  # starting it would let them through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -1,4 +1,4 @@
-"""What an executor is, and what all of them share: jobs in flight, each of which ends once.
+"""What all executors have in common: a table of jobs in flight, each of which ends exactly once.
 
 There is no queue in here: never more jobs in flight than slots. Knows nothing of processes.
 """
@@ -18,10 +18,10 @@ from typing import Any
 from stylewatch.errors import EngineLost, ExecutorError, JobTimeout
 from stylewatch.jobs.child import JobName, read_answer
 
-KILL_SECONDS = 12.0  # a process that no kill ends is given up then
-CLOSE_SECONDS = 4.0  # how long closing waits for the killed: a daemon must end in time
-REST_SECONDS = 5.0  # without slots after the engine was lost: it heals by itself, but not at once
-MOST_DOUBLINGS = 4  # of that rest, where it is lost again and again
+KILL_SECONDS = 12.0  # after that a process that can't be killed is given up
+CLOSE_SECONDS = 4.0  # closing waits no longer for killed processes: a daemon must end in time
+REST_SECONDS = 5.0  # without slots after the engine was lost: it recovers, but not at once
+MOST_DOUBLINGS = 4  # of that time, if the engine is lost again and again
 
 OnEvent = Callable[[int, str, Any], None]
 """`(job_id, "started", pid)` and `(job_id, "progress", info)`, from other threads.
@@ -38,14 +38,14 @@ class InFlight:
     serial: int
     task: bytes  # what to call, pickled
     out: Future[Any] = field(default_factory=Future)
-    place: Any = None  # what its engine knows it by
+    place: Any = None  # where it runs: a pool here, a future on a cluster
     timer: threading.Timer | None = None
     started: threading.Event = field(default_factory=threading.Event)
-    doomed: bool = False  # is being killed: whatever it still answers comes too late
+    doomed: bool = False  # it is being killed: an answer that still comes is too late
 
     @property
     def name(self) -> JobName:
-        """What its process calls it."""
+        """What its process knows it by."""
         return self.job_id, self.serial
 
 
@@ -69,15 +69,15 @@ class JobTable(ABC):
 
     @abstractmethod
     def _launch(self, job: InFlight) -> None:
-        """Start it, and have `_finish` called in the end; ExecutorError where that can't be."""
+        """Start the job, and have `_finish` called in the end; an ExecutorError if it can't run."""
 
     @abstractmethod
     def _kill(self, job: InFlight) -> None:
-        """Return when its process is gone."""
+        """End the job's process; returns when that is gone."""
 
     @abstractmethod
     def _free(self, job: InFlight) -> None:
-        """Make its place ready for the next job, before anyone hears that this one ended."""
+        """Make the job's place ready for the next one, before anyone is told that it has ended."""
 
     @abstractmethod
     def release(self) -> None:
@@ -142,7 +142,7 @@ class JobTable(ABC):
             job.timer.start()
 
     def _doom(self, job: InFlight, error: BaseException) -> None:
-        """Have a job's process killed, and only then let its future end."""
+        """Have a job's process killed, and then its future end with this error."""
         with self._lock:
             if job.doomed or job.serial not in self._jobs:
                 return
@@ -178,7 +178,8 @@ class JobTable(ABC):
             job.out.set_result(result)
 
     def _rest(self, error: EngineLost) -> None:
-        if (now := time.monotonic()) < self._rests_until:  # with it all jobs are lost that run
+        """Have no slots for a while, longer each time; for good if stylewatch was upgraded."""
+        if (now := time.monotonic()) < self._rests_until:  # the same loss, told of another job
             return
         rest = REST_SECONDS * 2 ** min(self._losses, MOST_DOUBLINGS)
         rest = math.inf if error.reason == EngineLost.replaced else rest
@@ -187,8 +188,8 @@ class JobTable(ABC):
         self._loss = self._trouble = str(error)
 
     def _read(self, job: InFlight, answer: bytes) -> None:
-        """The job ended by itself: its result or its error is in the answer."""
-        self._began(job)  # the news of that may be slower
+        """The job has ended by itself: its result or its error is in the answer."""
+        self._began(job)  # in case the message that it has is slower
         try:
             result = read_answer(answer)
         except Exception as error:  # noqa: BLE001  (the job's own, whatever it is)
@@ -197,7 +198,7 @@ class JobTable(ABC):
             self._finish(job, result)
 
     def _hear(self, message: bytes) -> None:
-        """A message of a worker; the last ones may come after the job's end."""
+        """Take a worker's message; the last ones may come after the job's end."""
         with contextlib.suppress(Exception):  # only news: nothing depends on it
             (job_id, serial), kind, info = pickle.loads(message)  # noqa: S301  (our own worker's)
             if kind == "started" and serial in self._jobs:

@@ -29,13 +29,13 @@ from stylewatch.errors import (
 from stylewatch.settings.weights import downloaded
 
 _UNCHANGED = 0.1  # grey levels, on average: nobody would see them
-_ENOUGH = 10  # evaluations after which something is to be seen
+_ENOUGH = 10  # evaluations after which something has to be seen
 _BEFORE_ANOTHER_DOWNLOAD = 300.0  # seconds
-_BLACK, _WHITE = 0.0, 255.0  # a mask's colour for "not here", and what paper has
+_BLACK, _WHITE = 0.0, 255.0  # behind a transparent mask, which means "not here"; behind a picture
 _HALVINGS = 4
-"""How often a picture that finds less memory than there seemed to be is tried in smaller tiles."""
+"""How often a picture that runs out of memory is tried again, with half as much each time."""
 _HALVINGS_OF_A_CRASH = 2
-"""Who is killed for taking too much is not told so, and has few tries."""
+"""So many at once for each process that died of the photo, perhaps of memory: it has few tries."""
 
 
 class StyleTransfer:
@@ -62,7 +62,7 @@ class StyleTransfer:
                 raise
             if context.checkpoint:  # it may be what went wrong
                 context.checkpoint.clear()
-        if painting is None:  # the error is forgotten, and with it all that it keeps in memory
+        if painting is None:  # out of `except`, where the error would keep its frames in memory
             settings = replace(preset.settings, precision="float32")
             painting = self._paint(photo, styles, settings, network, context, started)
             note = _joined(note, "painted in float32 after bfloat16 failed")
@@ -85,6 +85,7 @@ class StyleTransfer:
         context: Context,
         started: float,
     ) -> Painting:
+        """Paint once, in one precision, and make sure that the picture is one."""
         checkpoint = context.checkpoint
 
         def paint(memory: int) -> Painting:
@@ -112,7 +113,7 @@ class StyleTransfer:
 
 
 def _within_memory(paint: Callable[[int], Painting], memory: int) -> Painting:
-    """`paint` with so many bytes, or fewer: others use the graphics card or the machine as well."""
+    """Call `paint` with so many bytes, then with fewer: other programs may have taken some."""
     for halvings in range(_HALVINGS):
         try:
             return paint(memory >> halvings)
@@ -140,7 +141,7 @@ def choose_network(settings: StyleSettings, engine: EngineSettings) -> tuple[Fea
 
 
 def _state_of(weights: str) -> Hashable:
-    """Another where weights that could not be had are worth another try."""
+    """What `_vgg19` is cached by: changes when weights that failed are worth another try."""
     if weights == "imagenet":
         return downloaded(), time.monotonic() // _BEFORE_ANOTHER_DOWNLOAD
     try:
@@ -151,15 +152,18 @@ def _state_of(weights: str) -> Hashable:
 
 @lru_cache(maxsize=1)
 def _vgg19(weights: str, state: Hashable) -> FeatureNetwork | WeightsError:  # noqa: ARG001
-    """What a try came to: it takes seconds and, where it fails, memory that Keras keeps."""
+    """The network, or why it can't be had.
+
+    Both are cached: a try takes seconds and, if it fails, memory that Keras never gives back.
+    """
     try:
         return load_network("vgg19", weights)
     except WeightsError as error:
-        return WeightsError(str(error), reason=error.reason)  # without all that it refers to
+        return WeightsError(str(error), reason=error.reason)  # without its frames
 
 
 def _check_layers(network: FeatureNetwork, settings: StyleSettings) -> None:
-    """The built-in features end before VGG19's last layers."""
+    """A PresetError if the network lacks a layer: the built-in one ends before VGG19's last."""
     there = [convolution.name for convolution in network.convolutions]
     missing = {*settings.content_layers, *settings.style_layers}.difference(there)
     if missing:
@@ -187,7 +191,7 @@ def read_start(settings: StyleSettings, engine: EngineSettings) -> np.ndarray | 
 
 
 def _read(path: Path, engine: EngineSettings, key: str = "style") -> Picture:
-    usual = EngineSettings().limits  # narrower ones are for photos: the author chose these images
+    usual = EngineSettings().limits  # narrower ones are meant for photos, not for chosen images
     limits = {name: max(most, usual[name]) for name, most in engine.limits.items()}
     try:
         return read_picture(path.read_bytes(), **limits)
@@ -233,6 +237,7 @@ def _facts(painting: Painting, network: FeatureNetwork) -> dict[str, str]:
 
 
 def _check_usable(painting: Painting) -> None:
+    """A RenderError for a picture that is black, or holds values that are no numbers."""
     rgb = painting.rgb
     if not np.isfinite(rgb).all():
         raise RenderError("The picture has values that are not numbers", reason="not-finite")
@@ -245,7 +250,10 @@ def _check_usable(painting: Painting) -> None:
 
 
 def _check_changed(painting: Painting, photo: np.ndarray) -> None:
-    """Of several stages, the first blur a photo that no style is asked of: it has changed then."""
+    """A RenderError if the picture is the photo.
+
+    A style loss of zero tells that too: nothing is painted then, though stages may blur it.
+    """
     rgb = painting.rgb
     before = resize(photo, rgb.shape[1], rgb.shape[0])
     if painting.parts.style == 0.0 or float(np.abs(rgb - before).mean()) < _UNCHANGED:

@@ -49,7 +49,7 @@ _LONGEST: Mapping[Format, int] = {"jpeg": 65500, "webp": 16383}
 
 
 def run_job(request: JobRequest, engine: EngineSettings, *, report: OnStep) -> Outcome:
-    """Do one job. What can be foreseen comes back as a `Failure`; a crash is the executor's."""
+    """Do one job. An error that can be foreseen is returned as a `Failure`."""
     try:
         return render_job(request, engine, report)
     except (StylewatchError, OSError) as error:
@@ -57,7 +57,7 @@ def run_job(request: JobRequest, engine: EngineSettings, *, report: OnStep) -> O
 
 
 def render_job(request: JobRequest, engine: EngineSettings, report: OnStep) -> Rendered:
-    """The same, but what can be foreseen is raised: a `StylewatchError`, or an `OSError`."""
+    """Do one job. An error that can be foreseen is raised: a `StylewatchError` or an `OSError`."""
     try:
         return _render(request, engine, report)
     except (StylewatchError, OSError):
@@ -158,7 +158,7 @@ def _painted(
 
 
 def _read_unchanged(request: JobRequest, engine: EngineSettings) -> bytes:
-    """The photo's bytes, sure to be those that the job was made for."""
+    """The photo's bytes; an error if they are not those that the job was made for."""
     try:
         with open_regular(request.source) as stream:
             size = os.fstat(stream.fileno()).st_size
@@ -178,7 +178,7 @@ def _read_unchanged(request: JobRequest, engine: EngineSettings) -> bytes:
 
 
 def _check_fits(picture: Picture, form: Format, max_side: int | Literal["photo"]) -> None:
-    """A side that is too long for the format is better told of before the picture is painted."""
+    """An InputError, before anything is painted, if the result is too long for its format."""
     side = max(picture.rgb.shape[:2])
     side = side if max_side == "photo" else min(side, max_side)
     if side > (most := _LONGEST.get(form, side)):
@@ -210,9 +210,9 @@ def _encoded(
 
 
 def _check_opens(temporary: Path) -> None:
-    """What is published can be opened again; what can't is removed, and no fault of the photo.
+    """A RenderError if a result can't be opened again; then its file is removed.
 
-    Nor is it bound by the photo's limits.
+    The limits for photos do not hold for it.
     """
     try:
         data = temporary.read_bytes()
@@ -242,12 +242,12 @@ _KINDS_OF_ERRNO = {
     errno.EDQUOT: FailureKind.RESOURCE,
     errno.ELOOP: FailureKind.BAD_INPUT,
     errno.ENAMETOOLONG: FailureKind.BAD_INPUT,
-    errno.ENOENT: FailureKind.RENDER,  # something of the effect's own; the photo was read
+    errno.ENOENT: FailureKind.RENDER,  # a file of the effect's own, as the photo was read
 }
 
 
 def failure_of(error: StylewatchError | OSError) -> Failure:
-    """An exception as the ledger's class of failure, with a line for people."""
+    """An exception as a failure of its kind, with a line for people."""
     if isinstance(error, StylewatchError):
         return error.failure
     kind = _KINDS_OF_ERRNO.get(error.errno or 0, FailureKind.TRANSIENT)

@@ -1,6 +1,6 @@
-"""What a YAML file says, held against a dataclass: one line for each fault, or a JSON Schema.
+"""Checks what a YAML file says against a dataclass, or describes that by a JSON Schema.
 
-Knows nothing of presets and configs.
+Each fault is one line. Knows nothing of presets and configs.
 """
 
 import difflib
@@ -47,13 +47,17 @@ _SCHEMA_WORDS = {
 
 @cache
 def _adapter(kind: type, *, described: bool = False) -> TypeAdapter[Any]:
-    # The tuple carries the strictness to a plain dataclass, which can't have any of its own.
+    # A plain dataclass takes no `ConfigDict`; inside a tuple it obeys the tuple's.
     strict = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=described)
     return TypeAdapter(tuple[kind], config=strict)  # type: ignore[valid-type]
 
 
 def validate(kind: type[T], file: YamlFile) -> T:
-    """The file's data as that dataclass; the first error is raised and carries the others."""
+    """The file's data as that dataclass.
+
+    Raises:
+        ConfigError: the first fault, which carries the `others`.
+    """
     try:
         checked: T = _adapter(kind).validate_json(json.dumps([file.data], default=str))[0]  # type: ignore[arg-type]
     except ValidationError as invalid:
@@ -65,7 +69,7 @@ def validate(kind: type[T], file: YamlFile) -> T:
         for keys in [keys for keys, errors in found.items() if _is_unknown(errors)]:
             near = nearest(keys[-1], _keys_beside(kind, keys))
             if not _holds(file.data, meant := (*keys[:-1], *near)):
-                found.pop(meant, None)  # it is there, misspelt
+                found.pop(meant, None)  # what is missing is there, misspelt
         raise_first([_translate(kind, file, keys, errors) for keys, errors in found.items()])
     return checked
 
@@ -78,10 +82,13 @@ def raise_first(errors: Sequence[ConfigError]) -> NoReturn:
 
 
 def _keys_of(error: Any, data: Any) -> KeyPath:
-    """Where pydantic's error lies in the file: its path without the names of union members."""
+    """The keys in the file that lead to pydantic's error.
+
+    Its own path also names the members of unions, which stand in no file.
+    """
     keys: KeyPath = error["loc"][1:]
     held = next((n for n in range(len(keys)) if not _holds(data, keys[: n + 1])), len(keys))
-    return keys[: held + (error["type"] == "missing")]
+    return keys[: held + 1] if error["type"] == "missing" else keys[:held]
 
 
 def _is_unknown(errors: Sequence[Any]) -> bool:
@@ -98,7 +105,7 @@ def _holds(data: Any, keys: KeyPath) -> bool:
 
 
 def _translate(kind: type, file: YamlFile, keys: KeyPath, errors: Sequence[Any]) -> ConfigError:
-    """One line out of what pydantic says of one value (a union says several things)."""
+    """Our error for all that pydantic says of one value; of a union's it says several things."""
     what, received = errors[0]["type"], shown(errors[0]["input"])
     if _is_unknown(errors):
         remedy = did_you_mean(keys[-1], _keys_beside(kind, keys))
@@ -129,6 +136,7 @@ def _expected(error: Any) -> str:
 
 
 def _keys_beside(kind: type, keys: KeyPath) -> list[str]:
+    """All keys that there may be where the last of `keys` stands."""
     for part in keys[:-1]:
         if isinstance(part, str):
             kind = _dataclass_in(get_type_hints(kind)[part]) or kind
@@ -149,7 +157,7 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
 
 
 def nearest(word: object, names: Iterable[str], alike: float = 0.6) -> list[str]:
-    """The name that looks most like the word in any case, if one does."""
+    """The name that looks most like the word, in upper or lower case; none, if none does."""
     in_any_case = {name.casefold(): name for name in names}
     near = difflib.get_close_matches(str(word).casefold(), in_any_case, 1, alike)
     return [in_any_case[name] for name in near]
@@ -170,8 +178,11 @@ def json_schema(kind: type) -> dict[str, Any]:
 
 
 def _move_bounds(described: dict[str, Any]) -> None:
-    """Bounds of a number that has other notations stand beside these, in pydantic's own words."""
-    words = {name: described.pop(name) for name in _SCHEMA_WORDS.keys() & described.keys()}
+    """Put a number's bounds where JSON Schema wants them, in its words.
+
+    Where there are other notations than the number, pydantic puts them beside all, in its own.
+    """
+    words = {name: described.pop(name) for name in _SCHEMA_WORDS if name in described}
     for branch in described.get("anyOf", ()):
         if branch.get("type") in {"integer", "number"}:
             branch |= {_SCHEMA_WORDS[name]: bound for name, bound in words.items()}

@@ -1,4 +1,4 @@
-"""Which presets a photo gets: by the sub-folder that it is in, by a rule, or by its folder."""
+"""Which presets a photo gets: by the name of its sub-folder, by a rule, or by its folder."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import PurePath
@@ -9,7 +9,7 @@ from stylewatch.settings.config import Folder
 from stylewatch.settings.notations import composed
 from stylewatch.settings.rules import path_matches
 
-_ALIKE = 0.82  # as difflib has it: a letter or two; folders have names of their own, too
+_ALIKE = 0.82  # difflib's ratio, a letter or two: most folders are not named after presets
 
 
 def match(
@@ -19,10 +19,10 @@ def match(
     presets: Mapping[str, Preset],
     broken: Collection[str] = (),
 ) -> tuple[Preset, ...] | None:
-    """The presets for the photo at `path` below the folder's input; () leaves it alone.
+    """The presets for the photo at `path` below the folder's input; with () it is left alone.
 
-    `facts` is asked only when a rule needs to look into the photo. None: it waits, as one that it
-    is to get is `broken` for now, and no other style was meant.
+    None means that it has to wait: one of its presets is `broken` for now, and nobody wants another
+    style instead. `facts` is called only if a rule asks what is in the photo's header.
     """
     if folder.subfolders and len(path.parts) > 1:
         named = _called(path.parts[0], (*broken, *presets))
@@ -37,9 +37,9 @@ def match(
 
 
 def misspelt(folder: Folder, path: PurePath, presets: Collection[str]) -> str:
-    """The preset that the sub-folder of the photo at `path` almost has the name of; else empty.
+    """The preset after which the sub-folder of the photo at `path` was probably named; else empty.
 
-    Not where a rule speaks of it; and who misspells a word knows its first letter.
+    Not if a rule is about that path. The first letter must be the same, as people get that right.
     """
     named = path.parts[0]
     if not folder.subfolders or _called(named, presets) in presets:
@@ -51,7 +51,7 @@ def misspelt(folder: Folder, path: PurePath, presets: Collection[str]) -> str:
 
 
 def _called(folder: str, names: Iterable[str]) -> str:
-    """The one of `names` that a folder has, in another case if need be; else its own."""
+    """The one of `names` that is the folder's, in any case; if there is none, its own name."""
     named = composed(folder)
     alike = [name for name in names if name.casefold() == named.casefold()]
     return named if named in alike else next(iter(alike), named)

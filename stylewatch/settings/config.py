@@ -1,6 +1,6 @@
-"""The config as data: stylewatch.yaml as it is written, and `Config`, all that the daemon needs.
+"""The config as data: `ConfigFile`, stylewatch.yaml as written, and `Config`, what is made of it.
 
-Knows nothing of where it comes from, and of jobs, processes or the network.
+Knows nothing of how it is read, and of jobs, processes or the network.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,7 +49,7 @@ class Folder:
 
 @dataclass(frozen=True, kw_only=True)
 class AsWritten:
-    """What the daemon takes from stylewatch.yaml as it stands there."""
+    """The keys of stylewatch.yaml that `ConfigFile` and `Config` have in common."""
 
     workers: Workers = "local"
     """Who paints: `local` (one process here), {local: 4}, or a Dask scheduler's tls://HOST:PORT."""
@@ -132,23 +132,23 @@ class Config(AsWritten):
     presets: Mapping[str, Preset]
     """Every preset that can be used, by name."""
     broken: Mapping[str, str] = field(default_factory=dict)
-    """What is wrong with those that can't be used just now, by name: photos wait for them."""
+    """The presets that can't be used just now, by name, and why: photos wait for them."""
     files: frozenset[Path] = frozenset()
-    """What all these need, as images and weights: when one changes or comes back, so do they."""
+    """Images and weights that presets need: when one changes or comes back, so do the presets."""
     preset_dirs: tuple[Path, ...]
-    """Where they came from, besides the shipped ones."""
+    """The folders that presets were read from, besides the shipped ones; the user's own is last."""
     engine: EngineSettings
     state_dir: Path
     own_state_dir: bool = field(default=False, compare=False)
-    """Whether the config names it, so that systemd's word for it does not count."""
+    """Whether the config names `state_dir`; else systemd may choose another."""
 
     @property
     def workers_are_here(self) -> bool:
-        """Whether this machine paints, with its own files, and not a cluster."""
+        """Whether this machine paints, and not a cluster."""
         return isinstance(self.workers, int)
 
     def named_presets(self) -> Iterator[tuple[KeyPath, str]]:
-        """Every preset that folders and their rules name, and where."""
+        """The names of presets in folders and their rules, each with the keys where it stands."""
         for number, folder in enumerate(self.folders):
             yield from ((("folders", number, "preset"), name) for name in folder.preset)
             for place, rule in enumerate(folder.rules):
@@ -156,7 +156,10 @@ class Config(AsWritten):
                 yield from ((keys, name) for name in rule.preset)
 
     def waits(self, lacking: Mapping[str, str] = {}) -> list[str]:
-        """Which presets photos may have to wait for, and why; `lacking`: what else is known of."""
+        """Which presets photos may have to wait for, and why, a line for each reason.
+
+        `lacking` are presets with which workers have met a trouble that the config does not know.
+        """
         named = {name for _, name in self.named_presets()}
         meant = any(folder.subfolders for folder in self.folders)
         found: dict[str, list[str]] = {}
@@ -166,16 +169,15 @@ class Config(AsWritten):
         return [f"photos for {self._listed(names)} wait: {why}" for why, names in found.items()]
 
     def _listed(self, names: Sequence[str]) -> str:
-        """Presets as people name them: most of many are all but the others."""
+        """Presets in words: `ink, mosaic`, or, if they are most of all, `all presets but ink`."""
         others = sorted({*self.broken, *self.presets}.difference(names))
         if len(others) >= len(names):
             return ", ".join(names)
         return "all presets" + (f" but {', '.join(others)}" if others else "")
 
-    def written(self) -> list[Path]:
-        """The folders that the daemon writes to, besides the usual state directory."""
-        folders = [folder.output for folder in self.folders]
-        for folder in self.folders:
-            folders += [folder.input] if not folder.stays else []
-            folders += [folder.after] if isinstance(folder.after, Path) else []
-        return folders + [self.state_dir] * self.own_state_dir
+    def written_folders(self) -> list[Path]:
+        """All folders that the daemon writes to, but for the usual state directory."""
+        written = [folder.output for folder in self.folders]
+        written += [folder.input for folder in self.folders if not folder.stays]
+        written += [folder.after for folder in self.folders if isinstance(folder.after, Path)]
+        return [*written, self.state_dir] if self.own_state_dir else written

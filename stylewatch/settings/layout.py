@@ -1,4 +1,4 @@
-"""Which of a config's folders may lie in which: results must never come in as photos."""
+"""Whether a config's folders lie well: no results may come in as photos, by any overlap."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ class Place(NamedTuple):
 
 
 def places_of(config: Config) -> Iterator[Place]:
-    """All of them but those with presets."""
+    """All folders that the daemon uses, but for those with presets."""
     for number, folder in enumerate(config.folders):
         keys: KeyPath = ("folders", number)
         yield Place((*keys, "input"), f"the input of {folder.name!r}", folder.input, "watched")
@@ -34,7 +34,7 @@ def places_of(config: Config) -> Iterator[Place]:
 
 
 def layout_errors(source: YamlFile, config: Config) -> Iterator[ConfigError]:
-    """What is wrong with where the folders lie."""
+    """What is wrong with where the config's folders lie."""
     *own, _ = config.preset_dirs
     yield from (source.error(("presets",), f"not a folder: {p}") for p in own if os.path.isfile(p))
     read = [Place(("presets",), "the presets folder", path, "read") for path in config.preset_dirs]
@@ -44,9 +44,9 @@ def layout_errors(source: YamlFile, config: Config) -> Iterator[ConfigError]:
 
 
 def _overlaps(places: Sequence[Place]) -> Iterator[tuple[Place, Place, Place, str]]:
-    """Nothing may lie inside an input, nor an input where we write: results would be inputs.
+    """Inputs that lie where we write, and places inside of inputs: results would come in there.
 
-    Both places in their order, the inner one of them, and what is wrong.
+    Gives the two places, in their order, the inner one of them, and what is wrong.
     """
     lines = {place: lineage(place.path) for place in places}
     for one, other in combinations(places, 2):
@@ -60,7 +60,7 @@ def _overlaps(places: Sequence[Place]) -> Iterator[tuple[Place, Place, Place, st
 
 
 def overlap(config: Config, folder: Folder) -> str:
-    """What is wrong with where an input has come to lie since the config was read; else empty."""
+    """What is wrong with where the input of `folder` lies by now; else empty."""
     found = _overlaps(list(places_of(config)))
     theirs = (why for one, other, _, why in found if folder.input in (one.path, other.path))
     return next(theirs, "")

@@ -1,7 +1,7 @@
-"""From stylewatch.yaml, or what the command line says instead, to a `Config`.
+"""From stylewatch.yaml, or from the command line of `watch`, to a `Config`.
 
-Gives one frozen `Config`, or one line that says what is wrong and where. What may come and go is
-no error here: photos wait for it.
+What is wrong is a `ConfigError` that says where. What may come and go, such as a style image, is no
+error here: photos wait for it.
 """
 
 import os
@@ -63,7 +63,7 @@ def config_schema() -> dict[str, Any]:
 
 
 def state_dir_of(file: Path) -> Path:
-    """Where the daemon of that config has its state, whatever else is wrong with the config."""
+    """The state directory of that config, whatever else is wrong with the config."""
     source = load_yaml(file)
     named = source.data.get("state_dir")
     if named is None:
@@ -76,7 +76,7 @@ def state_dir_of(file: Path) -> Path:
 def preset_dirs_of(file: Path) -> tuple[list[Path], dict[Path, ConfigError]]:
     """The folders of presets that a config names, whatever else is wrong with it.
 
-    Also what is wrong with those of them that can't be listed now.
+    The second value is about those of them that can't be listed now: what is wrong with each.
     """
     source = load_yaml(file)
     said = {"presets": source.data["presets"]} if "presets" in source.data else {}
@@ -88,6 +88,8 @@ def preset_dirs_of(file: Path) -> tuple[list[Path], dict[Path, ConfigError]]:
 
 @dataclass(frozen=True)
 class _PresetDirs:
+    """The only key of stylewatch.yaml that `preset_dirs_of` reads."""
+
     presets: Paths = ()
 
 
@@ -137,7 +139,7 @@ def _placed(folder: Folder, quiet_seconds: float, place: Callable[..., Path]) ->
 
 
 def _label(name: str) -> str:
-    """A file's name as text: it is bytes, and need not be UTF-8."""
+    """A file's name as text: what is no UTF-8 in it is written as numbers."""
     return os.fsencode(name).decode(errors="backslashreplace")
 
 
@@ -165,7 +167,7 @@ def _name_errors(source: YamlFile, folders: Sequence[Folder]) -> Iterator[Config
 
 
 def _with_presets(source: YamlFile, config: Config) -> Config:
-    """The config with the presets that can be used now, and with what is wrong with others."""
+    """The config with the presets that can be used now, and why others can't."""
     if away := presets_away(source, config):  # they may hold another preset of any name
         any_name = [*(name for _, name in config.named_presets()), *Presets.load()]
         return replace(config, broken=dict.fromkeys(any_name, str(away[0])))
@@ -185,9 +187,11 @@ def _with_presets(source: YamlFile, config: Config) -> Config:
 def _sorted_presets(
     source: YamlFile, config: Config, there: Presets
 ) -> tuple[dict[str, Preset], dict[str, str]]:
-    """The presets of use, and what is wrong with others.
+    """The presets that can be used, and what is wrong with the others.
 
-    Of these the config may name only such as lack an image, which may be back in a moment.
+    Raises:
+        ConfigError: the config names one of the others. It may if that only lacks an image, which
+            may be back in a moment.
     """
     sound, broken = there.sorted_out()
     usable = {name: preset for name, preset in sound.items() if not preset.lacks_style}

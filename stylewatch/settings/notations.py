@@ -1,4 +1,4 @@
-"""What people may write for one value in more than one way: 90s, 4GB, one name or several.
+"""Values that people may write in more than one way: 90s or 90, 4GB, one name or a list.
 
 Types for dataclasses that are read from YAML. Knows nothing of what the values are for.
 """
@@ -16,9 +16,9 @@ from pydantic import BeforeValidator, Field, PlainValidator
 from stylewatch import domain
 
 YEAR = 31_536_000
-"""Seconds; no wait of ours is longer, and no clock or thread minds it."""
+"""Seconds. The longest duration: no clock or thread has trouble with it."""
 EXABYTE = 10**18
-"""What the system's calls take as a size."""
+"""Bytes. The largest size: the system's calls can take it."""
 
 _SECONDS = {"ms": 0.001, "s": 1, "min": 60, "h": 3600, "d": 86400}
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -30,12 +30,12 @@ def _pattern(units: Mapping[str, float]) -> str:
 
 
 def composed(name: str) -> str:
-    """The name with each accent and its letter as one: keyboards and file systems differ there."""
+    """The name with each letter and its accent as one sign; file systems may have them as two."""
     return unicodedata.normalize("NFC", name)
 
 
 def _quantity(value: object, units: Mapping[str, float], examples: str) -> object:
-    """A number with a unit, in the smallest unit; what isn't text is left to the type."""
+    """A number with a unit, in the smallest unit; what is no text is left as it is."""
     if not isinstance(value, str):
         return value
     parts = re.fullmatch(_pattern(units), value)
@@ -109,7 +109,7 @@ def _workers(value: object) -> int | str:
     raise ValueError("local, {local: NUMBER} or tls://HOST:PORT (nothing unencrypted)")
 
 
-# What stands after `json_schema_input_type` is for editors: the same in JSON Schema's words.
+# What stands after `json_schema_input_type` says the same once more, for a JSON Schema.
 
 
 def _said(pattern: str) -> Any:

@@ -1,4 +1,4 @@
-"""Paths as people write them, and where things lie: one's own (XDG, systemd), and what we ship."""
+"""How paths in files and on command lines are read, and where config, state and presets lie."""
 
 import os
 from pathlib import Path
@@ -9,9 +9,9 @@ CONFIG_NAME = "stylewatch.yaml"
 
 
 def absolute(path: str | Path, folder: Path = Path()) -> Path:
-    """A path as written in a file that lies in `folder`, or else on the command line.
+    """A path as it is written in a file in `folder`, or else on the command line, made absolute.
 
-    As text it may be `./~name`, which is no home folder; a `Path` forgets its `./`.
+    Given as text, `./~name` is no home folder; as a `Path` it is, since that forgets the `./`.
     """
     expanded = os.path.expanduser(path)
     if expanded.startswith("~"):
@@ -27,7 +27,7 @@ def absolute(path: str | Path, folder: Path = Path()) -> Path:
 
 
 def find_config(named: Path | None) -> Path:
-    """The config to use: as named, or in the folder that is named, the one here, or the user's."""
+    """The config: the one named, or in the folder named; else the one here, or the user's own."""
     if named is not None:
         file = Path(os.path.expanduser(named))
         return file / CONFIG_NAME if os.path.isdir(file) else file
@@ -59,7 +59,7 @@ def user_presets_dir() -> Path:
 
 
 def default_state_dir() -> Path:
-    """Where the state lives unless the config says otherwise; systemd has its own word for it."""
+    """Where the state lies unless the config says otherwise: where systemd says, or in the home."""
     systemd = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     if systemd:
         return Path(systemd)
@@ -67,6 +67,6 @@ def default_state_dir() -> Path:
 
 
 def _base_folder(variable: str, usual: str) -> Path:
-    """One of XDG's base directories; as it wants it, a relative one does not count."""
+    """One of the XDG base directories; as that standard says, a relative path does not count."""
     named = os.environ.get(variable, "")
     return absolute(named if named.startswith(("/", "~")) else usual)

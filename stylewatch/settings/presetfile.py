@@ -1,4 +1,4 @@
-"""One preset's YAML: what it may say, held against the rules, and what it makes of a preset.
+"""One preset's YAML file: what it may say, its checks, and a preset changed by what it says.
 
 Knows nothing of the presets that it builds on, and opens no image.
 """
@@ -59,7 +59,7 @@ def preset_schema() -> dict[str, Any]:
 
 
 def values_of(source: YamlFile, folder: Path) -> dict[str, Any]:
-    """What a file says, checked, with paths absolute and `output` key by key: `output.quality`."""
+    """What a file says, checked, by key: with absolute paths, and `output.quality` as one key."""
     if "style" in source.data:
         source = replace(source, data=source.data | {"style": _images(source)})
     checked = validate(PresetFile, source)
@@ -78,7 +78,7 @@ def values_of(source: YamlFile, folder: Path) -> dict[str, Any]:
 
 
 def with_values(preset: Preset, values: Mapping[str, Any]) -> Preset:
-    """The preset with these values, as `values_of` gives them, instead of its own."""
+    """The preset with these values, which are as `values_of` gives them, in place of its own."""
     settings = {key: values[key] for key in SETTINGS if key in values}
     output = {name: values[key] for key, name in OUTPUT.items() if key in values}
     return replace(

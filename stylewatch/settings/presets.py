@@ -99,7 +99,7 @@ class Presets:
         return self.resolved(name)
 
     def resolved(self, name: str, look: _Look | None = None) -> Preset:
-        """The same; `look` opens each image and raises an error if it can't be used."""
+        """The preset, resolved; `look` is given each image, and raises if it can't be used."""
         chain = self._chain(name)
         values = {key: value for layer in reversed(chain) for key, value in layer.values.items()}
         described = Preset(name=chain[0].name, description=chain[0].values.get("description", ""))
@@ -189,7 +189,7 @@ class Presets:
 
 
 def changed(preset: Preset, said: Mapping[str, Any]) -> Preset:
-    """The preset with what is `said` instead, checked as a file of its own with that base is.
+    """The preset with other values for some keys, checked as if a file built on it said them.
 
     Paths are relative to the working folder.
     """
@@ -226,7 +226,7 @@ def find_preset(called: str, dirs: Sequence[Path] = ()) -> tuple[Presets, str]:
 
 
 def _meant(called: str) -> str:
-    """What to do, where it is clear what was meant by a name that is no preset's."""
+    """What to do about a name that is no preset's, if it is clear what was meant; else empty."""
     if "," in called:
         return "Name each one by itself, as in -p ink -p woodcut"
     path = os.path.expanduser(called)
@@ -241,7 +241,7 @@ def _meant(called: str) -> str:
 def as_config_names(
     called: Sequence[str], dirs: Sequence[Path] = ()
 ) -> tuple[list[str], list[Path]]:
-    """What a config says of presets named on the command line: their names and their folders.
+    """The names and folders by which a config would name these presets of a command line.
 
     Raises:
         PresetError: one is not there, or has a fault.
@@ -268,7 +268,7 @@ def _is_path(called: str) -> bool:
 
 
 def digest(preset: Preset) -> str:
-    """Hex SHA-256 of all that makes a difference to the result; images count by their content."""
+    """Hex SHA-256 of all that makes a difference to the result; of images, of their content."""
     style = [
         asdict(style)
         | {"image": _hash(style.image), "mask": _hash(style.mask) if style.mask else None}

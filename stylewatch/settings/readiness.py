@@ -1,6 +1,6 @@
 """What keeps a valid config from working just now: folders, rights, weights, presets.
 
-All of it may come and go, as a volume or a permission does.
+All of it may come and go, as a disk or a permission does.
 """
 
 import errno
@@ -27,7 +27,7 @@ class _Trouble(NamedTuple):
 
 
 def check(config: Config) -> list[ConfigError]:
-    """All of it, one error each; also presets that the config does not name."""
+    """All that keeps the config from working, an error each; also presets that it does not name."""
     source = load_yaml(config.file) if config.file else YamlFile(None, {})
     problems: list[ConfigError] = []
     for place in places_of(config):
@@ -48,10 +48,10 @@ def check(config: Config) -> list[ConfigError]:
 
 
 def presets_away(source: YamlFile, config: Config) -> list[ConfigError]:
-    """Folders of presets, but for the usual one, that can't be listed now.
+    """Errors for the folders of presets, but for the user's own, that can't be listed now.
 
-    Where a preset is named that is in none of them, also those that are empty: a disk may be
-    mounted there later.
+    If the config names a preset that is in none of them, an empty folder counts too: its disk may
+    not be mounted yet.
     """
     own = config.preset_dirs[:-1]
     away = unlisted(source, own)
@@ -65,7 +65,10 @@ def presets_away(source: YamlFile, config: Config) -> list[ConfigError]:
 def unlisted(
     source: YamlFile, folders: Sequence[Path], *, empty: str = ""
 ) -> dict[Path, ConfigError]:
-    """Those of the folders at `presets:` that can't be listed now, with what is wrong."""
+    """Those of the folders, which stand at `presets:`, that can't be listed now, with an error.
+
+    `empty` is what to say of one with nothing in it; without it that is no error.
+    """
     troubles = [_listing_trouble(folder, empty=empty) for folder in folders]
     return {
         folder: source.error(
@@ -80,7 +83,7 @@ def unlisted(
 
 
 def weights_away(source: YamlFile, config: Config) -> ConfigError | None:
-    """A weights file of one's own that can't be used now."""
+    """The error for the config's own weights file, if that can't be used now."""
     weights = config.engine.weights
     if not (trouble := weights_trouble(weights)):
         return None
@@ -97,11 +100,12 @@ def _problem(
 
 
 def _nearest(path: Path) -> Path:
-    """The path, or the first above it that is there for us, be it a link to nowhere."""
+    """As `places.nearest_existing`, but a link to nowhere counts: no folder can be made there."""
     return next(place for place in (path, *path.parents) if os.path.lexists(place))
 
 
-def _listing_trouble(folder: Path, *, empty: str = "") -> str:
+def _listing_trouble(folder: Path, *, empty: str) -> str:
+    """Why a folder can't be listed; `empty` is what to say of one with nothing in it."""
     try:
         return "" if list(folder.iterdir()) else empty
     except OSError as error:
@@ -123,7 +127,7 @@ def _reading_trouble(path: Path) -> _Trouble | None:
 
 
 def _writing_trouble(path: Path) -> _Trouble | None:
-    """Why nothing can be written there; a folder that can be made is no trouble."""
+    """Why nothing can be written there; that a folder is still to be made is no trouble."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -143,7 +147,7 @@ def _writing_trouble(path: Path) -> _Trouble | None:
 
 
 def _remedy(path: Path, error: OSError) -> str:
-    """What to do about a folder that the system says so of."""
+    """What to do about a folder of which the system has said this."""
     if isinstance(error, PermissionError):
         return _rights("u+x", _nearest(path.parent))  # as far as we see
     if error.errno == errno.ENAMETOOLONG:

@@ -1,4 +1,4 @@
-"""Rules: which photos get which presets, by what they are called and what their header says.
+"""Rules: which photos get which presets, by their path and by what their header says.
 
 Knows nothing of folders and of how a header is read.
 """
@@ -40,7 +40,7 @@ class Rule:
     """The photo's longer side has at most so many pixels."""
 
     def holds(self, path: PurePath, facts: Callable[[], PhotoFacts]) -> bool:
-        """Whether it speaks of the photo at `path`; `facts` is asked only when needed."""
+        """Whether the rule applies to the photo at `path`; `facts` is called only when needed."""
         if self.path is not None and not path_matches(path, self.path):
             return False
         if {self.camera, self.orientation, self.min_side, self.max_side} == {None}:
@@ -75,7 +75,7 @@ def path_matches(path: PurePath, pattern: str) -> bool:
 
 
 def _past_stars(reached: Iterable[int], wanted: Sequence[str]) -> set[int]:
-    """`**` may stand for nothing: whoever is before it is also behind it."""
+    """These places in a pattern, and those behind a `**` that follows: it may stand for nothing."""
     past = set(reached)
     for at in range(len(wanted)):
         if at in past and wanted[at] == "**":

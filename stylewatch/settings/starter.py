@@ -64,9 +64,9 @@ folders:
 
 
 def write_config(file: Path, text: str) -> bool:
-    """Write the config, unless there is one already; whether it was written. No part of one stays.
+    """Write the config, whole or not at all, unless there is one already; whether it was written.
 
-    A name in it that is not UTF-8, as a config has to be, stands there as its numbers.
+    A config is UTF-8: what is not in it, as in a folder's name, is written as numbers.
     """
     with _making(file):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -84,9 +84,9 @@ def write_config(file: Path, text: str) -> bool:
 
 
 def make_folders(folder: Folder, presets: Iterable[str]) -> list[str]:
-    """Make the output and the input, with a sub-folder per preset where such mean something.
+    """Make a folder's output and input, with a sub-folder for each preset if these mean anything.
 
-    Those that were not there yet are named in the answer.
+    Returns the names of the sub-folders that were not there yet.
     """
     names = presets if folder.subfolders else ()
     new = [name for name in names if not os.path.lexists(folder.input / name)]
@@ -114,7 +114,7 @@ def default_config_text(input_dir: str, output: str, preset: str) -> str:
 
 
 def _aligned(line: str) -> str:
-    """A key's remark in one column with those of others, unless what stands there is too long."""
+    """The line with its remark in the same column as others', if what stands before it is short."""
     key, _, remark = line.rpartition("  # ")
     is_key = key.strip() and not key.lstrip().startswith("#")
     return f"{key:<24}  # {remark}" if is_key else line

@@ -1,24 +1,26 @@
-"""VGG19's weights on this disk: where they lie, and whether they can be used, seen from outside.
+"""VGG19's weights on this disk: where they lie, and whether they are there and can be read.
 
-Knows nothing of what is in them.
+Opens no file.
 """
 
 import os
 from pathlib import Path
 from typing import Final
 
+from stylewatch.places import nearest_existing
+
 NAME: Final = "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
 BYTES: Final = 80_134_624
-"""Of Keras's own; a file with fewer is on its way."""
+"""Of Keras's own file; while it has fewer, it is being downloaded."""
 MD5: Final = "253f8cb515780f3b799900260a226db6"
 """Keras's own checksum of it."""
 
 
 def keras_weights() -> Path:
-    """Where Keras keeps its download: in /tmp where it may not write to its own folder."""
+    """Where Keras keeps its download; in /tmp, if it may not write to its usual folder."""
     own = os.environ.get("KERAS_HOME")
     folder = Path(os.path.expanduser(own or "~/.keras"))
-    there = next(place for place in (folder, *folder.parents) if os.path.exists(place))
+    there = nearest_existing(folder)
     asked = [there] if own else [there, folder.parent]
     if not all(os.access(place, os.W_OK) for place in asked):
         folder = Path("/tmp/.keras")  # noqa: S108  (Keras's own choice)
@@ -26,7 +28,7 @@ def keras_weights() -> Path:
 
 
 def downloaded() -> bool:
-    """Whether all of Keras's own are there."""
+    """Whether Keras's own weights are there, as a whole."""
     try:
         return keras_weights().stat().st_size == BYTES
     except OSError:
@@ -34,7 +36,7 @@ def downloaded() -> bool:
 
 
 def weights_trouble(weights: str) -> str:
-    """Why that weights file can't be used, as far as shows from outside; empty where it can."""
+    """Why a weights file can't be used, as far as can be told without opening it; else empty."""
     if weights == "imagenet":
         return ""
     if os.path.isdir(weights):

@@ -34,9 +34,10 @@ _SCALARS: dict[str, Callable[[str], Any]] = {
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's core words only: `no`, `on`, `1:30` and `2024-01-01` are text.
+    """Reads YAML 1.2's core types only: `no`, `on`, `1:30` and `2024-01-01` are text.
 
-    Not libyaml's loader: that one overflows the C stack on deep nesting, and our files are small.
+    Not libyaml's loader: that overflows the C stack when a file is nested deeply, and ours are
+    small.
     """
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (yaml's own name and type)
@@ -61,13 +62,13 @@ class YamlFile:
     kind: type[ConfigError] = ConfigError
 
     def error(self, keys: KeyPath, problem: str, **parts: str) -> ConfigError:
-        """An error about the value at `keys`, or about the closest thing the file holds."""
+        """An error about the value at `keys`, placed there, or as near as the file has a place."""
         line, column = self.marks.get(self._known(keys), (0, 0))
         key = dotted(keys)
         return self.kind(problem, file=self.path, line=line, column=column, key=key, **parts)
 
     def written(self, keys: KeyPath) -> KeyPath:
-        """As much of `keys` as stands in the file: a short form leaves some of them out."""
+        """As much of `keys` as stands in the file, where a short form may be used."""
         return self._known(keys) or keys[:1]
 
     def _known(self, keys: KeyPath) -> KeyPath:
@@ -96,7 +97,7 @@ def load_yaml(path: Path, kind: type[ConfigError] = ConfigError) -> YamlFile:
 def parse_yaml(
     text: str, path: Path | None = None, kind: type[ConfigError] = ConfigError
 ) -> YamlFile:
-    """The same of a text, which may stand in no file."""
+    """Read one YAML mapping from a text, which `path` holds, if any file does."""
     try:
         node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
@@ -158,14 +159,17 @@ def _syntax_error(
 
 
 def _no_break_space(read: str) -> int:
-    """In which of the last two lines one stands, as copied from a web page; else 0."""
+    """The line with a no-break space, as copied from a web page, if it is one of the last two."""
     lines = [(number, line) for number, line in enumerate(read.splitlines(), 1) if line.strip(" ")]
     return next((number for number, line in lines[-2:] if "\xa0" in line), 0)
 
 
 @dataclass
 class _Composition:
-    """Turns YAML's nodes into plain data, noting places; aliases can't make it grow for ever."""
+    """Turns YAML's nodes into plain data, noting where each stands; too many are an error.
+
+    Aliases that are used in each other could make millions of nodes out of a small file.
+    """
 
     file: YamlFile
     nodes: int = 0

@@ -15,7 +15,7 @@ from stylewatch.domain import Checkpoint
 
 
 class CheckpointFile:
-    """One job's checkpoint: `offer` keeps it now and then, `load` reads it, `clear` ends it."""
+    """One job's checkpoint: `offer` writes it now and then, `load` reads it, `clear` deletes it."""
 
     def __init__(
         self, path: Path, every_seconds: float, clock: Callable[[], float] = time.monotonic
@@ -26,15 +26,15 @@ class CheckpointFile:
         self._last = clock()
 
     def load(self) -> Checkpoint | None:
-        """What was kept last, or None; a damaged file counts as none."""
+        """The last checkpoint, or None; a damaged file counts as none."""
         try:
             with np.load(self._path) as kept:
                 return Checkpoint(int(kept["scale"]), int(kept["evaluation"]), kept["image"])
-        except Exception:  # noqa: BLE001  (what damage makes of it is beyond any list)
+        except Exception:  # noqa: BLE001  (a damaged file may make NumPy raise anything)
             return None
 
     def offer(self, make: Callable[[], Checkpoint]) -> None:
-        """Keep `make()` if the last one is old enough; a full disk costs only the checkpoint."""
+        """Write `make()`, unless the last one is recent; a full disk costs only the checkpoint."""
         if self._clock() - self._last < self._every:
             return
         checkpoint = make()
@@ -57,6 +57,6 @@ class CheckpointFile:
         self._last = self._clock()
 
     def clear(self) -> None:
-        """The job is done: forget it; what can't be removed is no reason to paint it again."""
+        """Delete the checkpoint of a job that is done; a failure to do so does not matter."""
         with contextlib.suppress(OSError):
             self._path.unlink()

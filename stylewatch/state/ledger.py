@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo, Rendered
 from stylewatch.errors import LACKING, OutputFullError
@@ -24,12 +24,15 @@ from stylewatch.state.schema import ledger_error, open_ledger
 from stylewatch.state.wording import BROKEN_PRESET, NO_PRESET, PAINTING, TOO_LARGE, WAITING
 
 PLANNED_NOTES = {NO_PRESET, BROKEN_PRESET, TOO_LARGE}
-"""Notes that another config may make untrue."""
+"""Notes that hold only as long as the config stays the same."""
 PASSING_NOTES = {"writer", "unreadable"}
-"""Notes that may become untrue without a change of the file itself."""
+"""Notes that may stop being true though the file itself does not change."""
 
 AGAIN = "again"
-"""Why a job is done whose photo has come again, as the very same, after its result was made."""
+"""The reason of a job that is done, and whose photo has arrived once more, unchanged, since then.
+
+Its result may have been deleted meanwhile, which is looked at before the new file is moved.
+"""
 
 _INTERRUPTED = "interrupted"
 _REBUILT = 0x5354594C  # the file's application_id once `rebuild` is through
@@ -50,11 +53,22 @@ class Planned:
     target: Path
 
 
+class Result(NamedTuple):
+    """A result as its file alone tells of it, which is all that a new ledger knows of the past."""
+
+    key: str
+    """Of the job that it was made by."""
+    path: Path
+    sha256: str
+    photo: str
+    """The SHA-256 of its photo; empty where the result does not say it."""
+
+
 class Ledger(LedgerReader):
-    """The writer's side: all that changes it, and what is asked on the way.
+    """The ledger, open to be written.
 
     Raises:
-        LedgerError: nothing was changed then, and all can be tried again.
+        LedgerError: by every method; nothing was changed then, so that it can be called again.
     """
 
     def __init__(
@@ -74,7 +88,7 @@ class Ledger(LedgerReader):
 
     @property
     def fresh(self) -> bool:
-        """It was never told which results exist: they are all that is known of the past."""
+        """Whether it is new, and has not yet learnt from the results on disk (`rebuild`)."""
         return bool(self._value("PRAGMA application_id") != _REBUILT)
 
     @contextlib.contextmanager
@@ -98,21 +112,21 @@ class Ledger(LedgerReader):
 
     @property
     def changes(self) -> int:
-        """Another number whenever something was written."""
+        """A counter that is higher after anything was written."""
         return self._db.total_changes
 
     @property
     def now(self) -> float:
-        """The wall-clock time that it writes down."""
+        """The wall-clock time, by the clock that all times in the ledger come from."""
         return self._clock()
 
     def change(self, query: str, *values: Any) -> int:
-        """Change rows, alone or within a transaction; how many."""
+        """Run a statement that changes rows; how many it changed."""
         with self.transaction():
             return self._db.execute(query, values).rowcount
 
     def shrink(self, pages: int) -> bool:
-        """Give so many unused pages of the file back; whether there are more."""
+        """Return up to `pages` unused pages of the file to the disk; whether there may be more."""
         before = self._value("PRAGMA freelist_count")
         self.ask(f"PRAGMA incremental_vacuum({int(pages)})")
         return bool(0 < self._value("PRAGMA freelist_count") < before)
@@ -129,12 +143,15 @@ class Ledger(LedgerReader):
         *,
         another: bool = False,
     ) -> None:
-        """Write down which folder lies in a place that the config calls so.
+        """Write down which folder lies at `place`, which the config calls `name`.
 
-        What is known of photos belongs to the place: where that had another name, its jobs and
-        files get the new one. They also follow a folder that was `moved` there and had that name.
-        `inode` is None where none has ever been, `volume` the disk's name where it is known: in
-        `another` folder and on another disk all photos are `missed`, but are back once seen there.
+        Jobs and files belong to the place. If they were known under another name, because the
+        config has renamed the folder, or because it was moved here from elsewhere (`moved` is what
+        it was called there), they get the new name.
+
+        `inode` is None as long as no folder was ever seen at `place`. `volume` is the name of its
+        disk, empty if unknown. If `another` folder lies there now, or another disk is mounted, all
+        its photos count as missing until they are seen there.
         """
         raw, (dev, ino) = os.fsencode(place), inode or (None, None)
         with self.transaction():
@@ -165,15 +182,15 @@ class Ledger(LedgerReader):
             self.change(query, new, name)
 
     def note_mount(self, mount: Path) -> None:
-        """A disk is mounted there."""
+        """Remember that a disk belongs at this mount point."""
         self.change("INSERT OR IGNORE INTO mounts VALUES (?)", os.fsencode(mount))
 
     def forget_mount(self, mount: Path) -> None:
-        """It is to go on without the disk that was mounted there."""
+        """Expect no disk at this mount point any more."""
         self.change("DELETE FROM mounts WHERE path = ?", os.fsencode(mount))
 
     def results_moved(self, folder: str, before: Path, now: Path) -> None:
-        """What is painted of a folder's photos was moved, with the output that it is in."""
+        """A folder's results were moved, together with the whole output folder."""
         old, new = (os.fsencode(place) + b"/" for place in (before, now))
         with self.transaction():
             for table in ("jobs", "painted"):
@@ -186,9 +203,11 @@ class Ledger(LedgerReader):
     # --- photos -----------------------------------------------------------------------------
 
     def knows(self, folder: str, path: Path, identity: Identity, plan: str) -> bool:
-        """Whether this very file was dealt with; if the config kept it out: this very config.
+        """Whether nothing is to be done for this file, as it is unchanged since it was dealt with.
 
-        One that was `missed` is back then.
+        A file that only the config kept from being painted is looked at again when `plan`, which
+        stands for what the config says about that, is another. A known file that was missing
+        counts as present again.
         """
         place = (folder, os.fsencode(path))
         row = self._file(folder, path)
@@ -203,7 +222,7 @@ class Ledger(LedgerReader):
         return known
 
     def missed(self, folder: str, path: Path) -> None:
-        """A photo that lay there does not any more: it is away, or gone for good."""
+        """Note that a photo is missing: its disk may be away, or it is gone for good."""
         self.change(
             "UPDATE files SET gone = ? WHERE folder = ? AND path = ? AND gone = 0",
             *(self._clock(), folder, os.fsencode(path)),
@@ -212,10 +231,10 @@ class Ledger(LedgerReader):
     def _set_apart(
         self, folder: str, path: Path, digest: str = "", keys: Sequence[str] = ()
     ) -> None:
-        """Where a photo was `missed`, another file has its name: it never replaces its results.
+        """If a photo was missing, a new file under its name must not replace the old one's results.
 
-        `digest`: of its bytes, if known; what is painted of these stays the photo's own, and so
-        does what was painted long ago with these `keys`.
+        So these are marked as of an earlier photo; but not those that were made of the same bytes:
+        the jobs with this `digest`, and the old results with these job `keys`.
         """
         place = (folder, os.fsencode(path))
         where = "WHERE folder = ? AND path = ?"
@@ -226,14 +245,14 @@ class Ledger(LedgerReader):
             self.change(other, *place, *keys)
 
     def _file(self, folder: str, path: Path) -> sqlite3.Row | None:
-        """What is known of the file with that name."""
+        """The row about the file with that name."""
         query = "SELECT * FROM files WHERE folder = ? AND path = ?"
         return self._one(query, folder, os.fsencode(path))
 
     def note_file(
         self, folder: str, path: Path, identity: Identity, plan: str = "", note: str = ""
     ) -> None:
-        """Remember a file in its present state; `note` says why it has no job, if it has none."""
+        """Remember a file as it is now; `note` says why it has no job, if it has none."""
         with self.transaction():
             self._set_apart(folder, path)
             self.change(
@@ -242,7 +261,7 @@ class Ledger(LedgerReader):
             )
 
     def forget_file(self, folder: str, path: Path) -> None:
-        """Have it looked at again, by making it look changed: no file has the ctime -1."""
+        """Have the file looked at again, by making its row differ from it: no ctime is -1."""
         query = "UPDATE files SET ctime_ns = -1, note = '' WHERE folder = ? AND path = ?"
         self.change(query, folder, os.fsencode(path))
 
@@ -255,63 +274,80 @@ class Ledger(LedgerReader):
         *,
         stays: bool = False,
     ) -> list[int]:
-        """Add the photo's jobs, supersede those of its earlier bytes; returns the jobs to do.
+        """Add the photo's jobs, and supersede those of its earlier bytes; the jobs to do now.
 
-        `stays`: photos stay in this folder when they are painted.
+        `stays` says whether photos stay in this folder when they are painted.
         """
         added = []
         with self.transaction():
             known = self._file(photo.folder, photo.path)
             lay_there = known is not None and photo.identity.looks_like(identity_of(known))
-            keys = [wanted.key for wanted in planned]
+            keys, stayed = [wanted.key for wanted in planned], digest if stays else ""
             self._set_apart(photo.folder, photo.path, digest, keys)
             for wanted in planned:
-                job_id = self._add_one(photo, digest, wanted, stays, stays and lay_there)
-                if job_id:
-                    added.append(job_id)
+                place = (photo.folder, os.fsencode(photo.path), wanted.preset)
+                self._supersede_others(place, wanted.key)
+                if job := self._job_at(place, wanted.key):
+                    added += self._renew(job, photo.identity, wanted.target, stays)
+                elif result := self._kept(place, wanted) or self._found(place, wanted, stayed):
+                    self._insert_done(photo, digest, wanted, result, settled=stays and lay_there)
+                else:
+                    added.append(self._insert(photo, digest, wanted, wanted.key))
             self.note_file(photo.folder, photo.path, photo.identity, plan)
         return added
 
-    def _add_one(
-        self, photo: Photo, digest: str, wanted: Planned, stays: bool, settled: bool
-    ) -> int:
-        """`settled`: it lay there before, just so; of a result nothing is left to be done."""
-        place = (photo.folder, os.fsencode(photo.path), wanted.preset)
-        now = self._clock()
+    def _supersede_others(self, place: tuple[str, bytes, str], key: str) -> None:
+        """Supersede the jobs of the same photo and preset that have another key."""
         self.change(
             "UPDATE jobs SET state = ?, reason = 'changed', changed = ?"
             " WHERE folder = ? AND path = ? AND preset = ? AND key != ?"
             f" AND state IN ({marks(_SUPERSEDABLE)})",
-            *(JobState.SUPERSEDED, now, *place, wanted.key, *_SUPERSEDABLE),
+            *(JobState.SUPERSEDED, self._clock(), *place, key, *_SUPERSEDABLE),
         )
-        row = self._one(
-            "SELECT * FROM jobs WHERE folder = ? AND path = ? AND preset = ? AND key = ?",
-            *(*place, wanted.key),
+
+    def _job_at(self, place: tuple[str, bytes, str], key: str) -> Job | None:
+        where = "folder = ? AND path = ? AND preset = ? AND key = ?"
+        row = self._one(f"SELECT * FROM jobs WHERE {where}", *place, key)
+        return job_of(row) if row else None
+
+    def _insert(self, photo: Photo, digest: str, wanted: Planned, key: str) -> int:
+        """A new job, ready; its number."""
+        now = self._clock()
+        values = (
+            *(photo.folder, os.fsencode(photo.path), wanted.preset, key, digest),
+            *(os.fsencode(wanted.target), *astuple(photo.identity), JobState.READY, now, now),
         )
-        if row is not None:
-            return self._renew(job_of(row), photo.identity, wanted.target, stays)
-        found = self._painted(place, wanted) or self._found(place, digest if stays else "", wanted)
-        state, key, result = JobState.READY, wanted.key, (None, "", False, "")
-        if found:
-            state, key = JobState.DONE, found["key"]
-            result = (found["output"], found["sha256"], settled, "" if settled else AGAIN)
         cursor = self._db.execute(
-            "INSERT INTO jobs (folder, path, preset, key, digest, target, dev, ino, size,"
-            " mtime_ns, ctime_ns, state, created, changed, output, sha256, after_done, reason)"
-            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-            (
-                *(*place, key, digest, os.fsencode(wanted.target), *astuple(photo.identity)),
-                *(state, now, now, *result),
-            ),
+            "INSERT INTO jobs (folder, path, preset, key, digest,"
+            " target, dev, ino, size, mtime_ns, ctime_ns, state, created, changed)"
+            f" VALUES ({marks(values)})",
+            values,
         )
-        return 0 if found else int(cursor.lastrowid or 0)
+        return int(cursor.lastrowid or 0)
 
-    def _renew(self, job: Job, identity: Identity, target: Path, stays: bool) -> int:
-        """The same photo has come again as another file: what failed is tried anew.
+    def _insert_done(
+        self, photo: Photo, digest: str, wanted: Planned, result: sqlite3.Row, *, settled: bool
+    ) -> None:
+        """A new job whose result exists already.
 
-        What is done is not painted again, but its new file is moved or deleted too. Where photos
-        stay, one as old as it was has not come anew: its disk was mounted again, or its rights
-        were changed. A result that was taken away since stays away.
+        `settled` says that the photo itself is not new, so that it need not be moved or deleted.
+        """
+        self._set(
+            self._insert(photo, digest, wanted, result["key"]),
+            JobState.DONE,
+            output=result["output"],
+            sha256=result["sha256"],
+            after_done=settled,
+            reason="" if settled else AGAIN,
+        )
+
+    def _renew(self, job: Job, identity: Identity, target: Path, stays: bool) -> list[int]:
+        """A job's photo has arrived again, as another file with the same bytes; the job, if to do.
+
+        What had failed is tried again. What is done is not painted again, but the new file is to
+        be moved or deleted as well. Where photos stay in the folder, a file with the old size and
+        time is not taken for a new arrival: its disk was mounted again, or its rights were
+        changed. Then a result that somebody has deleted is not made again.
         """
         if job.state in PAINTING:
             target = job.target  # its temporary file lies there
@@ -323,12 +359,12 @@ class Ledger(LedgerReader):
             *(*astuple(identity), os.fsencode(target), reason, settled, job.id),
         )
         if job.is_on_its_way or job.state is JobState.DONE:
-            return 0
+            return []
         self._set(job.id, JobState.READY, failures=0, crashes=0, not_before=0)
-        return job.id
+        return [job.id]
 
-    def _painted(self, place: tuple[str, bytes, str], wanted: Planned) -> sqlite3.Row | None:
-        """What is left of this very job, done long ago, unless it was painted otherwise since."""
+    def _kept(self, place: tuple[str, bytes, str], wanted: Planned) -> sqlite3.Row | None:
+        """What `retention` has kept of this very job, unless another result came after it."""
         where = "folder = ? AND path = ? AND preset = ?"
         return self._one(
             f"SELECT * FROM painted WHERE {where} AND key = ? AND NOT EXISTS"
@@ -337,12 +373,12 @@ class Ledger(LedgerReader):
         )
 
     def _found(
-        self, place: tuple[str, bytes, str], stayed: str, wanted: Planned
+        self, place: tuple[str, bytes, str], wanted: Planned, digest: str
     ) -> sqlite3.Row | None:
-        """A result on disk, from before this ledger, that is this very job's.
+        """A result that `rebuild` has found on disk, and that is this very job's.
 
-        For the digest of a photo that `stayed` in its folder, and is new to the ledger, also one
-        from before the preset was changed.
+        For a photo that is new to the ledger, and whose `digest` is given, a result that an earlier
+        version of the preset has made of it will do.
         """
         stem = os.fsencode(wanted.target)
         where = "WHERE folder = ? AND path = ? AND preset = ?"
@@ -351,16 +387,16 @@ class Ledger(LedgerReader):
             f" AND NOT EXISTS (SELECT 1 FROM jobs {where})"
             f" AND NOT EXISTS (SELECT 1 FROM painted {where}) ORDER BY key != ?, output"
         )
-        for row in self.ask(query, wanted.key, stayed, *place, *place, wanted.key):
+        for row in self.ask(query, wanted.key, digest, *place, *place, wanted.key):
             rest = bytes(row["output"])[len(stem) :]
             if bytes(row["output"]).startswith(stem) and rest[:1] in {b".", b"~"}:
                 return row
         return None
 
-    def rebuild(self, results: Iterable[tuple[str, Path, str, str]]) -> int:
-        """Learn what exists from the results: (job key, path, SHA-256, the photo's digest) each."""
+    def rebuild(self, results: Iterable[Result]) -> int:
+        """Learn from the results on disk what was painted earlier; how many results there are."""
         with self.transaction():
-            rows = ((key, os.fsencode(path), *digests) for key, path, *digests in results)
+            rows = ((key, os.fsencode(path), sha, photo) for key, path, sha, photo in results)
             self._db.executemany("INSERT OR REPLACE INTO results VALUES (?,?,?,?)", rows)
             self.change(f"PRAGMA application_id = {_REBUILT}")
             return int(self._value("SELECT COUNT(*) FROM results"))
@@ -368,10 +404,11 @@ class Ledger(LedgerReader):
     # --- jobs -------------------------------------------------------------------------------
 
     def waiting(self, folders: Iterable[str]) -> list[str]:
-        """The folders that have a job to claim now.
+        """Those of the folders that have a job to claim now.
 
-        One that had none has none until something is written, a pause ends or the clock is set
-        back: to find that out again means to look at each of its hundreds of thousands that wait.
+        To find that a folder has none may mean to look at hundreds of thousands of jobs that have
+        to wait. So the answer is remembered until something is written, the next pause ends, or
+        the clock is set back.
         """
         now, state = self._clock(), (self.changes, self.next_due())
         for folder in (names := [*folders]):
@@ -396,12 +433,13 @@ class Ledger(LedgerReader):
         return self.job(row["id"])
 
     def _next(self, folder: str) -> sqlite3.Row | None:
-        """First in, first out; a clock that was set back ends all pauses.
+        """The folder's oldest job that need not wait.
 
-        What is ready has none, though one may be left from before its folder was away. While one
-        photo waits for weights or an image of its preset, so do all others of it: they lack the
-        same. So do those whose results belong into the same folder while one can't be written
-        there: each would be tried in turn, and thousands keep the other photos waiting.
+        A job waits until its own pause has ended; one that is ready has none, whatever its row
+        says. A job also waits while another of the same preset waits for weights or an image, as it
+        would lack the same; and while another's result can't be written into the same folder. Else
+        thousands of jobs would be tried in turn, for nothing. A clock that was set back ends all
+        pauses.
         """
         now = self._clock()
         waits = "FROM jobs WHERE state = ? AND not_before > ? AND changed <= ? AND reason IN"
@@ -425,9 +463,9 @@ class Ledger(LedgerReader):
         return due
 
     def publishing(self, job_id: int, rendered: Rendered) -> None:
-        """The result is complete under its temporary name; from here on it will be published."""
+        """The result is complete under its temporary name; from now on it is to be published."""
         with self.transaction():
-            self.change(  # what it may replace is remembered as ours
+            self.change(  # the result that it may replace is remembered as ours
                 "INSERT OR REPLACE INTO results (key, output, sha256)"
                 " SELECT key, output, sha256 FROM jobs WHERE id = ? AND output IS NOT NULL",
                 job_id,
@@ -450,7 +488,7 @@ class Ledger(LedgerReader):
         )
 
     def replaced(self, job: Job, output: Path) -> None:
-        """An older result of the same photo and preset, which had another name, is gone."""
+        """An older result of the same photo and preset, under another name, was removed."""
         self.change(
             "UPDATE jobs SET output = NULL"
             " WHERE folder = ? AND path = ? AND preset = ? AND output = ? AND state = ?",
@@ -459,9 +497,10 @@ class Ledger(LedgerReader):
         )
 
     def after_done(self, job: Job, *, acted: bool = True) -> None:
-        """Its photo is moved or deleted, or stays as the config wants it.
+        """The photo was moved, deleted or left, as the config wants it, for all of its jobs.
 
-        Not `acted`: there is another file by now, which other jobs of the same picture may know.
+        With `acted` false nothing was done, as another file lies there by now: then this is true
+        only of those jobs that know the same file as this one.
         """
         others = "" if acted else " AND (dev, ino, size, mtime_ns, ctime_ns) = (?, ?, ?, ?, ?)"
         self.change(
@@ -499,7 +538,7 @@ class Ledger(LedgerReader):
         return verdict.state
 
     def put_back(self, job_id: int) -> None:
-        """Not done and not its fault: ready again, nothing counted."""
+        """Ready again, though not done: no fault of the job's, so nothing is counted."""
         self._set(job_id, JobState.READY, temporary=None)
 
     def vanished(self, job_id: int) -> None:
@@ -515,32 +554,31 @@ class Ledger(LedgerReader):
         self._set(job_id, JobState.HELD, reason=reason)
 
     def rekey(self, job: Job, key: str, target: Path, *, stays: bool) -> bool:
-        """Its preset or its output has changed; False when that very job is there already.
+        """Give a job another key and target, as its preset or its output has changed.
 
-        `stays`: photos stay in this folder when they are painted.
+        False where the photo has a job with that key already: then this one is superseded by it.
+        `stays` says whether photos stay in this folder when they are painted.
         """
-        place = (job.folder, os.fsencode(job.path), job.preset, key)
-        where = "folder = ? AND path = ? AND preset = ? AND key = ?"
         with self.transaction():
-            other = self._one(f"SELECT * FROM jobs WHERE {where} AND id != ?", *place, job.id)
-            if other is None:
+            other = self._job_at((job.folder, os.fsencode(job.path), job.preset), key)
+            if other is None or other.id == job.id:
                 query = "UPDATE jobs SET key = ?, target = ? WHERE id = ?"
                 self.change(query, key, os.fsencode(target), job.id)
                 return True
             self.supersede(job.id)
             file = self._file(job.folder, job.path)  # as it was last seen
-            if file and identity_of(file) == job.identity != identity_of(other):
-                self._renew(job_of(other), job.identity, target, stays)
-            self.change(  # it is the one to do now, should it have been given up for this
+            if file and identity_of(file) == job.identity != other.identity:
+                self._renew(other, job.identity, target, stays)
+            self.change(  # the other may have been superseded by this one before
                 "UPDATE jobs SET state = ? WHERE id = ? AND state IN (?, ?)",
-                *(JobState.READY, other["id"], JobState.SUPERSEDED, JobState.VANISHED),
+                *(JobState.READY, other.id, JobState.SUPERSEDED, JobState.VANISHED),
             )
         return False
 
     def retry(self, *, job_id: int | None = None, reason: str = "") -> int:
-        """Ready again what was set aside: one job, those with a reason, or all; how many.
+        """Make ready again what was set aside: one job, those with a reason, or all; how many.
 
-        What is gone only if it is asked for.
+        Jobs whose photo had vanished only when asked for by number or reason.
         """
         states = _RETRYABLE if job_id is None and not reason else (*_RETRYABLE, JobState.VANISHED)
         return self.change(
@@ -551,7 +589,10 @@ class Ledger(LedgerReader):
         )
 
     def recover(self) -> list[Job]:
-        """After a start: what ran is to do again, but for what ran too often; returns that."""
+        """At the start: jobs that ran when the daemon ended are to do again.
+
+        Returns those that are given up instead, as the daemon has ended too often in them.
+        """
         given_up = []
         with self.transaction():
             for row in self.ask("SELECT * FROM jobs WHERE state = ?", JobState.RUNNING):
@@ -570,14 +611,16 @@ class Ledger(LedgerReader):
         return [job for job in map(self.job, given_up) if job]
 
     def hold_others(self, folders: Iterable[str], presets: Iterable[str]) -> None:
-        """What waits in other folders, or for other presets, is held; what these have goes on.
+        """Hold the jobs of all other folders and presets, and bring back those of these.
 
-        All in one go: one by one, hundreds of thousands would take the better part of an hour.
+        In a few statements: to change hundreds of thousands of jobs one by one would take the
+        better part of an hour.
         """
         kept, usable = [*folders], [*presets]
         with self.transaction():
             self.bring_back(kept, usable)
-            for column, known in (("folder", kept), (BROKEN_PRESET, usable)):  # the reason, too
+            # each pair's first word is the name of a column, and the reason why the job is held
+            for column, known in (("folder", kept), (BROKEN_PRESET, usable)):
                 self.change(
                     "UPDATE jobs SET state = ?, reason = ?, changed = ?"
                     f" WHERE state IN ({marks(WAITING)}) AND {column} NOT IN ({marks(known)})",
@@ -585,7 +628,7 @@ class Ledger(LedgerReader):
                 )
 
     def bring_back(self, folders: Sequence[str], presets: Sequence[str]) -> None:
-        """Ready again what is held only for the sake of these folders and presets."""
+        """Make ready again what was held because one of these folders or presets was not there."""
         self.change(
             "UPDATE jobs SET state = ?, reason = '', changed = ? WHERE state = ?"
             f" AND folder IN ({marks(folders)}) AND (reason = 'folder'"
@@ -600,5 +643,5 @@ class Ledger(LedgerReader):
 
 
 def _text(text: str) -> str:
-    """As SQLite can keep it: names in messages may be bytes that are no text."""
+    """The text as SQLite can keep it: file names in messages may hold bytes that are no UTF-8."""
     return text.encode(errors="backslashreplace").decode()

@@ -55,7 +55,7 @@ class Locks:
         self._held[path], self._state = descriptor, path
 
     def hold_folder(self, folder: Path) -> None:
-        """Lock a watched folder, or the one that took its place; a missing one stays unlocked.
+        """Lock a watched folder, also when another has taken its place; a missing one is skipped.
 
         Raises:
             LockedError: another daemon watches it.

@@ -1,6 +1,7 @@
-"""Whether a photo that the ledger knows still lies where it lay.
+"""Whether a photo that is remembered still lies where it lay.
 
-Knows nothing of the ledger, and nothing of what follows from it.
+Where that can't be told, as on a disk that does not answer, each of these is false. Knows nothing
+of the ledger, and nothing of what follows.
 """
 
 import stat
@@ -10,7 +11,7 @@ from stylewatch.domain import Identity
 
 
 def is_missing(file: Path) -> bool:
-    """Surely, as where a folder has its name; what can't be looked at may be there."""
+    """Whether there is surely no file of that name; a folder is none."""
     try:
         return stat.S_ISDIR(file.lstat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -20,13 +21,13 @@ def is_missing(file: Path) -> bool:
 
 
 def is_still(file: Path, before: Identity) -> bool:
-    """Whether it surely is there with the same bytes."""
+    """Whether the file is surely there, untouched."""
     found = _identity(file)
     return found is not None and found.is_still(before)
 
 
 def looks_like(file: Path, before: Identity) -> bool:
-    """Whether it surely is there, or its copy; what has its name only is another."""
+    """Whether the file, or a copy of it, is surely there: size and time are the same."""
     found = _identity(file)
     return found is not None and found.looks_like(before)
 

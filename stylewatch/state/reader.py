@@ -1,6 +1,6 @@
-"""What is asked of the ledger, by the daemon and by anybody, while one runs or none does.
+"""The ledger's questions and answers: what the daemon, `status` and `jobs` read of it.
 
-Never writes.
+Never writes, so that anybody may ask while a daemon runs.
 """
 
 import os
@@ -25,7 +25,7 @@ from stylewatch.state.wording import (
 )
 
 _NO_FAILURES: Final = ", ".join(f"'{note}'" for note in ("", NO_PRESET, BROKEN_PRESET, *IGNORED))
-"""As the index of the others has them: one for each RAW file would be many."""
+"""Notes of files that did not fail. The index `files_failed` is of all others: it stays small."""
 _FAILED_FILES: Final = (
     f"FROM files INDEXED BY files_failed WHERE note NOT IN ({_NO_FAILURES}) AND gone = 0"
 )
@@ -35,15 +35,20 @@ _NOTED_FILES: Final = (
 )
 
 APART = 2
-"""`after_done` of a job whose photo is gone while another has its name."""
+"""`after_done` of a job whose photo is gone, and whose name another photo has by now."""
 
 _LATEST: Final = "changed DESC, id DESC"
-_AT_ONCE = 500  # files
-_RECENT = 20  # results that tell the pace
-_REMEMBERED = 1000  # files that tell whether a folder is the one that it was
-_SAME = 5  # results that are looked at for one to copy: people delete some
+_AT_ONCE = 500  # files read in one query
+_RECENT = 20  # results from which the pace is told
+_REMEMBERED = 1000  # files by which a folder is recognised
+_SAME = 5  # results that may be copied: people delete some, so one would not do
 _NOTHING_TO_DO = (JobState.DONE, JobState.SUPERSEDED, JobState.VANISHED)
 _IDENTITY = ("dev", "ino", "size", "mtime_ns", "ctime_ns")
+_AS_THEY_ARE = (
+    "id", "folder", "preset", "key", "digest", "reason", "message", "attempts", "crashes",
+    "created", "changed", "extension", "sha256", "seconds", "loss", "note",
+)  # fmt: skip
+"""The columns of `jobs` whose values are a job's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +84,12 @@ class Job:
 
     @property
     def word(self) -> str:
-        """Where it stands, for people; of one that is outdated, ask as `told` gives it."""
+        """Where it stands, for people; right of a superseded job only as `told` gives it."""
         return word_of(self.state, has_result=self.output is not None)
 
     @property
     def is_on_its_way(self) -> bool:
-        """Nothing keeps it from being done; what once did is past."""
+        """Nothing keeps it from being done: if it has a `reason`, that is of the past."""
         return self.state in {JobState.READY, *PAINTING}
 
     @property
@@ -101,24 +106,18 @@ class Job:
 
 
 def path_of(raw: bytes) -> Path:
-    """A path as it is kept."""
+    """A path from its bytes in the ledger."""
     return Path(os.fsdecode(raw))
 
 
 def identity_of(row: sqlite3.Row) -> Identity:
-    """Of the file that a row of `files` or `jobs` is about."""
+    """The identity of the file that a row of `files` or `jobs` is about."""
     return Identity(*(row[name] for name in _IDENTITY))
 
 
 def job_of(row: sqlite3.Row) -> Job:
-    """A row of `jobs`."""
-    values: dict[str, Any] = {
-        name: row[name]
-        for name in (
-            *("id", "folder", "preset", "key", "digest", "reason", "message", "attempts"),
-            *("crashes", "created", "changed", "extension", "sha256", "seconds", "loss", "note"),
-        )
-    }
+    """The job from its row in `jobs`."""
+    values: dict[str, Any] = {name: row[name] for name in _AS_THEY_ARE}
     return Job(
         **values,
         path=path_of(row["path"]),
@@ -165,7 +164,7 @@ class LedgerReader:
             raise LedgerError(f"The ledger {path} is from an older stylewatch", remedy=remedy)
 
     def ask(self, query: str, *values: Any) -> list[sqlite3.Row]:
-        """All rows that answer."""
+        """All rows that a query gives."""
         return list(self._rows(query, *values))
 
     def _rows(self, query: str, *values: Any) -> Iterator[sqlite3.Row]:
@@ -178,7 +177,7 @@ class LedgerReader:
         return next(iter(self.ask(query, *values)), None)
 
     def _value(self, query: str, *values: Any) -> Any:
-        """The one value that a pragma or a sum over rows has."""
+        """The only value that a query gives: a pragma, or a count."""
         [[value]] = self.ask(query, *values)
         return value
 
@@ -190,15 +189,15 @@ class LedgerReader:
         return {row["name"]: path_of(row["input"]) for row in rows}
 
     def inode_of(self, place: Path) -> tuple[int, int] | None:
-        """Device and inode of the folder that lay in this place when it was there last."""
+        """Device and inode of the folder that lay at this place when one was last seen there."""
         row = self._one("SELECT dev, ino FROM folders WHERE input = ?", os.fsencode(place))
         return None if row is None or row["dev"] is None else (row["dev"], row["ino"])
 
     def alike(self, inode: tuple[int, int], watched: Iterable[Path]) -> list[str]:
-        """The folders of that device and inode whose place is not `watched`.
+        """The folders with that device and inode that the ledger knows from places not `watched`.
 
-        One of them may have been moved; or it was on another disk, or is no more: numbers of both
-        kinds are given again.
+        One of them may be the folder that has these numbers now, moved. It need not be: disks and
+        file systems give both numbers again.
         """
         elsewhere = [os.fsencode(place) for place in watched]
         query = (
@@ -208,11 +207,11 @@ class LedgerReader:
         return [row["name"] for row in self.ask(query, *inode, *elsewhere)]
 
     def mounts(self) -> set[Path]:
-        """Where disks were mounted on which something was written, or was to be."""
+        """The mount points of all disks that results or photos were to be written to."""
         return {path_of(row["path"]) for row in self.ask("SELECT path FROM mounts")}
 
     def remembered(self, folder: str, *, missed: bool = True) -> list[tuple[Path, Identity]]:
-        """The files of a folder that were seen last, each as it was then, with those `missed`."""
+        """Files of a folder, the last seen first, as each was then; with those that are missing."""
         query = (
             "SELECT * FROM files WHERE folder = ? AND (gone = 0 OR ?)"
             f" ORDER BY seen DESC LIMIT {_REMEMBERED}"
@@ -221,7 +220,7 @@ class LedgerReader:
         return [(path_of(row["path"]), identity_of(row)) for row in rows]
 
     def present(self, folder: str) -> Iterator[str]:
-        """The files of a folder but those that are missed, read a few at a time."""
+        """The files of a folder without those that are missing, read a few at a time."""
         last = b""
         query = "SELECT path FROM files WHERE folder = ? AND path > ? AND gone = 0"
         while rows := self.ask(f"{query} ORDER BY path LIMIT {_AT_ONCE}", folder, last):
@@ -229,16 +228,19 @@ class LedgerReader:
             last = rows[-1]["path"]
 
     def notes(self, limit: int = 100) -> list[tuple[str, Path, str]]:
-        """Files that have no job, failures first: folder, path, why."""
+        """Files that failed or were ignored before they had a job, failures first.
+
+        Each with its folder, its path in it, and why.
+        """
         order = f"note IN ({_NO_FAILURES}), seen DESC"
         return self._noted(f"{_NOTED_FILES} ORDER BY {order}", limit)
 
     def count_notes(self) -> int:
-        """How many there are of these."""
+        """How many files `notes` would name without a limit."""
         return int(self._value(f"SELECT COUNT(*) {_NOTED_FILES}"))
 
     def last_held_files(self, limit: int) -> list[tuple[str, Path, str]]:
-        """The latest that wait for a preset that can't be used now, told as `notes` are."""
+        """The latest files that wait for a preset that can't be used now: folder, path, why."""
         return self._noted(f"{_HELD_FILES} ORDER BY seen DESC", limit)
 
     def _noted(self, which: str, limit: int) -> list[tuple[str, Path, str]]:
@@ -258,7 +260,7 @@ class LedgerReader:
         return {row["folder"]: row["n"] for row in rows}
 
     def last_failed_files(self, folder: str, limit: int) -> list[tuple[Path, str, float]]:
-        """The latest of them in a folder: relative path, why, and when that was found."""
+        """A folder's latest files that failed before they had a job: relative path, why, when."""
         query = f"SELECT path, note, seen {_FAILED_FILES} AND folder = ? ORDER BY seen DESC LIMIT ?"
         rows = self.ask(query, folder, limit)
         return [(path_of(row["path"]), row["note"], row["seen"]) for row in rows]
@@ -283,7 +285,10 @@ class LedgerReader:
         return [job_of(row) for row in self._in_order("*", states)]
 
     def numbers(self, states: Iterable[JobState], limit: int = -1) -> list[int]:
-        """Of jobs in these states: what is painted, what waits in its order, the latest change."""
+        """The numbers of jobs in these states, in the order in which people want to see them.
+
+        First those in work, then those that wait, in their order, then the latest change.
+        """
         wanted = set(states)
         painting, waiting = wanted & {*PAINTING}, wanted & {*WAITING}
         rest = wanted - painting - waiting
@@ -293,38 +298,38 @@ class LedgerReader:
         return found if limit < 0 else found[:limit]
 
     def jobs_with(self, numbers: Sequence[int]) -> list[Job]:
-        """The jobs with these numbers, in this order; without those that are no more."""
+        """The jobs with these numbers, in this order; those that were deleted are left out."""
         rows = self.ask(f"SELECT * FROM jobs WHERE id IN ({marks(numbers)})", *numbers)
         found = {row["id"]: row for row in rows}
         return [job_of(found[number]) for number in numbers if number in found]
 
     def reasons(self, states: Sequence[JobState]) -> set[str]:
-        """Why jobs are in these states."""
+        """The reasons of all jobs in these states."""
         query = f"SELECT DISTINCT reason FROM jobs WHERE state IN ({marks(states)})"
         return {row["reason"] for row in self.ask(query, *states)}
 
     def _in_order(
         self, columns: str, states: Iterable[JobState], order: str = _LATEST, limit: int = -1
     ) -> Iterator[sqlite3.Row]:
-        """Of jobs in these states, each state read along an index and no further than needed."""
+        """Rows of jobs in these states, each state read along an index, no further than needed."""
         if wanted := [*states]:
             each = [f"SELECT {columns} FROM jobs WHERE state = ?"] * len(wanted)
             query = f"{' UNION ALL '.join(each)} ORDER BY {order} LIMIT ?"
             yield from self._rows(query, *wanted, limit)
 
     def next_jobs(self, folder: str, limit: int) -> list[Job]:
-        """Jobs of one folder that wait, those whose turn comes first at the front."""
+        """Jobs of one folder that wait, in the order of their turns."""
         query = "SELECT * FROM jobs WHERE state = ? AND folder = ? ORDER BY id LIMIT ?"
         found = [job_of(row) for state in WAITING for row in self.ask(query, state, folder, limit)]
         return sorted(found, key=lambda job: job.id)[:limit]
 
     def last_jobs(self, state: JobState, folder: str, limit: int) -> list[Job]:
-        """Jobs of one folder in that state, of the photos that came last."""
+        """Jobs of one folder in that state, the last added first."""
         query = "SELECT * FROM jobs WHERE state = ? AND folder = ? ORDER BY id DESC LIMIT ?"
         return [job_of(row) for row in self.ask(query, state, folder, limit)]
 
     def lacks(self) -> dict[str, str]:
-        """Why no photo can be painted in a preset for now: its weights or images can't be had."""
+        """Presets in which nothing can be painted now, as weights or images are away, and why."""
         query = (
             "SELECT preset, message FROM jobs"
             f" WHERE state = ? AND reason IN ({marks(LACKING)}) ORDER BY id"
@@ -333,7 +338,7 @@ class LedgerReader:
         return {row["preset"]: row["message"] for row in rows}
 
     def pace(self) -> float:
-        """Seconds per photo, over the last ones done that were not copied; 0 without any."""
+        """Seconds per photo, the mean of the last results but copies; 0 if there are none."""
         query = (
             "SELECT AVG(nullif(seconds, 0)) FROM"
             f" (SELECT seconds FROM jobs WHERE state = ? ORDER BY {_LATEST} LIMIT ?)"
@@ -341,10 +346,11 @@ class LedgerReader:
         return float(self._value(query, JobState.DONE, _RECENT) or 0.0)
 
     def is_overtaken(self, job: Job) -> bool:
-        """Whether the photo as it lies there now has another job for the same preset.
+        """Whether another job for the same photo and preset has taken this one's place.
 
-        A later one, where both are of the same file: the preset has changed. Where the file is
-        another, an earlier one too: bytes may come back that were there before.
+        That is a job of the file as it was last seen. If this job is of that very file too, the
+        other must be the later one: the preset has changed. If the file has changed since, it may
+        also be an earlier one: the file may have its former bytes again.
         """
         row = self._one(
             "SELECT 1 FROM jobs JOIN files USING (folder, path, dev, ino, size, mtime_ns, ctime_ns)"
@@ -352,21 +358,15 @@ class LedgerReader:
             " AND (id > ? OR NOT EXISTS (SELECT 1 FROM jobs AS this JOIN files"
             " USING (folder, path, dev, ino, size, mtime_ns, ctime_ns) WHERE this.id = ?))"
             " AND id != ?",
-            *(
-                job.folder,
-                os.fsencode(job.path),
-                job.preset,
-                JobState.SUPERSEDED,
-                JobState.VANISHED,
-            ),
-            *(job.id,) * 3,
+            *(job.folder, os.fsencode(job.path), job.preset),
+            *(JobState.SUPERSEDED, JobState.VANISHED, job.id, job.id, job.id),
         )
         return row is not None
 
     # --- results ------------------------------------------------------------------------------
 
     def same_results(self, job: Job) -> list[Job]:
-        """The last few jobs that are done and have the very same picture as their result."""
+        """The last few jobs that are done and have the same key, and so the same picture."""
         query = (
             "SELECT * FROM jobs INDEXED BY jobs_by_key WHERE key = ? AND state = 'done' AND id != ?"
             f" AND output IS NOT NULL ORDER BY id DESC LIMIT {_SAME}"
@@ -374,13 +374,13 @@ class LedgerReader:
         return [job_of(row) for row in self.ask(query, job.key, job.id)]
 
     def results_of(self, job: Job) -> list[Job]:
-        """All that is painted of this photo."""
+        """The jobs of this photo that are done, in all presets."""
         query = "SELECT * FROM jobs WHERE folder = ? AND path = ? AND digest = ? AND state = ?"
         values = (job.folder, os.fsencode(job.path), job.digest, JobState.DONE)
         return [job_of(row) for row in self.ask(query, *values)]
 
     def outputs_of(self, job: Job) -> list[Path]:
-        """Where results for its photo and preset were published; they may be gone."""
+        """Where results for this photo and preset were ever published; the files may be gone."""
         where = "folder = ? AND path = ? AND preset = ? AND output IS NOT NULL"
         rows = self.ask(
             f"SELECT output FROM jobs WHERE {where} UNION SELECT output FROM painted WHERE {where}",
@@ -391,7 +391,7 @@ class LedgerReader:
     def was_published(self, job: Job, sha256: str) -> bool:
         """Whether that SHA-256 is a result published earlier for the same photo and preset.
 
-        Not for one that had its name before and is gone.
+        Results of a former photo, whose name this one has by now, do not count.
         """
         row = self._one(
             "SELECT 1 FROM jobs LEFT JOIN results USING (key)"
@@ -403,7 +403,7 @@ class LedgerReader:
         return row is not None
 
     def is_taken(self, job: Job, output: Path) -> bool:
-        """Whether a file is the result of another job, or of another photo painted long ago."""
+        """Whether a file is the result of another job than this."""
         raw = os.fsencode(output)
         row = self._one(
             "SELECT 1 FROM jobs WHERE output = ? AND id != ? AND state = 'done' UNION ALL"
@@ -414,23 +414,26 @@ class LedgerReader:
         return row is not None
 
     def told(self, job: Job) -> Job:
-        """The job as it is told: an outdated one without the result whose place another's took."""
+        """The job as people are told of it.
+
+        A superseded job counts as without a result where another job's result has taken its place.
+        """
         if job.state is not JobState.SUPERSEDED or job.output is None:
             return job
         return replace(job, output=None) if self.is_taken(job, job.output) else job
 
     def after_pending(self) -> list[int]:
-        """The jobs whose result is there, while their photo is not yet moved or deleted."""
+        """The jobs that are done, and whose photos still have to be moved, deleted or left."""
         query = (
             "SELECT id FROM jobs INDEXED BY jobs_unattended WHERE state = 'done' AND after_done = 0"
         )
         return [row["id"] for row in self.ask(query)]
 
     def after_is_due(self, job_id: int) -> bool:
-        """Whether to move or delete its photo is all that is left to do.
+        """Whether the photo of this job can be moved or deleted now.
 
-        Not so while another preset waits for it or has failed, nor while it is `missed` or has to
-        be looked at again (`forget_file`), which may bring another job.
+        Not while a job of it for another preset waits or has failed, nor while the photo is
+        missing, nor while it is to be looked at again (`forget_file`), which may bring more jobs.
         """
         query = (
             "SELECT 1 FROM jobs AS job WHERE id = ? AND state = 'done' AND after_done = 0"
@@ -445,5 +448,5 @@ class LedgerReader:
 
 
 def marks(values: Sequence[object]) -> str:
-    """A question mark for each, as in `IN (?,?,?)`."""
+    """A question mark for each value, as in `IN (?,?,?)`."""
     return ",".join("?" * len(values))

@@ -1,7 +1,7 @@
-"""What the ledger forgets: photos long gone from their folder; what it only shortens: the rest.
+"""How the ledger stays small: photos that are long gone are forgotten, old results are shortened.
 
 A photo that still lies in its folder is never forgotten, else it would be painted again. Works in
-small steps, so that no tick waits for it.
+small steps, so that no tick of the daemon waits for it.
 """
 
 import contextlib
@@ -25,8 +25,9 @@ _ENDS = (JobState.SUPERSEDED, JobState.VANISHED)
 def tidy(ledger: Ledger, days: float, checkpoints: Path | None = None) -> Iterator[None]:
     """One round over the whole ledger; each `next` is one small durable step.
 
-    Only a photo that was found missing `days` ago, and is missing again now, is forgotten: its
-    disk may have been away. Of an old painting in use only what proves that it was painted stays.
+    A photo is forgotten when it was found missing at least `days` ago and is missing now too: its
+    disk may have been away once. Of a result as old as that, whose photo is still there, only the
+    proof that it was painted is kept. Checkpoints that serve no job are deleted.
     """
     looked_at = []
     for folder, root in ledger.places().items():
@@ -45,9 +46,9 @@ def tidy(ledger: Ledger, days: float, checkpoints: Path | None = None) -> Iterat
 
 
 def _look_through(ledger: Ledger, folder: str, root: Path) -> Generator[None, None, bool]:
-    """Note which files of a folder are gone, or back; whether all of it could be looked through.
+    """Note which files of a folder are missing, or back; whether all of them could be looked at.
 
-    That ends where the folder is away, or another disk is in its place.
+    They can't once the folder is away, or another is in its place.
     """
     known, last = ledger.inode_of(root), b""
     while known is not None and _inode(root) == known:
@@ -79,7 +80,7 @@ def _inode(root: Path) -> tuple[int, int] | None:
 
 
 def _forget_gone(ledger: Ledger, before: float, folders: Sequence[str]) -> int:
-    """Everything about photos that have been gone for long, unless something runs for them."""
+    """Delete all about photos that have been missing for so long, unless one is painted now."""
     place = "folder = ? AND path = ?"
     rows = ledger.ask(
         "SELECT folder, path FROM files WHERE gone > 0 AND gone < ?"
@@ -100,7 +101,7 @@ def _forget_gone(ledger: Ledger, before: float, folders: Sequence[str]) -> int:
 
 
 def _forget_ended(ledger: Ledger, before: float) -> int:
-    """What led to no result and never will: other bytes or none took the photo's place."""
+    """Delete old jobs that will never be done, as their photo has changed or vanished."""
     old = f"FROM jobs WHERE id IN (SELECT id FROM jobs WHERE {_OLD_ENDS} LIMIT {ROWS})"
     with ledger.transaction():
         ledger.change(f"DELETE FROM results WHERE key IN (SELECT key {old})", *_ENDS, before)
@@ -108,7 +109,7 @@ def _forget_ended(ledger: Ledger, before: float) -> int:
 
 
 def _shorten_done(ledger: Ledger, before: float) -> int:
-    """Of old results the proof that they were painted, for photos that still lie there."""
+    """Replace old jobs that are done by a row in `painted`, the proof that they were."""
     rows = ledger.ask(
         "SELECT id FROM jobs WHERE state = ? AND changed < ? AND after_done = 1 LIMIT ?",
         *(JobState.DONE, before, ROWS),
@@ -132,7 +133,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _forget_checkpoints(ledger: Ledger, files: Sequence[Path], before: float) -> None:
-    """Unfinished paintings of which nothing is to be done, or has not been for long."""
+    """Delete the checkpoints that belong to no unfinished job, or are old themselves."""
     keys = [file.stem for file in files]
     query = f"SELECT key FROM jobs WHERE key IN ({marks(keys)}) AND state NOT IN (?, ?, ?)"
     wanted = {row["key"] for row in ledger.ask(query, *keys, JobState.DONE, *_ENDS)}

@@ -19,12 +19,12 @@ MOST_INTERRUPTIONS = 10
 
 _COUNTED = {FailureKind.RENDER, FailureKind.CRASH, FailureKind.TIMEOUT}
 _PASSING = {
-    *("eio", "estale", "ebusy", "etimedout", "eagain", "enoent", "enodev", "enxio", "enotconn"),
-    *("ehostdown", "enetdown", "econnreset", "emfile", "enfile", "enomem"),
-}
-"""Reasons that have nothing to do with rights, whatever could not be written because of them."""
+    "eio", "estale", "ebusy", "etimedout", "eagain", "enoent", "enodev", "enxio", "enotconn",
+    "ehostdown", "enetdown", "econnreset", "emfile", "enfile", "enomem",
+}  # fmt: skip
+"""Reasons why something could not be written that pass by themselves: no permission is lacking."""
 _BAD_NAME = {"einval", "eilseq", "enametoolong"}
-"""Reasons of a disk that can't hold a photo's name, as FAT a colon: no wait changes that."""
+"""Reasons of a disk that can't hold the photo's name, as FAT no colon: waiting does not help."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Verdict:
 
 
 def kind_of(failure: Failure) -> FailureKind:
-    """Its kind; not all that could not be written lacked permission."""
+    """Its kind, after a closer look at what could not be written: that may not lack permission."""
     if failure.kind is FailureKind.PERMISSION and failure.reason in _PASSING:
         return FailureKind.TRANSIENT
     if failure.kind is FailureKind.PERMISSION and failure.reason in _BAD_NAME:
@@ -50,7 +50,8 @@ def kind_of(failure: Failure) -> FailureKind:
 def after_interruption(times: int, rng: Random) -> Verdict:
     """The verdict when the daemon itself ended in the middle of a job, `times` times in a row.
 
-    Nothing is counted, but a photo that may be what ends it must not keep it from the others.
+    That is not held against the photo. But if it is the photo that ends the daemon, the others
+    must get their turn.
     """
     if times <= HARMLESS_INTERRUPTIONS:
         return Verdict(JobState.READY)
@@ -64,8 +65,9 @@ def judge(
 ) -> Verdict:
     """The verdict on a failure.
 
-    `failures` and `crashes` are the counted ones before this, `tries` all of the same kind in a
-    row before this. Pauses have full jitter, so that a whole folder does not return at once.
+    `failures` and `crashes` were held against the photo before this one; `tries` are the failures
+    with the same reason in a row before this one. Pauses are random, from nothing to the full
+    length, so that a whole folder does not come back at once.
     """
     if kind in _COUNTED:
         crashed = kind is FailureKind.CRASH and crashes + 1 >= MOST_CRASHES

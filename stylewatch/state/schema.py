@@ -1,6 +1,23 @@
 """The ledger's file: opened durably, brought to the present version, set aside when damaged.
 
-Knows nothing of what is written into it.
+Its tables, as they are now; paths are bytes, times are seconds since 1970, sizes and identities as
+`os.stat` has them:
+
+* `files`: each file that was seen in a watched folder, as it was then. `note` says why it has no
+  job, if it has none, and `plan` stands for what the config said about that. `seen` is when the row
+  was written, `gone` since when the file is missing, 0 if it is not. The `ctime_ns` -1, which no
+  file has, means that it is to be looked at again.
+* `jobs`: a photo times a preset. `key` tells pictures apart (`domain.job_key`), `digest` is the
+  SHA-256 of the photo's bytes, `target` the result's path without its extension. `attempts` counts
+  all starts; `failures` and `crashes` count what is held against the photo; `tries` counts the
+  failures with the same reason in a row. A pause ends at `not_before`. `temporary` to `note` are
+  about the result. `after_done` is 0 as long as the photo is to be moved, deleted or left; then 1;
+  and 2 once another photo has its name (`reader.APART`).
+* `painted`: what is kept of old jobs that are done, as the proof that the photo was painted.
+* `results`: more files that are ours: those that a new ledger has found in the outputs, with the
+  SHA-256 of their photo, and those that a newer result of the same job may replace.
+* `folders`: where each watched folder lies, and which one it is: device, inode, and name of disk.
+* `mounts`: where the disks are mounted that are written to.
 """
 
 import contextlib
@@ -102,7 +119,7 @@ DROP INDEX files_held;
 CREATE INDEX files_held ON files (folder, seen, note, gone) WHERE gone = 0 AND note = 'preset';
 """,
 )
-"""What makes each version out of the one before it."""
+"""The statements that make each version out of the one before it."""
 VERSION = len(_VERSIONS)
 
 
@@ -140,7 +157,7 @@ def ledger_error(
 
 
 def newer_error(path: Path, version: int) -> LedgerError:
-    """Another program's version of it, which we can't know."""
+    """The error for a ledger whose version this program does not know."""
     return LedgerError(
         f"The ledger {path} belongs to a newer stylewatch",
         expected=f"version {VERSION} or older",
@@ -185,7 +202,7 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _set_aside(path: Path) -> Path:
-    """Out of the way with its log, which may hold the last of what was written."""
+    """Move a damaged ledger out of the way, with its log, which may hold the last changes."""
     number = 1
     while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1

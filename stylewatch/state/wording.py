@@ -30,7 +30,7 @@ NOTES: Final[Mapping[str, str]] = {
     BROKEN_PRESET: "its preset can't be used now",
     TOO_LARGE: "it has more bytes than `max_bytes` lets in",
 }
-"""What people are told of a file that has no job, by its note, where it is not unfinished."""
+"""What people are told of a file that has no job, by its note; of unfinished ones see `LACKS`."""
 
 WAITING: Final = (JobState.READY, JobState.RETRY_WAIT, JobState.BLOCKED)
 PAINTING: Final = (JobState.RUNNING, JobState.PUBLISHING)
@@ -50,7 +50,7 @@ HELD: Final[Mapping[str, str]] = {
     BROKEN_PRESET: NOTES[BROKEN_PRESET],
     "cancelled": "cancelled; `stylewatch retry` with its number brings it back",
 }
-"""Why a job waits for something, by its reason."""
+"""What people are told of a job that is held, by its reason."""
 _AGAIN = "Copy it again from its source"
 REMEDIES: Final[Mapping[str, str]] = {
     "not-an-image": "Remove it, or export it as JPEG",
@@ -68,8 +68,8 @@ REMEDIES: Final[Mapping[str, str]] = {
     "eacces": "Check the permissions of its folders",
     "erofs": "Mount the output writable",
 }
-"""What to do, by reason, where whoever failed did not say it."""
-_SAYS_WHAT_TO_DO = re.compile(r"\. [`A-Z]")  # how an error's line is put together
+"""What to do, by reason, for failures whose message does not say it."""
+_SAYS_WHAT_TO_DO = re.compile(r"\. [`A-Z]")  # a second sentence: see `StylewatchError.__str__`
 
 
 def by_word(
@@ -78,7 +78,10 @@ def by_word(
     failed: Mapping[str, int],
     held: Mapping[str, int],
 ) -> dict[str, int]:
-    """How many photos of a folder stand where; `failed` and `held`: those without a job."""
+    """How many photos of a folder wait, are painted, done, failed and held.
+
+    `counts` are jobs; `failed` and `held` are files that have none.
+    """
     jobs = counts.get(folder, {})
     return {
         "waiting": sum(jobs.get(state, 0) for state in WAITING),
@@ -90,7 +93,7 @@ def by_word(
 
 
 def word_of(state: JobState, *, has_result: bool) -> str:
-    """Where a job stands; an outdated one may keep its result beside the newer one's."""
+    """Where a job stands; the result of a superseded job may lie beside the newer one."""
     return "kept" if state is JobState.SUPERSEDED and has_result else WORDS[state]
 
 
