@@ -6,16 +6,18 @@
 `quality` paints every photo in the manner of every painting with both networks, equal numbers of
 evaluations, and measures both results with the whole VGG19 objective in float32. VGG19's results
 are kept in `--out`, so that a later run with other built-in weights only paints its own half.
+The settings are those of `painting`, at 384 pixels and with more evaluations.
 """
 
 import argparse
 import json
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from stylewatch.domain import EngineSettings, StyleSettings
+from stylewatch.domain import EngineSettings
 from stylewatch.jobs.child import set_environment
 
 set_environment(EngineSettings())  # as a worker has it
@@ -30,8 +32,10 @@ from stylewatch.engine.features import STRIDE, FeatureNetwork, load_builtin, loa
 from stylewatch.engine.objective import Objective, Region
 from stylewatch.engine.sizes import fit_size, resize
 from stylewatch.engine.transfer import Style, plan_scales, stylize
+from stylewatch.settings.presets import Presets
 
-SETTINGS = StyleSettings(max_side=384, evaluations=(80, 40))
+PAINTING = Presets.load()["painting"].settings
+SETTINGS = replace(PAINTING, max_side=384, evaluations=(80, 40))
 
 
 def main() -> None:
@@ -102,6 +106,7 @@ def _compare(
     )
     region = Region([(ops.convert_to_tensor(preprocess(style)), 1.0)], None)
     targets = objective.targets(_input(small), [region], SETTINGS)
+    targets["bend"] = ops.zeros(())  # plain shares
     losses = {
         which: objective.evaluate(_input(rgb), targets)[0]
         for which, rgb in {"photo": small, **results}.items()
