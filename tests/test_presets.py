@@ -244,6 +244,19 @@ def test_of_two_presets_of_one_name_in_a_folder_none_is_taken(folder, name):
     assert Presets.around(folder / "mine.yml")["mine"].style  # that one is meant
 
 
+def test_an_image_that_goes_away_while_a_preset_is_adapted_costs_only_that_preset(folder):
+    (folder / "mine.yaml").write_text("style: waves.png")
+    (folder / "other.yaml").write_text("style: night.png")
+
+    def adapt(preset: Preset) -> Preset:
+        (folder / "waves.png").unlink(missing_ok=True)
+        return changed(preset, {"features": "builtin"})
+
+    sound, broken = alone(folder).sorted_out(adapt)
+    assert [(name, one.settings.features) for name, one in sound.items()] == [("other", "builtin")]
+    assert [(name, one.reason) for name, one in broken.items()] == [("mine", "style-image")]
+
+
 # --- by the path of a file ------------------------------------------------------------------------
 
 

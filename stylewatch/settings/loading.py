@@ -172,8 +172,7 @@ def _with_presets(source: YamlFile, config: Config) -> Config:
         any_name = [*(name for _, name in config.named_presets()), *Presets.load()]
         return replace(config, broken=dict.fromkeys(any_name, str(away[0])))
     there = Presets.load(config.preset_dirs)
-    found, broken = _sorted_presets(source, config, there)
-    presets = {name: _with_features(preset, config.engine) for name, preset in found.items()}
+    presets, broken = _sorted_presets(source, config, there)
     files = there.images()
     if config.engine.weights != "imagenet" and config.workers_are_here:
         files.add(Path(config.engine.weights))
@@ -193,7 +192,7 @@ def _sorted_presets(
         ConfigError: the config names one of the others. It may if that only lacks an image, which
             may be back in a moment.
     """
-    sound, broken = there.sorted_out()
+    sound, broken = there.sorted_out(partial(_with_features, config.engine))
     usable = {name: preset for name, preset in sound.items() if not preset.lacks_style}
     errors: list[ConfigError] = []
     for keys, name in config.named_presets():
@@ -211,7 +210,7 @@ def _sorted_presets(
     return usable, {name: str(error) for name, error in broken.items()}
 
 
-def _with_features(preset: Preset, engine: EngineSettings) -> Preset:
+def _with_features(engine: EngineSettings, preset: Preset) -> Preset:
     """As if it asked itself for the features that it is painted with here: others, another job."""
     features = engine.features_for(preset.settings)
     if features == preset.settings.features:

@@ -112,13 +112,15 @@ class Presets:
             raise_first(errors)
         return replace(preset, digest=digest(preset))
 
-    def sorted_out(self) -> tuple[dict[str, Preset], dict[str, PresetError]]:
-        """Those that can be used, and what is wrong with the others."""
+    def sorted_out(
+        self, adapt: Callable[[Preset], Preset] = lambda preset: preset
+    ) -> tuple[dict[str, Preset], dict[str, PresetError]]:
+        """Those that can be used, as `adapt` makes them, and what is wrong with the others."""
         sound: dict[str, Preset] = {}
         broken: dict[str, PresetError] = {}
         for name in self:
             try:
-                sound[name] = self[name]
+                sound[name] = adapt(self[name])
             except PresetError as error:
                 broken[name] = error
         return sound, broken
