@@ -1,6 +1,7 @@
 """Painted photos: gone from their folder only when they are safe, and nobody's else with them."""
 
 import contextlib
+import errno
 import os
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from unittest.mock import Mock
 import pytest
 
 from stylewatch.domain import Identity
+from stylewatch.errors import LedgerError
 from stylewatch.folders import contents, painted
 
 
@@ -135,6 +137,19 @@ def test_of_a_photo_that_changes_while_it_is_copied_the_copy_goes(tmp_path, monk
     painted.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
     assert list((tmp_path / "done/sub").iterdir()) == []
     assert (tmp_path / "in" / photo).read_bytes() == b"newer"
+
+
+@pytest.mark.parametrize("number", [None, errno.EPERM, errno.EXDEV])
+def test_a_photo_that_is_not_to_be_moved_after_all_is_back(tmp_path, monkeypatch, number):
+    """Also where it can't have two names meanwhile, as on exFAT and some shares (EPERM)."""
+    photo, identity = photo_in(tmp_path / "in")
+    if number:
+        monkeypatch.setattr(os, "link", Mock(side_effect=OSError(number, "no link")))
+    away = Mock(side_effect=LedgerError("The ledger can't be read"))
+    with pytest.raises(LedgerError):
+        painted.apply_after(tmp_path / "done", tmp_path / "in", photo, identity, away)
+    assert (tmp_path / "in" / photo).read_bytes() == b"photo"
+    assert list((tmp_path / "done/sub").iterdir()) == []
 
 
 @pytest.mark.parametrize("where", ["on this disk", "on another"])

@@ -67,7 +67,10 @@ def _move(
     try:
         still_there()
     except Exception:
-        goal.unlink(missing_ok=True)
+        if _same_file(source, identity):
+            goal.unlink(missing_ok=True)
+        else:  # it could not have both names
+            rename_exclusively(goal, source)
         raise
     sync_folder(goal.parent)
     if _same_file(source, identity):  # after so long another may lie there
