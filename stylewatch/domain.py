@@ -322,7 +322,7 @@ class FailureKind(StrEnum):
 
 
 ENGINE_VERSION = "1"
-"""Part of every job key: with another number all photos would be painted again."""
+"""Part of every job key: with another number no earlier result is the same picture."""
 
 
 def job_key(photo_digest: str, preset_digest: str) -> str:

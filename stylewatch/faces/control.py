@@ -288,7 +288,7 @@ class ControlServer:
 
 
 def _listen(path: Path) -> socket.socket:
-    """A listening socket that replaces a dead daemon's; other users can't use it for a moment.
+    """A listening socket in place of a dead daemon's, closed to other users from the beginning.
 
     Raises:
         LockedError: the other daemon is alive.
