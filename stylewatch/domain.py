@@ -406,6 +406,7 @@ class Step:
     seconds: float
     """Since the job started."""
     eta_seconds: float
+    """Until it is done, as far as can be told; never infinite."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -84,11 +84,13 @@ def open_effect(name: str) -> Effect:
 
 
 def steps_only(report: OnStep) -> OnStep:
-    """`report`, made to refuse what is no `Step`, over which every display would stumble."""
+    """`report`, made to refuse what every display would stumble over."""
 
     def on_step(step: object) -> None:
         if not isinstance(step, Step):
             raise TypeError(f"on_step takes a Step, not {type(step).__name__}")
+        if not all(map(math.isfinite, (step.fraction, step.seconds, step.eta_seconds))):
+            raise ValueError(f"a Step's fraction and times are finite numbers, not as in {step}")
         report(step)
 
     return on_step

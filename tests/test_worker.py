@@ -3,10 +3,11 @@
 import errno
 import hashlib
 import io
+import math
 import os
 import struct
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,10 +25,11 @@ from stylewatch.domain import (
     OutputSettings,
     Preset,
     Rendered,
+    Step,
     StyleImage,
     StyleSettings,
 )
-from stylewatch.effect import open_effect
+from stylewatch.effect import open_effect, steps_only
 from stylewatch.engine.images import Picture
 from stylewatch.engine.results import read_facts
 from stylewatch.errors import OutputError, OutputFullError, PresetError, RenderError, WeightsError
@@ -346,6 +348,21 @@ def test_an_effect_that_can_t_be_loaded_is_no_photo_s_fault(
 def test_only_steps_are_progress(painted_by):
     with pytest.raises(TypeError, match="on_step takes a Step, not float"):
         painted_by("context.on_step(0.5)")
+
+
+@pytest.mark.parametrize("name", ["fraction", "seconds", "eta_seconds"])
+def test_a_step_says_how_far_it_is_in_finite_numbers(painted_by, name):
+    """Status and the live view reckon with them; a loss may be anything."""
+    numbers = dict.fromkeys((each.name for each in fields(Step)), 1) | {"loss": math.nan}
+    told = []
+    steps_only(told.append)(Step(**numbers))
+    assert len(told) == 1
+    given = repr({**numbers, name: math.inf})
+    with pytest.raises(ValueError, match="finite numbers, not as in Step"):
+        painted_by(
+            "from math import inf, nan; from stylewatch.domain import Step; "
+            f"context.on_step(Step(**{given}))"
+        )
 
 
 def test_a_loss_that_is_no_number_is_none(painted_by):
