@@ -50,7 +50,13 @@ class StyleSettings:
     """How much more the content counts where there is something to see in the photo, such as a
     face, and less elsewhere: 0 the same everywhere, 1 up to five times as much."""
     style_layers: Mapping[str, float] = field(
-        default_factory=lambda: {f"block{block}_conv1": 0.2 for block in range(1, 6)}
+        default_factory=lambda: {
+            "block1_conv1": 0.05,
+            "block2_conv1": 0.08,
+            "block3_conv1": 0.06,
+            "block4_conv1": 0.2,
+            "block5_conv1": 0.08,
+        }
     )
     """VGG19 layers whose Gram matrices carry the style, each with its weight."""
     pooling: Literal["max", "average"] = "max"

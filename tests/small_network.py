@@ -9,6 +9,7 @@ from stylewatch.engine.features import Convolution, FeatureNetwork, preprocess
 CLASSIC = StyleSettings(
     objective="classic", content_weight=0.025, strength=1.0, tv_weight=1.0,
     content_layers={"block5_conv2": 1.0},
+    style_layers={f"block{block}_conv1": 0.2 for block in range(1, 6)},
 )  # fmt: skip
 
 

@@ -93,10 +93,13 @@ def losses(network, image, photo, regions, settings, weight):
         for layer, share in settings.style_layers.items():
             wanted = sum(part * gram(tap[layer], None) for tap, part in taps)
             found, first = (gram(tap[layer], region.mask) for tap in (now, before))
-            by = 1 / np.sum((first - wanted) ** 2)
-            if not balanced:  # sums instead of means, in the example's units
-                by = (now[layer][..., 0].size / (HEIGHT * WIDTH)) ** 2 / (4 * 3**2)
-            style += area * share * by * np.sum((found - wanted) ** 2)
+            apart = np.sum((found - wanted) ** 2)
+            if balanced:
+                left = apart / np.sum((first - wanted) ** 2)
+                loss = (left + 0.04 * np.log1p(left / 0.002)) / (1 + 0.04 * np.log1p(1 / 0.002))
+            else:  # sums instead of means, in the example's units
+                loss = apart * (now[layer][..., 0].size / (HEIGHT * WIDTH)) ** 2 / (4 * 3**2)
+            style += area * share * loss
     if settings.tv_weight:
         tv = settings.tv_weight * variation(image) / variation(photo)
     return settings.content_weight * content, settings.strength * style, tv

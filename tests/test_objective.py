@@ -55,7 +55,8 @@ def test_content_counts_at_each_place_as_much_as_its_weight_says(network):
 
 
 def test_balanced_losses_start_at_zero_content_and_the_strength(network):
-    settings = StyleSettings(strength=10.0)
+    layers = {"block1_conv1": 0.3, "block4_conv1": 0.7}
+    settings = StyleSettings(strength=10.0, style_layers=layers)
     objective = objective_of(network, settings)
     targets = objective.targets(picture(0), [Region([(picture(1), 1.0)], None)], settings)
     parts, _ = objective.evaluate(picture(0), targets)
