@@ -34,8 +34,7 @@ from stylewatch.engine.sizes import fit_size, resize
 from stylewatch.engine.transfer import Style, plan_scales, stylize
 from stylewatch.settings.presets import Presets
 
-PAINTING = Presets.load()["painting"].settings
-SETTINGS = replace(PAINTING, max_side=384, evaluations=(80, 40))
+SETTINGS = replace(Presets.load()["painting"].settings, max_side=384, evaluations=(80, 40))
 
 
 def main() -> None:

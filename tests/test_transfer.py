@@ -107,7 +107,8 @@ def test_a_run_starts_from_the_image_it_is_given_stretched_over_the_photo(networ
 def test_large_forms_come_first_and_so_the_loss_falls_sooner(monkeypatch):
     """Against L-BFGS that begins with all frequencies alike."""
     photo, style = (picture(seed, 128, 128) for seed in (1, 2))
-    settings = StyleSettings(max_side=128, coarsest_side=128, evaluations=(12,))
+    alike = {f"block{block}_conv1": 0.2 for block in range(1, 6)}
+    settings = StyleSettings(max_side=128, coarsest_side=128, evaluations=(12,), style_layers=alike)
 
     def loss():
         steps = []
@@ -116,8 +117,7 @@ def test_large_forms_come_first_and_so_the_loss_falls_sooner(monkeypatch):
 
     shipped = loss()
     monkeypatch.setattr(transfer, "Smoother", lambda _: lambda vector: vector)
-    alike = loss()
-    assert shipped < 0.85 * alike
+    assert shipped < 0.8 * loss()
 
 
 @pytest.mark.parametrize("colour", ["style", "photo", "match"])
