@@ -244,11 +244,6 @@ class Ledger(LedgerReader):
             other = f"DELETE FROM painted {where} AND key NOT IN ({marks(keys)})"
             self.change(other, *place, *keys)
 
-    def _file(self, folder: str, path: Path) -> sqlite3.Row | None:
-        """The row about the file with that name."""
-        query = "SELECT * FROM files WHERE folder = ? AND path = ?"
-        return self._one(query, folder, os.fsencode(path))
-
     def note_file(
         self, folder: str, path: Path, identity: Identity, plan: str = "", note: str = ""
     ) -> None:

@@ -227,6 +227,11 @@ class LedgerReader:
             yield from (os.fsdecode(row["path"]) for row in rows)
             last = rows[-1]["path"]
 
+    def _file(self, folder: str, path: Path) -> sqlite3.Row | None:
+        """The row about the file with that name."""
+        query = "SELECT * FROM files WHERE folder = ? AND path = ?"
+        return self._one(query, folder, os.fsencode(path))
+
     def notes(self, limit: int = 100) -> list[tuple[str, Path, str]]:
         """Files that failed or were ignored before they had a job, failures first.
 
@@ -352,16 +357,16 @@ class LedgerReader:
         other must be the later one: the preset has changed. If the file has changed since, it may
         also be an earlier one: the file may have its former bytes again.
         """
-        row = self._one(
-            "SELECT 1 FROM jobs JOIN files USING (folder, path, dev, ino, size, mtime_ns, ctime_ns)"
-            " WHERE folder=? AND path=? AND preset=? AND state NOT IN (?, ?)"
-            " AND (id > ? OR NOT EXISTS (SELECT 1 FROM jobs AS this JOIN files"
-            " USING (folder, path, dev, ino, size, mtime_ns, ctime_ns) WHERE this.id = ?))"
-            " AND id != ?",
-            *(job.folder, os.fsencode(job.path), job.preset),
-            *(JobState.SUPERSEDED, JobState.VANISHED, job.id, job.id, job.id),
+        file = self._file(job.folder, job.path)
+        seen = identity_of(file) if file else None
+        rows = self.ask(
+            "SELECT * FROM jobs WHERE folder = ? AND path = ? AND preset = ? AND id != ?"
+            " AND state NOT IN (?, ?)",
+            *(job.folder, os.fsencode(job.path), job.preset, job.id),
+            *(JobState.SUPERSEDED, JobState.VANISHED),
         )
-        return row is not None
+        others = (row["id"] for row in rows if identity_of(row) == seen)
+        return any(other > job.id or job.identity != seen for other in others)
 
     # --- results ------------------------------------------------------------------------------
 
