@@ -30,20 +30,19 @@ def recognise(folder: Folder, config: Config, ledger: Ledger) -> None:
         OSError: it can't be looked at; or it is empty and not the one that was there, so that its
             disk is probably away.
     """
-    inode = known = ledger.inode_of(folder.input)
-    volume = ""
+    known = ledger.inode_of(folder.input)
     try:
-        stat = folder.input.stat()
-        found = Identity.of(stat).inode
-        if known not in {None, found} and not any(folder.input.iterdir()):
-            why = "Empty and not the folder that it was (is its disk away?)"
-            raise OSError(errno.ENODEV, why)
-        inode, volume = found, _volume_of(stat.st_dev)
-    finally:
-        moved = _moved(folder, inode, config, ledger) if inode and known is None else None
-        changed = inode and known and inode[1] != known[1]  # a device's number says nothing
-        another = bool(changed) and _is_another(folder.input, ledger)
-        ledger.note_folder(folder.name, folder.input, inode, moved, volume, another=another)
+        stat = _look_at(folder.input, known)
+    except OSError:
+        ledger.note_folder(folder.name, folder.input, known)
+        raise
+    inode, moved, another = Identity.of(stat).inode, None, False
+    if known is None:
+        moved = _moved(folder, inode, config, ledger)
+    elif known[1] != inode[1]:  # a device's number says nothing
+        another = _is_another(folder.input, ledger)
+    volume = _volume_of(stat.st_dev)
+    ledger.note_folder(folder.name, folder.input, inode, moved, volume, another=another)
 
 
 def require_apart(folder: Folder, config: Config, ledger: Ledger) -> None:
@@ -68,6 +67,14 @@ def require_same(place: Path, ledger: Ledger) -> None:
     known = ledger.inode_of(place)
     if known and Identity.of(place.stat()).inode != known:
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), str(place))
+
+
+def _look_at(place: Path, known: tuple[int, int] | None) -> os.stat_result:
+    """What lies there now, where `known` lay before."""
+    stat = place.stat()
+    if known not in {None, Identity.of(stat).inode} and not any(place.iterdir()):
+        raise OSError(errno.ENODEV, "Empty and not the folder that it was (is its disk away?)")
+    return stat
 
 
 def _volume_of(device: int) -> str:
