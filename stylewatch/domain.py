@@ -235,11 +235,6 @@ class Candidate:
     ignored: str = ""
     """Why it is no photo: `symlink`, `fifo`, `socket`, `device`, or by its name."""
 
-    @property
-    def absolute(self) -> Path:
-        """The absolute path."""
-        return self.root / self.path
-
 
 @dataclass(frozen=True, slots=True)
 class PhotoFacts:

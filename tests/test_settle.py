@@ -30,11 +30,9 @@ def ends_well(stream):
     return stream.read() == END
 
 
-def candidate(root: Path, name="a.jpg", *, closed=False, network=False, ignored="") -> Candidate:
-    return Candidate(
-        "in", root, Path(name), os.lstat(root / name),
-        closed=closed, network=network, ignored=ignored,
-    )  # fmt: skip
+def candidate(root: Path, name="a.jpg", *, closed=False, network=False) -> Candidate:
+    stat = os.lstat(root / name)
+    return Candidate("in", root, Path(name), stat, closed=closed, network=network)
 
 
 def photo(root: Path, name="a.jpg") -> Photo:
@@ -370,14 +368,6 @@ def test_a_folder_on_the_way_that_became_a_link_is_not_followed(settler, tmp_pat
     (tmp_path / "sub").rename(tmp_path / "moved")
     (tmp_path / "sub").symlink_to("moved")
     assert follow(settler, 100.0, 2000.0) == [(102.0, Gone(before))]
-
-
-def test_other_kinds_of_names_are_passed_over(settler, tmp_path):
-    os.mkfifo(tmp_path / "pipe.jpg")
-    settler.observe(candidate(tmp_path, "pipe.jpg", ignored="fifo"), 100.0)
-    put(tmp_path)
-    settler.observe(candidate(tmp_path, ignored="whatever"), 100.0)
-    assert len(settler._waiting) == 0
 
 
 def test_names_are_bytes(settler, tmp_path):

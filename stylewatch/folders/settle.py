@@ -71,7 +71,6 @@ class Gone:
 class _Waiting:
     """A file on its way."""
 
-    name: str  # its absolute path
     photo: Photo  # what it is if it stays as it is
     network: bool
     seen: float  # when it was first seen …
@@ -92,7 +91,7 @@ class _Waiting:
 
 
 class Settler:
-    """Takes candidates; gives photos when they are complete, and the others with the reason."""
+    """Takes one folder's candidates; gives each when it is complete, or tells why it is not."""
 
     def __init__(
         self,
@@ -107,7 +106,7 @@ class Settler:
         self._max_bytes = max_bytes
         self._quiet_seconds = max(quiet_seconds, 0.1)
         self._settle_max_seconds = settle_max_seconds
-        self._waiting: dict[str, _Waiting] = {}  # by absolute path
+        self._waiting: dict[Path, _Waiting] = {}  # by path
         self._queue: list[tuple[float, int, _Waiting]] = []  # due, ticket; may be outdated
         self._tickets = itertools.count(1)
 
@@ -133,23 +132,21 @@ class Settler:
         ]
 
     def observe(self, candidate: Candidate, now: float, wall: float = 0.0) -> None:
-        """Take note of a file as it is now; one that is ignored is passed over.
+        """Take note of a file as it is now.
 
         `wall` is the time of day, 0 if unknown. It only serves to tell that a file is old, so that
         what it lacks is waited for less long. So a clock that is changed does no harm.
         """
-        if candidate.ignored:
-            return
-        name, identity = str(candidate.absolute), Identity.of(candidate.stat)
+        identity = Identity.of(candidate.stat)
         quiet = self._quiet(network=candidate.network, closed=candidate.closed)
-        file = self._waiting.get(name)
+        file = self._waiting.get(candidate.path)
         if file is None or file.photo.identity != identity:
             photo = Photo(candidate.folder, candidate.root, candidate.path, identity)
             seen, seen_wall = (file.seen, file.seen_wall) if file else (now, wall)
             changed = identity.mtime_ns / 1e9
             old = file is None and 0.0 < changed < wall - self._settle_max_seconds
-            file = self._waiting[name] = _Waiting(
-                name, photo, candidate.network, seen, seen_wall, since=now, quiet=quiet, old=old
+            file = self._waiting[photo.path] = _Waiting(
+                photo, candidate.network, seen, seen_wall, since=now, quiet=quiet, old=old
             )
             self._look_at(now + quiet, file)
         elif candidate.closed:
@@ -171,7 +168,7 @@ class Settler:
         """When `settled` has something to do; infinite when nothing waits."""
         while self._queue:
             due, ticket, file = self._queue[0]
-            if self._waiting.get(file.name) is file and file.ticket == ticket:
+            if self._waiting.get(file.photo.path) is file and file.ticket == ticket:
                 return max(now, due)
             heapq.heappop(self._queue)
         return math.inf
@@ -184,7 +181,7 @@ class Settler:
                 identity = Identity.of(os.fstat(stream.fileno()))
         except OSError as error:
             if error.errno in GONE:
-                del self._waiting[file.name]
+                del self._waiting[file.photo.path]
                 return Gone(file.photo)
             lack, identity = "unreadable", file.photo.identity
         if identity != file.photo.identity:
@@ -197,7 +194,7 @@ class Settler:
         file.lack = lack
         if lack:
             return self._wait_on(file, lack, now)
-        del self._waiting[file.name]
+        del self._waiting[file.photo.path]
         return file.photo
 
     def _lack(self, stream: BinaryIO, file: _Waiting) -> Reason | None:
