@@ -564,10 +564,8 @@ class Ledger(LedgerReader):
             file = self._file(job.folder, job.path)  # as it was last seen
             if file and identity_of(file) == job.identity != other.identity:
                 self._renew(other, job.identity, target, stays)
-            self.change(  # the other may have been superseded by this one before
-                "UPDATE jobs SET state = ? WHERE id = ? AND state IN (?, ?)",
-                *(JobState.READY, other.id, JobState.SUPERSEDED, JobState.VANISHED),
-            )
+            elif other.state in {JobState.SUPERSEDED, JobState.VANISHED}:  # by this one, before
+                self.put_back(other.id)
         return False
 
     def retry(self, *, job_id: int | None = None, reason: str = "") -> int:
