@@ -131,11 +131,7 @@ class Daemon:
             opened.callback(self._locks.release)
             self._locks.hold_state(self.config.state_dir)
             self._lock_folders(self.config)
-            ledger = self._ledger = Ledger(
-                self.config.state_dir / LEDGER,
-                clock=self._wall_clock,
-                max_attempts=self.config.max_attempts,
-            )
+            ledger = self._ledger = Ledger(self.config.state_dir / LEDGER, clock=self._wall_clock)
             opened.callback(ledger.close)
             self._tidying, self._last_tidy = None, -math.inf
             owner = outputs.owner_of(self.config.state_dir)
@@ -312,7 +308,6 @@ class Daemon:
             raise
         finally:
             self._locks.keep_folders(folder.input for folder in self.config.folders)
-        self._ledger.max_attempts = config.max_attempts
         self._delivery.forget_pauses()
         self._apply_config()
         self._intake.close()
@@ -472,7 +467,7 @@ class Daemon:
         job = self._ledger.job(job.id) or job  # its folder may have another name by now
         self._replaced |= failure.reason == EngineLost.replaced
         with self._ledger.transaction():
-            state = self._ledger.fail(job.id, failure)
+            state = self._ledger.fail(job.id, failure, self.config.max_attempts)
             if failure.kind is FailureKind.CHANGED:
                 self._intake.look_again(job.folder, job.path)
                 if failure.reason == "vanished":

@@ -77,11 +77,9 @@ class Ledger(LedgerReader):
         *,
         clock: Callable[[], float] = time.time,
         rng: Random | None = None,
-        max_attempts: int = 3,
     ) -> None:
         self._clock = clock
         self._rng = rng or Random()  # noqa: S311  (jitter, no secret)
-        self.max_attempts = max_attempts
         self._idle: dict[str, tuple[float, object]] = {}  # folders without a job, see `waiting`
         self._db, self.set_aside = open_ledger(path)
         """`set_aside`: where a damaged ledger was moved to."""
@@ -505,7 +503,7 @@ class Ledger(LedgerReader):
             *(() if acted else astuple(job.identity)),
         )
 
-    def fail(self, job_id: int, failure: Failure) -> JobState:
+    def fail(self, job_id: int, failure: Failure, max_attempts: int = 3) -> JobState:
         """Write a failure down; returns what becomes of the job."""
         row = self._one("SELECT * FROM jobs WHERE id = ?", job_id)
         assert row is not None
@@ -515,7 +513,7 @@ class Ledger(LedgerReader):
             failures=row["failures"],
             crashes=row["crashes"],
             tries=again,
-            max_attempts=self.max_attempts,
+            max_attempts=max_attempts,
             rng=self._rng,
         )
         crashed = failure.kind is FailureKind.CRASH
