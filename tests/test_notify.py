@@ -19,7 +19,7 @@ import stylewatch
 from stylewatch.app.remote import ask
 from stylewatch.domain import LEARNING, Event, JobState
 from stylewatch.faces.notify import Notifier, notify, watchdog_interval
-from stylewatch.host import daemon
+from stylewatch.host import inventory
 from stylewatch.state.reader import LedgerReader
 
 
@@ -151,7 +151,7 @@ def test_a_ledger_that_learns_for_an_hour_is_given_the_time(listener):
     notifier = Notifier(environ=listener.environ)
     notifier(event("warning", message="a new ledger: 9 results read so far", reason=LEARNING))
     more = int(listener.lines()[1].removeprefix("EXTEND_TIMEOUT_USEC=")) / 1e6
-    assert more > 1.5 * daemon.LEARN_SECONDS
+    assert more > 1.5 * inventory.LEARN_SECONDS
     assert listener.silent()
 
 

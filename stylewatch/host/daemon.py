@@ -17,7 +17,6 @@ from typing import Any, BinaryIO
 
 from stylewatch.domain import (
     AT_HAND,
-    LEARNING,
     Event,
     EventKind,
     Failure,
@@ -37,7 +36,7 @@ from stylewatch.host.delivery import Delivery
 from stylewatch.host.disks import note_mounts
 from stylewatch.host.dispatch import Dispatcher, OpenExecutor
 from stylewatch.host.intake import Intake
-from stylewatch.host.inventory import find_results
+from stylewatch.host.inventory import learn
 from stylewatch.host.mailbox import Mailbox
 from stylewatch.host.publication import Publisher
 from stylewatch.host.pulse import Pulse
@@ -46,7 +45,7 @@ from stylewatch.host.rest import Rest
 from stylewatch.host.survey import Survey
 from stylewatch.places import mount_of
 from stylewatch.settings.config import Config, Folder
-from stylewatch.state.ledger import Ledger, Result
+from stylewatch.state.ledger import Ledger
 from stylewatch.state.locks import Locks
 from stylewatch.state.reader import Job
 from stylewatch.state.retention import tidy
@@ -58,7 +57,6 @@ LONGEST_SLEEP = 5.0  # seconds between two ticks at most
 LOOK_SECONDS = 5.0  # how often free space is looked at, and photos whose results are done
 LEDGER_SECONDS = 5.0  # between two attempts to go on with a ledger that could not be written
 FIXED = ("state_dir", "metrics_port")  # settings that a running daemon can't change
-LEARN_SECONDS = 300.0  # between two signs of life while a new ledger learns from all results
 TIDY_SECONDS = 86400.0  # how often the ledger is tidied, more often where it remembers less
 HEALTH_SECONDS = 1.0  # how often the folders' health is told, if it has changed
 
@@ -358,7 +356,7 @@ class Daemon:
             self._tell("warning", f"the ledger was damaged; it lies in {self._ledger.set_aside}")
         places = {folder.output for folder in self.config.folders}
         if self._ledger.fresh:
-            self._learn_from(find_results(places, self._parts.read_facts))
+            learn(self._ledger, places, self._parts.read_facts, self._tell, self._clock)
         for job in self._ledger.recover():
             self._tell("failed", f"{job.path}: {job.trouble}", job, reason=job.reason)
         self._apply_config()
@@ -368,25 +366,6 @@ class Daemon:
         pending = {job.temporary for job in begun if job.temporary}
         for output in places:
             outputs.sweep(output, self._publisher.owner, keep=pending)
-
-    def _learn_from(self, results: Iterator[Result]) -> None:
-        """Have the new ledger learn what was painted before it.
-
-        That takes an hour in an archive, so it is told now and then how far it is.
-        """
-
-        def told() -> Iterator[Result]:
-            due = self._clock() + LEARN_SECONDS
-            for count, result in enumerate(results, start=1):
-                if self._clock() >= due:
-                    due = self._clock() + LEARN_SECONDS
-                    so_far = f"a new ledger: {count} results read so far"
-                    self._tell("warning", so_far, reason=LEARNING)
-                yield result
-
-        if found := self._ledger.rebuild(told()):
-            message = f"a new ledger: {counted(found, 'result')} found, not painted again"
-            self._tell("warning", message)
 
     def _apply_config(self) -> None:
         """Bring the ledger in line with the config's folders and presets.

@@ -1,4 +1,4 @@
-"""Which results lie in the output folders, as their files alone tell: for a new ledger."""
+"""A new ledger learns what was painted before it: the results in the outputs tell it themselves."""
 
 import contextlib
 import hashlib
@@ -6,14 +6,43 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from stylewatch.domain import LEARNING, counted
 from stylewatch.errors import OutputError
 from stylewatch.folders.listing import walk
-from stylewatch.state.ledger import Result
+from stylewatch.state.ledger import Ledger, Result
 
 ReadFacts = Callable[[bytes], Mapping[str, str]]
 """What a result says of itself, given its bytes; raises where it is no result."""
 LARGEST_RESULT = 1 << 29
 """Bytes; what is larger is nothing of ours."""
+LEARN_SECONDS = 300.0  # between two signs of life while a ledger learns
+
+
+def learn(
+    ledger: Ledger,
+    folders: Iterable[Path],
+    read_facts: ReadFacts,
+    tell: Callable[..., None],
+    clock: Callable[[], float],
+) -> None:
+    """Have a new ledger learn from the results in these folders what was painted before it.
+
+    That takes an hour in an archive, so it is told now and then how far it is.
+
+    Raises:
+        OutputError: as `find_results`.
+    """
+
+    def told() -> Iterator[Result]:
+        due = clock() + LEARN_SECONDS
+        for count, result in enumerate(find_results(folders, read_facts), start=1):
+            if clock() >= due:
+                due = clock() + LEARN_SECONDS
+                tell("warning", f"a new ledger: {count} results read so far", reason=LEARNING)
+            yield result
+
+    if found := ledger.rebuild(told()):
+        tell("warning", f"a new ledger: {counted(found, 'result')} found, not painted again")
 
 
 def find_results(folders: Iterable[Path], read_facts: ReadFacts) -> Iterator[Result]:
