@@ -8,7 +8,7 @@ what has come or gone. Knows nothing of how events are got, and of a root that c
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -34,7 +34,7 @@ class _Walk(NamedTuple):
 
 
 class Scans:
-    """The walks through one tree; `watched` says whether events tell what comes and goes there."""
+    """The walks through one tree."""
 
     def __init__(
         self, folder: str, root: Path, rescan_seconds: float, known: Callable[[], Iterable[str]]
@@ -64,16 +64,26 @@ class Scans:
         """Begin a scan as soon as can be, as events may have been lost."""
         self._at_once, self._events_expected, self._next_poll = True, False, math.inf
 
-    def walk_first(self, folders: Iterable[str], now: float) -> None:
-        """Look through these folders, before all else."""
-        self._walks.appendleft(_Walk(self.listing.walk(_topmost(folders)), now))
-
     def stop(self) -> None:
         """Look no further."""
         self._walks.clear()
 
-    def begin_due(self, now: float, *, watched: bool) -> None:
-        """Begin a scan or a poll if it is time; `watched` says whether events tell of changes."""
+    def look(
+        self, files: Mapping[str, bool], folders: Collection[str], now: float, *, watched: bool
+    ) -> Iterator[Candidate]:
+        """New and changed files: first those of `files`, then what a slice of the walks meets.
+
+        Events have named `files`, each with whether it was closed, and `folders`, which are looked
+        through before all else. `watched` says whether events tell of changes now.
+        """
+        self._begin_due(now, watched=watched)
+        if folders:
+            self._walks.appendleft(_Walk(self.listing.walk(_topmost(folders)), now))
+        yield from self.listing.look(files)
+        yield from self._go_on(now, watched=watched)
+
+    def _begin_due(self, now: float, *, watched: bool) -> None:
+        """Begin a scan or a poll if it is time."""
         if not self._is_scanning and (self._at_once or now >= self._next_scan):
             self._events_expected, self._at_once = watched and not self._at_once, False
             self.note_networks()
@@ -81,7 +91,7 @@ class Scans:
         elif now >= self._next_poll and not self._walks:
             self._walks.append(_Walk(self.listing.walk_changed(), now, "poll"))
 
-    def go_on(self, now: float, *, watched: bool) -> Iterator[Candidate]:
+    def _go_on(self, now: float, *, watched: bool) -> Iterator[Candidate]:
         """Do a slice of the walks under way; the new and changed files that it meets."""
         self._last_step = now
         until = time.monotonic() + SLICE_SECONDS

@@ -86,10 +86,7 @@ class FolderSource:
         files, folders = self._hear(now)
         self._judge_watches(now)
         watched, scanned = self._watch is not None, self._scans.ended
-        self._scans.begin_due(now, watched=watched)
-        if folders:
-            self._scans.walk_first(folders, now)
-        found = [*self._scans.listing.look(files), *self._scans.go_on(now, watched=watched)]
+        found = list(self._scans.look(files, folders, now, watched=watched))
         if watched and self._scans.ended != scanned:
             self._next_check = now + REGISTER_SECONDS
         if not self._suspect and (surprise := self._scans.take_surprise()):
