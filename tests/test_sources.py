@@ -336,6 +336,25 @@ def test_a_warning_of_watchdog_makes_a_full_scan(watched, monkeypatch):
     assert watched.source._strikes == 0  # a known loss is no reason for mistrust
 
 
+def test_a_known_loss_is_no_reason_for_mistrust_when_the_next_scan_has_to_wait(
+    watched, monkeypatch
+):
+    (watched.root / "sub").mkdir()
+    watched.drain()
+    with monkeypatch.context() as patch:
+        patch.setattr(Inbox, "dispatch", lambda self, event: None)
+        put(watched.root)
+        watched.hear_nothing()
+    logging.getLogger("watchdog.observers.inotify_c").warning("Inotify queue overflowed")
+    assert watched.drain() == ["a.jpg"]
+    watched.later(29.0)
+    watched.now += 1.0
+    monkeypatch.setattr(scans, "SLICE", 1)
+    watched.source._inbox.note(folders=["sub"])  # which is looked through first
+    watched.later(5.0)
+    assert watched.source._strikes == 0
+
+
 def test_more_names_than_the_inbox_holds_make_a_full_scan(watched, monkeypatch):
     monkeypatch.setattr(watches, "INBOX_LIMIT", 3)
     watched.drain()

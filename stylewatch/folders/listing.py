@@ -120,7 +120,7 @@ class Listing:
         self.missed: set[str] = set()
         """Files that were listed before, and were not the last time."""
         self.surprise = ""
-        """A new file in a known folder, if the last full walk has met one before any event did."""
+        """A new file in a known folder that a full walk has met before any event did."""
         self._folders: dict[str, _Folder] = {}
         self._being_listed: dict[str, _Folder] = {}
 
@@ -147,8 +147,6 @@ class Listing:
         visited: set[tuple[int, int]] = set()  # a folder mounted twice is listed once
         listed: set[str] = set()
         stack = [start for start in starts if not _is_hidden(start)]
-        if full:
-            self.surprise = ""
         while stack:
             folder = stack.pop()
             yield from self._list(folder, visited, stack, full=full)

@@ -86,6 +86,7 @@ class Scans:
         """Begin a scan or a poll if it is time."""
         if not self._is_scanning and (self._at_once or now >= self._next_scan):
             self._events_expected, self._at_once = watched and not self._at_once, False
+            self.listing.surprise = ""  # the scan before may have expected none
             self.note_networks()
             self._walks.append(_Walk(self.listing.walk([""], full=True), now, "scan"))
         elif now >= self._next_poll and not self._walks:
