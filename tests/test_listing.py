@@ -256,8 +256,9 @@ def test_what_comes_and_goes_is_told_by_the_folders_that_have_changed(listing, t
     assert listing.missed >= {"sub/deep/c.jpg", "sub/deep/new.jpg", "other/e.jpg"}
 
 
+@pytest.mark.parametrize("by_a_scan", [True, False])
 def test_what_comes_in_the_same_tick_of_a_coarse_clock_as_the_one_before_is_told(
-    listing, tmp_path, monkeypatch
+    listing, tmp_path, monkeypatch, by_a_scan
 ):
     """FAT's ticks are of two seconds, those of SFTP and of old disks of one."""
     real, ticks = listings._mark, 0
@@ -266,9 +267,12 @@ def test_what_comes_in_the_same_tick_of_a_coarse_clock_as_the_one_before_is_told
     )
     assert told(listing) == []
     ticks += 1
-    for name in ("a.jpg", "b.jpg"):
+    for name, walk in (
+        ("a.jpg", listing.walk([""], full=True) if by_a_scan else listing.walk_changed()),
+        ("b.jpg", listing.walk_changed()),
+    ):
         (tmp_path / name).write_bytes(b"x")
-        assert [str(each.path) for each in listing.walk_changed() if each] == [name]
+        assert [str(each.path) for each in walk if each] == [name]
     (tmp_path / "b.jpg").write_bytes(b"longer")
     assert list(listing.walk_changed()) == [None]  # not listed any more
 

@@ -257,7 +257,7 @@ class Listing:
     ) -> Iterator[Candidate | None]:
         """List a folder that is open as `here`; its sub-folders go on the `stack`."""
         before, mark = self._folders.get(folder), _mark(stat)
-        sure = full or (before is not None and before.mark == mark)
+        sure = before.mark == mark if before else full  # a first scan is not made twice
         listed = self._being_listed[folder] = _Folder(stat.st_ino, mark, sure)
         try:
             with os.scandir(here) as entries:
