@@ -581,6 +581,29 @@ class TestDask:
             wait_until(lambda: f"no Dask scheduler answers at {address}" in executor.trouble)
 
     @needs_dask
+    def test_a_connection_that_is_made_anew_in_this_moment_costs_no_more_than_the_job(
+        self, scheduler, heard
+    ):
+        with contextlib.closing(open_executor(scheduler.address, ENGINE, heard)) as executor:
+            client = with_slots(executor)._client
+
+            class ClosesOnceLookedAt:
+                """What the thread that connects does, between our look and the next step."""
+
+                @property
+                def status(self):
+                    if threading.current_thread() is not executor._follower:
+                        client.close()
+                        executor._client = None
+                    return "running"
+
+                def __getattr__(self, name):
+                    return getattr(client, name)
+
+            executor._client = ClosesOnceLookedAt()
+            assert isinstance(error(executor.submit(1, jobs.add, 1, 2)), EngineLost)
+
+    @needs_dask
     def test_the_doctor_tells_how_many_workers_there_are(self, scheduler, tmp_path, monkeypatch):
         monkeypatch.setattr("stylewatch.jobs.cluster.ANSWER_SECONDS", 2.0)
         config = watch_config(tmp_path / "in", tmp_path / "out", ["painting"])

@@ -143,6 +143,12 @@ class DaskExecutor(JobTable):
         self._client, self._scheduler = client, client.scheduler_info()["id"]
 
     def _launch(self, job: InFlight) -> None:
+        try:
+            self._hand_over(job)
+        except Exception as error:  # its client is closed, perhaps in this moment, to be made anew
+            raise _no_scheduler() from error
+
+    def _hand_over(self, job: InFlight) -> None:
         if self._client is None or self._client.status != "running":
             raise _no_scheduler()
         mixed = bool(self._strange())
