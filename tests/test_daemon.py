@@ -28,6 +28,7 @@ from stylewatch.folders import sources
 from stylewatch.host import delivery, intake
 from stylewatch.host.daemon import LOOK_SECONDS
 from stylewatch.host.delivery import AFTER_SECONDS
+from stylewatch.host.dispatch import COPY_COST, FIRST_COST
 from stylewatch.host.fairness import TURN_SECONDS
 from stylewatch.settings.weights import BYTES, keras_weights
 from stylewatch.state import retries
@@ -775,6 +776,27 @@ def test_photos_that_keep_their_picture_do_not_wait_for_one_that_is_painted_each
     rig.until(lambda: len(rig.results()) == 10)
     first = [name for name, _ in rig.executor.ran[:6]]
     assert sum(name.startswith("starred") for name in first) == 5
+
+
+def test_a_photo_that_keeps_its_picture_costs_its_folder_nothing_whatever_was_learnt_meanwhile(
+    rigs,
+):
+    painted = threading.Event()
+
+    def behave(request):
+        if request.source.name == "starred.jpg":
+            assert painted.wait(15)
+            return rendered(request, request.digest.encode(), seconds=0.0)
+        return rendered(request, request.digest.encode(), seconds=10.0)
+
+    rig = rigs(behave)
+    rig.executor.slots = 2
+    for name in ("starred.jpg", "new.jpg"):
+        rig.drop(name, name.encode())
+    rig.until(lambda: rig.counts() == {"done": 1, "running": 1})
+    painted.set()
+    rig.until(lambda: rig.counts() == {"done": 2})
+    assert rig.daemon._dispatcher._fair._clocks["in"] == FIRST_COST + 2 * COPY_COST
 
 
 def test_stop_waits_for_the_running_job_within_its_grace_then_puts_it_back(rigs, tmp_path):

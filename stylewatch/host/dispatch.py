@@ -194,17 +194,14 @@ class Dispatcher:
             crashes=job.crashes,
             earlier=self._publisher.earlier_result(job),
         )
-        self._fair.charge(folder.name, self._cost(preset.name), folder.weight)
-        timeout = self._config.job_timeout
-        running = self.running[job.id] = Running(job, folder, now, timeout)  # before its news
+        cost, timeout = self._costs.get(preset.name, FIRST_COST), self._config.job_timeout
+        self._fair.charge(folder.name, cost, folder.weight)
+        running = self.running[job.id] = Running(job, folder, now, timeout, cost)  # before its news
         running.future = self._executor.submit(
             job.id, self._run_job, request, self._config.engine, timeout=timeout
         )
         self._tell("running", f"{job.path} → {job.preset}", job)
         running.future.add_done_callback(lambda _: self._has_finished(running))
-
-    def _cost(self, preset: str) -> float:
-        return self._costs.get(preset, FIRST_COST)
 
     def _has_finished(self, running: Running) -> None:
         """On the executor's thread."""
@@ -263,7 +260,7 @@ class Dispatcher:
                 self._costs[job.preset] = 0.7 * before + 0.3 * outcome.seconds
             else:
                 folder = running.folder
-                self._fair.give_back(folder.name, self._cost(job.preset), folder.weight)
+                self._fair.give_back(folder.name, running.cost, folder.weight)
         elif running.cancelled:
             self._hold(job)
             return

@@ -52,6 +52,8 @@ class Running:
     folder: Folder
     started: float
     timeout: float
+    cost: float
+    """What its folder was charged for it, see `FairShare`."""
     future: "Future[Outcome]" = field(default_factory=Future)
     step: Step | None = None
     pid: int = 0
