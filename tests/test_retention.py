@@ -6,6 +6,7 @@ import time
 import pytest
 from rig import Rig
 
+from stylewatch.state import retention
 from stylewatch.state.retention import ROWS, tidy
 from stylewatch.state.wording import PAINTING
 
@@ -193,6 +194,20 @@ def test_many_unfinished_paintings_are_asked_for_at_once(rig, tmp_path):
     assert not [*folder.iterdir()]
     assert sum("FROM jobs WHERE key IN" in query for query in asked) == 1
     assert len(asked) < ROWS
+
+
+def test_on_a_slow_share_photos_are_looked_at_in_small_steps(rig, monkeypatch):
+    paint(rig, "a.jpg", "b.jpg", "c.jpg")
+    (rig.input / "c.jpg").unlink()
+    monkeypatch.setattr(retention, "STEP_SECONDS", -1.0)
+    steps = tidy(rig.daemon._ledger, 30)
+    missing = []
+    for _ in range(3):
+        next(steps)
+        [[count]] = rig.daemon._ledger.ask("SELECT COUNT(*) FROM files WHERE gone > 0")
+        missing.append(count)
+    assert missing == [0, 0, 1]
+    assert next(steps, "through") == "through"
 
 
 def test_a_photo_that_came_back_is_not_forgotten_while_its_disk_is_away(rig, tmp_path):

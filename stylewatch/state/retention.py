@@ -5,6 +5,7 @@ small steps, so that no tick of the daemon waits for it.
 """
 
 import contextlib
+import time
 from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,8 @@ from stylewatch.state.presence import is_missing, looks_like
 from stylewatch.state.reader import identity_of, marks, path_of
 from stylewatch.state.wording import PAINTING
 
-ROWS = 200  # dealt with in one step
+ROWS = 200  # dealt with in one step …
+STEP_SECONDS = 0.25  # … and seconds that photos are looked at in it: on a share each takes a while
 PAGES = 256  # of the ledger's file, given back in one step
 
 _OLD_ENDS = "state IN (?, ?) AND changed < ?"
@@ -56,18 +58,21 @@ def _look_through(ledger: Ledger, folder: str, root: Path) -> Generator[None, No
         rows = ledger.ask(query, folder, last, ROWS)
         if not rows:
             return True
-        last = rows[-1]["path"]
+        until = time.monotonic() + STEP_SECONDS
         with ledger.transaction():
             for row in rows:
-                path = path_of(row["path"])
+                last = row["path"]
+                path = path_of(last)
                 if is_missing(root / path):
                     ledger.missed(folder, path)
                 elif row["gone"]:
                     back = looks_like(root / path, identity_of(row))
                     ledger.change(
                         "UPDATE files SET gone = ? WHERE folder = ? AND path = ?",
-                        *(0.0 if back else ledger.now, folder, row["path"]),
+                        *(0.0 if back else ledger.now, folder, last),
                     )
+                if time.monotonic() > until:
+                    break
         yield
     return False
 
