@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import itertools
 import mmap
 import os
 import signal
@@ -391,6 +392,23 @@ def test_ten_thousand_files_settle_in_bounded_steps(settler, tmp_path, pace):
     while settler.next_due(102.0) == 102.0:
         settler.settled(102.0)
     assert len(settler._waiting) == 9_999
+
+
+def test_a_slow_share_keeps_the_rest_of_the_daemon_waiting_for_a_moment_only(
+    settler, tmp_path, monkeypatch
+):
+    for number in range(100):
+        put(tmp_path, name=f"{number}.jpg")
+        settler.observe(candidate(tmp_path, f"{number}.jpg", network=True), 100.0)
+    clock = itertools.count(step=0.1)
+    with monkeypatch.context() as slow:
+        slow.setattr(time, "monotonic", lambda: next(clock))
+        found = settler.settled(110.0)
+    assert 0 < len(found) < 10
+    assert settler.next_due(110.0) == 110.0
+    while settler.next_due(110.0) == 110.0:
+        found += settler.settled(110.0)
+    assert len(found) == 100
 
 
 OPERATIONS = st.lists(

@@ -1,7 +1,7 @@
 """When a file is complete: it has not changed for a while, nobody writes to it, its end is there.
 
-Reads no clock: `now`, which is monotonic, and `wall`, the time of day, are handed in, and so is
-what knows the end of a picture. Knows nothing of rules, jobs or the ledger.
+What is due when goes by times that are handed in: `now`, which is monotonic, and `wall`, the time
+of day. So is what knows the end of a picture. Knows nothing of rules, jobs or the ledger.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ import math
 import os
 import signal
 import stat as modes
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +30,8 @@ LAST_PATIENCE = 60.0  # the pause after it was given out as unsettled, …
 LAST_LOOKS = 50  # … or longer, so that all such files get no more looks than that in a second
 OLD_LOOKS = 3  # at a file that was old when it came: nobody will bring what it lacks
 SLOW_SECONDS = 15.0  # a file that is on its way for so long is named to people
-BATCH = 256  # files looked at per call
+BATCH = 256  # files looked at per call at most …
+BATCH_SECONDS = 0.25  # … and seconds: on a network share each look takes a while
 GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
 Reason = Literal["empty", "truncated", "writer", "unreadable"]
@@ -156,12 +158,15 @@ class Settler:
     def settled(self, now: float) -> list[Photo | Unsettled | Gone]:
         """Files found to be complete, unsettled or gone, by a bounded number of looks."""
         results: list[Photo | Unsettled | Gone] = []
+        until = time.monotonic() + BATCH_SECONDS
         for _ in range(BATCH):
             if self.next_due(now) > now:
                 break
             _, _, file = heapq.heappop(self._queue)
             if result := self._look(file, now):
                 results.append(result)
+            if time.monotonic() > until:
+                break
         return results
 
     def next_due(self, now: float) -> float:
