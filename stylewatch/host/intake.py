@@ -242,9 +242,10 @@ class Intake:
         return self._unread[0][0] if self._unread else math.inf
 
     def _read_again(self, now: float) -> None:
-        """Look again at what could not be read a while ago."""
+        """Look again at what could not be read a while ago, for no longer than a turn."""
+        until = time.monotonic() + TURN_SECONDS
         with self._ledger.transaction():
-            while now >= self._next_unread:
+            while now >= self._next_unread and time.monotonic() < until:
                 _, photo = self._unread.popleft()
                 self.look_again(photo.folder, photo.path)
 
