@@ -424,6 +424,10 @@ OnStep = Callable[[Step], None]
 """A progress callback, called after every evaluation; it may raise to stop the run."""
 
 
+TURN_SECONDS = 0.25
+"""What takes so long in one tick of the daemon, be it looking at files on a slow share, hashing,
+copying or moving, goes on in the next one."""
+
 AT_HAND = frozenset({"watching", "scanning"})
 """States of a folder whose photos can be painted: it is there, and so is its output."""
 

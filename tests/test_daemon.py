@@ -14,7 +14,7 @@ import pytest
 from rig import ThreadExecutor, rendered
 
 from stylewatch.app.reloading import OnChange
-from stylewatch.domain import Failure, FailureKind, JobState
+from stylewatch.domain import TURN_SECONDS, Failure, FailureKind, JobState
 from stylewatch.errors import (
     LACKING,
     ConfigError,
@@ -29,7 +29,6 @@ from stylewatch.host import delivery, intake
 from stylewatch.host.daemon import LOOK_SECONDS
 from stylewatch.host.delivery import AFTER_SECONDS
 from stylewatch.host.dispatch import COPY_COST, FIRST_COST
-from stylewatch.host.fairness import TURN_SECONDS
 from stylewatch.settings.weights import BYTES, keras_weights
 from stylewatch.state import retries
 from stylewatch.state.reader import LedgerReader

@@ -199,7 +199,7 @@ def test_many_unfinished_paintings_are_asked_for_at_once(rig, tmp_path):
 def test_on_a_slow_share_photos_are_looked_at_in_small_steps(rig, monkeypatch):
     paint(rig, "a.jpg", "b.jpg", "c.jpg")
     (rig.input / "c.jpg").unlink()
-    monkeypatch.setattr(retention, "STEP_SECONDS", -1.0)
+    monkeypatch.setattr(retention, "TURN_SECONDS", -1.0)
     steps = tidy(rig.daemon._ledger, 30)
     missing = []
     for _ in range(3):

@@ -465,7 +465,7 @@ def test_what_is_missed_on_a_slow_share_is_looked_at_in_slices(watched, monkeypa
     """Whoever asks looks at each once more: of thousands at once that took seconds."""
     watched.drain()
     watched.source._scans.listing.missed |= {"a.jpg", "b.jpg"}
-    monkeypatch.setattr(scans, "SLICE_SECONDS", -1.0)
+    monkeypatch.setattr(scans, "TURN_SECONDS", -1.0)
     told = [*watched.source.missed()]
     assert len(told) == 1
     assert watched.source.next_due(watched.now) == watched.now

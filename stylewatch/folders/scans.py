@@ -12,12 +12,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from stylewatch.domain import Candidate
+from stylewatch.domain import TURN_SECONDS, Candidate
 from stylewatch.folders.listing import Listing
 from stylewatch.places import network_devices
 
-SLICE = 4000  # names looked at per call at most …
-SLICE_SECONDS = 0.25  # … and seconds: on a network share each name takes a while
+SLICE = 4000  # names looked at per call at most, and for no longer than a turn
 POLL_SECONDS = 10.0  # between two polls
 REST = 19  # after a scan, a pause of so many times its length: it takes a twentieth of the time …
 LONGEST_REST = 600.0  # … but no pause is longer than that
@@ -95,7 +94,7 @@ class Scans:
     def _go_on(self, now: float, *, watched: bool) -> Iterator[Candidate]:
         """Do a slice of the walks under way; the new and changed files that it meets."""
         self._last_step = now
-        until = time.monotonic() + SLICE_SECONDS
+        until = time.monotonic() + TURN_SECONDS
         for _ in range(SLICE):
             if not self._walks or time.monotonic() > until:
                 break
@@ -116,7 +115,7 @@ class Scans:
 
     def missed(self) -> Iterator[Path]:
         """Files that are gone, a slice of those not told yet; they may be back by now."""
-        missed, until = self.listing.missed, time.monotonic() + SLICE_SECONDS
+        missed, until = self.listing.missed, time.monotonic() + TURN_SECONDS
         for _ in range(min(SLICE, len(missed))):
             yield Path(missed.pop())
             if time.monotonic() > until:  # the caller looks at each, which takes long on a share

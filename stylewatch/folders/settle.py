@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
-from stylewatch.domain import Candidate, Identity, Photo
+from stylewatch.domain import TURN_SECONDS, Candidate, Identity, Photo
 from stylewatch.folders.listing import open_below
 
 CLOSED_SHARE = 0.25  # of the quiet period suffices after a close or rename, …
@@ -30,8 +30,7 @@ LAST_PATIENCE = 60.0  # the pause after it was given out as unsettled, …
 LAST_LOOKS = 50  # … or longer, so that all such files get no more looks than that in a second
 OLD_LOOKS = 3  # at a file that was old when it came: nobody will bring what it lacks
 SLOW_SECONDS = 15.0  # a file that is on its way for so long is named to people
-BATCH = 256  # files looked at per call at most …
-BATCH_SECONDS = 0.25  # … and seconds: on a network share each look takes a while
+BATCH = 256  # files looked at per call at most, and for no longer than a turn
 GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
 Reason = Literal["empty", "truncated", "writer", "unreadable"]
@@ -158,7 +157,7 @@ class Settler:
     def settled(self, now: float) -> list[Photo | Unsettled | Gone]:
         """Files found to be complete, unsettled or gone, by a bounded number of looks."""
         results: list[Photo | Unsettled | Gone] = []
-        until = time.monotonic() + BATCH_SECONDS
+        until = time.monotonic() + TURN_SECONDS
         for _ in range(BATCH):
             if self.next_due(now) > now:
                 break

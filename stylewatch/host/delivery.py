@@ -8,10 +8,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from stylewatch.domain import JobState, Rendered
+from stylewatch.domain import TURN_SECONDS, JobState, Rendered
 from stylewatch.errors import OutputError
 from stylewatch.folders.scans import REST
-from stylewatch.host.fairness import TURN_SECONDS
 from stylewatch.host.publication import Publisher
 from stylewatch.settings.config import Folder
 from stylewatch.state.ledger import AGAIN, Ledger

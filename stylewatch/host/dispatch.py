@@ -12,11 +12,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from stylewatch.domain import FailureKind, JobRequest, JobState, Outcome, Preset, Rendered, job_key
+from stylewatch.domain import (
+    TURN_SECONDS,
+    FailureKind,
+    JobRequest,
+    JobState,
+    Outcome,
+    Preset,
+    Rendered,
+    job_key,
+)
 from stylewatch.errors import LedgerError, OutputError, UsageError
 from stylewatch.folders import outputs
 from stylewatch.folders.space import require_room
-from stylewatch.host.fairness import TURN_SECONDS, FairShare
+from stylewatch.host.fairness import FairShare
 from stylewatch.host.flight import Executor, Running, outcome_of, seen_from_here
 from stylewatch.host.publication import Publisher
 from stylewatch.settings.config import Config, Folder

@@ -7,9 +7,6 @@ in another: with equal weights, at most one job of each other folder comes befor
 
 from collections.abc import Iterable
 
-TURN_SECONDS = 0.25
-"""What takes so long in one tick, be it hashing, copying or moving, goes on in the next one."""
-
 
 class FairShare:
     """The folders' clocks."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from stylewatch.domain import (
+    TURN_SECONDS,
     Candidate,
     Event,
     EventKind,
@@ -32,7 +33,6 @@ from stylewatch.folders.outputs import target_name
 from stylewatch.folders.settle import GONE, LACKS, Gone, Settler, Slow, Unsettled
 from stylewatch.folders.sources import FolderHealth, FolderSource
 from stylewatch.folders.watches import Watches
-from stylewatch.host.fairness import TURN_SECONDS
 from stylewatch.host.recognition import require_same
 from stylewatch.host.survey import KEPT
 from stylewatch.settings.choice import match, misspelt

@@ -10,14 +10,13 @@ from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from stylewatch.domain import Identity, JobState
+from stylewatch.domain import TURN_SECONDS, Identity, JobState
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.presence import is_missing, looks_like
 from stylewatch.state.reader import identity_of, marks, path_of
 from stylewatch.state.wording import PAINTING
 
-ROWS = 200  # dealt with in one step …
-STEP_SECONDS = 0.25  # … and seconds that photos are looked at in it: on a share each takes a while
+ROWS = 200  # dealt with in one step at most, and photos looked at for no longer than a turn
 PAGES = 256  # of the ledger's file, given back in one step
 
 _OLD_ENDS = "state IN (?, ?) AND changed < ?"
@@ -58,7 +57,7 @@ def _look_through(ledger: Ledger, folder: str, root: Path) -> Generator[None, No
         rows = ledger.ask(query, folder, last, ROWS)
         if not rows:
             return True
-        until = time.monotonic() + STEP_SECONDS
+        until = time.monotonic() + TURN_SECONDS
         with ledger.transaction():
             for row in rows:
                 last = row["path"]
