@@ -31,7 +31,7 @@ from stylewatch.host.publication import Publisher
 from stylewatch.settings.config import Config, Folder
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.reader import Job
-from stylewatch.state.wording import WAITING
+from stylewatch.state.wording import BROKEN_PRESET, WAITING
 
 FIRST_COST = 30.0  # seconds that a photo is thought to take before any was painted
 COPY_COST = 1.0  # the same for a copy: more than it takes, else thousands would go first
@@ -169,7 +169,7 @@ class Dispatcher:
         """Submit a claimed job, or find that it need not be run."""
         preset = self._config.presets.get(job.preset)
         if preset is None:
-            self._ledger.hold(job.id, "preset")
+            self._ledger.hold(job.id, BROKEN_PRESET)
             return
         key = job_key(job.digest, preset.digest)
         target = folder.output / outputs.target_name(job.path, preset.name)

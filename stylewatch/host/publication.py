@@ -286,10 +286,10 @@ class Publisher:
         return job
 
 
-def _is_whole(temporary: Path, sha256: str, *, patient: bool) -> bool:
+def _is_whole(file: Path, sha256: str, *, patient: bool) -> bool:
     """Whether the file has these bytes; if `patient`, an error where that can't be told now."""
     try:
-        return contents.file_hash(temporary) == sha256
+        return contents.file_hash(file) == sha256
     except OSError as error:
         if patient and not isinstance(error, FileNotFoundError | NotADirectoryError):
             raise
