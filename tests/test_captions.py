@@ -197,6 +197,24 @@ def test_damaged_iptc_is_no_damaged_photo(noise, place):
     result_of(with_iptc(photo("JPEG", b""), block[:place] + noise + block[place:]), "jpeg")
 
 
+@pytest.mark.parametrize(
+    ("told", "iptc", "kept"),
+    [
+        (PLAIN % b"<dc:title>%s</dc:title>" % (b"a" * 40_000), {(2, 120): b"b" * 40_000}, "title"),
+        (PLAIN % b"<dc:title>%s</dc:title>" % (b"a" * 70_000), {(2, 120): b"b"}, "description"),
+        (DEEP, {(2, 120): b"b"}, "description"),
+        (None, {(2, 25): [b"x" * 60] * 2000, (2, 120): b"b"}, "description"),
+    ],
+    ids=["both long", "a novel", "deep", "many keywords"],
+)
+def test_what_has_no_room_costs_nothing_but_itself(told, iptc, kept):
+    captions = captions_of(told, iptc)
+    assert len(captions) <= 60_000
+    assert captions_of(captions) == captions
+    [description] = ET.fromstring(captions).iter(RDF + "Description")
+    assert [each.tag for each in description] == [DC + kept]
+
+
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "HEIF"])
 def test_xmp_that_is_nested_too_deeply_costs_nothing_but_itself(form):
     _, xmp = result_of(photo(form, DEEP), "jpeg")

@@ -44,16 +44,18 @@ Iptc = Mapping[tuple[int, int], bytes | Sequence[bytes]]
 def captions_of(packet: bytes | None, iptc: Iptc | None = None) -> bytes | None:
     """An XMP packet with what a person has written in `packet`; None where that is nothing.
 
-    What that does not say is taken from `iptc`.
+    What that does not say is taken from `iptc`. A property for which there is no room is left out.
     """
     found = _in_xmp(packet)
     known = {each.tag for each in found}
     found += (each for each in _in_iptc(iptc or {}) if each.tag not in known)
-    try:
-        captions = _packet(found)
-    except (ValueError, RecursionError):
-        return None
-    return captions if found and len(captions) <= _MOST else None
+    kept, room = [], _MOST - len(_packet([]))
+    for each in found:
+        size = _size(each)
+        if size <= room:
+            kept.append(each)
+            room -= size
+    return _packet(kept) if kept else None
 
 
 def _in_xmp(packet: bytes | None) -> list[ET.Element]:
@@ -89,6 +91,14 @@ def _text(raw: bytes | None) -> str:
     except UnicodeDecodeError:
         text = (raw or b"").decode("cp1252", "replace")
     return _NO_XML.sub("", text).strip()
+
+
+def _size(found: ET.Element) -> int:
+    """How many bytes a property takes in a packet, at most; too many if it can't be written."""
+    try:
+        return len(ET.tostring(found, encoding="utf-8", xml_declaration=False))
+    except (ValueError, RecursionError):  # nested too deeply
+        return _MOST
 
 
 def _packet(properties: Iterable[ET.Element]) -> bytes:
