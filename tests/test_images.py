@@ -394,6 +394,85 @@ def test_the_place_is_nowhere_in_a_result_that_must_not_tell_it(form):
             assert taken == "2026:05:01 10:00:00"
 
 
+def exif_of(*entries):
+    """EXIF of these types and values: of the photo (0), its shot (34665) and that one's (40965)."""
+    tables = {
+        group: TiffImagePlugin.ImageFileDirectory_v2(group=group) for group in (40965, 34665, None)
+    }
+    for group, tag, kind, value in entries:
+        tables[group].tagtype[tag] = kind
+        tables[group][tag] = value
+    head = b"Exif\0\0II*\0\x08\0\0\0"
+    tables[None][34665] = 0
+    tables[None][34665] = place = 8 + len(tables[None].tobytes(8))
+    if tables[40965]:
+        tables[34665][40965] = 0
+        tables[34665][40965] = place + len(tables[34665].tobytes(place))
+    parts = [tables[None].tobytes(8), tables[34665].tobytes(place)]
+    return head + b"".join(parts) + tables[40965].tobytes(8 + sum(map(len, parts)))
+
+
+def entries_of(data):
+    """Types and values of a result's EXIF, as they lie there."""
+    with Image.open(io.BytesIO(data)) as written:
+        exif = written.info.get("exif", data).removeprefix(b"Exif\0\0")
+    found, places = {}, [(None, struct.unpack_from(f"{order_of(exif)}I", exif, 4)[0])]
+    for group, place in places:
+        table = TiffImagePlugin.ImageFileDirectory_v2(exif[:8], group=group)
+        stream = io.BytesIO(exif)
+        stream.seek(place)
+        table.load(stream)
+        for tag, raw in table._tagdata.items():
+            found[group, tag] = table.tagtype[tag], raw
+            if tag in {34665, 40965}:
+                places.append((tag, table[tag]))
+    return found
+
+
+def order_of(exif):
+    return "<" if exif.startswith(b"II") else ">"
+
+
+@pytest.mark.parametrize("wanted", results.EXTENSIONS)
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "HEIF"])
+def test_exif_is_carried_as_it_lies_in_letters_of_any_kind(form, wanted):
+    """Also what is neither text nor number: as numbers, no one shows it as it is meant."""
+    entries = [
+        (None, ExifTags.Base.Artist, 2, "Änne ❤".encode()),
+        (None, ExifTags.Base.Copyright, 2, "© Änne".encode("latin-1")),
+        (34665, ExifTags.Base.LensModel, 2, "Grün 1:2".encode()),
+        (34665, ExifTags.Base.UserComment, 7, b"ASCII\0\0\0By the lake"),
+        (34665, ExifTags.Base.MakerNote, 7, b"Acme\0notes"),
+        (34665, ExifTags.Base.ComponentsConfiguration, 7, b"\1\2\3\0"),
+        (34665, ExifTags.Base.SceneType, 7, b"\1"),
+        (40965, 1, 2, b"R98"),
+    ]
+    images.register_heif()
+    data = encoded(gradient(), form, exif=exif_of(*entries))
+    if form == "TIFF":  # where Pillow loses the last table and wrote question marks
+        *entries, _ = entries
+        data = encoded(gradient(), form, exif=exif_of(*entries))
+        for _, _, _, value in entries:
+            data = data.replace(value.decode("latin-1").encode("ascii", "replace"), value)
+    result = results.write_picture(read(data), format=wanted, quality=90, keep_gps=True, facts={})
+    found = entries_of(result)
+    for group, tag, kind, value in entries:
+        assert found[group, tag] == (kind, value + b"\0" * (kind == 2))
+
+
+@pytest.mark.parametrize("wanted", results.EXTENSIONS)
+@pytest.mark.parametrize("converted", [True, False])
+def test_exif_does_not_tell_of_adobe_rgb_where_colours_were_converted(converted, wanted):
+    """By no profile, it may still mean what it says."""
+    exif = exif_of((34665, ExifTags.Base.ColorSpace, 3, 65535), (40965, 1, 2, b"R03"))
+    more = {"icc_profile": DISPLAY_P3} if converted else {}
+    data = encoded(gradient(), "JPEG", exif=exif, **more)
+    result = results.write_picture(read(data), format=wanted, quality=90, keep_gps=True, facts={})
+    found = entries_of(result)
+    assert found[34665, ExifTags.Base.ColorSpace][1] == (b"\1\0" if converted else b"\xff\xff")
+    assert found.get((40965, 1)) == (None if converted else (2, b"R03\0"))
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_the_size_that_exif_tells_of_is_the_result_s(known):
     exif = Image.Exif()

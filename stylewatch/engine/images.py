@@ -219,9 +219,29 @@ def _unpack_rightly(image: TiffImagePlugin.TiffImageFile) -> None:
     image.tile = [tile._replace(args=(given, *others))]
 
 
+class _AsItLies(str):
+    """Text of EXIF: Pillow reads its bytes as Latin-1, whatever they are, and would write ASCII."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "latin-1", errors: str = "strict") -> bytes:  # noqa: ARG002
+        """The bytes that were read."""
+        return super().encode("latin-1")
+
+
+def keep_letters(exif: Image.Exif) -> Image.Exif:
+    """The same EXIF, whose texts will be written as they were read."""
+    tables = [exif, *(exif.get_ifd(group) for group in GROUPS if group in exif)]
+    for table in tables:
+        for tag, value in [*table.items()]:
+            if isinstance(value, str):
+                table[tag] = _AsItLies(value)
+    return exif
+
+
 def _exif_of(image: Image.Image) -> bytes | None:
     try:
-        return image.info.get("exif") or image.getexif().tobytes() or None
+        return image.info.get("exif") or keep_letters(image.getexif()).tobytes() or None
     except Exception:  # noqa: BLE001  (damaged EXIF is no damaged photo)
         return None
 

@@ -11,9 +11,16 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, PngImagePlugin
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffTags
 
-from stylewatch.engine.images import GROUPS, Format, Picture, open_image, register_heif
+from stylewatch.engine.images import (
+    GROUPS,
+    Format,
+    Picture,
+    keep_letters,
+    open_image,
+    register_heif,
+)
 
 EXTENSIONS: dict[Format, str] = {
     "jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif", "heic": ".heic",
@@ -35,6 +42,13 @@ _NOT_CARRIED = frozenset({
 })  # fmt: skip
 _MAKERS_OWN = frozenset({ExifTags.Base.MakerNote, ExifTags.Base.DNGPrivateData})
 """Blocks that no one else can read, so they go with the place."""
+for _tag in (
+    ExifTags.Base.OECF, ExifTags.Base.ComponentsConfiguration, ExifTags.Base.MakerNote,
+    ExifTags.Base.UserComment, ExifTags.Base.SpatialFrequencyResponse,
+    ExifTags.Base.FileSource, ExifTags.Base.SceneType, ExifTags.Base.DeviceSettingDescription,
+):  # fmt: skip  # without it Pillow writes these as plain numbers, and that is how they are shown
+    _undefined = TiffTags.TagInfo(_tag, _tag.name, TiffTags.UNDEFINED, 1)
+    TiffTags.TAGS_V2_GROUPS[ExifTags.IFD.Exif][_tag] = _undefined
 
 
 def write_picture(
@@ -54,10 +68,12 @@ def write_picture(
     options = _options(picture, format, quality)
 
     def encoded(original: bytes | None, dropped: frozenset[int]) -> bytes:
-        exif = _exif(original, image.size, dropped, facts)
+        exif = _exif(original, picture, dropped, facts)
         if picture.captions and format == "tiff":  # one table for all
             exif[ExifTags.Base.XMLPacket] = picture.captions
-        return _saved(image, format, {**options, "exif": exif.tobytes()})
+        # for TIFF as it is: of bytes, Pillow would read the texts once more
+        given = exif if format == "tiff" else exif.tobytes()
+        return _saved(image, format, {**options, "exif": given})
 
     dropped = _NOT_CARRIED if keep_gps else _NOT_CARRIED | _MAKERS_OWN | {ExifTags.IFD.GPSInfo}
     for less in (dropped, dropped | _MAKERS_OWN) if picture.exif else ():
@@ -129,7 +145,7 @@ def _srgb_profile() -> bytes:
 
 
 def _exif(
-    original: bytes | None, size: tuple[int, int], dropped: frozenset[int], facts: Mapping[str, str]
+    original: bytes | None, picture: Picture, dropped: frozenset[int], facts: Mapping[str, str]
 ) -> Image.Exif:
     exif = _carried(original, dropped)
     exif[ExifTags.Base.Orientation] = 1
@@ -137,7 +153,12 @@ def _exif(
     exif[ExifTags.Base.ImageHistory] = json.dumps(dict(facts), ensure_ascii=True)
     inner = exif.get_ifd(ExifTags.IFD.Exif) if ExifTags.IFD.Exif in exif else {}
     if ExifTags.Base.ExifImageWidth in inner:
-        inner[ExifTags.Base.ExifImageWidth], inner[ExifTags.Base.ExifImageHeight] = size
+        height, width, _ = picture.rgb.shape
+        inner[ExifTags.Base.ExifImageWidth], inner[ExifTags.Base.ExifImageHeight] = width, height
+    if picture.icc:
+        inner.pop(ExifTags.IFD.Interop, None)  # where cameras tell of Adobe RGB
+        if ExifTags.Base.ColorSpace in inner:
+            inner[ExifTags.Base.ColorSpace] = 1
     return exif
 
 
@@ -156,7 +177,9 @@ def _carried(original: bytes | None, dropped: frozenset[int]) -> Image.Exif:
         for tag, value in [*entries.items()]:
             if tag in dropped or not _can_be_written({group: {tag: value}}):
                 del entries[tag]
-    return exif
+            elif tag == ExifTags.IFD.Interop:  # a table within one: now its place is another
+                entries[tag] = exif.get_ifd(tag)
+    return keep_letters(exif)
 
 
 def _is_sound(exif: Image.Exif, tag: int) -> bool:
