@@ -236,7 +236,9 @@ def tiff_picture(mode):
     return gradient(mode="P").convert("PA") if mode == "PA" else gradient(mode=mode)
 
 
-def tiff_of(samples, photometric, *, planes=False, packed=False, order="<", bits=None, kind=1):
+def tiff_of(
+    samples, photometric, *, planes=False, packed=False, order="<", bits=None, kind=1, alpha=2
+):
     """A TIFF of (H, W, samples), as few write it: in planes, compressed or not, in either order."""
     height, width, count = samples.shape
     bits = bits or 8 * samples.dtype.itemsize
@@ -255,7 +257,7 @@ def tiff_of(samples, photometric, *, planes=False, packed=False, order="<", bits
         (279, list(map(len, strips))), (284, [2 if planes else 1]), (339, [kind] * count),
     ]  # fmt: skip
     if count in {2, 4}:
-        entries.insert(-1, (338, [2]))
+        entries.insert(-1, (338, [alpha]))
     body = b"".join(strips)
     after, table = b"", b""
     place = 8 + len(body)
@@ -287,6 +289,17 @@ def test_a_tiff_s_pixels_are_found_however_they_lie(
     np.testing.assert_array_equal(result.rgb, np.rint(picture.rgb))
     if count == 4:
         np.testing.assert_allclose(picture.alpha, shades[..., 3] * 255, atol=1)
+
+
+@pytest.mark.parametrize(("count", "photometric"), [(2, 1), (4, 2)])
+def test_a_tiff_s_pixels_may_be_multiplied_by_their_alpha(count, photometric):
+    alpha = np.where(np.arange(64) < 32, 255, 64) + np.zeros((48, 1), int)
+    shades = np.repeat((RAMP * 255)[..., None], count - 1, axis=-1)
+    samples = np.dstack([np.rint(shades * alpha[..., None] / 255), alpha]).astype("u1")
+    photo, result = unchanged(tiff_of(samples, photometric, alpha=1), "same")
+    np.testing.assert_allclose(photo.rgb, np.repeat((RAMP * 255)[..., None], 3, -1), atol=4)
+    np.testing.assert_array_equal(photo.alpha, alpha)
+    np.testing.assert_array_equal(result.alpha, alpha)
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -282,6 +282,8 @@ def _pixels(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, np.ndarr
     if image.mode.startswith("I") or image.mode == "F":
         return _fine_grey(image, icc)
     alpha = None
+    if image.mode == "La":  # already multiplied by alpha, as some TIFFs are
+        image = image.convert("LA")
     if image.has_transparency_data:
         whole = image.convert("RGBA")
         alpha = np.asarray(whole.getchannel("A"), dtype=np.float32)
