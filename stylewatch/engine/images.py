@@ -36,6 +36,8 @@ _AS_LIBTIFF_GIVES_THEM = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;1
 """Numbers in this machine's order, which Pillow would take for the file's."""
 PngImagePlugin.MAX_TEXT_CHUNK = 1 << 26  # bytes: what Photoshop writes of a picture's past is long
 _AVIF = {b"avif", b"avis"}
+_MARKS = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n": "PNG"}
+"""How files begin of whose headers Pillow does not tell what is wrong with them."""
 _PLUGINS = (WebPImagePlugin, TiffImagePlugin)  # the others Pillow loads itself
 _FORMAT_OF: dict[str, Format] = {
     "JPEG": "jpeg", "MPO": "jpeg", "PNG": "png", "WEBP": "webp", "TIFF": "tiff", "HEIF": "heic",
@@ -127,17 +129,22 @@ def _unknown(head: bytes) -> InputError:
     """The error for what no decoder takes."""
     if head.startswith(tuple(TiffImagePlugin.PREFIXES)):
         return _strange_tiff()
+    for mark, name in _MARKS.items():
+        if head.startswith(mark):
+            return _strange(name, remedy="Open it elsewhere and save it anew")
     if head[4:8] == b"ftyp" and head[8:] in _AVIF:
         return InputError("AVIF can't be read", expected=_READ, reason="not-an-image")
     return InputError("This is not an image", expected=_READ, reason="not-an-image")
 
 
 def _strange_tiff() -> InputError:
-    return InputError(
-        "This TIFF is damaged or of a kind that can't be read",
-        expected="grey, RGB or CMYK in 8 or 16 bits", remedy="Save it as such or as PNG",
-        reason="not-an-image",
-    )  # fmt: skip
+    bits = "grey, RGB or CMYK in 8 or 16 bits"
+    return _strange("TIFF", expected=bits, remedy="Save it as such or as PNG")
+
+
+def _strange(name: str, *, remedy: str, expected: str = "") -> InputError:
+    text = f"This {name} is damaged or of a kind that can't be read"
+    return InputError(text, expected=expected, remedy=remedy, reason="not-an-image")
 
 
 def read_picture(data: bytes, *, max_pixels: int, max_side: int) -> Picture:
