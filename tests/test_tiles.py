@@ -46,6 +46,9 @@ def test_the_tiled_gradient_equals_the_untiled_one(options, masked, size):
         mask = np.zeros(size, np.float32)
         mask[:, : size[1] // 3] = 1.0
     regions = [Region([(picture(1, 130, 170), 1.0)], mask)]  # larger than a tile, too
+    if masked:
+        blend = [(picture(4, 64, 96), 2.0), (picture(5, 48, 48), 1.0)]
+        regions.append(Region(blend, 1.0 - mask, share=1.3))
     weight = np.random.default_rng(3).uniform(0, 4, size).astype(np.float32) if masked else None
     image = picture(2, *size)
     results = []
