@@ -868,6 +868,16 @@ def test_a_heic_file_s_last_box_may_have_no_length():
     assert structural_end(io.BytesIO(boxes + bytes(100))) is True
 
 
+@pytest.mark.parametrize("film", [b"", struct.pack(">I4s", 108, b"mpvd") + bytes(100)])
+def test_what_a_phone_writes_behind_a_heic_file_s_boxes_is_not_missing(film):
+    images.register_heif()
+    data = encoded(gradient(300, 200), "HEIF")
+    for trailer in (b"", b"v2_f40              LIVE_1234567        ", b"junk" * 9):
+        assert structural_end(io.BytesIO(data + film + trailer)) is True
+        assert read(data + film + trailer).rgb.shape == (200, 300, 3)
+    assert structural_end(io.BytesIO((data + film)[:-1])) is False
+
+
 def test_a_gif_s_colours_may_lie_in_its_frame():
     """They may hold what looks like the end."""
     table = b";,!" * 256

@@ -3,6 +3,8 @@
 import struct
 from typing import BinaryIO
 
+_BOXES = frozenset(b"ftyp meta mdat moov free skip wide uuid mpvd sefd".split())
+"""What HEIC files are made of at their top; phones write other things behind them, in no box."""
 _OS2, _UNPACKED = 12, {0, 3, 6}  # of a BMP: a header with short numbers; no compression
 
 
@@ -99,11 +101,15 @@ def _bmp_end(file: BinaryIO) -> int:
 def _boxes_end(file: BinaryIO, size: int) -> int:
     """Where the top-level boxes of a HEIC file say that they end, or one beyond its size."""
     position = 0
+    seen: set[bytes] = set()
     while position <= size:
         file.seek(position)
         header = file.read(16)
         if len(header) < 8:
             break
+        if header[4:8] not in _BOXES and {b"meta", b"mdat"} <= seen:
+            break
+        seen.add(header[4:8])
         length = int.from_bytes(header[:4], "big")
         if length == 1:
             length = int.from_bytes(header[8:16], "big")
