@@ -473,6 +473,19 @@ def test_exif_is_carried_as_it_lies_in_letters_of_any_kind(form, wanted):
         assert found[group, tag] == (kind, value + b"\0" * (kind == 2))
 
 
+def test_the_exif_of_a_big_tiff_comes_along():
+    exif = Image.Exif()
+    exif[ExifTags.Base.Model] = "X100"
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.LensModel] = "Summicron"
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
+    data = encoded(gradient(), "TIFF", exif=exif.tobytes(), big_tiff=True)
+    result = results.write_picture(read(data), format="jpeg", quality=90, keep_gps=True, facts={})
+    found = entries_of(result)
+    assert found[None, ExifTags.Base.Model] == (2, b"X100\0")
+    assert found[34665, ExifTags.Base.LensModel] == (2, b"Summicron\0")
+    assert Image.open(io.BytesIO(result)).getexif().get_ifd(ExifTags.IFD.GPSInfo) == {1: "N"}
+
+
 @pytest.mark.parametrize("wanted", results.EXTENSIONS)
 @pytest.mark.parametrize("converted", [True, False])
 def test_exif_does_not_tell_of_adobe_rgb_where_colours_were_converted(converted, wanted):

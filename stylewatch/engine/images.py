@@ -247,8 +247,13 @@ def keep_letters(exif: Image.Exif) -> Image.Exif:
 
 
 def _exif_of(image: Image.Image) -> bytes | None:
+    found = image.info.get("exif")
+    if found and isinstance(found, bytes):  # a PNG may have a text of that name
+        return found
     try:
-        return image.info.get("exif") or keep_letters(image.getexif()).tobytes() or None
+        exif = keep_letters(image.getexif())
+        exif.bigtiff = False  # all has been read, and what Pillow would write it can't read
+        return exif.tobytes()
     except Exception:  # noqa: BLE001  (damaged EXIF is no damaged photo)
         return None
 
