@@ -221,6 +221,20 @@ def test_alpha_is_kept(form):
     assert np.abs(read(result).alpha - alpha).mean() < 3
 
 
+@pytest.mark.parametrize("size", [(256, 256), (201, 77), (5, 300)])
+def test_what_can_t_be_seen_does_not_darken_the_edges_of_what_can(size):
+    """A light shape, cut out: behind it lies black."""
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    inside = (rows / size[0] - 0.5) ** 2 + (columns / size[1] - 0.5) ** 2 < 0.16
+    light = np.uint8([230, 200, 90])
+    cut_out = np.dstack([inside[..., None] * light, inside * np.uint8(255)])
+    picture = read(encoded(Image.fromarray(cut_out)))
+    np.testing.assert_array_equal(picture.alpha, inside * 255)
+    np.testing.assert_array_equal(picture.rgb, np.broadcast_to(light, picture.rgb.shape))
+    hidden = read(encoded(Image.fromarray(cut_out * np.uint8([1, 1, 1, 0]))))
+    np.testing.assert_array_equal(hidden.rgb, cut_out[..., :3])
+
+
 TIFF_MODES = ["1", "L", "LA", "P", "PA", "RGB", "RGBX", "RGBA", "CMYK", "YCbCr", "LAB", "I", "I;16", "I;16B", "F"]  # fmt: skip
 
 
@@ -281,6 +295,7 @@ def test_a_tiff_s_pixels_are_found_however_they_lie(
     depth, count, photometric, planes, order, packed
 ):
     shades = np.stack([np.roll(RAMP, 500 * band) for band in range(count)], -1)
+    shades[..., 3:] = np.maximum(shades[..., 3:], 0.01)  # what can't be seen has no colour
     values = (shades * np.iinfo(depth).max).astype(depth)
     data = tiff_of(values, photometric, planes=planes, packed=packed, order=order)
     picture, result = unchanged(data, "same")

@@ -166,6 +166,8 @@ def read_picture(data: bytes, *, max_pixels: int, max_side: int) -> Picture:
         image.load()
         _fit_transparent_colour(image, depth=data[24:25])
         rgb, alpha = _pixels(_upright(image), icc)
+        if alpha is not None:
+            _spread(rgb, alpha > 0)
     except (InputError, MemoryError):
         raise
     except Exception as error:
@@ -302,6 +304,31 @@ def _pixels(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, np.ndarr
         image = whole.convert("L" if image.mode in {"L", "LA"} else "RGB")
     image = _to_srgb(image, icc)
     return np.asarray(image.convert("RGB"), dtype=np.float32), alpha
+
+
+def _spread(rgb: np.ndarray, seen: np.ndarray) -> None:
+    """Give what can't be seen the mean colour of what can be seen around it, in place.
+
+    Programs leave black there, mostly: a smaller picture's edges would be darkened by that, and
+    its network would see a shape of it.
+    """
+    if seen.all() or not seen.any():
+        return
+    height, width = seen.shape
+    half = np.zeros((-(-height // 2), -(-width // 2), 3), dtype=np.float32)
+    counts = np.zeros((*half.shape[:2], 1), dtype=np.float32)
+    corners = [np.s_[row::2, column::2] for row in (0, 1) for column in (0, 1)]
+    for corner in corners:
+        there = seen[corner][..., np.newaxis]
+        rows, columns, _ = there.shape
+        half[:rows, :columns] += rgb[corner] * there
+        counts[:rows, :columns] += there
+    half = np.rint(half / np.maximum(counts, 1))
+    _spread(half, counts[..., 0] > 0)
+    for corner in corners:
+        there = seen[corner][..., np.newaxis]
+        rows, columns, _ = there.shape
+        np.copyto(rgb[corner], half[:rows, :columns], where=~there)
 
 
 def _fit_transparent_colour(image: Image.Image, depth: bytes) -> None:
