@@ -41,6 +41,7 @@ ONLY_PLACE = {
     "PIL": {
         "engine.headers",
         "engine.images",
+        "engine.profiles",
         "engine.results",
         "engine.sheets",
         "engine.sizes",

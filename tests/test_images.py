@@ -502,16 +502,22 @@ def test_the_exif_of_a_big_tiff_comes_along():
 
 
 @pytest.mark.parametrize("wanted", results.EXTENSIONS)
-@pytest.mark.parametrize("converted", [True, False])
-def test_exif_does_not_tell_of_adobe_rgb_where_colours_were_converted(converted, wanted):
-    """By no profile, it may still mean what it says."""
-    exif = exif_of((34665, ExifTags.Base.ColorSpace, 3, 65535), (40965, 1, 2, b"R03"))
-    more = {"icc_profile": DISPLAY_P3} if converted else {}
+@pytest.mark.parametrize(
+    ("option", "profile", "converted"),
+    [(b"R98", True, True), (b"R03", True, True), (b"R03", False, True), (b"R98", False, False)],
+)
+def test_exif_does_not_tell_of_adobe_rgb_where_colours_were_converted(
+    option, profile, converted, wanted
+):
+    """By no profile and not as Adobe RGB, it may still mean what it says."""
+    exif = exif_of((34665, ExifTags.Base.ColorSpace, 3, 65535), (40965, 1, 2, option))
+    more = {"icc_profile": DISPLAY_P3} if profile else {}
     data = encoded(gradient(), "JPEG", exif=exif, **more)
     result = results.write_picture(read(data), format=wanted, quality=90, keep_gps=True, facts={})
     found = entries_of(result)
     assert found[34665, ExifTags.Base.ColorSpace][1] == (b"\1\0" if converted else b"\xff\xff")
-    assert found.get((40965, 1)) == (None if converted else (2, b"R03\0"))
+    assert found.get((40965, 1)) == (None if converted else (2, option + b"\0"))
+    assert ("icc_profile" in Image.open(io.BytesIO(result)).info) == converted
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -746,6 +752,42 @@ def test_a_wide_gamut_s_colours_come_out_right_in_srgb():
     np.testing.assert_allclose(picture.rgb[0], ours, atol=12.5)
     result = results.write_picture(picture, format="png", quality=90, keep_gps=True, facts={})
     np.testing.assert_allclose(read(result).rgb, picture.rgb, atol=1)
+
+
+def linear(values):
+    """sRGB's light, 0…1, of its numbers 0…255."""
+    values = values / 255.0
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def light_of(*primaries):
+    """The matrix from RGB to XYZ, by the chromaticities of red, green and blue, white in D65."""
+    xyz = np.array([[x / y, 1.0, (1.0 - x - y) / y] for x, y in primaries]).T
+    white = np.array([0.3127, 0.329, 1.0 - 0.3127 - 0.329]) / 0.329
+    return xyz * np.linalg.solve(xyz, white)
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [
+        exif_of((34665, ExifTags.Base.ColorSpace, 3, 65535), (40965, 1, 2, b"R03")),
+        exif_of((34665, ExifTags.Base.ColorSpace, 3, 2)),
+    ],
+    ids=["DCF", "ColorSpace 2"],
+)
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_adobe_rgb_that_a_camera_only_tells_of_in_exif_comes_out_right_in_srgb(form, exif):
+    """By the definitions of both: the same light, where sRGB has it."""
+    srgb = light_of((0.64, 0.33), (0.3, 0.6), (0.15, 0.06))
+    adobe = light_of((0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
+    colours = np.random.default_rng(1).integers(0, 256, (24, 3)).astype(np.uint8)
+    stripes = Image.fromarray(colours[:, np.newaxis].repeat(16, axis=0).repeat(16, axis=1))
+    options = {"quality": 100, "subsampling": 0} if form == "JPEG" else {"lossless": True}
+    got = linear(read(encoded(stripes, form, exif=exif, **options)).rgb[8::16, 8])
+    wanted = (colours / 255.0) ** (563 / 256) @ (np.linalg.inv(srgb) @ adobe).T
+    np.testing.assert_allclose(got, wanted.clip(0, 1), atol=0.03)
+    plain = read(encoded(stripes, form, **options)).rgb[8::16, 8]
+    assert np.abs(linear(plain) - wanted.clip(0, 1)).max() > 0.2
 
 
 @pytest.mark.parametrize("icc", [LINEAR_GREY, BLUE_FOR_RED], ids=["grey", "colours"])

@@ -22,6 +22,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from stylewatch.engine import profiles
 from stylewatch.engine.captions import Iptc, captions_of
 from stylewatch.errors import InputError
 
@@ -157,9 +158,9 @@ def read_picture(data: bytes, *, max_pixels: int, max_side: int) -> Picture:
     """
     image = open_image(io.BytesIO(data))
     original = image.format or ""
-    icc = image.info.get("icc_profile")
     try:
         _check_size(image, max_pixels, max_side)
+        icc = image.info.get("icc_profile") or profiles.of_camera(image)
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             _forget_broken_exif(image)
             _unpack_rightly(image)

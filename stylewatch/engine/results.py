@@ -5,14 +5,13 @@ Arrays in, bytes out: knows nothing of files, jobs or styles.
 
 import io
 import json
-import struct
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffTags
+from PIL import ExifTags, Image, PngImagePlugin, TiffTags
 
+from stylewatch.engine import profiles
 from stylewatch.engine.images import (
     GROUPS,
     Format,
@@ -118,7 +117,7 @@ def _in_bytes(values: np.ndarray) -> Image.Image:
 def _options(picture: Picture, form: Format, quality: int) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if picture.icc:
-        options["icc_profile"] = _srgb_profile()
+        options["icc_profile"] = profiles.srgb()
     if picture.dpi and form in {"jpeg", "png", "tiff"}:
         options["dpi"] = picture.dpi
     if picture.captions and form == "png":
@@ -135,13 +134,6 @@ def _options(picture: Picture, form: Format, quality: int) -> dict[str, Any]:
             register_heif()
             options |= {"quality": quality, "chroma": 444}
     return options
-
-
-@cache
-def _srgb_profile() -> bytes:
-    """An sRGB profile with a fixed date, as with its own the same result would vary in bytes."""
-    made = bytes(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    return made[:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + made[36:]
 
 
 def _exif(
