@@ -36,7 +36,7 @@ from stylewatch.errors import (
 )
 from stylewatch.faces import control
 from stylewatch.faces.board import Board
-from stylewatch.faces.control import ControlServer
+from stylewatch.faces.control import MAX_ASKED, ControlServer
 from stylewatch.faces.lines import event_dict
 from stylewatch.faces.recent import KEPT_EVENTS, Recent
 from stylewatch.faces.wire import SOCKET, address_of, dial, error_of, event_of, line_of, lives
@@ -200,6 +200,30 @@ def test_requests_may_come_in_pieces(raw):
         raw.write(piece)
         time.sleep(0.02)
     assert [json.loads(raw.readline())["ok"] for _ in range(2)] == [True, True]
+
+
+def test_who_asks_much_at_once_is_answered_bit_by_bit_and_keeps_nobody_waiting(
+    server, daemon, tmp_path
+):
+    daemon.answers["status"] = slow = Future()
+    with dial(tmp_path / SOCKET, 5.0) as greedy, greedy.makefile("rb") as lines:
+        greedy.sendall(b'{"do": "status"}\n' * 1000)
+        wait_until(lambda: len(daemon.asked) == MAX_ASKED)
+        assert ask(tmp_path, "pause") is None
+        assert len(daemon.asked) == MAX_ASKED + 1
+        greedy.shutdown(socket.SHUT_WR)
+        slow.set_result(None)
+        assert len(lines.read().splitlines()) == 1 + 1000  # the greeting, too
+
+
+def test_who_is_hung_up_on_is_not_heard_out(server, tmp_path):
+    for number in range(KEPT_EVENTS):
+        server(event("warning", message="x" * 10_000, path=f"{number}.jpg"))
+    with dial(tmp_path / SOCKET, 5.0) as lazy:
+        lazy.sendall(b'{"do": "events"}\n' * 4000)  # half a megabyte for each
+        started = time.perf_counter()
+        with Client(tmp_path):
+            assert time.perf_counter() - started < 1.0
 
 
 def test_a_line_without_end_is_not_collected_for_ever(raw):

@@ -346,6 +346,21 @@ def test_a_bug_behind_a_command_is_its_answer_and_not_the_end(rigs):
     rig.until(lambda: rig.results() == ["a--painting.jpg"])
 
 
+def test_who_asks_again_and_again_does_not_keep_photos_from_being_painted(rigs):
+    rig = rigs()
+    asked = 0
+
+    def ask_again(_answer):
+        nonlocal asked
+        asked += 1
+        if asked < 1000:  # before the last answer is even told
+            rig.daemon.ask("status").add_done_callback(ask_again)
+
+    rig.daemon.ask("status").add_done_callback(ask_again)
+    rig.daemon.tick(time.monotonic())
+    assert asked == 1
+
+
 def test_what_only_a_start_can_change_is_said(rigs, tmp_path):
     rig = rigs()
     rig.daemon._load = lambda: replace(rig.config(), state_dir=tmp_path / "new", metrics_port=9464)

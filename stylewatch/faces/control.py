@@ -72,6 +72,8 @@ MAX_CLIENTS: Final = 32
 MAX_REQUEST: Final = 65536
 MAX_UNREAD: Final = 1_000_000
 """Bytes that may wait for a client; one that leaves more unread is dropped."""
+MAX_ASKED: Final = 16
+"""Answers that a client may wait for; what it asks beyond that is heard when it has got some."""
 MAX_INBOX: Final = 10_000
 
 Ask = Callable[..., "Future[Any]"]
@@ -195,19 +197,29 @@ class ControlServer:
         """Send to this client and read from it, as far as its socket is ready."""
         try:
             self._send(client)
+            if not self._may_ask(client):
+                return
             data = client.socket.recv(65536)
         except BlockingIOError:
             return
         except OSError:
             data = b""
-        *lines, client.request = (client.request + data).split(b"\n")
-        for line in lines:
-            self._obey(client, line)
+        client.request += data
         client.ended = not data
-        if len(client.request) > MAX_REQUEST:
+        self._hear(client)
+        if len(client.request) > MAX_REQUEST and b"\n" not in client.request:
             self._drop(client)
-        elif client.ended:
+        else:
             self._flush(client)
+
+    def _hear(self, client: _Client) -> None:
+        """Obey what this client has said, as far as its turn goes."""
+        while b"\n" in client.request and self._may_ask(client):
+            line, _, client.request = client.request.partition(b"\n")
+            self._obey(client, line)
+
+    def _may_ask(self, client: _Client) -> bool:
+        return client.asked < MAX_ASKED and client in self._clients
 
     def _obey(self, client: _Client, line: bytes) -> None:
         number: Any = None
@@ -228,6 +240,7 @@ class ControlServer:
 
     def _tell(self, client: _Client, number: Any, done: "Future[Any]") -> None:
         client.asked -= 1
+        self._hear(client)
         self._say(client, {"id": number, **_answer(done)})
 
     def _subscribe(self, client: _Client, number: Any) -> None:
@@ -268,7 +281,8 @@ class ControlServer:
         with contextlib.suppress(BlockingIOError):
             while client.unread:
                 del client.unread[: client.socket.send(client.unread)]
-        wanted = 0 if client.ended else selectors.EVENT_READ
+        listens = not client.ended and self._may_ask(client)
+        wanted = selectors.EVENT_READ if listens else 0
         wanted |= selectors.EVENT_WRITE if client.unread else 0
         key = self._selector.get_map().get(client.socket)
         if key is None:

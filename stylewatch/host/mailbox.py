@@ -3,7 +3,6 @@
 Knows nothing of what the commands do.
 """
 
-import contextlib
 import queue
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
@@ -53,7 +52,6 @@ class Mailbox:
                 answer.set_exception(error)
 
     def _opened(self) -> Iterator[_Letter]:
-        """Those that have come in by now."""
-        with contextlib.suppress(queue.Empty):
-            while True:
-                yield self._letters.get_nowait()
+        """Those that have come in by now; who asks without end keeps nobody from all else."""
+        for _ in range(self._letters.qsize()):
+            yield self._letters.get_nowait()
