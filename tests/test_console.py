@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import Progress
+from rich.text import Text
 
 from stylewatch.domain import Event, Step
 from stylewatch.faces import console as console_module
@@ -36,7 +37,7 @@ from stylewatch.faces.console import (
     open_console,
 )
 from stylewatch.faces.lines import Lines, duration, event_dict, is_journal, visible
-from stylewatch.faces.terminal import CHATTER_BYTES, is_live, on_signals, stderr_for_us
+from stylewatch.faces.terminal import CHATTER_BYTES, Screen, is_live, on_signals, stderr_for_us
 from stylewatch.faces.view import draw_board, draw_pictures, sparkline
 
 HERE = Path(__file__).parent
@@ -842,6 +843,29 @@ class TestLiveConsole:
         read_until(main, b"1--starry.jpg")
         fcntl.ioctl(main, termios.TIOCSWINSZ, struct.pack("HHHH", 20, 70, 0, 0))
         assert b"\x1b[2J" in read_until(main, b"\x1b[20;1H")
+
+    def test_a_terminal_that_the_shell_has_had_meanwhile_is_taken_anew(self, terminal):
+        """As after SIGSTOP and `fg`."""
+        _, main, before = terminal()
+        read_until(main, b"1--starry.jpg")
+        termios.tcsetattr(main, termios.TCSANOW, before)
+        seen = read_until(main, b"\x1b[?1049h")
+        os.write(main, b"q")
+        seen += read_until(main, b"quit")
+        assert b"1--starry.jpg" in seen.partition(b"\x1b[?1049h")[2]
+
+    def test_a_name_that_comes_out_wider_or_narrower_than_reckoned_spoils_nothing(self, terminal):
+        """Terminals don't agree on emoji, flags and many scripts."""
+        _, main, _ = terminal()
+        seen = read_until(main, b"1--starry.jpg")
+        assert b"\x1b[?7l" in seen.partition(b"1--starry.jpg")[0]  # the next line is left alone
+        assert re.search(rb"\x1b\[4;1H\x1b\[K", seen)  # nothing of an older line is left
+        os.write(main, b"q")
+        assert b"\x1b[?7h" in read_until(main, b"quit")
+        screen = Screen(io.StringIO())
+        screen.draw([Text.assemble((name := "👍🏽 हिन्दी.jpg", "bold"), "    12 s   left")])
+        column = cell_len(name) + 5
+        assert re.search(rf"\.jpg\S* {{4}}\x1b\[{column}G12 s   left", screen._stream.getvalue())
 
     def test_a_terminal_that_is_closed_is_no_error(self, terminal, tmp_path):
         process, main, _ = terminal()

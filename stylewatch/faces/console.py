@@ -36,6 +36,7 @@ from stylewatch.faces.terminal import (
     single_keys,
     size_of,
     stderr_for_us,
+    taken_away,
     when_unheard,
 )
 from stylewatch.faces.view import draw_board, draw_pictures, picture_room
@@ -133,14 +134,16 @@ class LiveConsole:
 
     def _run(self) -> None:
         screen = Screen(self._terminal)
-        screen.enter()
-        try:
-            with single_keys() as keys:
-                self._loop(screen, keys)
-        finally:
-            screen.leave()
+        while not self._ended.is_set():
+            screen.enter()
+            try:
+                with single_keys() as keys:
+                    self._loop(screen, keys)
+            finally:
+                screen.leave()
 
     def _loop(self, screen: Screen, keys: int | None) -> None:
+        """Show the board until the end, or until the terminal has to be taken anew."""
         drawn, size = 0.0, (0, 0)
         while not self._ended.is_set():
             news = self._take_events() or screen.size() != size
@@ -154,6 +157,8 @@ class LiveConsole:
             for key in pressed(keys, FRAME_SECONDS):
                 if do := self._on_key.get(key):
                     do()
+            if taken_away(keys):
+                return
 
     def _take_events(self) -> bool:
         taken = False

@@ -5,6 +5,7 @@ Knows nothing of events or of what is shown.
 
 import io
 import os
+import re
 import select
 import signal
 import sys
@@ -12,17 +13,23 @@ import termios
 import threading
 import time
 import tty
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final, TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.segment import Segments
+from rich.segment import Segment, Segments
 from rich.text import Text
 
-ENTER, LEAVE = "\x1b[?1049h\x1b[?25l\x1b[2J", "\x1b[?25h\x1b[?1049l"
+# `?7l`: a line that is too long does not go on in the next one. Terminals don't agree on how wide
+# emoji, flags and the signs of many scripts are.
+ENTER, LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J", "\x1b[?7h\x1b[?25h\x1b[?1049l"
 BEGIN_FRAME, END_FRAME = "\x1b[?2026h", "\x1b[?2026l"  # terminals that can, show a frame at once
+
+GAP: Final = re.compile(r"(?<=  )(?! )")
+"""The end of a gap, which is wider than a space between words."""
 
 CHATTER: Final = "chatter.log"
 """In the state directory: what libraries and workers said."""
@@ -125,7 +132,8 @@ class Screen:
         return size_of(self._stream)
 
     def enter(self) -> None:
-        """Take the terminal's alternate screen."""
+        """Take the terminal's alternate screen, on which nothing is shown yet."""
+        self._shown = []
         _UNDO.append(self.leave)
         self._write(ENTER)
 
@@ -140,7 +148,7 @@ class Screen:
         if size != self._size:
             self._size, self._shown = size, []
         changed = [
-            f"\x1b[{row};1H{self._encoded(line)}"
+            f"\x1b[{row};1H\x1b[K{self._encoded(line)}"
             for row, line in enumerate(lines, start=1)
             if self._shown[row - 1 : row] != [line]
         ]
@@ -154,13 +162,26 @@ class Screen:
         options = self._console.options.update(width=width, no_wrap=True, overflow="crop")
         segments = self._console.render_lines(line, options, pad=True)[0]
         with self._console.capture() as capture:
-            self._console.print(Segments(segments), end="", soft_wrap=True)
+            self._console.print(Segments(_in_columns(segments)), end="", soft_wrap=True)
         return capture.get()
 
     def _write(self, text: str) -> None:
         with suppress(OSError, ValueError):  # the terminal went away: work goes on
             self._stream.write(text)
             self._stream.flush()
+
+
+def _in_columns(segments: Iterable[Segment]) -> Iterator[Segment]:
+    """The segments, what follows a gap where we mean it to be, however wide all before came out."""
+    column, is_plain = 0, True
+    for segment in segments:
+        for text in GAP.split(segment.text):
+            yield Segment(text, segment.style)
+            column += cell_len(text)
+            is_plain = is_plain and text.isascii()
+            if not is_plain and text.endswith(" "):
+                yield Segment(f"\x1b[{column + 1}G")
+                is_plain = True
 
 
 @contextmanager
@@ -231,6 +252,16 @@ def single_keys() -> Iterator[int | None]:
         _UNDO.remove(undo)
         with suppress(termios.error):
             undo()
+
+
+def taken_away(keys: int | None) -> bool:
+    """Whether somebody else has had the terminal since, as the shell has while we are stopped."""
+    if keys is None:
+        return False
+    try:
+        return bool(termios.tcgetattr(keys)[3] & termios.ECHO) and _in_foreground(keys)
+    except termios.error:  # it is closed
+        return False
 
 
 def pressed(keys: int | None, seconds: float) -> str:
