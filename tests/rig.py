@@ -64,7 +64,7 @@ class ThreadExecutor:
     def __init__(self, behave=None):
         self.behave = behave or (lambda request: None)
         self.suffix = b""
-        self.ran = []
+        self.ran, self.shunned = [], []
 
     def submit(self, job_id, fn, request, engine, /, *, timeout=None):
         self.ran.append((str(request.source.name), request.preset.name))
@@ -84,6 +84,9 @@ class ThreadExecutor:
         return future
 
     def cancel(self, job_id, /): ...
+    def shun(self, out, /):
+        self.shunned.append(out)
+
     def release(self): ...
     def close(self): ...
 

@@ -1070,9 +1070,11 @@ def test_a_photo_waits_for_a_worker_s_machine_to_have_the_same_folders(rigs, lac
     [told] = [event.message for event in rig.events if event.reason == "not-shared"]
     assert "is not here" in told if lacks == "the output" else "which is here" in told
     assert "needs the folders of the config, at the same paths" in told
+    assert len(rig.executor.shunned) == 1
     elsewhere.clear()
     rig.asked("retry", job_id=1)
     rig.until(lambda: rig.counts() == {"done": 1})
+    assert len(rig.executor.shunned) == 1
 
 
 def test_a_photo_that_is_gone_everywhere_is_gone(rigs):

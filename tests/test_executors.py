@@ -699,6 +699,30 @@ class TestDask:
 
     @needs_dask
     @pytest.mark.slow
+    def test_a_worker_that_lacks_files_is_given_no_job_while_there_are_others(
+        self, heard, tmp_path, monkeypatch
+    ):
+        with Cluster(tmp_path) as cluster:
+            cluster.start_worker()
+            with contextlib.closing(open_executor(cluster.address, ENGINE, heard)) as executor:
+                wait_until(lambda: executor.slots == 2)
+                lacking = executor.submit(0, jobs.pid)
+                shunned = result(lacking)
+                executor.shun(lacking)
+                assert executor.slots == 1
+                others = {result(executor.submit(job, jobs.pid)) for job in range(1, 8)}
+                assert len(others) == 1
+                assert shunned not in others
+                other = executor.submit(9, jobs.pid)
+                assert result(other) in others
+                executor.shun(other)
+                assert executor.slots == 2  # all lack something: it is no matter which
+                monkeypatch.setattr("stylewatch.jobs.cluster.SHUN_SECONDS", 0.0)
+                executor.shun(lacking)
+                assert result(executor.submit(10, jobs.pid)) == shunned
+
+    @needs_dask
+    @pytest.mark.slow
     def test_with_tls_only_who_has_a_certificate_is_served(self, heard, tmp_path, monkeypatch):
         files = [str(tmp_path / name) for name in ("cert.pem", "cert.pem", "key.pem")]
         subprocess.run(

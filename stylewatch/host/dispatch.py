@@ -14,6 +14,7 @@ from typing import Any
 
 from stylewatch.domain import (
     TURN_SECONDS,
+    Failure,
     FailureKind,
     JobRequest,
     JobState,
@@ -22,11 +23,11 @@ from stylewatch.domain import (
     Rendered,
     job_key,
 )
-from stylewatch.errors import LedgerError, OutputError, UsageError
+from stylewatch.errors import LACKING, LedgerError, OutputError, UsageError
 from stylewatch.folders import outputs
 from stylewatch.folders.space import require_room
 from stylewatch.host.fairness import FairShare
-from stylewatch.host.flight import Executor, Running, outcome_of, seen_from_here
+from stylewatch.host.flight import NOT_SHARED, Executor, Running, outcome_of, seen_from_here
 from stylewatch.host.publication import Publisher
 from stylewatch.settings.config import Config, Folder
 from stylewatch.state.ledger import Ledger
@@ -263,6 +264,8 @@ class Dispatcher:
         job = running.job
         if not self._config.workers_are_here:
             outcome = seen_from_here(outcome, running.folder.input / job.path, job)
+            if isinstance(outcome, Failure) and outcome.reason in {NOT_SHARED, *LACKING}:
+                self._executor.shun(running.future)
         if isinstance(outcome, Rendered):
             if outcome.seconds:  # it was painted
                 before = self._costs.get(job.preset, outcome.seconds)

@@ -37,6 +37,9 @@ class Executor(Protocol):
     def cancel(self, job_id: int, /) -> None:
         """Kill a running job."""
 
+    def shun(self, out: "Future[Any]", /) -> None:
+        """Prefer other workers to the one that has run the job with this future: it lacks files."""
+
     def release(self) -> None:
         """Give idle memory back."""
 
@@ -90,6 +93,10 @@ def outcome_of(future: "Future[Outcome]") -> Outcome:
         return Failure(kind=FailureKind.RENDER, reason="error", message=named(error))
 
 
+NOT_SHARED = "not-shared"
+"""The reason if a worker's machine has other files than this one."""
+
+
 def seen_from_here(outcome: Outcome, photo: Path, job: Job) -> Outcome:
     """What came of a job on another machine, if this machine sees the same.
 
@@ -106,4 +113,4 @@ def seen_from_here(outcome: Outcome, photo: Path, job: Job) -> Outcome:
     if agreed:
         return outcome
     message = f"{told}. Its machine needs the folders of the config, at the same paths"
-    return Failure(kind=FailureKind.TRANSIENT, reason="not-shared", message=message)
+    return Failure(kind=FailureKind.TRANSIENT, reason=NOT_SHARED, message=message)

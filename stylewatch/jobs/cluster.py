@@ -19,6 +19,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from stylewatch import __version__
 from stylewatch.domain import EngineSettings
@@ -28,6 +29,7 @@ from stylewatch.jobs.jobtable import InFlight, JobTable, OnEvent
 
 ANSWER_SECONDS = 10.0  # for the scheduler to answer, and for its workers to restart
 LOOK_SECONDS = 2.0  # how often the workers are counted
+SHUN_SECONDS = 300.0  # for a worker that lacks what jobs need, if others don't
 TLS_SETTINGS = {
     "tls_ca_file": "DASK_DISTRIBUTED__COMM__TLS__CA_FILE",
     "tls_client_cert": "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT",
@@ -48,6 +50,8 @@ class DaskExecutor(JobTable):
         self._scheduler = ""  # its own id, which a restart changes
         self._programs: dict[str, Any] = {}  # by worker: its CODE, or the future of that
         self._seen = -math.inf  # when the workers were counted last
+        self._ran_on: WeakKeyDictionary[Future[Any], str] = WeakKeyDictionary()  # which worker
+        self._shunned: dict[str, float] = {}  # by worker: until when
         self._leaving = False
         self._news = threading.Event()  # a worker has told its CODE, or we are leaving
         self._loop, self._end_loop = _running_loop()
@@ -60,13 +64,23 @@ class DaskExecutor(JobTable):
         return len(self._workers()) if fresh else 0
 
     def _workers(self) -> list[str]:
-        """Those of our own version."""
-        return [worker for worker, program in self._programs.items() if program == CODE]
+        """Those of our own version, without those that are shunned, unless all are."""
+        ours = [worker for worker, program in self._programs.items() if program == CODE]
+        now = time.monotonic()
+        return [worker for worker in ours if self._shunned.get(worker, now) <= now] or ours
 
     def _strange(self) -> list[str]:
         """The workers of another version, or without stylewatch."""
         told = {worker: each for worker, each in self._programs.items() if isinstance(each, str)}
         return [worker for worker, program in told.items() if program != CODE]
+
+    def shun(self, out: "Future[Any]") -> None:
+        """Have others do what there is to do for a while: Dask prefers who is done at once."""
+        if worker := self._ran_on.get(out):
+            shunned = {**self._shunned, worker: time.monotonic() + SHUN_SECONDS}
+            self._shunned = {
+                each: until for each, until in shunned.items() if each in self._programs
+            }
 
     def release(self) -> None:
         """Nothing: the cluster's memory is the cluster's business."""
@@ -151,7 +165,8 @@ class DaskExecutor(JobTable):
     def _hand_over(self, job: InFlight) -> None:
         if self._client is None or self._client.status != "running":
             raise _no_scheduler()
-        mixed = bool(self._strange())
+        workers = self._workers()
+        mixed = len(workers) < len(self._programs)
         job.place = self._client.submit(
             run_on_dask,
             self._topic,
@@ -162,7 +177,7 @@ class DaskExecutor(JobTable):
             key=f"{self._topic}-{job.serial}",
             pure=False,
             # Only if there are others: a job for certain workers waits for ever if these are gone.
-            workers=self._workers() if mixed else None,
+            workers=workers if mixed else None,
             allow_other_workers=mixed,
         )
         job.place.add_done_callback(functools.partial(self._answered, job))
@@ -172,7 +187,7 @@ class DaskExecutor(JobTable):
             self._finish(job, error=_no_scheduler())
             return
         try:
-            data = answer.result(timeout=ANSWER_SECONDS)
+            self._ran_on[job.out], data = answer.result(timeout=ANSWER_SECONDS)
         except Exception as error:  # noqa: BLE001  (Dask's own: a job's error comes as an answer)
             self._finish(job, error=_ours(error))
         else:
@@ -222,15 +237,18 @@ def _answer(asked: Any) -> Any:
     return asked
 
 
-def run_on_dask(topic: str, name: JobName, task: bytes, engine: EngineSettings, code: str) -> bytes:
-    """One job in a Dask worker's process, its progress as events of a topic."""
+def run_on_dask(
+    topic: str, name: JobName, task: bytes, engine: EngineSettings, code: str
+) -> tuple[str, bytes]:
+    """One job in a Dask worker's process, which is named, its progress as events of a topic."""
     from distributed import get_worker  # noqa: PLC0415
 
     worker = get_worker()
     if code != CODE:  # it was restarted with another version, which nobody has seen yet
         raise _of_another_program(worker.address)
     set_environment(engine)
-    return perform(name, task, lambda message: worker.log_event(topic, message))
+    answer = perform(name, task, lambda message: worker.log_event(topic, message))
+    return worker.address, answer
 
 
 def _of_another_program(worker: str) -> EngineLost:

@@ -15,6 +15,7 @@ from concurrent.futures import BrokenExecutor, Future
 from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
+from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -81,6 +82,9 @@ class LocalExecutor(JobTable):
 
     def _capacity(self) -> int:
         return self._workers
+
+    def shun(self, out: "Future[Any]") -> None:
+        """Nothing: all workers are of this machine, and have the same files."""
 
     def release(self) -> None:
         """Give back the memory of idle workers; the next job starts a new one."""

@@ -83,6 +83,10 @@ class JobTable(ABC):
     def release(self) -> None:
         """Give back the memory of idle workers; the next job starts a new one."""
 
+    @abstractmethod
+    def shun(self, out: "Future[Any]") -> None:
+        """Prefer other workers to the one that has run the job with this future: it lacks files."""
+
     @property
     def slots(self) -> int:
         """How many jobs may be in flight now; 0 while no job could run."""
