@@ -474,9 +474,15 @@ class Event:
         return self.kind in {"done", "failed", "retry", "blocked", "warning"}
 
     def ends(self, kind: str, reason: str) -> bool:
-        """Whether a general trouble, told by an event of that kind and reason, is over by this."""
+        """Whether a general trouble, told by an event of that kind and reason, is over by this.
+
+        A warning takes the place of the last one for that reason, but for "dead", which is told of
+        each part by itself.
+        """
         if self.kind == "recovered":
             return kind == "blocked" or bool(reason and reason == self.reason)
+        if self.kind == "warning" and self.general:
+            return kind == "warning" and reason == self.reason not in {"", "dead"}
         # all other warnings were about the config
         return self.kind == "reload" and kind == "warning" and reason not in LASTING
 

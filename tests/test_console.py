@@ -37,6 +37,7 @@ from stylewatch.faces.console import (
     open_console,
 )
 from stylewatch.faces.lines import Lines, duration, event_dict, is_journal, visible
+from stylewatch.faces.recent import Recent
 from stylewatch.faces.terminal import CHATTER_BYTES, Screen, is_live, on_signals, stderr_for_us
 from stylewatch.faces.view import draw_board, draw_pictures, sparkline
 
@@ -364,6 +365,29 @@ class TestBoard:
         board.apply(Event(kind="warning", message="no workers", reason="engine-lost"), 1.0)
         board.apply(Event(kind="recovered", message="workers", reason="engine-lost"), 2.0)
         assert not board.problems
+
+    def test_a_trouble_that_has_become_another_is_told_once(self):
+        """As when the cluster has no free worker, then no scheduler, and then no worker at all."""
+        board, recent = Board(), Recent()
+        for reason, message in [
+            ("dead", "the scans: dead"),
+            ("dead", "the workers: dead"),
+            ("", "the ledger was damaged"),
+            ("", "a new ledger"),
+            ("config", "the old config goes on: x"),
+            ("engine-lost", "no scheduler answers"),
+            ("config", "the old config goes on: y"),
+            ("engine-lost", "the scheduler has no workers"),
+        ]:
+            event = Event(kind="warning", reason=reason, message=message)
+            board.apply(event, 1.0)
+            recent.note(event, 1.0)
+        told = [row.message for row in reversed(board.problems)]
+        assert told == [event.message for event in recent.replay()]
+        assert told == [
+            "the scans: dead", "the workers: dead", "the ledger was damaged", "a new ledger",
+            "the old config goes on: y", "the scheduler has no workers",
+        ]  # fmt: skip
 
     def test_a_folder_that_left_the_config_leaves_the_board(self):
         board = a_board()

@@ -677,6 +677,18 @@ def test_a_newcomer_is_told_how_many_photos_are_done():
     assert newcomer.done == 70
 
 
+def test_a_newcomer_hears_of_a_trouble_that_holds_however_much_is_done_since():
+    recent, newcomer = Recent(), Board()
+    refused = "the old config goes on: x"
+    recent.note(Event(kind="started", message="watching 1 folder"), 1.0)
+    recent.note(Event(kind="warning", message=refused, reason="config"), 2.0)
+    for number in range(70):
+        recent.note(Event(kind="done", message="", job_id=number, path=f"{number}.jpg"), 3.0)
+    for each in recent.replay():
+        newcomer.apply(each, 4.0)
+    assert ([row.message for row in newcomer.problems], newcomer.headline) == ([refused], refused)
+
+
 def test_a_newcomer_hears_nothing_of_a_trouble_that_is_over():
     recent, newcomer = Recent(), Board()
     recent.note(Event(kind="blocked", message="/out: only 3 MB free"), 1.0)

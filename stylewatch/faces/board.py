@@ -179,13 +179,14 @@ class Board:
             case "done":
                 self._finish(event, now)
             case _ if event.stops_work:
+                self._forget_ended_by(event)
                 self._note_problem(event, now)
             case "paused":
                 self.paused = str(event.extra.get("why", "by hand"))
             case "resumed":
                 self.paused = ""
             case "recovered" | "reload":
-                self._keep(lambda row: not (row.general and event.ends(row.kind, row.reason)))
+                self._forget_ended_by(event)
             case "stopping":
                 self.stopping, self.stop_message = True, event.message
         general = event.kind == "warning" and event.general
@@ -280,6 +281,9 @@ class Board:
             del jobs[number]
         if not jobs:
             self._failed.pop((event.folder, event.path), None)
+
+    def _forget_ended_by(self, event: Event) -> None:
+        self._keep(lambda row: not (row.general and event.ends(row.kind, row.reason)))
 
     def _keep(self, wanted: Callable[[ProblemRow], bool]) -> None:
         self.problems = deque(filter(wanted, self.problems), maxlen=KEPT_PROBLEMS)

@@ -7,7 +7,7 @@ from typing import Final
 from stylewatch.domain import Event
 
 KEPT_EVENTS: Final = 50
-"""So many of the latest events about photos that are done or failed, and of warnings, are kept."""
+"""So many of the latest events about photos that are done or failed are kept, and of warnings."""
 
 
 class Recent:
@@ -19,6 +19,7 @@ class Recent:
         self._folders: dict[str, Event] = {}
         self._running: dict[int, list[Event]] = {}
         self._ended: deque[Event] = deque(maxlen=KEPT_EVENTS)
+        self._general: deque[Event] = deque(maxlen=KEPT_EVENTS)  # of no photo: may still hold
         self._done = 0
 
     def note(self, event: Event, now: float) -> None:
@@ -31,21 +32,27 @@ class Recent:
                 self._folders[event.folder] = old
             case "paused" | "resumed":
                 self._paused = [old] if event.kind == "paused" else []
-            case "recovered" | "reload":
-                still = (e for e in self._ended if not (e.general and event.ends(e.kind, e.reason)))
-                self._ended = deque(still, maxlen=KEPT_EVENTS)
             case "running":
                 self._running[event.job_id] = [old]
             case "progress" if event.job_id in self._running:
                 self._running[event.job_id][1:] = [old]
+            case "recovered" | "reload":
+                self._forget_ended_by(event)
             case _ if event.stops_work:
+                self._forget_ended_by(event)
                 self._running.pop(event.job_id, None)
-                self._ended.append(old)
+                lasts = event.general and event.kind in {"warning", "blocked"}
+                (self._general if lasts else self._ended).append(old)
                 self._done += event.kind == "done"
+
+    def _forget_ended_by(self, event: Event) -> None:
+        still = (each for each in self._general if not event.ends(each.kind, each.reason))
+        self._general = deque(still, maxlen=KEPT_EVENTS)
 
     def replay(self) -> list[Event]:
         """The events, in an order in which they make sense."""
         running = [event for events in self._running.values() for event in events]
         # Folders come last: their counts of waiting photos are right whatever was told before.
         started = [replace(e, extra={**e.extra, "done": self._done}) for e in self._started]
-        return [*started, *self._paused, *self._ended, *running, *self._folders.values()]
+        ended = sorted([*self._general, *self._ended], key=lambda event: event.extra["at"])
+        return [*started, *self._paused, *ended, *running, *self._folders.values()]
