@@ -710,6 +710,27 @@ class TestView:
         assert "q quit  p pause" in shown.plain
         assert unheard.plain.strip() == "Ctrl-C quit"
 
+    @pytest.mark.parametrize(
+        ("width", "first", "last"),
+        [
+            (20, "2 arriving · 47 wai…", ""),
+            (40, "2 arriving · 47 waiting · 1 done · 3 fa…", "queue empty in 31:20"),
+            (
+                60,
+                "2 arriving · 47 waiting · 1 done · 3 failed · 4 held",
+                "90 photos/h · queue empty in 31:20",
+            ),
+        ],
+    )
+    def test_where_little_fits_counts_and_keys_come_first(self, width, first, last):
+        board = Board()
+        board.apply(Event(kind="started", message="watching 30 folders"), 1.0)
+        board.apply(Event(kind="done", message="", output="/out/a.jpg", seconds=40.0), 1.0)
+        board.apply(folder_event(arriving=2, waiting=47, done=1, failed=3, held=4), 1.0)
+        header, *_, footer = draw_board(board, width, 8, 10.0)
+        assert (header.plain.endswith(first), header.cell_len) == (True, width)
+        assert footer.plain.removeprefix("q quit  p pause").strip() == last
+
     @given(st.lists(st.floats(0, 1e12), max_size=200), st.integers(2, 40))
     def test_sparklines_fit(self, values, width):
         assert cell_len(sparkline(values, width)) <= width

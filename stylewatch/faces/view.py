@@ -133,12 +133,17 @@ def _footer(board: Board, width: int, now: float, *, keys: bool) -> Text:
     words = [f"{pace:.0f} photos/h"] if pace else []
     if board.waiting and rest:
         words.append(f"queue empty in {duration(rest)}")
+    while words and left.cell_len + 2 + len(" · ".join(words)) > width:  # keys come first
+        del words[0]
     return _justified(left, Text(" · ".join(words), "dim"), width)
 
 
 def _justified(left: Text, right: Text, width: int) -> Text:
     """One line with text at both ends; the right end wins where both don't fit."""
-    left.truncate(max(0, width - right.cell_len - 1), overflow="ellipsis", pad=True)
+    room = width - right.cell_len - 1
+    if room < 1:
+        return right
+    left.truncate(room, overflow="ellipsis", pad=True)
     return Text.assemble(left, " ", right)
 
 
