@@ -19,6 +19,7 @@ import sys
 import time
 import weakref
 import zlib
+from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -27,6 +28,7 @@ import pytest
 from PIL import Image
 from rig import effect_package, rendered
 from typer.testing import CliRunner
+from waiting import wait_until
 
 from stylewatch import cli
 from stylewatch.app import overview
@@ -1383,6 +1385,30 @@ def test_nor_has_who_leaves_it_before_it_has_begun(stylewatch, tmp_path, monkeyp
     monkeypatch.setattr(Client, "events", events)
     with ControlServer(tmp_path, Answering().ask, {"version": "1"}):
         assert stylewatch("console", "--state", tmp_path) == (0, "", "")
+
+
+def test_who_asks_a_daemon_that_hangs_for_a_pause_may_leave_all_the_same(tmp_path):
+    asked = []
+    server = ControlServer(tmp_path, lambda command: asked.append(command) or Future(), {})
+    ours, terminal = pty.openpty()
+    attached = [sys.executable, "-m", "stylewatch", "console", "--state", tmp_path]
+    with server, ExitStack() as ended:
+        process = subprocess.Popen(
+            attached, stdin=terminal, stdout=terminal, stderr=terminal,
+            env=os.environ | PATHS | {"TERM": "xterm"},
+        )  # fmt: skip
+        ended.callback(process.wait)
+        ended.callback(process.kill)
+        os.close(terminal)
+        drawn = b""
+        while b"quit" not in drawn:
+            drawn += os.read(ours, 4096)
+        os.write(ours, b"ppp")
+        wait_until(lambda: asked)
+        os.write(ours, b"q")
+        assert process.wait(5) == 0
+    assert asked == ["pause"]
+    os.close(ours)
 
 
 def test_no_table_is_made_for_programs(stylewatch, tmp_path, monkeypatch):

@@ -46,11 +46,20 @@ def console(*, config: ConfigPath = None, state: StateDir = None) -> None:
     from stylewatch.faces.terminal import on_signals
 
     folder = _state_dir(config, state)
-    left = threading.Event()
+    left, asking = threading.Event(), threading.Lock()
 
     def pause(wanted: bool) -> None:
-        with suppress(StylewatchError):
-            ask(folder, "pause" if wanted else "resume")
+        """In a thread of its own: while a daemon that hangs is asked, keys are heard."""
+
+        def ask_it() -> None:
+            try:
+                with suppress(StylewatchError):
+                    ask(folder, "pause" if wanted else "resume")
+            finally:
+                asking.release()
+
+        if asking.acquire(blocking=False):
+            threading.Thread(target=ask_it, name="pause", daemon=True).start()
 
     with _patience():
         client = Client(folder)
