@@ -1368,11 +1368,21 @@ def test_who_leaves_the_console_has_not_failed(stylewatch, tmp_path, monkeypatch
     def events(client):
         if left:
             signal.raise_signal(signal.SIGTERM)
+        else:
+            (tmp_path / "control.sock").unlink()
         return iter(())
 
     monkeypatch.setattr("stylewatch.app.remote.Client.events", events)
     with ControlServer(tmp_path, Answering().ask, {"version": "1"}):
         assert stylewatch("console", "--state", tmp_path)[0] == code
+
+
+def test_a_daemon_that_has_hung_up_has_not_ended(stylewatch, tmp_path, monkeypatch):
+    """As it does on who does not read what it tells, being stopped or behind a pager."""
+    monkeypatch.setattr("stylewatch.app.remote.Client.events", lambda _client: iter(()))
+    with ControlServer(tmp_path, Answering().ask, {"version": "1"}):
+        code, _, err = stylewatch("console", "--state", tmp_path)
+    assert (code, "the daemon has hung up" in one_line(err)) == (1, True)
 
 
 def test_nor_has_who_leaves_it_before_it_has_begun(stylewatch, tmp_path, monkeypatch):
