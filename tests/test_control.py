@@ -348,6 +348,19 @@ def test_a_client_that_does_not_read_is_dropped_and_holds_nobody_up(server, daem
     assert ask(tmp_path, "pause") is None
 
 
+def test_a_newcomer_is_given_the_time_to_read_what_was_however_many_folders_there_are(
+    server, tmp_path
+):
+    results = [{"id": number, "output": "/写真/" * 100} for number in range(20)]
+    for number in range(100):
+        server(event("folder", folder=f"{number}", extra={"results": results}))
+    with Client(tmp_path) as client:
+        heard = client.events()
+        first = next(heard)
+        wait_until(lambda: [each for each in server._clients if each.listens])
+        assert [first.folder, *(next(heard).folder for _ in range(99))] == [*map(str, range(100))]
+
+
 def test_listening_ends_with_the_daemon_and_not_while_that_has_nothing_to_tell(daemon, tmp_path):
     with ControlServer(tmp_path, daemon.ask, {}) as server:
         client = Client(tmp_path, timeout=0.2)

@@ -71,7 +71,7 @@ from stylewatch.faces.wire import (
 MAX_CLIENTS: Final = 32
 MAX_REQUEST: Final = 65536
 MAX_UNREAD: Final = 1_000_000
-"""Bytes that may wait for a client; one that leaves more unread is dropped."""
+"""Bytes that may wait for a client; one that has left more unread is dropped."""
 MAX_ASKED: Final = 16
 """Answers that a client may wait for; what it asks beyond that is heard when it has got some."""
 MAX_INBOX: Final = 10_000
@@ -245,8 +245,7 @@ class ControlServer:
 
     def _subscribe(self, client: _Client, number: Any) -> None:
         self._say(client, {"id": number, "ok": True, "answer": None})
-        for event in self._recent.replay():
-            self._say(client, event_dict(event))
+        self._write(client, b"".join(line_of(event_dict(each)) for each in self._recent.replay()))
         client.listens = True
 
     def _spread(self, event: Event, now: float) -> None:
@@ -260,11 +259,13 @@ class ControlServer:
     def _say(self, client: _Client, words: Mapping[str, Any]) -> None:
         self._write(client, line_of(words))
 
-    def _write(self, client: _Client, line: bytes) -> None:
-        client.unread += line
-        self._flush(client)
+    def _write(self, client: _Client, lines: bytes) -> None:
+        """Send the lines, however many, to a client that has read most of what came before."""
         if len(client.unread) > MAX_UNREAD:
             self._drop(client)
+        else:
+            client.unread += lines
+            self._flush(client)
 
     def _flush(self, client: _Client) -> None:
         """Send what can be sent; drop a client that says no more and has got all answers."""
