@@ -323,6 +323,10 @@ class TestEngine:
         assert "processor" in finding.message
         [finding] = self.failure(monkeypatch, -11)
         assert "SIGSEGV" in finding.message
+        assert "pip install" in finding.remedy
+        [finding] = self.failure(monkeypatch, -9)  # nothing is wrong with what is installed
+        assert "memory runs out" in finding.message
+        assert "memory" in finding.remedy
 
     def test_a_missing_library_comes_with_the_command(self, monkeypatch):
         [finding] = self.failure(

@@ -370,6 +370,9 @@ def _engine_failure(words: dict[str, Any], code: int, stderr: str) -> Finding:
     if code == -signal.SIGILL:
         text = "it crashes: this processor lacks what it was built for"
         remedy = "Install a build of TensorFlow for this processor"
+    elif code == -signal.SIGKILL:
+        text = "it was killed (SIGKILL), as when memory runs out"
+        remedy = "Close other programs, or allow this one more memory"
     elif code < 0:
         text = f"it crashes ({signal.Signals(-code).name})"
         remedy = "Install it again: pip install --force-reinstall tensorflow"
