@@ -270,6 +270,40 @@ def test_too_low_a_watch_limit_comes_with_the_command(examine, set_up, tmp_path,
     assert "sysctl fs.inotify.max_user_watches=" in finding.remedy
 
 
+NOTHING_LEFT = """
+import contextlib, pathlib, sys
+from stylewatch.app import doctor
+from stylewatch.folders.watches import Inbox, Watches
+from stylewatch.settings.loading import watch_config
+root = pathlib.Path(sys.argv[1])
+pathlib.Path("/proc/sys/user/max_inotify_watches").write_text("20")
+config = watch_config(root / "in", root / "out", ["painting"])
+print(*doctor._watches(config), sep="\\n")
+others = Watches(lambda: None)
+with contextlib.suppress(OSError):
+    for number in range(21):
+        (root / str(number)).mkdir()
+        others.add(str(root / str(number)), Inbox(str(root), others.wake))
+print(*doctor._watches(config), sep="\\n")
+others.close()
+"""
+
+
+def test_watches_that_other_programs_have_taken_are_told(tmp_path):
+    """In a user namespace of its own, which has its own limit."""
+    if shutil.which("unshare") is None:
+        pytest.skip("no unshare here")
+    (tmp_path / "in").mkdir()
+    command = ["unshare", "-Ur", sys.executable, "-c", NOTHING_LEFT, tmp_path]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if "max_inotify_watches" in result.stderr or "unshare" in result.stderr:
+        pytest.skip(f"no user namespaces here: {result.stderr}")
+    well, taken = result.stdout.splitlines()
+    assert "state='ok', message='1 folder to watch, the limit is 20'" in well
+    assert "state='warning', message=\"1 folder to watch, but not one more can be: " in taken
+    assert "remedy='sudo sysctl fs.inotify.max_user_watches=524288'" in taken
+
+
 def test_a_network_file_system_is_named(examine, set_up, tmp_path, monkeypatch):
     device = tmp_path.stat().st_dev
     monkeypatch.setattr(doctor, "network_devices", lambda: frozenset({device}))

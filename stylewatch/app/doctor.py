@@ -33,7 +33,7 @@ from stylewatch.faces.lines import short_path
 from stylewatch.folders.listing import walk
 from stylewatch.folders.scans import POLL_SECONDS
 from stylewatch.folders.space import free_space
-from stylewatch.folders.watches import watch_limit
+from stylewatch.folders.watches import watch_limit, watch_trouble
 from stylewatch.jobs.executors import open_executor
 from stylewatch.places import nearest_existing, network_devices
 from stylewatch.settings.config import Config
@@ -196,18 +196,22 @@ def _write_trial(folder: Path) -> Iterator[Finding]:
 def _watches(config: Config) -> Iterator[Finding]:
     needed = sum(1 for folder in config.folders for _ in islice(walk(folder.input), DIRECTORIES))
     limit = watch_limit()
-    remedy = f"sudo sysctl fs.inotify.max_user_watches={max(524288, needed * 2)}"
+    remedy = f"sudo sysctl fs.inotify.max_user_watches={2 * max(262144, needed, limit)}"
+    instances = "sudo sysctl fs.inotify.max_user_instances=512"
     if needed >= limit:
         text = f"{needed} folders to watch, but the limit is {limit}: some are scanned instead"
         yield problem("watches", text, remedy)
     elif needed > limit // 2:
         yield warning("watches", f"{needed} folders to watch, and the limit is {limit}", remedy)
+    elif why := watch_trouble():
+        text = f"{counted(needed, 'folder')} to watch, but not one more can be: {why}"
+        text += ", as other programs have the rest. What can't be watched is scanned instead"
+        yield warning("watches", text, instances if "instance" in why else remedy)
     else:
         yield ok("watches", f"{counted(needed, 'folder')} to watch, the limit is {limit}")
-    instances = _number("/proc/sys/fs/inotify/max_user_instances")
-    if instances is not None and instances < 4 + len(config.folders):
-        text = f"only {instances} inotify instances for each user"
-        yield warning("watches", text, "sudo sysctl fs.inotify.max_user_instances=512")
+    number = _number("/proc/sys/fs/inotify/max_user_instances")
+    if number is not None and number < 4 + len(config.folders):
+        yield warning("watches", f"only {number} inotify instances for each user", instances)
 
 
 def _number(file: str) -> int | None:

@@ -116,6 +116,25 @@ class Inbox(FileSystemEventHandler):
         self._overflown = overflown
 
 
+LONE = "/proc/sys/fs/inotify"
+"""A folder without others in it, on every machine."""
+
+
+def watch_trouble() -> str:
+    """Why not one folder more can be watched now, whatever the limit says; empty if it can.
+
+    All programs of a user share the limit.
+    """
+    trial = Watches(lambda: None)
+    try:
+        trial.add(LONE, Inbox(LONE, trial.wake))
+    except OSError as error:
+        return error.strerror or str(error)
+    finally:
+        trial.close()
+    return ""
+
+
 class Watches(logging.Handler):
     """The one watchdog observer of all folders; `wake` is called from its threads."""
 
