@@ -707,6 +707,13 @@ def test_a_missing_input_and_a_blocked_output_are_problems_and_no_errors(home):
     ]
 
 
+def test_what_is_wrong_is_told_with_its_place_in_the_config_that_was_read(home):
+    config = load(home, FOLDER)
+    for later in (f"# a remark\n{FOLDER}", "folders: [\n"):  # saved meanwhile
+        (home / "stylewatch.yaml").write_text(later)
+        assert str(check(config)[0]).startswith(f"{home}/stylewatch.yaml:2:6: folders[0].input: ")
+
+
 @pytest.mark.parametrize("name", ["too long", "is not a folder"])
 def test_what_to_do_about_a_folder_does_not_go_by_its_name(home, name):
     problem, *_ = check(load(home, FOLDER.replace("{input", f"{{name: {name}, input")))
@@ -890,7 +897,7 @@ AT_HOME = ("~/Pictures/stylewatch/in", "~/Pictures/stylewatch/out", "painting")
 def test_what_init_writes_loads_and_means_the_defaults(home):
     config = load(home, default_config_text(*AT_HOME))
     assert config.folders[0].input == home / "Pictures/stylewatch/in"
-    assert replace(config, file=None) == watch_config(
+    assert config == watch_config(
         home / "Pictures/stylewatch/in", home / "Pictures/stylewatch/out", ["painting"]
     )
 

@@ -20,6 +20,7 @@ from stylewatch.domain import Preset, StyleImage
 from stylewatch.errors import ConfigError, LedgerError, LockedError
 from stylewatch.settings.loading import watch_config
 from stylewatch.settings.weights import BYTES, keras_weights
+from stylewatch.settings.yamlfile import YamlFile
 from stylewatch.state.locks import Locks
 
 
@@ -36,7 +37,7 @@ def config(tmp_path, monkeypatch):
     (tmp_path / "style.png").write_text("1")
     mine = Preset(name="mine", style=(StyleImage(image=tmp_path / "style.png"),))
     presets, files = config.presets | {"mine": mine}, config.files | {tmp_path / "style.png"}
-    return replace(config, file=file, presets=presets, files=files)
+    return replace(config, source=YamlFile(file, {}), presets=presets, files=files)
 
 
 def touch(file: Path, text: str) -> None:
@@ -171,7 +172,7 @@ class TestOnChange:
         assert daemon.asked == ["reload"]
 
     def test_without_a_config_s_file_presets_count_all_the_same(self, config):
-        look = looking(Daemon(replace(config, file=None)))
+        look = looking(Daemon(replace(config, source=YamlFile(None, {}))))
         touch(config.preset_dirs[-1] / "mine.yaml", "22")
         assert [look(), look()] == [0, 1]
 

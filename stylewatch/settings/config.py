@@ -15,7 +15,7 @@ from stylewatch.domain import EngineSettings, Preset
 from stylewatch.settings.notations import After, Bytes, Hours, Names, Paths, Seconds, Workers
 from stylewatch.settings.presetfile import DEFAULT_BASE
 from stylewatch.settings.rules import Rule
-from stylewatch.settings.yamlfile import KeyPath
+from stylewatch.settings.yamlfile import KeyPath, YamlFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +126,8 @@ class ConfigFile(AsWritten):
 class Config(AsWritten):
     """All that the daemon needs to know, checked: paths absolute, presets resolved."""
 
-    file: Path | None
-    """None when there is no file: `stylewatch watch IN OUT`."""
+    source: YamlFile = field(repr=False, compare=False)
+    """As it was read: what is found wrong later still has its place in it."""
     folders: tuple[Folder, ...]
     presets: Mapping[str, Preset]
     """Every preset that can be used, by name."""
@@ -141,6 +141,11 @@ class Config(AsWritten):
     state_dir: Path
     own_state_dir: bool = field(default=False, compare=False)
     """Whether the config names `state_dir`; else systemd may choose another."""
+
+    @property
+    def file(self) -> Path | None:
+        """None when there is no file: `stylewatch watch IN OUT`."""
+        return self.source.path
 
     @property
     def workers_are_here(self) -> bool:

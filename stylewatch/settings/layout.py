@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from stylewatch.errors import ConfigError
 from stylewatch.places import lineage
 from stylewatch.settings.config import Config, Folder
-from stylewatch.settings.yamlfile import KeyPath, YamlFile
+from stylewatch.settings.yamlfile import KeyPath
 
 
 class Place(NamedTuple):
@@ -33,9 +33,9 @@ def places_of(config: Config) -> Iterator[Place]:
     yield Place(("state_dir",), "the state folder", config.state_dir)
 
 
-def layout_errors(source: YamlFile, config: Config) -> Iterator[ConfigError]:
+def layout_errors(config: Config) -> Iterator[ConfigError]:
     """What is wrong with where the config's folders lie."""
-    *own, _ = config.preset_dirs
+    source, (*own, _) = config.source, config.preset_dirs
     yield from (source.error(("presets",), f"not a folder: {p}") for p in own if os.path.isfile(p))
     read = [Place(("presets",), "the presets folder", path, "read") for path in config.preset_dirs]
     for _, later, inner, problem in _overlaps([*places_of(config), *read]):

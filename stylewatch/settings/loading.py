@@ -95,9 +95,9 @@ class _PresetDirs:
 
 def _build(source: YamlFile, checked: ConfigFile, base: Path) -> Config:
     config = _without_presets(source, checked, base)
-    if errors := [*_name_errors(source, config.folders), *layout_errors(source, config)]:
+    if errors := [*_name_errors(config), *layout_errors(config)]:
         raise_first(errors)
-    return _with_presets(source, config)
+    return _with_presets(config)
 
 
 def _without_presets(source: YamlFile, checked: ConfigFile, base: Path) -> Config:
@@ -115,7 +115,7 @@ def _without_presets(source: YamlFile, checked: ConfigFile, base: Path) -> Confi
     state_dir = default_state_dir() if named is None else place("state_dir", named)
     return Config(
         **{same.name: getattr(checked, same.name) for same in fields(AsWritten)},
-        file=source.path,
+        source=source,
         folders=folders,
         preset_dirs=(*own_dirs, user_presets_dir()),
         presets={},
@@ -158,34 +158,32 @@ def _engine(checked: ConfigFile, place: Callable[..., Path], state_dir: Path) ->
     )
 
 
-def _name_errors(source: YamlFile, folders: Sequence[Folder]) -> Iterator[ConfigError]:
-    for number, folder in enumerate(folders):
-        if folder.name in [earlier.name for earlier in folders[:number]]:
+def _name_errors(config: Config) -> Iterator[ConfigError]:
+    for number, folder in enumerate(config.folders):
+        if folder.name in [earlier.name for earlier in config.folders[:number]]:
             problem = f"two folders are called {folder.name!r}"
             remedy = "Give one of them another `name:`"
-            yield source.error(("folders", number, "name"), problem, remedy=remedy)
+            yield config.source.error(("folders", number, "name"), problem, remedy=remedy)
 
 
-def _with_presets(source: YamlFile, config: Config) -> Config:
+def _with_presets(config: Config) -> Config:
     """The config with the presets that can be used now, and why others can't."""
-    if away := presets_away(source, config):  # they may hold another preset of any name
+    if away := presets_away(config):  # they may hold another preset of any name
         any_name = [*(name for _, name in config.named_presets()), *Presets.load()]
         return replace(config, broken=dict.fromkeys(any_name, str(away[0])))
     there = Presets.load(config.preset_dirs)
-    presets, broken = _sorted_presets(source, config, there)
+    presets, broken = _sorted_presets(config, there)
     files = there.images()
     if config.engine.weights != "imagenet" and config.workers_are_here:
         files.add(Path(config.engine.weights))
-        if trouble := weights_away(source, config):
+        if trouble := weights_away(config):
             needy = [name for name in presets if _needs_vgg19(presets[name])]
             broken |= dict.fromkeys(needy, str(trouble))
             presets = {name: preset for name, preset in presets.items() if name not in needy}
     return replace(config, presets=presets, broken=broken, files=frozenset(files))
 
 
-def _sorted_presets(
-    source: YamlFile, config: Config, there: Presets
-) -> tuple[dict[str, Preset], dict[str, str]]:
+def _sorted_presets(config: Config, there: Presets) -> tuple[dict[str, Preset], dict[str, str]]:
     """The presets that can be used, and what is wrong with the others.
 
     Raises:
@@ -194,7 +192,7 @@ def _sorted_presets(
     """
     sound, broken = there.sorted_out(partial(_with_features, config.engine))
     usable = {name: preset for name, preset in sound.items() if not preset.lacks_style}
-    errors: list[ConfigError] = []
+    source, errors = config.source, list[ConfigError]()
     for keys, name in config.named_presets():
         if name in broken:
             if broken[name].reason != PresetImageError.reason:

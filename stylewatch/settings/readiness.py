@@ -16,7 +16,7 @@ from stylewatch.settings.config import Config
 from stylewatch.settings.layout import places_of
 from stylewatch.settings.presets import Presets
 from stylewatch.settings.weights import weights_trouble
-from stylewatch.settings.yamlfile import KeyPath, YamlFile, load_yaml
+from stylewatch.settings.yamlfile import KeyPath, YamlFile
 
 _NO_FOLDER = "Move that file away, or name another folder"
 
@@ -28,37 +28,36 @@ class _Trouble(NamedTuple):
 
 def check(config: Config) -> list[ConfigError]:
     """All that keeps the config from working, an error each; also presets that it does not name."""
-    source = load_yaml(config.file) if config.file else YamlFile(None, {})
     problems: list[ConfigError] = []
     for place in places_of(config):
         trouble_of = _reading_trouble if place.use == "watched" else _writing_trouble
         if trouble := trouble_of(place.path):
-            problems.append(_problem(source, place.keys, place.what, trouble, place.path))
+            problems.append(_problem(config.source, place.keys, place.what, trouble, place.path))
     for number, folder in enumerate(config.folders):
         taken = not folder.stays and not _reading_trouble(folder.input)
         if taken and (trouble := _writing_trouble(folder.input)):
             what = "photos can't be taken out of their folder, which"
             keys: KeyPath = ("folders", number, "after")
-            problems.append(_problem(source, keys, what, trouble, folder.input))
-    if weights_error := weights_away(source, config):
+            problems.append(_problem(config.source, keys, what, trouble, folder.input))
+    if weights_error := weights_away(config):
         problems.append(weights_error)
-    away = presets_away(source, config)
+    away = presets_away(config)
     _, broken = Presets.load(() if away else config.preset_dirs).sorted_out()
     return [*problems, *away, *broken.values()]
 
 
-def presets_away(source: YamlFile, config: Config) -> list[ConfigError]:
+def presets_away(config: Config) -> list[ConfigError]:
     """Errors for the folders of presets, but for the user's own, that can't be listed now.
 
     If the config names a preset that is in none of them, an empty folder counts too: its disk may
     not be mounted yet.
     """
     own = config.preset_dirs[:-1]
-    away = unlisted(source, own)
+    away = unlisted(config.source, own)
     if own and not away:
         there = Presets.load(config.preset_dirs)
         if not all(name in there for _, name in config.named_presets()):
-            away = unlisted(source, own, empty="is empty")
+            away = unlisted(config.source, own, empty="is empty")
     return list(away.values())
 
 
@@ -82,14 +81,14 @@ def unlisted(
     }
 
 
-def weights_away(source: YamlFile, config: Config) -> ConfigError | None:
+def weights_away(config: Config) -> ConfigError | None:
     """The error for the config's own weights file, if that can't be used now."""
     weights = config.engine.weights
     if not (trouble := weights_trouble(weights)):
         return None
     remedy = "Correct it, put the file back, or let it be read"
     problem = f"the weights file {trouble}"
-    return source.error(("weights",), problem, received=weights, remedy=remedy)
+    return config.source.error(("weights",), problem, received=weights, remedy=remedy)
 
 
 def _problem(
