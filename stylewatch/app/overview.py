@@ -188,9 +188,11 @@ def _folders_text(
         counts = [f"{folder[name]} {name}" for name in names if folder[name]]
         words.append(f"{folder['name']}: {', '.join(filter(None, [state, *counts]))}")
         words += [f"  {about}"] if about else []
-    if any(cell_len(line) > width for line in _table([row[:-1] for row in rows])):
-        return words
-    return _table(rows, width) if folders else []
+    if not folders:
+        return []
+    cells = _padded(rows)
+    too_wide = any(cell_len(_joined(row[:-1])) > width for row in cells)
+    return words if too_wide else _lines(cells, width)
 
 
 def _step_text(one: Mapping[str, Any]) -> str:
@@ -336,7 +338,7 @@ def jobs_text(found: Sequence[Mapping[str, Any]], width: int = sys.maxsize) -> s
         number = f"#{job['id']}" if is_job else "-"
         place = [short_path(job["input"]) or job["folder"]] if several else []
         rows.append([number, _word(job), when, job["preset"], *place, job["photo"], about])
-    return "\n".join(visible(line) for line in _table(rows, width))
+    return "\n".join(visible(line) for line in _lines(_padded(rows), width))
 
 
 def _word(job: Mapping[str, Any]) -> str:
@@ -347,18 +349,27 @@ def _word(job: Mapping[str, Any]) -> str:
     return word_of(JobState(job["state"]), has_result=bool(job["output"]))
 
 
-def _table(rows: Sequence[Sequence[str]], width: int = sys.maxsize) -> list[str]:
-    """The rows as lines; if one is too wide, its last cell stands below it."""
+def _padded(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The rows of a table, safe to show, the cells of each column as wide as its widest."""
     cells = [[visible(cell) for cell in row] for row in rows]
     widths = [min(max(map(cell_len, column)), WIDEST) for column in zip(*cells, strict=True)]
+    return [
+        [cell + " " * (w - cell_len(cell)) for cell, w in zip(row, widths, strict=True)]
+        for row in cells
+    ]
+
+
+def _joined(cells: Sequence[str]) -> str:
+    return "  ".join(cells).rstrip()
+
+
+def _lines(rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Padded rows as lines; if one is too wide, its last cell stands below it."""
     lines: list[str] = []
-    for row in cells:
-        padded = [cell + " " * (w - cell_len(cell)) for cell, w in zip(row, widths, strict=True)]
-        line, last = "  ".join(padded).rstrip(), row[-1]
-        parts = [line]
-        if last and cell_len(line) > width:
-            parts = ["  ".join(padded[:-1]).rstrip(), f"    {last}"]
-        lines += parts
+    for row in rows:
+        line, last = _joined(row), row[-1].rstrip()
+        below = last and cell_len(line) > width
+        lines += [_joined(row[:-1]), f"    {last}"] if below else [line]
     return lines
 
 
