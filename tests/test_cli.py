@@ -276,6 +276,7 @@ class TestWrongUse:
             (3, "expected at least 0, received -1", ['style_layers={"block1_conv1": -1}']),
             (3, "at least 1 layer", ["content_layers={}"]),
             (3, "No such file", ["init=nofile.jpg"]),
+            (3, "init: a control character stands in the text", ['init="a\\u0000b"']),
             (3, "unknown effect", ["effect=nonsense"]),
             (3, "expected a number, received a mapping", ["strength.x=1"]),
             (3, "output.qualty: unknown key", ["output.qualty=80"]),

@@ -880,6 +880,7 @@ def test_watch_takes_names_that_are_not_utf_8(home, monkeypatch):
         ("out", ["inc"], {}, "preset: unknown preset 'inc'. Did you mean 'ink'?"),
         ("out", ["ink"], {"threads": -1}, "threads: out of range: expected at least 0, received -1"),
         ("out", ["ink"], {"thread": 1}, "thread: unknown key. Did you mean 'threads'?"),
+        ("out", ["ink"], {"hours": "9:00-\udce9"}, "hours: the text is not UTF-8"),
     ],
 )  # fmt: skip
 def test_watch_refuses_in_one_line(home, monkeypatch, output, presets, more, line):

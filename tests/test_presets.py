@@ -324,6 +324,10 @@ def test_a_change_is_checked_as_a_file_is_and_counts(folder, monkeypatch):
         ({"style_layers": {"block1_conv1": -1}}, "block1_conv1: out of range: expected at least 0"),
         ({"content_layers": {}}, "content_layers: out of range: expected at least 1 layer"),
         ({"effect": "nonsense"}, "effect: unknown effect 'nonsense'"),
+        ({"init": "a\0.png"}, "init: a control character stands in the text"),
+        ({"init": os.fsdecode(b"caf\xe9.png")}, "init: the text is not UTF-8"),
+        ({"style_layers": {"\ud800": 1}}, ": the text is not UTF-8"),
+        ({"strength": json.loads("[" * 90 + "]" * 90)}, "strength: nested too deeply"),
     ],
 )
 def test_a_change_that_a_file_could_not_say_is_refused(folder, monkeypatch, said, line):

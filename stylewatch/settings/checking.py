@@ -28,7 +28,6 @@ _TYPES = {
     "dict": MAPPING,
     "dataclass": MAPPING,
     "path": "a path",
-    "json": "text in UTF-8",
 }
 _BOUNDS = {
     "greater_than_equal": "at least {ge:.16g}",

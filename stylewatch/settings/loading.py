@@ -21,7 +21,7 @@ from stylewatch.settings.paths import default_state_dir, user_presets_dir
 from stylewatch.settings.presetfile import DEFAULT_EFFECT
 from stylewatch.settings.presets import Presets, changed
 from stylewatch.settings.readiness import presets_away, unlisted, weights_away
-from stylewatch.settings.yamlfile import YamlFile, load_yaml, shown
+from stylewatch.settings.yamlfile import YamlFile, load_yaml, shown, typed
 
 
 def load_config(file: Path) -> Config:
@@ -43,7 +43,7 @@ def watch_config(
 ) -> Config:
     """`stylewatch watch IN OUT --preset NAME`; `settings` are further keys of stylewatch.yaml."""
     folder = {"input": ".", "output": ".", "preset": list(names)}
-    source = YamlFile(None, {"folders": [folder], **settings})
+    source = typed({"folders": [folder], **settings})
     checked = validate(ConfigFile, source)
     # a path on the command line is bytes and need not be UTF-8, as text in YAML must
     watched = replace(checked.folders[0], input=input_dir, output=output)

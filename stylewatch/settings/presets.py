@@ -21,7 +21,7 @@ from stylewatch.settings.checking import did_you_mean, raise_first
 from stylewatch.settings.notations import composed
 from stylewatch.settings.paths import CONFIG_NAME, absolute, shipped, user_presets_dir
 from stylewatch.settings.presetfile import DEFAULT_BASE, OUTPUT, SETTINGS, values_of, with_values
-from stylewatch.settings.yamlfile import KeyPath, YamlFile, load_yaml
+from stylewatch.settings.yamlfile import KeyPath, YamlFile, load_yaml, typed
 
 _SUFFIXES = {".yaml", ".yml"}
 _Look = Callable[[Path], object]
@@ -195,7 +195,7 @@ def changed(preset: Preset, said: Mapping[str, Any]) -> Preset:
 
     Paths are relative to the working folder.
     """
-    source = YamlFile(None, dict(said), kind=PresetError)
+    source = typed(said, PresetError)
     preset = with_values(preset, values_of(source, Path()))
     if errors := [_image_error(source, *found) for found in _bad_images(preset)]:
         raise_first(errors)

@@ -6,7 +6,7 @@ Whatever is wrong is told with file, line, column and key. Knows nothing of what
 import math
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,23 @@ def parse_yaml(
     return replace(composed.file, data=data)
 
 
+def typed(values: Mapping[str, Any], kind: type[ConfigError] = ConfigError) -> YamlFile:
+    """Values of a command line, which have to be as if they were written in a file."""
+    file = YamlFile(None, dict(values), kind=kind)
+    left: list[tuple[KeyPath, Any]] = [((), file.data)]
+    while left:
+        keys, value = left.pop()
+        if len(keys) > MAX_DEPTH:
+            raise file.error(keys[:1], "nested too deeply")
+        if isinstance(value, str) and (problem := _trouble_of(value)):
+            raise file.error(keys, problem)
+        if isinstance(value, dict):
+            left += [((*keys, key), part) for key, held in value.items() for part in (key, held)]
+        if isinstance(value, list):
+            left += [((*keys, n), item) for n, item in enumerate(value)]
+    return file
+
+
 def _read_text(path: Path, kind: type[ConfigError]) -> str:
     try:
         if not stat.S_ISREG(mode := path.stat().st_mode):
@@ -216,13 +233,21 @@ class _Composition:
             value = math.nan
         if isinstance(value, float) and not math.isfinite(value):
             raise self._error(node, keys, f"{shown(node.value)} is not a finite number")
-        if isinstance(value, str) and _CONTROL.search(value):
-            raise self._error(node, keys, "a control character stands in the text")
+        if isinstance(value, str) and (problem := _trouble_of(value)):
+            raise self._error(node, keys, problem)
         return value
 
     def _error(self, node: yaml.Node, keys: KeyPath, problem: str) -> ConfigError:
         self.file.marks[keys] = _place(node)
         return self.file.error(keys, problem)
+
+
+def _trouble_of(text: str) -> str:
+    """Why no file can hold this text as a value; else empty."""
+    found = _CONTROL.search(text)
+    if found and "\ud800" <= found[0] <= "\udfff":
+        return "the text is not UTF-8"
+    return "a control character stands in the text" if found else ""
 
 
 def _place(node: yaml.Node) -> tuple[int, int]:
