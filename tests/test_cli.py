@@ -240,6 +240,7 @@ class TestWrongUse:
             (["apply", ""], "'PHOTO': it is empty"),
             (["status", "--state="], "'--state': it is empty"),
             (["run", "-c", ""], "it is empty"),
+            (["demo", "--weights="], "'--weights': it is empty"),
         ],
     )
     def test_one_line_says_what_is_wrong_and_the_code_is_2(self, stylewatch, arguments, words):

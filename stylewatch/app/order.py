@@ -185,9 +185,9 @@ def _finite(text: str) -> float:
     return number
 
 
-def engine_for(weights: str) -> EngineSettings:
+def engine_for(weights: str | None) -> EngineSettings:
     """The engine's settings; only unnamed weights may fall back to the built-in features."""
-    if not weights:
+    if weights is None:
         return EngineSettings()
     weights = os.path.expanduser(weights)
     if trouble := weights_trouble(weights):

@@ -57,9 +57,9 @@ Output = Annotated[
     ),
 ]
 Weights = Annotated[
-    str,
+    str | None,
     typer.Option(
-        metavar="imagenet|PATH", rich_help_panel=ENGINE,
+        metavar="imagenet|PATH", parser=filled, rich_help_panel=ENGINE,
         help="VGG19's weights: Keras's download, or a file in its format. Without this option the "
         "built-in features take over where they can't be had.",
     ),

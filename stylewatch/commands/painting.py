@@ -45,7 +45,7 @@ def demo(
     preset: Annotated[
         str, typer.Option("--preset", "-p", metavar="NAME", help="The style to show.")
     ] = DEFAULT_PRESET,
-    weights: Weights = "",
+    weights: Weights = None,
     features: Features = None,
     as_json: Json = False,
 ) -> None:
@@ -80,7 +80,7 @@ def apply(
             help="Longer side of the result, never larger than the photo; `photo`: its own size.",
         ),
     ] = None,
-    weights: Weights = "",
+    weights: Weights = None,
     features: Features = None,
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"] | None,
@@ -129,7 +129,7 @@ def apply(
     paint_and_tell(tasks, weights, as_json=as_json)
 
 
-def paint_and_tell(tasks: "Sequence[Task]", weights: str, *, as_json: bool) -> None:
+def paint_and_tell(tasks: "Sequence[Task]", weights: str | None, *, as_json: bool) -> None:
     """Paint the tasks, telling results on stdout; raises or exits when photos failed."""
     from stylewatch.app.order import engine_for
     from stylewatch.app.paint import paint_all

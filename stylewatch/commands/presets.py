@@ -135,7 +135,7 @@ def presets_preview(
     *,
     output: Output = Path(),
     side: Side = 256,
-    weights: Weights = "",
+    weights: Weights = None,
     features: Features = None,
     config: PresetsOf = None,
 ) -> None:
@@ -162,7 +162,7 @@ def presets_sheet(
     preset: PresetNames = None,
     output: Output = Path(),
     side: Side = 256,
-    weights: Weights = "",
+    weights: Weights = None,
     features: Features = None,
     config: PresetsOf = None,
 ) -> None:

@@ -44,7 +44,7 @@ def watch(
         str | None,
         typer.Option(metavar="FROM-TO", help="Begin photos only then, such as 22:00-07:00."),
     ] = None,
-    weights: Weights = "",
+    weights: Weights = None,
     features: Features = None,
     state: Annotated[
         Path | None,
@@ -82,7 +82,7 @@ def watch(
         remedy = "Name another folder; it is made when it is missing"
         raise UsageError("results can't go into a file", received=output, remedy=remedy)
     settings = given(hours=hours, features=features)
-    if weights:
+    if weights is not None:
         engine = engine_for(weights)
         settings |= {"weights": engine.weights, "features": features or engine.features}
     if state is not None:
