@@ -135,6 +135,12 @@ def _log_format(wanted: Literal["text", "json"]) -> Literal["text", "json"]:
     return wanted
 
 
+def _no_colour(wanted: bool) -> None:
+    """Take note of it at once, as `--help` ends all else."""
+    if wanted:
+        os.environ["NO_COLOR"] = "1"
+
+
 @app.callback()
 def stylewatch(
     *,
@@ -149,7 +155,9 @@ def stylewatch(
                      help="Events on stderr: for people, or one JSON object per line."),
     ] = "text",
     no_colour: Annotated[
-        bool, typer.Option("--no-colour", help="No colours, as with NO_COLOR=1 set.")
+        bool,
+        typer.Option("--no-colour", is_eager=True, callback=_no_colour,
+                     help="No colours, as with NO_COLOR=1 set."),
     ] = False,
 ) -> None:  # fmt: skip
     """Watches folders and turns each new photo into a painting.
@@ -165,6 +173,4 @@ def stylewatch(
       6 output          7 another daemon      8 no daemon
       9 config is away  70 internal           130 interrupted
     """
-    del version, log_format
-    if no_colour:
-        os.environ["NO_COLOR"] = "1"
+    del version, log_format, no_colour
