@@ -84,7 +84,7 @@ def presets_show(
     lines = [f"# {visible(presets.origin(name))}"]
     for row in rows:
         value = visible(json.dumps(jsonable(row.value), ensure_ascii=False))
-        lines.append(f"{row.key}: {value}" + (f"   # {row.preset}" if row.preset else ""))
+        lines.append(f"{row.key}: {value}" + (f"   # {visible(row.preset)}" if row.preset else ""))
     data = {row.key: row._asdict() for row in rows}
     answer(data, "\n".join(lines), as_json=as_json)
 
