@@ -150,7 +150,7 @@ def jobs(
         *((JobState.HELD,) if held else ()),
     ]
     folder = _state_dir(config, state)
-    limit = limit or (sys.maxsize if as_json else 50)
+    limit = min(limit or (sys.maxsize if as_json else 50), sys.maxsize)  # as SQLite counts
     found, there = list_jobs(folder, states, limit, notes=failed)
     if as_json:
         say_json_list(found)
