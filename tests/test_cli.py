@@ -143,6 +143,12 @@ class TestHelp:
             assert re.search(rf"\b{code.value} ", text), code
         assert "<bool>" not in text
 
+    @pytest.mark.parametrize(("option", "coloured"), [([], True), (["--no-colour"], False)])
+    def test_it_has_no_colours_where_none_are_wanted(self, monkeypatch, option, coloured):
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        drawn, _ = on_a_terminal(*option, "--help", piped=False)
+        assert bool(re.search(r"\x1b\[[\d;]*3\dm", drawn)) == coloured
+
     @pytest.mark.parametrize("command", COMMANDS)
     def test_every_command_explains_itself_within_80_columns(self, command):
         result = CliRunner().invoke(
@@ -488,6 +494,13 @@ class TestPresets:
         data = json.loads(stylewatch("presets", "show", "quick", "--json")[1])
         assert data["max_side"]["value"] == 32
         assert data["max_side"]["preset"] == "quick"
+
+    def test_no_name_of_a_file_is_obeyed_by_the_terminal(self, stylewatch, home):
+        file = home / ".config/stylewatch/presets/quick.yaml"
+        file.rename(file.with_name("a\x1b[31m.yaml"))
+        _, out, _ = stylewatch("presets", "show", file.with_name("a\x1b[31m.yaml"))
+        assert "max_side: 32   # a\\x1b[31m\n" in out
+        assert "\x1b" not in out
 
     def test_check_names_every_fault_with_its_place(self, stylewatch, home):
         file = home / "bad.yaml"
@@ -1325,6 +1338,7 @@ class TestWithoutADaemon:
         assert (code, len(json.loads(out)), err) == (0, 60, "")
         assert out == json.dumps(json.loads(out), indent=2) + "\n"
         assert len(json.loads(stylewatch("jobs", "--json", "--limit", 5, *state)[1])) == 5
+        assert stylewatch("jobs", "--limit", 10**20, *state)[1].count("\n") == 60
 
     def test_a_broken_config_does_not_hide_what_the_usual_ledger_knows(self, stylewatch):
         Path("stylewatch.yaml").write_text("folders: [")

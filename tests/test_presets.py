@@ -303,6 +303,15 @@ def test_one_name_for_two_presets_is_refused(elsewhere):
             as_config_names(names)
 
 
+@pytest.mark.parametrize("name", [".mine", "two\nlines", os.fsdecode(b"caf\xe9")])
+def test_a_file_that_a_folder_of_presets_would_hide_is_no_config_s_preset(elsewhere, name):
+    file = elsewhere / f"{name}.yaml"
+    (elsewhere / "mine.yaml").rename(file)
+    with pytest.raises(UsageError, match="no preset of a folder is called") as caught:
+        as_config_names([str(file)])
+    assert caught.value.remedy == "Rename its file"
+
+
 # --- other values, from a command line ------------------------------------------------------------
 
 

@@ -247,7 +247,7 @@ def as_config_names(
 
     Raises:
         PresetError: one is not there, or has a fault.
-        UsageError: two have the same name.
+        UsageError: two have the same name, or one has a name that no folder's preset may have.
     """
     files: list[Path] = []
     for one in called:
@@ -258,6 +258,9 @@ def as_config_names(
     folders = [*(file.parent for one, file in pairs if _is_path(one)), *dirs]
     together = known_presets(folders)
     for file in files:
+        if file.stem not in together:  # as it is passed over in a folder
+            problem, remedy = f"no preset of a folder is called {file.stem!r}", "Rename its file"
+            raise UsageError(problem, received=str(file), remedy=remedy)
         other = together.origin(file.stem)
         if not file.samefile(other):
             problem, remedy = f"two presets are called {file.stem!r}", "Rename one of the files"
