@@ -1012,7 +1012,7 @@ def fits(value, schema) -> bool:
     [
         ("job_timeout", [1, 0.5, "90s", "1.5 h"], [0, -1, 31536001, "90", "soon", "1 day"]),
         ("quiet_seconds", [0.1, "100ms"], [0.09, "100 moons"]),
-        ("min_free", [0, 9000 * 10**12, "1.5GB"], [-1, "4 gigs", "1gb"]),
+        ("min_free", [0, 9000 * 10**12, 10**18, "1.5GB"], [-1, 10**18 + 1, "4 gigs", "1gb"]),
         ("memory_limit", [0, "4 GiB"], ["x"]),
         ("threads", [0, 1024], [-1, 1025]),
         ("workers", ["local", 2, {"local": 2}, "tls://a:1"], ["tcp://a:1", 0, {}, {"local": 0}]),

@@ -44,7 +44,7 @@ _ELSEWHERE: Final = {
     "description": "It makes no difference to a picture",
 }
 """Keys of a preset's file that `--set` leaves alone."""
-_LONGEST_INT: Final = 18  # digits, as in YAML
+_LONGEST_INT: Final = 19  # digits, as in YAML
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,7 +46,7 @@ class _Loader(yaml.SafeLoader):
 for _word, _pattern, _first in (
     ("null", r"(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
     ("bool", r"(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
-    ("int", r"[-+]?[0-9]{1,18}$", list("-+0123456789")),
+    ("int", r"[-+]?[0-9]{1,19}$", list("-+0123456789")),
     ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", list("-+.0123456789")),
 ):
     _Loader.add_implicit_resolver(_TAG + _word, re.compile(_pattern), _first)
