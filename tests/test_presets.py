@@ -833,6 +833,13 @@ def test_every_shipped_preset_loads():
             assert style.image.is_relative_to(shipped_presets_dir()), "the wheel would lack it"
 
 
+def test_the_settings_own_loss_is_painting_s():
+    """A strength means the same where no preset says what it is the strength of."""
+    painting, own = Presets.load()["painting"].settings, StyleSettings()
+    for key in ("objective", "content_weight", "content_layers", "style_layers", "subject"):
+        assert getattr(painting, key) == getattr(own, key), key
+
+
 def test_a_config_beside_presets_is_none_of_them(tmp_path):
     """`presets: [.]` is read as one writes it, without a complaint about the config itself."""
     (tmp_path / "stylewatch.yaml").write_text("presets: [.]\nfolders: [{input: in, output: out}]\n")
