@@ -1240,6 +1240,13 @@ class TestBatches:
         layers = {"block1_conv1": 0.2, "block4_conv1": 1.0, "block2_conv1": 2.0}
         assert seen[-1].settings.style_layers == layers
 
+    def test_a_number_is_written_as_in_a_preset(self):
+        pairs = ["subject=.5", "strength=+30.", "seed=+7", "init=1.jpg", "time_budget=5min"]
+        values = [0.5, 30.0, 7, "1.jpg", "5min"]
+        assert list(parse_settings(pairs).values()) == values
+        for odd in ("-", "-.", "-a: b", "+&x", ".#", "1e", "+1e999", "0:", "--- a", "٣"):
+            assert parse_settings([f"init={odd}"]) == {"init": odd}
+
     def test_what_is_set_last_holds_also_beside_the_whole_mapping(self):
         pairs = ["output.quality=80", 'output={"format": "png"}', "output.quality=90"]
         assert list(parse_settings(pairs)) == ["output", "output.quality"]

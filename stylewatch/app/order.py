@@ -6,6 +6,7 @@ All is checked before anything is painted. Knows nothing of how that is done.
 import json
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -143,7 +144,7 @@ def overridden(preset: Preset, overrides: Mapping[str, Any]) -> Preset:
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
     """`KEY=VALUE`, `output.quality=80`: values are JSON where they can be read so, else text.
 
-    A mapping may be written as in YAML, without quotes: `style_layers={block1_conv1: 0.2}`.
+    A mapping and a number may be written as in YAML: `style_layers={block1_conv1: 0.2}`, `.5`.
     Of the same key the last one holds.
     """
     values: dict[str, Any] = {}
@@ -168,9 +169,11 @@ def _value_of(text: str) -> Any:
         return json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
         text = text.strip()
-        if text.startswith("{"):
-            with suppress(ConfigError):  # it is told as text then
+        with suppress(ConfigError):  # it is told as text then
+            if text.startswith("{"):
                 return parse_yaml(text).data
+            if re.fullmatch(r"[-+.\d]\S*", text):
+                return parse_yaml(f"number: {text}").data["number"]
         return text
 
 
