@@ -87,9 +87,9 @@ PresetsOf = Annotated[
     ),
 ]  # fmt: skip
 StateDir = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        "--state", metavar="DIR", parser=as_typed,
+        "--state", metavar="DIR", parser=filled,
         help="The daemon's state directory, where it is not the config's or the usual one.",
     ),
 ]  # fmt: skip

@@ -158,7 +158,7 @@ def jobs(
         say(jobs_text([*found], width()))
     if there is None:
         words = f"there is no ledger in {short_path(folder)}: nothing has been painted yet"
-        hint = f"; did you mean `--{state}`?" if str(state) in _STATES else ""
+        hint = f"; did you mean `--{state}`?" if state in _STATES else ""
         note(words + hint)
     elif there > limit:
         note(f"… and {there - limit} more (`--limit`)")
@@ -279,7 +279,7 @@ def _patience(command: str = "") -> Iterator[None]:
         timer.cancel()
 
 
-def _state_dir(config: Path | None, state: Path | None) -> Path:
+def _state_dir(config: Path | None, state: str | None) -> Path:
     """The daemon's state directory: as named, as the config says, or the usual one.
 
     An error in the config need not keep us from the daemon, which goes on with what it had read.

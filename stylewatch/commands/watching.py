@@ -47,9 +47,9 @@ def watch(
     weights: Weights = None,
     features: Features = None,
     state: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--state", metavar="DIR", parser=as_typed,
+            "--state", metavar="DIR", parser=filled,
             help="Where it keeps its ledger. Otherwise ~/.local/state/stylewatch.",
         ),
     ] = None,
