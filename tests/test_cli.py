@@ -1,6 +1,7 @@
 """The command line: what is asked, what is answered where, and every exit code."""
 
 import dataclasses
+import fcntl
 import io
 import json
 import os
@@ -16,6 +17,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import termios
 import time
 import weakref
 import zlib
@@ -1676,32 +1678,43 @@ def test_a_daemon_one_can_talk_to(daemon, stylewatch, tmp_path):
     ]  # fmt: skip
 
 
-def test_a_terminal_that_is_closed_ends_what_is_seen_on_it(tmp_path):
+@pytest.mark.parametrize("live", [True, False])
+def test_a_terminal_that_is_closed_ends_what_runs_on_it(tmp_path, live):
+    """As long as it is there, the same signal has the config read again."""
     (tmp_path / "in").mkdir()
     ours, terminal = pty.openpty()
     ignored = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # by nohup, and then by the daemon too
     process = subprocess.Popen(
         [sys.executable, "-m", "stylewatch", "watch", tmp_path / "in", tmp_path / "out"],
-        stdin=terminal, stdout=terminal, stderr=terminal,
-        env=os.environ | PATHS | {"TERM": "xterm"},
+        stdin=terminal, stdout=terminal, stderr=terminal if live else subprocess.PIPE,
+        env=os.environ | PATHS | {"TERM": "xterm"}, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
     )  # fmt: skip
     signal.signal(signal.SIGHUP, ignored)
     os.close(terminal)
+    screen = ours if live else process.stderr.fileno()
+
+    def await_word(word):
+        seen = b""
+        while word not in seen:
+            seen += os.read(screen, 4096)
+
     try:
-        drawn = b""
-        while b"drop a photo" not in drawn:
-            drawn += os.read(ours, 4096)
-        for told in (b"resume", b"pause"):  # what the key would do next
+        await_word(b"drop a photo" if live else b"watching")
+        for told in (b"resume", b"pause") if live else ():  # what the key would do next
             os.write(ours, b"p")
-            drawn = b""
-            while told not in drawn:
-                drawn += os.read(ours, 4096)
+            await_word(told)
         process.send_signal(signal.SIGHUP)
-        assert process.wait(30) == 0
+        await_word(b"config read again")
     finally:
-        process.kill()
-        process.wait()
         os.close(ours)
+        try:
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+            process.wait()
+            if process.stderr:
+                process.stderr.close()
 
 
 def test_what_a_locale_has_no_sign_for_is_written_as_its_number(tmp_path):

@@ -18,12 +18,12 @@ from stylewatch.engine.endings import structural_end
 from stylewatch.engine.headers import probe
 from stylewatch.engine.results import read_facts
 from stylewatch.errors import EngineLost
-from stylewatch.faces.console import LiveConsole, open_console
+from stylewatch.faces.console import open_console
 from stylewatch.faces.control import ControlServer
 from stylewatch.faces.lines import LogFormat
 from stylewatch.faces.metrics import Metrics, MetricsServer
 from stylewatch.faces.notify import Notifier
-from stylewatch.faces.terminal import CHATTER, on_signals
+from stylewatch.faces.terminal import CHATTER, has_terminal, on_signals
 from stylewatch.host.daemon import Daemon, Parts
 from stylewatch.jobs.executors import open_executor
 from stylewatch.settings.config import Config, Folder
@@ -79,6 +79,12 @@ def serve(load: Callable[[], Config], log_format: LogFormat) -> None:
     def pause(wanted: bool) -> None:
         daemon.ask("pause" if wanted else "resume")  # what comes of it is told as an event
 
+    had_terminal = has_terminal()
+
+    def hang_up() -> None:
+        """The terminal was closed, or somebody wants the config to be read again."""
+        (end if had_terminal and not has_terminal() else reload)()
+
     def after_tick(now: float) -> None:
         notifier.beat(now)
         on_change.look(now)
@@ -99,11 +105,7 @@ def serve(load: Callable[[], Config], log_format: LogFormat) -> None:
         ControlServer(config.state_dir, daemon.ask, about) as control,
         MetricsServer(port, metrics.text) if port else nullcontext(),
         # Handlers only put into `asked`: they may interrupt us while we hold any lock.
-        # SIGHUP from a terminal that is closed ends us; a service is asked by it to reload.
-        on_signals(
-            partial(asked.append, end),
-            hang_up=partial(asked.append, end if isinstance(console, LiveConsole) else reload),
-        ),
+        on_signals(partial(asked.append, end), hang_up=partial(asked.append, hang_up)),
         ThreadPoolExecutor(1, thread_name_prefix="daemon") as pool,
     ):
         sinks += [console, control, notifier, *([metrics] if port else [])]

@@ -74,6 +74,15 @@ def on_signals(
             signal.signal(number, handler)
 
 
+def has_terminal() -> bool:
+    """Whether there is a terminal whose end would be ours: none has a service, or who lost it."""
+    try:
+        os.close(os.open(os.ctermid(), os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
 def is_live(stream: TextIO, environ: Mapping[str, str]) -> bool:
     """Whether the stream is a terminal that can show a view, and we are in its foreground."""
     try:
