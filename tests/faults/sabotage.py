@@ -67,17 +67,18 @@ def _break_io(folder: str) -> None:
     builtins.open = io.open = broken(io.open)
 
 
-def _jump(folder: str) -> None:
+def _jump(_: str) -> None:
     """The wall clock leaps an hour forth and back, all the time."""
+    from stylewatch.host import daemon
+
     real = time.time
 
     def leaping() -> float:
         now = real()
-        leap = (3600, -3600)[int(now * 2) % 2]
-        count(folder)
-        return now + leap
+        return now + (3600, -3600)[int(now * 2) % 2]
 
     time.time = leaping
+    daemon.Daemon.__init__.__kwdefaults__["wall_clock"] = leaping  # which was read before
 
 
 def _kill_threads(folder: str) -> None:

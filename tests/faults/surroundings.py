@@ -354,6 +354,6 @@ def clocks(bench: Bench, times: int) -> Tally:
         lab.rest()
         if not lab.until(lambda: any(job.state == "quarantined" for job in lab.jobs()), 30):
             lab.blame("wedged", "a failure is never tried again")
-        leaps = _acted(lab)
+        leaps = [job for job in lab.jobs() if abs(job.changed - time.time()) > 1800]
         lab.stop(life)
         return lab.tally(times if leaps else 0)
