@@ -503,6 +503,19 @@ def test_a_photo_that_is_touched_while_its_preset_changes_and_changes_back_is_mo
     folder.teardown()
 
 
+def test_a_photo_that_comes_again_after_others_of_its_name_has_one_result_still():
+    """A free name before that of its result, as people delete some, is not taken for the end."""
+    folder = Folder()
+    folder.begin(after="delete", events=False, days=365, presets=["painting"])
+    for content in (b"one", b"three", b"fifteen"):
+        folder.write(name="a.jpg", content=content, whole=END, then="")
+        folder.in_the_end_all_is_painted_once()
+    folder.take_a_result_away(which=0, edited=False)
+    assert not (folder.out / "a--painting.jpg").exists()
+    folder.write(name="a.jpg", content=b"three", whole=END, then="")
+    folder.teardown()
+
+
 TestPromise = Folder.TestCase
 TestPromise.settings = settings(
     max_examples=25, stateful_step_count=40,

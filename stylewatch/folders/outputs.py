@@ -7,6 +7,7 @@ lies outside its output folder. Knows nothing of pictures, presets or the ledger
 import contextlib
 import errno
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -180,15 +181,19 @@ def find_published(
     sha256: str,
     taken: Callable[[Path], bool] = lambda _: False,
     *,
+    before: Path | None = None,
     patient: bool = True,
 ) -> Path | None:
     """The final path, if an interrupted `publish` had already given the file its name; else None.
 
-    It is found by its bytes. A file that is `taken` is another photo's result and does not count.
-    A file that can't be read now is an error as long as we are `patient`; then it does not count.
+    It is found by its bytes, under the names that `publish` would give it, up to the first that is
+    free, or at `before`, where the same job's result once was. A file that is `taken` is another
+    photo's result and does not count. A file that can't be read now is an error as long as we are
+    `patient`; then it does not count.
     """
     waiting = os.path.lexists(temporary)
-    for final in numbered(target, extension):
+    former = [before] if before and os.path.lexists(before) else []
+    for final in itertools.chain(former, numbered(target, extension)):
         try:
             if taken(final):
                 continue

@@ -100,12 +100,14 @@ class Publisher:
     def _complete(self, job: Job, *, stays: bool, patient: bool) -> Job:
         temporary = job.temporary
         assert temporary is not None, "nothing was journalled"
+        former = job.output if job.output and job.output.parent == job.target.parent else None
         final = outputs.find_published(
             temporary,
             job.target,
             job.extension,
             job.sha256,
             taken=lambda path: self._ledger.is_taken(job, path),
+            before=former,
             patient=patient,
         )
         if final is None and not _is_whole(temporary, job.sha256, patient=patient):
