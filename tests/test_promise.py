@@ -108,7 +108,7 @@ class Folder(RuleBasedStateMachine):
         self.trouble = ("", 0)  # what goes wrong, and after how many steps
         self.whole: set[bytes] = set()  # every content that ever was a whole photo
         self.foreign: dict[Path, bytes] = {}
-        self.taken_away: set[tuple[bytes, bytes]] = set()  # results, by preset and photo
+        self.taken_away: set[tuple[str, bytes, bytes]] = set()  # results: name, preset and photo
         self.alone: dict[Path, bytes] = {}  # results of photos that were missed: nobody's now
         self.come_again: set[str] = set()  # names that did not always lie there
         self.patch = pytest.MonkeyPatch()
@@ -246,7 +246,7 @@ class Folder(RuleBasedStateMachine):
     def take_a_result_away(self, which, edited):
         if results := sorted(self.results()):
             path = results[which % len(results)]
-            self.taken_away.add(what(path.read_bytes()))
+            self.taken_away.add(self.told(path, path.read_bytes()))
             self.alone.pop(path, None)
             path.unlink()
             if edited:
@@ -373,7 +373,7 @@ class Folder(RuleBasedStateMachine):
         now, results, now_moved = self.photos(), self.results(), self.files(self.moved)
         assert now.items() <= photos.items(), "a photo was changed"
         assert moved.items() <= now_moved.items(), "a moved photo was changed"
-        made = self.taken_away | {what(data) for data in results.values()}
+        made = {one[1:] for one in self.taken_away} | {what(data) for data in results.values()}
         for path in photos.keys() - now:
             assert self.after != "keep", f"{path} was to stay"
             assert all((name.encode(), photos[path]) in made for name in self.versions), path
@@ -401,14 +401,18 @@ class Folder(RuleBasedStateMachine):
         """What was taken away is made again, also beside that of a changed preset."""
         changed, *_ = self.versions
         self.change_a_preset(changed, (self.versions[changed] + 1) % 3)
+        here = self.names()
         for path, data in self.results().items():
-            if what(data)[0].decode() != changed:
+            name, preset, _ = self.told(path, data)
+            if preset.decode() != changed and name in here:
                 self.alone.pop(path, None)
                 path.unlink()
         for path in self.photos():
             os.utime(path)
         in_the_way = {path.name.partition("--")[2][:3].encode() for path in self.foreign}
-        self.taken_away = {one for one in self.taken_away if one[0][:3] in in_the_way}
+        self.taken_away = {
+            one for one in self.taken_away if one[1][:3] in in_the_way or one[0] not in here
+        }
 
     def come_to_rest(self):
         self.trouble, self.leap, self.paused = ("", 0), 0.0, False
@@ -432,10 +436,17 @@ class Folder(RuleBasedStateMachine):
             if times > 1 and not (self.forgets and one[0] in self.come_again)
         ]
         assert not twice
-        here = {str(path.relative_to(self.rig.input)) for path in self.photos()}
+        here = self.names()
         for path, data in self.results().items():
             if self.known_by((path, data))[0] not in here:
                 self.alone[path] = data
+
+    def names(self):
+        return {str(path.relative_to(self.rig.input)) for path in self.photos()}
+
+    def told(self, path, data):
+        """What a result tells: the photo's name, the preset, and the photo."""
+        return self.known_by((path, data))[0], *what(data)
 
     def known_by(self, result):
         """The photo's name, and what it is a picture of."""
@@ -448,12 +459,12 @@ class Folder(RuleBasedStateMachine):
             for path, data in self.photos().items()
             if data.endswith(END)
         }
-        made = {(self.known_by(result)[0], what(result[1])) for result in self.results().items()}
+        made = {self.told(*result) for result in self.results().items()} | self.taken_away
         return (
             not PENDING & set(self.rig.counts())
             and not self.rig.daemon._intake.settling()["in"]
             and all(
-                (photo, (name.encode(), data)) in made or (name.encode(), data) in self.taken_away
+                (photo, name.encode(), data) in made
                 for photo, data in whole.items()
                 for name in self.versions
             )
