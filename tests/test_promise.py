@@ -448,6 +448,10 @@ class Folder(RuleBasedStateMachine):
         """What a result tells: the photo's name, the preset, and the photo."""
         return self.known_by((path, data))[0], *what(data)
 
+    def set_aside(self):
+        """The files of which it is told why they have no job."""
+        return {str(path) for _, path, _ in self.rig.daemon._ledger.notes()}
+
     def known_by(self, result):
         """The photo's name, and what it is a picture of."""
         path, data = result
@@ -459,10 +463,12 @@ class Folder(RuleBasedStateMachine):
             for path, data in self.photos().items()
             if data.endswith(END)
         }
+        halves = {name for name in self.names() if name not in whole}
         made = {self.told(*result) for result in self.results().items()} | self.taken_away
         return (
             not PENDING & set(self.rig.counts())
             and not self.rig.daemon._intake.settling()["in"]
+            and halves <= self.set_aside()
             and all(
                 (photo, name.encode(), data) in made
                 for photo, data in whole.items()
@@ -524,6 +530,23 @@ def test_a_photo_that_comes_again_after_others_of_its_name_has_one_result_still(
     folder.take_a_result_away(which=0, edited=False)
     assert not (folder.out / "a--painting.jpg").exists()
     folder.write(name="a.jpg", content=b"three", whole=END, then="")
+    folder.teardown()
+
+
+def test_half_a_photo_stays_set_aside_when_the_job_of_the_whole_one_before_finds_it():
+    """It is looked at again then, and is as before: nobody would tell why it has no result."""
+    folder = Folder()
+    folder.begin(after="keep", events=False, days=365, presets=["painting"])
+    folder.pause_or_resume(paused=True)
+    folder.write(name="a.jpg", content=b"one", whole=END, then="scan")
+    folder.write(name="a.jpg", content=b"three", whole=b"", then="scan")
+    folder.time_goes_by(seconds=40.0)
+    assert folder.set_aside() == {"a.jpg"}
+    folder.pause_or_resume(paused=False)
+    folder.go_on("paint")
+    assert not PENDING & set(folder.rig.counts())
+    folder.go_on("scan")
+    assert folder.set_aside() == {"a.jpg"}
     folder.teardown()
 
 

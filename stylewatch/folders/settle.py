@@ -45,7 +45,10 @@ LACKS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Unsettled:
-    """A file that is still not complete long after its last change; given once for each change."""
+    """A file that is still not complete long after its last change.
+
+    Given once for each change, and again when it was asked for (`look_again`).
+    """
 
     file: Photo
     reason: Reason
@@ -153,6 +156,13 @@ class Settler:
         elif candidate.closed:
             file.quiet = quiet
             self._look_at(min(file.due, now + quiet), file)
+
+    def look_again(self, name: Path) -> None:
+        """Give a file, if it was given out as unsettled, once more; its path is absolute."""
+        file = self._waiting.get(str(name))
+        if file and file.told:
+            file.told = False
+            self._look_at(file.since, file)
 
     def settled(self, now: float) -> list[Photo | Unsettled | Gone]:
         """Files found to be complete, unsettled or gone, by a bounded number of looks."""
