@@ -157,9 +157,9 @@ class Settler:
             file.quiet = quiet
             self._look_at(min(file.due, now + quiet), file)
 
-    def look_again(self, name: Path) -> None:
-        """Give a file, if it was given out as unsettled, once more; its path is absolute."""
-        file = self._waiting.get(str(name))
+    def look_again(self, path: Path) -> None:
+        """Give a file (relative to the root), if it was given out as unsettled, once more."""
+        file = self._waiting.get(path)
         if file and file.told:
             file.told = False
             self._look_at(file.since, file)

@@ -149,7 +149,7 @@ class Intake:
             if is_missing(way.folder.input / path):  # no scan will: the source forgets it, too
                 self._ledger.missed(folder, path)
             way.source.look_again(path)
-            way.settler.look_again(way.folder.input / path)
+            way.settler.look_again(path)
 
     def forget_failed(self, folders: Iterable[str]) -> None:
         """Forget those of the latest failures, which are shown, whose photo was taken away."""
