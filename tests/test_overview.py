@@ -125,15 +125,17 @@ def test_few_of_many_jobs_are_in_memory(tmp_path):
             " SELECT 'in', CAST(i AS BLOB), 'soft', 'k' || i, 'd', CAST(i AS BLOB), 1, i, 1, 1, 1,"
             " iif(i % 2, 'done', 'vanished'), i, i FROM n"
         )
-    tracemalloc.start()
-    try:
-        found, there = overview.list_jobs(tmp_path, (), sys.maxsize)
-        numbers = [job["id"] for job in found]
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert (numbers, there) == ([*range(10_000, 0, -1)], 10_000)
-    assert peak < 4e6  # all of them at once: 18 MB
+    peaks = []
+    for _ in range(2):  # the table of Python's interned strings may double meanwhile, but just once
+        tracemalloc.start()
+        try:
+            found, there = overview.list_jobs(tmp_path, (), sys.maxsize)
+            numbers = [job["id"] for job in found]
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+        assert (numbers, there) == ([*range(10_000, 0, -1)], 10_000)
+    assert min(peaks) < 4e6  # all of them at once: 18 MB
 
 
 def test_a_job_that_goes_on_while_the_list_is_read_is_told_as_it_is_then(state, daemon):
