@@ -440,6 +440,9 @@ LEARNING = "learning"
 LASTING = frozenset({"dead", "engine-lost", SILENT})
 """The reasons of warnings that still hold after the config was read again."""
 
+_SEVERAL = frozenset({"", "dead", "preset"})
+"""The reasons of warnings of which several may hold at once."""
+
 
 EventKind = Literal[
     "started", "watching", "queued", "running", "progress", "done", "failed", "retry", "blocked",
@@ -476,13 +479,13 @@ class Event:
     def ends(self, kind: str, reason: str) -> bool:
         """Whether a general trouble, told by an event of that kind and reason, is over by this.
 
-        A warning takes the place of the last one for that reason, but for "dead", which is told of
-        each part by itself.
+        A warning takes the place of the last one for that reason, unless each part is told of by
+        itself: those that are dead, presets that can't be used.
         """
         if self.kind == "recovered":
             return kind == "blocked" or bool(reason and reason == self.reason)
         if self.kind == "warning" and self.general:
-            return kind == "warning" and reason == self.reason not in {"", "dead"}
+            return kind == "warning" and reason == self.reason not in _SEVERAL
         # all other warnings were about the config
         return self.kind == "reload" and kind == "warning" and reason not in LASTING
 

@@ -372,6 +372,8 @@ class TestBoard:
         for reason, message in [
             ("dead", "the scans: dead"),
             ("dead", "the workers: dead"),
+            ("preset", "photos for ink wait: no ink.png"),
+            ("preset", "photos for oil wait: no oil.png"),
             ("", "the ledger was damaged"),
             ("", "a new ledger"),
             ("config", "the old config goes on: x"),
@@ -385,7 +387,8 @@ class TestBoard:
         told = [row.message for row in reversed(board.problems)]
         assert told == [event.message for event in recent.replay()]
         assert told == [
-            "the scans: dead", "the workers: dead", "the ledger was damaged", "a new ledger",
+            "the scans: dead", "the workers: dead", "photos for ink wait: no ink.png",
+            "photos for oil wait: no oil.png", "the ledger was damaged", "a new ledger",
             "the old config goes on: y", "the scheduler has no workers",
         ]  # fmt: skip
 
