@@ -256,9 +256,10 @@ def test_what_comes_and_goes_is_told_by_the_folders_that_have_changed(listing, t
     assert listing.missed >= {"sub/deep/c.jpg", "sub/deep/new.jpg", "other/e.jpg"}
 
 
+@pytest.mark.parametrize("folder", ["", "new"])
 @pytest.mark.parametrize("by_a_scan", [True, False])
 def test_what_comes_in_the_same_tick_of_a_coarse_clock_as_the_one_before_is_told(
-    listing, tmp_path, monkeypatch, by_a_scan
+    listing, tmp_path, monkeypatch, by_a_scan, folder
 ):
     """FAT's ticks are of two seconds, those of SFTP and of old disks of one."""
     real, ticks = listings._mark, 0
@@ -267,14 +268,15 @@ def test_what_comes_in_the_same_tick_of_a_coarse_clock_as_the_one_before_is_told
     )
     assert told(listing) == []
     ticks += 1
+    (tmp_path / folder).mkdir(exist_ok=True)
     for name, walk in (
         ("a.jpg", listing.walk([""], full=True) if by_a_scan else listing.walk_changed()),
         ("b.jpg", listing.walk_changed()),
     ):
-        (tmp_path / name).write_bytes(b"x")
-        assert [str(each.path) for each in walk if each] == [name]
-    (tmp_path / "b.jpg").write_bytes(b"longer")
-    assert list(listing.walk_changed()) == [None]  # not listed any more
+        (tmp_path / folder / name).write_bytes(b"x")
+        assert [each.path for each in walk if each] == [Path(folder, name)]
+    (tmp_path / folder / "b.jpg").write_bytes(b"longer")
+    assert list(listing.walk_changed()) == [None] * len(listing.inodes)  # not listed any more
 
 
 def test_a_file_that_was_changed_in_place_is_told_by_a_full_walk(listing, tmp_path):

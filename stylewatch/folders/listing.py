@@ -123,6 +123,7 @@ class Listing:
         """A new file in a known folder that a full walk has met before any event did."""
         self._folders: dict[str, _Folder] = {}
         self._being_listed: dict[str, _Folder] = {}
+        self._is_known = False  # a full walk has been through
 
     @property
     def inodes(self) -> dict[str, int]:
@@ -155,6 +156,7 @@ class Listing:
         if full:
             for gone in (self._folders.keys() | self.unreadable.keys()) - listed:
                 self._forget(gone)
+            self._is_known = True
 
     def walk_changed(self) -> Iterator[Candidate | None]:
         """New and gone files, found by the folders that have changed since they were listed.
@@ -257,7 +259,8 @@ class Listing:
     ) -> Iterator[Candidate | None]:
         """List a folder that is open as `here`; its sub-folders go on the `stack`."""
         before, mark = self._folders.get(folder), _mark(stat)
-        sure = before.mark == mark if before else full  # a first scan is not made twice
+        first = full and not self._is_known  # which is not made twice
+        sure = before.mark == mark if before else first
         listed = self._being_listed[folder] = _Folder(stat.st_ino, mark, sure)
         try:
             with os.scandir(here) as entries:
