@@ -384,6 +384,9 @@ class TestBoard:
             event = Event(kind="warning", reason=reason, message=message)
             board.apply(event, 1.0)
             recent.note(event, 1.0)
+        job = {"folder": "in", "path": "a.jpg", "job_id": 7}
+        board.apply(Event(kind="warning", reason="engine-lost", message="a.jpg", **job), 2.0)
+        board.apply(Event(kind="running", message="", **job), 3.0)
         told = [row.message for row in reversed(board.problems)]
         assert told == [event.message for event in recent.replay()]
         assert told == [

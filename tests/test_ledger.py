@@ -145,16 +145,19 @@ def test_bytes_that_come_back_are_overtaken_by_nothing(ledger):
     [second] = ledger.add(photo(mtime=2), "d2", "p", [planned(key="k2")])
     assert ledger.is_overtaken(ledger.job(first))
     assert not ledger.is_overtaken(ledger.job(second))
+    ledger.claim("in")
     ledger.add(photo(mtime=3), "d1", "p", [planned(key="k1")])
     assert not ledger.is_overtaken(ledger.job(first))
+    assert ledger.is_overtaken(ledger.job(second))
 
 
 def test_a_preset_that_changed_overtakes_its_job_before(ledger):
     [first] = ledger.add(photo(mtime=1), "d", "p", [planned(key="k1")])
     ledger.claim("in")
     ledger.forget_file("in", Path("a.jpg"))
-    ledger.add(photo(mtime=1), "d", "p", [planned(key="k2")])
+    [second] = ledger.add(photo(mtime=1), "d", "p", [planned(key="k2")])
     assert ledger.is_overtaken(ledger.job(first))
+    assert not ledger.is_overtaken(ledger.job(second))
 
 
 def test_a_result_belongs_to_one_job(ledger):
@@ -263,9 +266,12 @@ def test_what_is_done_for_a_file_that_is_gone_leaves_the_one_that_is_there_to_th
     assert ledger.after_pending() == []
 
 
+@pytest.mark.parametrize("vanished", [True, False])
 @pytest.mark.parametrize("seen", [True, False])
-def test_a_job_that_takes_another_s_place_has_the_file_that_is_there_by_now(ledger, seen):
+def test_a_job_that_takes_another_s_place_has_the_file_that_is_there_by_now(ledger, seen, vanished):
     [first] = ledger.add(photo(mtime=1), "d", "p", [planned(key="A")])
+    if vanished:
+        ledger.vanished(first)
     ledger.add(photo(mtime=2), "d", "p", [planned(key="B")])
     if not seen:
         ledger.note_file("in", Path("a.jpg"), photo(mtime=3).identity)
