@@ -548,6 +548,16 @@ def test_the_config_follows_a_folder_that_was_renamed_or_is_named_by_a_link(rig,
         Locks().hold_folder(new)
 
 
+def test_a_folder_is_called_as_the_config_calls_it_also_while_its_disk_is_away(rig, tmp_path):
+    rig.start().paint("a.jpg")
+    rig.input.rename(tmp_path / "away")
+    rig.with_folders({"name": "photos"}).asked("reload")
+    assert rig.daemon._ledger.counts() == {"photos": {"done": 1}}
+    (tmp_path / "away").rename(rig.input)
+    rig.until(lambda: rig.daemon._health(0.0)[0].state == "watching")
+    assert rig.counts() == {"done": 1}
+
+
 def test_a_disk_that_is_away_does_not_leave_its_history_to_the_next(tmp_path):
     """Two sticks have the same device and inode numbers, one after the other."""
     ledger, places = Ledger(tmp_path / "ledger.db"), [Path("/media/a"), Path("/media/b")]
