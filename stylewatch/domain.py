@@ -476,16 +476,17 @@ class Event:
         """Whether its photo, if it was being painted, is not any more."""
         return self.kind in {"done", "failed", "retry", "blocked", "warning"}
 
-    def ends(self, kind: str, reason: str) -> bool:
-        """Whether a general trouble, told by an event of that kind and reason, is over by this.
+    def ends(self, kind: str, reason: str, message: str) -> bool:
+        """Whether a general trouble, told by an event with these values, is over by this.
 
-        A warning takes the place of the last one for that reason, unless each part is told of by
-        itself: those that are dead, presets that can't be used.
+        A warning takes the place of the last one for that reason, or, where each part is told of by
+        itself, as those that are dead and presets that can't be used, of the last one like it.
         """
         if self.kind == "recovered":
             return kind == "blocked" or bool(reason and reason == self.reason)
         if self.kind == "warning" and self.general:
-            return kind == "warning" and reason == self.reason not in _SEVERAL
+            same = message == self.message or reason not in _SEVERAL
+            return kind == "warning" and reason == self.reason and same
         # all other warnings were about the config
         return self.kind == "reload" and kind == "warning" and reason not in LASTING
 

@@ -374,6 +374,8 @@ class TestBoard:
             ("dead", "the workers: dead"),
             ("preset", "photos for ink wait: no ink.png"),
             ("preset", "photos for oil wait: no oil.png"),
+            ("preset", "photos for ink wait: no ink.png"),  # all begins anew with the ledger
+            ("preset", "photos for oil wait: no oil.png"),
             ("", "the ledger was damaged"),
             ("", "a new ledger"),
             ("config", "the old config goes on: x"),

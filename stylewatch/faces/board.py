@@ -283,7 +283,7 @@ class Board:
             self._failed.pop((event.folder, event.path), None)
 
     def _forget_ended_by(self, event: Event) -> None:
-        self._keep(lambda row: not (row.general and event.ends(row.kind, row.reason)))
+        self._keep(lambda row: not (row.general and event.ends(row.kind, row.reason, row.message)))
 
     def _keep(self, wanted: Callable[[ProblemRow], bool]) -> None:
         self.problems = deque(filter(wanted, self.problems), maxlen=KEPT_PROBLEMS)

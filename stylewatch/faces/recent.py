@@ -46,7 +46,7 @@ class Recent:
                 self._done += event.kind == "done"
 
     def _forget_ended_by(self, event: Event) -> None:
-        still = (each for each in self._general if not event.ends(each.kind, each.reason))
+        still = (e for e in self._general if not event.ends(e.kind, e.reason, e.message))
         self._general = deque(still, maxlen=KEPT_EVENTS)
 
     def replay(self) -> list[Event]:
