@@ -840,7 +840,7 @@ def png_of_size(width, height):
     )
 
 
-GOOD_JPEG = encoded(gradient(400, 300), "JPEG")
+GOOD_JPEG, GOOD_PNG = (encoded(gradient(400, 300), form) for form in ("JPEG", "PNG"))
 
 
 @pytest.mark.parametrize(
@@ -850,11 +850,12 @@ GOOD_JPEG = encoded(gradient(400, 300), "JPEG")
         (b"hello, I am a text file", "not-an-image"),
         (b"%PDF-1.7 ...", "not-an-image"),
         (GOOD_JPEG[: len(GOOD_JPEG) // 2], "truncated"),
-        (encoded(gradient(400, 300))[:600], "truncated"),
+        (GOOD_PNG[:600], "truncated"),
+        (GOOD_PNG[:560] + b"\xff" * 9 + GOOD_PNG[569:], "truncated"),
         (png_of_size(60_000, 60_000), "too-large"),
         (png_of_size(40_000, 10), "too-large"),
     ],
-    ids=["empty", "text", "pdf", "half a jpeg", "half a png", "bomb", "too wide"],
+    ids=["empty", "text", "pdf", "half a jpeg", "half a png", "a damaged png", "bomb", "too wide"],
 )
 def test_bad_bytes_are_refused_with_a_reason_in_one_line(data, reason):
     with pytest.raises(InputError) as caught:

@@ -158,13 +158,14 @@ def read_picture(data: bytes, *, max_pixels: int, max_side: int) -> Picture:
     """
     image = open_image(io.BytesIO(data))
     original = image.format or ""
+    icc = image.info.get("icc_profile")
     try:
         _check_size(image, max_pixels, max_side)
-        icc = image.info.get("icc_profile") or profiles.of_camera(image)
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             _forget_broken_exif(image)
             _unpack_rightly(image)
-        image.load()
+        image.load()  # before EXIF is asked for: a PNG's is sought behind the pixels
+        icc = icc or profiles.of_camera(image)
         _fit_transparent_colour(image, depth=data[24:25])
         rgb, alpha = _pixels(_upright(image), icc)
         if alpha is not None:
