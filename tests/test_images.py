@@ -790,6 +790,14 @@ def test_adobe_rgb_that_a_camera_only_tells_of_in_exif_comes_out_right_in_srgb(f
     assert np.abs(linear(plain) - wanted.clip(0, 1)).max() > 0.2
 
 
+def test_exif_that_says_srgb_means_it():
+    """Who turned a camera's Adobe RGB into it may have left the table within."""
+    exif = exif_of((34665, ExifTags.Base.ColorSpace, 3, 1), (40965, 1, 2, b"R03"))
+    with_exif, without = (read(encoded(gradient(), "PNG", exif=each)) for each in (exif, b""))
+    np.testing.assert_array_equal(with_exif.rgb, without.rgb)
+    assert with_exif.icc is None
+
+
 @pytest.mark.parametrize("icc", [LINEAR_GREY, BLUE_FOR_RED], ids=["grey", "colours"])
 @pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
 def test_the_profile_of_greys_is_applied_in_every_mode(mode, icc):

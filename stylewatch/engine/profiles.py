@@ -5,7 +5,7 @@ from functools import cache
 
 from PIL import ExifTags, Image, ImageCms
 
-_ADOBE_RGB = 2  # as ColorSpace in EXIF; no standard, but some cameras write it
+_SRGB, _ADOBE_RGB = 1, 2  # as ColorSpace in EXIF; the latter is no standard, but cameras write it
 _OPTION = "R03"  # DCF 2.0: the file's colours are those of its "optional colour space", Adobe RGB
 _INDEX = 1  # where EXIF's table of interoperability says so
 _D50 = (0.9642, 1.0, 0.8249)
@@ -33,7 +33,8 @@ def of_camera(image: Image.Image) -> bytes | None:
         option = exif.get_ifd(ExifTags.IFD.Interop).get(_INDEX)
     except Exception:  # noqa: BLE001  (damaged EXIF is no damaged photo)
         return None
-    return adobe_rgb() if space == _ADOBE_RGB or option == _OPTION else None
+    is_adobe = space == _ADOBE_RGB or (option == _OPTION and space != _SRGB)
+    return adobe_rgb() if is_adobe else None
 
 
 @cache
