@@ -197,6 +197,13 @@ def test_damaged_iptc_is_no_damaged_photo(noise, place):
     result_of(with_iptc(photo("JPEG", b""), block[:place] + noise + block[place:]), "jpeg")
 
 
+FOREIGN = (
+    b"".join(b'<x:x xmlns:x="%d"/>' % number for number in range(300)),
+    b'<x:x xmlns:x="300">%s</x:x>' % (b"<x:x/>" * 5400),
+)
+"""Little by itself; when both are written, each namespace needs a longer prefix."""
+
+
 @pytest.mark.parametrize(
     ("told", "iptc", "kept"),
     [
@@ -204,8 +211,10 @@ def test_damaged_iptc_is_no_damaged_photo(noise, place):
         (PLAIN % b"<dc:title>%s</dc:title>" % (b"a" * 70_000), {(2, 120): b"b"}, "description"),
         (DEEP, {(2, 120): b"b"}, "description"),
         (None, {(2, 25): [b"x" * 60] * 2000, (2, 120): b"b"}, "description"),
+        (PLAIN % (b"<dc:title/>" * 2000), {}, "title"),
+        (PLAIN % (b"<dc:title>%s</dc:title><dc:rights>%s</dc:rights>" % FOREIGN), {}, "title"),
     ],
-    ids=["both long", "a novel", "deep", "many keywords"],
+    ids=["both long", "a novel", "deep", "many keywords", "again and again", "many namespaces"],
 )
 def test_what_has_no_room_costs_nothing_but_itself(told, iptc, kept):
     captions = captions_of(told, iptc)

@@ -6,6 +6,8 @@ where it was taken; older ones in IPTC's IIM. Bytes in, bytes out.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import chain
 from xml.etree import ElementTree as ET
 
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
@@ -46,16 +48,17 @@ def captions_of(packet: bytes | None, iptc: Iptc | None = None) -> bytes | None:
 
     What that does not say is taken from `iptc`. A property for which there is no room is left out.
     """
-    found = _in_xmp(packet)
-    known = {each.tag for each in found}
-    found += (each for each in _in_iptc(iptc or {}) if each.tag not in known)
-    kept, room = [], _MOST - len(_packet([]))
-    for each in found:
-        size = _size(each)
-        if size <= room:
-            kept.append(each)
-            room -= size
-    return _packet(kept) if kept else None
+    found: dict[str, ET.Element] = {}
+    for each in chain(_in_xmp(packet), _in_iptc(iptc or {})):
+        found.setdefault(each.tag, each)
+    kept: list[ET.Element] = []
+    captions = None
+    for each in found.values():
+        with suppress(ValueError, RecursionError):  # nested too deeply
+            if len(more := _packet([*kept, each])) <= _MOST:
+                kept.append(each)
+                captions = more
+    return captions
 
 
 def _in_xmp(packet: bytes | None) -> list[ET.Element]:
@@ -91,14 +94,6 @@ def _text(raw: bytes | None) -> str:
     except UnicodeDecodeError:
         text = (raw or b"").decode("cp1252", "replace")
     return _NO_XML.sub("", text).strip()
-
-
-def _size(found: ET.Element) -> int:
-    """How many bytes a property takes in a packet, at most; too many if it can't be written."""
-    try:
-        return len(ET.tostring(found, encoding="utf-8", xml_declaration=False))
-    except (ValueError, RecursionError):  # nested too deeply
-        return _MOST
 
 
 def _packet(properties: Iterable[ET.Element]) -> bytes:
