@@ -488,6 +488,22 @@ def test_exif_is_carried_as_it_lies_in_letters_of_any_kind(form, wanted):
         assert found[group, tag] == (kind, value + b"\0" * (kind == 2))
 
 
+@pytest.mark.parametrize("wanted", ["jpeg", "tiff"])
+def test_exif_of_another_type_than_it_should_be_is_carried_as_it_lies_too(wanted):
+    entries = [
+        (34665, ExifTags.Base.UserComment, 2, b"By the lake"),
+        (34665, ExifTags.Base.FileSource, 3, 3),
+        (34665, ExifTags.Base.ComponentsConfiguration, 3, (1, 2, 3, 0)),
+    ]
+    data = encoded(gradient(), "JPEG", exif=exif_of(*entries))
+    photo = entries_of(data)
+    result = results.write_picture(read(data), format=wanted, quality=90, keep_gps=True, facts={})
+    found = entries_of(result)
+    for group, tag, kind, _ in entries:
+        assert found[group, tag] == photo[group, tag]
+        assert photo[group, tag][0] == kind
+
+
 def test_the_exif_of_a_big_tiff_comes_along():
     exif = Image.Exif()
     exif[ExifTags.Base.Model] = "X100"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, PngImagePlugin, TiffTags
+from PIL import ExifTags, Image, PngImagePlugin
 
 from stylewatch.engine import profiles
 from stylewatch.engine.images import (
@@ -41,13 +41,12 @@ _NOT_CARRIED = frozenset({
 })  # fmt: skip
 _MAKERS_OWN = frozenset({ExifTags.Base.MakerNote, ExifTags.Base.DNGPrivateData})
 """Blocks that no one else can read, so they go with the place."""
-for _tag in (
+_UNDEFINED = frozenset({
     ExifTags.Base.OECF, ExifTags.Base.ComponentsConfiguration, ExifTags.Base.MakerNote,
     ExifTags.Base.UserComment, ExifTags.Base.SpatialFrequencyResponse,
     ExifTags.Base.FileSource, ExifTags.Base.SceneType, ExifTags.Base.DeviceSettingDescription,
-):  # fmt: skip  # without it Pillow writes these as plain numbers, and that is how they are shown
-    _undefined = TiffTags.TagInfo(_tag, _tag.name, TiffTags.UNDEFINED, 1)
-    TiffTags.TAGS_V2_GROUPS[ExifTags.IFD.Exif][_tag] = _undefined
+})  # fmt: skip
+"""Bytes of any meaning, which Pillow would write as plain numbers: that is how they'd be shown."""
 
 
 def write_picture(
@@ -171,6 +170,8 @@ def _carried(original: bytes | None, dropped: frozenset[int]) -> Image.Exif:
                 del entries[tag]
             elif tag == ExifTags.IFD.Interop:  # a table within one: now its place is another
                 entries[tag] = exif.get_ifd(tag)
+            elif tag in _UNDEFINED and isinstance(value, bytes):
+                entries[tag] = (bytearray(value),)  # of no type that Pillow knows
     return keep_letters(exif)
 
 
