@@ -216,6 +216,25 @@ def test_who_asks_much_at_once_is_answered_bit_by_bit_and_keeps_nobody_waiting(
         assert len(lines.read().splitlines()) == 1 + 1000  # the greeting, too
 
 
+def test_others_have_their_turn_before_one_is_heard_out_whatever_it_says(server, daemon, tmp_path):
+    begun, go_on = threading.Event(), threading.Event()
+    real = server._ask
+
+    def ask_slowly(command):
+        begun.set()
+        assert go_on.wait(5)
+        return real(command)
+
+    server._ask = ask_slowly
+    with dial(tmp_path / SOCKET, 5.0) as talker, dial(tmp_path / SOCKET, 5.0) as other:
+        talker.sendall(b'{"do": "status"}\n' + b"\n" * 1000 + b'{"do": "reload"}\n')
+        assert begun.wait(5)
+        other.sendall(b'{"do": "pause"}\n')
+        go_on.set()
+        wait_until(lambda: len(daemon.asked) == 3)
+    assert [command for command, _ in daemon.asked] == ["status", "pause", "reload"]
+
+
 def test_who_is_hung_up_on_is_not_heard_out(server, tmp_path):
     for number in range(KEPT_EVENTS):
         server(event("warning", message="x" * 10_000, path=f"{number}.jpg"))

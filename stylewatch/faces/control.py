@@ -73,7 +73,8 @@ MAX_REQUEST: Final = 65536
 MAX_UNREAD: Final = 1_000_000
 """Bytes that may wait for a client; one that has left more unread is dropped."""
 MAX_ASKED: Final = 16
-"""Answers that a client may wait for; what it asks beyond that is heard when it has got some."""
+"""Answers that a client may wait for; what it asks beyond that is heard when it has got some.
+As many of its lines are heard before it is the others' turn."""
 MAX_INBOX: Final = 10_000
 
 Ask = Callable[..., "Future[Any]"]
@@ -149,8 +150,11 @@ class ControlServer:
 
     def _run(self) -> None:
         while not self._ended:
-            for key, _ in self._selector.select():
+            asking = [client for client in self._clients if self._asks(client)]
+            for key, _ in self._selector.select(0 if asking else None):
                 self._do(key.data)
+            for client in asking:
+                self._do(partial(self._serve, client))
             while self._inbox:
                 self._do(self._inbox.popleft())
         for client in list(self._clients):
@@ -194,32 +198,34 @@ class ControlServer:
         self._drop(client)
 
     def _serve(self, client: _Client) -> None:
-        """Send to this client and read from it, as far as its socket is ready."""
+        """Send to this client and hear what it says, as far as its socket and its turn go."""
         try:
             self._send(client)
             if not self._may_ask(client):
                 return
-            data = client.socket.recv(65536)
+            if b"\n" not in client.request:
+                data = client.socket.recv(65536)
+                client.request += data
+                client.ended = not data
         except BlockingIOError:
             return
         except OSError:
-            data = b""
-        client.request += data
-        client.ended = not data
-        self._hear(client)
+            client.ended = True
+        for _ in range(MAX_ASKED):
+            if self._asks(client):
+                line, _, client.request = client.request.partition(b"\n")
+                self._obey(client, line)
         if len(client.request) > MAX_REQUEST and b"\n" not in client.request:
             self._drop(client)
         else:
             self._flush(client)
 
-    def _hear(self, client: _Client) -> None:
-        """Obey what this client has said, as far as its turn goes."""
-        while b"\n" in client.request and self._may_ask(client):
-            line, _, client.request = client.request.partition(b"\n")
-            self._obey(client, line)
-
     def _may_ask(self, client: _Client) -> bool:
         return client.asked < MAX_ASKED and client in self._clients
+
+    def _asks(self, client: _Client) -> bool:
+        """Whether it has said something that is still to be heard, and may be now."""
+        return b"\n" in client.request and self._may_ask(client)
 
     def _obey(self, client: _Client, line: bytes) -> None:
         number: Any = None
@@ -240,7 +246,6 @@ class ControlServer:
 
     def _tell(self, client: _Client, number: Any, done: "Future[Any]") -> None:
         client.asked -= 1
-        self._hear(client)
         self._say(client, {"id": number, **_answer(done)})
 
     def _subscribe(self, client: _Client, number: Any) -> None:
@@ -275,7 +280,7 @@ class ControlServer:
             self._send(client)
         except OSError:
             self._drop(client)
-        if client.ended and not (client.asked or client.unread):
+        if client.ended and not (client.asked or client.unread or self._asks(client)):
             self._drop(client)
 
     def _send(self, client: _Client) -> None:
