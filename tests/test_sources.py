@@ -323,13 +323,18 @@ def test_an_error_in_the_wake_up_call_does_not_stop_the_events(watched, monkeypa
     watched.hears("b.jpg")
 
 
-def test_a_warning_of_watchdog_makes_a_full_scan(watched, monkeypatch):
-    watched.drain()
+def lose_events(watched, monkeypatch):
+    """Put a photo of which no event tells, as watchdog warns."""
     with monkeypatch.context() as patch:
         patch.setattr(Inbox, "dispatch", lambda self, event: None)
         put(watched.root)
         watched.hear_nothing()
     logging.getLogger("watchdog.observers.inotify_c").warning("Inotify queue overflowed")
+
+
+def test_a_warning_of_watchdog_makes_a_full_scan(watched, monkeypatch):
+    watched.drain()
+    lose_events(watched, monkeypatch)
     assert watched.woken.is_set()
     assert watched.drain() == ["a.jpg"]
     assert watched.later(29.0) == []
@@ -341,11 +346,7 @@ def test_a_known_loss_is_no_reason_for_mistrust_when_the_next_scan_has_to_wait(
 ):
     (watched.root / "sub").mkdir()
     watched.drain()
-    with monkeypatch.context() as patch:
-        patch.setattr(Inbox, "dispatch", lambda self, event: None)
-        put(watched.root)
-        watched.hear_nothing()
-    logging.getLogger("watchdog.observers.inotify_c").warning("Inotify queue overflowed")
+    lose_events(watched, monkeypatch)
     assert watched.drain() == ["a.jpg"]
     watched.later(29.0)
     watched.now += 1.0
