@@ -531,7 +531,10 @@ class TestPresets:
         whole = a_picture(home / "photo.jpg").read_bytes()
         assert stylewatch("presets", "check", file)[0] == 0
         for content, why in (
-            (b"hello", "This is not an image: expected JPEG, PNG, WebP, TIFF, HEIC, BMP or GIF"),
+            (
+                b"hello",
+                "This is not an image: expected JPEG, PNG, WebP, TIFF, HEIC, AVIF, BMP or GIF",
+            ),
             (b"", "The file is empty"),
             (whole[:-50], "The image is incomplete or damaged"),
         ):

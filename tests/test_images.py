@@ -37,7 +37,7 @@ def read(data):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA", "CMYK"])
-@pytest.mark.parametrize("form", ["PNG", "TIFF", "JPEG", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "JPEG", "WEBP", "GIF", "BMP", "AVIF"])
 def test_every_mode_that_a_format_can_hold_becomes_rgb(mode, form):
     try:
         data = encoded(gradient(mode=mode), form)
@@ -394,7 +394,7 @@ def exif_with_the_place_in_every_corner():
 EXIF = exif_with_the_place_in_every_corner()
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "HEIF"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "HEIF", "AVIF"])
 def test_the_place_is_nowhere_in_a_result_that_must_not_tell_it(form):
     images.register_heif()
     more = {"xmp": XMP}
@@ -462,7 +462,7 @@ def order_of(exif):
 
 
 @pytest.mark.parametrize("wanted", results.EXTENSIONS)
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "HEIF"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "HEIF", "AVIF"])
 def test_exif_is_carried_as_it_lies_in_letters_of_any_kind(form, wanted):
     """Also what is neither text nor number: as numbers, no one shows it as it is meant."""
     entries = [
@@ -892,7 +892,7 @@ def test_what_is_an_image_but_of_a_kind_that_can_t_be_read_is_told_so():
     grey_of_64_bits = grey_tiff(RAMP.astype("<f4"), _258=64)
     for data, what in [
         (grey_of_64_bits, "This TIFF .* 8 or 16 bits"),
-        (b"\0\0\0\x20ftypavif" + bytes(20), "AVIF"),
+        (b"\0\0\0\x20ftypavif" + bytes(20), "This AVIF .* damaged"),
         (GOOD_JPEG[:20] + b"\xff\xee\0\7Adobe" + GOOD_JPEG[20:], "This JPEG .* save it anew"),
         (png_of_size(8, 8).replace(b"IDAT", b"tEXtIDAT"), "This PNG .* save it anew"),
     ]:
@@ -901,9 +901,10 @@ def test_what_is_an_image_but_of_a_kind_that_can_t_be_read_is_told_so():
         assert caught.value.reason == "not-an-image"
 
 
-def test_an_animation_is_refused():
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "AVIF"])
+def test_an_animation_is_refused(form):
     frames = [gradient(), gradient().rotate(90)]
-    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    data = encoded(frames[0], form, save_all=True, append_images=frames[1:])
     with pytest.raises(InputError, match="animated"):
         read(data)
 
@@ -917,6 +918,7 @@ def test_no_bytes_whatsoever_raise_anything_but_an_input_error(data):
         b"RIFF0000WEBP",
         b"II*\0",
         b"GIF89a",
+        b"\0\0\0\x20ftypavif",
     ):
         try:
             read(head + data)
@@ -925,7 +927,7 @@ def test_no_bytes_whatsoever_raise_anything_but_an_input_error(data):
         structural_end(io.BytesIO(head + data))
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "HEIF"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "HEIF", "AVIF"])
 def test_the_end_of_a_picture_is_found_and_missed(form):
     if form == "HEIF":
         images.register_heif()
@@ -1045,7 +1047,7 @@ def test_a_header_of_any_kind_is_probed_to_its_end():
     assert headers.probe(io.BytesIO(encoded(gradient(8, 6), "JPEG", exif=words))).width == 8
 
 
-@pytest.mark.parametrize("form", ["JPEG", "WEBP", "TIFF", "HEIF"])
+@pytest.mark.parametrize("form", ["JPEG", "WEBP", "TIFF", "HEIF", "AVIF"])
 def test_an_orientation_that_xmp_alone_tells_of_counts_for_rules_too(form):
     images.register_heif()
     xmp = XMP.replace(b"><rdf:Desc", b' xmlns:t="t"><rdf:Desc').replace(
@@ -1089,7 +1091,7 @@ class FailingDisk(io.BytesIO):
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow takes it for damage at some places, and warns of it
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF"])
 def test_a_disk_that_gives_no_answer_says_nothing_about_a_photo(form):
     images.register_heif()
     data = encoded(gradient(), form, exif=EXIF)

@@ -30,7 +30,7 @@ Format = Literal["jpeg", "png", "webp", "tiff", "heic"]
 
 _DECODERS = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"]
 Image.MAX_IMAGE_PIXELS = None  # `_check_size` has limits of its own, before anything is decoded
-_READ = "JPEG, PNG, WebP, TIFF, HEIC, BMP or GIF"
+_READ = "JPEG, PNG, WebP, TIFF, HEIC, AVIF, BMP or GIF"
 _CANON = b"CR\x02\0"  # what follows a TIFF's first eight bytes in Canon's RAW files
 TiffImagePlugin.READ_LIBTIFF = True  # Pillow itself makes noise of planes of 16 bits each
 _AS_LIBTIFF_GIVES_THEM = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS"}
@@ -43,6 +43,7 @@ _PLUGINS = (WebPImagePlugin, TiffImagePlugin)  # the others Pillow loads itself
 _FORMAT_OF: dict[str, Format] = {
     "JPEG": "jpeg", "MPO": "jpeg", "PNG": "png", "WEBP": "webp", "TIFF": "tiff", "HEIF": "heic",
 }  # fmt: skip
+_MOVING = {"GIF", "WEBP", "PNG", "AVIF"}
 _BRIGHTER_THAN_WHITE = 16.0
 GROUPS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 """The entries of EXIF that are tables of their own."""
@@ -107,8 +108,11 @@ def open_image(stream: BinaryIO) -> Image.Image:
         raise InputError("The file is empty", reason="empty")
     decoders = list(_DECODERS)
     if head[4:8] == b"ftyp":
-        register_heif()
-        decoders.append("HEIF")
+        if head[8:] in _AVIF:
+            decoders.append("AVIF")
+        else:
+            register_heif()
+            decoders.append("HEIF")
     try:
         image = Image.open(stream, formats=decoders)
     except UnidentifiedImageError as error:
@@ -134,7 +138,7 @@ def _unknown(head: bytes) -> InputError:
         if head.startswith(mark):
             return _strange(name, remedy="Open it elsewhere and save it anew")
     if head[4:8] == b"ftyp" and head[8:] in _AVIF:
-        return InputError("AVIF can't be read", expected=_READ, reason="not-an-image")
+        return _strange("AVIF", remedy="Save it anew, or as JPEG")
     return InputError("This is not an image", expected=_READ, reason="not-an-image")
 
 
@@ -196,7 +200,7 @@ def _check_size(image: Image.Image, max_pixels: int, max_side: int) -> None:
             received=f"{width} × {height}",
             reason="too-large",
         )
-    frames = getattr(image, "n_frames", 1) if image.format in {"GIF", "WEBP", "PNG"} else 1
+    frames = getattr(image, "n_frames", 1) if image.format in _MOVING else 1
     if frames > 1:
         raise InputError(
             "The picture is animated", expected="a single frame",
