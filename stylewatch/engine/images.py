@@ -96,6 +96,10 @@ def _is_raw(image: Image.Image, head: bytes) -> bool:
     return is_thumbnail or ExifTags.Base.DNGVersion in image.tag_v2 or head[8:] == _CANON
 
 
+def _is_avif(head: bytes) -> bool:
+    return head[4:8] == b"ftyp" and head[8:] in _AVIF
+
+
 def open_image(stream: BinaryIO) -> Image.Image:
     """Open an image by a decoder of the allow-list; only its header is read.
 
@@ -107,12 +111,11 @@ def open_image(stream: BinaryIO) -> Image.Image:
     if not head:
         raise InputError("The file is empty", reason="empty")
     decoders = list(_DECODERS)
-    if head[4:8] == b"ftyp":
-        if head[8:] in _AVIF:
-            decoders.append("AVIF")
-        else:
-            register_heif()
-            decoders.append("HEIF")
+    if _is_avif(head):
+        decoders.append("AVIF")
+    elif head[4:8] == b"ftyp":
+        register_heif()
+        decoders.append("HEIF")
     try:
         image = Image.open(stream, formats=decoders)
     except UnidentifiedImageError as error:
@@ -137,7 +140,7 @@ def _unknown(head: bytes) -> InputError:
     for mark, name in _MARKS.items():
         if head.startswith(mark):
             return _strange(name, remedy="Open it elsewhere and save it anew")
-    if head[4:8] == b"ftyp" and head[8:] in _AVIF:
+    if _is_avif(head):
         return _strange("AVIF", remedy="Save it anew, or as JPEG")
     return InputError("This is not an image", expected=_READ, reason="not-an-image")
 

@@ -116,7 +116,7 @@ class Inbox(FileSystemEventHandler):
         self._overflown = overflown
 
 
-LONE = "/proc/sys/fs/inotify"
+_LONE = "/proc/sys/fs/inotify"
 """A folder without others in it, on every machine."""
 
 
@@ -127,7 +127,7 @@ def watch_trouble() -> str:
     """
     trial = Watches(lambda: None)
     try:
-        trial.add(LONE, Inbox(LONE, trial.wake))
+        trial.add(_LONE, Inbox(_LONE, trial.wake))
     except OSError as error:
         return error.strerror or str(error)
     finally:
