@@ -783,6 +783,15 @@ def light_of(*primaries):
     return xyz * np.linalg.solve(xyz, white)
 
 
+@pytest.mark.parametrize("form", ["HEIF", "AVIF"])
+def test_a_brand_that_heic_and_avif_share_is_read_as_what_it_is(form):
+    images.register_heif()
+    data = encoded(gradient(), form)
+    shared = data[:8] + b"mif1" + data[12:]
+    np.testing.assert_array_equal(read(shared).rgb, read(data).rgb)
+    assert headers.probe(io.BytesIO(shared)).width == 64
+
+
 @pytest.mark.parametrize(
     "exif",
     [
@@ -893,6 +902,7 @@ def test_what_is_an_image_but_of_a_kind_that_can_t_be_read_is_told_so():
     for data, what in [
         (grey_of_64_bits, "This TIFF .* 8 or 16 bits"),
         (b"\0\0\0\x20ftypavif" + bytes(20), "This AVIF .* damaged"),
+        (b"\0\0\0\x20ftypheic" + bytes(20), "This HEIC .* damaged"),
         (GOOD_JPEG[:20] + b"\xff\xee\0\7Adobe" + GOOD_JPEG[20:], "This JPEG .* save it anew"),
         (png_of_size(8, 8).replace(b"IDAT", b"tEXtIDAT"), "This PNG .* save it anew"),
     ]:
@@ -957,6 +967,16 @@ def test_zeros_between_a_jpeg_s_segments_are_passed_over():
     assert read(data).rgb.any()
     assert structural_end(io.BytesIO(data)) is True
     assert structural_end(io.BytesIO(data[:-2])) is False
+
+
+def test_a_heic_of_tiles_that_lacks_its_end_is_not_painted_with_holes():
+    """As phones write them; libheif leaves out the tiles that are not there."""
+    images.register_heif()
+    data = encoded(gradient(256, 192), "HEIF", tile_size=64)
+    assert read(data).rgb.shape == (192, 256, 3)
+    with pytest.raises(InputError, match="last bytes") as caught:
+        read(data[: len(data) * 3 // 4])
+    assert caught.value.reason == "truncated"
 
 
 def test_a_heic_file_s_last_box_may_have_no_length():

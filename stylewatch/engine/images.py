@@ -24,6 +24,7 @@ from PIL import (
 
 from stylewatch.engine import profiles
 from stylewatch.engine.captions import Iptc, captions_of
+from stylewatch.engine.endings import structural_end
 from stylewatch.errors import InputError
 
 Format = Literal["jpeg", "png", "webp", "tiff", "heic"]
@@ -36,7 +37,11 @@ TiffImagePlugin.READ_LIBTIFF = True  # Pillow itself makes noise of planes of 16
 _AS_LIBTIFF_GIVES_THEM = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS"}
 """Numbers in this machine's order, which Pillow would take for the file's."""
 PngImagePlugin.MAX_TEXT_CHUNK = 1 << 26  # bytes: what Photoshop writes of a picture's past is long
-_AVIF = {b"avif", b"avis"}
+_AVIF = frozenset({b"avif", b"avis", b"mif1", b"msf1"})
+_HEIC = frozenset({
+    b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1",
+})  # fmt: skip
+"""By what brands these begin; two are of both."""
 _MARKS = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n": "PNG"}
 """How files begin of whose headers Pillow does not tell what is wrong with them."""
 _PLUGINS = (WebPImagePlugin, TiffImagePlugin)  # the others Pillow loads itself
@@ -96,8 +101,8 @@ def _is_raw(image: Image.Image, head: bytes) -> bool:
     return is_thumbnail or ExifTags.Base.DNGVersion in image.tag_v2 or head[8:] == _CANON
 
 
-def _is_avif(head: bytes) -> bool:
-    return head[4:8] == b"ftyp" and head[8:] in _AVIF
+def _brand(head: bytes) -> bytes:
+    return head[8:] if head[4:8] == b"ftyp" else b""
 
 
 def open_image(stream: BinaryIO) -> Image.Image:
@@ -111,9 +116,9 @@ def open_image(stream: BinaryIO) -> Image.Image:
     if not head:
         raise InputError("The file is empty", reason="empty")
     decoders = list(_DECODERS)
-    if _is_avif(head):
+    if _brand(head) in _AVIF:
         decoders.append("AVIF")
-    elif head[4:8] == b"ftyp":
+    if _brand(head) in _HEIC:
         register_heif()
         decoders.append("HEIF")
     try:
@@ -140,8 +145,9 @@ def _unknown(head: bytes) -> InputError:
     for mark, name in _MARKS.items():
         if head.startswith(mark):
             return _strange(name, remedy="Open it elsewhere and save it anew")
-    if _is_avif(head):
-        return _strange("AVIF", remedy="Save it anew, or as JPEG")
+    if _brand(head) in _AVIF | _HEIC:
+        name = "HEIC" if _brand(head) in _HEIC else "AVIF"
+        return _strange(name, remedy="Save it anew, or as JPEG")
     return InputError("This is not an image", expected=_READ, reason="not-an-image")
 
 
@@ -168,6 +174,7 @@ def read_picture(data: bytes, *, max_pixels: int, max_side: int) -> Picture:
     icc = image.info.get("icc_profile")
     try:
         _check_size(image, max_pixels, max_side)
+        _check_end(image, data)
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             _forget_broken_exif(image)
             _unpack_rightly(image)
@@ -209,6 +216,12 @@ def _check_size(image: Image.Image, max_pixels: int, max_side: int) -> None:
             "The picture is animated", expected="a single frame",
             received=f"{frames} frames", reason="too-many-frames",
         )  # fmt: skip
+
+
+def _check_end(image: Image.Image, data: bytes) -> None:
+    """An error for a HEIC that lacks its end: libheif would only leave out some of its tiles."""
+    if image.format == "HEIF" and structural_end(io.BytesIO(data)) is False:
+        raise EOFError("its last bytes are missing")
 
 
 def _forget_broken_exif(image: Image.Image) -> None:
