@@ -783,6 +783,39 @@ def light_of(*primaries):
     return xyz * np.linalg.solve(xyz, white)
 
 
+@pytest.mark.parametrize("write", ["text", "compressed", "international"])
+def test_a_png_s_texts_are_nothing_but_texts(write):
+    """Programs copy what Pillow told them of a picture into texts by the same names."""
+    texts = PngImagePlugin.PngInfo()
+    for name in (
+        "interlace", "icc_profile", "transparency", "gamma", "chromaticity", "srgb", "dpi", "exif",
+        "bbox", "default_image", "duration", "xmp",
+    ):  # fmt: skip
+        if write == "international":
+            texts.add_itxt(name, "(1, 2)")
+        else:
+            texts.add_text(name, "(1, 2)", zip=write == "compressed")
+    told, plain = (
+        read(encoded(gradient(), "PNG", icc_profile=DISPLAY_P3, dpi=(300, 300), exif=EXIF, **more))
+        for more in ({"pnginfo": texts}, {})
+    )
+    np.testing.assert_array_equal(told.rgb, plain.rgb)
+    assert (told.icc, told.dpi, told.exif) == (plain.icc, plain.dpi, plain.exif)
+    assert told.alpha is None
+
+
+def test_a_png_s_exif_may_be_a_text_of_imagemagick_s():
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.Model] = 6, "X100"
+    text = PngImagePlugin.PngInfo()
+    raw = exif.tobytes()
+    text.add_text("Raw profile type exif", f"\nexif\n{len(raw):8}\n{raw.hex()}\n", zip=True)
+    data = encoded(gradient(40, 24), "PNG", pnginfo=text)
+    picture, facts = read(data), headers.probe(io.BytesIO(data))
+    assert picture.rgb.shape == (40, 24, 3)
+    assert (facts.width, facts.height, facts.camera) == (24, 40, "X100")
+
+
 @pytest.mark.parametrize("form", ["HEIF", "AVIF"])
 def test_a_brand_that_heic_and_avif_share_is_read_as_what_it_is(form):
     images.register_heif()

@@ -22,6 +22,7 @@ How it is read and written:
 images        a photo's bytes become pixels
 results       pixels become a result's bytes
 profiles      colours that no file explains: results' and cameras'
+chunks        what a PNG is made of
 captions      what a person has written about a photo
 headers       what rules ask about a photo
 endings       whether a photo is there to its last byte

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from PIL import ExifTags, Image, TiffImagePlugin
 
 from stylewatch.domain import PhotoFacts
+from stylewatch.engine.chunks import chunks_of
 from stylewatch.engine.images import open_image
 
 
@@ -87,19 +88,9 @@ def _is_sized_upright(image: Image.Image) -> bool:
 
 def _exif_without_pixels(image: Image.Image, stream: BinaryIO) -> Image.Exif:
     """A PNG's may lie behind its pixels: Pillow would decode them, however many there are."""
-    if image.format == "PNG" and "exif" not in image.info:
-        image.info["exif"] = _png_exif(stream)
+    if image.format == "PNG":
+        chunks = chunks_of(stream)
+        image.info["exif"] = next(
+            (stream.read(length) for name, _, length in chunks if name == b"eXIf"), None
+        )
     return Image.Image.getexif(image)
-
-
-def _png_exif(stream: BinaryIO) -> bytes | None:
-    position = 8
-    while True:
-        stream.seek(position)
-        header = stream.read(8)
-        if len(header) < 8:
-            return None
-        length = int.from_bytes(header[:4], "big")
-        if header[4:] == b"eXIf":
-            return stream.read(length)
-        position += 12 + length

@@ -24,6 +24,7 @@ from PIL import (
 
 from stylewatch.engine import profiles
 from stylewatch.engine.captions import Iptc, captions_of
+from stylewatch.engine.chunks import without_texts
 from stylewatch.engine.endings import structural_end
 from stylewatch.errors import InputError
 
@@ -42,7 +43,8 @@ _HEIC = frozenset({
     b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1",
 })  # fmt: skip
 """By what brands these begin; two are of both."""
-_MARKS = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n": "PNG"}
+_PNG = b"\x89PNG\r\n"
+_MARKS = {b"\xff\xd8\xff": "JPEG", _PNG: "PNG"}
 """How files begin of whose headers Pillow does not tell what is wrong with them."""
 _PLUGINS = (WebPImagePlugin, TiffImagePlugin)  # the others Pillow loads itself
 _FORMAT_OF: dict[str, Format] = {
@@ -169,6 +171,8 @@ def read_picture(data: bytes, *, max_pixels: int, max_side: int) -> Picture:
     Raises:
         InputError: empty, not an image, truncated, too large (said before decoding), animated.
     """
+    if data.startswith(_PNG):
+        data = without_texts(data)
     image = open_image(io.BytesIO(data))
     original = image.format or ""
     icc = image.info.get("icc_profile")
@@ -272,8 +276,8 @@ def keep_letters(exif: Image.Exif) -> Image.Exif:
 
 def _exif_of(image: Image.Image) -> bytes | None:
     found = image.info.get("exif")
-    if found and isinstance(found, bytes):  # a PNG may have a text of that name
-        return found
+    if found:
+        return bytes(found)
     try:
         exif = keep_letters(image.getexif())
         exif.bigtiff = False  # all has been read, and what Pillow would write it can't read
