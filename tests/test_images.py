@@ -695,12 +695,20 @@ def test_less_quality_takes_less_room(form):
     assert len(low) < len(high)
 
 
-@pytest.mark.parametrize("tag", [ExifTags.Base.XMLPacket, ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo])
-def test_a_tiff_whose_metadata_are_of_a_strange_kind_is_painted(tag):
-    """XMP as text, and groups at places before the file's beginning."""
+@pytest.mark.parametrize(
+    ("tag", "kind", "value"),
+    [
+        (ExifTags.Base.XMLPacket, 2, XMP.decode()),
+        (ExifTags.Base.InterColorProfile, 2, "a profile"),
+        (ExifTags.IFD.Exif, 9, -5),
+        (ExifTags.IFD.GPSInfo, 9, -5),
+    ],
+)
+def test_a_tiff_whose_metadata_are_of_a_strange_kind_is_painted(tag, kind, value):
+    """XMP and a profile that are none, and groups at places before the file's beginning."""
     ifd = TiffImagePlugin.ImageFileDirectory_v2()
-    ifd.tagtype[tag] = 2 if tag == ExifTags.Base.XMLPacket else 9
-    ifd[tag] = XMP.decode() if tag == ExifTags.Base.XMLPacket else -5
+    ifd.tagtype[tag] = kind
+    ifd[tag] = value
     data = encoded(gradient(), "TIFF", tiffinfo=ifd)
     photo, result = unchanged(data, "same")
     np.testing.assert_array_equal(photo.rgb, np.asarray(gradient(), np.float32))
@@ -783,6 +791,159 @@ def light_of(*primaries):
     return xyz * np.linalg.solve(xyz, white)
 
 
+COLOURS = np.random.default_rng(1).integers(0, 256, (24, 3)).astype(np.uint8)
+SRGB = ((0.64, 0.33), (0.3, 0.6), (0.15, 0.06))
+ADOBE_RGB = ((0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
+P3 = ((0.68, 0.32), (0.265, 0.69), (0.15, 0.06))
+BT2020 = ((0.708, 0.292), (0.17, 0.797), (0.131, 0.046))
+HALF = 188
+"""sRGB's number for half of the light."""
+
+
+def stripes(colours=COLOURS):
+    return Image.fromarray(colours[:, np.newaxis].repeat(16, axis=0).repeat(16, axis=1))
+
+
+def light_seen(data):
+    """What light the photo's stripes have."""
+    return linear(read(data).rgb[8::16, 8])
+
+
+def in_srgb(light, primaries):
+    """The same light by sRGB's primaries, where sRGB has it."""
+    return (light @ (np.linalg.inv(light_of(*SRGB)) @ light_of(*primaries)).T).clip(0, 1)
+
+
+def png_with(image, *chunks, **options):
+    more = PngImagePlugin.PngInfo()
+    for name, body in chunks:
+        more.add(name, body)
+    return encoded(image, "PNG", pnginfo=more, **options)
+
+
+def with_code_points(image, form, primaries, transfer):
+    """An image whose colours are told of by nothing but code points."""
+    images.register_heif()
+    if form == "PNG":
+        return png_with(image, (b"cICP", bytes([primaries, transfer, 0, 1])))
+    if form == "HEIF":
+        points = {"color_primaries": primaries, "transfer_characteristics": transfer}
+        points |= {"matrix_coefficients": 6, "full_range_flag": 1}
+        return encoded(image, "HEIF", quality=-1, chroma=444, **points)
+    data = encoded(image, "AVIF", quality=100, subsampling="4:4:4")
+    start, points, rest = data.partition(b"colrnclx\0\1\0\r")
+    assert points
+    return start + struct.pack(">8sHH", b"colrnclx", primaries, transfer) + rest
+
+
+@pytest.mark.parametrize("form", ["PNG", "HEIF", "AVIF"])
+@pytest.mark.parametrize(("points", "primaries"), [((12, 13), P3), ((9, 13), BT2020)])
+def test_colours_that_only_code_points_tell_of_come_out_right_in_srgb(form, points, primaries):
+    data = with_code_points(stripes(), form, *points)
+    wanted = in_srgb(linear(COLOURS), primaries)
+    np.testing.assert_allclose(light_seen(data), wanted, atol=0.03)
+    assert np.abs(linear(COLOURS) - wanted).max() > 0.1
+    photo, result = unchanged(data, "png")
+    np.testing.assert_allclose(result.rgb, photo.rgb, atol=1)
+    assert result.icc
+
+
+@pytest.mark.parametrize("form", ["PNG", "HEIF", "AVIF"])
+@pytest.mark.parametrize("points", [(1, 1), (5, 6), (2, 2)])
+def test_code_points_of_srgb_or_of_television_change_nothing(form, points):
+    plain, told = (with_code_points(stripes(), form, *each) for each in ((1, 13), points))
+    np.testing.assert_array_equal(read(told).rgb, read(plain).rgb)
+    assert read(told).icc is None
+
+
+def in_pq(light):
+    """SMPTE ST 2084's numbers for so many cd/m²."""
+    root = (light / 10_000) ** 0.1593017578125
+    return ((0.8359375 + 18.8515625 * root) / (1 + 18.6875 * root)) ** 78.84375
+
+
+def in_hlg(light):
+    """BT.2100's HLG for so many cd/m², on a screen of 1000."""
+    scene = (light / 1000) ** (1 / 1.2)
+    bright = 0.17883277 * np.log(np.maximum(12 * scene - 0.28466892, 1e-9)) + 0.55991073
+    return np.where(scene <= 1 / 12, np.sqrt(3 * scene), bright)
+
+
+@pytest.mark.parametrize("form", ["PNG", "HEIF", "AVIF"])
+def test_hdr_is_toned_down_to_what_srgb_can_show(form):
+    """Paper, at 203 cd/m², is nearly white; what is darker stays, and what is brighter differs."""
+    light = np.array([0, 2, 10, 36, 80, 203, 500, 1000, 4000])
+    seen = {}
+    for transfer, numbers in ((16, in_pq(light)), (18, in_hlg(light))):
+        greys = np.rint(255 * np.minimum(numbers, 1)).astype(np.uint8)[:, np.newaxis].repeat(3, 1)
+        rgb = read(with_code_points(stripes(greys), form, 9, transfer)).rgb[8::16, 8]
+        np.testing.assert_allclose(rgb, rgb[:, :1].repeat(3, 1), atol=2)
+        seen[transfer] = rgb[:, 0]
+        np.testing.assert_allclose(linear(rgb[:5, 0]), light[:5] / 203, atol=0.02)
+        assert 215 < rgb[5, 0] < 240
+        assert (np.diff(rgb[:8, 0]) > 0).all()
+        assert rgb[7:, 0].min() > 252
+    np.testing.assert_allclose(seen[16], seen[18], atol=4)
+
+
+@pytest.mark.parametrize(("transfer", "numbers"), [(16, in_pq), (18, in_hlg)])
+def test_hdr_s_colours_come_out_right_in_srgb(transfer, numbers):
+    light = linear(COLOURS) * 80
+    photo = stripes(np.rint(255 * numbers(light)).astype(np.uint8))
+    data = with_code_points(photo, "PNG", 9, transfer)
+    np.testing.assert_allclose(light_seen(data), in_srgb(light / 203, BT2020), atol=0.03)
+
+
+def gamma(value):
+    return b"gAMA", struct.pack(">I", round(value * 100_000))
+
+
+def chromaticities(*colours):
+    points = ((0.3127, 0.329), *colours)
+    return b"cHRM", struct.pack(">8I", *(round(value * 100_000) for xy in points for value in xy))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "LA", "I;16"])
+def test_a_png_s_gamma_is_applied_in_every_mode(mode):
+    middle = Image.new("L", (8, 8), 128)
+    grey = (
+        Image.fromarray(np.full((8, 8), 128 * 257, np.uint16))
+        if mode == "I;16"
+        else middle.convert(mode)
+    )
+    for value, wanted in ((1.0, HALF), (1 / 1.8, 146.4), (0.45455, 128)):
+        rgb = read(png_with(grey, gamma(value))).rgb
+        np.testing.assert_allclose(rgb, wanted, atol=1.5)
+
+
+def test_a_png_s_chromaticities_are_applied():
+    for curve in ((), (gamma(0.45455),)):
+        data = png_with(stripes(), *curve, chromaticities(*ADOBE_RGB))
+        wanted = in_srgb(linear(COLOURS), ADOBE_RGB)
+        np.testing.assert_allclose(light_seen(data), wanted, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "profile", "primaries"),
+    [
+        ([(b"cICP", b"\x0c\x0d\0\1"), gamma(1.0)], "BLUE_FOR_RED", P3),
+        ([(b"cICP", b"\x01\x0d\0\1"), gamma(1.0)], "BLUE_FOR_RED", SRGB),
+        ([gamma(1.0), chromaticities(*BT2020)], "DISPLAY_P3", P3),
+        ([(b"sRGB", b"\0"), gamma(1.0), chromaticities(*BT2020)], None, SRGB),
+        ([gamma(0.45455), chromaticities(*SRGB)], None, SRGB),
+        ([gamma(0), chromaticities((0, 0), (0, 0), (0, 0))], None, SRGB),
+        ([chromaticities((0.3, 0.3), (0.3, 0.3), (0.3, 0.3))], None, SRGB),
+        ([(b"cICP", b"")], "DISPLAY_P3", P3),
+    ],
+    ids=["cICP", "sRGB's cICP", "iCCP", "sRGB", "gAMA and cHRM", "zeros", "no colours", "empty"],
+)
+def test_what_counts_of_a_png_s_chunks_is_what_its_standard_says(chunks, profile, primaries):
+    icc = {"icc_profile": globals()[profile]} if profile else {}
+    data = png_with(stripes(), *chunks, **icc)
+    wanted = in_srgb(linear(COLOURS), primaries)
+    np.testing.assert_allclose(light_seen(data), wanted, atol=0.03)
+
+
 @pytest.mark.parametrize("write", ["text", "compressed", "international"])
 def test_a_png_s_texts_are_nothing_but_texts(write):
     """Programs copy what Pillow told them of a picture into texts by the same names."""
@@ -835,17 +996,14 @@ def test_a_brand_that_heic_and_avif_share_is_read_as_what_it_is(form):
 )
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
 def test_adobe_rgb_that_a_camera_only_tells_of_in_exif_comes_out_right_in_srgb(form, exif):
-    """By the definitions of both: the same light, where sRGB has it."""
-    srgb = light_of((0.64, 0.33), (0.3, 0.6), (0.15, 0.06))
-    adobe = light_of((0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
-    colours = np.random.default_rng(1).integers(0, 256, (24, 3)).astype(np.uint8)
-    stripes = Image.fromarray(colours[:, np.newaxis].repeat(16, axis=0).repeat(16, axis=1))
+    """Also where there is a profile that can't be read."""
     options = {"quality": 100, "subsampling": 0} if form == "JPEG" else {"lossless": True}
-    got = linear(read(encoded(stripes, form, exif=exif, **options)).rgb[8::16, 8])
-    wanted = (colours / 255.0) ** (563 / 256) @ (np.linalg.inv(srgb) @ adobe).T
-    np.testing.assert_allclose(got, wanted.clip(0, 1), atol=0.03)
-    plain = read(encoded(stripes, form, **options)).rgb[8::16, 8]
-    assert np.abs(linear(plain) - wanted.clip(0, 1)).max() > 0.2
+    wanted = in_srgb((COLOURS / 255.0) ** (563 / 256), ADOBE_RGB)
+    for icc in (b"", b"not a profile at all"):
+        data = encoded(stripes(), form, exif=exif, icc_profile=icc, **options)
+        np.testing.assert_allclose(light_seen(data), wanted, atol=0.03)
+    plain = light_seen(encoded(stripes(), form, **options))
+    assert np.abs(plain - wanted).max() > 0.2
 
 
 def test_exif_that_says_srgb_means_it():

@@ -21,7 +21,8 @@ How it is read and written:
 
 images        a photo's bytes become pixels
 results       pixels become a result's bytes
-profiles      colours that no file explains: results' and cameras'
+profiles      what a photo's colours mean, and the results'
+hdr           what a usual screen shows of HDR
 chunks        what a PNG is made of
 captions      what a person has written about a photo
 headers       what rules ask about a photo

@@ -175,7 +175,6 @@ def read_picture(data: bytes, *, max_pixels: int, max_side: int) -> Picture:
         data = without_texts(data)
     image = open_image(io.BytesIO(data))
     original = image.format or ""
-    icc = image.info.get("icc_profile")
     try:
         _check_size(image, max_pixels, max_side)
         _check_end(image, data)
@@ -183,7 +182,7 @@ def read_picture(data: bytes, *, max_pixels: int, max_side: int) -> Picture:
             _forget_broken_exif(image)
             _unpack_rightly(image)
         image.load()  # before EXIF is asked for: a PNG's is sought behind the pixels
-        icc = icc or profiles.of_camera(image)
+        icc = profiles.of_photo(image, data)
         _fit_transparent_colour(image, depth=data[24:25])
         rgb, alpha = _pixels(_upright(image), icc)
         if alpha is not None:
