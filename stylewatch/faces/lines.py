@@ -41,13 +41,16 @@ def visible(text: object) -> str:
     File names hold any byte but `/` and NUL, so they may hold line ends, escape sequences, marks
     that turn the reading direction, and bytes that are no UTF-8.
     """
-    return "".join(
-        char if char.isprintable() or _is_space(char) else _escaped(char) for char in str(text)
-    )
+    return "".join(char if _is_harmless(char) else _escaped(char) for char in str(text))
 
 
-def _is_space(char: str) -> bool:
-    return char.isspace() and char > "\x9f" and char not in "\u2028\u2029"
+def _is_harmless(char: str) -> bool:
+    """Whether a terminal only shows it: a letter, a space, what joins emoji or parts letters.
+
+    A family is one emoji by joiners between its members; Persian words need non-joiners.
+    """
+    is_space = char.isspace() and char > "\x9f" and char not in "\u2028\u2029"
+    return char.isprintable() or is_space or char in "\u200c\u200d"
 
 
 def _escaped(char: str) -> str:
