@@ -435,7 +435,10 @@ SILENT = "silent"
 """The reason of the warning that the daemon does not answer."""
 
 LEARNING = "learning"
-"""The reason of the warnings that come while a new ledger learns from the results."""
+"""The reason of the warnings that tell how far a new ledger is that learns from the results."""
+
+REFUSED = "refused"
+"""The reason of the warning that a changed config can't be used; only the newest counts."""
 
 LASTING = frozenset({"dead", "engine-lost", SILENT})
 """The reasons of warnings that still hold after the config was read again."""

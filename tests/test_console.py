@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
-from stylewatch.domain import Event, Step
+from stylewatch.domain import LEARNING, REFUSED, Event, Step
 from stylewatch.faces import console as console_module
 from stylewatch.faces.board import KEPT_LOSSES, Board, JobRow
 from stylewatch.faces.console import (
@@ -356,7 +356,7 @@ class TestBoard:
 
     def test_a_config_that_was_mended_is_no_problem_any_more(self):
         board = Board()
-        board.apply(Event(kind="warning", message="the old config goes on", reason="config"), 1.0)
+        board.apply(Event(kind="warning", message="the old config goes on", reason=REFUSED), 1.0)
         board.apply(Event(kind="warning", message="dead", reason="dead"), 1.0)
         board.apply(Event(kind="reload", message="config read again"), 2.0)
         assert [row.message for row in board.problems] == ["dead"]
@@ -378,10 +378,11 @@ class TestBoard:
             ("preset", "photos for ink wait: no ink.png"),  # all begins anew with the ledger
             ("preset", "photos for oil wait: no oil.png"),
             ("", "the ledger was damaged"),
-            ("", "a new ledger"),
-            ("config", "the old config goes on: x"),
+            (LEARNING, "a new ledger: 3 results read so far"),
+            (LEARNING, "a new ledger: 4 results found"),
+            (REFUSED, "the old config goes on: x"),
             ("engine-lost", "no scheduler answers"),
-            ("config", "the old config goes on: y"),
+            (REFUSED, "the old config goes on: y"),
             ("engine-lost", "the scheduler has no workers"),
         ]:
             event = Event(kind="warning", reason=reason, message=message)
@@ -394,8 +395,9 @@ class TestBoard:
         assert told == [event.message for event in recent.replay()]
         assert told == [
             "the scans: dead", "the workers: dead", "photos for ink wait: no ink.png",
-            "photos for oil wait: no oil.png", "the ledger was damaged", "a new ledger",
-            "the old config goes on: y", "the scheduler has no workers",
+            "photos for oil wait: no oil.png", "the ledger was damaged",
+            "a new ledger: 4 results found", "the old config goes on: y",
+            "the scheduler has no workers",
         ]  # fmt: skip
 
     def test_a_folder_that_left_the_config_leaves_the_board(self):
@@ -487,7 +489,7 @@ class TestBoard:
         ):
             board.apply(event, 1.0)
         assert "config read again" in text_of(board).splitlines()[0]
-        refused = Event(kind="warning", message="the old config goes on: x", reason="config")
+        refused = Event(kind="warning", message="the old config goes on: x", reason=REFUSED)
         board.apply(refused, 2.0)
         board.apply(Event(kind="failed", message="a.jpg", path="a.jpg", reason="crash"), 3.0)
         assert "the old config goes on: x" in text_of(board).splitlines()[0]

@@ -24,7 +24,7 @@ from waiting import wait_until
 
 from stylewatch.app import remote
 from stylewatch.app.remote import Client, ask, find_state_dir, pulse_felt
-from stylewatch.domain import Event, JobState, Step
+from stylewatch.domain import REFUSED, Event, JobState, Step
 from stylewatch.errors import (
     ConfigError,
     ExitCode,
@@ -713,7 +713,7 @@ def test_a_newcomer_hears_of_a_trouble_that_holds_however_much_is_done_since():
     recent, newcomer = Recent(), Board()
     refused = "the old config goes on: x"
     recent.note(Event(kind="started", message="watching 1 folder"), 1.0)
-    recent.note(Event(kind="warning", message=refused, reason="config"), 2.0)
+    recent.note(Event(kind="warning", message=refused, reason=REFUSED), 2.0)
     for number in range(70):
         recent.note(Event(kind="done", message="", job_id=number, path=f"{number}.jpg"), 3.0)
     for each in recent.replay():
@@ -734,7 +734,7 @@ def test_a_newcomer_hears_nothing_of_a_trouble_that_is_over():
 def test_a_newcomer_hears_nothing_of_a_config_that_is_repaired():
     recent, newcomer = Recent(), Board()
     told = [
-        Event(kind="warning", message="the old config goes on: x", reason="config"),
+        Event(kind="warning", message="the old config goes on: x", reason=REFUSED),
         Event(kind="warning", message="the workers: dead", reason="dead"),
         Event(kind="failed", message="a.jpg: broken", reason="truncated", job_id=7),
         Event(kind="warning", message="no worker could start", reason="engine-lost"),

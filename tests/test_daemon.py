@@ -24,11 +24,13 @@ from stylewatch.errors import (
     UsageError,
     WorkerDied,
 )
+from stylewatch.faces.board import Board
 from stylewatch.folders import sources
 from stylewatch.host import delivery, intake
 from stylewatch.host.daemon import LOOK_SECONDS
 from stylewatch.host.delivery import AFTER_SECONDS
 from stylewatch.host.dispatch import COPY_COST, FIRST_COST
+from stylewatch.settings.loading import load_config
 from stylewatch.settings.weights import BYTES, keras_weights
 from stylewatch.state import retries
 from stylewatch.state.reader import LedgerReader
@@ -368,6 +370,19 @@ def test_what_only_a_start_can_change_is_said(rigs, tmp_path):
     assert rig.daemon.config.state_dir == tmp_path / "state"
     said = [event.message for event in rig.events]
     assert "state_dir and metrics_port: changed at the next start" in said
+
+
+def test_of_a_config_s_refusals_for_whatever_reasons_the_newest_stands(rigs, tmp_path):
+    rig, board, file = rigs(), Board(), tmp_path / "stylewatch.yaml"
+    rig.daemon._load = lambda: load_config(file)
+    for text in ("foldrs: []", "folders: [{input: in, output: out, preset: inc}]"):
+        file.write_text(text)
+        rig.daemon.ask("reload")
+        rig.daemon.tick(time.monotonic())
+    for event in rig.events:
+        board.apply(event, 1.0)
+    [row] = board.problems
+    assert "unknown preset 'inc'" in row.message
 
 
 def test_a_photo_that_can_t_be_moved_is_tried_again_later(rigs, tmp_path):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from itertools import islice, zip_longest
 from typing import Any
 
-from stylewatch.domain import ALL_DAY, AT_HAND, LASTING, Event, Hours, Step, with_rests
+from stylewatch.domain import ALL_DAY, AT_HAND, LASTING, REFUSED, Event, Hours, Step, with_rests
 from stylewatch.faces.lines import in_folder
 
 KEPT_RESULTS = 50
@@ -189,9 +189,7 @@ class Board:
                 self._forget_ended_by(event)
             case "stopping":
                 self.stopping, self.stop_message = True, event.message
-        general = event.kind == "warning" and event.general
-        refused = general and event.reason not in {"", *LASTING}  # of a changed config
-        if event.kind in _HEADLINES or refused:
+        if event.kind in _HEADLINES or event.reason == REFUSED:
             self.headline = event.message
         if "waiting" in event.extra:  # the daemon's own counts replace ours
             self._believe(event)

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 from stylewatch.domain import (
     AT_HAND,
+    REFUSED,
     Event,
     EventKind,
     Failure,
@@ -301,8 +302,8 @@ class Daemon:
             self._dispatcher.change_config(config)
             self.config, self._refused = config, ""
         except Exception as error:
-            self._refused, reason = str(error), getattr(error, "reason", "io")
-            self._tell("warning", f"the old config goes on: {error}", reason=reason)
+            self._refused = str(error)
+            self._tell("warning", f"the old config goes on: {error}", reason=REFUSED)
             raise
         finally:
             self._locks.keep_folders(folder.input for folder in self.config.folders)

@@ -42,7 +42,8 @@ def learn(
             yield result
 
     if found := ledger.rebuild(told()):
-        tell("warning", f"a new ledger: {counted(found, 'result')} found, not painted again")
+        words = f"a new ledger: {counted(found, 'result')} found, not painted again"
+        tell("warning", words, reason=LEARNING)
 
 
 def find_results(folders: Iterable[Path], read_facts: ReadFacts) -> Iterator[Result]:
