@@ -313,6 +313,13 @@ def test_a_network_file_system_is_named(examine, set_up, tmp_path, monkeypatch):
     assert any("looked through every 10 s" in one.message for one in found)
 
 
+def test_a_disk_is_told_of_once_whatever_lies_on_it(examine, set_up, tmp_path):
+    (tmp_path / "in2").mkdir()
+    file = set_up("{input: in, output: out}, {input: in2, output: out2}")
+    [found] = examine(file)["disk"]
+    assert found.message.endswith(f"free for {tmp_path}/out, {tmp_path}/out2, {tmp_path}/state")
+
+
 def test_set_aside_photos_are_told_of(examine, set_up, tmp_path):
     Ledger(tmp_path / "state/ledger.db").close()
     assert worst(examine(set_up())["ledger"]).state == "ok"
@@ -332,7 +339,7 @@ def test_the_ledger_is_that_of_the_system_s_service_where_this_runs(
         Ledger(tmp_path / "system/ledger.db").close()
         found = examine(file)
     assert f"{tmp_path}/system/ledger.db with 0 jobs" in found["ledger"][0].message
-    assert f"free for {tmp_path}/system" in found["disk"][-1].message
+    assert f"{tmp_path}/system" in found["disk"][0].message
 
 
 def test_a_check_that_breaks_down_is_a_finding_itself(examine, set_up, monkeypatch):

@@ -239,10 +239,13 @@ def _device(path: Path) -> int:
 
 
 def _disk(config: Config) -> Iterator[Finding]:
-    places = dict.fromkeys([*(folder.output for folder in config.folders), config.state_dir])
-    for path in places:
-        free = free_space(path)
-        text = f"{free / 1e9:.1f} GB free for {short_path(path)}"
+    """One line for each disk, as most people have one."""
+    disks: dict[int, list[Path]] = {}
+    for path in dict.fromkeys([*(folder.output for folder in config.folders), config.state_dir]):
+        disks.setdefault(_device(path), []).append(path)
+    for paths in disks.values():
+        free = free_space(paths[0])
+        text = f"{free / 1e9:.1f} GB free for {', '.join(map(short_path, paths))}"
         if free < config.min_free:
             remedy = f"Free some: below {config.min_free / 1e9:g} GB (`min_free`) an output pauses"
             yield problem("disk", text, remedy)
