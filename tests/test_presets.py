@@ -840,9 +840,10 @@ def test_the_settings_own_loss_is_painting_s():
         assert getattr(painting, key) == getattr(own, key), key
 
 
-def test_a_config_beside_presets_is_none_of_them(tmp_path):
+@pytest.mark.parametrize("name", ["stylewatch.yaml", "photos.yaml"])
+def test_a_config_beside_presets_is_none_of_them(tmp_path, name):
     """`presets: [.]` is read as one writes it, without a complaint about the config itself."""
-    (tmp_path / "stylewatch.yaml").write_text("presets: [.]\nfolders: [{input: in, output: out}]\n")
+    (tmp_path / name).write_text("presets: [.]\nfolders: [{input: in, output: out}]\n")
     (tmp_path / "mine.yaml").write_text("base: ink\n")
     assert list(alone(tmp_path)) == ["mine"]
 

@@ -4,10 +4,12 @@ Knows nothing of watching, of workers or of pixels: a style image is a file that
 hash.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,9 +23,10 @@ from stylewatch.settings.checking import did_you_mean, raise_first
 from stylewatch.settings.notations import composed
 from stylewatch.settings.paths import CONFIG_NAME, absolute, shipped, user_presets_dir
 from stylewatch.settings.presetfile import DEFAULT_BASE, OUTPUT, SETTINGS, values_of, with_values
-from stylewatch.settings.yamlfile import KeyPath, YamlFile, load_yaml, typed
+from stylewatch.settings.yamlfile import MAX_BYTES, KeyPath, YamlFile, load_yaml, typed
 
 _SUFFIXES = {".yaml", ".yml"}
+_OF_A_CONFIG = re.compile(rb"^folders\s*:", re.MULTILINE)  # no preset says it
 _Look = Callable[[Path], object]
 
 
@@ -312,8 +315,18 @@ def _yaml_files(folder: Path) -> list[Path]:
         problem = f"the presets folder can't be read: {error.strerror}"
         raise PresetError(problem, file=folder) from None
     visible = (f for f in files if f.name.isprintable() and not f.name.startswith("."))
-    # a config may lie beside presets
-    return [file for file in visible if file.suffix in _SUFFIXES and file.name != CONFIG_NAME]
+    return [file for file in visible if file.suffix in _SUFFIXES and not _is_config(file)]
+
+
+def _is_config(file: Path) -> bool:
+    """Whether it is a config, which may lie beside presets under any name."""
+    if file.name == CONFIG_NAME:
+        return True
+    with contextlib.suppress(OSError):  # which is told when it is read
+        if file.is_file():  # a pipe would wait for its writer
+            with file.open("rb") as stream:
+                return bool(_OF_A_CONFIG.search(stream.read(MAX_BYTES)))
+    return False
 
 
 def _read_layer(file: Path) -> _Layer:
