@@ -171,6 +171,6 @@ def stylewatch(
       0 done            1 a photo failed      2 wrong usage
       3 config, preset  4 photo               5 weights
       6 output          7 another daemon      8 no daemon
-      9 config is away  70 internal           130 interrupted
+      9 not readable    70 internal           130 interrupted
     """
     del version, log_format, no_colour

@@ -59,9 +59,9 @@ def watch(
     Photos that are in IN already and those that arrive are painted into OUT, sub-folders mirrored,
     with `nocturne` unless --preset says otherwise. A photo in a sub-folder named after a preset is
     painted with that one. What was painted is remembered: a new start does nothing twice. A preset
-    that is given as a file brings along those that lie beside it. Of a config that is there all the
-    same, only its `presets:` count. To watch several folders at once, use a config and `run`, or
-    give each its own --state.
+    that is given as a file brings along those that lie beside it. If there is a config, only its
+    `presets:` count here. To watch several folders at once, use a config and `run`, or give each
+    its own --state.
 
     Examples:
       stylewatch watch ~/Pictures/in ~/Pictures/out --preset nocturne
