@@ -355,6 +355,14 @@ BROKEN = {
     "typo": ("seed: 1\nstregth: 3", "2:1: stregth: unknown key. Did you mean 'strength'?"),
     "no such key": ("zzz: 3", f"1:1: zzz: unknown key. Known: {KNOWN}"),
     "wrong type": ("strength: bold", "1:1: strength: wrong type: expected a number, received 'bold'"),
+    "a comma in a number": (
+        "strength: 3,5",
+        "1:1: strength: wrong type: expected a number, received '3,5'. Write it as 3.5",
+    ),
+    "a number in quotes": (
+        "seed: '3'",
+        "1:1: seed: wrong type: expected a whole number, received '3'. Write it as 3",
+    ),
     "yes is no number": ("strength: true", "1:1: strength: wrong type: expected a number, received true"),
     "nothing": ("strength:", "1:1: strength: wrong type: expected a number, received nothing"),
     "not a list": ("evaluations: 80", "1:1: evaluations: wrong type: expected a list (- value), received 80"),
@@ -420,6 +428,12 @@ BROKEN = {
         "seed: 1\nstyle: gone.png",
         ("2:1: style: the style image can't be used: No such file or directory: "
         "received '{folder}/gone.png'. A path is relative to the folder of the preset's file"),
+    ),
+    "images that are no list": (
+        "style: waves.png, gone.png",
+        ("1:1: style: the style image can't be used: No such file or directory: "
+        "received '{folder}/waves.png, gone.png'. A path is relative to the folder of the preset's "
+        "file; several are a list: [a.jpg, b.jpg]"),
     ),
     "missing image in a list": (
         "style:\n  - waves.png\n  - gone.png",

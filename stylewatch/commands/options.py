@@ -43,7 +43,7 @@ Styles = Annotated[
     list[Path] | None,
     typer.Option(
         "--style", "-s", metavar="IMAGE", parser=as_typed,
-        help="Paint in the style of this image, with the numbers of the preset.",
+        help="Paint in the style of this image, with all else of the preset.",
     ),
 ]  # fmt: skip
 Output = Annotated[

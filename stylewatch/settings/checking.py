@@ -105,7 +105,7 @@ def _holds(data: Any, keys: KeyPath) -> bool:
 
 def _translate(kind: type, file: YamlFile, keys: KeyPath, errors: Sequence[Any]) -> ConfigError:
     """Our error for all that pydantic says of one value; of a union's it says several things."""
-    what, received = errors[0]["type"], shown(errors[0]["input"])
+    what, said = errors[0]["type"], errors[0]["input"]
     if _is_unknown(errors):
         remedy = did_you_mean(keys[-1], _keys_beside(kind, keys))
         return file.error(keys, "unknown key", remedy=remedy)
@@ -116,13 +116,15 @@ def _translate(kind: type, file: YamlFile, keys: KeyPath, errors: Sequence[Any])
     if what.endswith("_type") or what == "int_from_float":
         problem = "wrong type"
     options = [word for error in errors for word in re.findall(r"'([^']*)'", _expected(error))]
-    near = nearest(errors[0]["input"], options)
+    near = nearest(said, options)
     remedy = f"Did you mean {near[0]!r}?" if near else ""
-    if "text" in expected and not isinstance(errors[0]["input"], str | list | dict):
+    if "text" in expected and not isinstance(said, str | list | dict):
         remedy = "Put it in quotes"
-        if errors[0]["input"] is None:
+        if said is None:
             remedy = "What is ~ or begins with # needs quotes"
-    return file.error(keys, problem, expected=expected, received=received, remedy=remedy)
+    if "number" in expected and isinstance(said, str) and re.fullmatch(r"\d+([.,]\d+)?", said):
+        remedy = f"Write it as {said.replace(',', '.')}"
+    return file.error(keys, problem, expected=expected, received=shown(said), remedy=remedy)
 
 
 def _expected(error: Any) -> str:

@@ -366,6 +366,8 @@ def _image_error(
         why = str(error.strerror)
         where = "the folder of the preset's file" if source.path else "the working folder"
         parts["remedy"] = f"A path is relative to {where}"
+        if ", " in path.name:
+            parts["remedy"] += "; several are a list: [a.jpg, b.jpg]"
         if keys == ("init",):
             parts["remedy"] += "; without an image: content or noise"
     return source.error(source.written(keys), f"the {what} can't be used: {why}", **parts)
