@@ -1,5 +1,7 @@
 """Feature networks: VGG19's shapes, exactness against Keras's own model, and bad weights."""
 
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -125,6 +127,20 @@ def test_weights_of_another_network_are_refused(tmp_path):
     path.write_bytes(b"not an HDF5 file")
     with pytest.raises(WeightsError, match="VGG19's weights without the top"):
         features.load_vgg19(str(path))
+
+
+def test_keras_s_own_network_is_let_go_of(tmp_path):
+    """A try without a network, each five minutes, built one; and one stayed beside ours."""
+
+    def layers():
+        return sum(isinstance(each, keras.layers.Conv2D) for each in gc.get_objects())
+
+    path = tmp_path / "damaged.h5"
+    path.write_bytes(b"not an HDF5 file")
+    before = layers()
+    with pytest.raises(WeightsError):
+        features.load_vgg19(str(path))
+    assert layers() == before
 
 
 def test_average_pooling_differs_from_max_pooling(network):

@@ -96,7 +96,7 @@ def test_the_time_that_bfloat16_took_counts_when_it_is_painted_again(preset, mon
 
 
 def test_weights_that_can_t_be_used_are_tried_again_when_they_have_changed(monkeypatch, tmp_path):
-    """Each try takes memory that Keras keeps, and photos wait for them without end."""
+    """Each try takes seconds, and photos wait for them without end."""
     weights, tried = tmp_path / "w.h5", []
 
     def load(features, weights):

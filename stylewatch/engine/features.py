@@ -7,6 +7,7 @@ optimisation.
 """
 
 import contextlib
+import gc
 import hashlib
 import json
 import os
@@ -152,18 +153,26 @@ def load_vgg19(weights: str = "imagenet", *, progress: bool = False) -> FeatureN
         keras.config.enable_interactive_logging()
     else:
         keras.config.disable_interactive_logging()  # its download bar would tear ours
+    loaded = _loaded_by_keras(weights)
+    gc.collect()  # Keras's own network is a knot of references, which Python unties late, if ever
+    if isinstance(loaded, WeightsError):
+        raise loaded
+    name = "VGG19 (ImageNet)" if weights == "imagenet" else f"VGG19 ({weights})"
+    return FeatureNetwork(name, _digest(loaded), loaded)
+
+
+def _loaded_by_keras(weights: str) -> tuple[Convolution, ...] | WeightsError:
+    """VGG19's layers, or why they can't be had: no more, as an error's frames hold the network."""
     try:
         with _network_timeout():
             model = keras.applications.VGG19(include_top=False, weights=weights)
-    except Exception as error:
-        raise _weights_error(weights, error) from error
-    convolutions = tuple(
+    except Exception as error:  # noqa: BLE001  (Keras's own are of many kinds)
+        return _weights_error(weights, error)
+    return tuple(
         Convolution(name, (kernel,), bias)
         for name in VGG19_LAYERS
         for kernel, bias in [model.get_layer(name).get_weights()]
     )
-    name = "VGG19 (ImageNet)" if weights == "imagenet" else f"VGG19 ({weights})"
-    return FeatureNetwork(name, _digest(convolutions), convolutions)
 
 
 def _weights_error(weights: str, error: Exception) -> WeightsError:

@@ -154,12 +154,12 @@ def _state_of(weights: str) -> Hashable:
 def _vgg19(weights: str, state: Hashable) -> FeatureNetwork | WeightsError:  # noqa: ARG001
     """The network, or why it can't be had.
 
-    Both are cached: a try takes seconds and, if it fails, memory that Keras never gives back.
+    Both are cached, as a try takes seconds.
     """
     try:
         return load_network("vgg19", weights)
     except WeightsError as error:
-        return WeightsError(str(error), reason=error.reason)  # without its frames
+        return error
 
 
 def _check_layers(network: FeatureNetwork, settings: StyleSettings) -> None:
