@@ -1,6 +1,7 @@
 """Style transfer end to end on small pictures: plan, progress, resume, budget, colours."""
 
 import itertools
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -165,6 +166,20 @@ def test_a_checkpoint_that_can_t_be_of_this_run_is_ignored(network):
     for scale, kept in [(0, image), (3, image), (1, image), (2, image[1:]), (2, image * np.nan)]:
         painting = paint(network, resume=Checkpoint(scale, 4, kept))
         assert np.array_equal(painting.rgb, whole.rgb)
+
+
+def test_a_checkpoint_s_image_is_let_go_of_before_the_first_evaluation(network):
+    """It is as large as the picture: what goes on would take more memory than what was killed."""
+    kept, there = [], []
+    paint(network, on_checkpoint=lambda make: kept.append(make()))
+    last = [kept.pop()]
+    image = weakref.ref(last[0].image)
+    stylize(
+        picture(), [Style(noise())], SMALL, network, lambda _: there.append(image() is not None),
+        resume=last.pop(),
+    )  # fmt: skip
+    assert there
+    assert not any(there)
 
 
 def test_the_loss_that_is_told_of_is_that_of_the_result_not_of_the_last_trial(network):

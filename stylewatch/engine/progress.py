@@ -69,7 +69,7 @@ class Progress:
         What L-BFGS had learnt about the loss around that image is lost. It gets as many more
         evaluations as it remembers pairs, to learn it again: else the result would be worse.
         """
-        kept = self._resume if self._resume and self._resume.scale == scale.number else None
+        kept, self._resume = self._resume, None  # its image is as large as the picture
         self.evaluation = max(0, kept.evaluation - history) if kept else 0
         self._scale = scale
         self._losses = []

@@ -114,10 +114,12 @@ def stylize(
     scales = plan_scales(content.shape[1], content.shape[0], settings)
     if resume and not _fits(resume, scales, settings):
         resume = None
+    skipped = resume.scale - 1 if resume else 0
     progress = Progress(scales, settings, on_step, on_checkpoint, clock, resume)
+    del resume  # so that only `progress` holds its image
     memory = memory or usable_memory()
     image = start
-    for scale in scales[resume.scale - 1 if resume else 0 :]:
+    for scale in scales[skipped:]:
         objective = _objective_for(scale, styles, settings, network, memory)
         history = _history_for(scale, settings, memory, on_host=objective.on_host)
         image = _paint_scale(scale, model, image, styles, settings, objective, history, progress)
@@ -189,7 +191,7 @@ def _paint_scale(
     targets = objective.targets(photo, regions, settings, weight)
     images = [objective.place(preprocess(start))]  # in a list, so that only `minimize` holds it
     shape = images[0].shape
-    del small, start, photo, regions, weight  # for a huge photo the optimiser needs their memory
+    del small, start, kept, photo, regions, weight  # the optimiser needs their memory
 
     def evaluate(image: Tensor) -> tuple[Parts, Tensor]:
         progress.parts, gradient = objective.evaluate(image, targets)
