@@ -240,6 +240,7 @@ def test_after_a_crash_a_photo_gets_a_quarter_of_the_memory(preset, monkeypatch)
 
 
 def test_a_control_group_s_limit_bounds_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(backend, "memory_kept", lambda: 0)
     free = backend.free_memory()
     monkeypatch.setattr(machine, "CGROUPS", tmp_path)
     assert backend.free_memory() == pytest.approx(free, rel=0.2)
@@ -256,7 +257,24 @@ def test_a_control_group_s_limit_bounds_the_memory(tmp_path, monkeypatch):
     assert backend.free_memory() == pytest.approx(free, rel=0.2)
 
 
-def test_the_process_s_own_limit_bounds_the_memory():
+def test_what_a_process_keeps_of_earlier_paintings_is_there_for_the_next(tmp_path, monkeypatch):
+    """TensorFlow gives nothing back: the second photo that just fitted was painted in tiles."""
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path)
+
+    def usable(used):
+        for name, text in {
+            "memory.max": 2_000_000_000, "memory.current": used, "memory.stat": "inactive_file 0",
+        }.items():  # fmt: skip
+            (tmp_path / name).write_text(str(text))
+        return usable_memory()
+
+    before = usable(1_400_000_000)
+    kept = np.ones(25_000_000)
+    assert usable(1_400_000_000 + kept.nbytes) == pytest.approx(before, abs=20e6)
+
+
+def test_the_process_s_own_limit_bounds_the_memory(monkeypatch):
+    monkeypatch.setattr(backend, "memory_kept", lambda: 0)
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + 10**9, hard))

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from stylewatch.engine.machine import cpu_flags, memory_left
+from stylewatch.engine.machine import cpu_flags, memory_kept, memory_left
 
 Tensor = Any
 """The backend's own tensor, or an array, if either will do: they have no type in common."""
@@ -310,7 +310,8 @@ def free_memory() -> int:
 
             if torch.cuda.is_available():
                 return int(torch.cuda.mem_get_info()[0])
-    return memory_left()
+    left = memory_left()
+    return left and left + memory_kept()
 
 
 def _left_on_tensorflows_gpu() -> int:

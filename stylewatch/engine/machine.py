@@ -28,6 +28,23 @@ def memory_left() -> int:
     return min([machine, *_left_to_groups(), *_left_to_process()])
 
 
+def memory_kept() -> int:
+    """Bytes that this process has taken since it was first asked.
+
+    Most of them libraries took for earlier paintings: they keep them, and use them for the next.
+    """
+    return max(0, _resident() - _resident_at_first())
+
+
+@cache
+def _resident_at_first() -> int:
+    return _resident()
+
+
+def _resident() -> int:
+    return _own_pages()[1] * resource.getpagesize()
+
+
 def _left_to_process() -> Iterator[int]:
     """Bytes of addresses, where they are limited (`memory_limit`)."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
@@ -37,8 +54,12 @@ def _left_to_process() -> Iterator[int]:
 
 def addresses_used() -> int:
     """Bytes of addresses that this process has taken."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    return pages * resource.getpagesize()
+    return _own_pages()[0] * resource.getpagesize()
+
+
+def _own_pages() -> list[int]:
+    """Pages of this process: of addresses, of memory, and more."""
+    return [int(pages) for pages in Path("/proc/self/statm").read_text(encoding="ascii").split()]
 
 
 def _left_to_groups() -> Iterator[int]:
