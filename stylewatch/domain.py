@@ -153,8 +153,10 @@ class EngineSettings:
     """Added to the worker's niceness."""
     memory: int = 0
     """Bytes that one evaluation may use before a photo is painted in tiles; 0 = half of what is
-    free when the job starts. Tiles round sums otherwise: a number here keeps a huge photo's result
-    the same to the byte, whatever else runs."""
+    free when the job starts, or less, as several workers share it. Tiles round sums otherwise: a
+    number here keeps a huge photo's result the same to the byte, whatever else runs."""
+    workers: int = 1
+    """How many of them paint on this machine."""
     memory_limit: int = 0
     """Bytes of address space beyond what is used at start; 0 = no limit."""
     checkpoint_dir: Path | None = None

@@ -139,6 +139,7 @@ metrics_port: 9464
         threads=3,
         nice=19,
         memory=4 * 2**30,
+        workers=4,
         memory_limit=6 * 10**9,
         checkpoint_dir=home / "state" / "checkpoints",
         checkpoint_seconds=60.0,
@@ -168,7 +169,9 @@ metrics_port: 9464
     ],
 )
 def test_workers(home, written, meant):
-    assert load(home, FOLDER + f"workers: {written}").workers == meant
+    config = load(home, FOLDER + f"workers: {written}")
+    assert config.workers == meant
+    assert config.engine.workers == (meant if isinstance(meant, int) else 1)
 
 
 @pytest.mark.parametrize(

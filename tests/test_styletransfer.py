@@ -226,17 +226,29 @@ def test_what_finds_less_memory_than_there_seemed_to_be_is_painted_in_smaller_ti
     assert tried[-1] == 1 << 26
 
 
-def test_after_a_crash_a_photo_gets_a_quarter_of_the_memory(preset, monkeypatch):
-    real, tried = styletransfer.stylize, []
+@pytest.mark.parametrize(
+    ("engine", "crashes", "memory"),
+    [
+        (EngineSettings(), 0, 6 << 30),
+        (EngineSettings(workers=2), 0, 4 << 30),  # both may begin at once
+        (EngineSettings(workers=5), 0, 2 << 30),
+        (EngineSettings(memory=1 << 30, workers=5), 0, 1 << 30),
+        (EngineSettings(memory=1 << 30), 1, 1 << 28),  # it may have taken too much
+    ],
+)
+def test_a_photo_is_painted_in_its_share_of_the_memory_that_is_free(
+    preset, monkeypatch, engine, crashes, memory
+):
+    real, given = styletransfer.stylize, []
 
     def stylize(*arguments, memory, **more):
-        tried.append(memory)
+        given.append(memory)
         return real(*arguments, memory=memory, **more)
 
     monkeypatch.setattr(styletransfer, "stylize", stylize)
-    for crashes in (0, 1):
-        render(preset(), engine=EngineSettings(memory=1 << 30), crashes=crashes)
-    assert tried == [1 << 30, 1 << 28]
+    monkeypatch.setattr(backend, "free_memory", lambda: 12 << 30)
+    render(preset(), engine=engine, crashes=crashes)
+    assert given == [memory]
 
 
 def test_a_control_group_s_limit_bounds_the_memory(tmp_path, monkeypatch):

@@ -132,10 +132,13 @@ def stylize(
     return Painting(painted, progress.best, progress.count, precision, complete=complete)
 
 
-def usable_memory() -> int:
-    """Bytes that a painting may take on this device now: half of what is free, at least one."""
+def usable_memory(workers: int = 1) -> int:
+    """Bytes that a painting may take on this device now, at least one, beside other workers'.
+
+    Half of what is free, or of two workers each a third, as all may begin at once.
+    """
     free = backend.free_memory()
-    return max(1, free // 2) if free else _ASSUMED_MEMORY
+    return max(1, free // (1 + workers)) if free else _ASSUMED_MEMORY
 
 
 def plan_scales(width: int, height: int, settings: StyleSettings) -> list[Scale]:

@@ -104,7 +104,7 @@ class StyleTransfer:
                 memory=memory,
             )
 
-        memory = context.engine.memory or usable_memory()
+        memory = context.engine.memory or usable_memory(context.engine.workers)
         painting = _within_memory(paint, memory >> _HALVINGS_OF_A_CRASH * context.crashes)
         _check_usable(painting)
         if painting.complete and sum(settings.evaluations) >= _ENOUGH:

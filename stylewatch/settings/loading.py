@@ -151,6 +151,7 @@ def _engine(checked: ConfigFile, place: Callable[..., Path], state_dir: Path) ->
         threads=checked.threads,
         nice=checked.nice,
         memory=checked.memory,
+        workers=checked.workers if isinstance(checked.workers, int) else 1,
         memory_limit=checked.memory_limit,
         checkpoint_dir=state_dir / "checkpoints",
         checkpoint_seconds=checked.checkpoint_seconds,

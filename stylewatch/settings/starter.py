@@ -38,7 +38,7 @@ folders:
 # features: auto           # vgg19, or builtin, which needs no download
 # threads: 0               # CPU threads per worker; 0 = all cores
 # nice: 10                 # how far workers stand back behind other programs, 0 to 19
-# memory: 0                # such as 4GB: beyond it, photos are painted in tiles; 0 = half of free
+# memory: 0                # such as 4GB: beyond it, photos are painted in tiles; 0 = as is free
 # memory_limit: 0          # a worker that uses so much more than at its start fails; 0 = none
 # checkpoint_seconds: 30s  # how often an unfinished painting is saved
 # limits: {{max_pixels: 100000000, max_side: 30000, max_bytes: 200MB}}   # larger photos are refused
