@@ -184,6 +184,20 @@ def test_a_gpu_that_is_too_old_for_bfloat16_paints_in_float32(capability, fast, 
     assert backend.device.__wrapped__() == backend.Device("a GPU", fast_bfloat16=fast)
 
 
+def test_which_gpu_there_is_is_asked_once(monkeypatch):
+    """Its driver takes a moment to tell, and each evaluation of a loss would ask."""
+    import tensorflow as tf
+
+    asked = []
+    list_devices = tf.config.list_physical_devices
+    monkeypatch.setattr(
+        tf.config, "list_physical_devices", lambda kind: asked.append(kind) or list_devices(kind)
+    )
+    for _ in range(3):
+        backend.has_gpu()
+    assert len(asked) <= 1
+
+
 @pytest.mark.parametrize(
     ("name", "ours", "users"),
     [("TF_FORCE_GPU_ALLOW_GROWTH", "true", "false"),

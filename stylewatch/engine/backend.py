@@ -323,6 +323,7 @@ def _left_on_tensorflows_gpu() -> int:
     return int(gpus[0].memory_limit - tf.config.experimental.get_memory_info("GPU:0")["current"])
 
 
+@cache  # drivers take a moment, and each evaluation asks
 def _gpu() -> tuple[str, object]:
     """The first GPU's name, empty where there is none, and NVIDIA's compute capability of it.
 
