@@ -159,8 +159,8 @@ class Objective:
         }
 
     def place(self, image: np.ndarray) -> Tensor:
-        """The image as the optimiser should have it: on the host, or on the device."""
-        return backend.place(image)
+        """The image as the optimiser should have it: an array on the host, or a tensor."""
+        return image if self.on_host else ops.convert_to_tensor(image)
 
     def evaluate(self, image: Tensor, targets: Targets) -> tuple[Parts, Tensor]:
         """The loss at `image` (1, H, W, 3) and its gradient."""

@@ -120,7 +120,7 @@ class TiledObjective(Objective):
     def __init__(self, *arguments: Any, side: int) -> None:
         super().__init__(*arguments)
         self.side = side
-        self.on_host = True
+        self.on_host = True  # all images stay there, and go to the device in tiles
         self._taps = backend.compiled(self.extract)
         self._tile_grams = backend.compiled(self._grams_of_tile)
         self._tile_gradient = backend.value_and_gradient(self._loss_of_tile)
@@ -150,10 +150,6 @@ class TiledObjective(Objective):
         """A picture's total variation, band by band."""
         bands = (photo[:, rows] for rows in self._bands(photo))
         return sum(map(super().total_variation, bands))
-
-    def place(self, image: np.ndarray) -> Tensor:
-        """The image as an array: all images stay on the host, and go to the device in tiles."""
-        return image
 
     def evaluate(self, image: Tensor, targets: Targets) -> tuple[Parts, Tensor]:
         """The loss at `image` (1, H, W, 3) and its gradient, in two passes over the tiles."""
