@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import time
+from pathlib import Path
 
 
 class Unreadable(Exception):
@@ -109,6 +110,7 @@ def about_yourself(*, report):
         "chatter": os.environ.get("TF_CPP_MIN_LOG_LEVEL"),
         "memory": resource.getrlimit(resource.RLIMIT_AS)[0],
         "interrupt": signal.getsignal(signal.SIGINT) == signal.SIG_IGN,
+        "ended first": int(Path("/proc/self/oom_score_adj").read_text()),
     }
 
 

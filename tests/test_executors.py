@@ -346,6 +346,7 @@ class TestLocal:
                 "operations at once": "1",
                 "chatter": "3",
                 "interrupt": True,
+                "ended first": 500,
             }
             assert result(executor.submit(2, jobs.take_memory, 100 << 20)) == 100 << 20
             assert isinstance(error(executor.submit(3, jobs.take_memory, 2 << 30)), MemoryError)

@@ -27,6 +27,7 @@ from stylewatch.errors import EngineLost, ExecutorError, StylewatchError, named
 PR_SET_PDEATHSIG = 1
 MESSAGE_LIMIT = 4092  # a pipe takes 4096 bytes whole or not at all, and 4 of them tell the length
 LOG_BYTES = 1_000_000
+OOM_SCORE = "500"  # of 1000: where memory runs out the kernel ends a worker, and nobody's work
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
 JobName = tuple[int, int]
@@ -64,6 +65,8 @@ def boot(
     set_environment(engine)
     with contextlib.suppress(PermissionError):
         os.nice(engine.nice)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE, encoding="ascii")
     _limit_memory(engine.memory_limit)
 
 
