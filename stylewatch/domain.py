@@ -467,6 +467,7 @@ class Event:
     job_id: int = 0
     step: Step | None = None
     output: str = ""
+    """A photo's result; of `blocked` and `recovered`, the folder for results that it is about."""
     seconds: float = 0.0
     reason: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -481,14 +482,14 @@ class Event:
         """Whether its photo, if it was being painted, is not any more."""
         return self.kind in {"done", "failed", "retry", "blocked", "warning"}
 
-    def ends(self, kind: str, reason: str, message: str) -> bool:
+    def ends(self, kind: str, reason: str, message: str, output: str) -> bool:
         """Whether a general trouble, told by an event with these values, is over by this.
 
         A warning takes the place of the last one for that reason, or, where each part is told of by
         itself, as those that are dead and presets that can't be used, of the last one like it.
         """
-        if self.kind == "recovered":
-            return kind == "blocked" or bool(reason and reason == self.reason)
+        if self.kind == "recovered":  # each output by itself, all else by its reason
+            return (output or reason) == (self.output or self.reason)
         if self.kind == "warning" and self.general:
             same = message == self.message or reason not in _SEVERAL
             return kind == "warning" and reason == self.reason and same

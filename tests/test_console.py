@@ -299,11 +299,16 @@ class TestBoard:
             board.apply(Event(kind=kind, message="x", folder="in", path="a.jpg", job_id=1), 2.0)
         assert "in" not in board.folders
 
-    def test_an_output_that_has_space_again_takes_its_problem_off_the_board(self):
+    def test_an_output_that_has_space_again_takes_its_problem_alone_off_the_board(self):
         board = Board()
-        board.apply(Event(kind="blocked", message="/out: only 3 MB free"), 1.0)
-        assert len(board.problems) == 1
-        board.apply(Event(kind="recovered", message="/out: there is space again"), 2.0)
+        troubles = [("disk-full", "/out"), ("disk-full", "/other"), ("ledger", "")]
+        for reason, output in troubles:
+            board.apply(Event(kind="blocked", message=output, reason=reason, output=output), 1.0)
+        for reason, output in troubles:
+            row = board.problems[-1]
+            assert (row.reason, row.output) == (reason, output)
+            over = Event(kind="recovered", message="over", reason=reason, output=output)
+            board.apply(over, 2.0)
         assert not board.problems
 
     def test_a_folder_whose_output_is_full_is_told_once(self):

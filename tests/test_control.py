@@ -723,12 +723,15 @@ def test_a_newcomer_hears_of_a_trouble_that_holds_however_much_is_done_since():
 
 def test_a_newcomer_hears_nothing_of_a_trouble_that_is_over():
     recent, newcomer = Recent(), Board()
-    recent.note(Event(kind="blocked", message="/out: only 3 MB free"), 1.0)
+    for output in ("/out", "/other"):
+        full = Event(kind="blocked", message=f"{output}: only 3 MB free", output=output)
+        recent.note(full, 1.0)
     recent.note(Event(kind="blocked", message="a.jpg: no permission", job_id=7), 2.0)
-    recent.note(Event(kind="recovered", message="/out: there is space again"), 3.0)
+    recent.note(Event(kind="recovered", message="there is space again", output="/out"), 3.0)
     for each in recent.replay():
         newcomer.apply(each, 4.0)
-    assert [row.message for row in newcomer.problems] == ["a.jpg: no permission"]
+    told = [row.message for row in newcomer.problems]
+    assert told == ["a.jpg: no permission", "/other: only 3 MB free"]
 
 
 def test_a_newcomer_hears_nothing_of_a_config_that_is_repaired():

@@ -365,7 +365,7 @@ def test_an_output_waits_below_the_low_water_mark_and_goes_on_a_quarter_above_it
 
     def look(now, *outputs):
         found = waiting.look(outputs, 100, now, lambda output: output in writable)
-        return [(kind, why) for kind, _, why in found]
+        return [(kind, why) for _, kind, _, why in found]
 
     monkeypatch.setattr(space, "free_space", free_space)
     assert look(0.0, out, other) == []
@@ -384,8 +384,8 @@ def test_an_output_waits_below_the_low_water_mark_and_goes_on_a_quarter_above_it
     free[other] = 125
     writable.remove(other)
     assert look(9.0, out, other) == [], "one can't be asked, the other can't be written"
-    assert look(10.0, out) == []
-    assert waiting.paused == {out: "away"}, "the other has left the config"
+    assert look(10.0, out) == [("recovered", "forbidden")], "the other has left the config"
+    assert waiting.paused == {out: "away"}
 
 
 def test_an_unwritable_output_is_one_clear_line(tmp_path):

@@ -27,7 +27,7 @@ from test_ledger import Clock, failure, photo, planned, rendered
 from stylewatch.domain import LEARNING, EngineSettings, Failure, FailureKind, Identity, JobState
 from stylewatch.errors import EngineLost, LedgerError, LockedError, OutputError
 from stylewatch.faces.board import Board
-from stylewatch.folders import contents, naming, outputs, painted
+from stylewatch.folders import contents, naming, outputs, painted, space
 from stylewatch.host import daemon as daemon_module
 from stylewatch.host import delivery, disks, intake, inventory, publication
 from stylewatch.host.inventory import find_results
@@ -659,6 +659,35 @@ def test_a_full_output_is_paused_as_a_whole_and_goes_on_by_itself(rigs, monkeypa
     full.clear()
     rig.until(lambda: rig.counts() == {"done": 5})
     assert [told.state for told in rig.daemon._status()["folders"]] == ["watching"]
+
+
+def problems_told(rig):
+    """The lines under `Problems` of a live view that has heard all events."""
+    board = Board()
+    for event in rig.events:
+        board.apply(event, 0.0)
+    return [row.message for row in board.problems]
+
+
+def test_a_full_output_is_told_of_until_it_has_room_or_has_left_the_config(
+    rigs, tmp_path, monkeypatch
+):
+    one, two = {"output": tmp_path / "one"}, {"output": tmp_path / "two"}
+    two |= {"input": tmp_path / "in2", "name": "in2"}
+    two["input"].mkdir()
+    free = {one["output"]: 1, two["output"]: 1}
+    monkeypatch.setattr(space, "free_space", free.__getitem__)
+    rig = rigs(start=False, min_free=100).with_folders(one, two).start()
+    rig.look_around()
+    assert len(problems_told(rig)) == 2
+    free[one["output"]] = 200
+    rig.look_around()
+    [left] = problems_told(rig)
+    assert left.startswith(f"{two['output']}: only 0 MB free")
+    rig.with_folders(one)
+    rig.asked("reload")
+    rig.look_around()
+    assert problems_told(rig) == []
 
 
 def test_a_photo_that_could_not_be_read_for_a_moment_is_read_later(rigs, monkeypatch):
@@ -1667,11 +1696,8 @@ def test_what_is_wrong_with_a_preset_shows_after_a_reload(rigs, tmp_path):
     rig = rigs(presets=[str(mine)])
     (mine / "own.yaml").write_text("style: wave.png")
     rig.asked("reload")
-    board = Board()
-    for event in rig.events:
-        board.apply(event, 0.0)
-    (problem,) = board.problems
-    assert "wave.png" in problem.message
+    (problem,) = problems_told(rig)
+    assert "wave.png" in problem
 
 
 def test_a_result_on_a_disk_that_is_away_at_the_start_is_not_painted_again(rigs, disk, stuck):

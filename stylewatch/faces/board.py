@@ -90,6 +90,7 @@ class ProblemRow:
     folder: str = ""
     path: str = ""
     reason: str = ""
+    output: str = ""
 
     @property
     def lasts(self) -> bool:
@@ -281,7 +282,10 @@ class Board:
             self._failed.pop((event.folder, event.path), None)
 
     def _forget_ended_by(self, event: Event) -> None:
-        self._keep(lambda row: not (row.general and event.ends(row.kind, row.reason, row.message)))
+        self._keep(
+            lambda row: not row.general
+            or not event.ends(row.kind, row.reason, row.message, row.output)
+        )
 
     def _keep(self, wanted: Callable[[ProblemRow], bool]) -> None:
         self.problems = deque(filter(wanted, self.problems), maxlen=KEPT_PROBLEMS)

@@ -46,7 +46,11 @@ class Recent:
                 self._done += event.kind == "done"
 
     def _forget_ended_by(self, event: Event) -> None:
-        still = (e for e in self._general if not event.ends(e.kind, e.reason, e.message))
+        still = (
+            each
+            for each in self._general
+            if not event.ends(each.kind, each.reason, each.message, each.output)
+        )
         self._general = deque(still, maxlen=KEPT_EVENTS)
 
     def replay(self) -> list[Event]:

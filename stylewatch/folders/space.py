@@ -70,10 +70,15 @@ class Space:
         min_free: int,
         now: float,
         can_be_written: Callable[[Path], bool],
-    ) -> Iterator[tuple[Literal["blocked", "recovered"], str, str]]:
-        """Pause outputs that run full, and take up paused ones; each change, in words, and why."""
+    ) -> Iterator[tuple[Path, Literal["blocked", "recovered"], str, str]]:
+        """Pause outputs that run full, take up paused ones, and forget those that are no more.
+
+        Gives each that has changed: what it is by now, in words, and why.
+        """
         outputs = list(outputs)
-        self._paused = {path: self._paused[path] for path in outputs if path in self._paused}
+        for left in self._paused.keys() - {*outputs}:
+            _, why = self._paused.pop(left)
+            yield left, "recovered", f"{left}: no results go there any more", why
         for output in outputs:
             try:
                 free = free_space(output)
@@ -85,9 +90,9 @@ class Space:
                     rest = f"it goes on by itself at {ROOM * min_free / 1e6:.0f} MB"
                     wanted = f"the {min_free / 1e6:.0f} MB of `min_free`"
                     told = f"{output}: only {free / 1e6:.0f} MB free of {wanted}; {rest}"
-                    yield "blocked", told, FULL
+                    yield output, "blocked", told, FULL
                 continue
             until, why = self._paused[output]
             if now >= until and free >= ROOM * min_free and can_be_written(output):
                 del self._paused[output]
-                yield "recovered", f"{output}: results can be written again", why
+                yield output, "recovered", f"{output}: results can be written again", why

@@ -185,7 +185,8 @@ class Daemon:
                         self.start(self._clock())
                     due = self.tick(self._clock())
                     if failed:
-                        self._tell("recovered", "the ledger can be written again")
+                        told = "the ledger can be written again"
+                        self._tell("recovered", told, reason=LedgerError.reason)
                     failed = False
                 except LedgerError as error:
                     self._drop_all(error, told=failed)
@@ -476,8 +477,8 @@ class Daemon:
             self._next_look = now + LOOK_SECONDS
             places = {folder.output for folder in self.config.folders}
             usable, min_free = self._publisher.can_publish, self.config.min_free
-            for kind, message, why in self._space.look(places, min_free, now, usable):
-                self._tell(kind, message, reason=why)
+            for output, kind, message, why in self._space.look(places, min_free, now, usable):
+                self._tell(kind, message, reason=why, output=str(output))
             self._intake.forget_failed(self._at_hand(now))
             self._delivery.find_after(now)
         if self._delivery.apply_pending_after(now):
