@@ -485,6 +485,13 @@ class TestBoard:
         board.apply(full, 100.0)
         assert "queue empty" not in text_of(board, now=100.0)
 
+    def test_the_end_of_the_queue_goes_by_what_the_daemon_knows_of_what_waits(self):
+        board = Board()
+        done = Event(kind="done", message="", folder="in", seconds=10.0)
+        for event in (done, folder_event(waiting=2, work=300.0)):
+            board.apply(event, 0.0)
+        assert board.queue_seconds(0.0) == 300.0
+
     def test_the_header_does_not_praise_a_config_that_was_refused_since(self):
         board = Board()
         for event in (

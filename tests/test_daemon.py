@@ -828,6 +828,29 @@ def test_a_photo_that_keeps_its_picture_costs_its_folder_nothing_whatever_was_le
     assert rig.daemon._dispatcher._fair._clocks["in"] == FIRST_COST + 2 * COPY_COST
 
 
+def test_what_a_preset_takes_is_known_of_each_and_after_a_restart(rigs):
+    seconds = {"draft": 3.0, "painting": 40.0}
+
+    def behave(request):
+        name = request.preset.name
+        return rendered(request, f"{name} {request.digest}".encode(), seconds=seconds[name])
+
+    rig = rigs(behave, start=False).with_folders({"preset": tuple(seconds)}).start()
+    rig.drop("a.jpg", b"a")
+    rig.until(lambda: rig.counts() == {"done": 2})
+    rig.stop()
+    rig.start()
+    rig.daemon.ask("pause")
+    rig.drop("b.jpg", b"b")
+    rig.until(lambda: rig.counts() == {"done": 2, "ready": 2})
+    assert rig.daemon._status()["work"] == {"in": 43.0}
+    rig.daemon.tick(time.monotonic() + 60)
+    assert told_of(rig)["work"] == 43.0
+    rig.daemon.ask("resume")
+    rig.until(lambda: rig.counts() == {"done": 4})
+    assert rig.daemon._dispatcher._fair._clocks["in"] == 43.0 + 2 * COPY_COST
+
+
 def test_stop_waits_for_the_running_job_within_its_grace_then_puts_it_back(rigs, tmp_path):
     blocker = threading.Event()
 

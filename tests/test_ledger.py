@@ -420,6 +420,26 @@ def test_a_photo_that_may_not_be_read_keeps_no_other_waiting(ledger):
     assert ledger.claim("in").id == other
 
 
+def test_what_waits_goes_by_what_its_preset_took_lately(ledger, clock):
+    def paint(name, preset, seconds):
+        ledger.add(photo(name), "d", "p", [planned(name, name, preset)])
+        job = ledger.claim("in")
+        ledger.publishing(job.id, replace(rendered(), seconds=seconds))
+        ledger.done(job.id, Path(f"/out/{name}"))
+        clock.now += 1
+
+    paint("slow", "classic", 30.0)
+    for number in range(50):
+        paint(f"{number}", "draft", 9.0 if number < 25 else 3.0)
+    paint("copy", "classic", 0.0)
+    assert ledger.work() == {}
+    for number, preset in enumerate(("draft", "draft", "classic", "new")):
+        ledger.add(photo(f"next {number}"), "d", "p", [planned(f"{number}", f"k{number}", preset)])
+    ledger.add(photo(folder="other"), "d", "p", [planned()])
+    assert ledger.pace() == 3.0
+    assert ledger.work() == {"in": 3.0 + 3.0 + 30.0 + 3.0, "other": 3.0}
+
+
 def test_a_full_disk_is_never_held_against_the_photo(ledger, clock):
     [job_id] = ledger.add(photo(), "d", "p", [planned()])
     for _ in range(20):

@@ -257,6 +257,8 @@ def a_status(**more):
     [
         ({"pace": 10.0}, 38.0),  # what is left of the running one, and two more
         ({"pace": 10.0, "slots": 2}, 19.0),
+        ({"pace": 10.0, "work": {"in": 100.0}}, 118.0),  # their preset is a slow one
+        ({"work": {"in": 100.0}, "running": []}, 100.0),
         ({"pace": 10.0, "counts": {}}, 18.0),
         ({}, 58.0),  # as the running one will take
         ({"running": []}, 0.0),

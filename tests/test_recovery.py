@@ -551,11 +551,11 @@ def test_what_is_asked_of_a_big_ledger_is_answered_at_once(ledger, tmp_path, pac
             " INSERT INTO jobs (folder, path, preset, key, digest, target, dev, ino, size,"
             " mtime_ns, ctime_ns, state, created, changed, seconds)"
             " SELECT 'in', CAST(i AS BLOB), 'soft', 'k' || i, 'd', CAST(i AS BLOB), 1, i, 1, 1, 1,"
-            " iif(i % 1000, 'done', 'quarantined'), i, i, 2.0 FROM n"
+            " iif(i % 1000, iif(i % 2, 'done', 'ready'), 'quarantined'), i, i, 2.0 FROM n"
         )
     with closing(LedgerReader(tmp_path / "ledger.db")) as reader:
         questions = (
-            *(reader.counts, reader.pace, reader.notes),
+            *(reader.counts, reader.pace, reader.work, reader.notes),
             *(
                 partial(reader.numbers, states, 100)
                 for states in (JobState, [JobState.DONE], [JobState.QUARANTINED])

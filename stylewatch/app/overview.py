@@ -63,6 +63,7 @@ def look(state_dir: Path, clock: Callable[[], float] = time.time) -> dict[str, A
 
 def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any], now: float) -> dict[str, Any]:
     failed, held = told.get("failed_files", {}), told.get("held_files", {})
+    work = told.get("work", {})
     folders = [
         {
             "name": health["folder"],
@@ -92,7 +93,7 @@ def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any], now: float) 
     ]
     left = queue_seconds(
         [(one["seconds"], one["step"] and one["step"]["eta_seconds"]) for one in painting],
-        [(folder["state"], folder["waiting"]) for folder in folders],
+        [(each["state"], each["waiting"], work.get(each["name"], 0.0)) for each in folders],
         told["pace"],
         told.get("slots", 1),
         [Hours(*each) for each in told["hours"]] if "hours" in told else ALL_DAY,

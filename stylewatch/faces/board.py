@@ -34,6 +34,8 @@ class FolderRow:
     """Whether it was looked through to its end since the daemon began to watch it."""
     arriving: int = 0
     waiting: int = 0
+    work: float = 0.0
+    """Seconds that those which wait will take; 0 where that is not known."""
     done: int = 0
     failed: int = 0
     held: int = 0
@@ -214,7 +216,7 @@ class Board:
             (now - row.since, row.step.eta_seconds if row.step else None)
             for row in self.jobs.values()
         ]
-        waiting = [(row.state, row.waiting) for row in self.folders.values()]
+        waiting = [(row.state, row.waiting, row.work) for row in self.folders.values()]
         return queue_seconds(running, waiting, self.pace, self.slots, self.hours, now)
 
     def running(self) -> list[JobRow]:
@@ -247,6 +249,7 @@ class Board:
         row, told = self.folder(event.folder), event.extra
         for name in _COUNTS:
             setattr(row, name, int(told.get(name, getattr(row, name))))
+        row.work = float(told.get("work", row.work))
         row.scanned = bool(told.get("scanned", row.scanned))
         row.slow = [(path, why, since) for path, why, since in told.get("slow", row.slow)]
         row.next = [(path, preset) for path, preset in told.get("next", row.next)]
@@ -344,7 +347,7 @@ def _known(kind: type, told: Mapping[str, Any]) -> dict[str, Any]:
 
 def queue_seconds(
     running: Sequence[tuple[float, float | None]],
-    waiting: Iterable[tuple[str, int]],
+    waiting: Iterable[tuple[str, int, float]],
     pace: float,
     slots: int,
     hours: Sequence[Hours],
@@ -353,18 +356,19 @@ def queue_seconds(
     """When all is painted; 0 while that can't be known, as in a folder that is blocked.
 
     Of each running photo: the seconds since it began, and those that are left, once that is known.
-    Of each folder: its state, and how many photos wait. `pace` is what a photo took before, 0 when
-    none is known. `hours` are those in which photos are begun; what was begun is finished.
+    Of each folder: its state, how many photos wait, and the seconds that these will take, 0 where
+    that is not known. Then `pace` counts, what a photo took before, 0 when none is known. `hours`
+    are those in which photos are begun; what was begun is finished.
     """
-    places = [(state, number) for state, number in waiting if number]
+    places = [place for place in waiting if place[1]]
     whole = [spent + left for spent, left in running if left is not None]
     each = pace or (sum(whole) / len(whole) if whole else 0.0)
-    at_hand = all(state in AT_HAND for state, _ in places)
-    if places and not (each and slots and at_hand):
+    queued = [known or number * each for _, number, known in places]
+    at_hand = all(state in AT_HAND for state, *_ in places)
+    if places and not (all(queued) and slots and at_hand):
         return 0.0
     rest = [max(0.0, pace - spent) if left is None else left for spent, left in running]
-    queued = sum(number for _, number in places)
-    work = max([(sum(rest) + queued * each) / max(1, slots), *rest])
-    last = min(work, each) if queued else work
+    work = max([(sum(rest) + sum(queued)) / max(1, slots), *rest])
+    last = min(work, sum(queued) / sum(number for _, number, _ in places)) if queued else work
     local = time.localtime(now)
     return with_rests(work - last, hours, 60 * local.tm_hour + local.tm_min) + last

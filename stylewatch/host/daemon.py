@@ -343,6 +343,7 @@ class Daemon:
             "failed_files": self._ledger.failed_files(),
             "held_files": self._ledger.held_files(),
             "pace": self._ledger.pace(),
+            "work": self._ledger.work(),
         }
 
     def _figures_now(self) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from stylewatch.state.ledger import Ledger
 from stylewatch.state.reader import Job
 from stylewatch.state.wording import BROKEN_PRESET, WAITING
 
-FIRST_COST = 30.0  # seconds that a photo is thought to take before any was painted
+FIRST_COST = 30.0  # seconds that a photo is thought to take before its preset has painted any
 COPY_COST = 1.0  # the same for a copy: more than it takes, else thousands would go first
 OVERDUE_SECONDS = 30.0  # a job that goes on for so long after its time-out can't be ended
 
@@ -74,7 +74,6 @@ class Dispatcher:
         self._stop, self._closed = stop, False
         self._finished: queue.SimpleQueue[Running] = queue.SimpleQueue()
         self._fair = FairShare()
-        self._costs: dict[str, float] = {}  # by preset, in seconds
         self._last_busy = math.inf  # until a worker has any memory to give back
         self._next_executor: Executor | None = None  # a new config's, for when nothing runs
         self._executor = open_executor(config, self._on_progress)
@@ -204,7 +203,7 @@ class Dispatcher:
             crashes=job.crashes,
             earlier=self._publisher.earlier_result(job),
         )
-        cost, timeout = self._costs.get(preset.name, FIRST_COST), self._config.job_timeout
+        cost, timeout = self._ledger.pace_of(preset.name) or FIRST_COST, self._config.job_timeout
         self._fair.charge(folder.name, cost, folder.weight)
         running = self.running[job.id] = Running(job, folder, now, timeout, cost)  # before its news
         running.future = self._executor.submit(
@@ -267,10 +266,7 @@ class Dispatcher:
             if isinstance(outcome, Failure) and outcome.reason in {NOT_SHARED, *LACKING}:
                 self._executor.shun(running.future)
         if isinstance(outcome, Rendered):
-            if outcome.seconds:  # it was painted
-                before = self._costs.get(job.preset, outcome.seconds)
-                self._costs[job.preset] = 0.7 * before + 0.3 * outcome.seconds
-            else:
+            if not outcome.seconds:  # its picture was there already
                 folder = running.folder
                 self._fair.give_back(folder.name, running.cost, folder.weight)
         elif running.cancelled:

@@ -84,11 +84,13 @@ def _since(before: Event | None, health: FolderHealth, now: float) -> float:
 def _photos_of(ledger: LedgerReader, folders: Iterable[Folder]) -> dict[str, dict[str, Any]]:
     """By folder: counts of its photos, and some of them as `next`, `results` and `failures`."""
     counts, failed, held = ledger.counts(), ledger.failed_files(), ledger.held_files()
+    work = ledger.work()
     found = {}
     for folder in folders:
         name = folder.name
         found[name] = {
             **by_word(name, counts, failed, held),
+            "work": work.get(name, 0.0),
             "next": [(str(job.path), job.preset) for job in ledger.next_jobs(name, KEPT)],
             "results": _results(ledger, folder),
             "failures": _failures(ledger, name),

@@ -34,12 +34,14 @@ _NOTED_FILES: Final = (
     f"FROM files WHERE note NOT IN ('', '{NO_PRESET}', '{BROKEN_PRESET}') AND gone = 0"
 )
 
+_WAITING_STATES: Final = ", ".join(f"'{state}'" for state in WAITING)
+
 APART = 2
 """`after_done` of a job whose photo is gone, and whose name another photo has by now."""
 
 _LATEST: Final = "changed DESC, id DESC"
 _AT_ONCE = 500  # files read in one query
-_RECENT = 20  # results from which the pace is told
+_RECENT = 20  # results from which a pace is told
 _REMEMBERED = 1000  # files by which a folder is recognised
 _SAME = 5  # results that may be copied: people delete some, so one would not do
 _NOTHING_TO_DO = (JobState.DONE, JobState.SUPERSEDED, JobState.VANISHED)
@@ -349,6 +351,29 @@ class LedgerReader:
             f" (SELECT seconds FROM jobs WHERE state = ? ORDER BY {_LATEST} LIMIT ?)"
         )
         return float(self._value(query, JobState.DONE, _RECENT) or 0.0)
+
+    def pace_of(self, preset: str) -> float:
+        """Likewise of one preset."""
+        query = (
+            "SELECT AVG(seconds) FROM (SELECT seconds FROM jobs INDEXED BY jobs_painted"
+            " WHERE state = 'done' AND seconds > 0 AND preset = ? ORDER BY changed DESC LIMIT ?)"
+        )
+        return float(self._value(query, preset, _RECENT) or 0.0)
+
+    def work(self) -> dict[str, float]:
+        """By folder, the seconds that its jobs that wait will take, as their presets took lately.
+
+        A preset that has painted nothing yet counts like what was painted last.
+        """
+        query = (
+            "SELECT folder, preset, COUNT(*) AS n FROM jobs INDEXED BY jobs_waiting"
+            f" WHERE state IN ({_WAITING_STATES}) GROUP BY folder, preset"
+        )
+        work: dict[str, float] = {}
+        for row in self.ask(query):
+            seconds = row["n"] * (self.pace_of(row["preset"]) or self.pace())
+            work[row["folder"]] = work.get(row["folder"], 0.0) + seconds
+        return work
 
     def is_overtaken(self, job: Job) -> bool:
         """Whether another job for the same photo and preset has taken this one's place.

@@ -118,6 +118,11 @@ CREATE INDEX files_failed ON files (folder, seen, note, gone) WHERE gone = 0 AND
 DROP INDEX files_held;
 CREATE INDEX files_held ON files (folder, seen, note, gone) WHERE gone = 0 AND note = 'preset';
 """,
+    """
+CREATE INDEX jobs_waiting ON jobs (folder, preset)
+    WHERE state IN ('ready', 'retry-wait', 'blocked');
+CREATE INDEX jobs_painted ON jobs (preset, changed) WHERE state = 'done' AND seconds > 0;
+""",
 )
 """The statements that make each version out of the one before it."""
 VERSION = len(_VERSIONS)
