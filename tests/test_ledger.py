@@ -131,7 +131,7 @@ def test_a_photo_that_has_to_be_looked_at_again_is_not_finished(ledger):
     assert ledger.after_pending() == [first]
     assert not ledger.after_is_due(first)
     ledger.claim("in")
-    ledger.fail(second, failure(FailureKind.CHANGED, "vanished"))
+    ledger.fail(second, failure(FailureKind.CHANGED, "vanished"), 3)
     assert ledger.after_is_due(first)
     ledger.forget_file("in", Path("a.jpg"))
     assert not ledger.after_is_due(first)
@@ -299,7 +299,7 @@ def test_what_the_config_keeps_out_is_looked_at_again_under_another_one(ledger):
 def test_a_touched_photo_that_was_set_aside_is_tried_again(ledger):
     [job_id] = ledger.add(photo(mtime=1), "d", "p", [planned()])
     ledger.claim("in")
-    ledger.fail(job_id, failure(FailureKind.BAD_INPUT, "truncated"))
+    ledger.fail(job_id, failure(FailureKind.BAD_INPUT, "truncated"), 3)
     assert ledger.add(photo(mtime=2), "d", "p", [planned()]) == [job_id]
     assert ledger.job(job_id).state is JobState.READY
 
@@ -322,7 +322,7 @@ def test_three_failures_set_a_photo_aside_and_retry_brings_it_back(ledger, clock
     for _ in range(3):
         clock.now += LONGEST_PAUSE
         assert ledger.claim("in").id == job_id
-        states.append(ledger.fail(job_id, failure(FailureKind.RENDER, "not-finite")))
+        states.append(ledger.fail(job_id, failure(FailureKind.RENDER, "not-finite"), 3))
     assert states == [JobState.RETRY_WAIT, JobState.RETRY_WAIT, JobState.QUARANTINED]
     assert ledger.retry(reason="something else") == 0
     assert ledger.retry(reason="not-finite") == 1
@@ -332,7 +332,7 @@ def test_three_failures_set_a_photo_aside_and_retry_brings_it_back(ledger, clock
 def test_a_pause_is_kept_and_a_clock_set_back_does_not_lengthen_it(ledger, clock):
     [job_id] = ledger.add(photo(), "d", "p", [planned()])
     ledger.claim("in")
-    ledger.fail(job_id, failure(FailureKind.TRANSIENT, "eio"))
+    ledger.fail(job_id, failure(FailureKind.TRANSIENT, "eio"), 3)
     assert ledger.claim("in") is None
     assert clock.now < ledger.next_due() <= clock.now + 5.0
     clock.now -= 86400
@@ -346,7 +346,7 @@ def test_jobs_that_wait_are_not_looked_through_again_for_nothing(ledger, clock, 
     first, second = (ledger.add(photo(name), name, "p", [planned(name, name)])[0] for name in "ab")
     assert ledger.waiting(["in", "empty"]) == ["in"]
     ledger.claim("in")
-    ledger.fail(first, failure(FailureKind.TRANSIENT, "weights"))
+    ledger.fail(first, failure(FailureKind.TRANSIENT, "weights"), 3)
     looks.clear()
     for _ in range(5):
         assert ledger.waiting(["in", "empty"]) == []
@@ -376,7 +376,7 @@ def test_what_a_preset_lacks_is_tried_by_one_photo_and_the_others_wait_with_it(
     )
     for _ in range(2):
         assert ledger.claim("in").id == first
-        ledger.fail(first, failure(FailureKind.TRANSIENT, reason))
+        ledger.fail(first, failure(FailureKind.TRANSIENT, reason), 3)
         if ledger.job(other).state is JobState.READY:
             assert ledger.claim("in").id == other
         assert ledger.waiting(["in"]) == []
@@ -399,7 +399,7 @@ def test_a_folder_that_can_t_be_written_is_tried_by_one_photo_and_its_others_wai
     )
     for _ in range(2):
         assert ledger.claim("in").id == first
-        ledger.fail(first, failure(FailureKind.RESOURCE, reason))
+        ledger.fail(first, failure(FailureKind.RESOURCE, reason), 3)
         for job_id in (other, inner):
             if ledger.job(job_id).state is JobState.READY:
                 assert ledger.claim("in").id == job_id
@@ -416,7 +416,7 @@ def test_a_photo_that_may_not_be_read_keeps_no_other_waiting(ledger):
         ledger.add(photo(name), name, "p", [planned(name, name)]) for name in ("a", "b")
     )
     ledger.claim("in")
-    assert ledger.fail(first, failure(FailureKind.PERMISSION, "eacces")) is JobState.BLOCKED
+    assert ledger.fail(first, failure(FailureKind.PERMISSION, "eacces"), 3) is JobState.BLOCKED
     assert ledger.claim("in").id == other
 
 
@@ -434,7 +434,7 @@ def test_what_waits_goes_by_what_its_preset_took_lately(ledger, clock):
     paint("copy", "classic", 0.0)
     assert ledger.work() == {}
     for number, preset in enumerate(("draft", "draft", "classic", "new")):
-        ledger.add(photo(f"next {number}"), "d", "p", [planned(f"{number}", f"k{number}", preset)])
+        ledger.add(photo(f"next {number}"), "d", "p", [planned("a", f"k{number}", preset)])
     ledger.add(photo(folder="other"), "d", "p", [planned()])
     assert ledger.pace() == 3.0
     assert ledger.work() == {"in": 3.0 + 3.0 + 30.0 + 3.0, "other": 3.0}
@@ -445,7 +445,7 @@ def test_a_full_disk_is_never_held_against_the_photo(ledger, clock):
     for _ in range(20):
         clock.now += 60
         ledger.claim("in")
-        assert ledger.fail(job_id, failure(FailureKind.RESOURCE)) is JobState.BLOCKED
+        assert ledger.fail(job_id, failure(FailureKind.RESOURCE), 3) is JobState.BLOCKED
 
 
 def test_after_a_crash_what_ran_is_ready_and_what_ran_too_often_is_told(ledger):
@@ -489,7 +489,7 @@ def test_a_pause_is_over_for_a_folder_that_is_back_in_the_config(ledger):
     """It was nobody's business when: the job stayed ready, and was never claimed."""
     [job_id] = ledger.add(photo(), "d", "p", [planned()])
     ledger.claim("in")
-    assert ledger.fail(job_id, failure(FailureKind.PERMISSION)) is JobState.BLOCKED
+    assert ledger.fail(job_id, failure(FailureKind.PERMISSION), 3) is JobState.BLOCKED
     assert ledger.waiting(["in"]) == []
     ledger.hold_others([], ["soft"])
     ledger.hold_others(["in"], ["soft"])

@@ -41,8 +41,8 @@ def state(tmp_path):
         assert ledger.claim("in").id == number
     bad = {"kind": FailureKind.BAD_INPUT, "reason": "not-an-image", "message": "no image"}
     closed = {"kind": FailureKind.LOST, "reason": "engine-lost", "message": "the executor closed"}
-    ledger.fail(1, Failure(**bad))
-    ledger.fail(2, Failure(**closed))  # ready again
+    ledger.fail(1, Failure(**bad), 3)
+    ledger.fail(2, Failure(**closed), 3)  # ready again
     ledger.hold(4, "cancelled")
     ledger.hold(5, "folder")
     ledger.note_file("in", Path("half.jpg"), Identity(1, 20, 9, 9, 9), note="truncated")

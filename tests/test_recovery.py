@@ -595,7 +595,7 @@ def test_messages_with_names_that_are_no_text_can_be_written_down(ledger):
     ledger.add(photo(), "d", "p", [planned()])
     name = os.fsdecode(b"caf\xe9.jpg")
     told = Failure(kind=FailureKind.BAD_INPUT, reason="x", message=f"{name} is cut")
-    ledger.fail(ledger.claim("in").id, told)
+    ledger.fail(ledger.claim("in").id, told, 3)
     assert ledger.job(1).message == "caf\\udce9.jpg is cut"
 
 
@@ -610,7 +610,7 @@ def test_failures_of_one_kind_do_not_count_for_another(ledger):
         (FailureKind.PERMISSION, "eacces", JobState.QUARANTINED),
     ]:
         ledger._clock.now += 5000
-        assert ledger.fail(ledger.claim("in").id, failure(kind, reason)) is state
+        assert ledger.fail(ledger.claim("in").id, failure(kind, reason), 3) is state
 
 
 def test_an_output_that_is_out_of_order_for_a_while_is_no_lack_of_permission(ledger):
@@ -618,7 +618,7 @@ def test_an_output_that_is_out_of_order_for_a_while_is_no_lack_of_permission(led
     for _ in range(20):
         ledger._clock.now += 5000
         ledger.claim("in")
-        state = ledger.fail(1, failure(FailureKind.PERMISSION, "eio"))
+        state = ledger.fail(1, failure(FailureKind.PERMISSION, "eio"), 3)
         assert state is JobState.RETRY_WAIT
 
 
@@ -627,13 +627,13 @@ def test_a_name_that_the_output_can_t_hold_is_not_waited_for(ledger, reason):
     ledger.add(photo(), "d", "p", [planned()])
     ledger.claim("in")
     refused = failure(FailureKind.PERMISSION, reason)
-    assert ledger.fail(1, refused) is JobState.QUARANTINED
+    assert ledger.fail(1, refused, 3) is JobState.QUARANTINED
 
 
 def test_a_photo_whose_permissions_were_mended_is_tried_at_once(ledger):
     ledger.add(photo(mtime=1), "d", "p", [planned()])
     ledger.claim("in")
-    ledger.fail(1, failure(FailureKind.PERMISSION, "eacces"))
+    ledger.fail(1, failure(FailureKind.PERMISSION, "eacces"), 3)
     assert ledger.claim("in") is None
     ledger.add(photo(mtime=2), "d", "p", [planned()])
     assert ledger.claim("in").id == 1
@@ -1372,7 +1372,7 @@ def test_a_command_with_wrong_arguments_is_answered_and_harms_nobody(rigs):
 def test_a_pause_that_is_over_does_not_keep_a_daemon_with_full_hands_busy(ledger):
     ledger.add(photo(), "d", "p", [planned()])
     ledger.claim("in")
-    ledger.fail(1, failure(FailureKind.TRANSIENT, "eio"))
+    ledger.fail(1, failure(FailureKind.TRANSIENT, "eio"), 3)
     assert ledger.next_due() > ledger._clock.now
     ledger._clock.now += 60
     assert ledger.next_due() is None

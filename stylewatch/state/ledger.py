@@ -503,7 +503,7 @@ class Ledger(LedgerReader):
             *(() if acted else astuple(job.identity)),
         )
 
-    def fail(self, job_id: int, failure: Failure, max_attempts: int = 3) -> JobState:
+    def fail(self, job_id: int, failure: Failure, max_attempts: int) -> JobState:
         """Write a failure down; returns what becomes of the job."""
         row = self._one("SELECT * FROM jobs WHERE id = ?", job_id)
         assert row is not None
