@@ -8,19 +8,21 @@ from collections import deque
 from concurrent.futures import CancelledError
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from rig import ThreadExecutor, rendered
 
 from stylewatch.app.reloading import OnChange
-from stylewatch.domain import TURN_SECONDS, Failure, FailureKind, JobState
+from stylewatch.domain import TURN_SECONDS, Failure, FailureKind, Identity, JobState
 from stylewatch.errors import (
     LACKING,
     ConfigError,
     EngineLost,
     JobTimeout,
     LockedError,
+    OutputError,
     UsageError,
     WorkerDied,
 )
@@ -961,6 +963,42 @@ def test_many_photos_that_could_not_be_read_take_many_short_ticks_to_be_looked_a
         assert taken.next_due(7.0) <= 7.0
         taken._read_again(7.0)
         assert seen == expected
+
+
+def test_many_failures_on_a_slow_share_take_many_short_ticks_to_be_looked_at(rigs, monkeypatch):
+    now, taken = [0.0], rigs().daemon._intake
+    monkeypatch.setattr(intake, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def is_missing(path):  # twice of each
+        now[0] += intake.TURN_SECONDS / 4
+        return True
+
+    monkeypatch.setattr(intake, "is_missing", is_missing)
+    for number in range(5):
+        path, identity = Path(f"{number}.jpg"), Identity(1, number, 1, 1, 1)
+        taken._ledger.note_file("in", path, identity, note="truncated")
+    for left in ({"in": 3}, {"in": 1}, {}):
+        taken.forget_failed(["in"])
+        assert taken._ledger.failed_files() == left
+
+
+def test_many_pictures_that_have_no_name_take_many_short_ticks_to_get_one(rigs, monkeypatch):
+    now, tried, delivering = [0.0], [], rigs().daemon._delivery
+    monkeypatch.setattr(delivery, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def complete(job_id, at):
+        now[0] += delivery.TURN_SECONDS / 2
+        tried.append(job_id)
+        delivering._name_later(job_id, OutputError("it can't be named"), at)
+
+    monkeypatch.setattr(delivering, "complete", complete)
+    for number in range(5):
+        delivering._name_later(number, OutputError("it can't be named"), 2.0)
+    for expected in ([0, 1], [0, 1, 2, 3], [0, 1, 2, 3, 4]):
+        assert delivering.next_due() <= 7.0
+        delivering.name_again(7.0)
+        assert tried == expected
+    assert delivering.next_due() == 12.0
 
 
 def test_a_whole_archive_that_is_read_keeps_no_other_folder_waiting(rigs, monkeypatch):

@@ -36,7 +36,7 @@ class Delivery:
         self._publisher = publisher
         self._folder_of = folder_of
         self._tell = tell
-        self._unnamed: dict[int, tuple[float, float]] = {}  # job id → when to try again, since
+        self._unnamed: dict[int, tuple[float, float]] = {}  # job id → when to try again; since when
         self._after_failed: dict[int, float] = {}  # job id → when to try again
         self._after_pending: deque[int] = deque()  # jobs whose photos may be due …
         self._began_find = self._next_find = -math.inf  # … and when these are looked for
@@ -69,14 +69,16 @@ class Delivery:
             self._unnamed.pop(job_id, None)
 
     def name_again(self, now: float) -> None:
-        """Try again to name pictures, each of them after a pause."""
-        for job_id, (due, _) in list(self._unnamed.items()):
-            if now >= due:
-                self.complete(job_id, now)
+        """Try again to name pictures, each of them after a pause, for no longer than a turn."""
+        until = time.monotonic() + TURN_SECONDS
+        for job_id, (due, _) in list(self._unnamed.items()):  # the first to be due comes first
+            if now < due or time.monotonic() >= until:
+                break
+            self.complete(job_id, now)
 
     def next_due(self) -> float:
         """When the first of these pauses ends."""
-        return min((due for due, _ in self._unnamed.values()), default=math.inf)
+        return next((due for due, _ in self._unnamed.values()), math.inf)
 
     def find_after(self, now: float) -> None:
         """Find photos that may have to be moved or deleted, as after a crash.
@@ -111,7 +113,7 @@ class Delivery:
         """Try again later; meanwhile the picture is safe under its temporary name."""
         if job_id not in self._unnamed:
             self._tell("blocked", str(error), self._ledger.job(job_id), reason=error.reason)
-        _, since = self._unnamed.get(job_id, (now, now))
+        _, since = self._unnamed.pop(job_id, (now, now))
         self._unnamed[job_id] = now + UNNAMED_SECONDS, since
 
     def _published(self, job: Job, now: float) -> None:

@@ -4,6 +4,7 @@ Sources say what is there, the settler what is complete, the config which preset
 ledger whether it is new at all. Knows nothing of workers and results.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -87,6 +88,7 @@ class Intake:
         self._ignored: set[tuple[str, str]] = set()  # folders and why: told once
         self._subfolders: set[tuple[str, str]] = set()  # folders and names in them: looked at once
         self._unread: deque[tuple[float, Photo]] = deque()  # unreadable ones: when to look again
+        self._failed: deque[tuple[str, Path]] = deque()  # folders, and photos that may be gone
         self.ways: dict[str, _Way] = {}  # by folder
         kept = {way.settling: way.settler for way in before.ways.values()} if before else {}
         for folder in config.folders:
@@ -152,24 +154,30 @@ class Intake:
             way.settler.look_again(path)
 
     def forget_failed(self, folders: Iterable[str]) -> None:
-        """Forget those of the latest failures, which are shown, whose photo was taken away."""
-        for name in folders:
-            root = self.ways[name].folder.input
-            jobs = self._ledger.last_jobs(JobState.QUARANTINED, name, KEPT)
-            files = self._ledger.last_failed_files(name, KEPT)
-            paths = {*(job.path for job in jobs), *(path for path, _, _ in files)}
-            gone = {path for path in paths if is_missing(root / path)}
-            if not gone:
-                continue
-            try:
-                require_same(root, self._ledger)
-            except OSError:  # its disk went away in this moment
-                continue
-            for job in jobs:
-                if job.path in gone:
+        """Forget those of the latest failures, which are shown, whose photo was taken away.
+
+        For no longer than a turn: the next call goes on from there.
+        """
+        if not self._failed:
+            for name in folders:
+                jobs = self._ledger.last_jobs(JobState.QUARANTINED, name, KEPT)
+                files = self._ledger.last_failed_files(name, KEPT)
+                paths = {*(job.path for job in jobs), *(path for path, _, _ in files)}
+                self._failed += ((name, path) for path in paths)
+        until = time.monotonic() + TURN_SECONDS
+        while self._failed and time.monotonic() < until:
+            name, path = self._failed.popleft()
+            if is_missing(self.ways[name].folder.input / path):
+                self._forget(name, path)
+
+    def _forget(self, name: str, path: Path) -> None:
+        """Forget that a photo which is missing has failed, unless its disk went away just now."""
+        with contextlib.suppress(OSError), self._ledger.transaction():
+            require_same(self.ways[name].folder.input, self._ledger)
+            for job in self._ledger.last_jobs(JobState.QUARANTINED, name, KEPT):
+                if job.path == path:
                     self._ledger.vanished(job.id)
-            for path in gone:
-                self.look_again(name, path)
+            self.look_again(name, path)
 
     def health(self, now: float) -> list[FolderHealth]:
         """How well each folder is looked after."""
