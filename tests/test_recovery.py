@@ -450,22 +450,48 @@ def test_a_lost_ledger_is_learnt_again_from_results_whatever_else_lies_there(rig
     assert len(again.results()) == 4
 
 
-def test_a_lost_ledger_takes_results_from_before_a_preset_was_changed_for_what_they_are(
-    rigs, tmp_path
-):
+def results_that_tell_of_themselves(rig):
+    """Have each result tell by which job it was made, and of which photo."""
+
     def run_job(request, engine, *, report):
         facts = {"job_key": request.key, "photo": request.digest}
         return copy_job(request, engine, report=report, suffix=json.dumps(facts).encode())
 
-    rig, changed = rigs(start=False), []
+    rig.run_job = run_job
+    rig.read_facts = lambda data: json.loads(data[data.index(b"{") :])
+    return rig
+
+
+def test_a_lost_ledger_gives_each_of_two_photos_that_are_the_same_its_own_result(rigs, tmp_path):
+    rig = results_that_tell_of_themselves(rigs(start=False)).start()
+    for name in ("a.jpg", "a.jpeg"):
+        rig.drop(name, b"the same")
+    rig.until(lambda: rig.counts() == {"done": 2})
+    results = rig.results()
+    assert results == ["a--painting.jpg", "a--painting~2.jpg"]
+    rig.stop()
+    (tmp_path / "state" / "ledger.db").unlink()
+    rig.executor.ran.clear()
+    rig.start()
+    rig.until(lambda: rig.counts() == {"done": 2})
+    rig.look_around()
+    rig.until(lambda: rig.idle() and not rig.daemon._ledger.after_pending())
+    assert rig.results() == results
+    assert sorted(job.output.name for job in rig.daemon._ledger.jobs()) == results
+    assert rig.executor.ran == []
+
+
+def test_a_lost_ledger_takes_results_from_before_a_preset_was_changed_for_what_they_are(
+    rigs, tmp_path
+):
+    rig, changed = results_that_tell_of_themselves(rigs(start=False)), []
     plain = rig.config
 
     def config():
         presets = {name: replace(each, digest="other") for name, each in plain().presets.items()}
         return replace(plain(), presets=presets) if changed else plain()
 
-    rig.config, rig.run_job = config, run_job
-    rig.read_facts = lambda data: json.loads(data[data.index(b"{") :])
+    rig.config = config
     rig.start()
     for number in range(3):
         rig.drop(f"{number}.jpg", b"%d" % number)

@@ -371,14 +371,17 @@ class Ledger(LedgerReader):
         """A result that `rebuild` has found on disk, and that is this very job's.
 
         For a photo that is new to the ledger, and whose `digest` is given, a result that an earlier
-        version of the preset has made of it will do.
+        version of the preset has made of it will do. The same photo may lie there twice, as in two
+        folders with one output: each has a result of its own.
         """
         stem = os.fsencode(wanted.target)
         where = "WHERE folder = ? AND path = ? AND preset = ?"
         query = (
-            "SELECT * FROM results WHERE key = ? OR photo = ? AND photo != ''"
+            "SELECT * FROM results WHERE (key = ? OR photo = ? AND photo != ''"
             f" AND NOT EXISTS (SELECT 1 FROM jobs {where})"
-            f" AND NOT EXISTS (SELECT 1 FROM painted {where}) ORDER BY key != ?, output"
+            f" AND NOT EXISTS (SELECT 1 FROM painted {where})) AND NOT EXISTS"
+            " (SELECT 1 FROM jobs WHERE jobs.output = results.output AND state = 'done')"
+            " ORDER BY key != ?, output"
         )
         for row in self.ask(query, wanted.key, digest, *place, *place, wanted.key):
             rest = bytes(row["output"])[len(stem) :]
