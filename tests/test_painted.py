@@ -58,6 +58,22 @@ def test_a_photo_that_has_changed_since_is_not_touched(tmp_path, action):
     assert (tmp_path / "in" / photo).read_bytes() == b"a newer version"
 
 
+@pytest.mark.parametrize("action", ["delete", Path("done")])
+def test_a_photo_that_a_share_still_takes_for_the_old_one_is_not_touched(
+    tmp_path, monkeypatch, action
+):
+    """NFS answers a look at a name from memory, and asks its server when a file is opened."""
+    photo, identity = photo_in(tmp_path / "in")
+    source, real = tmp_path / "in" / photo, Path.lstat
+    before = real(source)
+    source.write_bytes(b"a newer version")
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "lstat", lambda path: before if path == source else real(path))
+        action = action if action == "delete" else tmp_path / action
+        assert not painted.apply_after(action, tmp_path / "in", photo, identity)
+    assert source.read_bytes() == b"a newer version"
+
+
 @pytest.mark.parametrize("newer", [b"a newer version", None])
 def test_a_photo_that_comes_while_the_old_one_is_moved_is_not_deleted(tmp_path, monkeypatch, newer):
     photo, identity = photo_in(tmp_path / "in")

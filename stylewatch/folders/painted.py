@@ -100,9 +100,15 @@ def _named(source: Path, wanted: Path, identity: Identity) -> Path | None:
 
 
 def _unchanged(path: Path, identity: Identity) -> bool:
-    """Whether the file is there as it was; an error where that can't be told now."""
+    """Whether the file is there as it was; an error where that can't be told now.
+
+    A share may answer a look at a name from memory, for a minute, but not who opens it.
+    """
     try:
-        return Identity.of(path.lstat()).is_still(identity)
+        if not Identity.of(path.lstat()).is_still(identity):
+            return False
+        with open_regular(path) as photo:
+            return Identity.of(os.fstat(photo.fileno())).is_still(identity)
     except (FileNotFoundError, NotADirectoryError):
         return False
 
