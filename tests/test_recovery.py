@@ -533,16 +533,22 @@ def test_damage_of_any_kind_is_set_aside_or_harmless_never_the_end(tmp_path, see
     again.close()
 
 
+def damage_the_jobs(path):
+    """Of a ledger; all its other tables stay whole."""
+    with closing(sqlite3.connect(path)) as db:
+        query = "SELECT rootpage FROM sqlite_master WHERE name = 'jobs'"
+        [(page,)], [(size,)] = (db.execute(each) for each in (query, "PRAGMA page_size"))
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(bytes(size))
+
+
 def test_damage_that_does_not_show_when_it_is_opened_is_set_aside_again_and_again(tmp_path):
     path = tmp_path / "ledger.db"
     for number in (1, 2):
         with closing(Ledger(path)) as ledger:
             ledger.add(photo(f"{number}"), "d", "p", [planned()])
-            [[page]] = ledger.ask("SELECT rootpage FROM sqlite_master WHERE name = 'jobs'")
-            [[size]] = ledger.ask("PRAGMA page_size")
-        with path.open("r+b") as file:
-            file.seek((page - 1) * size)
-            file.write(bytes(size))
+        damage_the_jobs(path)
         with closing(Ledger(path)) as ledger:
             assert ledger.set_aside == tmp_path / f"ledger.db.damaged-{number}"
             assert ledger.fresh
@@ -1438,6 +1444,25 @@ def test_nothing_is_written_where_an_output_s_disk_is_only_mounted(rigs, disk):
     disk.plug()
     rig.until(lambda: rig.results() == ["a--painting.jpg", "b--painting.jpg"])
     rig.until(lambda: list(rig.input.iterdir()) == [])
+
+
+def test_results_on_a_disk_that_is_away_when_the_ledger_is_damaged_are_not_painted_again(
+    rigs, disk, tmp_path
+):
+    rig = results_that_tell_of_themselves(rigs(start=False))
+    rig.with_folders({"output": disk.mount / "out"}).start()
+    rig.paint("a.jpg")
+    rig.stop()
+    rig.executor.ran.clear()
+    damage_the_jobs(tmp_path / "state" / "ledger.db")
+    disk.unplug()
+    for _ in range(2):  # also once the damaged one is out of the way
+        with pytest.raises(OutputError, match="nothing is mounted on .* The ledger is new"):
+            rig.start()
+    disk.plug()
+    rig.start()
+    rig.until(lambda: rig.counts() == {"done": 1})
+    assert (rig.results(), rig.executor.ran) == (["a--painting.jpg"], [])
 
 
 def test_an_output_that_was_moved_to_another_disk_for_good_goes_on(rigs, disk, tmp_path):

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from stylewatch.domain import LEARNING, counted
-from stylewatch.errors import OutputError
+from stylewatch.errors import OutputError, OutputFullError
 from stylewatch.folders.listing import walk
+from stylewatch.host.disks import require_mounted
 from stylewatch.state.ledger import Ledger, Result
 
 ReadFacts = Callable[[bytes], Mapping[str, str]]
@@ -30,8 +31,14 @@ def learn(
     That takes an hour in an archive, so it is told now and then how far it is.
 
     Raises:
-        OutputError: as `find_results`.
+        OutputError: as `find_results`; or the disk of a folder is away.
     """
+    folders = list(folders)
+    for folder in folders:
+        try:
+            require_mounted(folder, folder / "any", ledger)
+        except OutputFullError as error:
+            raise _not_now(error.problem) from error
 
     def told() -> Iterator[Result]:
         due = clock() + LEARN_SECONDS
@@ -55,12 +62,7 @@ def find_results(folders: Iterable[Path], read_facts: ReadFacts) -> Iterator[Res
 
     def passed_over(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
-            raise OutputError(
-                f"{error.filename} can't be listed: {error.strerror}",
-                remedy="The ledger is new, and finds there what was painted: start again "
-                "when the folder can be read",
-                reason="unlisted",
-            ) from error
+            raise _not_now(f"{error.filename} can't be listed: {error.strerror}") from error
 
     for folder in folders:
         for inside, names in walk(folder, passed_over):
@@ -68,6 +70,15 @@ def find_results(folders: Iterable[Path], read_facts: ReadFacts) -> Iterator[Res
                 if "--" in name and not name.startswith("."):
                     with contextlib.suppress(Exception):  # any strange file may lie there
                         yield _read(Path(inside, name), read_facts)
+
+
+def _not_now(problem: str) -> OutputError:
+    return OutputError(
+        problem,
+        remedy="The ledger is new, and finds there what was painted: start again "
+        "when the folder can be read",
+        reason="unlisted",
+    )
 
 
 def _read(file: Path, read_facts: ReadFacts) -> Result:

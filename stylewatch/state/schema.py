@@ -142,7 +142,9 @@ def open_ledger(path: Path) -> tuple[sqlite3.Connection, Path | None]:
             raise  # the disk, the rights or another process, not the ledger's content
         except sqlite3.DatabaseError:
             aside = _set_aside(path)
-            return _opened(path), aside
+            db = _opened(path)
+            db.executemany("INSERT INTO mounts VALUES (?)", _mounts_in(aside))
+            return db, aside
     except (sqlite3.Error, OSError) as error:
         raise ledger_error(error, f"The ledger {path} can't be opened") from error
 
@@ -204,6 +206,15 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
         db.execute(statement)
     db.execute(f"PRAGMA user_version = {VERSION}")
     db.execute("COMMIT")
+
+
+def _mounts_in(damaged: Path) -> list[tuple[bytes]]:
+    """The disks that a damaged ledger knows, if it can still tell: one of them may be away now."""
+    with contextlib.suppress(sqlite3.Error):
+        uri = f"{damaged.absolute().as_uri()}?immutable=1"  # it is kept as it is
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+            return db.execute("SELECT path FROM mounts WHERE typeof(path) = 'blob'").fetchall()
+    return []
 
 
 def _set_aside(path: Path) -> Path:
