@@ -124,4 +124,5 @@ def checked(given: object, brightest: float) -> Rendering:
         evaluations=int(given.evaluations),
         loss=loss if loss is not None and math.isfinite(loss) else None,
         facts={str(name): str(value) for name, value in given.facts.items()},
+        note=str(given.note or ""),
     )

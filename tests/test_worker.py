@@ -317,11 +317,11 @@ def test_another_package_s_effect_may_compute_in_types_of_its_own(painted_by):
     """The ledger and JSON take Python's alone."""
     outcome = painted_by(
         "return Rendering(rgb=photo.astype(int).tolist(), evaluations=np.int64(3), "
-        "loss=np.float32(2.5), facts={'levels': 4})"
+        "loss=np.float32(2.5), facts={'levels': 4}, note=np.int64(4))"
     )
     assert isinstance(outcome, Rendered)
     assert (type(outcome.loss), type(outcome.evaluations)) == (float, int)
-    assert (outcome.loss, outcome.facts["levels"]) == (2.5, "4")
+    assert (outcome.loss, outcome.facts["levels"], outcome.note) == (2.5, "4", "4")
 
 
 @pytest.mark.parametrize(
@@ -363,6 +363,10 @@ def test_a_step_says_how_far_it_is_in_finite_numbers(painted_by, name):
             "from math import inf, nan; from stylewatch.domain import Step; "
             f"context.on_step(Step(**{given}))"
         )
+
+
+def test_a_note_that_is_none_is_empty(painted_by):
+    assert painted_by("return Rendering(rgb=photo, note=None)").note == ""
 
 
 def test_a_loss_that_is_no_number_is_none(painted_by):
