@@ -1111,6 +1111,40 @@ def test_a_result_is_gone_too_when_another_photo_s_has_its_name(rigs):
     assert (rig.output / "a--painting~2.jpg").read_bytes() == b"painting:photo"
 
 
+def test_a_result_whose_name_another_s_had_before_is_its_own_photo_s(rigs):
+    """That was taken away: both photos are called alike, but for what they end in."""
+    rig = rigs()
+    rig.paint("a.jpg")
+    (rig.output / "a--painting.jpg").unlink()
+    rig.drop("a.png", b"other")
+    rig.until(lambda: rig.counts() == {"done": 2})
+    rig.daemon._next_look = math.inf  # not before we do: that it is pending would go unseen
+    rig.drop("a.png", b"other")  # touched
+    rig.until(rig.daemon._ledger.after_pending)
+    rig.look_around()
+    rig.until(lambda: rig.idle() and not rig.daemon._ledger.after_pending())
+    assert len(rig.executor.ran) == 2
+    rig.drop("a.png", b"edited")
+    rig.until(lambda: rig.counts() == {"done": 2, "superseded": 1})
+    assert rig.results() == ["a--painting.jpg"]
+    assert (rig.output / "a--painting.jpg").read_bytes() == b"painting:edited"
+
+
+def test_so_it_is_found_after_a_kill(rigs, monkeypatch):
+    rig = rigs()
+    rig.paint("a.jpg")
+    (rig.output / "a--painting.jpg").unlink()
+    rig.drop("a.png", b"other")
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "done", Mock(side_effect=Killed))
+        with pytest.raises(Killed):
+            rig.until(lambda: False)
+    rig.daemon._end()
+    again = rigs()
+    again.until(lambda: again.counts() == {"done": 2})
+    assert (again.results(), again.executor.ran) == (["a--painting.jpg"], [])
+
+
 def test_bytes_that_come_back_replace_their_own_result(rigs):
     def behave(request):
         return (

@@ -106,7 +106,7 @@ class Publisher:
             job.target,
             job.extension,
             job.sha256,
-            taken=lambda path: self._ledger.is_taken(job, path),
+            taken=lambda path: self._ledger.is_taken(job, path, job.sha256),
             before=former,
             patient=patient,
         )
@@ -149,7 +149,8 @@ class Publisher:
 
     def _is_earlier(self, job: Job, path: Path, sha256: str) -> bool:
         """Whether a file is an earlier result for the same photo, and for no other."""
-        return self._ledger.was_published(job, sha256) and not self._ledger.is_taken(job, path)
+        taken = self._ledger.is_taken(job, path, sha256)
+        return self._ledger.was_published(job, sha256) and not taken
 
     def earlier_result(self, job: Job) -> Path | None:
         """A result for the same photo and preset whose file is still as it was published."""
@@ -229,12 +230,14 @@ class Publisher:
     def has_result(self, job: Job, *, intact: bool) -> bool:
         """Whether a result is where it was put; with `intact`, only if its bytes are the same.
 
-        Where that can't be told now, as its disk is away, it is taken to be there.
+        So it is where another job's may lie there by now. Where that can't be told, as its disk is
+        away, it is taken to be there.
         """
-        if job.output is None or self._ledger.is_taken(job, job.output):
+        if job.output is None:
             return False
         if not os.path.lexists(job.output):
             return missing_mount(job.output, self._ledger) is not None
+        intact = intact or self._ledger.is_taken(job, job.output)
         try:
             return not intact or contents.file_hash(job.output) == job.sha256
         except OSError:  # that can't be told now

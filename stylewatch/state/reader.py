@@ -432,14 +432,19 @@ class LedgerReader:
         )
         return row is not None
 
-    def is_taken(self, job: Job, output: Path) -> bool:
-        """Whether a file is the result of another job than this."""
+    def is_taken(self, job: Job, output: Path, sha256: str = "") -> bool:
+        """Whether a file is the result of another job than this.
+
+        Where people take a result away, another may get its name: the `sha256` of the file's bytes
+        tells whose it is then.
+        """
         raw = os.fsencode(output)
         row = self._one(
-            "SELECT 1 FROM jobs WHERE output = ? AND id != ? AND state = 'done' UNION ALL"
-            " SELECT 1 FROM painted WHERE output = ?"
+            "SELECT 1 FROM jobs WHERE output = ? AND ? IN ('', sha256) AND id != ?"
+            " AND state = 'done' UNION ALL"
+            " SELECT 1 FROM painted WHERE output = ? AND ? IN ('', sha256)"
             " AND (folder, path, preset) != (?, ?, ?)",
-            *(raw, job.id, raw, job.folder, os.fsencode(job.path), job.preset),
+            *(raw, sha256, job.id, raw, sha256, job.folder, os.fsencode(job.path), job.preset),
         )
         return row is not None
 
