@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from stylewatch.errors import OutputError, OutputFullError
 from stylewatch.folders import contents, naming, outputs, space
 
-
 NOBODY = 65534
 
 

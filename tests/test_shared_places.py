@@ -75,6 +75,20 @@ def test_only_a_result_that_was_replaced_is_told_as_such(rig, extension):
     assert words(rig) == {1: "replaced", 2: "done"}
 
 
+def test_a_new_result_is_the_only_one_though_what_was_in_the_first_one_s_way_is_gone(rig):
+    rig.start()
+    rig.output.mkdir()
+    foreign = rig.output / "a--painting.jpg"
+    foreign.write_bytes(b"foreign")
+    rig.paint("a.jpg", b"one")
+    assert rig.results() == ["a--painting.jpg", "a--painting~2.jpg"]
+    foreign.unlink()
+    rig.drop("a.jpg", b"two")
+    rig.until(lambda: rig.counts() == {"superseded": 1, "done": 1})
+    assert paintings(rig) == [b"painting:two"]
+    assert words(rig) == {1: "replaced", 2: "done"}
+
+
 @pytest.mark.parametrize(
     ("extension", "second"), [(".jpg", "a--painting~2.jpg"), (".png", "a--painting.png")]
 )

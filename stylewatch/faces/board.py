@@ -286,8 +286,9 @@ class Board:
 
     def _forget_ended_by(self, event: Event) -> None:
         self._keep(
-            lambda row: not row.general
-            or not event.ends(row.kind, row.reason, row.message, row.output)
+            lambda row: (
+                not row.general or not event.ends(row.kind, row.reason, row.message, row.output)
+            )
         )
 
     def _keep(self, wanted: Callable[[ProblemRow], bool]) -> None:

@@ -117,7 +117,7 @@ class Publisher:
                 final = self._name(job, temporary, stays=stays, patient=patient)
             failpoint("publication.published")
             if stays:
-                self._remove_other_format(job, final, patient=patient)
+                self._remove_earlier(job, final, patient=patient)
             self._ledger.done(job.id, final)
             failpoint("publication.done")
         return self._job(job.id)
@@ -136,10 +136,14 @@ class Publisher:
                     raise
         return publish()
 
-    def _remove_other_format(self, job: Job, final: Path, *, patient: bool) -> None:
-        """Remove earlier results beside it with another ending: the preset's format has changed."""
+    def _remove_earlier(self, job: Job, final: Path, *, patient: bool) -> None:
+        """Remove earlier results beside it that have another name.
+
+        The preset's format has changed, or what was in their way is not there any more.
+        """
         for earlier in self._ledger.outputs_of(job):
-            if earlier.parent == final.parent and earlier.suffix != final.suffix:
+            same = earlier.name.casefold() == final.name.casefold()  # on a disk that ignores case
+            if earlier.parent == final.parent and not same:
                 try:
                     if outputs.remove_earlier(earlier, ours=partial(self._is_earlier, job)):
                         self._ledger.replaced(job, earlier)
