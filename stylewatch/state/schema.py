@@ -140,7 +140,7 @@ def open_ledger(path: Path) -> tuple[sqlite3.Connection, Path | None]:
             return _opened(path), None
         except sqlite3.OperationalError:
             raise  # the disk, the rights or another process, not the ledger's content
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, UnicodeDecodeError):  # its words hold damaged ones
             aside = _set_aside(path)
             db = _opened(path)
             db.executemany("INSERT INTO mounts VALUES (?)", _mounts_in(aside))
@@ -210,7 +210,7 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
 
 def _mounts_in(damaged: Path) -> list[tuple[bytes]]:
     """The disks that a damaged ledger knows, if it can still tell: one of them may be away now."""
-    with contextlib.suppress(sqlite3.Error):
+    with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
         uri = f"{damaged.absolute().as_uri()}?immutable=1"  # it is kept as it is
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
             return db.execute("SELECT path FROM mounts WHERE typeof(path) = 'blob'").fetchall()
