@@ -253,12 +253,6 @@ def test_the_state_lives_where_systemd_or_xdg_say(monkeypatch):
     assert default_state_dir() == Path("/var/lib/stylewatch")
 
 
-def test_a_config_is_frozen(home):
-    config = load(home, FOLDER)
-    with pytest.raises(AttributeError):
-        config.workers = 3  # type: ignore[misc]
-
-
 # --- errors ---------------------------------------------------------------------------------------
 
 DURATION = "expected seconds, or a duration such as 90s, 10min, 2h or 7d"

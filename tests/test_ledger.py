@@ -241,17 +241,6 @@ def test_nor_does_it_where_only_the_proof_is_left(ledger, stays):
     assert bool(ledger.after_pending()) is not stays
 
 
-def test_a_photo_that_is_back_is_painted_though_its_preset_went_to_and_fro(ledger):
-    [first] = ledger.add(photo(), "d", "p", [planned(key="A")])
-    ledger.claim("in")
-    ledger.vanished(first)
-    [second] = ledger.add(photo(mtime=2), "d", "p", [planned(key="B")])
-    job = ledger.claim("in")
-    assert job.id == second
-    assert not ledger.rekey(job, "A", job.target, stays=True)
-    assert ledger.claim("in").id == first
-
-
 def test_what_is_done_for_a_file_that_is_gone_leaves_the_one_that_is_there_to_the_others(ledger):
     """One preset was taken out of the config before the photo was touched."""
     soft, ink = planned(key="S"), planned(key="I", preset="ink")
