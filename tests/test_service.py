@@ -271,6 +271,16 @@ def test_status_is_what_systemd_says(systemctl, tmp_path):
     assert status.unit == unit_path(user=True)
 
 
+def test_status_is_told_in_three_lines(systemctl, tmp_path, capfd):
+    install(user=True, config=tmp_path / "my.yaml", writable=[], start=False)
+    assert cli.main(["service", "status", "--user"]) == ExitCode.OK
+    assert capfd.readouterr().out.splitlines() == [
+        "active, enabled, process 42, 3 restarts",
+        f"unit: {unit_path(user=True)}",
+        "painting a=b.jpg",
+    ]
+
+
 @pytest.mark.parametrize(
     ("state", "word", "code"),
     [
@@ -327,7 +337,7 @@ def test_without_systemd_each_says_so_and_what_to_do_instead(tmp_path, monkeypat
     assert status.text == "there is no systemctl"
 
 
-def test_a_tilde_is_the_home_of_whom_the_service_runs_as(systemctl, tmp_path, monkeypatch):
+def test_a_tilde_is_the_home_of_whom_the_service_runs_as(systemctl, tmp_path, monkeypatch, capfd):
     anna = tmp_path / "anna"
     file = anna / ".config" / "stylewatch" / "stylewatch.yaml"
     file.parent.mkdir(parents=True)
@@ -344,6 +354,8 @@ def test_a_tilde_is_the_home_of_whom_the_service_runs_as(systemctl, tmp_path, mo
     assert f'ReadWritePaths="-{anna}/out"' in text
     assert "User=anna" in text
     assert str(file) in text
+    missing = f"{anna}/out does not exist yet: make it, then restart"
+    assert missing in capfd.readouterr().err.splitlines()
 
 
 def test_where_nobody_is_named_the_config_s_owner_runs_it(systemctl, tmp_path, monkeypatch):
