@@ -223,7 +223,7 @@ def port():
 
 
 def get(port, path="/metrics", method="GET", **headers):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method, path, headers=headers)
         response = connection.getresponse()
@@ -279,7 +279,7 @@ def test_a_reader_that_says_nothing_is_hung_up_on(monkeypatch):
     monkeypatch.setattr("stylewatch.faces.metrics.CLIENT_SECONDS", 0.1)
     with (
         MetricsServer(0, str) as server,
-        socket.create_connection(("127.0.0.1", server.port), timeout=10) as mute,
+        socket.create_connection(("127.0.0.1", server.port), timeout=60) as mute,
     ):
         assert mute.recv(1) == b""
 
