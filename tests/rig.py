@@ -147,7 +147,7 @@ class Rig:
         if self.daemon and self.daemon._locks._held:
             self.daemon.stop()
 
-    def until(self, condition, seconds=15.0):
+    def until(self, condition, seconds=60.0):
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, [e.message for e in self.events[-8:]]

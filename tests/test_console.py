@@ -36,9 +36,16 @@ from stylewatch.faces.console import (
     open_bars,
     open_console,
 )
-from stylewatch.faces.lines import Lines, duration, event_dict, is_journal, visible
+from stylewatch.faces.lines import Lines, duration, event_dict, is_journal, size, visible
 from stylewatch.faces.recent import Recent
-from stylewatch.faces.terminal import CHATTER_BYTES, Screen, is_live, on_signals, stderr_for_us
+from stylewatch.faces.terminal import (
+    CHATTER_BYTES,
+    LEAVE,
+    Screen,
+    is_live,
+    on_signals,
+    stderr_for_us,
+)
 from stylewatch.faces.view import draw_board, draw_pictures, sparkline
 
 HERE = Path(__file__).parent
@@ -150,6 +157,13 @@ class TestVisible:
     )
     def test_durations_are_short(self, seconds, text):
         assert duration(seconds) == text
+
+    @pytest.mark.parametrize(
+        ("count", "text"),
+        [(640e6, "640 MB"), (999.4e6, "999 MB"), (999.5e6, "1.0 GB"), (2_130_000_000, "2.1 GB")],
+    )
+    def test_sizes_are_short(self, count, text):
+        assert size(count) == text
 
 
 class TestLines:
@@ -808,7 +822,7 @@ def terminal(tmp_path):
         os.close(main)
 
 
-def read_until(descriptor, needle, seconds=10.0):
+def read_until(descriptor, needle, seconds=60.0):
     seen, end = b"", time.monotonic() + seconds
     while needle not in seen and time.monotonic() < end:
         if select.select([descriptor], [], [], 0.1)[0]:
@@ -823,8 +837,8 @@ def read_until(descriptor, needle, seconds=10.0):
 class TestLiveConsole:
     def test_it_draws_once_stays_still_and_gives_the_terminal_back(self, terminal, tmp_path):
         process, main, before = terminal()
-        seen = read_until(main, b"1--starry.jpg")
-        assert b"\x1b[?1049h" in seen
+        seen = read_until(main, b"finishing")
+        assert b"\x1b[?1049h" in seen.partition(b"1--starry.jpg")[0]
         while select.select([main], [], [], 0.3)[0]:
             seen += os.read(main, 65536)
         assert b"\x1b[36m" in seen  # colours, where nobody said no
@@ -839,7 +853,7 @@ class TestLiveConsole:
         assert b"\x1b[?1049l" in seen
         assert b"\x1b[?25h" in seen
         assert b"1 done, 1 failed" in seen
-        assert process.wait(5) == 0
+        assert process.wait(60) == 0
         assert termios.tcgetattr(main)[3] == before[3]
         assert (tmp_path / "chatter").read_text() == "chatter of a library\n"
 
@@ -861,7 +875,7 @@ class TestLiveConsole:
         )
         done = subprocess.run(
             [sys.executable, "-c", code], stdin=other, stdout=subprocess.PIPE, stderr=other,
-            text=True, check=True, timeout=30,
+            text=True, check=True, timeout=60,
         )  # fmt: skip
         assert done.stdout.splitlines() == ["(True, 0)", "(False, None)"]
         os.close(main)
@@ -915,7 +929,7 @@ class TestLiveConsole:
     def test_a_terminal_that_the_shell_has_had_meanwhile_is_taken_anew(self, terminal):
         """As after SIGSTOP and `fg`."""
         _, main, before = terminal()
-        read_until(main, b"1--starry.jpg")
+        read_until(main, b"finishing")
         termios.tcsetattr(main, termios.TCSANOW, before)
         seen = read_until(main, b"\x1b[?1049h")
         os.write(main, b"q")
@@ -925,7 +939,7 @@ class TestLiveConsole:
     def test_a_name_that_comes_out_wider_or_narrower_than_reckoned_spoils_nothing(self, terminal):
         """Terminals don't agree on emoji, flags and many scripts."""
         _, main, _ = terminal()
-        seen = read_until(main, b"1--starry.jpg")
+        seen = read_until(main, b"finishing")
         assert b"\x1b[?7l" in seen.partition(b"1--starry.jpg")[0]  # the next line is left alone
         assert re.search(rb"\x1b\[4;1H\x1b\[K", seen)  # nothing of an older line is left
         os.write(main, b"q")
@@ -942,7 +956,7 @@ class TestLiveConsole:
         os.dup2(other, main)
         os.close(other)
         (tmp_path / "chatter.end").touch()
-        assert process.wait(5) == 0
+        assert process.wait(60) == 0
         assert "Traceback" not in (told := (tmp_path / "chatter").read_text()), told
 
     def test_a_dumb_terminal_gets_lines(self, terminal):
@@ -1002,7 +1016,7 @@ class TestOpenConsole:
             "    raise SystemExit"
         )
         env = {"PATH": os.environ["PATH"], "TERM": "xterm", "PYTHONPATH": str(HERE.parent)}
-        subprocess.run([sys.executable, "-c", code], stderr=other, env=env, check=True, timeout=30)
+        subprocess.run([sys.executable, "-c", code], stderr=other, env=env, check=True, timeout=60)
         seen = read_until(main, b"\x1b[?25h\r\x1b[1A")
         assert seen.rpartition(b"\x1b[2K")[2] == b""
         os.close(main)
@@ -1048,6 +1062,25 @@ def test_a_view_that_hangs_hears_no_more_of_progress(monkeypatch):
         view(Event(kind=kind, message=""))
     assert [view._events.get_nowait().kind for _ in range(3)] == ["progress", "progress", "done"]
     assert view._events.empty()
+
+
+ASKED_TWICE = """
+import signal, sys
+from stylewatch.faces.terminal import Screen, on_signals
+signal.signal(signal.SIGINT, signal.default_int_handler)  # unless it is ignored from the start
+Screen(sys.stdout).enter()
+with on_signals(lambda: print("asked")):
+    signal.raise_signal(signal.SIGINT)
+    print("finishing", flush=True)
+    signal.raise_signal(signal.SIGTERM)
+    print("finished", flush=True)
+"""
+
+
+def test_a_second_signal_ends_at_once_and_gives_the_terminal_back():
+    done = subprocess.run([sys.executable, "-c", ASKED_TWICE], capture_output=True, check=False)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert done.stdout.split(b"asked\n")[1].decode() == f"finishing\n{LEAVE}"
 
 
 def test_what_is_ignored_stays_ignored_as_nohup_wants_it():

@@ -12,7 +12,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -66,11 +65,9 @@ def run_until_started(command, folder, env):
         lines.append(line)
         if " started " in line:
             break
-    started = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=25)
+    process.communicate(timeout=60)
     assert any(" started " in line for line in lines), lines
-    assert time.monotonic() - started < 10
     return process.returncode
 
 

@@ -421,13 +421,14 @@ class TestLocal:
                 executor._rests_until = 0.0  # it is over
             assert rests == pytest.approx([100, 200, 400, 800, 1600, 1600], abs=50)
 
-    def test_jobs_that_are_lost_together_are_one_loss(self, heard, tmp_path):
+    def test_jobs_that_are_lost_together_are_one_loss(self, heard, tmp_path, monkeypatch):
+        monkeypatch.setattr(jobtable, "REST_SECONDS", 100.0)
         log = tmp_path / "missing" / "worker.log"
         with contextlib.closing(LocalExecutor(ENGINE, heard, workers=4, log=log)) as executor:
             for future in [executor.submit(number, jobs.add, 1, 2) for number in range(4)]:
                 assert isinstance(error(future), EngineLost)
             rest = executor._rests_until - time.monotonic()
-            assert rest == pytest.approx(jobtable.REST_SECONDS, abs=2.0)
+            assert rest == pytest.approx(100, abs=50)
 
     def test_a_worker_of_another_program_than_the_daemon_s_does_nothing(self, heard, monkeypatch):
         monkeypatch.setattr(jobtable, "REST_SECONDS", 0.0)
@@ -568,14 +569,17 @@ class TestDask:
             open_executor("tls://scheduler:8786", ENGINE, heard)
 
     @needs_dask
-    def test_missing_tls_files_are_named(self, heard, monkeypatch, tmp_path):
+    def test_missing_tls_files_are_named(self, heard):
         with pytest.raises(ConfigError, match="DASK_DISTRIBUTED__COMM__TLS__CA_FILE"):
             open_executor("tls://scheduler:8786", ENGINE, heard)
 
     @needs_dask
-    def test_a_scheduler_that_is_not_there_means_no_slots_and_lost_jobs(self, heard, monkeypatch):
+    @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost"])
+    def test_a_scheduler_that_is_not_there_means_no_slots_and_lost_jobs(
+        self, heard, monkeypatch, host
+    ):
         monkeypatch.setattr("stylewatch.jobs.cluster.ANSWER_SECONDS", 0.2)
-        address = "tcp://127.0.0.1:9"
+        address = f"tcp://{host}:9"
         with contextlib.closing(open_executor(address, ENGINE, heard)) as executor:
             assert executor.slots == 0
             assert isinstance(error(executor.submit(1, jobs.add, 1, 2)), EngineLost)
@@ -649,7 +653,6 @@ class TestDask:
                 assert isinstance(error(future), EngineLost)
                 cluster.start("scheduler", "--port", port)
                 cluster.start_worker()
-                time.sleep(jobtable.REST_SECONDS)
                 with_slots(executor)
                 assert result(executor.submit(2, jobs.count, 1)) == 1
                 assert heard.next() == (2, "progress", 0)
@@ -732,7 +735,6 @@ class TestDask:
             check=True, capture_output=True,
         )  # fmt: skip
         options = ["--tls-ca-file", files[0], "--tls-cert", files[1], "--tls-key", files[2]]
-        names = ("CA_FILE", "CLIENT__CERT", "CLIENT__KEY")
         with Cluster(tmp_path, *options, "--protocol", "tls") as cluster:
             assert cluster.address.startswith("tls://")
             import dask
@@ -743,6 +745,5 @@ class TestDask:
                     assert result(with_slots(executor).submit(1, jobs.add, 1, 2)) == 3
             plain = cluster.address.replace("tls://", "tcp://")
             with contextlib.closing(open_executor(plain, ENGINE, heard)) as executor:
-                time.sleep(3)
+                wait_until(lambda: "no Dask scheduler answers" in executor.trouble)
                 assert executor.slots == 0
-        assert names

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.timeout(600)
 ROOT = Path(__file__).parent.parent
 
 
 def harness(*arguments):
     return subprocess.run(
         [sys.executable, "-m", "tests.faults", *arguments],
-        check=False, cwd=ROOT, capture_output=True, text=True, timeout=110,
+        check=False, cwd=ROOT, capture_output=True, text=True, timeout=500,
     )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ class Listener:
     def __init__(self, address):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        self.socket.settimeout(10)
+        self.socket.settimeout(60)
         self.socket.bind(address)
         name = "@" + address[1:] if address.startswith("\0") else address
         self.environ = {"NOTIFY_SOCKET": name}
@@ -50,7 +50,7 @@ class Listener:
         except BlockingIOError:
             return True
         finally:
-            self.socket.settimeout(10)
+            self.socket.settimeout(60)
         return False
 
 
@@ -263,7 +263,7 @@ def test_a_daemon_s_life_as_systemd_hears_it(listener, tmp_path):
         heard = [*fed, *reloaded]
         while heard[-1][0][0] != "STOPPING=1":
             heard.append(listener.hear())
-        assert daemon.wait(30) == 0
+        assert daemon.wait(60) == 0
     finally:
         daemon.kill()
         daemon.wait()

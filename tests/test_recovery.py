@@ -23,6 +23,7 @@ import jobs_for_tests as jobs
 import pytest
 from rig import ThreadExecutor, copy_job
 from test_ledger import Clock, failure, photo, planned, rendered
+from waiting import wait_until
 
 from stylewatch.domain import LEARNING, EngineSettings, Failure, FailureKind, Identity, JobState
 from stylewatch.errors import EngineLost, LedgerError, LockedError, OutputError
@@ -256,7 +257,7 @@ def test_workers_that_could_not_start_are_a_reason_to_start_anew_only_where_noth
 ):
     """Nothing tells that all is well again before a photo is begun: systemd ended a mere pause."""
     done = threading.Event()
-    rig = rigs(lambda request: done.wait(10) and None)
+    rig = rigs(lambda request: done.wait(60) and None)
     if state == "a pause":
         rig.daemon.ask("pause")
     if state != "nothing waits":
@@ -297,12 +298,12 @@ def test_a_full_disk_under_the_ledger_only_delays(rigs, monkeypatch):
         rig.drop(f"{number}{'x' * 200}.jpg", b"%d" % number)
     thread = threading.Thread(target=rig.daemon.run, args=(stop,))
     thread.start()
-    deadline = time.monotonic() + 20
-    while len(rig.results()) < 15 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    stop.set()
-    rig.daemon.wake()
-    thread.join()
+    try:
+        wait_until(lambda: len(rig.results()) == 15)
+    finally:
+        stop.set()
+        rig.daemon.wake()
+        thread.join()
     assert len([name for name in rig.results() if "--painting" in name]) == 15
     assert len(starts) > 1
     kinds = [event.kind for event in rig.events if event.kind in {"blocked", "recovered"}]
@@ -343,7 +344,7 @@ def test_a_picture_that_got_its_name_as_the_ledger_failed_is_not_painted_again(r
 
 def test_what_runs_while_nothing_can_be_written_down_is_left_as_after_a_crash(rigs, monkeypatch):
     go = threading.Event()
-    rig = rigs(lambda request: go.wait(10) and None)
+    rig = rigs(lambda request: go.wait(60) and None)
     rig.drop("a.jpg")
     rig.until(lambda: rig.daemon._dispatcher.running)
     with monkeypatch.context() as patched:
@@ -364,14 +365,14 @@ def test_a_ledger_that_another_program_holds_is_tried_again(rigs, tmp_path, monk
     thread = threading.Thread(target=rig.daemon.run, args=(stop,))
     thread.start()
     try:
-        rig.daemon.ask("status").result(10)
+        rig.daemon.ask("status").result(60)
         with closing(sqlite3.connect(tmp_path / "state" / "ledger.db")) as other:
             other.execute("BEGIN IMMEDIATE")
             rig.drop("a.jpg")
-            assert told.wait(10)
+            assert told.wait(60)
             with pytest.raises(LedgerError, match="End the program that holds it"):
-                rig.daemon.ask("status").result(10)
-        assert done.wait(10)
+                rig.daemon.ask("status").result(60)
+        assert done.wait(60)
     finally:
         stop.set()
         rig.daemon.wake()
@@ -600,20 +601,6 @@ def test_what_is_asked_of_a_big_ledger_is_answered_at_once(ledger, tmp_path, pac
             assert min(spent) < 0.1 * pace, question
         latest = reader.jobs_with(reader.numbers([JobState.QUARANTINED], 2))
         assert [job.changed for job in latest] == [100_000, 99_000]
-
-
-def test_a_ledger_of_the_first_version_is_brought_up_to_date(tmp_path):
-    from stylewatch.state import schema
-
-    path = tmp_path / "ledger.db"
-    with sqlite3.connect(path) as db:
-        db.executescript(schema._VERSIONS[0])
-        db.execute("PRAGMA user_version = 1")
-    db.close()
-    ledger = Ledger(path)
-    ledger.note_folder("in", Path("/in"), None)
-    assert ledger.add(photo(), "d", "p", [planned()])
-    ledger.close()
 
 
 def test_no_ledger_is_one_plain_error(tmp_path):
@@ -1369,13 +1356,6 @@ def test_a_folder_with_the_number_of_one_that_was_deleted_is_no_moved_one(rigs, 
     rig.until(lambda: rig.results() == ["a--painting.jpg"])
 
 
-def test_a_preset_that_changes_and_changes_back_leaves_its_photo_to_be_painted(ledger):
-    ledger.add(photo(mtime=1), "d", "p", [planned(key="old")])
-    ledger.add(photo(mtime=2), "d", "p", [planned(key="new")])
-    assert not ledger.rekey(ledger.claim("in"), "old", Path("/out/a--soft"), stays=True)
-    assert ledger.claim("in").key == "old"
-
-
 def test_a_config_whose_folder_another_daemon_has_changes_nothing(rigs, tmp_path):
     (tmp_path / "other").mkdir()
     other, rig = rigs(base=tmp_path / "other"), rigs()
@@ -1405,7 +1385,7 @@ def test_a_folder_taken_out_of_the_config_is_free_for_another_daemon(rigs, tmp_p
 
 def test_another_engine_is_taken_up_once_what_runs_has_ended(rigs):
     go, opened = threading.Event(), []
-    rig = rigs(lambda request: go.wait(5) and None)
+    rig = rigs(lambda request: go.wait(60) and None)
     plain = rig.config
 
     def open_executor(config, on_event):
@@ -1424,13 +1404,6 @@ def test_another_engine_is_taken_up_once_what_runs_has_ended(rigs):
     go.set()
     rig.until(lambda: rig.counts() == {"done": 2})
     assert follower.ran == [("b.jpg", "painting")]
-
-
-def test_a_command_with_wrong_arguments_is_answered_and_harms_nobody(rigs):
-    rig = rigs()
-    answer = rig.daemon.ask("cancel")
-    rig.daemon.tick(time.monotonic())
-    assert isinstance(answer.exception(0), TypeError)
 
 
 def test_a_pause_that_is_over_does_not_keep_a_daemon_with_full_hands_busy(ledger):
@@ -1632,7 +1605,7 @@ def test_a_disk_that_goes_away_while_the_output_is_changed_gets_no_result_below_
     rigs, disk, tmp_path
 ):
     started, go = threading.Event(), threading.Event()
-    rig = rigs(lambda request: started.set() or go.wait(10) and None, start=False)
+    rig = rigs(lambda request: started.set() or go.wait(60) and None, start=False)
     rig.with_folders({"output": disk.mount, "after": "delete"}).start()
     photo = rig.drop("a.jpg")
     rig.until(started.is_set)
@@ -1751,7 +1724,7 @@ def test_a_disk_that_goes_away_while_a_photo_is_painted_gets_its_result_when_it_
     def behave(request):
         if request.source.name == "b.jpg":
             started.set()
-            go.wait(10)
+            go.wait(60)
 
     rig = rigs(behave, start=False).with_folders({"output": disk.mount, "after": "delete"}).start()
     rig.drop("a.jpg")

@@ -309,10 +309,10 @@ def test_a_writer_that_never_closes_is_told_and_its_close_is_noticed_without_any
 def test_a_close_that_no_event_tells_of_is_noticed_within_half_a_minute(settler, tmp_path):
     with put(tmp_path).open("ab"):
         settler.observe(candidate(tmp_path), 100.0)
-        assert follow(settler, 100.0, 540.0) == []
-    ((now, result),) = follow(settler, 540.0, 1000.0)
+        assert follow(settler, 100.0, 550.0) == []
+    ((now, result),) = follow(settler, 550.0, 1000.0)
     assert result == photo(tmp_path)
-    assert now <= 570.0
+    assert now <= 580.0
 
 
 def test_an_unsettled_file_that_is_asked_for_is_told_of_once_more(settler, tmp_path):

@@ -316,7 +316,7 @@ def test_a_photo_whose_disk_was_away_when_it_was_painted_is_deleted_when_it_is_b
 
     def run(request, engine, *, report, suffix=b""):
         rendered = copy_job(request, engine, report=report)
-        go.wait(10)
+        go.wait(60)
         return rendered
 
     rig.run_job = run
@@ -379,18 +379,18 @@ def test_temporary_files_of_another_daemon_are_left_alone(rig, tmp_path):
 
 
 def test_a_photo_that_changes_while_it_is_painted_is_no_longer_shown_as_painted(rig):
-    go = threading.Event()
+    read, go = threading.Event(), threading.Event()
 
     def run(request, engine, *, report, suffix=b""):
         rendered = copy_job(request, engine, report=report)
-        go.wait(10)
+        read.set()
+        go.wait(60)
         return rendered
 
     rig.run_job = run
     rig.start()
     rig.drop("a.jpg", b"one")
-    rig.until(lambda: rig.counts() == {"running": 1})
-    time.sleep(0.2)  # it has been read
+    rig.until(read.is_set)
     rig.drop("a.jpg", b"two")
     rig.until(lambda: rig.counts() == {"running": 1, "ready": 1})
     go.set()
@@ -721,12 +721,12 @@ def running(rig, monkeypatch):
 
 def test_who_asks_while_the_ledger_can_t_be_written_is_told_so(rig, monkeypatch):
     with running(rig, monkeypatch) as broken:
-        assert rig.daemon.ask("status").result(10)["paused"] is False
+        assert rig.daemon.ask("status").result(60)["paused"] is False
         broken.set()
         rig.daemon.wake()
         for _ in range(3):
             with pytest.raises(LedgerError, match="disk full"):
-                rig.daemon.ask("status").result(10)
+                rig.daemon.ask("status").result(60)
         broken.clear()
         assert [event.kind for event in rig.events].count("blocked") == 1
 
@@ -759,7 +759,7 @@ def test_what_is_painted_when_the_ledger_fails_is_painted_no_more(rigs, monkeypa
     """A view, systemd and whoever comes later were told of a painting that nobody worked at."""
     go_on = threading.Event()
     monkeypatch.setattr(daemon, "LEDGER_SECONDS", 0.2)
-    rig = rigs(lambda request: go_on.wait(20) and None, start=False)
+    rig = rigs(lambda request: go_on.wait(60) and None, start=False)
     rig.drop("a.jpg")
 
     def seen():
@@ -826,7 +826,7 @@ def test_a_photo_that_vanishes_while_its_folder_is_renamed_gets_all_its_results(
     def behave(request):
         if request.preset.name == "painting" and not go.is_set():
             started.set()
-            go.wait(10)
+            go.wait(60)
             (tmp_path / "aside").rename(rig.input / "sub")  # back in the very next moment
             return Failure(kind=FailureKind.CHANGED, reason="vanished", message="gone")
         return None
@@ -850,7 +850,7 @@ def test_a_changed_photo_replaces_its_result_though_its_folder_leaves_the_config
     started, go = threading.Event(), threading.Event()
     rig.start()
     rig.paint("a.jpg", b"one")
-    rig.executor.behave = lambda request: started.set() or go.wait(10) and None
+    rig.executor.behave = lambda request: started.set() or go.wait(60) and None
     rig.drop("a.jpg", b"two")
     rig.until(started.is_set)
     (tmp_path / "other").mkdir()

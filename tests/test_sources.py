@@ -62,7 +62,7 @@ class Watched:
         lost, self.lost = self.lost, []
         return sorted(map(str, lost))
 
-    def hear(self, *names, seconds=10.0):
+    def hear(self, *names, seconds=60.0):
         """Wait for real events, without moving the clock, until these names were found."""
         until = time.monotonic() + seconds
         while not set(names) <= set(self.found):
@@ -742,7 +742,7 @@ source.close(); hog.close(); others.close()
 
 def test_a_real_watch_limit_is_survived(tmp_path):
     """In a user namespace of its own, with the limit used up by another folder."""
-    if not hasattr(os, "getuid") or shutil.which("unshare") is None:
+    if shutil.which("unshare") is None:
         pytest.skip("no unshare here")
     for name, count in (("in", 60), ("hog", 60)):
         for number in range(count):
@@ -766,7 +766,7 @@ woken = threading.Event()
 hub = Watches(woken.set)
 source = FolderSource("in", pathlib.Path(sys.argv[1]), hub, rescan_seconds=float(sys.argv[2]))
 found, ready = set(), False
-until = time.monotonic() + 30
+until = time.monotonic() + 100
 while len(found) < 9000 and time.monotonic() < until:
     found |= {each.path for each in source.drain(time.monotonic())}
     if not ready:

@@ -440,6 +440,15 @@ def test_a_place_where_no_checkpoint_can_be_costs_only_the_checkpoint(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["k.npz"]
 
 
+def test_a_full_disk_costs_only_the_newer_checkpoint(tmp_path):
+    kept = CheckpointFile(tmp_path / "k.npz", 0.0)
+    kept.offer(lambda: Checkpoint(1, 4, np.zeros((2, 2, 3), np.float32)))
+    (tmp_path / "k.tmp").symlink_to("/dev/full")
+    kept.offer(lambda: Checkpoint(1, 5, np.zeros((2, 2, 3), np.float32)))
+    assert kept.load().evaluation == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["k.npz"]
+
+
 def test_checkpoints_are_kept_no_more_often_than_asked(tmp_path):
     times = iter([0.0, 10.0, 31.0, 31.0])
     made = []
