@@ -293,6 +293,41 @@ def test_a_touched_photo_that_was_set_aside_is_tried_again(ledger):
     assert ledger.job(job_id).state is JobState.READY
 
 
+def test_a_missing_photo_that_is_back_keeps_its_results_and_another_in_its_place_does_not(ledger):
+    """Also those in presets that it is not painted with any more."""
+    soft, ink = planned(key="S"), planned(key="I", preset="ink")
+    jobs = ledger.add(photo(mtime=1), "d", "p", [soft, ink])
+    for job_id in jobs:
+        finish(ledger, job_id)
+    for digest, mtime, kept in (("d", 2, True), ("e", 3, False)):
+        ledger.missed("in", Path("a.jpg"))
+        ledger.add(photo(mtime=mtime), digest, "p", [planned(key=digest)])
+        assert ledger.was_published(ledger.job(jobs[1]), "s") is kept
+
+
+def test_a_known_file_that_is_back_is_there(ledger):
+    ledger.add(photo(), "d", "p", [planned()])
+    ledger.missed("in", Path("a.jpg"))
+    assert [*ledger.present("in")] == []
+    assert ledger.knows("in", Path("a.jpg"), photo().identity, "p")
+    assert [*ledger.present("in")] == ["a.jpg"]
+
+
+@pytest.mark.parametrize("note", ["writer", "unreadable"])
+def test_what_kept_a_file_from_being_read_may_pass_without_a_change_of_it(ledger, note):
+    ledger.note_file("in", Path("a.jpg"), photo().identity, "plan", note)
+    assert not ledger.knows("in", Path("a.jpg"), photo().identity, "plan")
+
+
+def test_a_touched_photo_is_tried_as_often_as_a_new_one(ledger):
+    [job_id] = ledger.add(photo(mtime=1), "d", "p", [planned()])
+    closed = failure(FailureKind.PERMISSION, "eacces")
+    states = [ledger.fail(job_id, closed) for _ in range(2)]
+    ledger.add(photo(mtime=2), "d", "p", [planned()])
+    states += [ledger.fail(job_id, closed) for _ in range(3)]
+    assert states == [*[JobState.BLOCKED] * 4, JobState.QUARANTINED]
+
+
 def test_known_files_are_not_looked_at_again_until_they_change(ledger):
     ledger.add(photo(mtime=1), "d", "plan", [planned()])
     assert ledger.knows("in", Path("a.jpg"), photo(mtime=1).identity, "another plan")
