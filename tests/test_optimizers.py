@@ -163,14 +163,25 @@ def test_lbfgs_on_the_host_goes_the_way_that_it_goes_on_the_device():
 def textbook(evaluate, x, matrix, evaluations, history):
     """The losses of L-BFGS by two loops (Nocedal and Wright, algorithm 7.4), in float64.
 
-    Where no pair has a say, the curvature is half the median of what they say.
+    Where no pair has a say, the curvature is half the median of what they say. A step that has
+    shown no upward curvature makes no pair.
     """
     losses, pairs = [], []
     loss, gradient = evaluate(x)
     losses.append(loss)
-    direction = -(matrix @ gradient)
-    direction *= 10 / np.abs(direction).max()
     while len(losses) < evaluations:
+        direction = -(matrix @ gradient)
+        direction *= 10 / np.abs(direction).max()
+        if pairs:
+            q, shares = gradient.copy(), []
+            for s, y in reversed(pairs):
+                shares.append((s @ q) / (s @ y))
+                q -= shares[-1] * y
+            scale = 2.0 * np.median([(s @ y) / (y @ matrix @ y) for s, y in pairs])
+            r = scale * (matrix @ q)
+            for (s, y), share in zip(pairs, reversed(shares), strict=True):
+                r += (share - (y @ r) / (s @ y)) * s
+            direction = -r
         step = 1.0
         while True:
             trial = x + step * direction
@@ -179,17 +190,11 @@ def textbook(evaluate, x, matrix, evaluations, history):
             if new_loss <= loss + 1e-4 * step * (direction @ gradient):
                 break
             step *= 0.3
-        pairs = [*pairs, (trial - x, new_gradient - gradient)][-history:]
+        s, y = trial - x, new_gradient - gradient
+        pairs = pairs[len(pairs) == history :]
+        if s @ y > 0:
+            pairs.append((s, y))
         x, loss, gradient = trial, new_loss, new_gradient
-        q, shares = gradient.copy(), []
-        for s, y in reversed(pairs):
-            shares.append((s @ q) / (s @ y))
-            q -= shares[-1] * y
-        scale = 2.0 * np.median([(s @ y) / (y @ matrix @ y) for s, y in pairs])
-        r = scale * (matrix @ q)
-        for (s, y), share in zip(pairs, reversed(shares), strict=True):
-            r += (share - (y @ r) / (s @ y)) * s
-        direction = -r
     return losses[:evaluations]
 
 
@@ -219,6 +224,33 @@ def test_lbfgs_begins_with_the_inverse_hessian_that_is_assumed(where):
     assert [it.loss - minimum for it in seen[:20]] == pytest.approx(
         [loss - minimum for loss in expected[:20]], rel=0.02
     )
+
+
+@pytest.mark.parametrize("where", ["device", "host"])
+@pytest.mark.parametrize(("far", "history"), [(93.0, 10), (93.0, 2), (75.0, 10)])
+def test_lbfgs_learns_nothing_from_a_step_that_curves_downward(where, far, history):
+    """Half of the values begin near a summit: the third step shows that, or the first three do."""
+    rng = np.random.default_rng(4)
+    weights = rng.uniform(0.2, 5, 20)
+    start = np.where(np.arange(20) < 10, rng.uniform(5, 25, 20), far)
+
+    def exact(x):
+        return np.sum(weights * (1 - np.cos(x / 30))), weights * np.sin(x / 30) / 30
+
+    def evaluate(x):
+        loss, gradient = exact(np.asarray(x, np.float64))
+        return loss, ops.convert_to_tensor(gradient.astype(np.float32))
+
+    begin = start.astype(np.float32)
+    on_device = where == "device"
+    seen = []
+    minimize(
+        evaluate if on_device else on_the_host(evaluate),
+        ops.convert_to_tensor(begin) if on_device else begin,
+        lambda iterate: seen.append(iterate.loss) or True,
+        optimizer="lbfgs", evaluations=12, history=history,
+    )  # fmt: skip
+    assert seen == pytest.approx(textbook(exact, start, np.eye(20), 12, history), rel=1e-3)
 
 
 @pytest.mark.parametrize("where", ["device", "host"])
