@@ -532,17 +532,18 @@ def test_the_same_picture_is_found_under_another_name(ledger):
     assert [job.id for job in ledger.same_results(ledger.job(second))] == [first]
 
 
-def test_a_damaged_ledger_is_set_aside_and_rebuilt_from_the_results(tmp_path):
+@pytest.mark.parametrize("name", ["a--soft.jpg", "a--soft~2.jpg"])
+def test_a_damaged_ledger_is_set_aside_and_rebuilt_from_the_results(tmp_path, name):
     path = tmp_path / "ledger.db"
     Ledger(path).close()
     path.write_bytes(b"SQLite format 3\0" + os.urandom(5000))
     ledger = Ledger(path)
     assert ledger.set_aside == tmp_path / "ledger.db.damaged-1"
     assert ledger.set_aside.exists()
-    ledger.rebuild([("k1", Path("/out/a--soft.jpg"), "sha", "d")])
+    ledger.rebuild([("k1", Path("/out", name), "sha", "d")])
     assert ledger.add(photo(), "d", "p", [planned(key="k1")]) == []
     assert ledger.jobs()[0].state is JobState.DONE
-    assert ledger.jobs()[0].output == Path("/out/a--soft.jpg")
+    assert ledger.jobs()[0].output == Path("/out", name)
     assert len(ledger.add(photo("b"), "d", "p", [planned("b", key="k1")])) == 1
     ledger.close()
 
