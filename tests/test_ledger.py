@@ -328,6 +328,46 @@ def test_a_touched_photo_is_tried_as_often_as_a_new_one(ledger):
     assert states == [*[JobState.BLOCKED] * 4, JobState.QUARANTINED]
 
 
+def test_a_job_that_is_retried_has_a_clean_record(ledger):
+    [job_id] = ledger.add(photo(), "d", "p", [planned()])
+    wait, aside = JobState.RETRY_WAIT, JobState.QUARANTINED
+    for kind, states in (
+        (FailureKind.RENDER, [wait, wait, aside]),
+        (FailureKind.CRASH, [wait, aside]),
+    ):
+        for _ in range(2):
+            assert [ledger.fail(job_id, failure(kind)) for _ in states] == states
+            assert ledger.retry() == 1
+
+
+def test_a_job_whose_photo_had_vanished_is_retried_only_when_it_is_meant(ledger):
+    [job_id] = ledger.add(photo(), "d", "p", [planned()])
+    for meant in ({"reason": "vanished"}, {"job_id": job_id}):
+        ledger.vanished(job_id)
+        assert ledger.retry() == 0
+        assert ledger.retry(**meant) == 1
+        assert ledger.job(job_id).state is JobState.READY
+
+
+def test_only_interruptions_in_a_row_are_counted(ledger, clock):
+    [job_id] = ledger.add(photo(), "d", "p", [planned()])
+    for _ in range(5):
+        ledger.fail(job_id, failure(FailureKind.TRANSIENT, "eio"))
+    clock.now += LONGEST_PAUSE
+    assert ledger.claim("in").id == job_id
+    assert ledger.recover() == []
+    assert ledger.job(job_id).state is JobState.READY
+
+
+def test_a_result_that_was_moved_with_its_folder_is_still_that_of_its_job(ledger):
+    [first] = ledger.add(photo(), "d", "p", [planned()])
+    finish(ledger, first)
+    [second] = ledger.add(photo("b"), "e", "p", [planned("b", key="k2")])
+    ledger.results_moved("in", Path("/out"), Path("/new"))
+    assert ledger.job(first).output == Path("/new/a--soft.jpg")
+    assert ledger.is_taken(ledger.job(second), Path("/new/a--soft.jpg"))
+
+
 def test_known_files_are_not_looked_at_again_until_they_change(ledger):
     ledger.add(photo(mtime=1), "d", "plan", [planned()])
     assert ledger.knows("in", Path("a.jpg"), photo(mtime=1).identity, "another plan")
