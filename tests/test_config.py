@@ -188,6 +188,7 @@ def test_durations(home, written, seconds):
         ("7", 7),
         ("7B", 7),
         ("4kB", 4000),
+        ("3KiB", 3072),
         ("4GB", 4 * 10**9),
         ("1.5 MiB", 3 * 2**19),
         ("1TB", 10**12),

@@ -787,6 +787,15 @@ def test_name_and_description_do_not_count(folder):
     assert digest(replace(preset, effect="y")) != preset.digest
 
 
+@pytest.mark.parametrize("part", ["settings", "output"])
+def test_every_setting_counts(folder, part):
+    preset = load(folder, mine="style: waves.png")
+    said = getattr(preset, part)
+    for each in fields(said):
+        other = replace(preset, **{part: replace(said, **{each.name: "another"})})
+        assert digest(other) != preset.digest, each.name
+
+
 # --- the schema, the folders, the shipped presets -------------------------------------------------
 
 
