@@ -248,6 +248,17 @@ def test_what_a_file_has_lacked_for_long_is_told_soon(settler, tmp_path, data):
     assert now == 5600.0
 
 
+def test_an_old_file_that_somebody_works_at_unseen_is_waited_for_as_long_as_others(
+    settler, tmp_path
+):
+    path = put(tmp_path, b"HEAD and then")
+    os.utime(path, (DAY, DAY))
+    settler.observe(candidate(tmp_path), 100.0, wall=10 * DAY)
+    path.write_bytes(b"HEAD, and more")
+    ((now, _),) = follow(settler, 100.0, 5000.0)
+    assert now == 702.0  # the change was seen at the first look
+
+
 def test_however_many_files_are_not_whole_few_are_looked_at_in_a_second(
     settler, tmp_path, monkeypatch
 ):
