@@ -21,7 +21,7 @@ from stylewatch.errors import LedgerError, OutputFullError, StylewatchError
 from stylewatch.state.ledger import Ledger, Planned
 from stylewatch.state.reader import LedgerReader
 from stylewatch.state.retention import tidy
-from stylewatch.state.retries import LONGEST_PAUSE, after_interruption, judge
+from stylewatch.state.retries import LONGEST_PAUSE, after_interruption, judge, kind_of
 from stylewatch.state.schema import _VERSIONS
 from stylewatch.state.wording import BROKEN_PRESET, NO_PRESET, TOO_LARGE
 
@@ -366,6 +366,29 @@ def test_a_result_that_was_moved_with_its_folder_is_still_that_of_its_job(ledger
     ledger.results_moved("in", Path("/out"), Path("/new"))
     assert ledger.job(first).output == Path("/new/a--soft.jpg")
     assert ledger.is_taken(ledger.job(second), Path("/new/a--soft.jpg"))
+
+
+def test_the_pace_is_that_of_painting_and_not_of_copies(ledger):
+    for name, seconds in (("a", 2.0), ("b", 0.0)):
+        [job_id] = ledger.add(photo(name), name, "p", [planned(name, name)])
+        ledger.claim("in")
+        ledger.publishing(job_id, replace(rendered(), seconds=seconds))
+        ledger.done(job_id, Path("/out", name))
+    assert ledger.pace() == 2.0
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("eacces", FailureKind.PERMISSION),
+        ("estale", FailureKind.TRANSIENT),
+        ("emfile", FailureKind.TRANSIENT),
+        ("enomem", FailureKind.TRANSIENT),
+        ("enametoolong", FailureKind.BAD_INPUT),
+    ],
+)
+def test_not_all_that_can_t_be_written_lacks_a_permission(reason, kind):
+    assert kind_of(failure(FailureKind.PERMISSION, reason)) is kind
 
 
 def test_known_files_are_not_looked_at_again_until_they_change(ledger):

@@ -223,6 +223,7 @@ def test_an_incomplete_file_is_told_once_and_comes_back_when_it_changes(
     path = put(tmp_path, data)
     settler.observe(candidate(tmp_path), 100.0)
     assert follow(settler, 100.0, 5000.0) == [(700.0, Unsettled(photo(tmp_path), reason))]
+    assert settler.slow(5000.0, 5) == []  # it was told of
     settler.observe(candidate(tmp_path), 5000.0)  # a rescan: nothing new
     assert follow(settler, 5000.0, 9000.0) == []
     path.write_bytes(b"HEAD" + END)
