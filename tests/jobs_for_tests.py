@@ -101,6 +101,12 @@ def take_memory(size, *, report):
     return len(bytearray(size))
 
 
+def _started_with(name):
+    """A variable as it was when this process began, which is when the C library reads it."""
+    told = Path("/proc/self/environ").read_text().split("\0")
+    return next((line.partition("=")[2] for line in told if line.startswith(f"{name}=")), None)
+
+
 def about_yourself(*, report):
     return {
         "nice": os.nice(0),
@@ -111,6 +117,7 @@ def about_yourself(*, report):
         "memory": resource.getrlimit(resource.RLIMIT_AS)[0],
         "interrupt": signal.getsignal(signal.SIGINT) == signal.SIG_IGN,
         "ended first": int(Path("/proc/self/oom_score_adj").read_text()),
+        "at its start": _started_with("GLIBC_TUNABLES"),
     }
 
 

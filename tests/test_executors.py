@@ -347,6 +347,7 @@ class TestLocal:
                 "chatter": "3",
                 "interrupt": True,
                 "ended first": 500,
+                "at its start": "glibc.malloc.hugetlb=1",
             }
             assert result(executor.submit(2, jobs.take_memory, 100 << 20)) == 100 << 20
             assert isinstance(error(executor.submit(3, jobs.take_memory, 2 << 30)), MemoryError)
