@@ -29,7 +29,7 @@ START_SECONDS = 5.0  # for an idle worker to begin the job that it is given
 TERM_SECONDS = 1.0  # who has ended a worker by SIGTERM may be about to end the daemon, too
 WELL = 256  # stands for the exit code 0; no process has it
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
-"""A painting takes 3 to 8 % less time, as fewer pages have to be looked up, and 0 to 5 % more memory.
+"""A painting takes 3 to 8 % less time, as fewer pages are looked up, and 0 to 5 % more memory.
 
 The C library reads it when a process starts: so it is set here, and not in the worker.
 """
