@@ -1364,7 +1364,8 @@ class TestWithoutADaemon:
                 photo = Photo("in", tmp_path, Path(name), Identity(1, number, 9, 9, 9))
                 ledger.add(photo, name, "", [Planned("ink", name, Path("/out") / name)])
             assert [ledger.claim("in").id for _ in range(2)] == [1, 2]
-            ledger.fail(2, Failure(kind=FailureKind.BAD_INPUT, reason="truncated", message="cut"))
+            failure = Failure(kind=FailureKind.BAD_INPUT, reason="truncated", message="cut")
+            ledger.fail(2, failure, 3)
             ledger.hold(3, "cancelled")
             ledger.done(4, Path("/out/4.jpg"))
 

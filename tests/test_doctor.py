@@ -367,7 +367,7 @@ def test_set_aside_photos_are_told_of(examine, set_up, tmp_path):
         (well,) = examine(set_up())["ledger"]
         assert (well.state, "with 2 jobs" in well.message) == ("ok", True)
         failure = Failure(kind=FailureKind.BAD_INPUT, reason="truncated", message="cut")
-        ledger.fail(ledger.claim("in").id, failure)
+        ledger.fail(ledger.claim("in").id, failure, 3)
         (told,) = examine(set_up())["ledger"]
     assert (told.state, "with 2 jobs, 1 of them set aside" in told.message) == ("warning", True)
     assert "stylewatch retry --all" in told.remedy

@@ -322,9 +322,9 @@ def test_what_kept_a_file_from_being_read_may_pass_without_a_change_of_it(ledger
 def test_a_touched_photo_is_tried_as_often_as_a_new_one(ledger):
     [job_id] = ledger.add(photo(mtime=1), "d", "p", [planned()])
     closed = failure(FailureKind.PERMISSION, "eacces")
-    states = [ledger.fail(job_id, closed) for _ in range(2)]
+    states = [ledger.fail(job_id, closed, 3) for _ in range(2)]
     ledger.add(photo(mtime=2), "d", "p", [planned()])
-    states += [ledger.fail(job_id, closed) for _ in range(3)]
+    states += [ledger.fail(job_id, closed, 3) for _ in range(3)]
     assert states == [*[JobState.BLOCKED] * 4, JobState.QUARANTINED]
 
 
@@ -336,7 +336,7 @@ def test_a_job_that_is_retried_has_a_clean_record(ledger):
         (FailureKind.CRASH, [wait, aside]),
     ):
         for _ in range(2):
-            assert [ledger.fail(job_id, failure(kind)) for _ in states] == states
+            assert [ledger.fail(job_id, failure(kind), 3) for _ in states] == states
             assert ledger.retry() == 1
 
 
@@ -352,7 +352,7 @@ def test_a_job_whose_photo_had_vanished_is_retried_only_when_it_is_meant(ledger)
 def test_only_interruptions_in_a_row_are_counted(ledger, clock):
     [job_id] = ledger.add(photo(), "d", "p", [planned()])
     for _ in range(5):
-        ledger.fail(job_id, failure(FailureKind.TRANSIENT, "eio"))
+        ledger.fail(job_id, failure(FailureKind.TRANSIENT, "eio"), 3)
     clock.now += LONGEST_PAUSE
     assert ledger.claim("in").id == job_id
     assert ledger.recover() == []
