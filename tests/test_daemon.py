@@ -1004,7 +1004,8 @@ def test_many_failures_on_a_slow_share_take_many_short_ticks_to_be_looked_at(rig
 
 
 def test_many_pictures_that_have_no_name_take_many_short_ticks_to_get_one(rigs, monkeypatch):
-    now, tried, delivering = [0.0], [], rigs().daemon._delivery
+    now, tried, rig = [0.0], [], rigs()
+    delivering = rig.daemon._delivery
     monkeypatch.setattr(delivery, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def complete(job_id, at):
@@ -1020,6 +1021,8 @@ def test_many_pictures_that_have_no_name_take_many_short_ticks_to_get_one(rigs, 
         delivering.name_again(7.0)
         assert tried == expected
     assert delivering.next_due() == 12.0
+    told = [event for event in rig.events if event.kind == "blocked"]
+    assert len(told) == 5  # each once, however often it is tried
 
 
 def test_a_whole_archive_that_is_read_keeps_no_other_folder_waiting(rigs, monkeypatch):
