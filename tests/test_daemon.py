@@ -795,6 +795,17 @@ def test_a_queued_photo_whose_preset_changes_and_changes_back_is_painted_once(ri
     assert len(rig.executor.ran) == 1
 
 
+def queue_in_both(rig, count, one, other):
+    """Let so many photos called `one` wait in the first folder, as many in `other`, then begin."""
+    rig.daemon.ask("pause")
+    for number in range(count):
+        rig.drop(f"{one}{number}.jpg", b"%d" % number)
+        rig.drop(f"../other/{other}{number}.jpg", f"{other} {number}".encode())
+    waiting = [{"ready": count}, {"ready": count}]
+    rig.until(lambda: [*rig.daemon._ledger.counts().values()] == waiting)
+    rig.daemon.ask("resume")
+
+
 def test_a_folder_has_as_many_turns_as_its_weight_says(rigs, tmp_path):
     def behave(request):
         return rendered(request, request.digest.encode(), seconds=FIRST_COST)
@@ -803,13 +814,7 @@ def test_a_folder_has_as_many_turns_as_its_weight_says(rigs, tmp_path):
     (tmp_path / "other").mkdir()
     other = {"input": tmp_path / "other", "name": "other"}
     rig.with_folders({"weight": 3.0}, other).start()
-    rig.daemon.ask("pause")
-    for number in range(8):
-        rig.drop(f"often{number}.jpg", b"%d" % number)
-        rig.drop(f"../other/rarely{number}.jpg", b"rarely %d" % number)
-    waiting = [{"ready": 8}, {"ready": 8}]
-    rig.until(lambda: [*rig.daemon._ledger.counts().values()] == waiting)
-    rig.daemon.ask("resume")
+    queue_in_both(rig, 8, "often", "rarely")
     rig.until(lambda: len(rig.executor.ran) >= 8)
     first = [name for name, _ in rig.executor.ran[:8]]
     assert sum(name.startswith("often") for name in first) == 6
@@ -824,13 +829,7 @@ def test_photos_that_keep_their_picture_do_not_wait_for_one_that_is_painted_each
     rig = rigs(behave, start=False)
     (tmp_path / "other").mkdir()
     rig.with_folders({}, {"input": tmp_path / "other", "name": "other"}).start()
-    rig.daemon.ask("pause")
-    for number in range(5):
-        rig.drop(f"starred{number}.jpg", b"%d" % number)
-        rig.drop(f"../other/new{number}.jpg", b"new %d" % number)
-    waiting = [{"ready": 5}, {"ready": 5}]
-    rig.until(lambda: [*rig.daemon._ledger.counts().values()] == waiting)
-    rig.daemon.ask("resume")
+    queue_in_both(rig, 5, "starred", "new")
     rig.until(lambda: len(rig.results()) == 10)
     first = [name for name, _ in rig.executor.ran[:6]]
     assert sum(name.startswith("starred") for name in first) == 5

@@ -1084,12 +1084,17 @@ def test_a_result_that_is_gone_is_painted_again_beside_one_of_a_changed_preset(r
     assert [preset for _, preset in rig.executor.ran].count("ink") == 2
 
 
-def test_a_result_is_gone_too_when_another_photo_s_has_its_name(rigs):
-    rig = rigs()
+def give_its_name_to_another(rig):
+    """Take away the result of a.jpg; that of a.png gets its name, as both are called alike."""
     rig.paint("a.jpg")
     (rig.output / "a--painting.jpg").unlink()
     rig.drop("a.png", b"other")
     rig.until(lambda: rig.counts() == {"done": 2})
+
+
+def test_a_result_is_gone_too_when_another_photo_s_has_its_name(rigs):
+    rig = rigs()
+    give_its_name_to_another(rig)
     assert rig.results() == ["a--painting.jpg"]
     rig.drop("a.jpg")
     rig.until(lambda: rig.results() == ["a--painting.jpg", "a--painting~2.jpg"])
@@ -1099,10 +1104,7 @@ def test_a_result_is_gone_too_when_another_photo_s_has_its_name(rigs):
 def test_a_result_whose_name_another_s_had_before_is_its_own_photo_s(rigs):
     """That was taken away: both photos are called alike, but for what they end in."""
     rig = rigs()
-    rig.paint("a.jpg")
-    (rig.output / "a--painting.jpg").unlink()
-    rig.drop("a.png", b"other")
-    rig.until(lambda: rig.counts() == {"done": 2})
+    give_its_name_to_another(rig)
     rig.daemon._next_look = math.inf  # not before we do: that it is pending would go unseen
     rig.drop("a.png", b"other")  # touched
     rig.until(rig.daemon._ledger.after_pending)
