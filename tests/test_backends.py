@@ -19,6 +19,7 @@ from stylewatch.jobs.child import set_environment
 
 SCRIPT = """
 import json
+import keras
 import numpy as np
 from stylewatch.domain import StyleSettings
 from stylewatch.engine import backend
@@ -26,6 +27,10 @@ from small_network import small_network
 from stylewatch.engine.transfer import Style, stylize
 if as_on_a_gpu:
     backend.has_gpu = lambda: True
+    if keras.backend.backend() == "torch":  # what lies on a GPU can't be mixed with arrays
+        import torch
+        keras.ops.convert_to_numpy = lambda tensor: tensor.detach().numpy()
+        del torch.Tensor.__array__
 rng = np.random.default_rng(0)
 photo, style = (rng.uniform(0, 255, (40, 56, 3)).astype(np.float32) for _ in range(2))
 settings = StyleSettings(max_side=48, coarsest_side=24, evaluations=(6, 4), precision="float32")

@@ -69,7 +69,8 @@ def value_and_gradient(
             def evaluate_torch(x: Tensor, targets: Any) -> tuple[Tensor, Any, Tensor]:
                 import torch
 
-                leaf = keras.ops.convert_to_tensor(x).detach().requires_grad_(requires_grad=True)
+                x, targets = _as_torch_tensors((x, targets))
+                leaf = x.detach().requires_grad_(requires_grad=True)
                 loss, parts = objective(leaf, targets)
                 (gradient,) = torch.autograd.grad(loss, leaf)
                 return loss.detach(), keras.tree.map_structure(torch.detach, parts), gradient
@@ -153,7 +154,13 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         case _:
             import torch
 
-            return torch.no_grad()(function)  # type: ignore[no-any-return]
+            without_gradient = torch.no_grad()(function)
+            return lambda *arguments: without_gradient(*_as_torch_tensors(arguments))
+
+
+def _as_torch_tensors(arguments: Any) -> Any:
+    """All arrays as tensors on the device: NumPy can't read those of a GPU to mix them itself."""
+    return keras.tree.map_structure(keras.ops.convert_to_tensor, arguments)
 
 
 def with_gradient(

@@ -140,7 +140,8 @@ class Objective:
         content = {
             layer: (
                 described.features[layer],
-                _content_factor(described, layer, settings) * _at_layer(weight, layer),
+                _content_factor(described, layer, settings)
+                * ops.convert_to_tensor(_at_layer(weight, layer)),
             )
             for layer in self.content_layers
         }

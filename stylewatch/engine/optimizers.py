@@ -13,7 +13,7 @@ from typing import Literal, SupportsFloat
 import numpy as np
 from keras import ops
 
-from stylewatch.engine.backend import Tensor, compiled, to_numpy
+from stylewatch.engine.backend import Tensor, to_numpy
 from stylewatch.engine.curvature import (
     FIRST_STEP,
     FREE,
@@ -151,7 +151,7 @@ def _lbfgs_scipy(
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal used, best_loss, best, unit
-        point = ops.convert_to_tensor(flat.reshape(shape).astype(np.float32))
+        point = flat.reshape(shape).astype(np.float32)
         told, gradient = evaluate(point)
         loss = float(told)
         used += 1
@@ -186,8 +186,7 @@ def _adam(
     """
     x = cut(x, bounds)
     best_loss, best = np.inf, x
-    first = second = ops.zeros_like(x)
-    epsilon = ops.zeros((), dtype="float32")
+    first = second = epsilon = 0.0
     for t in range(1, evaluations + 1):
         told, gradient = evaluate(x)
         loss = float(told)
@@ -196,19 +195,9 @@ def _adam(
         if not on_iterate(Iterate(loss, best_loss, best)):
             break
         if t == 1:
-            epsilon = 1e-2 * ops.sqrt(ops.mean(ops.square(gradient)))
-        count = ops.convert_to_tensor(float(t), dtype="float32")
-        change, first, second = _adam_step(gradient, first, second, epsilon, count)
-        x = cut(x - change, bounds)
+            epsilon = 1e-2 * float(ops.mean(ops.square(gradient))) ** 0.5
+        first = _MOMENTUM * first + (1.0 - _MOMENTUM) * gradient
+        second = _SPREAD * second + (1.0 - _SPREAD) * gradient**2
+        mean, spread = first / (1.0 - _MOMENTUM**t), (second / (1.0 - _SPREAD**t)) ** 0.5
+        x = cut(x - _ADAM_RATE * mean / (spread + epsilon), bounds)
     return best
-
-
-@compiled
-def _adam_step(
-    gradient: Tensor, first: Tensor, second: Tensor, epsilon: Tensor, t: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    first = _MOMENTUM * first + (1.0 - _MOMENTUM) * gradient
-    second = _SPREAD * second + (1.0 - _SPREAD) * ops.square(gradient)
-    mean = first / (1.0 - ops.power(_MOMENTUM, t))
-    spread = ops.sqrt(second / (1.0 - ops.power(_SPREAD, t)))
-    return _ADAM_RATE * mean / (spread + epsilon), first, second
