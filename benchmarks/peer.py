@@ -12,10 +12,10 @@ float32 for the first pairs (for all, where bfloat16 is not faster); and the pre
 it ships. For the first `--long` pairs the peer goes on to 1000 evaluations.
 
 Each side is a process of its own; they take turns (slices.py), and each counts only the time that
-it ran, and its processor seconds. What comes once per process (reading weights, tracing graphs,
-the style's Gram matrices) is nobody's time. All losses are taken by one referee in float32 at the
-images as they are, not clipped. A line of JSON per finished pair goes to `--out`; what is finished
-is not run again.
+it ran, and its processor seconds. Ours have huge pages, as a worker has. What comes once per
+process (reading weights, tracing graphs, the style's Gram matrices) is nobody's time. All losses
+are taken by one referee in float32 at the images as they are, not clipped. A line of JSON per
+finished pair goes to `--out`; what is finished is not run again.
 """
 
 import argparse
@@ -365,13 +365,16 @@ def read(file: Path) -> np.ndarray:
 
 def run(args: argparse.Namespace, folder: Path, budgets: dict[str, int]) -> dict[str, Record]:
     """Every side's record; those that are not there are made, in turns."""
+    from stylewatch.jobs.executors import HUGE_PAGES
+
     folders = {side: folder / f"{side}-{budget}" for side, budget in budgets.items()}
     missing = [side for side, record in folders.items() if not (record / "stops.json").exists()]
     commands = {}
     for side in missing:
         folders[side].mkdir(exist_ok=True)
+        variables = [] if side == "peer" else [f"GLIBC_TUNABLES={HUGE_PAGES}"]
         commands[side] = [
-            sys.executable, __file__, "--weights", args.weights, "--side", side,
+            "env", *variables, sys.executable, __file__, "--weights", args.weights, "--side", side,
             "--pair", str(folder), "--record", str(folders[side]),
             "--evaluations", str(budgets[side]),
         ]  # fmt: skip
