@@ -136,7 +136,7 @@ def _lab(rgb: np.ndarray) -> np.ndarray:
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
-def _summary(rows: list[dict]) -> None:
+def _summary(rows: list[dict[str, Any]]) -> None:
     shares = np.array([row["share"] for row in rows])
     colours = np.array([row["delta_e"] for row in rows])
     print(

@@ -111,11 +111,11 @@ class Record:
 
     def image(self, evaluation: int) -> Image:
         """The best image after so many evaluations (the peer: the one it was at)."""
-        return np.load(self.folder / f"{evaluation:04}.npy")
+        return np.asarray(np.load(self.folder / f"{evaluation:04}.npy"))
 
     def result(self) -> Image:
         """The picture at the end."""
-        return np.load(self.folder / "result.npy")
+        return np.asarray(np.load(self.folder / "result.npy"))
 
 
 # -- the peer --------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def run_peer(args: argparse.Namespace) -> None:
     """The PyTorch loop; its process knows nothing of ours, not even TensorFlow."""
 
     def array(tensor: Any) -> Image:
-        return tensor.detach().permute(0, 2, 3, 1).numpy().copy()
+        return np.array(tensor.detach().permute(0, 2, 3, 1))
 
     class Keeper(Recorder):
         def evaluated(self, loss: float, image: Any) -> None:
@@ -349,7 +349,7 @@ def prepare(weights: str, photo: Path, painting: Path, folder: Path) -> None:
         arrays[f"{layer.name}/bias"] = np.asarray(layer.bias)
         if layer.name == STYLE[-1]:
             break
-    np.savez(folder / "weights.npz", **arrays)
+    np.savez(folder / "weights.npz", allow_pickle=False, **arrays)
 
 
 def read(file: Path) -> np.ndarray:
