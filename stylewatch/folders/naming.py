@@ -14,8 +14,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from stylewatch.domain import Identity
-
 TEMPORARY_SUFFIX = ".sw-tmp"
 """Ends the names of files that are being written; they begin with a dot."""
 
@@ -61,16 +59,11 @@ def name_exclusively(file: Path, final: Path) -> None:
     try:
         os.link(file, final, follow_symlinks=False)
     except OSError as error:
-        if error.errno == errno.EEXIST and _is_linked(file, final):
+        if error.errno == errno.EEXIST and os.path.samestat(file.lstat(), final.lstat()):
             return  # a share did it, lost its answer, and was asked again
         if error.errno not in _NO_LINKS:
             raise
         rename_exclusively(file, final)
-
-
-def _is_linked(one: Path, other: Path) -> bool:
-    """Whether both are names of one file."""
-    return Identity.of(one.lstat()) == Identity.of(other.lstat())
 
 
 def rename_exclusively(temporary: Path, final: Path) -> None:
