@@ -132,12 +132,6 @@ def test_a_very_deep_tree_is_scanned(watched, deep):
     assert "more than 500 folders within each other" in watched.health.detail
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="watchdog's walk recurses no more")
-def test_a_tree_that_is_too_deep_for_watchdog_can_t_be_watched(watched, deep):
-    with pytest.raises(OSError, match="too many folders within each other"):
-        watched.watches.add(str(deep), Inbox("", watched.watches.wake))
-
-
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_the_photo_in_a_very_deep_tree_that_comes_later_is_found(watched, deep):
     """Before Python 3.12 its events end watchdog's thread, and it is scanned."""

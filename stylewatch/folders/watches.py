@@ -5,7 +5,6 @@ watchdog, its events and its habits (6.0 and 7.1 alike).
 """
 
 import contextlib
-import errno
 import logging
 import os
 import re
@@ -159,10 +158,7 @@ class Watches(logging.Handler):
             warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
             self._observer = InotifyObserver()
             self._observer.start()
-        try:
-            watch = self._observer.schedule(inbox, root, recursive=True, event_filter=EVENTS)
-        except RecursionError as error:
-            raise OSError(errno.ENAMETOOLONG, "too many folders within each other") from error
+        watch = self._observer.schedule(inbox, root, recursive=True, event_filter=EVENTS)
         self._inboxes[watch] = inbox
         return watch
 
