@@ -134,11 +134,8 @@ def _alone(name: str, examine_one: Callable[[], Iterable[Finding]]) -> Iterator[
 
 
 def _python() -> Iterator[Finding]:
-    version = platform.python_version()
-    if sys.maxsize < 2**32:
-        yield problem("python", f"Python {version} with 32 bits", "Install a 64-bit Python")
-    else:
-        yield ok("python", f"Python {version} on {platform.system()} {platform.machine()}")
+    where = f"{platform.system()} {platform.machine()}"
+    yield ok("python", f"Python {platform.python_version()} on {where}")
 
 
 # --- config, presets, folders ---------------------------------------------------------------------
