@@ -5,7 +5,7 @@ folder whose clock is behind goes next. One photo in a quiet folder never waits 
 in another: with equal weights, at most one job of each other folder comes before it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 
 class FairShare:
@@ -15,19 +15,16 @@ class FairShare:
         self._clocks: dict[str, float] = {}
         self._now = 0.0
 
-    def pick(self, waiting: Iterable[str]) -> str | None:
+    def pick(self, waiting: Collection[str]) -> str | None:
         """The folder to serve next; None when none is waiting."""
-        folders = list(waiting)
-        if not folders:
-            return None
-        for folder in folders:  # who was away does not save up
+        for folder in waiting:  # who was away does not save up
             self._clocks[folder] = max(self._clocks.get(folder, 0.0), self._now)
-        return min(folders, key=lambda folder: (self._clocks[folder], folder))
+        return min(waiting, key=lambda folder: (self._clocks[folder], folder), default=None)
 
-    def charge(self, folder: str, cost: float, weight: float = 1.0) -> None:
-        """A job of `cost` (expected seconds) starts in `folder`."""
-        self._now = max(self._now, self._clocks.get(folder, 0.0))
-        self._clocks[folder] = self._clocks.get(folder, 0.0) + max(cost, 1e-3) / weight
+    def charge(self, folder: str, cost: float, weight: float) -> None:
+        """A job of `cost` (expected seconds) starts in `folder`, which was picked."""
+        self._now = self._clocks[folder]
+        self._clocks[folder] += cost / weight
 
     def give_back(self, folder: str, cost: float, weight: float) -> None:
         """A job that was charged has cost nothing after all."""
