@@ -268,8 +268,7 @@ class _Bars:
             task = self._tasks[event.job_id]
             self._progress.update(task, completed=step.fraction, figures=figures)
         elif event.kind in {"done", "failed"}:
-            if event.job_id in self._tasks:
-                self._progress.remove_task(self._tasks.pop(event.job_id))
-                self._progress.refresh()  # else its bar is drawn once more, below this line
+            self._progress.remove_task(self._tasks.pop(event.job_id))
+            self._progress.refresh()  # else its bar is drawn once more, below this line
             mark = ("✓ ", "green") if event.kind == "done" else ("✗ ", "red")
             self._progress.console.print(Text.assemble(mark, visible(event.message)))

@@ -147,7 +147,7 @@ def jsonable(value: object) -> Any:
         value = asdict(value)
     if isinstance(value, Mapping):
         return {str(jsonable(key)): jsonable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, list | tuple):
         return [jsonable(item) for item in value]
     return jsonable(str(value))
 

@@ -89,8 +89,8 @@ class Metrics:
     def _count_step(self, job_id: int, step: Step) -> None:
         """Steps may be lost on their way: the numbers in them count."""
         before = self._steps.get(job_id)
-        same = before is not None and before.scale == step.scale
-        news = step.evaluation - (before.evaluation if before and same else 0)
+        counted = before.evaluation if before and before.scale == step.scale else 0
+        news = step.evaluation - counted
         self._steps[job_id] = step
         if news > 0:
             self._evaluations += news
@@ -215,7 +215,7 @@ def _escaped(text: object) -> str:
 
 def _number(value: float) -> str:
     if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
+        return "+Inf"
     return repr(float(value)) if value != int(value) else str(int(value))
 
 

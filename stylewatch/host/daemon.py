@@ -194,7 +194,7 @@ class Daemon:
                     self._wait_for_the_ledger(error, stop, after_tick)
                     continue
                 after_tick(self._clock())
-                self._wake.wait(max(0.0, min(due - self._clock(), LONGEST_SLEEP)))
+                self._wake.wait(max(0.0, due - self._clock()))
         finally:
             self.stop()
 

@@ -138,7 +138,6 @@ class Intake:
             *(way.source.next_due(now) for way in self.ways.values()),
             *(way.settler.next_due(now) for way in self.ways.values()),
             self._next_unread,
-            now + 60.0,
         )
 
     def look_again(self, folder: str, path: Path) -> None:
