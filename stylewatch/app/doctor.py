@@ -27,7 +27,7 @@ from typing import Any, Final, Literal
 from stylewatch.app.remote import find_state_dir
 from stylewatch.app.service import COMMAND, service_status
 from stylewatch.app.unit import UNIT, Installed, read_unit
-from stylewatch.domain import EngineSettings, JobState, StyleSettings, counted
+from stylewatch.domain import EngineSettings, JobState, counted
 from stylewatch.errors import ConfigError, PresetError, StylewatchError, named
 from stylewatch.faces.lines import short_path
 from stylewatch.folders.listing import walk
@@ -304,7 +304,7 @@ def _md5(file: Path) -> str:
 
 def _engine(engine: EngineSettings) -> Iterator[Finding]:
     command = [sys.executable, "-P", "-m", "stylewatch.app.trial"]
-    asked = pickle.dumps((engine, _usual_settings()))
+    asked = pickle.dumps((engine, Presets.load()[DEFAULT_BASE].settings))
     try:
         done = subprocess.run(  # noqa: S603
             command, input=asked, capture_output=True, timeout=ENGINE_SECONDS, check=False
@@ -387,14 +387,6 @@ def _engine_failure(words: dict[str, Any], code: int, stderr: str) -> Finding:
         text = last or f"it ended with code {code}"
         remedy = "Install stylewatch again; if that does not help, report this"
     return problem(_stage(words), text, remedy)
-
-
-def _usual_settings() -> StyleSettings:
-    """The settings of the preset that all others build on."""
-    try:
-        return Presets.load()[DEFAULT_BASE].settings
-    except PresetError:
-        return StyleSettings()
 
 
 # --- the workers of a cluster ---------------------------------------------------------------------
