@@ -60,11 +60,10 @@ def prepare(output: Path, target: Path) -> None:
     """
     folder = target.parent
     try:
-        outside = not folder.resolve().is_relative_to(output.resolve())
-        if not outside:
+        if folder.resolve().is_relative_to(output.resolve()):
             _require_writable(output, folder)
             make_folder(folder)
-            outside = not folder.resolve().is_relative_to(output.resolve())
+            return
     except (OSError, RuntimeError) as error:
         if not os.path.isdir(output):
             raise OutputFullError(
@@ -73,14 +72,13 @@ def prepare(output: Path, target: Path) -> None:
                 reason=OutputFullError.away,
             ) from error
         raise _output_error(target, error) from error
-    if outside:
-        raise OutputError(
-            f"{folder} leads out of the output folder",
-            expected=f"a folder inside {output}",
-            received=str(folder.resolve()),
-            remedy="Remove the link",
-            reason="escape",
-        )
+    raise OutputError(
+        f"{folder} leads out of the output folder",
+        expected=f"a folder inside {output}",
+        received=str(folder.resolve()),
+        remedy="Remove the link",
+        reason="escape",
+    )
 
 
 def _require_writable(output: Path, folder: Path) -> None:
