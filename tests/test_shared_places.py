@@ -42,7 +42,7 @@ def rig(rigs):
 def words(rig):
     """What people are told of each job."""
     ledger = rig.daemon._ledger
-    jobs = ledger.jobs_with(sorted(ledger.numbers(JobState)))
+    jobs = ledger.jobs_with(sorted(ledger.numbers(JobState, 1000)))
     return {job.id: ledger.told(job).word for job in jobs}
 
 

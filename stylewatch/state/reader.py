@@ -291,7 +291,7 @@ class LedgerReader:
         """Jobs in these states, the latest change first."""
         return [job_of(row) for row in self._in_order("*", states)]
 
-    def numbers(self, states: Iterable[JobState], limit: int = -1) -> list[int]:
+    def numbers(self, states: Iterable[JobState], limit: int) -> list[int]:
         """The numbers of jobs in these states, in the order in which people want to see them.
 
         First those in work, then those that wait, in their order, then the latest change.
@@ -302,7 +302,7 @@ class LedgerReader:
         found: list[int] = []
         for some, order in ((painting, _LATEST), (waiting, "id"), (rest, _LATEST)):
             found += (row["id"] for row in self._in_order("id, changed", some, order, limit))
-        return found if limit < 0 else found[:limit]
+        return found[:limit]
 
     def jobs_with(self, numbers: Sequence[int]) -> list[Job]:
         """The jobs with these numbers, in this order; those that were deleted are left out."""
