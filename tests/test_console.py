@@ -543,6 +543,7 @@ class TestBoard:
         row = JobRow(1, "a", "b", 0.0)
         for number in range(10_000):
             row.note_loss(float(number))
+            row.note_loss(float("nan"))  # of a step that was too long: no curve can show it
         assert len(row.losses) < KEPT_LOSSES
         assert row.losses[0] == 0.0
         assert row.losses[-1] == 9999.0
@@ -740,6 +741,7 @@ class TestView:
         assert "▀" not in text_of(a_board(), 80, 24, pictures=lines)
         assert "▀" not in text_of(a_board(), 200, 12, pictures=lines)
         assert draw_pictures((), ()) == []
+        assert len(draw_pictures(picture, [*picture, *picture])) == 9  # one is the higher
 
     def test_keys_are_named_only_where_they_are_heard(self):
         board = Board()
