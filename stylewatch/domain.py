@@ -418,6 +418,7 @@ class Checkpoint:
 
     scale: int
     evaluation: int
+    """So many of that scale's evaluations count: fewer than there were, see `Progress.begin`."""
     image: "np.ndarray"
     """The best so far at that scale: (H, W, 3) RGB, with the frame around it, not clipped."""
 

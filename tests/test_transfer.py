@@ -141,7 +141,7 @@ def test_a_run_resumed_from_its_checkpoint_comes_to_the_same_loss(network, evalu
     settings = StyleSettings(max_side=48, coarsest_side=24, evaluations=(24, 24))
     kept = []
     whole = paint(network, settings, on_checkpoint=lambda make: kept.append(make()))
-    middle = next(c for c in kept if (c.scale, c.evaluation) == (2, evaluation))
+    middle = kept[24 + evaluation - 1]
     steps = []
     resumed = paint(network, settings, resume=middle, on_step=steps.append)
     assert (steps[0].scale, steps[0].evaluation) == (2, max(0, evaluation - 10) + 1)
@@ -149,10 +149,41 @@ def test_a_run_resumed_from_its_checkpoint_comes_to_the_same_loss(network, evalu
     assert resumed.parts.loss <= whole.parts.loss * 1.1
 
 
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_a_run_killed_again_and_again_after_two_evaluations_ends_nevertheless(network, optimizer):
+    """Each process comes one further, though L-BFGS would have ten to learn again."""
+    settings = replace(SMALL, optimizer=optimizer)
+    steps = []
+
+    def process(resume):
+        kept = []
+
+        def killed_at_the_third(step):
+            if len(kept) == 2:
+                raise KeyboardInterrupt
+            steps.append(step)
+
+        def keep(make):
+            kept.append(make())
+
+        try:
+            return paint(
+                network, settings, on_step=killed_at_the_third, on_checkpoint=keep, resume=resume
+            )
+        except KeyboardInterrupt:
+            return kept[-1]
+
+    outcome = None
+    for _ in range(sum(settings.evaluations)):
+        outcome = process(outcome)
+    assert outcome.complete
+    assert all(step.evaluation <= step.evaluations for step in steps)
+
+
 def test_a_run_resumed_in_its_first_stage_goes_through_all_that_follow(network):
     kept, steps = [], []
-    paint(network, on_checkpoint=lambda make: kept.append(make()))
     settings = replace(SMALL, history=2)
+    paint(network, settings, on_checkpoint=lambda make: kept.append(make()))
     resumed = paint(network, settings, resume=kept[4], on_step=steps.append)
     told = [(step.scale, step.evaluation) for step in steps]
     assert told == [(1, 4), (1, 5), (1, 6), (2, 1), (2, 2), (2, 3), (2, 4)]

@@ -67,10 +67,13 @@ class Progress:
         """Begin a stage; if it goes on from a checkpoint, returns the image to go on from.
 
         What L-BFGS had learnt about the loss around that image is lost. It gets as many more
-        evaluations as it remembers pairs, to learn it again: else the result would be worse.
+        evaluations as it remembers pairs, to learn it again: else the result would be worse. But
+        each process comes one further at least, or one killed soon, again and again, never ended.
         """
         kept, self._resume = self._resume, None  # its image is as large as the picture
-        self.evaluation = max(0, kept.evaluation - history) if kept else 0
+        self.evaluation = min(kept.evaluation, scale.evaluations - 1) if kept else 0
+        self._least = self.evaluation + 1 if kept else 0
+        self._history = history
         self._scale = scale
         self._losses = []
         return kept.image if kept else None
@@ -93,8 +96,8 @@ class Progress:
         if self._on_step:
             self._on_step(self._told())
         if self._on_checkpoint:
-            number, evaluation = self._scale.number, self.evaluation
-            self._on_checkpoint(lambda: Checkpoint(number, evaluation, image()))
+            number, counted = self._scale.number, max(self.evaluation - self._history, self._least)
+            self._on_checkpoint(lambda: Checkpoint(number, counted, image()))
         budget = self._settings.time_budget
         last = self._scale is self._scales[-1] and self.evaluation >= self._scale.evaluations
         late = budget is not None and self._clock() - self._started >= budget
