@@ -359,8 +359,9 @@ def test_what_no_mask_covers_is_painted_in_the_styles_that_have_none():
     assert here.mask[:, :16].min() > 0.9 > 0.1 > here.mask[:, 32:].max()
     assert [weight for _, weight in there.styles] == [1.0, 2.0]
     assert (here.share, there.share) == pytest.approx((3.0 / 2.25, 1.5 / 2.25))
-    [everywhere] = regions(np.ones((4, 4), np.float32))
-    assert everywhere.share == 1.0
+    for even in np.zeros((4, 4), np.float32), np.ones((4, 4), np.float32):
+        [everywhere] = regions(even)
+        assert everywhere.share == 1.0  # beside a style that is nowhere
 
 
 def test_a_picture_does_not_depend_on_what_was_painted_before():

@@ -348,12 +348,9 @@ def _regions(
     rest = 1.0 - np.max([mask for _, mask in masked], axis=0)
     if free and rest.mean() > 1e-3:
         regions.append(Region(free, pad(rest), float(np.mean([weight for _, weight in free]))))
-    mean = float(np.mean([region.share for region in regions]))
-    return [
-        replace(region, share=region.share / mean)
-        for region in regions
-        if region.mask is not None and region.mask.any()
-    ]
+    used = [region for region in regions if region.mask is not None and region.mask.any()]
+    mean = float(np.mean([region.share for region in used] or [1.0]))
+    return [replace(region, share=region.share / mean) for region in used]
 
 
 def _weight_of(
