@@ -145,6 +145,21 @@ class TestRest:
         said = self.follow(Rest(), night, 21, 22, 23, 0, 6, 7)
         assert said == ["until 22:00", "", "", "", "", "until 22:00"]
 
+    def test_the_hours_are_those_of_the_time_zone_that_the_machine_is_in_by_now(
+        self, config, monkeypatch
+    ):
+        night, noon = config(hours=NIGHT), 1_781_524_800  # in UTC
+        monkeypatch.setenv("TZ", "UTC")
+        time.tzset()
+        rest = Rest()
+        rest.follow(night, noon)
+        assert rest.why == "until 22:00"
+        monkeypatch.setenv("TZ", "AEST-10")
+        rest.follow(night, noon)
+        monkeypatch.undo()
+        time.tzset()
+        assert rest.why == ""
+
     def test_of_several_hours_it_waits_for_the_next(self, config):
         both = config(hours="12:30-13:00,22:00-07:00")
         rest = Rest()

@@ -53,6 +53,7 @@ class Rest:
 
 
 def _until(config: Config, wall: float) -> str:
+    time.tzset()  # a laptop travels: the system's time zone is read anew only when asked to
     local = time.localtime(wall)
     minute = 60 * local.tm_hour + local.tm_min
     if any(hours.cover(minute) for hours in config.hours):
