@@ -500,6 +500,19 @@ def test_after_move_takes_the_photo_away_only_when_all_its_results_are_there(rig
     assert not (rig.input / "sub/a.jpg").exists()
 
 
+def test_an_album_is_painted_in_the_order_of_its_names(rigs, tmp_path):
+    rig = rigs()
+    names = [f"IMG_{number}.jpg" for number in (10, 2, 1, 11, 3, 20)] + ["img_4.jpg", "À 1.jpg"]
+    (tmp_path / "album").mkdir()
+    for name in names:
+        (tmp_path / "album" / name).write_bytes(name.encode())
+    rig.until(rig.idle)
+    (tmp_path / "album").rename(rig.input / "album")
+    rig.until(lambda: rig.counts() == {"done": len(names)})
+    wanted = [f"IMG_{number}.jpg" for number in (1, 2, 3, 4, 10, 11, 20)] + ["À 1.jpg"]
+    assert [name.replace("img", "IMG") for name, _ in rig.executor.ran] == wanted
+
+
 def test_two_daemons_never_share_a_folder(rigs, tmp_path):
     rigs()
     with pytest.raises(LockedError, match="uses"):

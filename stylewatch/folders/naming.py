@@ -10,6 +10,7 @@ import errno
 import hashlib
 import itertools
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,13 @@ LONGEST_NAME = 255
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
+
+
+def as_people_sort(path: Path) -> list[str | int]:
+    """What paths are sorted by in file managers: without regard to case, IMG_2 before IMG_10."""
+    parts: list[str | int] = [*re.split(r"(\d+)", str(path).casefold())]
+    parts[1::2] = map(int, parts[1::2])
+    return parts
 
 
 def numbered(target: Path, extension: str) -> Iterator[Path]:

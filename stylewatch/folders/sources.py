@@ -15,6 +15,7 @@ from typing import Literal
 from stylewatch.domain import Candidate, Identity, counted
 from stylewatch.errors import LockedError
 from stylewatch.folders.listing import walk
+from stylewatch.folders.naming import as_people_sort
 from stylewatch.folders.scans import Scans
 from stylewatch.folders.watches import Inbox, Watch, Watches, watch_limit, watched_inodes
 
@@ -78,7 +79,11 @@ class FolderSource:
         self._low_limit = 0  # the watch limit that did not suffice
 
     def drain(self, now: float) -> list[Candidate]:
-        """New and changed names since the last call; a long scan goes on in the next one."""
+        """New and changed names since the last call; a long scan goes on in the next one.
+
+        They are in the order of their names, in which an album is looked at: a disk lists them in
+        none.
+        """
         if now >= self._next_root or (self._watch and not self._watches.alive(self._watch)):
             self._look_at_root(now)
         if self._root_key is None:
@@ -86,7 +91,10 @@ class FolderSource:
         files, folders = self._hear(now)
         self._judge_watches(now)
         watched, scanned = self._watch is not None, self._scans.ended
-        found = list(self._scans.look(files, folders, now, watched=watched))
+        found = sorted(
+            self._scans.look(files, folders, now, watched=watched),
+            key=lambda candidate: as_people_sort(candidate.path),
+        )
         if watched and self._scans.ended != scanned:
             self._next_check = now + REGISTER_SECONDS
         if not self._suspect and (surprise := self._scans.take_surprise()):
