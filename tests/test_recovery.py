@@ -25,7 +25,15 @@ from rig import ThreadExecutor, copy_job
 from test_ledger import Clock, failure, photo, planned, rendered
 from waiting import wait_until
 
-from stylewatch.domain import LEARNING, EngineSettings, Failure, FailureKind, Identity, JobState
+from stylewatch.domain import (
+    LEARNING,
+    REFUSED,
+    EngineSettings,
+    Failure,
+    FailureKind,
+    Identity,
+    JobState,
+)
 from stylewatch.errors import EngineLost, LedgerError, LockedError, OutputError
 from stylewatch.faces.board import Board
 from stylewatch.folders import contents, naming, outputs, painted, space
@@ -1369,6 +1377,9 @@ def test_a_config_whose_folder_another_daemon_has_changes_nothing(rigs, tmp_path
     assert rig.daemon.config is before
     assert any(event.message.startswith("the old config goes on") for event in rig.events)
     assert rig.daemon._status()["refused"] == str(answer.exception(0))
+    rig.daemon.ask("reload")
+    rig.daemon.tick(time.monotonic())
+    assert [event.reason for event in rig.events].count(REFUSED) == 1, "it is tried again and again"
     rig.with_folders({"input": before.folders[0].input})
     rig.asked("reload")
     assert rig.daemon._status()["refused"] == ""

@@ -201,6 +201,16 @@ class TestOnChange:
         daemon.answers[-1].set_exception(ConfigError("nonsense"))
         assert look() == 2
 
+    def test_a_config_with_another_daemon_s_folder_is_tried_again_now_and_then(self, config):
+        daemon = Daemon(config)
+        look = looking(daemon)
+        touch(config.file, "22")
+        assert [look(), look()] == [0, 1]
+        daemon.answers[-1].set_exception(LockedError("watched"))
+        assert [look() for _ in range(4)] == [1, 1, 2, 2]
+        daemon.answers[-1].set_result(None)
+        assert [look() for _ in range(4)] == [2] * 4
+
 
 class TestAPhotoRightAfterAChange:
     @pytest.fixture

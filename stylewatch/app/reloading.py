@@ -8,12 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from stylewatch.errors import LedgerError, WeightsError
+from stylewatch.errors import LedgerError, LockedError, WeightsError
 from stylewatch.host.daemon import Daemon
 from stylewatch.settings.weights import downloaded
 
 LOOK_SECONDS = 2.0  # how often the files are looked at
 RESTLESS_SECONDS = 10.0  # photos wait no longer for files that keep changing
+LOCKED_SECONDS = 30.0  # until a config is tried again that names another daemon's folder
 
 _States = dict[Path, tuple[int, int, int]]
 
@@ -22,7 +23,8 @@ class OnChange:
     """Has the daemon read the config again when a file of it has changed, and changes no more.
 
     Photos that are complete meanwhile wait: who saves a preset and then drops a photo means the new
-    preset. If the daemon could not read it, as its ledger could not be written, it is asked again.
+    preset. If the daemon could not read it, as its ledger could not be written, or as another
+    daemon watches one of the folders, it is asked again.
     Photos that wait for Keras's own weights are tried as soon as somebody has fetched these.
     """
 
@@ -36,7 +38,8 @@ class OnChange:
         self._downloaded = downloaded()
         self._next = -math.inf
         self._rested = math.inf  # when all files were last seen as they were read
-        self._answer: Future[Any] = Future()  # to the last request to reload
+        self._answer: Future[Any] = Future()  # to the last request to reload …
+        self._asked = -math.inf  # … and when that was
 
     def look(self, now: float) -> None:
         """Look for changes; called in the daemon's thread, after each of its ticks."""
@@ -51,15 +54,19 @@ class OnChange:
             seen = self._find()
         except OSError:  # a folder that is closed to us for now
             return
-        answer = self._answer
-        refused = answer.done() and isinstance(answer.exception(), LedgerError)
-        if self._is_read(seen) and not refused:
+        if self._is_read(seen) and not self._is_refused_for_now(now):
             self._images, self._rested = seen[1], now
         elif seen != self._seen:
             self._seen = seen  # somebody is at it: one more look
         else:
             self._read, self._images = seen
-            self._answer = self._daemon.ask("reload")
+            self._answer, self._asked = self._daemon.ask("reload"), now
+
+    def _is_refused_for_now(self, now: float) -> bool:
+        """Whether a config could not be read for a reason that passes, and is to be tried again."""
+        error = self._answer.exception() if self._answer.done() else None
+        locked = isinstance(error, LockedError) and now >= self._asked + LOCKED_SECONDS
+        return locked or isinstance(error, LedgerError)
 
     def is_outdated(self, now: float) -> bool:
         """Whether a change is about to be read; but files that keep changing hold nothing up."""

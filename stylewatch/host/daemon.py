@@ -28,7 +28,7 @@ from stylewatch.domain import (
     Rendered,
     counted,
 )
-from stylewatch.errors import LACKING, EngineLost, LedgerError, UsageError
+from stylewatch.errors import LACKING, EngineLost, LedgerError, LockedError, UsageError
 from stylewatch.folders import outputs
 from stylewatch.folders.sources import FolderHealth
 from stylewatch.folders.space import FULL, Space
@@ -303,8 +303,9 @@ class Daemon:
             self._dispatcher.change_config(config)
             self.config, self._refused = config, ""
         except Exception as error:
-            self._refused = str(error)
-            self._tell("warning", f"the old config goes on: {error}", reason=REFUSED)
+            told, self._refused = self._refused, str(error)
+            if told != self._refused or not isinstance(error, LockedError):  # that is tried again
+                self._tell("warning", f"the old config goes on: {error}", reason=REFUSED)
             raise
         finally:
             self._locks.keep_folders(folder.input for folder in self.config.folders)
