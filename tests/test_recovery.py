@@ -686,6 +686,25 @@ def test_a_full_output_is_paused_as_a_whole_and_goes_on_by_itself(rigs, monkeypa
     assert [told.state for told in rig.daemon._status()["folders"]] == ["watching"]
 
 
+def test_a_quota_that_no_disk_tells_of_costs_ever_fewer_paintings(rigs, monkeypatch):
+    monkeypatch.setattr(daemon_module, "RESOURCE_PAUSE", 30.0)
+    now = 0.0
+    full = ends_with(FailureKind.RESOURCE, "disk-full")
+    rig = rigs(full, start=False).build()
+    rig.daemon._clock, rig.daemon._wall_clock = (lambda: now), (lambda: 1e9 + now)
+    rig.daemon.start(now)
+    rig.drop("a.jpg")
+    for _ in range(4):  # quarters of an hour
+        before = len(rig.executor.ran)
+        for _ in range(180):
+            now += 5.0
+            rig.daemon.tick(now)
+            while rig.daemon._dispatcher.running:
+                rig.daemon.tick(now)
+    assert len(rig.executor.ran) < 20
+    assert len(rig.executor.ran) > before, "it is still tried"
+
+
 def problems_told(rig):
     """The lines under `Problems` of a live view that has heard all events."""
     board = Board()

@@ -50,7 +50,7 @@ from stylewatch.state.ledger import Ledger
 from stylewatch.state.locks import Locks
 from stylewatch.state.reader import Job
 from stylewatch.state.retention import tidy
-from stylewatch.state.retries import RESOURCE_PAUSE
+from stylewatch.state.retries import LONGEST_PAUSE, RESOURCE_PAUSE
 from stylewatch.state.schema import LEDGER
 from stylewatch.state.wording import explained
 
@@ -457,7 +457,9 @@ class Daemon:
                     self._ledger.vanished(job.id)
         if failure.kind is FailureKind.RESOURCE and (folder := self._folder_of(job)):
             if self._nothing_fits(folder.output, job, failure):
-                self._space.pause(folder.output, now + RESOURCE_PAUSE, failure.reason)
+                # of a quota nothing tells but another painting: that is tried ever more rarely
+                pause = min(RESOURCE_PAUSE * job.attempts, LONGEST_PAUSE)
+                self._space.pause(folder.output, now + pause, failure.reason)
             elif job.reason == failure.reason:  # of a part of the output, and told before
                 return
         kind, message = _news_of(failure, state)
