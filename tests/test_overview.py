@@ -199,7 +199,10 @@ def test_what_waits_for_a_preset_is_held_whether_it_has_a_job_or_not(state):
         ("#5", "held"), ("#4", "held"), ("-", "held"),
     ]  # fmt: skip
     assert (held[2]["photo"], held[2]["reason"]) == ("own/a.jpg", "preset")
-    assert held[2]["message"] == "its preset can't be used now"
+    assert held[2]["message"] == (
+        "its preset can't be used now. `stylewatch status` tells why, and `stylewatch presets check`"
+        " with its name"
+    )
     assert overview.list_jobs(state, [JobState.HELD], 1)[1] == 3
     assert overview.look(state)["folders"][0]["held"] == 3
     assert "own/a.jpg" not in overview.jobs_text(listed(state, overview.FAILED, 50, notes=True))

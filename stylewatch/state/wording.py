@@ -27,7 +27,8 @@ IGNORED: Final[Mapping[str, str]] = {
 """The notes of names that are no photos, and what people are told."""
 NOTES: Final[Mapping[str, str]] = {
     **IGNORED,
-    BROKEN_PRESET: "its preset can't be used now",
+    BROKEN_PRESET: "its preset can't be used now. `stylewatch status` tells why, and `stylewatch "
+    "presets check` with its name",
     TOO_LARGE: "it has more bytes than `max_bytes` lets in",
 }
 """What people are told of a file that has no job, by its note; of unfinished ones see `LACKS`."""
