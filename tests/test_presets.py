@@ -194,6 +194,12 @@ def test_a_folder_that_does_not_exist_holds_no_presets(folder):
     assert list(alone(folder / "none")) == []
 
 
+@pytest.mark.parametrize("name", ["نقاشی\u200cها", "👩\u200d🎨", "Öl auf Holz"])
+def test_a_preset_s_name_may_be_of_any_letters(folder, name):
+    (folder / f"{name}.yaml").write_text("strength: 4")
+    assert Presets.load([folder])[name].name == name
+
+
 def test_hidden_and_other_files_are_no_presets(folder):
     for name in (".a.yaml", "b.yaml~", "c.txt", "d.yaml", "e.yml"):
         (folder / name).write_text("seed: 1")

@@ -26,6 +26,7 @@ from stylewatch.settings.presetfile import DEFAULT_BASE, OUTPUT, SETTINGS, value
 from stylewatch.settings.yamlfile import MAX_BYTES, KeyPath, YamlFile, load_yaml, typed
 
 _SUFFIXES = {".yaml", ".yml"}
+_JOINERS = str.maketrans("", "", "\u200c\u200d")  # parts of Persian words, and of many an emoji
 _OF_A_CONFIG = re.compile(rb"^folders\s*:", re.MULTILINE)  # no preset says it
 _Look = Callable[[Path], object]
 
@@ -314,8 +315,9 @@ def _yaml_files(folder: Path) -> list[Path]:
     except OSError as error:
         problem = f"the presets folder can't be read: {error.strerror}"
         raise PresetError(problem, file=folder) from None
-    visible = (f for f in files if f.name.isprintable() and not f.name.startswith("."))
-    return [file for file in visible if file.suffix in _SUFFIXES and not _is_config(file)]
+    named = (f for f in files if f.suffix in _SUFFIXES and not f.name.startswith("."))
+    shown = (file for file in named if file.name.translate(_JOINERS).isprintable())
+    return [file for file in shown if not _is_config(file)]
 
 
 def _is_config(file: Path) -> bool:
