@@ -779,6 +779,22 @@ def test_a_photo_of_a_folder_that_is_not_watched_can_t_be_retried(rigs, tmp_path
         rig.asked("retry", job_id=1)
 
 
+def test_a_photo_whose_preset_can_t_be_used_can_t_be_retried(rigs, tmp_path):
+    mine = own_preset(tmp_path)
+    rig = rigs(presets=[str(mine)])
+    rig.queue("own/a.jpg")
+    (mine / "waves.png").unlink()
+    rig.asked("reload")
+    assert rig.counts() == {"held": 1}
+    with pytest.raises(UsageError, match="the preset own, which can't be used now.* status`"):
+        rig.asked("retry", job_id=1)
+    assert rig.asked("retry") == rig.asked("retry", reason="preset") == 0
+    assert rig.counts() == {"held": 1}
+    (mine / "waves.png").write_bytes(b"picture")
+    rig.asked("reload")
+    assert rig.counts() == {"ready": 1}
+
+
 def test_reload_keys_queued_jobs_anew_and_a_broken_config_changes_nothing(rigs, tmp_path):
     rig = rigs()
     rig.queue("a.jpg")

@@ -28,6 +28,7 @@ from stylewatch.state.schema import LEDGER
 from stylewatch.state.wording import (
     BROKEN_PRESET,
     IGNORED,
+    LACKED,
     NOTES,
     PAINTING,
     by_word,
@@ -240,8 +241,12 @@ def list_jobs(
 
 def reasons_aside(state_dir: Path) -> set[str]:
     """The reasons of all jobs that were set aside and can be retried."""
-    aside = (*FAILED, JobState.HELD)
-    return _read(state_dir, lambda reader: reader.reasons(aside)) or set()
+
+    def read(reader: LedgerReader) -> set[str]:
+        held = reader.reasons([JobState.HELD]) - LACKED
+        return reader.reasons(FAILED) | held
+
+    return _read(state_dir, read) or set()
 
 
 def word_of_job(state_dir: Path, job_id: int) -> str:

@@ -213,7 +213,7 @@ def _nothing_to_retry(folder: Path, job_id: int | None, reason: str) -> UsageErr
     if job_id is not None:
         remedy = "Only what was set aside can be retried; see `stylewatch jobs`"
         return UsageError(f"Job {job_id} is {word_of_job(folder, job_id)}", remedy=remedy)
-    known = ", ".join(sorted(reasons_aside(folder) - {"", "folder"}))
+    known = ", ".join(sorted(reasons_aside(folder) - {""}))
     problem = f"nothing was set aside for {reason!r}"
     return UsageError(problem, expected=known and f"one of {known}")
 

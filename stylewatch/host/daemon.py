@@ -283,6 +283,11 @@ class Daemon:
                 f"Job {job_id} is of the folder {job.folder}, which is not watched now",
                 remedy="Its photos go on when it is watched again",
             )
+        if job and job.preset not in self.config.presets:
+            raise UsageError(
+                f"Job {job_id} is for the preset {job.preset}, which can't be used now",
+                remedy="`stylewatch status` tells why, or `stylewatch presets check` with its name",
+            )
         count = self._ledger.retry(job_id=job_id, reason=reason)
         self._hold_others()
         return count

@@ -21,7 +21,14 @@ from stylewatch.failpoints import failpoint
 from stylewatch.state.reader import APART, Job, LedgerReader, identity_of, job_of, marks
 from stylewatch.state.retries import after_interruption, judge, kind_of
 from stylewatch.state.schema import ledger_error, open_ledger
-from stylewatch.state.wording import BROKEN_PRESET, NO_PRESET, PAINTING, TOO_LARGE, WAITING
+from stylewatch.state.wording import (
+    BROKEN_PRESET,
+    LACKED,
+    NO_PRESET,
+    PAINTING,
+    TOO_LARGE,
+    WAITING,
+)
 
 PLANNED_NOTES = {NO_PRESET, BROKEN_PRESET, TOO_LARGE}
 """Notes that hold only as long as the config stays the same."""
@@ -572,14 +579,17 @@ class Ledger(LedgerReader):
     def retry(self, *, job_id: int | None = None, reason: str = "") -> int:
         """Make ready again what was set aside: one job, those with a reason, or all; how many.
 
-        Jobs whose photo had vanished only when asked for by number or reason.
+        Jobs whose photo had vanished only when asked for by number or reason; none that is held for
+        what the config lacks, see `bring_back`.
         """
         states = _RETRYABLE if job_id is None and not reason else (*_RETRYABLE, JobState.VANISHED)
         return self.change(
             "UPDATE jobs SET state=?, failures=0, crashes=0, tries=0, not_before=0, changed=?"
-            f" WHERE state IN ({marks(states)}) AND reason != 'folder'"
+            f" WHERE state IN ({marks(states)})"
+            f" AND NOT (state = ? AND reason IN ({marks([*LACKED])}))"
             " AND id = ifnull(?, id) AND reason = ifnull(?, reason)",
-            *(JobState.READY, self._clock(), *states, job_id, reason or None),
+            *(JobState.READY, self._clock(), *states),
+            *(JobState.HELD, *LACKED, job_id, reason or None),
         )
 
     def recover(self) -> list[Job]:

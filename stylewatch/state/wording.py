@@ -52,6 +52,8 @@ HELD: Final[Mapping[str, str]] = {
     "cancelled": "cancelled; `stylewatch retry` with its number brings it back",
 }
 """What people are told of a job that is held, by its reason."""
+LACKED: Final = frozenset({"folder", BROKEN_PRESET})
+"""The reasons of jobs that are held until the config has what they lack, whoever retries them."""
 _AGAIN = "Copy it again from its source"
 REMEDIES: Final[Mapping[str, str]] = {
     "not-an-image": "Remove it, or export it as JPEG",
