@@ -3,6 +3,7 @@
 import re
 import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -133,6 +134,10 @@ class TestHours:
 
 
 class TestRest:
+    @pytest.fixture
+    def resting(self, tmp_path):
+        return partial(Rest, tmp_path / "paused")
+
     def follow(self, rest, config, *hours):
         said = []
         for hour in hours:
@@ -140,18 +145,18 @@ class TestRest:
             said.append(rest.why)
         return said
 
-    def test_outside_of_the_hours_it_says_until_when(self, config):
+    def test_outside_of_the_hours_it_says_until_when(self, config, resting):
         night = config(hours=NIGHT)
-        said = self.follow(Rest(), night, 21, 22, 23, 0, 6, 7)
+        said = self.follow(resting(), night, 21, 22, 23, 0, 6, 7)
         assert said == ["until 22:00", "", "", "", "", "until 22:00"]
 
     def test_the_hours_are_those_of_the_time_zone_that_the_machine_is_in_by_now(
-        self, config, monkeypatch
+        self, config, resting, monkeypatch
     ):
         night, noon = config(hours=NIGHT), 1_781_524_800  # in UTC
         monkeypatch.setenv("TZ", "UTC")
         time.tzset()
-        rest = Rest()
+        rest = resting()
         rest.follow(night, noon)
         assert rest.why == "until 22:00"
         monkeypatch.setenv("TZ", "AEST-10")
@@ -160,45 +165,57 @@ class TestRest:
         time.tzset()
         assert rest.why == ""
 
-    def test_of_several_hours_it_waits_for_the_next(self, config):
+    def test_of_several_hours_it_waits_for_the_next(self, config, resting):
         both = config(hours="12:30-13:00,22:00-07:00")
-        rest = Rest()
+        rest = resting()
         assert self.follow(rest, both, 8, 14, 23) == ["until 12:30", "until 22:00", ""]
         rest.follow(both, at(12, 45))
         assert rest.why == ""
 
-    def test_resume_by_hand_holds_until_the_hours_have_come_and_gone(self, config):
-        rest, night = Rest(), config(hours=NIGHT)
+    def test_resume_by_hand_holds_until_the_hours_have_come_and_gone(self, config, resting):
+        rest, night = resting(), config(hours=NIGHT)
         self.follow(rest, night, 12)
         rest.resume()
         assert self.follow(rest, night, 13, 21, 23) == ["", "", ""]
         assert self.follow(rest, night, 8) == ["until 22:00"]
 
-    def test_pause_takes_a_resume_by_hand_back(self, config):
-        rest, night = Rest(), config(hours=NIGHT)
+    def test_pause_takes_a_resume_by_hand_back(self, config, resting):
+        rest, night = resting(), config(hours=NIGHT)
         self.follow(rest, night, 12)
         rest.resume()
         rest.pause()
         assert rest.why == "until 22:00"
         assert self.follow(rest, night, 23) == [""]
 
-    def test_pause_by_hand_holds_whatever_the_hour(self, config):
-        rest, night = Rest(), config(hours=NIGHT)
+    def test_pause_by_hand_holds_whatever_the_hour(self, config, resting):
+        rest, night = resting(), config(hours=NIGHT)
         self.follow(rest, night, 12)
         rest.pause()
         assert self.follow(rest, night, 13, 23, 8) == [BY_HAND] * 3
         rest.resume()
         assert rest.why == "", "a person wants it now"
 
-    def test_other_hours_are_followed_though_a_person_resumed(self, config):
-        rest = Rest()
+    def test_a_pause_by_hand_outlives_the_daemon(self, config, resting):
+        resting().pause()
+        rest = resting()
+        assert rest.why == BY_HAND
+        rest.resume()
+        assert resting().why == ""
+        night = config(hours=NIGHT)
+        self.follow(rest, night, 12)
+        rest.resume()
+        rest.pause()
+        assert resting().why == "", "it took the resume back, no more"
+
+    def test_other_hours_are_followed_though_a_person_resumed(self, config, resting):
+        rest = resting()
         self.follow(rest, config(hours=NIGHT), 12)
         rest.resume()
         assert self.follow(rest, config(hours="20:00-07:00"), 12) == ["until 20:00"]
         assert self.follow(rest, config(), 12) == [""]
 
-    def test_on_battery_it_waits_for_the_plug_if_it_should(self, config, supplies):
-        rest = Rest(
+    def test_on_battery_it_waits_for_the_plug_if_it_should(self, config, resting, supplies):
+        rest = resting(
             supplies(
                 AC={"type": "Mains", "online": "0"},
                 BAT0={"type": "Battery", "status": "Discharging"},
@@ -210,8 +227,8 @@ class TestRest:
         supplies(AC={"online": "1"}, BAT0={"status": "Charging"})
         assert self.follow(rest, waits, 12) == [""]
 
-    def test_who_resumes_at_noon_does_not_empty_the_battery_later(self, config, supplies):
-        rest, waits = Rest(supplies(**PLUGGED)), config(hours=NIGHT, on_battery="wait")
+    def test_who_resumes_at_noon_does_not_empty_the_battery_later(self, config, resting, supplies):
+        rest, waits = resting(supplies(**PLUGGED)), config(hours=NIGHT, on_battery="wait")
         self.follow(rest, waits, 12)
         rest.resume()
         assert self.follow(rest, waits, 13) == [""]
@@ -223,8 +240,8 @@ class TestRest:
         supplies(BAT0={"status": "Charging"})
         assert self.follow(rest, waits, 0, 8) == ["", "until 22:00"]
 
-    def test_who_pulls_the_plug_back_in_goes_on(self, config, supplies):
-        rest, waits = Rest(supplies(**PLUGGED)), config(hours=NIGHT, on_battery="wait")
+    def test_who_pulls_the_plug_back_in_goes_on(self, config, resting, supplies):
+        rest, waits = resting(supplies(**PLUGGED)), config(hours=NIGHT, on_battery="wait")
         self.follow(rest, waits, 12)
         rest.resume()
         supplies(AC={"online": "0"}, BAT0={"status": "Discharging"})
@@ -293,6 +310,20 @@ class TestDaemon:
         rig.daemon.ask("pause")
         rig.until(lambda: rig.daemon._status()["paused"])
         assert rig.daemon._status()["paused_why"] == "until 22:00"
+
+    def test_a_pause_by_hand_is_told_by_the_next_daemon(self, rig):
+        self.now = at(23)
+        rig.queue("a.jpg")
+        rig.stop()
+        rig.events.clear()
+        rig.start()
+        rig.look_around()
+        assert self.told(rig) == [
+            "paused by hand: running photos are finished, no new ones started"
+        ]
+        assert rig.results() == []
+        rig.asked("resume")
+        rig.until(lambda: rig.results() == ["a--painting.jpg"])
 
     def test_a_reload_brings_other_hours(self, rig):
         rig.until(lambda: rig.daemon._status()["paused"])

@@ -222,7 +222,8 @@ def _nothing_to_retry(folder: Path, job_id: int | None, reason: str) -> UsageErr
 def pause(*, config: ConfigPath = None, state: StateDir = None) -> None:
     """Start no new pictures; those in work are finished, new photos are still noticed.
 
-    This lasts until `resume`, or, if that has overruled the hours of the config, until these begin.
+    This lasts until `resume`, also where the daemon is started anew meanwhile; or, if that has
+    overruled the hours of the config, until these begin.
     """
     _ask(_state_dir(config, state), "pause")
     note("paused; `stylewatch resume` goes on")

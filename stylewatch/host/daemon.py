@@ -57,6 +57,7 @@ from stylewatch.state.wording import explained
 LONGEST_SLEEP = 5.0  # seconds between two ticks at most
 LOOK_SECONDS = 5.0  # how often free space is looked at, and photos whose results are done
 LEDGER_SECONDS = 5.0  # between two attempts to go on with a ledger that could not be written
+PAUSED = "paused"  # in the state folder: a person has said so
 FIXED = ("state_dir", "metrics_port")  # settings that a running daemon can't change
 TIDY_SECONDS = 86400.0  # how often the ledger is tidied, more often where it remembers less
 HEALTH_SECONDS = 1.0  # how often the folders' health is told, if it has changed
@@ -110,7 +111,7 @@ class Daemon:
         self._locks = Locks()
         self._survey = Survey()
         self._pulse = Pulse()
-        self._rest = Rest()
+        self._rest = Rest(config.state_dir / PAUSED)
         self._replaced = False  # stylewatch was upgraded: workers are of another program than we
         self._trouble = self._refused = ""  # why no worker runs; what is wrong with a new config
         self._figures: dict[str, Any] = {}
@@ -146,6 +147,8 @@ class Daemon:
             self._opened = opened.pop_all()
         self._figures = self._figures_now()
         self._tell("started", f"watching {_folders(self.config)}", extra=self._figures)
+        if self._rest.why:
+            self._tell_rest()
 
     def tick(self, now: float) -> float:
         """One round of everything; returns when the next one is due.

@@ -3,6 +3,8 @@
 Knows nothing of what waits.
 """
 
+import contextlib
+import os
 import time
 from pathlib import Path
 
@@ -18,12 +20,14 @@ class Rest:
 
     `resume` overrules the reasons that the config has for a pause at that moment; each counts again
     after it has been over once, or when the hours are changed. `pause` takes a `resume` back that
-    still overrules something; else it holds until `resume`.
+    still overrules something; else it holds until `resume`, whatever ends the daemon meanwhile.
     """
 
-    def __init__(self, supplies: Path = _SUPPLIES) -> None:
+    def __init__(self, kept: Path, supplies: Path = _SUPPLIES) -> None:
+        """`kept` is a file that is there as long as a person wants a pause."""
+        self._kept = kept
         self._supplies = supplies
-        self._by_hand = False
+        self._by_hand = os.path.exists(kept)
         self._wanted: list[str] = []
         self._overruled: set[str] = set()
 
@@ -35,13 +39,18 @@ class Rest:
 
     def pause(self) -> None:
         """A person wants no more photos to be begun."""
-        self._by_hand = not self._overruled
+        self._set(by_hand=not self._overruled)
         self._overruled = set()
 
     def resume(self) -> None:
         """A person wants photos to be begun, whatever the hour."""
-        self._by_hand = False
+        self._set(by_hand=False)
         self._overruled = set(self._wanted)
+
+    def _set(self, *, by_hand: bool) -> None:
+        self._by_hand = by_hand
+        with contextlib.suppress(OSError):  # then it is over with the daemon
+            self._kept.touch() if by_hand else self._kept.unlink()
 
     def follow(self, config: Config, wall: float) -> None:
         """Take note of what the config wants at this time (`wall`: seconds since 1970)."""
