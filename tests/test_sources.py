@@ -521,6 +521,19 @@ def test_folders_that_watchdog_fails_to_watch_are_noticed(watched, monkeypatch):
     assert "1 of 2 folders can't be watched" in watched.health.detail
 
 
+def test_folders_that_are_deleted_with_all_below_them_are_no_reason_to_scan(watched):
+    """Of two albums with sub-folders in a row the second made a daemon scan for ten minutes."""
+    for name in ("one", "two"):
+        (watched.root / name / "day").mkdir(parents=True)
+    watched.later(5.0)
+    for name in ("one", "two"):
+        shutil.rmtree(watched.root / name)
+        wait_until(lambda name=name: name in watched.source._inbox._folders)
+        watched.later(5.0)
+        assert watched.source._strikes == 0
+    assert watched.health.state == "watching"
+
+
 def test_the_limit_of_the_system_is_known():
     assert 0 < watches.watch_limit() <= 1 << 30
 

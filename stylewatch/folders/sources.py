@@ -230,15 +230,23 @@ class FolderSource:
         elif now >= self._next_check:
             self._next_check = math.inf
             inodes, watched = self._scans.listing.inodes, watched_inodes()
-            missed = [name for name, inode in inodes.items() if inode not in watched]
-            if missed and "" not in missed:  # inodes are comparable on this file system
-                self._mistrust(f"{len(missed)} of {len(inodes)} folders can't be watched", now)
+            unwatched = {name: inode for name, inode in inodes.items() if inode not in watched}
+            comparable = "" not in unwatched  # the inodes of this file system
+            if comparable and (missed := sum(self._is_there(*each) for each in unwatched.items())):
+                self._mistrust(f"{missed} of {len(inodes)} folders can't be watched", now)
             elif self._heard:
                 self._strikes = 0
         elif now >= self._next_retry:
             self._next_retry = now + RETRY_SECONDS
             if watch_limit() > self._low_limit:
                 self._start(now)
+
+    def _is_there(self, name: str, inode: int) -> bool:
+        """Whether a folder still lies where it was listed: those below one that is gone may not."""
+        try:
+            return os.lstat(self.root / name).st_ino == inode
+        except OSError:
+            return False
 
     def _mistrust(self, why: str, now: float) -> None:
         """Make watches that have missed something anew; the second time, scan instead."""
