@@ -534,6 +534,22 @@ def test_folders_that_are_deleted_with_all_below_them_are_no_reason_to_scan(watc
     assert watched.health.state == "watching"
 
 
+def test_disks_that_are_mounted_in_it_now_and_then_are_no_reason_to_scan(watched, monkeypatch):
+    """Each lies on a folder that was watched, and is not watched itself before it is noticed."""
+    (watched.root / "card").mkdir()
+    watched.drain()
+    card, seen, mounted = (watched.root / "card").stat().st_ino, watches.watched_inodes, []
+    monkeypatch.setattr(
+        sources, "watched_inodes", lambda: seen() - ({card} if mounted and mounted.pop() else set())
+    )
+    for _ in range(3):
+        watched.later(60.0)
+        mounted.append("card")
+        watched.later(60.0)
+        assert not mounted
+        assert watched.health.state == "watching"
+
+
 def test_the_limit_of_the_system_is_known():
     assert 0 < watches.watch_limit() <= 1 << 30
 

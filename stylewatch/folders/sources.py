@@ -75,6 +75,7 @@ class FolderSource:
         self._next_check = math.inf  # when to see whether all folders are watched
         self._next_retry = math.inf  # when to try again to watch them
         self._strikes = 0  # how often in a row the watches have missed something
+        self._sound = False  # whether all folders were found to be watched since they were made
         self._heard = False  # whether any event has come since they were made
         self._low_limit = 0  # the watch limit that did not suffice
 
@@ -192,6 +193,7 @@ class FolderSource:
             return
         root, limit = os.path.realpath(self.root), watch_limit()
         self._inbox, self._heard = Inbox(root, self._watches.wake), False
+        self._sound = False
         try:
             _check_size(root, limit)
             self._watch = self._watches.add(root, self._inbox)
@@ -233,9 +235,13 @@ class FolderSource:
             unwatched = {name: inode for name, inode in inodes.items() if inode not in watched}
             comparable = "" not in unwatched  # the inodes of this file system
             if comparable and (missed := sum(self._is_there(*each) for each in unwatched.items())):
+                if self._sound:  # no fault of theirs: a disk was mounted there, or ejected
+                    self._strikes = 0
                 self._mistrust(f"{missed} of {len(inodes)} folders can't be watched", now)
-            elif self._heard:
-                self._strikes = 0
+            else:
+                self._sound = True
+                if self._heard:
+                    self._strikes = 0
         elif now >= self._next_retry:
             self._next_retry = now + RETRY_SECONDS
             if watch_limit() > self._low_limit:
