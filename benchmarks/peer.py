@@ -185,7 +185,7 @@ def run_peer(args: argparse.Namespace) -> None:
     """The PyTorch loop; its process knows nothing of ours, not even TensorFlow."""
 
     def array(tensor: Any) -> Image:
-        return np.array(tensor.detach().permute(0, 2, 3, 1))
+        return np.array(tensor.detach().permute(0, 2, 3, 1).numpy())
 
     class Keeper(Recorder):
         def evaluated(self, loss: float, image: Any) -> None:
