@@ -297,7 +297,7 @@ class TestDaemon:
         self.now = at(22)
         rig.until(lambda: rig.results() == ["a--painting.jpg"])
         assert self.told(rig) == [
-            "paused until 22:00: running photos are finished, no new ones started",
+            "paused until 22:00: no more photos are begun; `stylewatch resume` begins them",
             "resumed",
         ]
         assert rig.daemon._status()["paused_why"] == ""
@@ -319,7 +319,7 @@ class TestDaemon:
         rig.start()
         rig.look_around()
         assert self.told(rig) == [
-            "paused by hand: running photos are finished, no new ones started"
+            "paused by hand: no more photos are begun; `stylewatch resume` begins them"
         ]
         assert rig.results() == []
         rig.asked("resume")

@@ -505,7 +505,7 @@ class Daemon:
 
     def _tell_rest(self) -> None:
         if why := self._rest.why:
-            message = f"paused {why}: running photos are finished, no new ones started"
+            message = f"paused {why}: no more photos are begun; `stylewatch resume` begins them"
             self._tell("paused", message, extra={"why": why})
         else:
             self._tell("resumed", "resumed")
