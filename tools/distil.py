@@ -18,11 +18,13 @@ import os
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import tensorflow as tf
+from numpy.random import Generator
 from scipy.linalg import cho_factor, cho_solve
 from training_pictures import Crops, draw_pictures, read_pictures
 
@@ -52,16 +54,17 @@ convolutions in blocks of 16 channels, and 26 cost as much as 32."""
 RIDGES = (1e-3, 4e-3, 1.6e-2, 6.4e-2)
 """Tried for each layer, relative to the mean variance of its inputs."""
 BFLOAT16 = tf.bfloat16.as_numpy_dtype
-Network = dict[str, tuple]
-"""Per layer (kernel, bias) or (reduce, expand, bias)."""
+Layer = tuple[np.ndarray, ...]
+"""(kernel, bias) or (reduce, expand, bias)."""
+Network = dict[str, Layer]
 
 
 # -- networks ------------------------------------------------------------------------------------
 
 
-def forward(network: Network, x, *, first="block1"):
+def forward(network: Network, x: Any, *, first: str = "block1") -> dict[str, Any]:
     """Activations of every layer, after the ReLU; `x` goes into block `first` as it is."""
-    taps = {}
+    taps: dict[str, Any] = {}
     block = first
     for name, (*kernels, bias) in network.items():
         if not name.startswith(block):
@@ -103,7 +106,9 @@ def factorise(teacher: Network, views: np.ndarray, seed: int, kept: Path) -> Net
     return factored
 
 
-def _factor(inputs, truth, layer: tuple, rank: int, rng) -> tuple[tuple, str]:
+def _factor(
+    inputs: np.ndarray, truth: np.ndarray, layer: Layer, rank: int, rng: Generator
+) -> tuple[Layer, str]:
     """The factors of one layer, and how good they are."""
     kernel, _ = layer
     fitted = len(inputs) * 5 // 6
@@ -123,26 +128,31 @@ def _kept(file: Path) -> Network:
 
 
 def _keep(file: Path, factored: Network) -> None:
-    layers = {name: layer for name, layer in factored.items() if name != LAYERS[0]}
+    arrays: dict[str, Any] = {
+        f"{name}.{i}": array
+        for name, layer in factored.items()
+        if name != LAYERS[0]
+        for i, array in enumerate(layer)
+    }
     with (temporary := file.with_suffix(".part")).open("wb") as stream:
-        np.savez(stream, **{f"{n}.{i}": a for n, la in layers.items() for i, a in enumerate(la)})
+        np.savez(stream, **arrays)
     temporary.replace(file)
 
 
-def _advance(layer: tuple, x: np.ndarray, name: str) -> np.ndarray:
+def _advance(layer: Layer, x: np.ndarray, name: str) -> np.ndarray:
     """Layer `name` on bfloat16 `x`, a few pictures at a time; the last of a block is pooled."""
     ends = name not in LAYERS[:-1] or LAYERS[LAYERS.index(name) + 1][:6] != name[:6]
-    out = None
+    height, width = (side // 2 if ends else side for side in x.shape[1:3])
+    out = np.empty((len(x), height, width, len(layer[-1])), x.dtype)
     for i in range(0, len(x), 8):
         part = forward({name: layer}, tf.constant(x[i : i + 8]), first=name[:6])[name]
-        part = (tf.nn.max_pool2d(part, 2, 2, "VALID") if ends else part).numpy()
-        if out is None:
-            out = np.empty((len(x), *part.shape[1:]), part.dtype)
-        out[i : i + 8] = part
+        out[i : i + 8] = (tf.nn.max_pool2d(part, 2, 2, "VALID") if ends else part).numpy()
     return out
 
 
-def _sample(inputs, truth, layer, rng, positions):
+def _sample(
+    inputs: np.ndarray, truth: np.ndarray, layer: Layer, rng: Generator, positions: int
+) -> tuple[np.ndarray, np.ndarray]:
     """3×3 neighbourhoods of `inputs` and VGG19's response before the ReLU, at random positions."""
     kernel, bias = layer
     where = _places(inputs.shape, rng, positions)
@@ -151,14 +161,16 @@ def _sample(inputs, truth, layer, rng, positions):
     return _neighbourhoods(inputs, *where).reshape(len(where[0]), -1), y
 
 
-def _places(shape: tuple, rng, count: int) -> tuple[np.ndarray, ...]:
+def _places(shape: tuple[int, ...], rng: Generator, count: int) -> tuple[np.ndarray, ...]:
     """Picture, row and column of random positions, all different."""
     total = int(np.prod(shape[:3]))
     where = rng.choice(total, min(count, total), replace=False)
     return np.unravel_index(np.sort(where), shape[:3])
 
 
-def _neighbourhoods(features, picture, row, column) -> np.ndarray:
+def _neighbourhoods(
+    features: np.ndarray, picture: np.ndarray, row: np.ndarray, column: np.ndarray
+) -> np.ndarray:
     """(N, 9, channels) around the positions, zero outside the picture."""
     height, width = features.shape[1:3]
     out = np.zeros((len(picture), 9, features.shape[3]), np.float32)
@@ -169,7 +181,13 @@ def _neighbourhoods(features, picture, row, column) -> np.ndarray:
     return out
 
 
-def _fit(x, y, judges, rank, rounds=4):
+def _fit(
+    x: np.ndarray,
+    y: np.ndarray,
+    judges: tuple[np.ndarray, np.ndarray],
+    rank: int,
+    rounds: int = 4,
+) -> tuple[Layer, str]:
     """Rank-`rank` regression from x to y that only has to be right after the ReLU.
 
     Where y ≤ 0 any negative answer is right, so the answer itself becomes the target there
@@ -199,7 +217,9 @@ def _fit(x, y, judges, rank, rounds=4):
     return (reduce, expand, (offset - mean @ reduce @ expand).astype(np.float32)), told
 
 
-def _regress(x, target, factor, damping: float, rank: int) -> tuple[np.ndarray, ...]:
+def _regress(
+    x: np.ndarray, target: np.ndarray, factor: tuple[np.ndarray, bool], damping: float, rank: int
+) -> Layer:
     """The best factors of that rank for centred x: regression, then its principal answers."""
     offset = target.mean(axis=0)
     cross = tf.matmul(x, target - offset, transpose_a=True).numpy().astype(np.float64) / len(x)
@@ -209,12 +229,13 @@ def _regress(x, target, factor, damping: float, rank: int) -> tuple[np.ndarray, 
     return (full @ basis).astype(np.float32), basis.T.astype(np.float32), offset
 
 
-def _answer(x, factors) -> np.ndarray:
+def _answer(x: np.ndarray, factors: Layer) -> np.ndarray:
     reduce, expand, offset = factors
-    return tf.matmul(tf.matmul(x, reduce), expand).numpy() + offset
+    answer: np.ndarray = tf.matmul(tf.matmul(x, reduce), expand).numpy() + offset
+    return answer
 
 
-def _wrong(answer, wanted) -> float:
+def _wrong(answer: np.ndarray, wanted: np.ndarray) -> float:
     """The share of the energy after the ReLU that is wrong."""
     truth = np.maximum(wanted, 0)
     return float(np.sum((np.maximum(answer, 0) - truth) ** 2) / np.sum(truth**2))
@@ -272,7 +293,8 @@ def main() -> None:
 def kept_in(args: argparse.Namespace) -> Path:
     """Where a run keeps its finished layers: only one that would make the same finds them."""
     made_of = args.weights, args.pictures, args.drawn, args.views, args.seed, RANKS, RIDGES
-    return args.work / f"factors-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}.npz"
+    work: Path = args.work
+    return work / f"factors-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}.npz"
 
 
 def _arguments() -> argparse.Namespace:

@@ -3,6 +3,8 @@
 import io
 import re
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -16,7 +18,7 @@ TARGET = Path(__file__).parent.parent / "docs" / "console.svg"
 NOON = time.mktime((2026, 6, 21, 12, 0, 0, 0, 0, -1))
 
 
-def story():
+def story() -> Iterator[tuple[float, Event]]:
     """Seconds after noon, and what happened then."""
     yield 0, Event(kind="started", message="watching 2 folders", extra={"slots": 3})
     for name, waiting, done, failed in (("in", 12, 3, 1), ("nas", 3, 0, 0)):
@@ -26,12 +28,11 @@ def story():
     for number, (photo, preset, seconds) in enumerate(
         [("lake", "nocturne", 21.0), ("lake", "woodcut", 19.0), ("harbour", "ink", 23.0)]
     ):
-        output = f"/home/anna/Pictures/out/2026/{photo}--{preset}.jpg"
-        about = {"path": f"2026/{photo}.jpg", "preset": preset, "job_id": number + 1}
-        yield (
-            20 * (number + 1),
-            Event(kind="done", message="", folder="out", output=output, seconds=seconds, **about),
-        )
+        yield 20 * (number + 1), Event(
+            kind="done", message="", folder="out", job_id=number + 1, seconds=seconds,
+            path=f"2026/{photo}.jpg", preset=preset,
+            output=f"/home/anna/Pictures/out/2026/{photo}--{preset}.jpg",
+        )  # fmt: skip
     yield 61, Event(
         kind="failed", folder="out", job_id=4, reason="truncated",
         message="2026/IMG_0417.jpg: the file ends before its picture does. Copy it again; the new "
@@ -50,16 +51,20 @@ def story():
         [("beach", "watercolour", 3, 6), ("old-town", "mosaic", 2, 11), ("cat", "pastel", 1, 27)],
         start=5,
     ):
-        about = {"path": f"2026/{photo}.jpg", "preset": preset, "job_id": job, "folder": "in"}
-        yield 60 + job, Event(kind="running", message="", **about)
+        told = partial(
+            Event, message="", path=f"2026/{photo}.jpg", preset=preset, job_id=job, folder="in"
+        )
+        yield 60 + job, told(kind="running")
         for number in range(1, evaluation + 1):
-            step, extra = a_step(scale, number), {"memory": 620e6 + 210e6 * scale}
-            yield 60 + job, Event(kind="progress", message="", step=step, extra=extra, **about)
+            memory = 620e6 + 210e6 * scale
+            step = a_step(scale, number)
+            yield 60 + job, told(kind="progress", step=step, extra={"memory": memory})
     yield 62, Event(kind="folder", message="", folder="in", extra={"waiting": 12, "failed": 1},
                     path="/home/anna/Pictures/in")  # fmt: skip
 
 
 def a_step(scale: int, number: int) -> Step:
+    """Evaluation `number` of a scale; on each scale one costs four times as much as before."""
     evaluations = (40, 20, 10)
     done = sum(n * 4**at for at, n in enumerate(evaluations[: scale - 1])) + number * 4 ** (
         scale - 1
@@ -74,6 +79,7 @@ def a_step(scale: int, number: int) -> Step:
 
 
 def main() -> None:
+    """Play the story to a board, and draw what it then shows."""
     board = Board()
     board.title = "0.1.0"
     for seconds, event in story():

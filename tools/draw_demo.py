@@ -6,10 +6,14 @@ are metres; x is to the right, z away from the camera, heights are above the sea
 """
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import paint as p
+from numpy.random import Generator
+from paint import Array
+from PIL import Image
 from scipy import ndimage
 
 OVERSAMPLE = 1.5
@@ -21,48 +25,58 @@ SUN = np.array([-0.85, 0.19, -0.33]) / np.linalg.norm([-0.85, 0.19, -0.33])  # t
 LIGHT, SKYLIGHT = np.array([1.5, 1.08, 0.66]), np.array([0.30, 0.40, 0.56])
 TOWER_X, TOWER_Z, TOWER_FOOT, TOWER_HEIGHT = 23.0, 92.0, 8.6, 24.0
 
+Field = Callable[[Array, Array], Array]  # of x and z
+Point = tuple[float, float, float]
+
 
 class Noise:
     """Fractal noise over an endless plane, from one periodic tile looked up at many scales."""
 
-    def __init__(self, rng, side=1024, cell=4):
+    def __init__(self, rng: Generator, side: int = 1024, cell: int = 4) -> None:
         tile = rng.normal(size=(side // cell, side // cell)).astype(np.float32)
         tile = ndimage.zoom(np.pad(tile, 4, mode="wrap"), cell, order=3)
         self.tile = tile[4 * cell : -4 * cell, 4 * cell : -4 * cell]
         self.tile = self.tile / self.tile.std()
         self.cell = cell
 
-    def at(self, x, z, scale):
+    def at(self, x: Array, z: Array, scale: float) -> Array:
         """One octave with features of `scale` metres."""
         factor = self.cell / scale
         places = [
             np.asarray(line, np.float64) * factor + shift
             for line, shift in ((z, 311 * scale % 997), (x, 173 * scale % 991))
         ]
-        return ndimage.map_coordinates(self.tile, places, order=1, mode="grid-wrap").astype(
-            np.float32
-        )
+        octave = ndimage.map_coordinates(self.tile, places, order=1, mode="grid-wrap")
+        return np.asarray(octave, np.float32)
 
-    def fractal(self, x, z, scale, octaves, gain=0.5, ridged=False):
+    def fractal(
+        self,
+        x: Array,
+        z: Array,
+        scale: float,
+        octaves: int,
+        gain: float = 0.5,
+        *,
+        ridged: bool = False,
+    ) -> Array:
         """Octaves from `scale` metres downwards, about -1…1; ridged ones have crests."""
-        total, weight, size = 0.0, 1.0, 1.0
+        total = np.zeros(x.shape, np.float32)
+        weight, size = 1.0, np.ones(x.shape, np.float32)
         for octave in range(octaves):
             # each octave turned, so that the grid does not show
             c, s = np.cos(0.6 * octave), np.sin(0.6 * octave)
             layer = self.at(c * x + s * z, c * z - s * x, scale / 2**octave) * 0.6
             if ridged:
                 layer = 1 - 2 * np.abs(layer)
-                total, size = (
-                    total + layer * weight * size,
-                    size * np.clip(0.5 + 0.5 * layer, 0.2, 1),
-                )
+                total += layer * weight * size
+                size *= np.clip(0.5 + 0.5 * layer, 0.2, 1)
             else:
-                total = total + layer * weight
+                total += layer * weight
             weight *= gain
         return total
 
 
-def mountains(noise, x, z):
+def mountains(noise: Noise, x: Array, z: Array) -> Array:
     """The far shore: ranges that rise out of the sea."""
     rise = p.smooth(1650, 4300, z + 0.10 * x + 500 * noise.at(x, z, 2600))
     crest = noise.fractal(x, z, 2300, 9, 0.47, ridged=True)
@@ -70,7 +84,7 @@ def mountains(noise, x, z):
     return rise * valley * (470 + 400 * crest) - 25
 
 
-def headland(noise, x, z):
+def headland(noise: Noise, x: Array, z: Array) -> Array:
     """The rock that the lighthouse stands on, and skerries before it."""
     dx, dz = x - TOWER_X - 14, z - TOWER_Z - 6
     body = 1.32 - np.hypot(dx / np.where(dx < 0, 34, 74), dz / np.where(dz < 0, 30, 60))
@@ -85,20 +99,21 @@ def headland(noise, x, z):
     rough = noise.fractal(x, z, 6, 8, 0.56)
     cracks = 1 - np.abs(noise.fractal(x * 0.9 + 2 * rough, z * 0.9, 5, 3, 0.5)).clip(0, 1)
     slabs = noise.fractal(x * 1.4, z * 0.8, 5, 6, 0.5, ridged=True)
-    rock = (
+    rock: Array = (
         8.4 * np.tanh(1.9 * (body + 0.14 * blocks)) + 0.75 * rough + 0.5 * blocks - 0.5 * cracks**6
     )
     skerry = 2.6 * np.tanh(1.5 * (low + 0.30 * slabs - 0.1)) + 0.28 * rough - 0.3 * cracks**6
-    rock = np.maximum(rock, np.where(low > -0.6, skerry, -9)) + 0.10 * noise.fractal(
-        x, z, 1.1, 5, 0.62
-    )
+    rock = np.maximum(rock, np.where(low > -0.6, skerry, -9))
+    rock += 0.10 * noise.fractal(x, z, 1.1, 5, 0.62)
     yard = p.smooth(19, 9, np.hypot(x - TOWER_X - 7, (z - TOWER_Z - 1) * 1.2))
     return rock + (TOWER_FOOT + 0.12 * rough - rock) * yard * (body > 0)
 
 
-def shadow(height_at, xs, zs, step, softness):
+def shadow(
+    height_at: Field, xs: tuple[float, float], zs: tuple[float, float], step: float, softness: float
+) -> Field:
     """A function of x, z: 1 in sunlight, 0 in shade, from a map of the heights."""
-    x, z = np.meshgrid(np.arange(*xs, step), np.arange(*zs, step))
+    x, z = np.meshgrid(np.arange(xs[0], xs[1], step), np.arange(zs[0], zs[1], step))
     height = height_at(x, z)
     flat = SUN[[0, 2]] / np.hypot(*SUN[[0, 2]])
     climb = SUN[1] / np.hypot(*SUN[[0, 2]])
@@ -112,14 +127,24 @@ def shadow(height_at, xs, zs, step, softness):
         worst = np.maximum(worst, (over - height - climb * far) / (softness * far))
     lit = p.smooth(0.6, -0.4, worst)
 
-    def at(px, pz):
+    def at(px: Array, pz: Array) -> Array:
         places = [(pz - zs[0]) / step, (px - xs[0]) / step]
-        return ndimage.map_coordinates(lit, places, order=1, mode="constant", cval=1)
+        share: Array = ndimage.map_coordinates(lit, places, order=1, mode="constant", cval=1)
+        return share
 
     return at
 
 
-def see(height_at, near, far, steps, columns, rows, *, mirrored=False):
+def see(
+    height_at: Field,
+    near: float,
+    far: float,
+    steps: int,
+    columns: int,
+    rows: int,
+    *,
+    mirrored: bool = False,
+) -> Array:
     """What each pixel sees of a height field: x, z and height there; NaN where it sees none."""
     pixel = (np.arange(columns) + 0.5) / columns - 0.5
     z = near * (far / near) ** (np.arange(steps) / (steps - 1))
@@ -154,27 +179,32 @@ def see(height_at, near, far, steps, columns, rows, *, mirrored=False):
     return found
 
 
-def slopes(height_at, x, z, reach):
+def slopes(height_at: Field, x: Array, z: Array, reach: float) -> Array:
     """The surface's normal at points, over `reach` metres."""
     gx = (height_at(x + reach, z) - height_at(x - reach, z)) / (2 * reach)
     gz = (height_at(x, z + reach) - height_at(x, z - reach)) / (2 * reach)
-    normal = np.stack([-gx, np.ones_like(gx), -gz], -1)
-    return normal / np.linalg.norm(normal, axis=-1, keepdims=True)
+    normal: Array = np.stack([-gx, np.ones_like(gx), -gz], -1)
+    length: Array = np.linalg.norm(normal, axis=-1, keepdims=True)
+    return normal / length
 
 
-def shine(albedo, normal, lit, occlusion=1.0):
+def shine(
+    albedo: Array, normal: Array, lit: Array | float = 1.0, occlusion: Array | float = 1.0
+) -> Array:
     """Sun and sky on a matt surface (linear light)."""
     sun = np.clip(normal @ SUN.astype(np.float32), 0, 1) * lit
     sky = (0.55 + 0.45 * normal[..., 1]) * occlusion
     bounce = np.clip(normal @ np.array([0.5, -0.1, 0.4], np.float32), 0, 1) * 0.08
-    return albedo * (sun[..., None] * LIGHT + sky[..., None] * SKYLIGHT + bounce[..., None] * LIGHT)
+    light: Array = sun[..., None] * LIGHT + sky[..., None] * SKYLIGHT + bounce[..., None] * LIGHT
+    return albedo * light
 
 
-def linear(text):
+def linear(text: str) -> Array:
+    """A colour's light."""
     return p.colour(text) ** 2.2
 
 
-def sky(noise, dx, dy):
+def sky(noise: Noise, dx: Array, dy: Array) -> Array:
     """The sky's light in a direction: dx to the right, dy up, of a vector with z = 1."""
     length = np.sqrt(1 + dx * dx + dy * dy)
     up = np.clip(dy / length, 0, 1)
@@ -185,10 +215,11 @@ def sky(noise, dx, dy):
     ceiling = np.maximum(dy, 0.002) + 0.05  # cloud banks lie closer together to the horizon
     x, z = dx / ceiling, 1 / ceiling
 
-    def density(x, z):
+    def density(x: Array, z: Array) -> Array:
         puffs = 1.25 * noise.fractal(x + 4.2, z + 2.7, 1.1, 9, 0.55)
         banks = noise.at(x + 1.3, z + 8.1, 4.6)
-        return puffs + 0.6 * banks + 0.35 * p.smooth(0.30, 0.08, dy) - 0.1
+        clouds: Array = puffs + 0.6 * banks + 0.35 * p.smooth(0.30, 0.08, dy) - 0.1
+        return clouds
 
     body = density(x, z)
     cover = p.smooth(0.0, 0.5, body)
@@ -205,14 +236,16 @@ def sky(noise, dx, dy):
     )
 
 
-def haze(light, distance, dx, thickness=7800.0):
+def haze(light: Array, distance: Array, dx: Array, thickness: float = 7800.0) -> Array:
     """Air between the eye and a thing."""
     air = p.mix(linear("b4c0d0"), linear("f4cf9f"), p.smooth(0.65, -0.75, dx))
     return p.mix(light, air, 1 - np.exp(-((distance / thickness) ** 1.15)))
 
 
-def paint_mountains(noise, x, z, height, lit_at):
-    def height_at(x, z):
+def paint_mountains(noise: Noise, x: Array, z: Array, height: Array, lit_at: Field) -> Array:
+    """The far shore's light: rock, heath, woods and snow."""
+
+    def height_at(x: Array, z: Array) -> Array:
         return mountains(noise, x, z)
 
     normal = slopes(height_at, x, z, 5.0)
@@ -238,8 +271,10 @@ def paint_mountains(noise, x, z, height, lit_at):
     return haze(light, z, x / z)
 
 
-def paint_headland(noise, x, z, height, lit_at):
-    def height_at(x, z):
+def paint_headland(noise: Noise, x: Array, z: Array, height: Array, lit_at: Field) -> Array:
+    """The near shore's light: rock with lichen, grass on top, weed where it is wet."""
+
+    def height_at(x: Array, z: Array) -> Array:
         return headland(noise, x, z)
 
     normal = slopes(height_at, x, z, 0.14)
@@ -269,12 +304,12 @@ def paint_headland(noise, x, z, height, lit_at):
     return haze(light, z, x / z)
 
 
-def over(picture, light, cover):
+def over(picture: Array, light: Array, cover: Array) -> Array:
     """Lay something on the picture."""
     return p.mix(picture, light, np.clip(cover, 0, 1))
 
 
-def place(x, y, z, columns, rows):
+def place(x: float, y: float, z: float, columns: int, rows: int) -> tuple[float, float]:
     """A point in space as a pixel."""
     return (x / z * FOCAL + 0.5) * columns, HORIZON * rows - (y - EYE) / z * FOCAL * columns
 
@@ -282,15 +317,21 @@ def place(x, y, z, columns, rows):
 class Building:
     """Walls and roofs in front of the lighthouse's rock, lit like everything else."""
 
-    def __init__(self, picture, rng):
+    def __init__(self, picture: Array, rng: Generator) -> None:
         self.picture, self.rng = picture, rng
         self.rows, self.columns = picture.shape[:2]
         self.v, self.u = np.mgrid[: self.rows, : self.columns].astype(np.float32) + 0.5
         self.dirt = p.fbm(rng, picture.shape[:2], 90, 5, 0.6, stretch=(0.12, 1))
 
-    def flat(self, corners, albedo, normal, light=1.0, texture=0.0):
+    def flat(
+        self,
+        corners: Sequence[Point],
+        albedo: str,
+        normal: Point,
+        texture: Array | float = 0.0,
+    ) -> None:
         """A polygon of points (x, y, z) with one normal; `texture` a field that varies it."""
-        points = np.array([place(*corner, self.columns, self.rows) for corner in corners])
+        points = np.array([place(x, y, z, self.columns, self.rows) for x, y, z in corners])
         inside = np.full(self.picture.shape[:2], 1e9, np.float32)
         (ax, ay), (bx, by) = points[1] - points[0], points[2] - points[1]
         turn = np.sign(ax * by - ay * bx)
@@ -302,21 +343,39 @@ class Building:
         shaded = shine(
             linear(albedo),
             np.asarray(normal, np.float32) / np.linalg.norm(normal),
-            np.float32(light),
         )
         self.picture = over(
             self.picture, shaded * (1 + texture + 0.05 * self.dirt)[..., None], inside + 0.5
         )
 
-    def box(self, left, right, foot, top, near, far, wall):
+    def upright(
+        self,
+        left: float,
+        right: float,
+        foot: float,
+        top: float,
+        z: float,
+        albedo: str,
+        normal: Point,
+        texture: Array | float = 0.0,
+    ) -> None:
+        """A rectangle across the view."""
+        corners = [(left, foot, z), (right, foot, z), (right, top, z), (left, top, z)]
+        self.flat(corners, albedo, normal, texture)
+
+    def box(
+        self,
+        left: float,
+        right: float,
+        foot: float,
+        top: float,
+        near: float,
+        far: float,
+        wall: str,
+    ) -> None:
         """The two walls of a house that the camera sees: front and the side to the sun."""
         boards = 0.05 * np.sign(np.sin(self.v * 2 * np.pi / (0.004 * self.columns)))
-        self.flat(
-            [(left, foot, near), (right, foot, near), (right, top, near), (left, top, near)],
-            wall,
-            (0, 0.05, -1),
-            texture=boards,
-        )
+        self.upright(left, right, foot, top, near, wall, (0, 0.05, -1), boards)
         if left > 0:
             self.flat(
                 [(left, foot, far), (left, foot, near), (left, top, near), (left, top, far)],
@@ -325,7 +384,18 @@ class Building:
                 texture=boards,
             )
 
-    def tower(self, x, z, foot, top, low, high, colours, light=1.0, shift=0.0):
+    def tower(
+        self,
+        x: float,
+        z: float,
+        foot: float,
+        top: float,
+        low: float,
+        high: float,
+        colours: Callable[[Array], Array],
+        light: float = 1.0,
+        shift: float = 0.0,
+    ) -> None:
         """A round, tapering wall; `colours` is a function of the height's share to albedo."""
         centre, base = place(x, foot, z, self.columns, self.rows)
         _, tip = place(x, top, z, self.columns, self.rows)
@@ -335,7 +405,7 @@ class Building:
         bend = share + shift * (1 - np.clip((self.u - centre) / radius, -1, 1) ** 2) ** 0.5 * share
         across = np.clip((self.u - centre) / radius, -1, 1)
         normal = np.stack([across, np.full_like(across, 0.06), -np.sqrt(1 - across**2)], -1)
-        shaded = shine(colours(bend) ** 2.2, normal, np.float32(light))
+        shaded = shine(colours(bend) ** 2.2, normal, light)
         cover = (
             np.minimum(radius - np.abs(self.u - centre), np.minimum(base - self.v, self.v - tip))
             + 0.5
@@ -343,7 +413,12 @@ class Building:
         self.picture = over(self.picture, shaded * (1 + 0.11 * self.dirt)[..., None], cover)
 
 
-def lighthouse(building):
+def plain(text: str) -> Callable[[Array], Array]:
+    """One colour all the way up a tower."""
+    return lambda share: p.colour(text) + 0 * share[..., None]
+
+
+def lighthouse(building: Building) -> None:
     """The tower with its bands, gallery, lamp and dome, and the keeper's house."""
     x, z, foot, top = TOWER_X, TOWER_Z, TOWER_FOOT - 0.6, TOWER_FOOT + TOWER_HEIGHT
     house = (x + 5.5, x + 17, foot, foot + 4.2, z - 4, z + 4)
@@ -369,66 +444,38 @@ def lighthouse(building):
     )
     for wx in (1.6, 4.1, 8.0):
         for inset, tone in ((0.12, "f4efe4"), (0, "27303c")):
-            building.flat(
-                [
-                    (left + wx - inset, low + 1.5 - inset, near),
-                    (left + wx + 1.0 + inset, low + 1.5 - inset, near),
-                    (left + wx + 1.0 + inset, low + 3.1 + inset, near),
-                    (left + wx - inset, low + 3.1 + inset, near),
-                ],
+            building.upright(
+                left + wx - inset,
+                left + wx + 1.0 + inset,
+                low + 1.5 - inset,
+                low + 3.1 + inset,
+                near,
                 tone,
                 (0, 0, -1),
             )
-    building.flat(
-        [
-            (left + 6.0, low, near),
-            (left + 7.1, low, near),
-            (left + 7.1, low + 2.5, near),
-            (left + 6.0, low + 2.5, near),
-        ],
-        "2f5a6a",
-        (0, 0, -1),
-    )
-    building.flat(
-        [
-            (right - 3, ridge - 0.9, z),
-            (right - 1.9, ridge - 0.9, z),
-            (right - 1.9, ridge + 1.3, z),
-            (right - 3, ridge + 1.3, z),
-        ],
-        "8a4a3a",
-        (-0.4, 0, -1),
-    )
+    building.upright(left + 6.0, left + 7.1, low, low + 2.5, near, "2f5a6a", (0, 0, -1))
+    building.upright(right - 3, right - 1.9, ridge - 0.9, ridge + 1.3, z, "8a4a3a", (-0.4, 0, -1))
 
-    def bands(share):
+    def bands(share: Array) -> Array:
         red = p.smooth(0.005, -0.005, np.abs((share * 5 + 0.5) % 2 - 1.0) - 0.5)
         return p.mix(p.colour("f6f1e6"), p.colour("a8302c"), red)
 
-    building.tower(
-        x, z, foot, foot + 1.4, 4.1, 4.0, lambda s: p.colour("8f8678") + 0 * s[..., None]
-    )
+    building.tower(x, z, foot, foot + 1.4, 4.1, 4.0, plain("8f8678"))
     building.tower(x, z, foot + 1.2, top - 4.6, 3.35, 2.2, bands, shift=0.006)
     for high in (4.5, 10.2, 15.6):
         for inset, tone in ((0.13, "d8d0c0"), (0, "20262e")):
-            building.flat(
-                [
-                    (x - 1.0 - inset, foot + high - inset, z),
-                    (x - 0.35 + inset, foot + high - inset, z),
-                    (x - 0.35 + inset, foot + high + 1.2 + inset, z),
-                    (x - 1.0 - inset, foot + high + 1.2 + inset, z),
-                ],
+            building.upright(
+                x - 1.0 - inset,
+                x - 0.35 + inset,
+                foot + high - inset,
+                foot + high + 1.2 + inset,
+                z,
                 tone,
                 (-0.2, 0, -1),
             )
-    building.tower(
-        x, z, top - 5.4, top - 4.6, 2.3, 3.1, lambda s: p.colour("e8e0d0") + 0 * s[..., None]
-    )
-    building.tower(
-        x, z, top - 4.6, top - 4.3, 3.3, 3.3, lambda s: p.colour("3a3a40") + 0 * s[..., None]
-    )
-    building.tower(
-        x, z, top - 4.3, top - 3.6, 1.75, 1.75, lambda s: p.colour("a8302c") + 0 * s[..., None]
-    )
+    building.tower(x, z, top - 5.4, top - 4.6, 2.3, 3.1, plain("e8e0d0"))
+    building.tower(x, z, top - 4.6, top - 4.3, 3.3, 3.3, plain("3a3a40"))
+    building.tower(x, z, top - 4.3, top - 3.6, 1.75, 1.75, plain("a8302c"))
     building.tower(
         x,
         z,
@@ -440,61 +487,43 @@ def lighthouse(building):
         light=0.7,
     )
     for bar in np.linspace(-1, 1, 6):
-        building.flat(
-            [
-                (x + 1.5 * bar - 0.06, top - 3.6, z),
-                (x + 1.5 * bar + 0.06, top - 3.6, z),
-                (x + 1.5 * bar + 0.06, top - 1.4, z),
-                (x + 1.5 * bar - 0.06, top - 1.4, z),
-            ],
+        building.upright(
+            x + 1.5 * bar - 0.06,
+            x + 1.5 * bar + 0.06,
+            top - 3.6,
+            top - 1.4,
+            z,
             "3a3034",
             (-0.3, 0, -1),
         )
-    building.tower(
-        x, z, top - 1.4, top - 1.1, 1.85, 1.85, lambda s: p.colour("7a2a26") + 0 * s[..., None]
-    )
-    building.tower(
-        x, z, top - 1.1, top + 0.5, 1.7, 0.25, lambda s: p.colour("a8302a") + 0 * s[..., None]
-    )
-    building.tower(
-        x, z, top + 0.5, top + 1.8, 0.09, 0.05, lambda s: p.colour("3a3a40") + 0 * s[..., None]
-    )
+    building.tower(x, z, top - 1.4, top - 1.1, 1.85, 1.85, plain("7a2a26"))
+    building.tower(x, z, top - 1.1, top + 0.5, 1.7, 0.25, plain("a8302a"))
+    building.tower(x, z, top + 0.5, top + 1.8, 0.09, 0.05, plain("3a3a40"))
     for bar in np.linspace(-1, 1, 15):
-        building.flat(
-            [
-                (x + 3.25 * bar - 0.035, top - 4.3, z),
-                (x + 3.25 * bar + 0.035, top - 4.3, z),
-                (x + 3.25 * bar + 0.035, top - 3.2, z),
-                (x + 3.25 * bar - 0.035, top - 3.2, z),
-            ],
+        building.upright(
+            x + 3.25 * bar - 0.035,
+            x + 3.25 * bar + 0.035,
+            top - 4.3,
+            top - 3.2,
+            z,
             "2f2f34",
             (-0.3, 0, -1),
         )
     for high in (3.25, 3.75):
-        building.flat(
-            [
-                (x - 3.3, top - high, z),
-                (x + 3.3, top - high, z),
-                (x + 3.3, top - high + 0.1, z),
-                (x - 3.3, top - high + 0.1, z),
-            ],
-            "2f2f34",
-            (-0.3, 0, -1),
-        )
-    for post in np.linspace(-22, 30, 27):  # a fence before the yard
-        building.flat(
-            [
-                (x + post - 0.07, foot - 0.5, z - 8.5),
-                (x + post + 0.07, foot - 0.5, z - 8.5),
-                (x + post + 0.07, foot + 1.0, z - 8.5),
-                (x + post - 0.07, foot + 1.0, z - 8.5),
-            ],
+        building.upright(x - 3.3, x + 3.3, top - high, top - high + 0.1, z, "2f2f34", (-0.3, 0, -1))
+    for post in range(-8, 31, 2):  # a fence before the yard
+        building.upright(
+            x + post - 0.07,
+            x + post + 0.07,
+            foot - 0.5,
+            foot + 1.0,
+            z - 8.5,
             "e0d6c6",
             (-0.5, 0, -1),
-        ) if post > -9 else None
+        )
 
 
-def boat(building):
+def boat(building: Building) -> None:
     """A small sailing boat out in the sound."""
     x, z = -31.0, 128.0
     building.flat(
@@ -520,23 +549,23 @@ def boat(building):
     )
 
 
-def render(rng, columns, rows):
+def render(rng: Generator, columns: int, rows: int) -> Array:
     """The whole picture in linear light."""
     noise = Noise(rng)
     v, u = np.mgrid[:rows, :columns].astype(np.float32) + 0.5
     dx = (u / columns - 0.5) / FOCAL
     dy = (HORIZON * rows - v) / columns / FOCAL
 
-    def far(x, z):
+    def far(x: Array, z: Array) -> Array:
         return mountains(noise, x, z)
 
-    def near(x, z):
+    def near(x: Array, z: Array) -> Array:
         return headland(noise, x, z)
 
     far_lit = shadow(far, (-4500, 4500), (600, 8500), 12.0, 0.05)
     near_lit = shadow(near, (-60, 160), (8, 190), 0.35, 0.08)
 
-    def land(picture, mirrored):
+    def land(picture: Array, *, mirrored: bool) -> Array:
         for height_at, painted, lit, near_z, far_z, steps in (
             (far, paint_mountains, far_lit, 700, 8400, 1600),
             (near, paint_headland, near_lit, 11, 185, 1900),
@@ -613,7 +642,7 @@ def render(rng, columns, rows):
     return picture
 
 
-def develop(rng, light):
+def develop(rng: Generator, light: Array) -> Array:
     """From light to a photograph: bloom, a film's curve, a lens's corners, a sensor's grain."""
     rows, columns = light.shape[:2]
     bright = np.clip(light - 0.8, 0, 3)
@@ -629,7 +658,7 @@ def develop(rng, light):
     return p.srgb(lab) + 0.005 * noise[..., None]
 
 
-def draw(size: int = 1200):
+def draw(size: int = 1200) -> Image.Image:
     """The photo as a Pillow image; equal calls give equal pixels."""
     columns = round(size * OVERSAMPLE)
     rng = np.random.default_rng(7)
@@ -637,6 +666,7 @@ def draw(size: int = 1200):
 
 
 def main() -> None:
+    """Draw it, and say how large the file is."""
     parser = argparse.ArgumentParser(description=__doc__)
     default = Path(__file__).parents[1] / "stylewatch" / "data" / "demo.jpg"
     parser.add_argument("file", nargs="?", type=Path, default=default)

@@ -41,6 +41,7 @@ def draw(name: str, size: int = 1024) -> Image.Image:
 
 
 def main() -> None:
+    """Draw all of them, or one, and say how large the files are."""
     parser = argparse.ArgumentParser(description=__doc__)
     presets = Path(__file__).parents[1] / "presets"
     parser.add_argument("folder", nargs="?", type=Path, default=presets)

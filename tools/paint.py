@@ -6,12 +6,22 @@ picture has the same composition at every size. All chance comes from the genera
 
 import io
 import itertools
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.random import Generator
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageFile
 from scipy import ndimage
 from scipy.spatial import KDTree
+
+Array = NDArray[np.floating]
+Mask = NDArray[np.bool]
+Labels = NDArray[np.integer]
+Shape = tuple[int, int]  # rows, columns
+Window = tuple[slice, slice]
+Jitter = Mapping[str, float]  # `vary`'s measures by name
 
 # --- colour -------------------------------------------------------------------
 
@@ -31,14 +41,15 @@ _TO_LAB = np.array(
 )
 
 
-def oklab(rgb):
+def oklab(rgb: Array) -> Array:
     """SRGB to OKLab, where equal steps look equal: the place to mix and vary colours."""
     rgb = np.clip(rgb, 0, 1)
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    return (np.cbrt(linear @ _TO_LMS.T) @ _TO_LAB.T).astype(np.float32)
+    linear: Array = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    lab: Array = np.cbrt(linear @ _TO_LMS.T) @ _TO_LAB.T
+    return lab.astype(np.float32)
 
 
-def srgb(lab):
+def srgb(lab: Array) -> Array:
     """OKLab back to sRGB."""
     linear = (lab @ np.linalg.inv(_TO_LAB).T) ** 3 @ np.linalg.inv(_TO_LMS).T
     linear = np.clip(linear, 0, 1)
@@ -47,12 +58,12 @@ def srgb(lab):
     ).astype(np.float32)
 
 
-def colour(text: str):
+def colour(text: str) -> Array:
     """`"1b2a49"` as sRGB."""
     return np.array([int(text[n : n + 2], 16) for n in (0, 2, 4)], np.float32) / 255
 
 
-def gradient(t, *stops: str):
+def gradient(t: Array, *stops: str) -> Array:
     """Colours along evenly spaced stops, mixed in OKLab; `t` is an array of 0…1."""
     lab = oklab(np.array([colour(stop) for stop in stops]))
     place = np.clip(t, 0, 1) * (len(stops) - 1)
@@ -61,7 +72,14 @@ def gradient(t, *stops: str):
     return srgb(lab[low] * (1 - share) + lab[low + 1] * share)
 
 
-def vary(rng, rgb, lightness=0.0, chroma=0.0, hue=0.0, tint=0.0):
+def vary(
+    rng: Generator,
+    rgb: Array,
+    lightness: float = 0.0,
+    chroma: float = 0.0,
+    hue: float = 0.0,
+    tint: float = 0.0,
+) -> Array:
     """Each row of colours a little different: lightness, saturation, hue, a random tint."""
     lab, n = oklab(rgb), len(rgb)
     angle = rng.normal(0, hue, n) if hue else np.zeros(n)
@@ -76,27 +94,35 @@ def vary(rng, rgb, lightness=0.0, chroma=0.0, hue=0.0, tint=0.0):
 # --- fields -------------------------------------------------------------------
 
 
-def plane(shape):
+def plane(shape: Shape) -> tuple[Array, Array]:
     """X and y in units of the longer side / 1024."""
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32) * (1024 / max(shape))
     return x, y
 
 
-def smooth(low, high, x):
+def smooth(low: Array | float, high: Array | float, x: Array) -> Array:
     """0 below `low`, 1 above `high`, an S between (`low` may be the greater one)."""
-    t = np.clip((x - low) / (high - low), 0, 1)
+    t: Array = np.clip((x - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
 
-def mix(a, b, share):
+def mix(a: Array, b: Array, share: ArrayLike) -> Array:
     """From `a` to `b`; a share without colour axis serves all three channels."""
-    share, deepest = np.asarray(share, np.float32), max(np.ndim(a), np.ndim(b))
-    if share.ndim == deepest - 1 or (deepest == 1 and share.ndim in (1, 2)):
-        share = share[..., None]
-    return a * (1 - share) + b * share
+    part: Array = np.asarray(share, np.float32)
+    deepest = max(a.ndim, b.ndim)
+    if part.ndim == deepest - 1 or (deepest == 1 and part.ndim in (1, 2)):
+        part = part[..., None]
+    return a * (1 - part) + b * part
 
 
-def fbm(rng, shape, cells=3.0, octaves=6, gain=0.5, stretch=(1.0, 1.0)):
+def fbm(
+    rng: Generator,
+    shape: Shape,
+    cells: float = 3.0,
+    octaves: int = 6,
+    gain: float = 0.5,
+    stretch: tuple[float, float] = (1.0, 1.0),
+) -> Array:
     """Fractal noise of mean 0 and deviation 1, `cells` features along the longer side.
 
     `stretch` multiplies the cells along y and x. Consumes one number of the generator, so the
@@ -114,44 +140,55 @@ def fbm(rng, shape, cells=3.0, octaves=6, gain=0.5, stretch=(1.0, 1.0)):
         box = (1.5, 1.5, 1.5 + gw, 1.5 + gh)
         layer = Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC, box=box)
         total += np.asarray(layer) * gain**octave
-    return (total - total.mean()) / (total.std() + 1e-6)
+    return _standard(total)
 
 
-def grain(rng, shape, sigma):
+def _standard(field: Array) -> Array:
+    standard: Array = (field - field.mean()) / (field.std() + 1e-6)
+    return standard
+
+
+def grain(rng: Generator, shape: Shape, sigma: float) -> Array:
     """Fine noise of mean 0 and deviation 1, blurred to `sigma` pixels."""
     noise = rng.normal(size=shape).astype(np.float32)
     noise = ndimage.gaussian_filter(noise, sigma, mode="wrap")
-    return noise / noise.std()
+    even: Array = noise / noise.std()
+    return even
 
 
-def blur(image, sigma):
+def blur(image: Array, sigma: float) -> Array:
     """Gaussian blur over the plane, colours apart."""
     axes = (sigma, sigma, 0)[: image.ndim]
-    return ndimage.gaussian_filter(image, axes, mode="nearest")
+    blurred: Array = ndimage.gaussian_filter(image, axes, mode="nearest")
+    return blurred
 
 
-def sample(field, x, y):
+def sample(field: np.ndarray, x: ArrayLike, y: ArrayLike) -> np.ndarray:
     """The field's values at points, nearest pixel."""
     height, width = field.shape[:2]
     column = np.clip(np.asarray(x, np.float64), 0, width - 1).astype(int)
-    return field[np.clip(np.asarray(y, np.float64), 0, height - 1).astype(int), column]
+    row = np.clip(np.asarray(y, np.float64), 0, height - 1).astype(int)
+    values: np.ndarray = field[row, column]
+    return values
 
 
-def warp(field, dx, dy):
+def warp(field: Array, dx: Array | float, dy: Array | float) -> Array:
     """The field looked up `dx`, `dy` pixels further."""
     y, x = np.mgrid[: field.shape[0], : field.shape[1]].astype(np.float32)
     if field.ndim == 2:
-        return ndimage.map_coordinates(field, [y + dy, x + dx], order=1, mode="nearest")
+        moved: Array = ndimage.map_coordinates(field, [y + dy, x + dx], order=1, mode="nearest")
+        return moved
     return np.stack([warp(plane, dx, dy) for plane in np.moveaxis(field, -1, 0)], -1)
 
 
-def along(potential):
+def along(potential: Array) -> Array:
     """The angle of the lines on which a potential is constant."""
     gy, gx = np.gradient(potential)
-    return np.arctan2(-gx, gy)
+    angle: Array = np.arctan2(-gx, gy)
+    return angle
 
 
-def orientation(image, sigma):
+def orientation(image: Array, sigma: float) -> tuple[Array, Array]:
     """The angle along the edges of a picture, smoothed over `sigma` pixels, and how sure it is."""
     grey = image @ np.array([0.3, 0.59, 0.11], np.float32) if image.ndim == 3 else image
     gy, gx = ndimage.sobel(grey, 0), ndimage.sobel(grey, 1)
@@ -160,13 +197,19 @@ def orientation(image, sigma):
     return angle, np.sqrt((xx - yy) ** 2 + 4 * xy**2)
 
 
-def blend_angles(a, b, share):
+def blend_angles(a: Array, b: Array, share: Array) -> Array:
     """Between two fields of lines (an angle and its opposite are the same)."""
     sine = mix(np.sin(2 * a), np.sin(2 * b), share)
     return 0.5 * np.arctan2(sine, mix(np.cos(2 * a), np.cos(2 * b), share))
 
 
-def lumps(rng, shape, places, rough=0.25, light=(-0.6, -0.8)):
+def lumps(
+    rng: Generator,
+    shape: Shape,
+    places: ArrayLike,
+    rough: float = 0.25,
+    light: tuple[float, float] = (-0.6, -0.8),
+) -> tuple[Labels, Array]:
     """Round masses such as trees and clouds, the later before the earlier.
 
     `places` are rows of x, y, radius x, radius y in units. Gives which mass covers a pixel (-1
@@ -188,22 +231,22 @@ def lumps(rng, shape, places, rough=0.25, light=(-0.6, -0.8)):
     return which, lit
 
 
-def spot(shape, cx, cy, rx, ry):
+def spot(shape: Shape, cx: float, cy: float, rx: float, ry: float) -> Window:
     """The window around a point, within the picture."""
     y0, y1 = np.clip((int(cy - ry), int(cy + ry) + 2), 0, shape[0])
     x0, x1 = np.clip((int(cx - rx), int(cx + rx) + 2), 0, shape[1])
     return slice(y0, y1), slice(x0, x1)
 
 
-def streaks(field, angle, length):
+def streaks(field: Array, angle: Array, length: float) -> Array:
     """A field smeared along the lines of the angles, over about `length` pixels."""
     for step in (length / 8, length / 4, length / 2):
         dx, dy = np.cos(angle) * step / 2, np.sin(angle) * step / 2
         field = (warp(field, dx, dy) + field + warp(field, -dx, -dy)) / 3
-    return (field - field.mean()) / (field.std() + 1e-6)
+    return _standard(field)
 
 
-def scatter(rng, size, spacing):
+def scatter(rng: Generator, size: Iterable[float], spacing: float) -> Array:
     """Points on a jittered grid, shuffled: (n, 2) x, y in units, some beyond the borders."""
     width, height = size
     y, x = np.mgrid[0 : int(height / spacing) + 2, 0 : int(width / spacing) + 2]
@@ -211,17 +254,19 @@ def scatter(rng, size, spacing):
     return rng.permutation(points * spacing - spacing / 2)
 
 
-def panes(rng, u, v, spacing):
+def panes(rng: Generator, u: Array, v: Array, spacing: float) -> Labels:
     """Numbers of the cells around points jittered over the plane of two coordinate fields."""
     low = np.array([u.min(), v.min()]) - spacing
     size = np.array([u.max(), v.max()]) + spacing - low
     tree = KDTree(scatter(rng, size, spacing) + low)
-    return tree.query(np.stack([u, v], -1))[1]
+    cells: Labels = tree.query(np.stack([u, v], -1))[1]
+    return cells
 
 
-def borders(labels):
+def borders(labels: Labels) -> Mask:
     """Where neighbouring pixels bear different labels."""
-    return ndimage.maximum_filter(labels, 3) != ndimage.minimum_filter(labels, 3)
+    differ: Mask = ndimage.maximum_filter(labels, 3) != ndimage.minimum_filter(labels, 3)
+    return differ
 
 
 # --- the canvas ---------------------------------------------------------------
@@ -230,31 +275,34 @@ def borders(labels):
 class Canvas:
     """A picture that strokes are laid on: colour, and the paint's height for the light."""
 
-    def __init__(self, rng, shape, ground):
+    def __init__(self, rng: Generator, shape: Shape, ground: Array) -> None:
         self.rng = rng
         self.shape = shape
         self.unit = max(shape) / 1024
         self.size = (shape[1] / self.unit, shape[0] / self.unit)
-        self.rgb = np.broadcast_to(ground, (*shape, 3)).astype(np.float32).copy()
-        self.height = np.zeros(shape, np.float32)
-        self.tooth = np.zeros(shape, np.float32)
+        self.rgb: Array = np.broadcast_to(ground, (*shape, 3)).astype(np.float32).copy()
+        self.height: Array = np.zeros(shape, np.float32)
+        self.tooth: Array = np.zeros(shape, np.float32)
         self.bristles = [self._brush() for _ in range(12)]
 
-    def _brush(self):
+    def _brush(self) -> Array:
         """What the hairs of one brush leave: (across 64, along 256), 0…1, streaks along it."""
         noise = self.rng.normal(size=(64, 256)).astype(np.float32)
         streaks = ndimage.gaussian_filter(noise, (1.0, 40), mode="wrap")
         bands = ndimage.gaussian_filter(noise[::-1], (4, 60), mode="wrap")
         broken = ndimage.gaussian_filter(noise[:, ::-1], (0.8, 7), mode="wrap")
-        mixed = streaks / streaks.std() + 0.7 * bands / bands.std() + 0.55 * broken / broken.std()
+        mixed: Array = (
+            streaks / streaks.std() + 0.7 * bands / bands.std() + 0.55 * broken / broken.std()
+        )
         return mixed.argsort(axis=None).argsort().reshape(mixed.shape) / mixed.size
 
-    def paths(self, points, angle, length, steps=9):
+    def paths(self, points: Array, angle: Array, length: Array, steps: int = 9) -> Array:
         """Curves through the points that follow the angles: (n, steps, 2) in pixels."""
         half = steps // 2
         stride = np.asarray(length)[..., None] * self.unit / (steps - 1)
         start = points * self.unit
-        before, after = [], [start]
+        before: list[Array] = []
+        after = [start]
         for sign, line in ((-1, before), (1, after)):
             place, heading = start, None
             for _ in range(half):
@@ -268,7 +316,7 @@ class Canvas:
                 line.append(place)
         return np.stack([*before[::-1], *after], 1)
 
-    def inside(self, paths, reference, tolerance):
+    def inside(self, paths: Array, reference: Array, tolerance: float) -> tuple[Labels, Labels]:
         """Where each path should end so as not to run into another colour: (n,) first, last."""
         colours = oklab(sample(reference, paths[..., 0], paths[..., 1]))
         middle = paths.shape[1] // 2
@@ -280,23 +328,23 @@ class Canvas:
 
     def strokes(
         self,
-        reference,
-        angle,
+        reference: Array,
+        angle: Array,
         *,
-        spacing,
-        width,
-        length,
-        where=None,
-        tolerance=0.12,
-        soft=0.25,
-        dry=0.35,
-        body=1.0,
-        streak=0.05,
-        opacity=1.0,
-        jitter=None,
-        detail=None,
-        toothy=0.0,
-    ):
+        spacing: float,
+        width: float,
+        length: float,
+        where: Array | None = None,
+        tolerance: float = 0.12,
+        soft: float = 0.25,
+        dry: float = 0.35,
+        body: float = 1.0,
+        streak: float = 0.05,
+        opacity: float = 1.0,
+        jitter: Jitter | None = None,
+        detail: Array | None = None,
+        toothy: float = 0.0,
+    ) -> None:
         """A layer of strokes that take their colours from the reference and follow the angles.
 
         `where` is the chance of a stroke (0…1) as a field; `detail` scales width and length.
@@ -327,7 +375,17 @@ class Canvas:
                 toothy=toothy,
             )
 
-    def dots(self, reference, *, spacing, radius, share=1.0, jitter=None, body=1.0, squeeze=0.25):
+    def dots(
+        self,
+        reference: Array,
+        *,
+        spacing: float,
+        radius: float,
+        share: float = 1.0,
+        jitter: Jitter | None = None,
+        body: float = 1.0,
+        squeeze: float = 0.25,
+    ) -> None:
         """A layer of round touches: one per cell of a jittered grid, overlapping at random."""
         pitch = spacing * self.unit
         rows, columns = (int(side / pitch) + 3 for side in self.shape)
@@ -355,18 +413,18 @@ class Canvas:
 
     def stroke(
         self,
-        path,
-        width,
-        first,
-        second,
+        path: Array,
+        width: float,
+        first: Array,
+        second: Array,
         *,
-        soft=0.25,
-        dry=0.35,
-        body=1.0,
-        opacity=1.0,
-        toothy=0.0,
-        taper=0.35,
-    ):
+        soft: float = 0.25,
+        dry: float = 0.35,
+        body: float = 1.0,
+        opacity: float = 1.0,
+        toothy: float = 0.0,
+        taper: float = 0.35,
+    ) -> None:
         """One stroke along a path (pixels), of two colours that the brush had not quite mixed."""
         half = max(width / 2, 0.6)
         spot = self._spot(path, half * 1.1)
@@ -393,7 +451,7 @@ class Canvas:
         paint = body * (0.5 + 0.1 * half / self.unit) * (0.2 + hair + ridge)
         self.height[window] = mix(self.height[window], 0.35 * self.height[window] + paint, cover)
 
-    def _spot(self, path, reach):
+    def _spot(self, path: Array, reach: float) -> tuple[Window, Array, Array, float] | None:
         """The window around a path, and each pixel's place along it and across it."""
         low = np.floor(path.min(0) - reach).astype(int)
         high = np.ceil(path.max(0) + reach).astype(int) + 1
@@ -417,7 +475,7 @@ class Canvas:
         across = np.copysign(np.sqrt(pick[0]), pick[2])
         return (slice(y0, y1), slice(x0, x1)), pick[1], across, float(length.sum())
 
-    def lit(self, strength=0.5, gloss=0.08, weave=0.0):
+    def lit(self, strength: float = 0.5, gloss: float = 0.08, weave: float = 0.0) -> Array:
         """The picture with light from the upper left over the paint's height."""
         height = blur(self.height, 0.6 * self.unit)
         if weave:
@@ -425,20 +483,21 @@ class Canvas:
         return relief(self.rgb, height / self.unit, strength, gloss)
 
 
-def relief(rgb, height, strength, gloss=0.0):
+def relief(rgb: Array, height: Array, strength: float, gloss: float = 0.0) -> Array:
     """Light from the upper left over a height map."""
     gy, gx = np.gradient(height)
     slope = (gx + gy) * 0.7
     slope = np.tanh(slope * 1.5) / 1.5
-    lit = rgb * (1 + strength * slope[..., None])
+    lit: Array = rgb * (1 + strength * slope[..., None])
     shine = smooth(0.25, 0.65, slope) * gloss
     return np.clip(lit + shine[..., None], 0, 1)
 
 
-def canvas_weave(shape, unit, pitch=3.2):
+def canvas_weave(shape: Shape, unit: float, pitch: float = 3.2) -> Array:
     """The height of a linen canvas."""
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32) * (2 * np.pi / (pitch * unit))
-    return np.where(np.sin(x) * np.sin(y) > 0, np.abs(np.sin(x)), np.abs(np.sin(y)))
+    weave: Array = np.where(np.sin(x) * np.sin(y) > 0, np.abs(np.sin(x)), np.abs(np.sin(y)))
+    return weave
 
 
 # --- watercolour paper --------------------------------------------------------
@@ -447,25 +506,25 @@ def canvas_weave(shape, unit, pitch=3.2):
 class Sheet:
     """Watercolour paper: washes darken it as glass filters light, and settle in its hollows."""
 
-    def __init__(self, rng, shape, tone="fbf6ea"):
+    def __init__(self, rng: Generator, shape: Shape, tone: str = "fbf6ea") -> None:
         self.rng, self.shape, self.unit = rng, shape, max(shape) / 1024
         tooth = fbm(rng, shape, 300, 2, 0.8) + 0.6 * fbm(rng, shape, 150, 2)
-        self.hollow = tooth / (tooth.std() + 1e-6)
+        self.hollow: Array = tooth / (tooth.std() + 1e-6)
         self.paper = colour(tone) * (1 + 0.012 * self.hollow[..., None])
-        self.density = np.zeros((*shape, 3), np.float32)
+        self.density: Array = np.zeros((*shape, 3), np.float32)
 
     def wash(
         self,
-        mask,
-        pigments,
-        strength=1.0,
+        mask: Array | Mask,
+        pigments: Array,
+        strength: float = 1.0,
         *,
-        wet=0.3,
-        edge=0.8,
-        granulate=0.25,
-        rough=2.0,
-        flow=0.32,
-    ):
+        wet: float = 0.3,
+        edge: float = 0.8,
+        granulate: float = 0.25,
+        rough: float = 2.0,
+        flow: float = 0.32,
+    ) -> None:
         """One layer of paint: pigments an sRGB field or colour, `wet` the share of soft edges."""
         wobble = rough * (fbm(self.rng, self.shape, 22, 5) + 0.6 * fbm(self.rng, self.shape, 70, 3))
         inside = mask > 0.5
@@ -485,11 +544,11 @@ class Sheet:
         amount = strength * cover * np.clip(pool, 0.25, 2) * np.clip(settle, 0.2, 2.2) * (1 + rim)
         self.density += amount[..., None] * -np.log(np.clip(pigments, 0.02, 1))
 
-    def lift(self, share):
+    def lift(self, share: Array) -> None:
         """Take paint away again, as with a thirsty brush or wax."""
         self.density *= (1 - share)[..., None]
 
-    def rgb(self):
+    def rgb(self) -> Array:
         """What the paper shows in even light."""
         return relief(self.paper * np.exp(-self.density), 0.3 * self.hollow, 0.07)
 
@@ -497,24 +556,32 @@ class Sheet:
 # --- putting together ---------------------------------------------------------
 
 
-def ridge(rng, shape, level, amplitude, cells=2.0, octaves=7, gain=0.5):
+def ridge(
+    rng: Generator,
+    shape: Shape,
+    level: float,
+    amplitude: float,
+    cells: float = 2.0,
+    octaves: int = 7,
+    gain: float = 0.5,
+) -> Array:
     """A skyline: for each column the row (pixels) at which a range of hills begins."""
-    line = fbm(rng, (8, shape[1]), cells, octaves, gain)[4]
+    line: Array = fbm(rng, (8, shape[1]), cells, octaves, gain)[4]
     return (level + amplitude * line) * shape[0]
 
 
-def below(line, shape, soft=1.0):
+def below(line: Array, shape: Shape, soft: float = 1.0) -> Array:
     """1 below a skyline, 0 above."""
     rows = np.arange(shape[0], dtype=np.float32)[:, None]
     return np.clip((rows - line[None]) / soft + 0.5, 0, 1)
 
 
-def shape_of(size, aspect):
+def shape_of(size: int, aspect: float) -> Shape:
     """(rows, columns) of a picture with that longer side and width / height."""
     return (round(size / aspect), size) if aspect >= 1 else (size, round(size * aspect))
 
 
-def reduce(image, size):
+def reduce(image: Array, size: int) -> Image.Image:
     """The finished picture: brought to its longer side, as a Pillow image."""
     pixels = Image.fromarray((np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8))
     scale = size / max(pixels.size)
@@ -522,7 +589,7 @@ def reduce(image, size):
     return pixels.resize(target, Image.Resampling.LANCZOS)
 
 
-def jpeg(picture: Image.Image, limit: int):
+def jpeg(picture: Image.Image, limit: int) -> bytes:
     """JPEG at the best quality that stays within `limit` bytes."""
     ImageFile.MAXBLOCK = 1 << 23  # optimised tables need the whole picture in one block
     for quality in range(92, 50, -2):
@@ -533,7 +600,7 @@ def jpeg(picture: Image.Image, limit: int):
     return buffer.getvalue()
 
 
-def save(picture: Image.Image, file: Path, limit: int):
+def save(picture: Image.Image, file: Path, limit: int) -> None:
     """Write a picture as JPEG of at most `limit` bytes."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(jpeg(picture, limit))

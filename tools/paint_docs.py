@@ -35,6 +35,7 @@ def stylewatch(weights: str, *command: str) -> None:
 
 
 def main() -> None:
+    """Paint the pictures and the sheet, or one of the two."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", default="imagenet", help="imagenet, a file, or builtin")
     parser.add_argument("--only", choices=["pictures", "sheet"])

@@ -7,12 +7,17 @@ textures in them (dead leaves), 1/f noise, strokes along a flow, stripes and gri
 from pathlib import Path
 
 import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from stylewatch.engine.features import MEAN_BGR
 
+Array = NDArray[np.floating]
+Pixels = NDArray[np.uint8]
 
-def noise(rng, side: int, power: float) -> np.ndarray:
+
+def noise(rng: Generator, side: int, power: float) -> Array:
     """(side, side, 3) of 1/f^power noise with correlated colours, roughly 0…255."""
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])
     frequency[0, 0] = 1.0
@@ -27,28 +32,30 @@ def noise(rng, side: int, power: float) -> np.ndarray:
         plane = np.fft.irfft2(spectrum, s=(side, side))
         planes.append((plane - plane.mean()) / (plane.std() + 1e-9))
     mix = rng.normal(size=(3, 3)) * 0.35 + 1.0 / np.sqrt(3) * rng.uniform(0.3, 1.2)
-    colours = np.stack(planes, -1) @ mix * rng.uniform(15, 60) + rng.uniform(40, 215, 3)
+    colours: Array = np.stack(planes, -1) @ mix * rng.uniform(15, 60) + rng.uniform(40, 215, 3)
     return np.clip(colours, 0, 255).astype(np.float32)
 
 
-def _palette(rng) -> np.ndarray:
+def _palette(rng: Generator) -> Array:
     """A few colours that go together: around an axis of brightness with two or three hues."""
     base = rng.uniform(20, 235, (int(rng.integers(2, 6)), 3))
-    grey = base.mean(axis=1, keepdims=True)
+    grey: Array = base.mean(axis=1, keepdims=True)
     return grey + (base - grey) * rng.uniform(0.2, 1.3)
 
 
-def _colour(rng, palette: np.ndarray) -> np.ndarray:
-    return np.clip(palette[rng.integers(len(palette))] + rng.normal(0, 18, 3), 0, 255)
+def _colour(rng: Generator, palette: Array) -> Array:
+    nearby: Array = palette[rng.integers(len(palette))] + rng.normal(0, 18, 3)
+    return np.clip(nearby, 0, 255)
 
 
-def _texture(rng, side: int, palette: np.ndarray) -> np.ndarray:
+def _texture(rng: Generator, side: int, palette: Array) -> Array:
     """A filled square to cut shapes from: noise, stripes, a gradient, or a flat colour."""
     a, b = _colour(rng, palette), _colour(rng, palette)
     y, x = np.mgrid[:side, :side].astype(np.float32)
     angle = rng.uniform(0, np.pi)
     along = x * np.cos(angle) + y * np.sin(angle)
     across = y * np.cos(angle) - x * np.sin(angle)
+    share: Array
     match int(rng.integers(7)):
         case 0 | 1:
             return noise(rng, side, rng.uniform(0.6, 2.0))
@@ -69,7 +76,7 @@ def _texture(rng, side: int, palette: np.ndarray) -> np.ndarray:
     return a + (b - a) * share[..., None] + grain * rng.uniform(0, 0.35)
 
 
-def _outline(rng, cx: float, cy: float, radius: float) -> list:
+def _outline(rng: Generator, cx: float, cy: float, radius: float) -> list[tuple[float, float]]:
     """A polygon: smooth blob, star, box or sliver."""
     kind = rng.integers(4)
     angle = rng.uniform(0, 2 * np.pi)
@@ -87,7 +94,7 @@ def _outline(rng, cx: float, cy: float, radius: float) -> list:
     return list(zip((x + cx).tolist(), (y + cy).tolist(), strict=True))
 
 
-def _dead_leaves(rng, side: int) -> Image.Image:
+def _dead_leaves(rng: Generator, side: int) -> Image.Image:
     palette = _palette(rng)
     textures = [
         Image.fromarray(np.clip(_texture(rng, side, palette), 0, 255).astype(np.uint8))
@@ -98,7 +105,8 @@ def _dead_leaves(rng, side: int) -> Image.Image:
     shapes = int(rng.integers(20, 350))
     textured = rng.uniform(0, 0.6)
     for radius in np.sort(largest * rng.uniform(0.02, 1, shapes) ** 2)[::-1]:
-        outline = _outline(rng, *rng.uniform(0, side, 2), max(radius, 1.5))
+        x, y = rng.uniform(0, side, 2)
+        outline = _outline(rng, x, y, max(radius, 1.5))
         if radius > 8 and rng.random() < textured:
             mask = Image.new("L", (side, side))
             ImageDraw.Draw(mask).polygon(outline, fill=255)
@@ -109,7 +117,7 @@ def _dead_leaves(rng, side: int) -> Image.Image:
     return picture
 
 
-def _strokes(rng, side: int) -> Image.Image:
+def _strokes(rng: Generator, side: int) -> Image.Image:
     """Brush strokes along a flow, over a picture of leaves or noise that gives their colours."""
     under = _dead_leaves(rng, side) if rng.random() < 0.6 else _as_image(noise(rng, side, 1.6))
     colours = np.asarray(under)
@@ -133,7 +141,7 @@ def _strokes(rng, side: int) -> Image.Image:
     return picture
 
 
-def _letters(rng, side: int) -> Image.Image:
+def _letters(rng: Generator, side: int) -> Image.Image:
     picture = _dead_leaves(rng, side) if rng.random() < 0.5 else _as_image(noise(rng, side, 1.8))
     draw = ImageDraw.Draw(picture)
     palette = _palette(rng)
@@ -145,11 +153,11 @@ def _letters(rng, side: int) -> Image.Image:
     return picture
 
 
-def _as_image(rgb: np.ndarray) -> Image.Image:
+def _as_image(rgb: Array) -> Image.Image:
     return Image.fromarray(np.clip(rgb, 0, 255).astype(np.uint8))
 
 
-def _lit(rng, picture: Image.Image, side: int) -> np.ndarray:
+def _lit(rng: Generator, picture: Image.Image, side: int) -> Array:
     """Uneven light and a little blur or grain, as a camera would add."""
     if rng.random() < 0.5:
         picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.6)))
@@ -162,7 +170,7 @@ def _lit(rng, picture: Image.Image, side: int) -> np.ndarray:
     return np.clip(rgb + rng.normal(0, rng.uniform(0, 6), rgb.shape), 0, 255)
 
 
-def draw_pictures(count: int, side: int, seed: int) -> list[np.ndarray]:
+def draw_pictures(count: int, side: int, seed: int) -> list[Pixels]:
     """`count` pictures (side, side, 3) uint8."""
     pictures = []
     for number in range(count):
@@ -173,7 +181,7 @@ def draw_pictures(count: int, side: int, seed: int) -> list[np.ndarray]:
     return pictures
 
 
-def read_pictures(files: list[Path], longest: int = 1024) -> list[np.ndarray]:
+def read_pictures(files: list[Path], longest: int = 1024) -> list[Pixels]:
     """Files as (H, W, 3) uint8, reduced to `longest`."""
     pictures = []
     for file in files:
@@ -187,11 +195,11 @@ def read_pictures(files: list[Path], longest: int = 1024) -> list[np.ndarray]:
 class Crops:
     """Random crops at random scales, as network input, with the augmentations of a batch."""
 
-    def __init__(self, pictures: list[np.ndarray], side: int) -> None:
+    def __init__(self, pictures: list[Pixels], side: int) -> None:
         self.side = side
         self._pyramids = [self._pyramid(picture) for picture in pictures]
 
-    def _pyramid(self, picture: np.ndarray) -> list[np.ndarray]:
+    def _pyramid(self, picture: Pixels) -> list[Pixels]:
         levels = []
         image = Image.fromarray(picture)
         while True:
@@ -201,19 +209,19 @@ class Crops:
                 return levels
             image = image.resize((width, height), Image.Resampling.LANCZOS)
 
-    def batch(self, rng, count: int) -> np.ndarray:
+    def batch(self, rng: Generator, count: int) -> Array:
         """(count, side, side, 3), BGR minus the mean pixel."""
         crops = [self._augmented(rng, self._crop(rng)) for _ in range(count)]
         return np.stack(crops)[..., ::-1] - MEAN_BGR
 
-    def _crop(self, rng) -> np.ndarray:
+    def _crop(self, rng: Generator) -> Array:
         levels = self._pyramids[rng.integers(len(self._pyramids))]
         level = levels[rng.integers(len(levels))]
         y, x = (int(rng.integers(length - self.side + 1)) for length in level.shape[:2])
         crop = level[y : y + self.side, x : x + self.side].astype(np.float32)
         return crop[:, ::-1] if rng.random() < 0.5 else crop
 
-    def _augmented(self, rng, crop: np.ndarray) -> np.ndarray:
+    def _augmented(self, rng: Generator, crop: Array) -> Array:
         if rng.random() < 0.3:
             crop = crop[..., rng.permutation(3)]
         if rng.random() < 0.2:

@@ -2,10 +2,12 @@
 
 import numpy as np
 import paint as p
+from numpy.random import Generator
 from scipy import ndimage
 
 
-def draw(rng, size):
+def draw(rng: Generator, size: int) -> p.Array:
+    """Cut the scene into cells, give each its glass, then lay the leads and the light over it."""
     shape = p.shape_of(size, 1.12)
     x, y = p.plane(shape)
     x = x + 5 * p.fbm(rng, shape, 3, 2)
@@ -31,13 +33,17 @@ def draw(rng, size):
     )
     spread = np.full(shape, 0.05, np.float32)
 
-    def lay(number, mask, cells, colours, variation=0.07):
+    def lay(
+        number: int, mask: p.Mask, cells: p.Labels, colours: p.Array, variation: float = 0.07
+    ) -> None:
         label[mask] = (cells + number * 100_000)[mask]
         region[mask] = number
         rgb[mask] = colours[mask]
         spread[mask] = variation
 
-    def petals(number, cx, cy, radius, count, rings, *tones):
+    def petals(
+        number: int, cx: float, cy: float, radius: float, count: int, rings: int, *tones: str
+    ) -> None:
         away, where = np.hypot(x - cx, y - cy) / radius, np.arctan2(y - cy, x - cx) / (2 * np.pi)
         ring = np.minimum((away * rings).astype(int), rings - 1)
         petal = np.floor((where + 0.5 * (ring % 2) / count) * count + 0.3).astype(int) % count
@@ -169,4 +175,4 @@ def draw(rng, size):
     )
     image = p.mix(glass, metal, lead)
     halo = p.blur(glass * (1 - lead)[..., None], 9 * unit)
-    return 1 - (1 - image.clip(0, 1)) * (1 - 0.3 * halo**1.5)
+    return 1 - (1 - np.clip(image, 0, 1)) * (1 - 0.3 * halo**1.5)

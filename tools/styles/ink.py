@@ -1,10 +1,14 @@
 """Mountains in mist: sumi washes and dry brush on old paper, a little indigo and cinnabar."""
 
+from functools import partial
+
 import numpy as np
 import paint as p
+from numpy.random import Generator
 
 
-def draw(rng, size):
+def draw(rng: Generator, size: int) -> p.Array:
+    """Wash the ridges from far to near, then brush them dry; last the pines, birds and seal."""
     shape = p.shape_of(size, 1.28)
     x, y = p.plane(shape)
     unit = size / 1024
@@ -67,13 +71,15 @@ def draw(rng, size):
     canvas = p.Canvas(rng, shape, np.ones(3))
     canvas.rgb, canvas.tooth = sheet.rgb(), sheet.hollow
     black = np.broadcast_to(dark, canvas.rgb.shape)
-    brush = {
-        "jitter": {"lightness": 0.03},
-        "tolerance": 9,
-        "streak": 0.03,
-        "body": 0.0,
-        "toothy": 0.62,
-    }
+    brush = partial(
+        canvas.strokes,
+        black,
+        jitter={"lightness": 0.03},
+        tolerance=9,
+        streak=0.03,
+        body=0.0,
+        toothy=0.62,
+    )
     for n, (line, fall, mist, shade, form) in enumerate(ridges):
         slope = np.arctan(np.gradient(line))
         down = np.where(slope >= 0, np.pi / 2 - 0.55, np.pi / 2 + 0.55) + 0.35 * form
@@ -82,8 +88,7 @@ def draw(rng, size):
         seen = (fall > 2) & (next_fall < 0)
         rim = (fall > -1) & (fall < 5) & (next_fall < 0)
         contour = np.broadcast_to(slope[None], shape)
-        canvas.strokes(
-            black,
+        brush(
             contour,
             spacing=7,
             width=5,
@@ -91,10 +96,8 @@ def draw(rng, size):
             where=rim * 0.9,
             opacity=force,
             dry=0.4,
-            **brush,
         )
-        canvas.strokes(
-            black,
+        brush(
             down,
             spacing=9,
             width=5,
@@ -102,10 +105,8 @@ def draw(rng, size):
             where=seen * shade * mist * 0.9,
             opacity=0.75 * force,
             dry=0.55,
-            **brush,
         )
-        canvas.strokes(
-            black,
+        brush(
             down,
             spacing=7,
             width=2.6,
@@ -113,10 +114,8 @@ def draw(rng, size):
             where=seen * shade * mist,
             opacity=0.8 * force,
             dry=0.4,
-            **brush,
         )
-        canvas.strokes(
-            black,
+        brush(
             down * 0,
             spacing=8,
             width=4.5,
@@ -124,11 +123,9 @@ def draw(rng, size):
             where=seen * p.smooth(0.3, 1.2, p.fbm(rng, shape, 7, 3)) * (fall < 46) * 0.7,
             opacity=force,
             dry=0.15,
-            **brush,
         )
         tiny = (fall > -3) & (fall < 16) & (next_fall < 0) & (p.fbm(rng, shape, 5, 3) > 0.1)
-        canvas.strokes(
-            black,
+        brush(
             np.full(shape, np.pi / 2),
             spacing=8,
             width=3.2,
@@ -136,7 +133,6 @@ def draw(rng, size):
             where=tiny * 0.8,
             opacity=0.9 * force,
             dry=0.1,
-            **brush,
         )
     for foot_x, foot_y, tall, lean in (
         (905, 640, 430, -150),
@@ -181,7 +177,15 @@ def draw(rng, size):
     return p.relief(canvas.rgb, 0.25 * sheet.hollow + 0.1 * fibres, 0.1)
 
 
-def _pine(rng, canvas, foot_x, foot_y, tall, lean, dark):
+def _pine(
+    rng: Generator,
+    canvas: p.Canvas,
+    foot_x: float,
+    foot_y: float,
+    tall: float,
+    lean: float,
+    dark: p.Array,
+) -> None:
     """A pine: a dry trunk that leans, boughs, and fans of needles over pale green."""
     unit = canvas.unit
     rise = np.linspace(0, 1, 14)

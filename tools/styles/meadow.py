@@ -2,9 +2,11 @@
 
 import numpy as np
 import paint as p
+from numpy.random import Generator
 
 
-def draw(rng, size):
+def draw(rng: Generator, size: int) -> p.Array:
+    """Compose the scene and how its strokes lie, then paint it from broad to fine."""
     shape = p.shape_of(size, 1.33)
     x, y = p.plane(shape)
     horizon, bottom = 318, 770

@@ -2,10 +2,12 @@
 
 import numpy as np
 import paint as p
+from numpy.random import Generator
 from scipy.spatial import KDTree
 
 
-def draw(rng, size):
+def draw(rng: Generator, size: int) -> p.Array:
+    """Compose the scene and the lines that its tiles follow, then cut the tiles and set them."""
     shape = p.shape_of(size, 1.25)
     x, y = p.plane(shape)
     unit = size / 1024
@@ -21,7 +23,7 @@ def draw(rng, size):
     )
     guide = r * 1.0
 
-    def lay(mask, colours, lines):
+    def lay(mask: p.Mask, colours: p.Array, lines: p.Array) -> None:
         region[mask] = region.max() + 1
         image[mask] = colours[mask] if np.ndim(colours) == 3 else colours
         guide[mask] = lines[mask]
@@ -86,7 +88,7 @@ def draw(rng, size):
             & (np.abs(v) < 0.66)
         )
         lay(fin, p.gradient(0.5 + 0.5 * np.sin(u * 26), tones[0], tones[2]), u * 200)
-        hull = (u / 1.0) ** 2 + (v / (0.42 * (1 - 0.25 * u))) ** 2
+        hull = u**2 + (v / (0.42 * (1 - 0.25 * u))) ** 2
         scale = np.sin(u * 17) * np.cos(v * 17)
         lay(hull < 1, p.gradient(0.5 + 0.32 * scale + 0.45 * v / 0.42 * -0.6, *tones), hull * 70)
         lay((hull < 0.97) & (u > 0.52), p.gradient(0.5 - v, tones[2], tones[1]), (u - 0.52) * 200)
@@ -115,8 +117,8 @@ def draw(rng, size):
     colours = p.vary(
         rng, p.sample(reference, *seeds.T), lightness=0.045, chroma=0.16, hue=0.12, tint=0.012
     )
-    tilt = rng.normal(0, 1, len(colours))
-    tile = colours[cut] * (1 + 0.09 * tilt[cut] + 0.05 * p.fbm(rng, shape, 90, 3))[..., None]
+    shine = rng.normal(0, 1, len(colours))
+    tile = colours[cut] * (1 + 0.09 * shine[cut] + 0.05 * p.fbm(rng, shape, 90, 3))[..., None]
     edge = edge / unit
     dome = p.smooth(0.2, 3.2, edge) * 2.4 + 0.12 * p.fbm(rng, shape, 60, 3)
     slope_x, slope_y = rng.normal(0, 0.09, (2, len(colours)))
@@ -125,7 +127,9 @@ def draw(rng, size):
     return p.relief(p.mix(grout, tile, p.smooth(0.5, 1.5, edge)), dome, 0.42, 0.22)
 
 
-def tesserae(rng, region, angle, side):
+def tesserae(
+    rng: Generator, region: p.Labels, angle: p.Array, side: float
+) -> tuple[p.Array, p.Labels, p.Array]:
     """Square tiles of about `side` pixels, turned by the angles, cut at the regions' borders.
 
     Gives the tiles' centres, each pixel's tile, and its distance to the tile's edge.
@@ -147,7 +151,9 @@ def tesserae(rng, region, angle, side):
     return seeds, own.reshape(region.shape), edge.reshape(region.shape)
 
 
-def _nearest_tiles(seeds, x, y, region, angle):
+def _nearest_tiles(
+    seeds: p.Array, x: p.Labels, y: p.Labels, region: p.Labels, angle: p.Array
+) -> tuple[p.Labels, p.Array]:
     near = KDTree(seeds).query(np.stack([x, y], -1), k=7)[1]
     turn, place = p.sample(angle, *seeds.T), p.sample(region, *seeds.T)
     dx, dy = x[:, None] - seeds[near, 0], y[:, None] - seeds[near, 1]

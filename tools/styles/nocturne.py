@@ -2,9 +2,11 @@
 
 import numpy as np
 import paint as p
+from numpy.random import Generator
 
 
-def draw(rng, size):
+def draw(rng: Generator, size: int) -> p.Array:
+    """Compose the scene and the wind over it, then paint it from broad strokes to fine."""
     shape = p.shape_of(size, 1.25)
     x, y = p.plane(shape)
     unit, shore = size / 1024, 560
@@ -81,32 +83,33 @@ def draw(rng, size):
         angle = p.blend_angles(
             angle, np.broadcast_to(np.gradient(line), shape) + 0.25 * p.fbm(rng, shape, 4, 2), mask
         )
-    water_line = 560
-    water = p.smooth(water_line - 1, water_line + 1, y)
+    water = p.smooth(shore - 1, shore + 1, y)
     ripple = np.sin(y / 4.5 + 1.5 * p.fbm(rng, shape, 5, 3, stretch=(2, 0.5))) * 0.5 + 0.25 * p.fbm(
         rng, shape, 6, 4, stretch=(3, 0.6)
     )
     sea = p.gradient(0.5 + 0.5 * ripple, "08163c", "123a78", "2b6ba6", "5fa3b5")
-    moonlight = np.exp(-(((x - 800) / (40 + 0.22 * (y - water_line).clip(0))) ** 2)) * p.smooth(
+    moonlight = np.exp(-(((x - 800) / (40 + 0.22 * (y - shore).clip(0))) ** 2)) * p.smooth(
         -0.2, 0.6, ripple
     )
     sea = p.mix(sea, p.colour("ffe08a"), 0.9 * moonlight)
     image = p.mix(image, sea, water)
     for _ in range(34):
-        cx = rng.normal(330, 190)
-        cy = water_line - rng.uniform(2, 34)
+        house_x = rng.normal(330, 190)
+        house_y = shore - rng.uniform(2, 34)
         w, h = rng.uniform(9, 20), rng.uniform(9, 20)
-        wall = (np.abs(x - cx) < w) & (y > cy - h) & (y < water_line)
+        wall = (np.abs(x - house_x) < w) & (y > house_y - h) & (y < shore)
         roof = (
-            (y > cy - h - w * 0.8 * (1 - np.abs(x - cx) / w)) & (y <= cy - h) & (np.abs(x - cx) < w)
+            (y > house_y - h - w * 0.8 * (1 - np.abs(x - house_x) / w))
+            & (y <= house_y - h)
+            & (np.abs(x - house_x) < w)
         )
         image[wall] = p.colour(str(rng.choice(["24365f", "3a4a70", "4d4f6c", "1b2b50"])))
         image[roof] = p.colour(str(rng.choice(["6b3b3c", "2a2746", "804a35"])))
-        lit = (np.abs(x - cx) < 3.2) & (np.abs(y - cy + h * 0.3) < 4)
+        lit = (np.abs(x - house_x) < 3.2) & (np.abs(y - house_y + h * 0.3) < 4)
         image[lit] = p.colour("ffcf55")
         gleam = (
-            np.exp(-(((x - cx) / 7) ** 2))
-            * np.exp(-(y - water_line).clip(0) / 75)
+            np.exp(-(((x - house_x) / 7) ** 2))
+            * np.exp(-(y - shore).clip(0) / 75)
             * p.smooth(-0.3, 0.5, ripple)
             * water
         )

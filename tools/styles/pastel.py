@@ -1,7 +1,10 @@
 """An autumn valley: chalk over dark, toothed paper."""
 
+from functools import partial
+
 import numpy as np
 import paint as p
+from numpy.random import Generator
 
 TREES = ("6a2a5a", "c8423a", "f0802a", "ffb83a", "ffe27a")
 GROVES = (  # middle x and foot of a grove, its width, its trees, its tones from shade to light
@@ -13,7 +16,8 @@ GROVES = (  # middle x and foot of a grove, its width, its trees, its tones from
 )
 
 
-def draw(rng, size):
+def draw(rng: Generator, size: int) -> p.Array:
+    """Compose the valley, then rub and draw it from broad to fine, with flowers at the front."""
     shape = p.shape_of(size, 1.25)
     x, y = p.plane(shape)
     unit, ground = size / 1024, 430
@@ -24,8 +28,8 @@ def draw(rng, size):
     billow = p.fbm(rng, shape, 2.2, 5, stretch=(2, 1))
     shade = billow - p.warp(billow, -16 * unit, -22 * unit)
     cloud = p.smooth(0.2, 0.8, billow + 0.25) * p.smooth(380, 250, y)
-    tones = p.gradient(0.5 - 0.9 * shade, "8a7ac0", "d89ab8", "ffd0a8", "fff8e0")
-    image = p.mix(image, tones, 0.9 * cloud)
+    puffs = p.gradient(0.5 - 0.9 * shade, "8a7ac0", "d89ab8", "ffd0a8", "fff8e0")
+    image = p.mix(image, puffs, 0.9 * cloud)
     angle = -0.55 + 0.4 * p.fbm(rng, shape, 2, 2)
     hills = (
         (0.43, 0.05, "4a4a9a", "7a6ab8", "a888c8"),
@@ -34,11 +38,11 @@ def draw(rng, size):
         (0.70, 0.04, "3a4a6a", "6a8a4a", "e8c84a"),
     )
     lines = []
-    for level, height, *tones in hills:
+    for level, height, *layers in hills:
         line = p.ridge(rng, shape, level, height, 1.4, 4)
         fall = y - line[None] / unit
         bands = np.sin(fall / 11 + 1.6 * p.fbm(rng, shape, 3, 3)) + 0.8 * p.fbm(rng, shape, 8, 4)
-        hill = p.gradient(0.5 + 0.26 * bands, *tones)
+        hill = p.gradient(0.5 + 0.26 * bands, *layers)
         image = p.mix(image, hill, fall > 0)
         slope = np.broadcast_to(np.arctan(np.gradient(line)), shape)
         angle = np.where(fall > 0, slope + 0.25 * p.fbm(rng, shape, 4, 2), angle)
@@ -71,9 +75,9 @@ def draw(rng, size):
     canvas.tooth = (
         0.55 * p.fbm(rng, shape, 400, 2, 0.9) + 0.4 * p.canvas_weave(shape, unit, 5) - 0.25
     )
-    chalk = {"soft": 0.35, "dry": 0.12, "body": 0.25, "streak": 0.05}
+    chalk = partial(canvas.strokes, soft=0.35, dry=0.12, body=0.25, streak=0.05)
     loose = {"lightness": 0.05, "hue": 0.22, "chroma": 0.2, "tint": 0.022}
-    canvas.strokes(
+    chalk(
         image,
         angle,
         spacing=17,
@@ -83,9 +87,8 @@ def draw(rng, size):
         toothy=0.30,
         opacity=0.7,
         jitter=loose,
-        **chalk,
     )
-    canvas.strokes(
+    chalk(
         image,
         angle + 0.35,
         spacing=11,
@@ -95,9 +98,8 @@ def draw(rng, size):
         toothy=0.34,
         opacity=0.85,
         jitter=loose,
-        **chalk,
     )
-    canvas.strokes(
+    chalk(
         image,
         angle,
         spacing=7.5,
@@ -107,10 +109,9 @@ def draw(rng, size):
         toothy=0.36,
         opacity=0.9,
         jitter=loose,
-        **chalk,
     )
     busy = p.smooth(0.1, 0.8, np.maximum(0.6 * leafy, 0.45 * brook))
-    canvas.strokes(
+    chalk(
         image,
         angle,
         spacing=5,
@@ -121,11 +122,10 @@ def draw(rng, size):
         toothy=0.4,
         opacity=0.95,
         jitter=loose,
-        **chalk,
     )
     near = p.smooth(ground + 60, 700, y) * (1 - brook)
     for colour, spacing, share in (("ffb02f", 15, 0.5), ("e8452f", 18, 0.45), ("8fb0e8", 20, 0.4)):
-        canvas.strokes(
+        chalk(
             np.broadcast_to(p.colour(colour), image.shape),
             3 * mottle,
             spacing=spacing,
@@ -134,6 +134,5 @@ def draw(rng, size):
             where=share * near,
             toothy=0.3,
             jitter={"lightness": 0.07, "hue": 0.35, "chroma": 0.2},
-            **chalk,
         )
     return p.relief(canvas.rgb, 0.22 * canvas.tooth + canvas.height, 0.1)

@@ -2,9 +2,11 @@
 
 import numpy as np
 import paint as p
+from numpy.random import Generator
 
 
-def draw(rng, size):
+def draw(rng: Generator, size: int) -> p.Array:
+    """Compose the harbour, then lay dots over it, smaller with each layer."""
     shape = p.shape_of(size, 1.3)
     x, y = p.plane(shape)
     horizon, sun_x, sun_y = 395, 640, 330
@@ -78,11 +80,10 @@ def draw(rng, size):
             np.abs(up - 0.03) < 0.055
         )
         image = np.where(hull[..., None], p.gradient(cut, "2a2f7a", "5a3f8a", "b0506a"), image)
-        below = (foot - y) / tall
         wake = (
             np.exp(-(((x - cx - 0.08 * tall) / (0.3 * tall)) ** 2))
-            * (below < -0.02)
-            * np.exp((below.clip(-9, 0)) * 1.6)
+            * (up < -0.02)
+            * np.exp(up.clip(-9, 0) * 1.6)
         )
         image = p.mix(
             image,

@@ -2,9 +2,11 @@
 
 import numpy as np
 import paint as p
+from numpy.random import Generator
 
 
-def draw(rng, size):
+def draw(rng: Generator, size: int) -> p.Array:
+    """Wash after wash, from the sky to the flowers in front and the drops."""
     shape = p.shape_of(size, 1.36)
     x, y = p.plane(shape)
     sheet, unit = p.Sheet(rng, shape), size / 1024
@@ -73,7 +75,6 @@ def draw(rng, size):
         granulate=0.35,
     )
     sheet.wash((ripple > 0.35) * water, p.colour("5f96c8"), 0.3, wet=0.35, rough=3)
-    trees = []
     for cx, foot, wide, tall, tones in (
         (95, 440, 78, 150, ("f2b52a", "e8862a", "c8503a")),
         (215, 446, 60, 118, ("e0602f", "c83f3a", "a8304a")),
@@ -86,7 +87,6 @@ def draw(rng, size):
         (400, 450, 24, 42, ("6f9f4a", "4f7f5a", "3f6f6a")),
         (655, 449, 26, 46, ("8f6f3a", "c88f3a", "6f7f4a")),
     ):
-        trees.append((cx, foot, wide, tall, tones))
         clumps = [
             (
                 cx + rng.normal(0, wide * 0.42),
@@ -158,7 +158,7 @@ def draw(rng, size):
         granulate=0.35,
         flow=0.45,
     )
-    for tones, thick, strength in (
+    for greens, thick, strength in (
         (("7fa03a", "4f7f3f"), 2.2, 0.7),
         (("2f5a4a", "5a7a2f"), 1.8, 0.85),
         (("b0903a", "7f5f3a"), 1.6, 0.7),
@@ -177,7 +177,7 @@ def draw(rng, size):
         )
         sheet.wash(
             blades.rgb[..., 0],
-            p.gradient(0.5 + 0.4 * p.fbm(rng, shape, 6, 2), *tones),
+            p.gradient(0.5 + 0.4 * p.fbm(rng, shape, 6, 2), *greens),
             strength,
             wet=0,
             rough=0.4,

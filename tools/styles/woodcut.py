@@ -2,10 +2,12 @@
 
 import numpy as np
 import paint as p
+from numpy.random import Generator
 from scipy import ndimage
 
 
-def draw(rng, size):
+def draw(rng: Generator, size: int) -> p.Array:
+    """Lay out what is carved and inked where, then print three colours and the key block."""
     shape = p.shape_of(size, 1.3)
     x, y = p.plane(shape)
     unit, sun_x, sun_y, shore = size / 1024, 600, 235, 470
@@ -22,7 +24,9 @@ def draw(rng, size):
     tint[..., 2] = 0.55 * p.smooth(260, 20, y) * p.smooth(150, 420, r)
     region = np.zeros(shape, int)
 
-    def lay(mask, potential, light, inks):
+    def lay(
+        mask: p.Mask, potential: p.Array, light: p.Array, inks: tuple[p.Array | float, ...]
+    ) -> None:
         region[mask] = region.max() + 1
         lines[mask] = potential[mask]
         tone[mask] = light[mask]
@@ -133,7 +137,7 @@ def draw(rng, size):
     for cx, cy, rx, ry in pads:
         u, v = (x - cx) / rx, (y - cy) / ry
         needles = np.arctan2(v + 1.6, u) * 16 * rx / 60
-        inside = np.hypot(u, v) + 0.1 * np.abs((needles * 1.0) % 1 - 0.5) < 1
+        inside = np.hypot(u, v) + 0.1 * np.abs(needles % 1 - 0.5) < 1
         lay(inside & (v < 0.55), needles, 0.36 - 0.32 * v + 0.15 * u, (0.75, 0.0, 0.85))
 
     angle = p.along(lines)
