@@ -58,6 +58,13 @@ def test_the_demo_photo_is_a_photo_s_size():
         assert min(image.size) >= 700
 
 
+def test_the_readme_shows_the_console_as_it_is(tools):
+    import draw_console
+
+    shown = draw_console.TARGET.read_text(encoding="utf-8")
+    assert draw_console.draw() == shown, "draw it anew: python tools/draw_console.py"
+
+
 def test_drawing_a_style_twice_gives_the_same_bytes(tools):
     import paint
     from draw_styles import draw

@@ -78,8 +78,8 @@ def a_step(scale: int, number: int) -> Step:
     )  # fmt: skip
 
 
-def main() -> None:
-    """Play the story to a board, and draw what it then shows."""
+def draw() -> str:
+    """The view after the story, as SVG; equal calls give equal text."""
     board = Board()
     board.title = "0.1.0"
     for seconds, event in story():
@@ -90,9 +90,8 @@ def main() -> None:
         line.spans = [span for span in line.spans if not getattr(span.style, "link", None)]
         console.print(line)
     svg = console.export_svg(title="stylewatch run", unique_id="console")
-    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # nothing is fetched
-    TARGET.write_text(svg, encoding="utf-8")
+    return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # nothing is fetched
 
 
 if __name__ == "__main__":
-    main()
+    TARGET.write_text(draw(), encoding="utf-8")
