@@ -411,6 +411,11 @@ class Step:
     eta_seconds: float
     """Until it is done, as far as can be told; never infinite."""
 
+    @property
+    def left(self) -> float | None:
+        """Seconds until it is done, once the pace is known: the first evaluations are slow."""
+        return None if self.scale == 1 and self.evaluation <= 3 else self.eta_seconds
+
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:

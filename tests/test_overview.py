@@ -6,6 +6,7 @@ import sys
 import time
 import tracemalloc
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -244,13 +245,14 @@ def test_a_ledger_that_can_t_be_read_does_not_hide_that_no_daemon_runs(state):
 
 
 HEALTH = {"folder": "in", "root": "/in", "state": "watching", "detail": ""}
+JOB = {"id": 1, "path": "a.jpg", "preset": "ink"}
+RUNNING = {"job": JOB, "seconds": 2.0, "step": STEP}
 
 
 def a_status(**more):
-    job = {"id": 1, "path": "a.jpg", "preset": "ink"}
     return {
         "paused": False, "folders": [HEALTH], "settling": {"in": 3}, "blocked": {}, "pace": 0.0,
-        "running": [{"job": job, "seconds": 2.0, "step": STEP}],
+        "running": [RUNNING],
         "counts": {"in": {"ready": 2, "quarantined": 1}},
     } | more  # fmt: skip
 
@@ -265,6 +267,7 @@ def a_status(**more):
         ({"pace": 10.0, "counts": {}}, 18.0),
         ({"pace": 10.0, "counts": {}, "slots": 0}, 18.0),  # the last worker's place is gone
         ({}, 58.0),  # as the running one will take
+        ({"running": [RUNNING | {"step": replace(STEP, evaluation=3)}]}, 0.0),  # a slow beginning
         ({"running": []}, 0.0),
         ({"pace": 10.0, "paused": True}, None),
         ({"pace": 10.0, "slots": 0}, 0.0),
@@ -304,6 +307,10 @@ def test_a_photo_that_has_just_begun_is_told_with_its_worker_s_memory(daemon, tm
     daemon.answers["status"] = a_status(running=[begun | {"step": None, "memory": 640_000_000}])
     text = overview.overview_text(overview.look(tmp_path))
     assert "#1 a.jpg → ink  for 2 s, 640 MB" in text
+    first = replace(STEP, evaluation=1)  # it took long, and says nothing of the others
+    daemon.answers["status"] = a_status(running=[begun | {"step": first, "memory": 640_000_000}])
+    text = overview.overview_text(overview.look(tmp_path))
+    assert "#1 a.jpg → ink  10%, 640 MB" in text
 
 
 def test_status_says_what_arrives_and_what_failed_before_it_had_a_job(daemon, tmp_path):

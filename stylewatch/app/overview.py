@@ -19,8 +19,16 @@ from stylewatch.app.remote import Client
 from stylewatch.domain import ALL_DAY, Hours, JobState
 from stylewatch.errors import LedgerError, NotRunningError
 from stylewatch.faces.board import queue_seconds
-from stylewatch.faces.lines import duration, in_folder, jsonable, short_path, size, visible
-from stylewatch.faces.wire import lives
+from stylewatch.faces.lines import (
+    duration,
+    in_folder,
+    jsonable,
+    short_path,
+    size,
+    time_left,
+    visible,
+)
+from stylewatch.faces.wire import lives, step_of
 from stylewatch.folders.settle import LACKS
 from stylewatch.folders.space import trouble_of
 from stylewatch.state.reader import Job, LedgerReader
@@ -93,7 +101,7 @@ def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any], now: float) 
         for one in told["running"]
     ]
     left = queue_seconds(
-        [(one["seconds"], one["step"] and one["step"]["eta_seconds"]) for one in painting],
+        [(one["seconds"], one["step"] and step_of(one["step"]).left) for one in painting],
         [(each["state"], each["waiting"], work.get(each["name"], 0.0)) for each in folders],
         told["pace"],
         told.get("slots", 1),
@@ -198,11 +206,9 @@ def _folders_text(
 
 
 def _step_text(one: Mapping[str, Any]) -> str:
-    step = one["step"]
-    memory = f", {size(one['memory'])}" if one.get("memory") else ""
-    if not step:
-        return f"for {duration(one['seconds'])}{memory}"
-    return f"{step['fraction']:.0%}, {duration(step['eta_seconds'])} left{memory}"
+    step = step_of(one["step"]) if one["step"] else None
+    far = [f"{step.fraction:.0%}", time_left(step)] if step else [f"for {duration(one['seconds'])}"]
+    return ", ".join(filter(None, [*far, size(one["memory"]) if one.get("memory") else ""]))
 
 
 # --- jobs -----------------------------------------------------------------------------------------

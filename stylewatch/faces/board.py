@@ -213,8 +213,7 @@ class Board:
         if self.paused or any(row.general and row.reason in LASTING for row in self.problems):
             return 0.0
         running = [
-            (now - row.since, row.step.eta_seconds if row.step else None)
-            for row in self.jobs.values()
+            (now - row.since, row.step.left if row.step else None) for row in self.jobs.values()
         ]
         waiting = [(row.state, row.waiting, row.work) for row in self.folders.values()]
         return queue_seconds(running, waiting, self.pace, self.slots, self.hours, now)

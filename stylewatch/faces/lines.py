@@ -86,10 +86,8 @@ def size(count: float) -> str:
 
 
 def time_left(step: Step) -> str:
-    """`12 s left`; nothing while the pace is not known yet, as the first evaluations are slow."""
-    if step.scale == 1 and step.evaluation <= 3:
-        return ""
-    return f"{duration(step.eta_seconds)} left"
+    """`12 s left`; nothing while that is not known."""
+    return "" if step.left is None else f"{duration(step.left)} left"
 
 
 def progress_text(step: Step) -> str:

@@ -112,12 +112,12 @@ def event_of(words: Mapping[str, Any]) -> Event:
     return Event(
         kind=words["event"],
         message=words.get("message", ""),
-        step=_step_of(step) if step else None,
+        step=step_of(step) if step else None,
         **{name: value for name, value in words.items() if name in known},
     )
 
 
-def _step_of(words: Mapping[str, Any]) -> Step:
+def step_of(words: Mapping[str, Any]) -> Step:
     """The step; `null` stands for a number that JSON can't hold, such as infinity."""
     found: dict[str, Any] = {each.name: words[each.name] for each in fields(Step)}
     found |= {name: math.nan for name, value in found.items() if value is None}
