@@ -499,6 +499,19 @@ class TestBoard:
         board.apply(full, 100.0)
         assert "queue empty" not in text_of(board, now=100.0)
 
+    def test_the_slow_first_evaluations_say_nothing_of_the_end_of_the_queue(self):
+        board = Board()
+        ends = []
+        for number in (1, 3, 4):
+            step = a_step(1, number)
+            for event in (
+                Event(kind="progress", message="", job_id=1, step=step),
+                folder_event(waiting=2),
+            ):
+                board.apply(event, 3.0)
+            ends.append(board.queue_seconds(3.0))
+        assert ends == [0.0, 0.0, 3 * 12.0 + 2 * 3.0]
+
     def test_the_end_of_the_queue_goes_by_what_the_daemon_knows_of_what_waits(self):
         board = Board()
         done = Event(kind="done", message="", folder="in", seconds=10.0)
@@ -578,6 +591,7 @@ class TestView:
         for words in ("a.jpg → ink", "50%", "scale 2/3", "29/80", "loss 0.103", "12 s left", "█"):
             assert words in text, words
         assert "192x128" in text_of(board, 100, 30)
+        assert "loss 0.103\n" in text_of(board, 60, 24)  # whole, as there is room for it
 
     def test_names_can_neither_style_nor_steer_the_terminal(self):
         for width, height in ((80, 24), (200, 60)):

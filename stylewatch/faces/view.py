@@ -61,6 +61,7 @@ def draw_board(
         body = _below(board, width, room, now)
     lines = [_header(board, width), *_fitted(body, room), _footer(board, width, now, keys=keys)]
     for line in lines:
+        line.rstrip()  # else blanks beyond the edge are cut off, and seem to be more
         line.truncate(width, overflow="ellipsis")
     return lines[:height]
 
