@@ -795,6 +795,28 @@ def test_a_photo_whose_preset_can_t_be_used_can_t_be_retried(rigs, tmp_path):
     assert rig.counts() == {"ready": 1}
 
 
+@pytest.mark.parametrize("lacks", ["folder", "preset"])
+def test_only_what_is_tried_again_now_is_counted_as_retried(rigs, tmp_path, lacks):
+    bad = Failure(kind=FailureKind.BAD_INPUT, reason="truncated", message="cut")
+    rig = rigs(lambda request: bad)
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"quarantined": 1})
+    if lacks == "folder":
+        rig.input = tmp_path / "other"
+        rig.input.mkdir()
+    config = rig.config()
+    rig.daemon._load = lambda: config if lacks == "folder" else replace(config, presets={})
+    rig.asked("reload")
+    for _ in range(2):
+        assert rig.asked("retry") == 0
+        assert rig.counts() == {"held": 1}
+    if lacks == "preset":
+        rig.daemon._load = lambda: config
+        rig.asked("reload")
+        rig.until(lambda: rig.counts() == {"quarantined": 1})
+        assert rig.asked("retry") == 1
+
+
 def test_reload_keys_queued_jobs_anew_and_a_broken_config_changes_nothing(rigs, tmp_path):
     rig = rigs()
     rig.queue("a.jpg")

@@ -291,9 +291,7 @@ class Daemon:
                 f"Job {job_id} is for the preset {job.preset}, which can't be used now",
                 remedy="`stylewatch status` tells why, or `stylewatch presets check` with its name",
             )
-        count = self._ledger.retry(job_id=job_id, reason=reason)
-        self._hold_others()
-        return count
+        return self._ledger.retry(job_id=job_id, reason=reason) - self._hold_others()
 
     def _job(self, job_id: int) -> Job:
         job = self._ledger.job(job_id)
@@ -394,10 +392,10 @@ class Daemon:
         note_mounts(self.config.written_folders(), self._ledger)
         self._hold_others()
 
-    def _hold_others(self) -> None:
+    def _hold_others(self) -> int:
         """Hold the jobs of folders and presets that the config lacks, bring back all others."""
         folders = (folder.name for folder in self.config.folders)
-        self._ledger.hold_others(folders, self.config.presets)
+        return self._ledger.hold_others(folders, self.config.presets)
 
     def _open_intake(self, before: Intake | None = None) -> Intake:
         return Intake(

@@ -614,8 +614,10 @@ class Ledger(LedgerReader):
                     given_up.append(row["id"])
         return [job for job in map(self.job, given_up) if job]
 
-    def hold_others(self, folders: Iterable[str], presets: Iterable[str]) -> None:
+    def hold_others(self, folders: Iterable[str], presets: Iterable[str]) -> int:
         """Hold the jobs of all other folders and presets, and bring back those of these.
+
+        Returns how many were not held before.
 
         In a few statements: to change hundreds of thousands of jobs one by one would take the
         better part of an hour.
@@ -624,12 +626,14 @@ class Ledger(LedgerReader):
         with self.transaction():
             self.bring_back(kept, usable)
             # each pair's first word is the name of a column, and the reason why the job is held
-            for column, known in (("folder", kept), (BROKEN_PRESET, usable)):
+            return sum(
                 self.change(
                     "UPDATE jobs SET state = ?, reason = ?, changed = ?"
                     f" WHERE state IN ({marks(WAITING)}) AND {column} NOT IN ({marks(known)})",
                     *(JobState.HELD, column, self._clock(), *WAITING, *known),
                 )
+                for column, known in (("folder", kept), (BROKEN_PRESET, usable))
+            )
 
     def bring_back(self, folders: Sequence[str], presets: Sequence[str]) -> None:
         """Make ready again what was held because one of these folders or presets was not there."""
