@@ -591,6 +591,36 @@ class TestJson:
         assert {field.name for field in dataclasses.fields(Finding)} <= named["doctor"]
 
 
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("apply a.jpg -p wat", ["watercolour"]),
+        ("watch in out --preset ow", ["own"]),
+        ("demo -p wood", ["woodcut"]),
+        ("init -p wood", ["woodcut"]),
+        ("presets show past", ["pastel"]),
+        ("presets preview in", ["ink"]),
+        ("presets check ink d", ["draft", "duet"]),
+        ("apply a.jpg -p ./wat", []),  # a file: the shell's own business
+    ],
+)
+def test_a_shell_that_completes_is_told_of_the_presets_and_of_nothing_else(home, typed, offered):
+    folder = home / ".config/stylewatch"
+    (folder / "presets/own.yaml").write_text("strength: [broken\n")
+    (folder / "stylewatch.yaml").write_text("presets: [broken\n")
+    words = f"stylewatch {typed}"
+    asked = {
+        "_STYLEWATCH_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    told = subprocess.run(
+        [sys.executable, "-m", "stylewatch"], capture_output=True, text=True, check=False,
+        env=os.environ | PATHS | asked,
+    )  # fmt: skip
+    assert (told.stdout.split(), told.stderr) == (offered, "")
+
+
 class TestPresetsOfAConfig:
     """What `run` would know is known to every command, whatever else is wrong with the config."""
 

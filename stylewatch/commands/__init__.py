@@ -7,5 +7,5 @@ setup      config, weights, doctor, service
 presets    presets
 options    options that several commands have
 answers    how results and notes are written
-known      the folders of presets that commands know
+known      the presets that commands know, and the options that name them
 """

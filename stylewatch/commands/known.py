@@ -1,10 +1,36 @@
-"""The folders of presets that a command knows: as `run` does, as far as the config can be read."""
+"""The presets that a command knows: as `run` does, as far as the config can be read."""
 
+import io
 import os
+from contextlib import redirect_stderr
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from stylewatch.commands.answers import note
 from stylewatch.errors import ConfigError
+
+
+def preset_names(incomplete: str) -> list[str]:
+    """Those whose names begin so, for a shell that completes what is typed."""
+    from stylewatch.settings.presets import known_presets  # noqa: PLC0415  (slow to import)
+
+    with redirect_stderr(io.StringIO()):  # it would stand in the middle of what is typed
+        return [name for name in known_presets(preset_dirs()) if name.startswith(incomplete)]
+
+
+PresetNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--preset", "-p", metavar="NAME", autocompletion=preset_names,
+        help="A preset's name, or the path of a preset's YAML file. Several give several pictures.",
+    ),
+]  # fmt: skip
+PresetName = Annotated[
+    str,
+    typer.Argument(metavar="NAME", autocompletion=preset_names, help="A preset, or its YAML file."),
+]
 
 
 def preset_dirs(config: Path | None = None) -> list[Path]:

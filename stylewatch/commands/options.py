@@ -32,13 +32,6 @@ def given(**options: Any) -> dict[str, Any]:
 
 
 Json = Annotated[bool, typer.Option("--json", help="Give the result as JSON on stdout.")]
-PresetNames = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--preset", "-p", metavar="NAME",
-        help="A preset's name, or the path of a preset's YAML file. Several give several pictures.",
-    ),
-]  # fmt: skip
 Styles = Annotated[
     list[Path] | None,
     typer.Option(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from stylewatch.commands.answers import are_together, chatter, note, say_json, say_path
-from stylewatch.commands.known import preset_dirs
+from stylewatch.commands.known import PresetNames, preset_dirs, preset_names
 from stylewatch.commands.options import (
     DEFAULT_PRESET,
     ENGINE,
@@ -18,7 +18,6 @@ from stylewatch.commands.options import (
     GlobalOptions,
     Json,
     Output,
-    PresetNames,
     PresetsOf,
     Styles,
     Weights,
@@ -43,7 +42,14 @@ def demo(
     *,
     output: Output = Path("demo"),
     preset: Annotated[
-        str, typer.Option("--preset", "-p", metavar="NAME", help="The style to show.")
+        str,
+        typer.Option(
+            "--preset",
+            "-p",
+            metavar="NAME",
+            autocompletion=preset_names,
+            help="The style to show.",
+        ),
     ] = DEFAULT_PRESET,
     weights: Weights = None,
     features: Features = None,

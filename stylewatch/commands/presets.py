@@ -9,12 +9,11 @@ from typing import Annotated
 import typer
 
 from stylewatch.commands.answers import answer, folded, note, report_errors, say_noted
-from stylewatch.commands.known import preset_dirs
+from stylewatch.commands.known import PresetName, PresetNames, preset_dirs, preset_names
 from stylewatch.commands.options import (
     Features,
     Json,
     Output,
-    PresetNames,
     PresetsOf,
     Weights,
     as_typed,
@@ -70,7 +69,7 @@ def presets_list(*, config: PresetsOf = None, as_json: Json = False) -> None:
 
 @command(app, "show")
 def presets_show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A preset, or its YAML file.")],
+    name: PresetName,
     *,
     config: PresetsOf = None,
     as_json: Json = False,
@@ -93,7 +92,11 @@ def presets_show(
 def presets_check(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME", help="Presets, or their YAML files; all without any."),
+        typer.Argument(
+            metavar="NAME",
+            autocompletion=preset_names,
+            help="Presets, or their YAML files; all without any.",
+        ),
     ] = None,
     *,
     config: PresetsOf = None,
@@ -130,7 +133,7 @@ def presets_check(
 
 @command(app, "preview")
 def presets_preview(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A preset, or its YAML file.")],
+    name: PresetName,
     photo: Photo = None,
     *,
     output: Output = Path(),

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stylewatch.commands.answers import note, say_noted
-from stylewatch.commands.known import named_dirs
+from stylewatch.commands.known import PresetNames, named_dirs, preset_names
 from stylewatch.commands.options import (
     DEFAULT_PRESET,
     WATCH,
     ConfigPath,
     Features,
     GlobalOptions,
-    PresetNames,
     Weights,
     as_typed,
     command,
@@ -128,6 +127,7 @@ def init(
         str | None,
         typer.Option(
             "--preset", "-p", metavar="NAME", show_default=DEFAULT_PRESET,
+            autocompletion=preset_names,
             help="For photos that no rule matches.",
         ),
     ] = None,
