@@ -380,6 +380,7 @@ def test_whatever_happens_meanwhile_each_file_s_last_state_is_told(tmp_path, ste
         *(("IMG_1.NEF", "raw"), ("a.dng", "raw"), ("b.CR2", "raw"), ("film.MOV", "no-photo")),
         *(("clip.MTS", "no-photo"), ("clip.mkv", "no-photo"), ("a.jpg.txt", "no-photo")),
         *(("notes.txt", "no-photo"), ("IMG_1.xmp", "no-photo"), ("IMG_1.JPG.xmp", "no-photo")),
+        *(("IMG_1.NEF.nksc", "no-photo"), ("IMG_1.CR3.cos", "no-photo"), ("M0100.CTG", "no-photo")),
         *(("IMG_1.JPG_original", "no-photo"), ("an_original", ""), ("my.first_original.jpg", "")),
         *(("a.jpg", ""), ("a.JPEG", ""), ("a.heic", ""), ("a.tif", ""), ("a.webp", "")),
         *(("noname", ""), ("a.strange", ""), ("nef", ""), ("a.bmp", ""), ("a.gif", "")),

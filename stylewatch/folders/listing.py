@@ -33,8 +33,9 @@ RAW = frozenset({
 })  # fmt: skip
 """What cameras write beside or instead of photos."""
 NO_PHOTOS = frozenset({
-    ".aae", ".db", ".dop", ".flv", ".ini", ".insv", ".json", ".lrv", ".m2ts", ".m4v", ".mkv",
-    ".mts", ".pp3", ".thm", ".vob", ".wmv", ".xmp",
+    ".aae", ".arp", ".bdm", ".cof", ".cop", ".cos", ".cot", ".cpi", ".ctg", ".db", ".dop", ".flv",
+    ".gpx", ".ini", ".insv", ".json", ".lnk", ".lrcat", ".lrv", ".m2ts", ".m4v", ".mkv", ".mpl",
+    ".mts", ".nksc", ".on1", ".pp3", ".thm", ".url", ".vob", ".wmv", ".xmp",
 })  # fmt: skip
 """What `TYPES` does not know."""
 TYPES = MimeTypes()
