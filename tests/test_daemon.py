@@ -219,6 +219,22 @@ def test_what_is_queued_waits_for_a_preset_whose_image_goes_away(rigs, tmp_path)
     rig.until(lambda: rig.results() == ["a--own.jpg"])
 
 
+def test_a_photo_that_is_taken_away_waits_no_longer_for_a_preset(rigs, tmp_path):
+    mine = own_preset(tmp_path)
+    rig = rigs(preset="own", presets=[str(mine)])
+    photo = rig.queue("a.jpg")
+    (mine / "waves.png").rename(tmp_path / "unplugged")
+    rig.daemon.ask("reload")
+    rig.daemon._resume()
+    rig.until(lambda: rig.counts() == {"held": 1})
+    photo.rename(tmp_path / "kept.jpg")
+    rig.until(lambda: rig.counts() == {"vanished": 1})
+    (tmp_path / "kept.jpg").rename(photo)
+    (tmp_path / "unplugged").rename(mine / "waves.png")
+    rig.daemon.ask("reload")
+    rig.until(lambda: rig.results() == ["a--own.jpg"])
+
+
 def test_a_restart_does_nothing_twice(rigs, tmp_path):
     first = rigs()
     for number in range(5):

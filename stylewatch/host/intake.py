@@ -40,6 +40,7 @@ from stylewatch.settings.choice import match, misspelt
 from stylewatch.settings.config import Config, Folder
 from stylewatch.state.ledger import Ledger, Planned
 from stylewatch.state.presence import is_missing
+from stylewatch.state.reader import Job
 from stylewatch.state.wording import BROKEN_PRESET, IGNORED, NO_PRESET, TOO_LARGE, explained
 
 AGAIN_SECONDS = 60.0  # until a photo that could not be read for a moment is looked at again
@@ -155,13 +156,13 @@ class Intake:
     def forget_failed(self, folders: Iterable[str]) -> None:
         """Forget those of the latest failures, which are shown, whose photo was taken away.
 
-        For no longer than a turn: the next call goes on from there.
+        Also photos that are held for a preset. For no longer than a turn: the next call goes on
+        from there.
         """
         if not self._failed:
             for name in folders:
-                jobs = self._ledger.last_jobs(JobState.QUARANTINED, name, KEPT)
                 files = self._ledger.last_failed_files(name, KEPT)
-                paths = {*(job.path for job in jobs), *(path for path, _, _ in files)}
+                paths = {*(job.path for job in self._stuck(name)), *(path for path, _, _ in files)}
                 self._failed += ((name, path) for path in paths)
         until = time.monotonic() + TURN_SECONDS
         while self._failed and time.monotonic() < until:
@@ -173,10 +174,16 @@ class Intake:
         """Forget that a photo which is missing has failed, unless its disk went away just now."""
         with contextlib.suppress(OSError), self._ledger.transaction():
             require_same(self.ways[name].folder.input, self._ledger)
-            for job in self._ledger.last_jobs(JobState.QUARANTINED, name, KEPT):
+            for job in self._stuck(name):
                 if job.path == path:
                     self._ledger.vanished(job.id)
             self.look_again(name, path)
+
+    def _stuck(self, name: str) -> list[Job]:
+        """The latest jobs that have failed or wait for a preset; nobody wanted them to."""
+        failed = self._ledger.last_jobs(JobState.QUARANTINED, name, KEPT)
+        held = self._ledger.last_jobs(JobState.HELD, name, KEPT)
+        return [*failed, *(job for job in held if job.reason == BROKEN_PRESET)]
 
     def health(self, now: float) -> list[FolderHealth]:
         """How well each folder is looked after."""
