@@ -16,7 +16,8 @@ from stylewatch.domain import Candidate
 
 UNFINISHED = re.compile(
     r"(\.|~\$).*|.*(~|\.(tmp|part|partial|filepart|crdownload|download|tacitpart)|_exiftool_tmp)"
-    r"|\$recycle\.bin|[@#]recycle|@eadir|#snapshot",  # of Windows and of NAS: bins, thumbnails
+    # bins and thumbnails, of Windows and of NAS
+    r"|\$recycle\.bin|thumbs\.db|[@#]recycle|@eadir|#snapshot",
     re.IGNORECASE | re.DOTALL,
 )
 SPECIAL = {
