@@ -30,6 +30,13 @@ Photo = Annotated[
     Path | None,
     typer.Argument(metavar="PHOTO", parser=as_typed, help="Otherwise the demo's photo."),
 ]
+Named = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--preset", "-p", metavar="NAME",
+        help="A preset's name, or the path of a preset's YAML file. Repeatable.",
+    ),
+]  # fmt: skip
 Side = Annotated[
     int, typer.Option(min=64, max=1024, metavar="PIXELS", help="Longer side of each sample.")
 ]
@@ -162,7 +169,7 @@ def presets_preview(
 def presets_sheet(
     photo: Photo = None,
     *,
-    preset: PresetNames = None,
+    preset: Named = None,
     output: Output = Path(),
     side: Side = 256,
     weights: Weights = None,

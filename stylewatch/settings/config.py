@@ -37,7 +37,7 @@ class Folder:
     after: After = "keep"
     """What happens to a photo once its result is safe: keep, delete or {move: FOLDER}."""
     quiet_seconds: Annotated[Seconds, Ge(0)] = 0.0
-    """This folder's own, for instance on a slow network drive; 0 means the general one."""
+    """This folder's own, as for a slow scanner; 0 means the general one."""
     weight: Annotated[float, Gt(0)] = 1.0
     """Its share of the work when several folders have photos waiting."""
 
@@ -68,7 +68,7 @@ class AsWritten:
     on_battery: Literal["paint", "wait"] = "paint"
     """With `wait` no photo is begun while this machine runs on its battery."""
     max_attempts: Annotated[int, Ge(1)] = 3
-    """After so many failures a photo is set aside; `stylewatch retry` brings it back."""
+    """After so many failures, or two crashes, a photo is set aside; `retry` brings it back."""
     grace_seconds: Annotated[Seconds, Ge(0)] = 5.0
     """How long a running photo may go on after a request to stop."""
     idle_release: Annotated[Seconds, Ge(0)] = 600.0
@@ -113,7 +113,7 @@ class ConfigFile(AsWritten):
     """How far workers stand back behind other programs."""
     memory: Annotated[Bytes, Ge(0)] = EngineSettings.memory
     """What each worker may take at once; larger photos are painted in tiles. 0 = half of what is
-    free, or a third of it of two workers, and so on."""
+    free, or a third of it for each of two workers, and so on."""
     memory_limit: Annotated[Bytes, Ge(0)] = EngineSettings.memory_limit
     """A worker that uses so much beyond what it had at its start fails; 0 = no limit."""
     checkpoint_seconds: Annotated[Seconds, Gt(0)] = EngineSettings.checkpoint_seconds

@@ -14,7 +14,7 @@ from stylewatch.settings.paths import default_state_dir
 _TEMPLATE = """\
 # What stylewatch does. `stylewatch config check` tells whether it can be used;
 # `stylewatch presets list` shows the presets. Paths are relative to this file, ~ is your home.
-# Lines that begin with # are remarks, and the keys in them show what holds without them.
+# Lines that begin with # are remarks; the keys in them, but for `rules`, show what holds anyway.
 
 folders:
   - input: {input}  # drop photos here, or into a sub-folder named after a preset
@@ -23,7 +23,7 @@ folders:
     after: keep  # or delete, or {{move: FOLDER}}: the photo, once its result is safe
     # name: in            # what `stylewatch status` calls this folder
     # subfolders: true    # false: a sub-folder named after a preset means nothing special
-    # quiet_seconds: 2s   # this folder's own, for instance 10s on a network drive
+    # quiet_seconds: 2s   # this folder's own, such as 30s for a slow scanner
     # weight: 1           # its share of the work when several folders have photos waiting
     # rules:              # the first that matches decides
     #   - {{path: "portraits/**", preset: {preset}}}
@@ -38,20 +38,20 @@ folders:
 # features: auto           # vgg19, or builtin, which needs no download
 # threads: 0               # CPU threads per worker; 0 = all cores
 # nice: 10                 # how far workers stand back behind other programs, 0 to 19
-# memory: 0                # such as 4GB: beyond it, photos are painted in tiles; 0 = as is free
-# memory_limit: 0          # a worker that uses so much more than at its start fails; 0 = none
+# memory: 0                # 4GB: what needs more is painted in tiles; 0 = half of what is free
+# memory_limit: 0          # a worker that takes this much more than at its start fails; 0 = none
 # checkpoint_seconds: 30s  # how often an unfinished painting is saved
 # limits: {{max_pixels: 100000000, max_side: 30000, max_bytes: 200MB}}   # larger photos are refused
 
 # When things happen
-# quiet_seconds: 2s        # a file is complete when it has not changed for so long, or for a
-#                          # quarter of it since it was closed
-# settle_max_seconds: 10min  # still not whole so long after its last change: set aside
+# quiet_seconds: 2s        # a file is complete when it has not changed for this long, or for a
+#                          # quarter of that since it was closed; 10s or more on a network
+# settle_max_seconds: 10min  # a file not whole this long after its last change is set aside
 # rescan_seconds: 30s      # how often folders are looked through
 # hours: 00:00-24:00       # when photos are begun, such as 22:00-07:00; at others they wait
-# on_battery: paint        # wait: no photo is begun while this machine runs on its battery
+# on_battery: paint        # wait: no photo is begun while this machine runs on battery
 # job_timeout: 1h          # a photo that takes longer is stopped and tried again
-# max_attempts: 3          # after so many failures a photo is set aside
+# max_attempts: 3          # after this many failures, or 2 crashes, a photo is set aside
 # grace_seconds: 5s        # how long a running photo may go on after a request to stop
 # idle_release: 10min      # idle workers give their memory back; 0 keeps them
 # min_free: 500MB          # outputs pause while their disk has less space than this
