@@ -144,7 +144,7 @@ def stylewatch(
     version: Annotated[
         bool,
         typer.Option("--version", is_eager=True, callback=_version,
-                     help="Say the version and end."),
+                     help="Show the version and exit."),
     ] = False,
     log_format: Annotated[
         Literal["text", "json"],

@@ -79,7 +79,7 @@ def open_effect(name: str) -> Effect:
             f"The effect '{name}' can't be loaded",
             key="effect",
             received=named(error),
-            remedy="Install what it lacks, or mend its package",
+            remedy="Install what it lacks, or repair its package",
         ) from error
 
 

@@ -1134,7 +1134,7 @@ class TestBatches:
         [line] = [line for line in err.splitlines() if " failed " in line]
         assert line.endswith(
             "b.jpg: RuntimeError: out of luck. "
-            "The whole traceback is in `chatter.log` in the state folder"
+            "The full traceback is in `chatter.log` in the state folder"
         )
         assert "Traceback" not in err
         assert (

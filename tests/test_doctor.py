@@ -196,7 +196,7 @@ def ledger_of(version):
         (no_download, "weights", "does not exist", "weights fetch"),
         (full_disk, "disk", "GB free", "min_free"),
         (damaged_ledger, "ledger", "can't be read", "sets it aside"),
-        (ledger_of(1), "ledger", "is from an older stylewatch", "Start `stylewatch run`"),
+        (ledger_of(1), "ledger", "is from an older stylewatch", "Restart `stylewatch run`"),
         (ledger_of(99), "ledger", "belongs to a newer stylewatch", "Upgrade stylewatch"),
     ],
 )
@@ -645,7 +645,7 @@ def test_an_error_of_ours_is_no_fault_of_the_installation_either(home):
     presets.touch()
     (finding,) = doctor._alone("presets", lambda: doctor._presets(None))
     assert finding.message == f"{presets}: the presets folder can't be read: Not a directory"
-    assert "whom the daemon runs as" in finding.remedy
+    assert "the user that the daemon runs as" in finding.remedy
 
 
 def test_what_is_closed_to_a_check_is_no_fault_of_the_installation():
@@ -654,4 +654,4 @@ def test_what_is_closed_to_a_check_is_no_fault_of_the_installation():
 
     (finding,) = doctor._alone("disk", closed)
     assert finding.message == "could not be examined: Permission denied: /closed/x"
-    assert "whom the daemon runs as" in finding.remedy
+    assert "the user that the daemon runs as" in finding.remedy

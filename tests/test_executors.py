@@ -438,7 +438,7 @@ class TestLocal:
             lost = error(executor.submit(1, jobs.add, 1, 2))
             assert isinstance(lost, EngineLost)
             assert executor.slots == 0  # for good
-            assert "upgraded while it ran. Start it anew" in executor.trouble
+            assert "upgraded while it ran. Restart it" in executor.trouble
 
     def test_a_changed_file_makes_another_program_and_one_that_was_written_again_does_not(
         self, tmp_path

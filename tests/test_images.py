@@ -1094,8 +1094,8 @@ def test_what_is_an_image_but_of_a_kind_that_can_t_be_read_is_told_so():
         (grey_of_64_bits, "This TIFF .* 8 or 16 bits"),
         (b"\0\0\0\x20ftypavif" + bytes(20), "This AVIF .* damaged"),
         (b"\0\0\0\x20ftypheic" + bytes(20), "This HEIC .* damaged"),
-        (GOOD_JPEG[:20] + b"\xff\xee\0\7Adobe" + GOOD_JPEG[20:], "This JPEG .* save it anew"),
-        (png_of_size(8, 8).replace(b"IDAT", b"tEXtIDAT"), "This PNG .* save it anew"),
+        (GOOD_JPEG[:20] + b"\xff\xee\0\7Adobe" + GOOD_JPEG[20:], "This JPEG .* save it again"),
+        (png_of_size(8, 8).replace(b"IDAT", b"tEXtIDAT"), "This PNG .* save it again"),
     ]:
         with pytest.raises(InputError, match=what) as caught:
             read(data)

@@ -222,7 +222,7 @@ def test_an_upgraded_daemon_ends_where_systemd_starts_it_anew(tmp_path, watched)
         Image.linear_gradient("L").save(tmp_path / "in" / "a.jpg")
         if watched:
             assert daemon.wait(60) == 1
-            assert b"upgraded while it ran. systemd starts it anew" in daemon.stderr.read()
+            assert b"upgraded while it ran. systemd restarts it" in daemon.stderr.read()
         else:
             wait_until(lambda: "upgraded" in ask(tmp_path / "state", "status")["trouble"])
             assert daemon.poll() is None

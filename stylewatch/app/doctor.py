@@ -48,7 +48,7 @@ from stylewatch.state.schema import LEDGER
 
 State = Literal["ok", "warning", "problem"]
 
-AS_THE_DAEMON: Final = "Run doctor as whom the daemon runs as"
+AS_THE_DAEMON: Final = "Run doctor as the user that the daemon runs as"
 ENGINE_SECONDS: Final = 120.0
 CLUSTER_SECONDS: Final = 15.0
 SLOW: Final = 20.0

@@ -105,7 +105,7 @@ def _paint(task: Task, engine: EngineSettings, report: OnStep) -> Painted:
         raise
     except (Exception, SystemExit) as error:
         traceback.print_exc()  # goes there too
-        remedy = "The whole traceback is in `chatter.log` in the state folder"
+        remedy = "The full traceback is in `chatter.log` in the state folder"
         raise RenderError(named(error), remedy=remedy, reason="error") from error
     output = publish(rendered.temporary, task.target, task.extension or rendered.extension)
     return Painted(task=task, output=output, rendered=rendered)

@@ -89,7 +89,7 @@ def serve(load: Callable[[], Config], log_format: LogFormat) -> None:
         notifier.beat(now)
         on_change.look(now)
         if daemon.outlived and notifier.watched:
-            problem, remedy = "stylewatch was upgraded while it ran", "systemd starts it anew"
+            problem, remedy = "stylewatch was upgraded while it ran", "systemd restarts it"
             raise EngineLost(problem, remedy=remedy, reason=EngineLost.replaced)
 
     port = config.metrics_port

@@ -117,7 +117,7 @@ def apply(
     picture, OUT may be its very name, whose ending (.jpg, .png, .webp, .tif, .heic) decides the
     format. Nothing is ever overwritten. A photo that can't be painted fails alone; the exit code
     is then 1, or, when none could be painted, tells why. The path of each result goes to stdout
-    as soon as it is there, unless that is the terminal which shows it anyway.
+    as soon as it is there, unless that is the terminal, which shows it anyway.
 
     Examples:
       stylewatch apply beach.jpg --preset nocturne

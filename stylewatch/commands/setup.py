@@ -162,7 +162,7 @@ def service_install(
     user: User = False,
     config: ConfigPath = None,
     account: Annotated[
-        str, typer.Option(metavar="NAME", help="Whom it runs as; otherwise who used sudo.")
+        str, typer.Option(metavar="NAME", help="Its account; otherwise that of whoever used sudo.")
     ] = "",
     no_start: Annotated[bool, typer.Option("--no-start", help="Do not start it now.")] = False,
 ) -> None:

@@ -96,9 +96,9 @@ def console(*, config: ConfigPath = None, state: StateDir = None) -> None:
 
 @command(app, panel=STEER)
 def status(*, config: ConfigPath = None, state: StateDir = None, as_json: Json = False) -> None:
-    """Say what the daemon does: folders, pictures in work, queue.
+    """Show what the daemon is doing: folders, pictures in work, queue.
 
-    The exit code is 8 when no daemon runs; what the ledger knows is told all the same.
+    The exit code is 8 when no daemon runs; what the ledger knows is shown all the same.
 
     Examples:
       stylewatch status
@@ -119,8 +119,8 @@ def jobs(
     *,
     failed: Annotated[bool, typer.Option("--failed", help="Those that need a look.")] = False,
     done: Annotated[bool, typer.Option("--done", help="Those that are painted.")] = False,
-    waiting: Annotated[bool, typer.Option("--waiting", help="Those that are to do.")] = False,
-    running: Annotated[bool, typer.Option("--running", help="Those in work.")] = False,
+    waiting: Annotated[bool, typer.Option("--waiting", help="Those still to be painted.")] = False,
+    running: Annotated[bool, typer.Option("--running", help="Those being painted.")] = False,
     held: Annotated[bool, typer.Option("--held", help="Those set aside for now.")] = False,
     limit: Annotated[
         int | None,
@@ -130,7 +130,7 @@ def jobs(
     state: StateDir = None,
     as_json: Json = False,
 ) -> None:
-    """List jobs: what is painted, what waits, then the latest. A job is one photo in one style.
+    """List jobs: those being painted, those waiting, then the latest. A job: one photo, one style.
 
     Works without a daemon too. `--failed` and `--held` also name files without a job, and why.
 
@@ -173,7 +173,7 @@ def _job_number(text: str) -> int:
 
 
 JobId = typer.Argument(
-    metavar="ID", parser=_job_number, help="The job's number, as `jobs` tells it."
+    metavar="ID", parser=_job_number, help="The job's number, as `jobs` shows it."
 )
 
 
@@ -192,7 +192,7 @@ def retry(
 ) -> None:
     """Paint again what was set aside: one job, all of them, or those with one reason.
 
-    A photo that is copied anew needs no retry: its change brings it back by itself.
+    A photo that is copied again needs no retry: its change brings it back by itself.
 
     Examples:
       stylewatch retry 12
@@ -222,8 +222,8 @@ def _nothing_to_retry(folder: Path, job_id: int | None, reason: str) -> UsageErr
 def pause(*, config: ConfigPath = None, state: StateDir = None) -> None:
     """Start no new pictures; those in work are finished, new photos are still noticed.
 
-    This lasts until `resume`, also where the daemon is started anew meanwhile; or, if that has
-    overruled the hours of the config, until these begin.
+    This lasts until `resume`, even if the daemon is restarted. Where `resume` has overruled the
+    config's hours or the battery, it takes that back: new pictures wait for these again.
     """
     _ask(_state_dir(config, state), "pause")
     note("paused; `stylewatch resume` goes on")
@@ -233,7 +233,7 @@ def pause(*, config: ConfigPath = None, state: StateDir = None) -> None:
 def resume(*, config: ConfigPath = None, state: StateDir = None) -> None:
     """Go on after a pause; outside of the config's hours and on battery, begin at once.
 
-    That holds until the hours have come and gone, and until the plug was in again.
+    That holds until the hours have come and gone, and until the plug has been in again.
     """
     _ask(_state_dir(config, state), "resume")
     note("going on")
@@ -245,7 +245,7 @@ def cancel(
 ) -> None:
     """Set one job aside until `retry`.
 
-    It is not painted, or no further where it is in work already.
+    It is not painted, or, if it is being painted already, no further.
     """
     from stylewatch.app.overview import word_of_job
 

@@ -146,10 +146,10 @@ def _unknown(head: bytes) -> InputError:
         return _strange_tiff()
     for mark, name in _MARKS.items():
         if head.startswith(mark):
-            return _strange(name, remedy="Open it elsewhere and save it anew")
+            return _strange(name, remedy="Open it elsewhere and save it again")
     if _brand(head) in _AVIF | _HEIC:
         name = "HEIC" if _brand(head) in _HEIC else "AVIF"
-        return _strange(name, remedy="Save it anew, or as JPEG")
+        return _strange(name, remedy="Save it again, or as JPEG")
     return InputError("This is not an image", expected=_READ, reason="not-an-image")
 
 
@@ -377,7 +377,7 @@ def _fine_grey(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, np.nd
     if not np.isfinite(grey).all():
         raise InputError(
             "The photo holds values that are no numbers",
-            remedy="Save it anew with a number in their place",
+            remedy="Save it again with a number in their place",
             reason="not-finite",
         )
     bits = tags.get(ExifTags.Base.BitsPerSample, (16,))[0]  # 12 of some

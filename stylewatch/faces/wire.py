@@ -81,7 +81,7 @@ def call_of(request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         UsageError: there is no such command, or its arguments are wrong.
     """
     if strange := request.keys() - KEYS:  # passed over, they would leave `retry` with everything
-        remedy, received = 'Arguments belong into "with"', _shown(sorted(strange))
+        remedy, received = 'Arguments belong in "with"', _shown(sorted(strange))
         raise UsageError("unknown keys", expected=", ".join(KEYS), received=received, remedy=remedy)
     command = request.get("do")
     if not isinstance(command, str) or command not in COMMANDS:

@@ -551,7 +551,7 @@ class Daemon:
         """Tell when a scan, one of inotify's threads or a worker stands still for too long."""
         signs = self._intake.signs(now) | self._dispatcher.signs(now)
         for name in self._pulse.feel(signs, now):
-            self._tell("warning", f"{name}: dead, and not healed by itself", reason="dead")
+            self._tell("warning", f"{name}: dead, and has not recovered by itself", reason="dead")
 
     def _tidy(self, now: float) -> None:
         """Let the ledger forget what is old, one small step in each tick."""

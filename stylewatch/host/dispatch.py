@@ -238,7 +238,7 @@ class Dispatcher:
         elif job.state in WAITING:
             self._hold(job)
         else:
-            remedy = "Only what waits or is painted can be cancelled; see `stylewatch jobs`"
+            remedy = "Only what waits or is being painted can be cancelled; see `stylewatch jobs`"
             raise UsageError(f"Job {job.id} is {self._ledger.told(job).word}", remedy=remedy)
 
     def _hold(self, job: Job) -> None:

@@ -101,7 +101,7 @@ def run(name: JobName, task: bytes) -> bytes:
     something else by now.
     """
     if _strange:
-        remedy = "Start it anew: until then photos wait"
+        remedy = "Restart it: until then photos wait"
         problem = "stylewatch was upgraded while it ran"
         return _readable_error(EngineLost(problem, remedy=remedy, reason=EngineLost.replaced))
 

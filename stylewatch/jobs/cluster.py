@@ -253,7 +253,7 @@ def run_on_dask(
 
 def _of_another_program(worker: str) -> EngineLost:
     problem = f"the Dask worker at {worker} has no stylewatch, or another than the daemon's"
-    remedy = "Install the same there, and start it anew"
+    remedy = "Install the same there, and restart it"
     return EngineLost(f"{problem} {__version__}", remedy=remedy)
 
 

@@ -162,7 +162,7 @@ class LedgerReader:
         if version > VERSION:
             raise newer_error(path, version)
         if version not in {0, VERSION}:
-            remedy = "Start `stylewatch run` or `watch` anew: that brings it up to date"
+            remedy = "Restart `stylewatch run` or `watch`: that brings it up to date"
             raise LedgerError(f"The ledger {path} is from an older stylewatch", remedy=remedy)
 
     def ask(self, query: str, *values: Any) -> list[sqlite3.Row]:

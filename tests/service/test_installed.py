@@ -268,7 +268,7 @@ def test_an_upgrade_is_taken_up_with_the_next_worker(service):
     service.result("upgraded--dream.png")
     assert service.pid != pid
     assert service.status()["version"] == "9"
-    assert "upgraded while it ran. systemd starts it anew" in machine.journal()
+    assert "upgraded while it ran. systemd restarts it" in machine.journal()
 
 
 def test_nothing_was_lost_and_nothing_made_twice(service):
