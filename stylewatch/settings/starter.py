@@ -14,7 +14,7 @@ from stylewatch.settings.paths import default_state_dir
 _TEMPLATE = """\
 # What stylewatch does. `stylewatch config check` tells whether it can be used;
 # `stylewatch presets list` shows the presets. Paths are relative to this file, ~ is your home.
-# Lines that begin with # are remarks; the keys in them, but for `rules`, show what holds anyway.
+# Lines that begin with # are remarks; the keys in them, but for `rules`, show the defaults.
 
 folders:
   - input: {input}  # drop photos here, or into a sub-folder named after a preset
