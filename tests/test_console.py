@@ -523,7 +523,7 @@ class TestBoard:
         board = Board()
         for event in (
             Event(kind="reload", message="config read again: 1 folder"),
-            Event(kind="warning", message="state_dir: changed at the next start"),
+            Event(kind="warning", message="state_dir: in effect from the next start"),
             Event(kind="warning", message="the workers: dead", reason="dead"),
         ):
             board.apply(event, 1.0)

@@ -388,7 +388,7 @@ def test_what_only_a_start_can_change_is_said(rigs, tmp_path):
     rig.asked("reload")
     assert rig.daemon.config.state_dir == tmp_path / "state"
     said = [event.message for event in rig.events]
-    assert "state_dir and metrics_port: changed at the next start" in said
+    assert "state_dir and metrics_port: in effect from the next start" in said
 
 
 def test_of_a_config_s_refusals_for_whatever_reasons_the_newest_stands(rigs, tmp_path):

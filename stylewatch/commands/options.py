@@ -54,7 +54,7 @@ Weights = Annotated[
     typer.Option(
         metavar="imagenet|PATH", parser=filled, rich_help_panel=ENGINE,
         help="VGG19's weights: Keras's download, or a file in its format. Without this option the "
-        "built-in features take over where they can't be had.",
+        "built-in features take over where VGG19 can't be had.",
     ),
 ]  # fmt: skip
 Features = Annotated[

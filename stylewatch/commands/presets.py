@@ -33,7 +33,7 @@ Photo = Annotated[
 Named = Annotated[
     list[str] | None,
     typer.Option(
-        "--preset", "-p", metavar="NAME",
+        "--preset", "-p", metavar="NAME", autocompletion=preset_names,
         help="A preset's name, or the path of a preset's YAML file. Repeatable.",
     ),
 ]  # fmt: skip
@@ -102,7 +102,7 @@ def presets_check(
         typer.Argument(
             metavar="NAME",
             autocompletion=preset_names,
-            help="Presets, or their YAML files; all without any.",
+            help="Presets, or their YAML files; none means all.",
         ),
     ] = None,
     *,

@@ -49,7 +49,7 @@ def config_check(
     """Check the config: each error with file, line, column, key, and what was expected.
 
     Also names what keeps a valid config from working just now: folders that are missing or
-    closed to us, a weights file that can't be read.
+    lack permissions, a weights file that can't be read.
     """
     from stylewatch.settings.loading import load_config
     from stylewatch.settings.paths import find_config

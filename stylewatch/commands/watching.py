@@ -59,7 +59,7 @@ def watch(
     with `nocturne` unless --preset says otherwise. A photo in a sub-folder named after a preset is
     painted with that one. What was painted is remembered: a new start does nothing twice. A preset
     that is given as a file brings along those that lie beside it. If there is a config, only its
-    `presets:` count here. To watch several folders at once, use a config and `run`, or give each
+    `presets:` counts here. To watch several folders at once, use a config and `run`, or give each
     its own --state.
 
     Examples:

@@ -166,7 +166,7 @@ class FolderSource:
             return
         except OSError as error:
             state: FolderState = "unreadable" if isinstance(error, PermissionError) else "missing"
-            self._leave(state, f"{error.strerror}: {self.root}; it is taken up when that is over")
+            self._leave(state, f"{error.strerror}: {self.root}; it is watched once that is over")
             return
         if key != self._root_key:
             self._root_key, self._strikes = key, 0

@@ -321,7 +321,7 @@ class Daemon:
         self._tell("reload", f"config read again: {_folders(config)}")
         self._intake = self._open_intake(self._intake)
         if waiting := [name for name in FIXED if getattr(wanted, name) != fixed[name]]:
-            self._tell("warning", f"{' and '.join(waiting)}: changed at the next start")
+            self._tell("warning", f"{' and '.join(waiting)}: in effect from the next start")
 
     def _status(self) -> dict[str, Any]:
         now = self._clock()
