@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from stylewatch.commands.answers import answer, folded, note, report_errors, say_noted
-from stylewatch.commands.known import PresetName, PresetNames, preset_dirs, preset_names
+from stylewatch.commands.known import PresetName, preset_dirs, preset_names
 from stylewatch.commands.options import (
     Features,
     Json,
