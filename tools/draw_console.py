@@ -33,11 +33,6 @@ def story() -> Iterator[tuple[float, Event]]:
             path=f"2026/{photo}.jpg", preset=preset,
             output=f"/home/anna/Pictures/out/2026/{photo}--{preset}.jpg",
         )  # fmt: skip
-    yield 61, Event(
-        kind="failed", folder="out", job_id=4, reason="truncated",
-        message="2026/IMG_0417.jpg: the file ends before its picture does. Copy it again; the new "
-        "copy is painted by itself",
-    )  # fmt: skip
     yield 62, Event(
         kind="folder", folder="nas", path="/mnt/nas/photos", reason="blocked",
         message="/mnt/nas/paintings is full", extra={"waiting": 3, "failed": 0},
@@ -45,7 +40,7 @@ def story() -> Iterator[tuple[float, Event]]:
     yield 62, Event(
         kind="blocked", reason="disk-full",
         message="/mnt/nas/paintings: only 12 MB free of the 500 MB of `min_free`; it goes on by "
-        "itself when there is space",
+        "itself at 625 MB",
     )  # fmt: skip
     for job, (photo, preset, scale, evaluation) in enumerate(
         [("beach", "watercolour", 3, 6), ("old-town", "mosaic", 2, 11), ("cat", "pastel", 1, 27)],
@@ -59,13 +54,18 @@ def story() -> Iterator[tuple[float, Event]]:
             memory = 620e6 + 210e6 * scale
             step = a_step(scale, number)
             yield 60 + job, told(kind="progress", step=step, extra={"memory": memory})
-    yield 62, Event(kind="folder", message="", folder="in", extra={"waiting": 12, "failed": 1},
-                    path="/home/anna/Pictures/in")  # fmt: skip
+    photo = "2026/IMG_0417.jpg"
+    message = f"{photo}: its end is missing. Copy it again from its source"
+    failure = {"at": NOON + 61, "path": photo, "reason": "truncated", "message": message}
+    yield 62, Event(
+        kind="folder", message="", folder="in", path="/home/anna/Pictures/in",
+        extra={"waiting": 12, "failed": 1, "failures": [failure]},
+    )  # fmt: skip
 
 
 def a_step(scale: int, number: int) -> Step:
     """Evaluation `number` of a scale; on each scale one costs four times as much as before."""
-    evaluations = (40, 20, 10)
+    evaluations = (45, 22, 15)
     done = sum(n * 4**at for at, n in enumerate(evaluations[: scale - 1])) + number * 4 ** (
         scale - 1
     )
