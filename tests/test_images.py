@@ -1,8 +1,10 @@
 """Photos in and out: every format and mode, upright, with EXIF and profile; and bad bytes."""
 
+import contextlib
 import errno
 import io
 import struct
+import time
 import zlib
 from dataclasses import replace
 
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
-from stylewatch.engine import headers, images, results
+from stylewatch.engine import glance, headers, images, results
 from stylewatch.engine.endings import structural_end
 from stylewatch.engine.sizes import fit_size
 from stylewatch.errors import InputError
@@ -1332,6 +1334,28 @@ def test_a_place_outside_of_its_file_is_the_photo_s_fault_not_the_disk_s(tmp_pat
     file.write_bytes(data)
     with file.open("rb") as stream, pytest.raises(InputError):
         headers.probe(stream)
+
+
+_SMALL_GIF = encoded(gradient(8, 8, "P"), "GIF")
+PARTS = {
+    "fill bytes": GOOD_JPEG[:2] + b"\xff" * 4_000_000 + GOOD_JPEG[2:],
+    "segments": GOOD_JPEG[:2] + b"\xff\xe9\0\2" * 1_000_000 + GOOD_JPEG[2:],
+    "zeros": GOOD_JPEG[:20] + b"\0\xff\1\0\0" * 800_000 + GOOD_JPEG[20:],
+    "extensions": _SMALL_GIF[:13] + b"!\xfe\1a\0" * 800_000 + _SMALL_GIF[13:],
+    "boxes": struct.pack(">I4s8s", 16, b"ftyp", b"heic")
+    + struct.pack(">I4s", 8, b"free") * 500_000,
+}
+"""Files of a few megabytes, of millions of parts that say nothing."""
+
+
+@pytest.mark.parametrize("data", PARTS.values(), ids=PARTS)
+def test_the_daemon_goes_through_millions_of_parts_for_a_moment_only(monkeypatch, data):
+    monkeypatch.setattr(glance, "SECONDS", 0.02)
+    began = time.thread_time()
+    assert structural_end(io.BytesIO(data)) is None
+    with contextlib.suppress(InputError):
+        headers.probe(io.BytesIO(data))
+    assert time.thread_time() - began < 0.3
 
 
 @pytest.mark.parametrize("length", [1 << 40, 1 << 62, (1 << 64) - 1])

@@ -27,6 +27,7 @@ chunks        what a PNG is made of
 captions      what a person has written about a photo
 headers       what rules ask about a photo
 endings       whether a photo is there to its last byte
+glance        for how long these two may read
 sizes         pictures at other sizes
 sheets        several pictures on one sheet
 """

@@ -1,19 +1,29 @@
 """Whether a photo's file has its end, by the marks of its format; nothing is decoded."""
 
+import io
 import struct
 from typing import BinaryIO
+
+from stylewatch.engine.glance import EndlessError, Glanced
 
 _BOXES = frozenset(b"ftyp meta mdat moov free skip wide uuid mpvd sefd".split())
 """What HEIC files are made of at their top; phones write other things behind them, in no box."""
 _OS2, _UNPACKED = 12, {0, 3, 6}  # of a BMP: a header with short numbers; no compression
 
 
-def structural_end(file: BinaryIO) -> bool | None:  # noqa: PLR0911  (a row per format)
-    """Whether a picture's last byte is there: False = truncated, None = the format can't tell.
+def structural_end(file: BinaryIO) -> bool | None:
+    """Whether a picture's last byte is there: False = truncated, None = that can't be told.
 
     Reads the head and the tail alone (and box or chunk lengths), never the pixels. Strict only
     where a part is missing: what decoders skip, or what comes after the end, is no fault.
     """
+    try:
+        return _has_end(io.BufferedReader(Glanced(file)))
+    except EndlessError:
+        return None
+
+
+def _has_end(file: BinaryIO) -> bool | None:  # noqa: PLR0911  (a row per format)
     size = file.seek(0, 2)
     file.seek(0)
     head = file.read(16)

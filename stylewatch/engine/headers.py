@@ -3,14 +3,14 @@
 Pixels are not decoded, however many there are.
 """
 
-import errno
 import io
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from PIL import ExifTags, Image, TiffImagePlugin
 
 from stylewatch.domain import PhotoFacts
 from stylewatch.engine.chunks import chunks_of
+from stylewatch.engine.glance import Glanced
 from stylewatch.engine.images import open_image
 
 
@@ -21,45 +21,12 @@ def probe(stream: BinaryIO) -> PhotoFacts:
         InputError: not an image, or its header is damaged.
         OSError: the disk gave no answer, which says nothing about the photo.
     """
-    disk = _Disk(stream)
+    file = Glanced(stream)
     try:
-        return _facts(io.BufferedReader(disk))
+        return _facts(io.BufferedReader(file))
     finally:
-        if disk.error:
-            raise disk.error
-
-
-class _Disk(io.RawIOBase):
-    """A file that remembers the error of reading it, which decoders take for a damaged photo."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__()
-        self.error: OSError | None = None
-        self._file = file
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        try:
-            return self._file.seek(offset, whence)
-        except OSError as error:
-            if error.errno == errno.EINVAL:  # no failure: the photo names a place outside of files
-                raise ValueError(str(error)) from None
-            self.error = error
-            raise
-
-    def readinto(self, buffer: Any) -> int:
-        try:
-            data = self._file.read(len(buffer))
-        except OSError as error:
-            self.error = error
-            raise
-        buffer[: len(data)] = data
-        return len(data)
+        if file.error:
+            raise file.error
 
 
 def _facts(stream: BinaryIO) -> PhotoFacts:
