@@ -1,5 +1,6 @@
 """Figures for Prometheus: what is counted, how it reads, and who may read it."""
 
+import contextlib
 import http.client
 import json
 import multiprocessing
@@ -282,6 +283,20 @@ def test_a_reader_that_says_nothing_is_hung_up_on(monkeypatch):
         socket.create_connection(("127.0.0.1", server.port), timeout=60) as mute,
     ):
         assert mute.recv(1) == b""
+
+
+def test_however_many_knock_and_wait_few_are_kept(monkeypatch):
+    monkeypatch.setattr(module, "CLIENT_SECONDS", 600.0)
+    monkeypatch.setattr(module, "MAX_CLIENTS", 4)
+    with MetricsServer(0, str) as server, contextlib.ExitStack() as stack:
+        knocking = []
+        for _ in range(12):
+            mute = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+            knocking.append(stack.enter_context(mute))
+            mute.sendall(b"G")
+        for first in knocking[:-4]:
+            assert first.recv(1) == b""
+        assert get(server.port)[0] == 200
 
 
 def test_a_real_daemon_s_status_is_understood(rigs):

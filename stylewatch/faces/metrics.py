@@ -25,6 +25,7 @@ import contextlib
 import itertools
 import math
 import os
+import socket
 import threading
 import time
 from bisect import bisect_left
@@ -44,6 +45,8 @@ NAMES_OF_HOST: Final = frozenset({HOST, "localhost", "[::1]"})
 BUCKETS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
 RATE_SECONDS: Final = 60.0
 CLIENT_SECONDS: Final = 5.0
+MAX_CLIENTS: Final = 16
+"""For one more, the first is hung up on: any user here may knock, and our descriptors are few."""
 
 Snapshot = Callable[[], Mapping[str, Any]]
 """What the daemon's `status` answers; it may raise, as when the daemon hangs."""
@@ -259,6 +262,23 @@ class MetricsServer:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = MAX_CLIENTS
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._clients: deque[socket.socket] = deque()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._clients.append(request)
+        if len(self._clients) > MAX_CLIENTS:
+            with contextlib.suppress(OSError):  # it hung up itself
+                self._clients.popleft().shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with contextlib.suppress(ValueError):
+            self._clients.remove(request)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hung up is no news."""
