@@ -110,7 +110,7 @@ def steps(monkeypatch):
         there = path.exists()
         unlink(path, **options)
         if there:
-            done.append(("remove", path))
+            done.append(("remove", path.parent.resolve() / path.name))
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "link", link)

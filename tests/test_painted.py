@@ -66,9 +66,13 @@ def test_a_photo_that_a_share_still_takes_for_the_old_one_is_not_touched(
     photo, identity = photo_in(tmp_path / "in")
     source, real = tmp_path / "in" / photo, Path.lstat
     before = real(source)
+
+    def remembered(path):
+        return before if path.name == source.name else real(path)
+
     source.write_bytes(b"a newer version")
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "lstat", lambda path: before if path == source else real(path))
+        patched.setattr(Path, "lstat", remembered)
         action = action if action == "delete" else tmp_path / action
         assert not painted.apply_after(action, tmp_path / "in", photo, identity)
     assert source.read_bytes() == b"a newer version"
@@ -93,6 +97,37 @@ def test_a_photo_that_comes_while_the_old_one_is_moved_is_not_deleted(tmp_path, 
     painted.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
     assert (tmp_path / "done" / photo).read_bytes() == b"photo"
     assert source.exists() is bool(newer)
+
+
+@pytest.mark.parametrize("action", ["delete", Path("done")])
+@pytest.mark.parametrize("swapped", ["before", "behind the check"])
+def test_where_a_link_takes_the_place_of_its_folder_no_file_behind_it_is_touched(
+    tmp_path, monkeypatch, action, swapped
+):
+    """Whoever may put photos there may also do that, at any moment."""
+    photo, identity = photo_in(tmp_path / "in")
+    private, _ = photo_in(tmp_path / "private", "a.jpg", b"private")
+    real = painted._unchanged
+
+    def swap():
+        (tmp_path / "in/sub").rename(tmp_path / "in/aside")
+        (tmp_path / "in/sub").symlink_to(tmp_path / "private")
+
+    def unchanged(*arguments):
+        found = real(*arguments)
+        if swapped != "before":
+            swap()
+        return found
+
+    monkeypatch.setattr(painted, "_unchanged", unchanged)
+    if swapped == "before":
+        swap()
+    action = action if action == "delete" else tmp_path / action
+    acted = painted.apply_after(action, tmp_path / "in", photo, identity)
+    assert acted is (swapped != "before")
+    assert (tmp_path / "private" / private).read_bytes() == b"private"
+    moved = [path.read_bytes() for path in tmp_path.glob("done/**/*.jpg")]
+    assert moved == ([b"photo"] if acted and action != "delete" else [])
 
 
 @pytest.fixture

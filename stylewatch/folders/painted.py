@@ -1,7 +1,8 @@
 """Photos whose results are durable: moved to where the config wants them, or deleted.
 
 A photo is gone from its folder only when it is safe elsewhere, and only while it is still the one
-that was painted. Knows nothing of results and the ledger.
+that was painted. The folder it lies in is held open meanwhile: should a link take its place, what
+that leads to is not touched. Knows nothing of results and the ledger.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ from typing import Literal
 from stylewatch.domain import Identity
 from stylewatch.failpoints import failpoint
 from stylewatch.folders.contents import open_regular, same_bytes
+from stylewatch.folders.listing import FOLDER, open_below
 from stylewatch.folders.naming import (
     TEMPORARY_SUFFIX,
     make_folder,
@@ -41,15 +43,22 @@ def apply_after(
     the photo has its name there, `still_there` is called, and if that raises, the photo stays where
     it was, and the new name is removed. Returns whether something was done.
     """
-    source = root / photo
-    if not _unchanged(source, identity):
+    try:
+        descriptor = open_below(root, photo.parent, FOLDER)
+    except (FileNotFoundError, NotADirectoryError):
         return False
-    if action == "delete":
-        source.unlink()
-    else:
-        _move(source, action / photo, identity, still_there)
-    failpoint("painted.after")
-    sync_folder(source.parent)
+    try:
+        source = Path(f"/proc/self/fd/{descriptor}", photo.name)
+        if not _unchanged(source, identity):
+            return False
+        if action == "delete":
+            source.unlink()
+        else:
+            _move(source, action / photo, identity, still_there)
+        failpoint("painted.after")
+        sync_folder(source.parent)
+    finally:
+        os.close(descriptor)
     return True
 
 
@@ -132,7 +141,8 @@ def _is_copy(one: Path, other: Path) -> bool:
 
 def _copy_durably(source: Path, goal: Path) -> None:
     # Its own name may have no room; another daemon may bring a photo of that name here, too.
-    temporary = goal.with_name(f".{mark_of(source, 8)}{TEMPORARY_SUFFIX}")
+    mark = mark_of(source.parent.resolve() / source.name, 8)
+    temporary = goal.with_name(f".{mark}{TEMPORARY_SUFFIX}")
     temporary.unlink(missing_ok=True)  # left by an earlier attempt with the same photo
     with open_regular(source) as photo, temporary.open("xb") as copy, removed_on_error(temporary):
         shutil.copyfileobj(photo, copy)

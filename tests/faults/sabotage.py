@@ -44,6 +44,7 @@ def _break_io(folder: str) -> None:
                 os.fsdecode(path) == root or os.fsdecode(path).startswith(root + "/")
             )
             below = below or named.get("dir_fd") is not None
+            below = below or (is_name and os.fsdecode(path).startswith("/proc/self/fd/"))
             if below and _real_exists(switch):
                 count(folder)
                 code = next(CODES)
@@ -116,6 +117,11 @@ def _trace(folder: str) -> None:
         os.write(descriptor, ("\t".join(words) + "\n").encode(errors="surrogateescape"))
         os.close(descriptor)
 
+    def place(path) -> str:
+        """Where a name lies, also one in a folder that is held open."""
+        above, name = os.path.split(os.fsdecode(path))
+        return os.path.join(os.path.realpath(above), name)
+
     def bury(path: str) -> str:
         grave = f"{graveyard}/{time.monotonic_ns()}"
         try:
@@ -132,16 +138,16 @@ def _trace(folder: str) -> None:
 
     def link(old, new, **named):
         real["link"](old, new, **named)
-        note("link", os.path.abspath(os.fsdecode(new)))
+        note("link", place(new))
 
     def unlink(path, **named):
         grave = bury(path)
         real["unlink"](path, **named)
-        note("unlink", os.path.abspath(os.fsdecode(path)), grave)
+        note("unlink", place(path), grave)
 
     def replace(old, new, **named):
         grave = bury(new)
         real["replace"](old, new, **named)
-        note("replace", os.path.abspath(os.fsdecode(new)), grave, os.path.abspath(os.fsdecode(old)))
+        note("replace", place(new), grave, place(old))
 
     os.fsync, os.link, os.unlink, os.replace, os.rename = fsync, link, unlink, replace, replace
