@@ -1336,6 +1336,19 @@ def test_a_place_outside_of_its_file_is_the_photo_s_fault_not_the_disk_s(tmp_pat
         headers.probe(stream)
 
 
+def test_a_jpeg_that_is_drawn_over_itself_for_hours_is_not_read():
+    """A progressive one has about ten scans; what looks like more may lie in the film behind it."""
+    data = encoded(gradient(), "JPEG", progressive=True)
+    begin = data.rindex(b"\xff\xda")
+    again = data[begin:-2]
+    assert read(data[:-2] + again * 50 + data[-2:]).rgb.shape == (48, 64, 3)
+    with pytest.raises(InputError, match="at most 1[0-9][0-9] scans"):
+        read(data[:-2] + again * 5000 + data[-2:])
+    film = np.random.default_rng(0).bytes(8_000_000)
+    assert film.count(b"\xff\xda") > 100
+    assert read(data + film).rgb.shape == (48, 64, 3)
+
+
 _SMALL_GIF = encoded(gradient(8, 8, "P"), "GIF")
 PARTS = {
     "fill bytes": GOOD_JPEG[:2] + b"\xff" * 4_000_000 + GOOD_JPEG[2:],

@@ -51,6 +51,9 @@ _FORMAT_OF: dict[str, Format] = {
     "JPEG": "jpeg", "MPO": "jpeg", "PNG": "png", "WEBP": "webp", "TIFF": "tiff", "HEIF": "heic",
 }  # fmt: skip
 _MOVING = {"GIF", "WEBP", "PNG", "AVIF"}
+_SCANS, _BY_CHANCE = 100, 1 << 15
+"""How often a JPEG may be drawn over itself, and in how many bytes once more: in the film that a
+phone keeps behind a photo, another scan seems to begin half as often."""
 _BRIGHTER_THAN_WHITE = 16.0
 GROUPS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 """The entries of EXIF that are tables of their own."""
@@ -177,6 +180,7 @@ def read_picture(data: bytes, *, max_pixels: int, max_side: int) -> Picture:
     original = image.format or ""
     try:
         _check_size(image, max_pixels, max_side)
+        _check_scans(image, data)
         _check_end(image, data)
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             _forget_broken_exif(image)
@@ -219,6 +223,14 @@ def _check_size(image: Image.Image, max_pixels: int, max_side: int) -> None:
             "The picture is animated", expected="a single frame",
             received=f"{frames} frames", reason="too-many-frames",
         )  # fmt: skip
+
+
+def _check_scans(image: Image.Image, data: bytes) -> None:
+    """An error for a JPEG of thousands of scans: each goes over all pixels, in a few bytes."""
+    most = _SCANS + len(data) // _BY_CHANCE
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and data.count(b"\xff\xda") > most:
+        remedy = "Open it elsewhere and save it anew"
+        raise _strange("JPEG", expected=f"at most {most} scans", remedy=remedy)
 
 
 def _check_end(image: Image.Image, data: bytes) -> None:
