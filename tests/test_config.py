@@ -807,10 +807,16 @@ def test_what_the_system_can_t_tell_of_a_place_is_a_problem_and_no_crash(home):
 
 @pytest.mark.parametrize(
     ("weights", "trouble"),
-    [("in", "is a folder"), ("''", "is a folder"), ("gone.h5", "does not exist")],
+    [
+        ("in", "is a folder"),
+        ("''", "is a folder"),
+        ("gone.h5", "does not exist"),
+        ("pipe.h5", "is no regular file"),
+    ],
 )
 def test_weights_that_are_no_file_are_a_problem(home, weights, trouble):
     (home / "in").mkdir()
+    os.mkfifo(home / "pipe.h5")
     (problem,) = check(load(home, FOLDER + f"weights: {weights}"))
     assert f"weights: the weights file {trouble}: received {home}" in str(problem)
 

@@ -43,4 +43,6 @@ def weights_trouble(weights: str) -> str:
         return "is a folder"
     if not os.path.exists(weights):
         return "does not exist"
+    if not os.path.isfile(weights):  # who opens a pipe waits for its writer
+        return "is no regular file"
     return "" if os.access(weights, os.R_OK) else "can't be read"
