@@ -104,7 +104,7 @@ def steps(monkeypatch):
 
     def link(source, final, **options):
         name(source, final, **options)
-        done.append(("name", Path(final)))
+        done.append(("name", Path(final).parent.resolve() / Path(final).name))
 
     def remove(path, **options):
         there = path.exists()

@@ -42,9 +42,8 @@ def test_a_photo_with_the_longest_name_goes_beside_another_of_that_name(tmp_path
 
 def test_a_photo_that_would_be_moved_to_where_it_lies_stays(tmp_path):
     photo, identity = photo_in(tmp_path / "in")
-    (tmp_path / "done").mkdir()
-    (tmp_path / "done/sub").symlink_to(tmp_path / "in/sub")
-    with pytest.raises(OSError, match="leads back"):
+    (tmp_path / "done").symlink_to(tmp_path / "in")
+    with pytest.raises(OSError, match="in/sub leads back"):
         painted.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
     assert (tmp_path / "in" / photo).read_bytes() == b"photo"
 
@@ -87,7 +86,7 @@ def test_a_photo_that_comes_while_the_old_one_is_moved_is_not_deleted(tmp_path, 
 
     def somebody_is_quick(folder):
         real(folder)
-        if folder != (tmp_path / "done" / photo).parent:
+        if folder.resolve() != (tmp_path / "done" / photo).parent:
             return
         source.unlink(missing_ok=True)
         if newer:
@@ -97,6 +96,17 @@ def test_a_photo_that_comes_while_the_old_one_is_moved_is_not_deleted(tmp_path, 
     painted.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
     assert (tmp_path / "done" / photo).read_bytes() == b"photo"
     assert source.exists() is bool(newer)
+
+
+def test_a_photo_is_not_moved_through_a_link_among_the_moved_photos(tmp_path):
+    photo, identity = photo_in(tmp_path / "in")
+    for place in ("done", "private"):
+        (tmp_path / place).mkdir()
+    (tmp_path / "done/sub").symlink_to(tmp_path / "private")
+    with pytest.raises(OSError, match="done/sub can only be reached by a link"):
+        painted.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
+    assert list((tmp_path / "private").iterdir()) == []
+    assert (tmp_path / "in" / photo).read_bytes() == b"photo"
 
 
 @pytest.mark.parametrize("action", ["delete", Path("done")])

@@ -41,6 +41,8 @@ NO_PHOTOS = frozenset({
 """What `TYPES` does not know."""
 TYPES = MimeTypes()
 """Python's table of types by ending; the same on every machine."""
+WAY = os.O_PATH | os.O_DIRECTORY
+"""How a folder is opened that need not be listed."""
 FOLDER = os.O_RDONLY | os.O_DIRECTORY
 FILE = os.O_RDONLY | os.O_NONBLOCK
 
@@ -63,11 +65,11 @@ def why_no_photo(name: str) -> str:
 
 def open_below(root: str | Path, relative: str | Path, flags: int = FILE) -> int:
     """Open a name below a root, folder by folder: a link on the way or at the end is an OSError."""
-    here = os.open(root, FOLDER)
+    here = os.open(root, WAY)
     *folders, name = ["."] if str(relative) in {"", "."} else str(relative).split("/")
     try:
         for folder in folders:
-            inner = os.open(folder, FOLDER | os.O_NOFOLLOW, dir_fd=here)
+            inner = os.open(folder, WAY | os.O_NOFOLLOW, dir_fd=here)
             os.close(here)
             here = inner
         return os.open(name, flags | os.O_NOFOLLOW, dir_fd=here)

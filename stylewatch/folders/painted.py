@@ -1,15 +1,15 @@
 """Photos whose results are durable: moved to where the config wants them, or deleted.
 
 A photo is gone from its folder only when it is safe elsewhere, and only while it is still the one
-that was painted. The folder it lies in is held open meanwhile: should a link take its place, what
-that leads to is not touched. Knows nothing of results and the ledger.
+that was painted. Its folder, and the one that it is moved to, are held open meanwhile: what a link
+leads to that takes their place is not touched. Knows nothing of results and the ledger.
 """
 
 import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ from typing import Literal
 from stylewatch.domain import Identity
 from stylewatch.failpoints import failpoint
 from stylewatch.folders.contents import open_regular, same_bytes
-from stylewatch.folders.listing import FOLDER, open_below
+from stylewatch.folders.listing import WAY, open_below
 from stylewatch.folders.naming import (
     TEMPORARY_SUFFIX,
     make_folder,
@@ -43,32 +43,44 @@ def apply_after(
     the photo has its name there, `still_there` is called, and if that raises, the photo stays where
     it was, and the new name is removed. Returns whether something was done.
     """
-    try:
-        descriptor = open_below(root, photo.parent, FOLDER)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    try:
-        source = Path(f"/proc/self/fd/{descriptor}", photo.name)
+    with contextlib.ExitStack() as held:
+        try:
+            source = held.enter_context(_held(root, photo.parent)) / photo.name
+        except (FileNotFoundError, NotADirectoryError):
+            return False
         if not _unchanged(source, identity):
             return False
         if action == "delete":
             source.unlink()
         else:
-            _move(source, action / photo, identity, still_there)
+            make_folder(action / photo.parent)
+            goals = held.enter_context(_held(action, photo.parent))
+            _move(source, goals / photo.name, identity, still_there)
         failpoint("painted.after")
         sync_folder(source.parent)
+    return True
+
+
+@contextlib.contextmanager
+def _held(root: Path, folder: Path) -> Iterator[Path]:
+    """A folder below a root, under a name that stays its own, whatever is put in its place."""
+    try:
+        descriptor = open_below(root, folder, WAY)
+    except NotADirectoryError as error:
+        why = f"{root / folder} can only be reached by a link"
+        raise NotADirectoryError(errno.ENOTDIR, why) from error
+    try:
+        yield Path(f"/proc/self/fd/{descriptor}")
     finally:
         os.close(descriptor)
-    return True
 
 
 def _move(
     source: Path, wanted: Path, identity: Identity, still_there: Callable[[], object]
 ) -> None:
     """Give the photo its new name, then remove the old one; a move that a crash left is ended."""
-    make_folder(wanted.parent)
     if source.parent.samefile(wanted.parent):  # it would be its own copy, and be deleted
-        raise OSError(errno.ELOOP, f"{wanted.parent} leads back to its own folder")
+        raise OSError(errno.ELOOP, f"{wanted.parent.resolve()} leads back to its own folder")
     goal = _named(source, wanted, identity)
     if goal is None:
         return
