@@ -229,7 +229,7 @@ def _check_scans(image: Image.Image, data: bytes) -> None:
     """An error for a JPEG of thousands of scans: each goes over all pixels, in a few bytes."""
     most = _SCANS + len(data) // _BY_CHANCE
     if isinstance(image, JpegImagePlugin.JpegImageFile) and data.count(b"\xff\xda") > most:
-        remedy = "Open it elsewhere and save it anew"
+        remedy = "Open it elsewhere and save it again"
         raise _strange("JPEG", expected=f"at most {most} scans", remedy=remedy)
 
 
