@@ -199,6 +199,12 @@ def test_a_feeding_that_was_lost_is_made_up_for(tmp_path):
     listener.socket.close()
 
 
+def the_job(state):
+    with contextlib.closing(LedgerReader(state / "ledger.db")) as ledger:
+        [job] = ledger.jobs()
+    return job
+
+
 @pytest.mark.parametrize("watched", [True, False])
 def test_an_upgraded_daemon_ends_where_systemd_starts_it_anew(tmp_path, watched):
     listener = Listener(str(tmp_path / "notify"))
@@ -231,8 +237,7 @@ def test_an_upgraded_daemon_ends_where_systemd_starts_it_anew(tmp_path, watched)
         daemon.wait()
         daemon.stderr.close()
         listener.socket.close()
-    with contextlib.closing(LedgerReader(tmp_path / "state/ledger.db")) as ledger:
-        [job] = ledger.jobs()
+    job = the_job(tmp_path / "state")
     assert (job.state, job.reason) == (JobState.READY, "replaced")
 
 
