@@ -4,7 +4,7 @@ import io
 import os
 from contextlib import redirect_stderr
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,13 +20,17 @@ def preset_names(incomplete: str) -> list[str]:
         return [name for name in known_presets(preset_dirs()) if name.startswith(incomplete)]
 
 
+def preset_option(about: str, **more: Any) -> Any:
+    """`--preset`, as every command has it; `about` is its help."""
+    return typer.Option(
+        "--preset", "-p", metavar="NAME", autocompletion=preset_names, help=about, **more
+    )
+
+
+NAME_OR_FILE = "A preset's name, or the path of a preset's YAML file."
 PresetNames = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--preset", "-p", metavar="NAME", autocompletion=preset_names,
-        help="A preset's name, or the path of a preset's YAML file. Several give several pictures.",
-    ),
-]  # fmt: skip
+    list[str] | None, preset_option(f"{NAME_OR_FILE} Several give several pictures.")
+]
 PresetName = Annotated[
     str,
     typer.Argument(metavar="NAME", autocompletion=preset_names, help="A preset, or its YAML file."),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from stylewatch.commands.answers import are_together, chatter, note, say_json, say_path
-from stylewatch.commands.known import PresetNames, preset_dirs, preset_names
+from stylewatch.commands.known import PresetNames, preset_dirs, preset_option
 from stylewatch.commands.options import (
     DEFAULT_PRESET,
     ENGINE,
@@ -41,16 +41,7 @@ app = typer.Typer()
 def demo(
     *,
     output: Output = Path("demo"),
-    preset: Annotated[
-        str,
-        typer.Option(
-            "--preset",
-            "-p",
-            metavar="NAME",
-            autocompletion=preset_names,
-            help="The style to show.",
-        ),
-    ] = DEFAULT_PRESET,
+    preset: Annotated[str, preset_option("The style to show.")] = DEFAULT_PRESET,
     weights: Weights = None,
     features: Features = None,
     as_json: Json = False,

@@ -9,7 +9,13 @@ from typing import Annotated
 import typer
 
 from stylewatch.commands.answers import answer, folded, note, report_errors, say_noted
-from stylewatch.commands.known import PresetName, preset_dirs, preset_names
+from stylewatch.commands.known import (
+    NAME_OR_FILE,
+    PresetName,
+    preset_dirs,
+    preset_names,
+    preset_option,
+)
 from stylewatch.commands.options import (
     Features,
     Json,
@@ -30,13 +36,7 @@ Photo = Annotated[
     Path | None,
     typer.Argument(metavar="PHOTO", parser=as_typed, help="Otherwise the demo's photo."),
 ]
-Named = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--preset", "-p", metavar="NAME", autocompletion=preset_names,
-        help="A preset's name, or the path of a preset's YAML file. Repeatable.",
-    ),
-]  # fmt: skip
+Named = Annotated[list[str] | None, preset_option(f"{NAME_OR_FILE} Repeatable.")]
 Side = Annotated[
     int, typer.Option(min=64, max=1024, metavar="PIXELS", help="Longer side of each sample.")
 ]

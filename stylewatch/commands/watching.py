@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stylewatch.commands.answers import note, say_noted
-from stylewatch.commands.known import PresetNames, named_dirs, preset_names
+from stylewatch.commands.known import PresetNames, named_dirs, preset_option
 from stylewatch.commands.options import (
     DEFAULT_PRESET,
     WATCH,
@@ -125,11 +125,7 @@ def init(
     *,
     preset: Annotated[
         str | None,
-        typer.Option(
-            "--preset", "-p", metavar="NAME", show_default=DEFAULT_PRESET,
-            autocompletion=preset_names,
-            help="For photos that no rule matches.",
-        ),
+        preset_option("For photos that no rule matches.", show_default=DEFAULT_PRESET),
     ] = None,
 ) -> None:  # fmt: skip
     """Write a commented config and make the folders, with one sub-folder per style.
