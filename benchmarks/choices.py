@@ -35,8 +35,8 @@ from sheets import in_a_row
 from stylewatch.engine import backend, curvature, losses, optimizers
 from stylewatch.engine.features import FeatureNetwork, deprocess, load_network, preprocess
 from stylewatch.engine.objective import Objective, Region
+from stylewatch.engine.preconditioner import ImagePreconditioner
 from stylewatch.engine.sizes import fit_size, resize
-from stylewatch.engine.smoothing import Smoother
 from stylewatch.engine.transfer import BLACK_AND_WHITE, Style, choose_precision, stylize
 from stylewatch.settings.presets import Presets
 
@@ -172,7 +172,7 @@ def way(optimizer: Literal["lbfgs", "lbfgs-scipy"], bounds: curvature.Bounds) ->
             optimizer=optimizer,
             evaluations=EVALUATIONS,
             bounds=bounds,
-            preconditioner=Smoother(start.shape),
+            preconditioner=ImagePreconditioner(start),
         )
         return deprocess(backend.to_numpy(best))
 

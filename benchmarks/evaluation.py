@@ -27,7 +27,7 @@ import tensorflow as tf
 from stylewatch.engine import backend, features
 from stylewatch.engine.objective import Objective, Region
 from stylewatch.engine.optimizers import minimize
-from stylewatch.engine.smoothing import Smoother
+from stylewatch.engine.preconditioner import ImagePreconditioner
 
 SETTINGS = StyleSettings(content_layers={"block5_conv2": 1.0}, tv_weight=1e-6)
 STYLE_LAYERS = tuple(SETTINGS.style_layers)
@@ -115,14 +115,16 @@ def optimizer_overhead(
         inside += clock() - started
         return parts.loss, gradient
 
-    smoother = Smoother(image.shape)
-    run = partial(
-        minimize, timed, image, lambda _: True, optimizer="lbfgs", preconditioner=smoother
-    )
-    run(evaluations=3)
+    def run(evaluations: int) -> None:
+        minimize(
+            timed, image, lambda _: True, optimizer="lbfgs", evaluations=evaluations,
+            preconditioner=ImagePreconditioner(image),
+        )  # fmt: skip
+
+    run(3)
     inside = 0.0
     started = clock()
-    run(evaluations=evaluations)
+    run(evaluations)
     return (clock() - started) / inside - 1
 
 

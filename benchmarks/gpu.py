@@ -121,7 +121,7 @@ def one_evaluation(network: Any, side: int, precision: Any) -> dict[str, float]:
     from stylewatch.engine import features
     from stylewatch.engine.objective import Objective, Region
     from stylewatch.engine.optimizers import minimize
-    from stylewatch.engine.smoothing import Smoother
+    from stylewatch.engine.preconditioner import ImagePreconditioner
     from stylewatch.engine.transfer import BLACK_AND_WHITE, NOISE
 
     settings = StyleSettings(content_layers={"block5_conv2": 1.0})
@@ -156,7 +156,7 @@ def one_evaluation(network: Any, side: int, precision: Any) -> dict[str, float]:
 
     minimize(
         evaluate, photo, on_iterate, optimizer="lbfgs", evaluations=100, noise=NOISE[precision],
-        bounds=BLACK_AND_WHITE, preconditioner=Smoother(photo.shape),
+        bounds=BLACK_AND_WHITE, preconditioner=ImagePreconditioner(photo),
     )  # fmt: skip
     return {
         "cold": cold,
@@ -171,13 +171,14 @@ def against_peer(weights: str, folder: Path, precision: Any, referee: Any) -> st
     from keras import ops
 
     from stylewatch.engine.optimizers import Iterate, minimize
-    from stylewatch.engine.smoothing import Smoother
+    from stylewatch.engine.preconditioner import ImagePreconditioner
     from stylewatch.engine.transfer import NOISE
 
     facts = json.loads((folder / "peer.json").read_text(encoding="utf-8"))
     goal = float(referee(np.load(folder / "peer.npy"))[0])
     photo, painting = (np.load(folder / f"{name}.npy") for name in ("photo", "painting"))
     evaluate = same_objective(weights, photo, painting, precision)
+    start = ops.convert_to_tensor(photo)
     text = ""
     for evaluations in (2 * HISTORY["ours"], 2 * EVALUATIONS):  # the first fills the history
         recorder = OnDevice(every=5)
@@ -187,9 +188,9 @@ def against_peer(weights: str, folder: Path, precision: Any, referee: Any) -> st
             return True
 
         minimize(
-            evaluate, ops.convert_to_tensor(photo), on_iterate, optimizer="lbfgs",
+            evaluate, start, on_iterate, optimizer="lbfgs",
             evaluations=evaluations, history=HISTORY["ours"], noise=NOISE[precision],
-            preconditioner=Smoother(photo.shape),
+            preconditioner=ImagePreconditioner(start),
         )  # fmt: skip
     losses = {number: float(referee(image)[0]) for number, image in recorder.images.items()}
     for name, loss in (("the peer's loss", goal), ("1 % above it", NEAR * goal)):

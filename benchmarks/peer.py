@@ -251,7 +251,7 @@ def run_ours(args: argparse.Namespace) -> None:
     """The product's L-BFGS on the same objective."""
     from stylewatch.engine.backend import place, to_numpy
     from stylewatch.engine.optimizers import Iterate, minimize
-    from stylewatch.engine.smoothing import Smoother
+    from stylewatch.engine.preconditioner import ImagePreconditioner
     from stylewatch.engine.transfer import NOISE
 
     photo, painting = np.load(args.pair / "photo.npy"), np.load(args.pair / "painting.npy")
@@ -264,15 +264,16 @@ def run_ours(args: argparse.Namespace) -> None:
         return True
 
     recorder.begin()
+    start = place(photo)
     best = minimize(
         evaluate,
-        place(photo),
+        start,
         on_iterate,
         optimizer="lbfgs",
         evaluations=args.evaluations,
         history=HISTORY["ours"],
         noise=NOISE[args.side],
-        preconditioner=Smoother(photo.shape),
+        preconditioner=ImagePreconditioner(start),
     )
     recorder.finish(to_numpy(best))
 

@@ -50,7 +50,7 @@ ONLY_PLACE = {
     "tensorflow": {"engine.backend"},
     "keras": {
         *("engine.backend", "engine.convolution", "engine.curvature", "engine.features"),
-        *("engine.losses", "engine.objective", "engine.optimizers", "engine.smoothing"),
+        *("engine.losses", "engine.objective", "engine.optimizers", "engine.preconditioner"),
         *("engine.tiles", "engine.transfer", "app.trial"),
     },
     "scipy": {"engine.curvature", "engine.optimizers"},

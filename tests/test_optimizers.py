@@ -10,8 +10,18 @@ from keras import ops
 from scipy.optimize import minimize as scipy_minimize
 from scipy.optimize import rosen, rosen_der
 
-from stylewatch.engine.curvature import FREE
+from stylewatch.engine.curvature import FREE, Preconditioner
 from stylewatch.engine.optimizers import minimize
+
+
+class Given(Preconditioner):
+    """A function as a preconditioner that learns nothing."""
+
+    def __init__(self, function):
+        self._function = function
+
+    def __call__(self, vector):
+        return self._function(vector)
 
 
 def quadratic(seed=0, size=40, condition=1e3):
@@ -160,16 +170,20 @@ def test_lbfgs_on_the_host_goes_the_way_that_it_goes_on_the_device():
     assert evaluate(best)[0] == pytest.approx(seen[-1].best_loss, rel=1e-4)
 
 
-def textbook(evaluate, x, matrix, evaluations, history):
+def textbook(evaluate, x, matrix_of, evaluations, history):
     """The losses of L-BFGS by two loops (Nocedal and Wright, algorithm 7.4), in float64.
 
     Where no pair has a say, the curvature is half the median of what they say. A step that has
-    shown no upward curvature makes no pair.
+    shown no upward curvature makes no pair. `matrix_of(n)` is what is assumed of the inverse Hessian
+    after n steps.
     """
     losses, pairs = [], []
     loss, gradient = evaluate(x)
     losses.append(loss)
-    while len(losses) < evaluations:
+    for steps in itertools.count():
+        if len(losses) >= evaluations:
+            break
+        matrix = matrix_of(steps)
         direction = -(matrix @ gradient)
         direction *= 10 / np.abs(direction).max()
         if pairs:
@@ -215,15 +229,63 @@ def test_lbfgs_begins_with_the_inverse_hessian_that_is_assumed(where):
         on_the_host(evaluate) if where == "host" else evaluate,
         start if where == "host" else ops.convert_to_tensor(start),
         lambda it: seen.append(it) or True,
-        optimizer="lbfgs", evaluations=30, history=5, preconditioner=precondition,
+        optimizer="lbfgs", evaluations=30, history=5, preconditioner=Given(precondition),
     )  # fmt: skip
     expected = textbook(
         lambda x: (evaluate(x)[0], np.asarray(evaluate(x)[1], np.float64)),
-        np.zeros(40), matrix, 30, 5,
+        np.zeros(40), lambda _: matrix, 30, 5,
     )  # fmt: skip
     assert [it.loss - minimum for it in seen[:20]] == pytest.approx(
         [loss - minimum for loss in expected[:20]], rel=0.02
     )
+
+
+class Learning(Preconditioner):
+    """Another matrix after six steps, and yet another after nine."""
+
+    def __init__(self, matrices, placed):
+        self._matrices, self._placed = matrices, placed
+        self.seen = []
+
+    def __call__(self, vector):
+        product = self._matrices[self._now] @ np.asarray(vector, np.float64)
+        return self._placed(product.astype(np.float32))
+
+    def learn(self, pairs):
+        self.seen.append([np.array(pair) for pair in pairs])
+        return len(self.seen) in {6, 9}
+
+    @property
+    def _now(self):
+        return (len(self.seen) >= 6) + (len(self.seen) >= 9)
+
+
+@pytest.mark.parametrize("where", ["device", "host"])
+def test_what_a_preconditioner_learns_holds_for_all_pairs_from_the_next_step_on(where):
+    evaluate, minimum = quadratic(condition=100.0)
+    rng = np.random.default_rng(5)
+    roots = rng.normal(size=(3, 40, 40)) / 8
+    matrices = np.eye(40) + roots @ roots.swapaxes(1, 2)
+    placed = np.asarray if where == "host" else ops.convert_to_tensor
+    preconditioner = Learning(matrices, placed)
+    points, losses = [], []
+    told = on_the_host(evaluate) if where == "host" else evaluate
+    minimize(
+        lambda x: points.append(np.array(x)) or told(x),
+        placed(np.zeros(40, np.float32)),
+        lambda it: losses.append(it.loss) or True,
+        optimizer="lbfgs", evaluations=20, history=5, preconditioner=preconditioner,
+    )  # fmt: skip
+    expected = textbook(
+        lambda x: (evaluate(x)[0], np.asarray(evaluate(x)[1], np.float64)),
+        np.zeros(40), lambda steps: matrices[(steps > 6) + (steps > 9)], 20, 5,
+    )  # fmt: skip
+    assert [loss - minimum for loss in losses] == pytest.approx(
+        [loss - minimum for loss in expected], rel=0.02
+    )
+    oldest, _ = preconditioner.seen[0][0]
+    assert any(np.allclose(oldest, point - points[0], atol=1e-4) for point in points[1:])
+    assert [len(pairs) for pairs in preconditioner.seen[:7]] == [1, 2, 3, 4, 4, 4, 4]
 
 
 @pytest.mark.parametrize("where", ["device", "host"])
@@ -250,7 +312,9 @@ def test_lbfgs_learns_nothing_from_a_step_that_curves_downward(where, far, histo
         lambda iterate: seen.append(iterate.loss) or True,
         optimizer="lbfgs", evaluations=12, history=history,
     )  # fmt: skip
-    assert seen == pytest.approx(textbook(exact, start, np.eye(20), 12, history), rel=1e-3)
+    assert seen == pytest.approx(
+        textbook(exact, start, lambda _: np.eye(20), 12, history), rel=1e-3
+    )
 
 
 @pytest.mark.parametrize("where", ["device", "host"])
@@ -271,7 +335,7 @@ def test_with_a_good_preconditioner_lbfgs_is_soon_there_within_bounds_too(where)
             evaluate, start if where == "host" else ops.convert_to_tensor(start),
             lambda it: seen.append(it.best_loss) or True, optimizer="lbfgs", evaluations=60,
             bounds=(np.full(40, -50, np.float32), np.full(40, 50, np.float32)),
-            preconditioner=preconditioner,
+            preconditioner=Given(preconditioner),
         )  # fmt: skip
         least = evaluate(np.clip(goal, -50, 50))[0]
         return next(i for i, loss in enumerate(seen) if loss < 1.001 * least)
@@ -309,7 +373,7 @@ def test_within_bounds_a_preconditioner_that_mixes_values_leads_to_the_least_too
     one = np.ones(shape, np.float32)
     best = minimize(
         evaluate, ops.convert_to_tensor(start) if where == "device" else start, lambda _: True,
-        optimizer="lbfgs", evaluations=60, bounds=(-one, one), preconditioner=precondition,
+        optimizer="lbfgs", evaluations=60, bounds=(-one, one), preconditioner=Given(precondition),
     )  # fmt: skip
     reference = scipy_minimize(
         value_and_gradient, np.zeros(36), jac=True, bounds=[(-1, 1)] * 36, method="L-BFGS-B"
@@ -334,7 +398,7 @@ def test_where_a_preconditioner_leads_into_a_bound_lbfgs_goes_on_along_the_gradi
     best = minimize(
         evaluate, placed(np.array([0, 50 - 1e-4], np.float32)), lambda _: True,
         optimizer="lbfgs", evaluations=60, bounds=(np.float32(-50), np.float32(50)),
-        preconditioner=lambda vector: placed(matrix @ np.asarray(vector)),
+        preconditioner=Given(lambda vector: placed(matrix @ np.asarray(vector))),
     )  # fmt: skip
     assert np.asarray(best) == pytest.approx([-50, 50])
 
@@ -409,7 +473,7 @@ def test_lbfgs_on_the_host_is_content_with_two_images_a_pair_and_five(history, w
     starts = [np.full(10**6, 50, np.float32)]  # nobody else holds it
     minimize(
         evaluate, starts.pop(), lambda _: True, optimizer="lbfgs", evaluations=12, history=history,
-        bounds=(least, np.float32(60)), preconditioner=lambda vector: 2 * vector,
+        bounds=(least, np.float32(60)), preconditioner=Given(lambda vector: 2 * vector),
     )  # fmt: skip
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

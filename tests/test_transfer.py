@@ -12,6 +12,7 @@ from small_network import noise, small_network
 
 from stylewatch.domain import Checkpoint, StyleSettings
 from stylewatch.engine import transfer
+from stylewatch.engine.curvature import Preconditioner
 from stylewatch.engine.features import STRIDE, load_builtin
 from stylewatch.engine.optimizers import Iterate
 from stylewatch.engine.progress import Progress, Scale
@@ -117,7 +118,7 @@ def test_large_forms_come_first_and_so_the_loss_falls_sooner(monkeypatch):
         return steps[-1].loss
 
     shipped = loss()
-    monkeypatch.setattr(transfer, "Smoother", lambda _: lambda vector: vector)
+    monkeypatch.setattr(transfer, "ImagePreconditioner", lambda _: Preconditioner())
     assert shipped < 0.8 * loss()
 
 

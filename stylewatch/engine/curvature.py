@@ -6,7 +6,7 @@ minimised, and does not judge whether a step was good: `optimizers` does.
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,11 +32,24 @@ _CACHED = 1 << 19
 Bounds = tuple[Any, Any]
 """The least and the most of each value; shapes that broadcast to the image's."""
 FREE: Bounds = (-np.inf, np.inf)
-Preconditioner = Callable[[Any], Any]
-"""Multiplies a vector by P, a guess of the inverse Hessian, right but for a factor.
+Pair = tuple[Tensor, Tensor]
+"""A step s, and y, the change of the gradient over it."""
 
-Linear, symmetric, positive definite. Returns a new vector, or the very one that it was given.
-"""
+
+class Preconditioner:
+    """P, a guess of the inverse Hessian, right but for a factor: here that all values are alike.
+
+    Linear, symmetric, positive definite.
+    """
+
+    def __call__(self, vector: Tensor) -> Tensor:
+        """P times the vector: a new one, or the very one that was given."""
+        return vector
+
+    def learn(self, pairs: Sequence[Pair]) -> bool:
+        """Called after each step with all pairs, oldest first; returns whether P is another now."""
+        del pairs
+        return False
 
 
 @dataclass(frozen=True)
@@ -59,11 +72,11 @@ class _Products:
 class Model(ABC):
     """Where L-BFGS is, its pairs, and the direction in which it goes on.
 
-    A pair is a step s, and z = P y, where y is the gradient's change over that step, and P the
-    preconditioner. The direction is a weighted sum of all s, all z and P times the gradient. The
-    weights follow from inner products alone (Byrd, Nocedal and Schnabel, "Representations of
-    Quasi-Newton Matrices", 1994, theorem 2.2, with H₀ = γP): so all vectors are read just twice,
-    for the products and for the sum.
+    The direction is a weighted sum of all s, and P times one of all y and the gradient. The weights
+    follow from inner products alone (Byrd, Nocedal and Schnabel, "Representations of Quasi-Newton
+    Matrices", 1994, theorem 2.2, with H₀ = γP), of which some are of z = P y: so all vectors are
+    read just twice, for the products and for the sums. Whenever P has learnt something, the
+    products of all y with all z are made anew.
 
     `begin` once; then `trial`, `look`, and `accept` if the trial was good, again and again.
     """
@@ -124,28 +137,32 @@ class Model(ABC):
             return self.straight_down(plain=self.plain)
         self.straight = self.plain = False
         with_s, with_z = products.of_gradient[:, known]
-        by_s, by_z, by_gradient = self._shares(with_s, with_z)
-        self._turn(by_s, by_z, by_gradient)
+        by_s, by_y, by_gradient = self._shares(with_s, with_z)
+        self._turn(by_s, by_y, by_gradient)
         if len(self._sy) == self._history:  # the next pair takes the place of the oldest
             self._sy, self._yz = self._sy[1:, 1:], self._yz[1:, 1:]
             self._drop_oldest()
-        return float(by_s @ with_s + by_z @ with_z + by_gradient * products.steepness)
+        if self._preconditioner.learn(self._pairs()):
+            self._yz = np.array(
+                [self._with_changes(self._preconditioner(y)) for _, y in self._pairs()]
+            )
+        return float(by_s @ with_s + by_y @ with_z + by_gradient * products.steepness)
 
     def _forget(self) -> None:
         self._sy = self._yz = np.zeros((0, 0))
         self.straight = True
 
     def _shares(self, s: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        """The weights of each s, of each z and of P times the gradient in the direction.
+        """The weights in the direction of each s, and, before P, of each y and of the gradient.
 
         `s` and `z` are the free gradient's products with each of them.
         """
         curvature = np.diag(self._sy)
         scale = _AHEAD * float(np.median(curvature / np.diag(self._yz)))  # γ, from s·y / y·z
-        by_z = solve_triangular(self._sy, s, check_finite=False)
-        rest = curvature * by_z - scale * (z - self._yz @ by_z)
+        by_y = solve_triangular(self._sy, s, check_finite=False)
+        rest = curvature * by_y - scale * (z - self._yz @ by_y)
         by_s = solve_triangular(self._sy, rest, trans="T", check_finite=False)
-        return -by_s, scale * by_z, -scale
+        return -by_s, scale * by_y, -scale
 
     @abstractmethod
     def _face_down(self) -> float:
@@ -164,8 +181,16 @@ class Model(ABC):
         """Remove the oldest pair."""
 
     @abstractmethod
-    def _turn(self, by_s: np.ndarray, by_z: np.ndarray, by_gradient: float) -> None:
-        """Set the direction, by the weights of the pairs, oldest first, and of P times gradient."""
+    def _turn(self, by_s: np.ndarray, by_y: np.ndarray, by_gradient: float) -> None:
+        """Set the direction, by the weights of the pairs, oldest first, and of the gradient."""
+
+    @abstractmethod
+    def _pairs(self) -> Sequence[Pair]:
+        """All pairs, oldest first."""
+
+    @abstractmethod
+    def _with_changes(self, z: Tensor) -> np.ndarray:
+        """The products of each y, oldest first, with z."""
 
 
 def model_at(x: Tensor, history: int, bounds: Bounds, preconditioner: Preconditioner) -> Model:
@@ -181,10 +206,10 @@ class _DeviceModel(Model):
     """
 
     _gradient: Tensor
+    _free: Tensor
     _held: Tensor
-    _preconditioned: Tensor
     _direction: Tensor
-    _newest: tuple[Tensor, Tensor]
+    _newest: Pair
     _seen: tuple[Tensor, ...]
 
     def __init__(
@@ -203,7 +228,7 @@ class _DeviceModel(Model):
 
     def _forget(self) -> None:
         super()._forget()
-        self._pairs: deque[tuple[Tensor, Tensor]] = deque()
+        self._remembered: deque[Pair] = deque()
 
     def _face_down(self) -> float:
         free, held = _free(self.x, self._gradient, self._bounds)
@@ -216,36 +241,40 @@ class _DeviceModel(Model):
         s, y, free, held = _changed(self.x, x, self._gradient, gradient, self._bounds)
         z, preconditioned = self._preconditioner(y), self._preconditioner(free)
         inner = _products(s, y, z, free, preconditioned, *others)
-        self._seen = x, gradient, held, preconditioned, s, z, inner
+        self._seen = x, gradient, free, held, s, y, inner
 
     def _step(self) -> _Products:
-        self.x, self._gradient, self._held, self._preconditioned, s, z, inner = self._seen
-        self._newest = s, z
+        self.x, self._gradient, self._free, self._held, *newest, inner = self._seen
+        self._newest = newest[0], newest[1]
         table = to_numpy(inner).astype(np.float64)
-        known = [*range(len(self._pairs)), -1]
+        known = [*range(len(self._remembered)), -1]
         of_y, of_gradient = table[:, :-2].reshape(2, 2, -1)[:, :, known]
         return _Products(of_y, of_gradient, float(table[0, -2]), float(table[1, -1]))
 
     def _keep(self) -> None:
-        self._pairs.append(self._newest)
+        self._remembered.append(self._newest)
 
     def _drop_oldest(self) -> None:
-        self._pairs.popleft()
+        self._remembered.popleft()
 
-    def _turn(self, by_s: np.ndarray, by_z: np.ndarray, by_gradient: float) -> None:
-        shares = np.pad([by_s, by_z], ((0, 0), (0, self._history - len(by_s)))).reshape(-1)
-        self._direction = _sum(
-            self._preconditioned,
-            self._held,
-            np.float32(by_gradient),
-            np.float32(shares),
-            *self._filled(self._history),
-        )
+    def _turn(self, by_s: np.ndarray, by_y: np.ndarray, by_gradient: float) -> None:
+        unused = (0, self._history - len(by_s))
+        of_s, of_y = np.pad(np.array([by_s, by_y], np.float32), ((0, 0), unused))
+        steps, changes = self._filled(self._history)
+        uphill = _uphill(self._free, np.float32(by_gradient), of_y, changes)
+        self._direction = _direction(self._preconditioner(uphill), self._held, of_s, steps)
+
+    def _pairs(self) -> Sequence[Pair]:
+        return tuple(self._remembered)
+
+    def _with_changes(self, z: Tensor) -> np.ndarray:
+        _, changes = self._filled(self._history)
+        return to_numpy(_inner((z,), changes))[0, : len(self._remembered)]
 
     def _filled(self, count: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """All s and all z, filled up by x to a fixed number, so that one graph serves all."""
-        pairs = (*self._pairs, *((self.x, self.x),) * (count - len(self._pairs)))
-        return tuple(s for s, _ in pairs), tuple(z for _, z in pairs)
+        """All s and all y, filled up by x to a fixed number, so that one graph serves all."""
+        pairs = (*self._remembered, *((self.x, self.x),) * (count - len(self._remembered)))
+        return tuple(s for s, _ in pairs), tuple(y for _, y in pairs)
 
 
 def cut(x: Tensor, bounds: Bounds) -> Tensor:
@@ -298,35 +327,45 @@ def _products(
 ) -> Tensor:
     """Products of y and of the free gradient with each s and each z, the newest last.
 
-    The last two columns hold s·s, and the free gradient with P times itself.
+    Those with z are z with y, and P times the gradient with y. The last two columns hold s·s, and
+    the free gradient with P times itself.
     """
-    products = inner_products((y, gradient), (*steps, s, *changes, z))
+    with_s = inner_products((y, gradient), (*steps, s))
+    with_z = inner_products((z, preconditioned), (*changes, y))
     own = inner_products((s, gradient), (s, preconditioned))
-    return ops.concatenate([products, own], 1)
+    return ops.concatenate([with_s, with_z, own], 1)
+
+
+_inner = compiled(inner_products)
 
 
 @compiled
-def _sum(
-    preconditioned: Tensor,
-    held: Tensor,
-    by_gradient: Tensor,
-    shares: Tensor,
-    steps: tuple[Tensor, ...],
-    changes: tuple[Tensor, ...],
+def _uphill(
+    gradient: Tensor, by_gradient: Tensor, shares: Tensor, changes: tuple[Tensor, ...]
 ) -> Tensor:
-    """The sum of P times the gradient, all s and all z by their weights; zero for held values."""
-    total = by_gradient * preconditioned
-    vectors = (*steps, *changes)
+    """The sum of the gradient and all y by their weights."""
+    return _added(by_gradient * gradient, shares, changes)
+
+
+@compiled
+def _direction(
+    preconditioned: Tensor, held: Tensor, shares: Tensor, steps: tuple[Tensor, ...]
+) -> Tensor:
+    """P times that, and all s by their weights; zero for held values."""
+    return ops.where(held, 0.0, _added(preconditioned, shares, steps))
+
+
+def _added(total: Tensor, shares: Tensor, vectors: tuple[Tensor, ...]) -> Tensor:
     for share, vector in zip(ops.unstack(shares, len(vectors)), vectors, strict=True):
         total = total + share * vector
-    return ops.where(held, 0.0, total)
+    return total
 
 
 class _HostModel(Model):
     """All vectors are arrays, which is faster on a CPU, and takes as little memory as it can.
 
     That is 2·history images, x, the best if that is another, and which values are held; during a
-    step three more, and what P needs. The pairs are rows of two matrices, all s in one and all z in
+    step three more, and what P needs. The pairs are rows of two matrices, all s in one and all y in
     the other, so that a product with all of them is one call. The row that the next pair will take
     holds, until then, the direction and the gradient.
     """
@@ -391,12 +430,13 @@ class _HostModel(Model):
         table, own = np.zeros((2, 2, self._filled)), np.zeros(2)
         for part in self._parts():
             free = self._gradient[part] * ~self._held[part]
-            change = y[part].copy()
-            y[part] = z[part]
-            for number, rows in enumerate((self._steps, self._changes)):
-                pairs = rows[: self._filled, part]  # near for the second product
-                table[:, number] += [pairs @ change, pairs @ free]
-            own += np.dot(s[part], s[part]), np.dot(free, self._preconditioned[part])
+            uphill = self._preconditioned[part]
+            steps, changes = (rows[: self._filled, part] for rows in (self._steps, self._changes))
+            table += [
+                [steps @ y[part], changes @ z[part]],  # near for the second product
+                [steps @ free, changes @ uphill],
+            ]
+            own += np.dot(s[part], s[part]), np.dot(free, uphill)
         known = [*self._rows, self._next]
         return _Products(*table[:, :, known], *own.tolist())
 
@@ -406,20 +446,39 @@ class _HostModel(Model):
     def _drop_oldest(self) -> None:
         self._rows.pop(0)
 
-    def _turn(self, by_s: np.ndarray, by_z: np.ndarray, by_gradient: float) -> None:
+    def _turn(self, by_s: np.ndarray, by_y: np.ndarray, by_gradient: float) -> None:
         shares = np.zeros((2, self._filled), np.float32)
-        shares[:, self._rows] = by_s, by_z
+        shares[:, self._rows] = by_s, by_y
         if self._next in self._rows:
             self._next = (self._next + 1) % self._history
+        uphill = self._preconditioned  # needed no more
+        del self._preconditioned
+        by_s, by_y = shares
+        steps, changes = (rows[: len(by_s)] for rows in (self._steps, self._changes))
         for part in self._parts():
-            direction = np.float32(by_gradient) * self._preconditioned[part]
-            for share, rows in zip(shares, (self._steps, self._changes), strict=True):
-                direction += share @ rows[: len(share), part]
-            direction[self._held[part]] = 0.0
-            self._steps[self._next, part] = direction
+            free = self._gradient[part] * ~self._held[part]
+            uphill[part] = np.float32(by_gradient) * free + by_y @ changes[:, part]
+        direction = self._preconditioner(uphill.reshape(self.x.shape)).reshape(-1)
+        del uphill
+        for part in self._parts():
+            direction[part] += by_s @ steps[:, part]
+            direction[part][self._held[part]] = 0.0
+            self._steps[self._next, part] = direction[part]
             self._changes[self._next, part] = self._gradient[part]
         self._filled = max(self._filled, self._next + 1)
-        del self._gradient, self._preconditioned, self._held  # until the next step
+        del self._gradient, self._held  # until the next step
+
+    def _pairs(self) -> Sequence[Pair]:
+        shape = self.x.shape
+        return [
+            (self._steps[r].reshape(shape), self._changes[r].reshape(shape)) for r in self._rows
+        ]
+
+    def _with_changes(self, z: np.ndarray) -> np.ndarray:
+        flat, products = z.reshape(-1), np.zeros(self._filled)
+        for part in self._parts():
+            products += self._changes[: self._filled, part] @ flat[part]
+        return products[self._rows]
 
     def _parts(self) -> Iterator[slice]:
         """Slices of all vectors, small enough for the caches, and for sums in float32."""

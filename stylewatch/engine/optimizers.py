@@ -56,7 +56,7 @@ def minimize(
     history: int = 10,
     noise: float = 0.0,
     bounds: Bounds = FREE,
-    preconditioner: Preconditioner = lambda vector: vector,
+    preconditioner: Preconditioner | None = None,
 ) -> Tensor:
     """The best image found from `start` (float32, any shape) within `evaluations` and `bounds`.
 
@@ -67,7 +67,7 @@ def minimize(
     """
     match optimizer:
         case "lbfgs":
-            model = model_at(start, history, bounds, preconditioner)
+            model = model_at(start, history, bounds, preconditioner or Preconditioner())
             del start  # there may be no memory to spare
             return _lbfgs(evaluate, model, on_iterate, evaluations, noise)
         case "lbfgs-scipy":

@@ -23,9 +23,9 @@ from stylewatch.engine.curvature import FREE, Bounds
 from stylewatch.engine.features import STRIDE, FeatureNetwork, deprocess, preprocess
 from stylewatch.engine.objective import Objective, Parts, Region
 from stylewatch.engine.optimizers import Iterate, minimize
+from stylewatch.engine.preconditioner import ImagePreconditioner
 from stylewatch.engine.progress import OnCheckpoint, Progress, Scale
 from stylewatch.engine.sizes import fit_size, resize
-from stylewatch.engine.smoothing import Smoother
 from stylewatch.engine.subject import subject_of
 from stylewatch.engine.tiles import TiledObjective, grid_of, margin_of
 
@@ -193,7 +193,7 @@ def _paint_scale(
     weight = None if content.weight is None else frame.add(_fit_weight(content.weight, scale))
     targets = objective.targets(photo, regions, settings, weight)
     images = [objective.place(preprocess(start))]  # in a list, so that only `minimize` holds it
-    shape = images[0].shape
+    preconditioner = ImagePreconditioner(images[0])
     del small, start, kept, photo, regions, weight  # the optimiser needs their memory
 
     def evaluate(image: Tensor) -> tuple[Parts, Tensor]:
@@ -212,7 +212,7 @@ def _paint_scale(
         history=history,
         noise=NOISE[objective.precision],
         bounds=BLACK_AND_WHITE if settings.objective == "balanced" else FREE,
-        preconditioner=Smoother(shape),
+        preconditioner=preconditioner,
     )
     return frame.remove(deprocess(backend.to_numpy(best)))
 
