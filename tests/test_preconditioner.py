@@ -180,6 +180,13 @@ def test_it_learns_less_and_less_often():
     assert [n for n in range(1, 65) if preconditioner.learn(pairs)] == [8, 12, 18, 27, 41, 62]
 
 
+def test_it_learns_nothing_where_no_pair_is_remembered():
+    image = noise(SHAPE, 6)
+    preconditioner = ImagePreconditioner(image)
+    assert not any(preconditioner.learn([]) for _ in range(20))
+    assert np.array_equal(preconditioner(image), ImagePreconditioner(image)(image))
+
+
 @pytest.mark.parametrize("power", [-40, 0, 40])
 def test_the_unit_of_the_loss_makes_no_difference_to_what_it_learns(power):
     pairs = [(s, y * np.float32(2.0**power)) for s, y in random_pairs(SHAPE, 0)]

@@ -35,6 +35,8 @@ _FIRST, _GROWTH = 8, 1.5
 """It learns after so many steps, and again when there have been so many times as many."""
 _NEWEST = 10
 """It learns from so many pairs."""
+_STRIP = 64
+"""So many rows of an image, and what comes of them, stay in a processor's cache."""
 
 
 def _of_either(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,23 +65,24 @@ class ImagePreconditioner(Preconditioner):
     place, or along each wave, by itself, that is the inverse Hessian.
 
     Products with two matrices of cosines, (H/8, H) and (W/8, W), there and back; made when first
-    needed. An array's takes two more arrays; R is a third of one.
+    needed. An array's takes one more array, and some rows; R is a third of one.
     """
 
     def __init__(self, like: Tensor) -> None:
         self._shape = like.shape
         self._kept = np.asarray if isinstance(like, np.ndarray) else ops.convert_to_tensor
-        self._place = self._kept(np.ones((1, 1, 1, 1), np.float32))
+        self._place = self._kept(np.broadcast_to(np.float32(1.0), (*like.shape[:3], 1)))
         self._steps, self._due = 0, _FIRST
 
     def __call__(self, image: Tensor) -> Tensor:
         """P times the image."""
-        return _times(image, self._place, *self._mixtures, *self._cosines)
+        times = _times_in_place if isinstance(image, np.ndarray) else _times
+        return times(image, self._place, *self._mixtures, *self._cosines)
 
     def learn(self, pairs: Sequence[Pair]) -> bool:
         """Take note of a step; less and less often it is a reason to be another."""
         self._steps += 1
-        if self._steps < self._due:
+        if self._steps < self._due or not pairs:  # L-BFGS may remember none
             return False
         self._due = math.ceil(_GROWTH * self._due)
         newest = pairs[-_NEWEST:]
@@ -185,19 +188,38 @@ def _from_waves(xp: Any, waves: Tensor, rows: Tensor, columns: Tensor) -> Tensor
     return xp.tensordot(rows[0, ..., 0], across, (0, 1))[None]
 
 
-@_of_either
-def _times(
-    xp: Any, image: Tensor, place: Tensor, fine: Tensor, coarse: Tensor, *cosines: Tensor
-) -> Tensor:
+@compiled
+def _times(image: Tensor, place: Tensor, fine: Tensor, coarse: Tensor, *cosines: Tensor) -> Tensor:
     scaled = place * image
-    waves = _by_wave(xp, scaled, *cosines)
+    waves = _mixed_waves(ops, _by_wave(ops, scaled, *cosines), coarse)
+    flat = ops.matmul(ops.reshape(scaled, (-1, ops.shape(image)[-1])), fine)
+    return place * (ops.reshape(flat, ops.shape(image)) + _from_waves(ops, waves, *cosines))
+
+
+def _times_in_place(
+    image: np.ndarray,
+    place: np.ndarray,
+    fine: np.ndarray,
+    coarse: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
+) -> np.ndarray:
+    """The same of arrays, in the result's memory: there may be none to spare."""
+    result: np.ndarray = place * image
+    waves = _mixed_waves(np, _by_wave(np, result, rows, columns), coarse)
+    across = np.tensordot(waves, columns[0, ..., 0], (0, 0)).swapaxes(1, 2)  # (H/8, W, channels)
+    across = across.reshape(len(across), -1)
+    for start in range(0, image.shape[1], _STRIP):
+        strip = np.s_[:, start : start + _STRIP]
+        mixed = (result[strip].reshape(-1, len(fine)) @ fine).reshape(result[strip].shape)
+        mixed += (rows[0, :, start : start + _STRIP, 0].T @ across).reshape(mixed.shape)
+        np.multiply(mixed, place[strip], out=result[strip])
+    return result
+
+
+def _mixed_waves(xp: Any, waves: Tensor, coarse: Tensor) -> Tensor:
     mixtures = xp.reshape(coarse[0], (*xp.shape(waves), -1))
-    flat = xp.matmul(xp.reshape(scaled, (-1, xp.shape(image)[-1])), fine)
-    del scaled
-    mixed = xp.reshape(flat, xp.shape(image))
-    mixed += _from_waves(xp, xp.matmul(mixtures, waves[..., None])[..., 0], *cosines)
-    mixed *= place
-    return mixed
+    return xp.matmul(mixtures, waves[..., None])[..., 0]
 
 
 @_of_either
@@ -228,7 +250,9 @@ def _spread(xp: Any, image: Tensor, bands: Tensor, *cosines: Tensor) -> Tensor:
     """
     waves = _by_wave(xp, image, *cosines)
     of_bands = xp.tensordot(bands[0], waves[..., None] * waves[..., None, :], ((0, 1), (0, 1)))
-    fine = xp.reshape(image - _from_waves(xp, waves, *cosines), (-1, xp.shape(image)[-1]))
+    rest = _from_waves(xp, waves, *cosines)
+    rest -= image
+    fine = xp.reshape(rest, (-1, xp.shape(image)[-1]))
     of_fine = xp.matmul(xp.transpose(fine), fine)
     products = xp.concatenate([of_bands, of_fine[None]], 0)
     return products / xp.trace(xp.sum(products, 0))
