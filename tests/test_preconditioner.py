@@ -10,7 +10,7 @@ from scipy.linalg import sqrtm
 
 from stylewatch.engine.preconditioner import ImagePreconditioner
 
-shapes = st.tuples(st.just(1), st.integers(2, 40), st.integers(2, 40), st.integers(1, 4))
+shapes = st.tuples(st.just(1), st.integers(1, 40), st.integers(1, 40), st.integers(1, 4))
 SHAPE = (1, 64, 48, 3)
 
 
@@ -123,12 +123,14 @@ def test_what_it_learns_is_as_its_formula_says(shape, seed):
 
 
 @settings(max_examples=15)
-@given(shape=shapes, seed=st.integers(0, 99), learns=st.booleans())
-def test_it_is_symmetric_and_makes_no_vector_turn_back(shape, seed, learns):
+@given(shape=shapes, seed=st.integers(0, 99))
+def test_it_is_symmetric_and_makes_no_vector_turn_back(shape, seed):
     a, b = noise((2, *shape), seed)
-    matrix = learnt(shape, random_pairs(shape, seed)) if learns else ImagePreconditioner(a)
-    assert np.sum(a * matrix(b)) == pytest.approx(np.sum(b * matrix(a)), rel=1e-3, abs=1e-2)
-    assert np.sum(a * matrix(a)) > 0
+    first, later = ImagePreconditioner(a), learnt(shape, random_pairs(shape, seed))
+    for matrix in (first, later):
+        assert np.sum(a * matrix(b)) == pytest.approx(np.sum(b * matrix(a)), rel=1e-3, abs=1e-2)
+    assert np.sum(a * first(a)) >= 0.999 * np.sum(a * a)
+    assert np.sum(a * later(a)) > 0
 
 
 def test_at_first_what_is_the_same_everywhere_counts_eleven_times_and_grain_once():
