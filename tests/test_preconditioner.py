@@ -64,7 +64,7 @@ def reference(shape, pairs=()):
                 np.sum(np.square(v, dtype=np.float64), -1) / np.sum(v * v) for v in images
             )
             seen = picture(passed[..., None] * cosines(squares[..., None])) * squares[0].size
-            return np.maximum(seen, 1e-3)
+            return np.maximum(seen, 1e-3 * np.mean(seen))
 
         def covariances(images):
             found = 0

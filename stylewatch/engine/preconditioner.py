@@ -8,8 +8,9 @@ So it begins. What its steps then show of places, waves and colours saves anothe
 """
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property, partial
+from functools import cached_property, partial, reduce
 from typing import Any
 
 import numpy as np
@@ -31,10 +32,14 @@ _LOWEST, _BANDS = 1 / 128, 4
 """Waves per pixel of the first band, and how many bands there are, an octave apart."""
 _LEAST = 1e-3
 """Where next to nothing has changed, it is taken for this share of the mean."""
+_ROUNDED = 1e-5
+"""What is fine is a difference of sums, and may be off by this share of all."""
 _FIRST, _GROWTH = 8, 1.5
 """It learns after so many steps, and again when there have been so many times as many."""
 _NEWEST = 10
 """It learns from so many pairs."""
+_SIDE_BY_SIDE = 4
+"""So many pixels are a row of a matrix: with three columns it takes three times as long."""
 _STRIP = 64
 """So many rows of an image, and what comes of them, stay in a processor's cache."""
 
@@ -86,20 +91,28 @@ class ImagePreconditioner(Preconditioner):
             return False
         self._due = math.ceil(_GROWTH * self._due)
         newest = pairs[-_NEWEST:]
-        of_s = sum(_squares(s, *self._cosines) for s, _ in newest)
-        of_y = sum(_squares(_moved(y, s), *self._cosines) for s, y in newest)
-        self._place = _scale(of_s, of_y, self._near, *self._cosines)
-        of_s = self._covariances(s / self._place for s, _ in newest)
-        of_y = self._covariances(_moved(y, s) * self._place for s, y in newest)
+        of_s = self._squares(s for s, _ in newest)
+        of_y = self._squares(_moved(y, s) for s, y in newest)
+        self._place = (of_s / of_y) ** 0.25
+        inverse = 1.0 / self._place
+        of_s = self._covariances(_scaled(s, inverse) for s, _ in newest)
+        of_y = self._covariances(_scaled(_moved(y, s), self._place) for s, y in newest)
         self._mixtures = self._mixed(_between(of_s, of_y))
         return True
+
+    def _squares(self, images: Iterable[Tensor]) -> Tensor:
+        """(1, H, W, 1): what lies of them about each place."""
+        total = reduce(operator.iadd, map(_squares, images))  # an array's in place
+        return _about(total, self._near, *self._cosines)
 
     def _covariances(self, images: Iterable[Tensor]) -> np.ndarray:
         """Of the colours, of each band and at last of what is fine, float64; none is singular."""
         tables = [to_numpy(_spread(each, self._bands, *self._cosines)) for each in images]
         found = np.sum(tables, axis=0, dtype=np.float64)
-        means = np.trace(found, axis1=1, axis2=2)[:, None, None] / found.shape[-1]
-        return np.asarray(found + (_LEAST * means + 1e-12) * np.eye(found.shape[-1]))
+        means = np.trace(found, axis1=1, axis2=2) / found.shape[-1]
+        least = _LEAST * np.maximum(means, 0.0) + 1e-12
+        least[-1] += _ROUNDED * means.sum()
+        return np.asarray(found + least[:, None, None] * np.eye(found.shape[-1]))
 
     def _mixed(self, mixtures: np.ndarray) -> tuple[Tensor, Tensor]:
         """M, and for each wave M_f − M, of the mixtures of the bands, and at last of all else."""
@@ -205,7 +218,7 @@ def _times_in_place(
     columns: np.ndarray,
 ) -> np.ndarray:
     """The same of arrays, in the result's memory: there may be none to spare."""
-    result: np.ndarray = place * image
+    result = _scaled_in(np.empty_like(image), image, place)
     waves = _mixed_waves(np, _by_wave(np, result, rows, columns), coarse)
     across = np.tensordot(waves, columns[0, ..., 0], (0, 0)).swapaxes(1, 2)  # (H/8, W, channels)
     across = across.reshape(len(across), -1)
@@ -213,7 +226,7 @@ def _times_in_place(
         strip = np.s_[:, start : start + _STRIP]
         mixed = (result[strip].reshape(-1, len(fine)) @ fine).reshape(result[strip].shape)
         mixed += (rows[0, :, start : start + _STRIP, 0].T @ across).reshape(mixed.shape)
-        np.multiply(mixed, place[strip], out=result[strip])
+        _scaled_in(result[strip], mixed, place[strip])
     return result
 
 
@@ -225,21 +238,35 @@ def _mixed_waves(xp: Any, waves: Tensor, coarse: Tensor) -> Tensor:
 @_of_either
 def _moved(xp: Any, y: Tensor, s: Tensor) -> Tensor:
     """Zero where a value was held at a bound: what it would have changed says nothing of a step."""
-    return xp.where(s != 0, y, 0.0)
+    return xp.multiply(y, s != 0)
 
 
 @_of_either
-def _squares(xp: Any, image: Tensor, *cosines: Tensor) -> Tensor:
-    """Of each place, by wave; 1 on average."""
-    squares = xp.einsum("hwc,hwc->hw", image[0], image[0])
-    return _by_wave(xp, (squares / xp.mean(squares))[None, ..., None], *cosines)
+def _scaled(xp: Any, image: Tensor, place: Tensor) -> Tensor:
+    """Each place of the image by a number of its own, (1, H, W, 1)."""
+    return _scaled_in(np.empty_like(image), image, place) if xp is np else place * image
+
+
+def _scaled_in(result: np.ndarray, image: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """The same of arrays; by channels, as NumPy is slow to make three of one."""
+    for channel in range(image.shape[-1]):
+        np.multiply(image[..., channel], place[..., 0], out=result[..., channel])
+    return result
 
 
 @_of_either
-def _scale(xp: Any, of_s: Tensor, of_y: Tensor, near: Tensor, *cosines: Tensor) -> Tensor:
-    """R, of such squares."""
-    s, y = (xp.maximum(_from_waves(xp, near[0] * each, *cosines), _LEAST) for each in (of_s, of_y))
-    return xp.sqrt(xp.sqrt(s / y))
+def _squares(xp: Any, image: Tensor) -> Tensor:
+    """1 on average."""
+    squares = image * image
+    squares *= 1.0 / xp.mean(squares)
+    return squares
+
+
+@_of_either
+def _about(xp: Any, squares: Tensor, near: Tensor, *cosines: Tensor) -> Tensor:
+    waves = xp.sum(_by_wave(xp, squares, *cosines), axis=-1, keepdims=True)
+    found = _from_waves(xp, near[0] * waves, *cosines)
+    return xp.maximum(found, _LEAST * xp.mean(found))
 
 
 @_of_either
@@ -250,9 +277,18 @@ def _spread(xp: Any, image: Tensor, bands: Tensor, *cosines: Tensor) -> Tensor:
     """
     waves = _by_wave(xp, image, *cosines)
     of_bands = xp.tensordot(bands[0], waves[..., None] * waves[..., None, :], ((0, 1), (0, 1)))
-    rest = _from_waves(xp, waves, *cosines)
-    rest -= image
-    fine = xp.reshape(rest, (-1, xp.shape(image)[-1]))
-    of_fine = xp.matmul(xp.transpose(fine), fine)
-    products = xp.concatenate([of_bands, of_fine[None]], 0)
-    return products / xp.trace(xp.sum(products, 0))
+    of_all = _of_colours(xp, image)
+    of_fine = of_all - xp.sum(of_bands, 0)  # as the cosines are orthonormal
+    return xp.concatenate([of_bands, of_fine[None]], 0) / xp.trace(of_all)
+
+
+def _of_colours(xp: Any, image: Tensor) -> Tensor:
+    """(channels, channels): their products, over all places."""
+    channels = xp.shape(image)[-1]
+    flat = xp.reshape(image, (-1, channels))
+    even = xp.shape(flat)[0] // _SIDE_BY_SIDE * _SIDE_BY_SIDE
+    wide = xp.reshape(flat[:even], (-1, _SIDE_BY_SIDE * channels))
+    blocks = xp.matmul(xp.transpose(wide), wide)
+    blocks = xp.reshape(blocks, (_SIDE_BY_SIDE, channels, _SIDE_BY_SIDE, channels))
+    rest = xp.matmul(xp.transpose(flat[even:]), flat[even:])
+    return sum((blocks[i, :, i] for i in range(_SIDE_BY_SIDE)), rest)
