@@ -56,6 +56,7 @@ def reference(shape, pairs=()):
     passed = coarse / (1 + (frequency / 0.03) ** 2)
     fine, bands, place = np.eye(shape[-1]), 10 * passed[..., None, None] * np.eye(shape[-1]), 1.0
     if pairs:
+        near = coarse * np.exp(-2 * (np.pi * 9 * frequency) ** 2)
         octave = np.clip(np.log2(np.maximum(frequency, 1e-9) * 128), 0, 3)
         shares = np.stack([coarse * np.maximum(0, 1 - np.abs(octave - band)) for band in range(4)])
 
@@ -63,8 +64,8 @@ def reference(shape, pairs=()):
             squares = sum(
                 np.sum(np.square(v, dtype=np.float64), -1) / np.sum(v * v) for v in images
             )
-            seen = picture(passed[..., None] * cosines(squares[..., None])) * squares[0].size
-            return np.maximum(seen, 1e-3 * np.mean(seen))
+            seen = picture(near[..., None] * cosines(squares[..., None]))
+            return np.maximum(seen, 0.1 * np.mean(seen))
 
         def covariances(images):
             found = 0
@@ -174,6 +175,24 @@ def test_it_learns_the_inverse_of_a_hessian_of_places_or_colours_or_waves(hessia
     change = hessian(unseen).astype(np.float32)
     assert alike(matrix(change), unseen) > 0.95
     assert alike(matrix(change), unseen) > alike(ImagePreconditioner(change)(change), unseen) + 0.01
+
+
+def test_beside_a_place_where_a_loss_is_strongly_curved_steps_are_as_long_as_far_from_it():
+    """A filter that rings would see next to no curvature there, and values would leap to white."""
+    shape, spot = (1, 96, 128, 3), np.s_[:, 44:52, 30:38]
+    steps = noise((10, *shape), 5)
+    changes = steps.copy()
+    changes[:, *spot] *= 30
+    matrix = learnt(shape, list(zip(steps, changes, strict=True)))
+
+    def by_itself(column):
+        one = np.zeros(shape, np.float32)
+        one[0, 48, column, 1] = 1
+        return matrix(one)[0, 48, column, 1]
+
+    far = by_itself(100)
+    assert by_itself(34) < 0.5 * far
+    assert max(by_itself(column) for column in range(128)) < 1.1 * far
 
 
 def test_it_learns_less_and_less_often():

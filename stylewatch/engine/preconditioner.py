@@ -30,8 +30,14 @@ Of the others too little would be added to be worth the time.
 """
 _LOWEST, _BANDS = 1 / 128, 4
 """Waves per pixel of the first band, and how many bands there are, an octave apart."""
-_LEAST = 1e-3
-"""Where next to nothing has changed, it is taken for this share of the mean."""
+_ABOUT = 9.0
+"""What lies about a place is summed by a Gaussian of so many pixels.
+
+It is never negative, and the coarse waves hold all of it. A narrower one would ring: beside a place
+where y² is large there would seem to be none, and R would grow without bounds.
+"""
+_LEAST_ABOUT, _LEAST = 0.1, 1e-3
+"""A place's share, and a colour's, is taken for at least this share of the mean."""
 _ROUNDED = 1e-5
 """What is fine is a difference of sums, and may be off by this share of all."""
 _FIRST, _GROWTH = 8, 1.5
@@ -129,7 +135,7 @@ class ImagePreconditioner(Preconditioner):
     @cached_property
     def _near(self) -> Tensor:
         """What is left of each wave where places are taken with their surroundings."""
-        return self._for_waves(self._passed)
+        return self._for_waves(np.exp(-2.0 * (np.pi * _ABOUT * self._frequencies) ** 2))
 
     @cached_property
     def _bands(self) -> Tensor:
@@ -266,7 +272,7 @@ def _squares(xp: Any, image: Tensor) -> Tensor:
 def _about(xp: Any, squares: Tensor, near: Tensor, *cosines: Tensor) -> Tensor:
     waves = xp.sum(_by_wave(xp, squares, *cosines), axis=-1, keepdims=True)
     found = _from_waves(xp, near[0] * waves, *cosines)
-    return xp.maximum(found, _LEAST * xp.mean(found))
+    return xp.maximum(found, _LEAST_ABOUT * xp.mean(found))
 
 
 @_of_either
