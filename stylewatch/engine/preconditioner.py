@@ -97,8 +97,8 @@ class ImagePreconditioner(Preconditioner):
             return False
         self._due = math.ceil(_GROWTH * self._due)
         newest = pairs[-_NEWEST:]
-        of_s = self._squares(s for s, _ in newest)
-        of_y = self._squares(_moved(y, s) for s, y in newest)
+        of_s = self._squares_about(s for s, _ in newest)
+        of_y = self._squares_about(_moved(y, s) for s, y in newest)
         self._place = (of_s / of_y) ** 0.25
         inverse = 1.0 / self._place
         of_s = self._covariances(_scaled(s, inverse) for s, _ in newest)
@@ -106,7 +106,7 @@ class ImagePreconditioner(Preconditioner):
         self._mixtures = self._mixed(_between(of_s, of_y))
         return True
 
-    def _squares(self, images: Iterable[Tensor]) -> Tensor:
+    def _squares_about(self, images: Iterable[Tensor]) -> Tensor:
         """(1, H, W, 1): what lies of them about each place."""
         total = reduce(operator.iadd, map(_squares, images))  # an array's in place
         return _about(total, self._near, *self._cosines)
