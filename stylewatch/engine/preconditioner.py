@@ -38,8 +38,11 @@ where y² is large there would seem to be none, and R would grow without bounds.
 """
 _LEAST_ABOUT, _LEAST = 0.1, 1e-3
 """A place's share, and a colour's, is taken for at least this share of the mean."""
-_ROUNDED = 1e-5
-"""What is fine is a difference of sums, and may be off by this share of all."""
+_ROUNDED = 3e-4
+"""So much of all is added to what is fine, which is a difference of sums.
+
+GPUs may multiply with eleven bits, and it is then off by up to a quarter of this.
+"""
 _FIRST, _GROWTH = 8, 1.5
 """It learns after so many steps, and again when there have been so many times as many."""
 _NEWEST = 10
@@ -115,9 +118,9 @@ class ImagePreconditioner(Preconditioner):
         """Of the colours, of each band and at last of what is fine, float64; none is singular."""
         tables = [to_numpy(_spread(each, self._bands, *self._cosines)) for each in images]
         found = np.sum(tables, axis=0, dtype=np.float64)
-        means = np.trace(found, axis1=1, axis2=2) / found.shape[-1]
-        least = _LEAST * np.maximum(means, 0.0) + 1e-12
-        least[-1] += _ROUNDED * means.sum()
+        traces = np.trace(found, axis1=1, axis2=2)
+        least = _LEAST * np.maximum(traces, 0.0) / found.shape[-1] + 1e-12
+        least[-1] += _ROUNDED * traces.sum()
         return np.asarray(found + least[:, None, None] * np.eye(found.shape[-1]))
 
     def _mixed(self, mixtures: np.ndarray) -> tuple[Tensor, Tensor]:
