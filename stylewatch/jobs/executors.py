@@ -164,6 +164,7 @@ class LocalExecutor(JobTable):
         if job.doomed:  # perhaps only just now
             return
         if began:
+            time.sleep(TERM_SECONDS)  # it may have been SIGTERM
             self._finish(job, error=WorkerDied("the job's process died as soon as it began"))
         elif was_idle:  # its worker died while nobody looked: another one will do
             self._launch(job)
