@@ -142,10 +142,9 @@ class Model(ABC):
         if len(self._sy) == self._history:  # the next pair takes the place of the oldest
             self._sy, self._yz = self._sy[1:, 1:], self._yz[1:, 1:]
             self._drop_oldest()
-        if self._preconditioner.learn(self._pairs()):
-            self._yz = np.array(
-                [self._with_changes(self._preconditioner(y)) for _, y in self._pairs()]
-            )
+        pairs = self._pairs()
+        if self._preconditioner.learn(pairs):
+            self._yz = np.array([self._with_changes(self._preconditioner(y)) for _, y in pairs])
         return float(by_s @ with_s + by_y @ with_z + by_gradient * products.steepness)
 
     def _forget(self) -> None:
