@@ -44,6 +44,7 @@ from stylewatch.faces.terminal import (
     Screen,
     is_live,
     on_signals,
+    pressed,
     stderr_for_us,
 )
 from stylewatch.faces.view import draw_board, draw_pictures, sparkline
@@ -804,7 +805,7 @@ with open_console(on_quit=lambda: quits.append(1), chatter=sys.argv[1]) as conso
     while not quits and not os.path.exists(sys.argv[1] + ".end"):
         time.sleep(0.05)
 if quits:
-    print("quit", flush=True)
+    print("quit", len(quits), flush=True)
 """
 
 
@@ -964,6 +965,25 @@ class TestLiveConsole:
         screen.draw([Text.assemble((name := "👍🏽 हिन्दी.jpg", "bold"), "    12 s   left")])
         column = cell_len(name) + 5
         assert re.search(rf"\.jpg\S* {{4}}\x1b\[{column}G12 s   left", screen._stream.getvalue())
+
+    def test_the_path_of_a_photo_that_is_dropped_on_it_is_no_keys(self, terminal):
+        """Terminals type it, quoted, and in Jacqqueline's home are q and p."""
+        _, main, _ = terminal()
+        read_until(main, b"finishing")
+        os.write(main, "'/home/Jacqqueline/équipe.jpg' ".encode())
+        for rows in (20, 25):  # drawn twice: in between it was read
+            fcntl.ioctl(main, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 70, 0, 0))
+            read_until(main, b"\x1b[%d;1H" % rows)
+        os.write(main, b"q")
+        read_until(main, b"quit 1\r\n")
+
+    def test_a_terminal_that_hung_up_is_read_with_pauses(self):
+        main, other = pty.openpty()
+        os.close(main)
+        began = time.monotonic()
+        assert pressed(other, 0.2) == ""
+        assert time.monotonic() - began >= 0.2
+        os.close(other)
 
     def test_a_terminal_that_is_closed_is_no_error(self, terminal, tmp_path):
         process, main, _ = terminal()

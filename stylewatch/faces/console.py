@@ -154,11 +154,15 @@ class LiveConsole:
                 lines = draw_board(self.board, *size, now, pictures, keys=keys is not None)
                 screen.draw(lines)
                 drawn = now
-            for key in pressed(keys, FRAME_SECONDS):
-                if do := self._on_key.get(key):
-                    do()
+            self._obey(pressed(keys, FRAME_SECONDS))
             if taken_away(keys):
                 return
+
+    def _obey(self, heard: str) -> None:
+        """Do what the keys ask for; text is none, such as the path of a photo dropped here."""
+        if all(key in self._on_key or not key.isprintable() for key in heard):
+            for key in heard:
+                self._on_key.get(key, lambda: None)()
 
     def _take_events(self) -> bool:
         taken = False

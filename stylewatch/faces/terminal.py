@@ -275,12 +275,12 @@ def taken_away(keys: int | None) -> bool:
 
 def pressed(keys: int | None, seconds: float) -> str:
     """The keys that are pressed within so many seconds; returns as soon as there are some."""
-    if keys is None:
-        time.sleep(seconds)
-        return ""
-    try:
-        ready, _, _ = select.select([keys], [], [], seconds)
-        return os.read(keys, 64).decode("ascii", "ignore") if ready else ""
-    except OSError:  # the terminal went away
-        time.sleep(seconds)
-        return ""
+    with suppress(OSError):  # the terminal went away
+        if keys is not None:
+            ready, _, _ = select.select([keys], [], [], seconds)
+            if not ready:
+                return ""
+            if heard := os.read(keys, 4096):  # a path that is dropped here comes as a whole
+                return heard.decode("ascii", "replace")
+    time.sleep(seconds)  # of a terminal that hung up there is always something to read: nothing
+    return ""
