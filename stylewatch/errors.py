@@ -25,6 +25,7 @@ Each says in one line what is wrong, what was expected, what was received and wh
 
 from enum import IntEnum
 from pathlib import Path
+from typing import Final
 
 from stylewatch.domain import Failure, FailureKind
 
@@ -258,7 +259,16 @@ def named(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
 
 
+_WITHOUT_MEMORY: Final = (
+    "resourceexhausted",
+    "outofmemory",
+    "allocfailed",  # of cuBLAS and cuDNN
+    "can'tallocatememory",
+    "dsttensorisnotinitialized",  # TensorFlow's, when it copies to a GPU that is full
+)
+
+
 def ran_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that, be it Python's, TensorFlow's, JAX's or PyTorch's."""
-    words = ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OutOfMemory")
-    return isinstance(error, MemoryError) or any(word in named(error) for word in words)
+    told = named(error).lower().replace("_", "").replace(" ", "")
+    return isinstance(error, MemoryError) or any(words in told for words in _WITHOUT_MEMORY)

@@ -55,6 +55,11 @@ def test_a_job_s_failure_is_one_line_whatever_a_library_said():
         (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"), True),
         (type("ResourceExhaustedError", (Exception,), {})("OOM"), True),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), True),
+        (RuntimeError("INTERNAL: CUDA_ERROR_OUT_OF_MEMORY: out of memory"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"), True),
+        (RuntimeError("Dst tensor is not initialized."), True),
         (RuntimeError("no memory of it"), False),
     ],
 )

@@ -255,6 +255,14 @@ class TestLocal:
         assert is_gone(first)
         assert result(executor.submit(3, jobs.pid)) != first
 
+    def test_a_worker_in_which_something_broke_unforeseen_is_replaced(self, executor):
+        """An error of a GPU stays until its process ends: each photo after it would fail, too."""
+        first = result(executor.submit(1, jobs.pid))
+        error(executor.submit(2, jobs.raise_it, InputError("bad photo")))
+        assert result(executor.submit(3, jobs.pid)) == first
+        error(executor.submit(4, jobs.raise_it, RuntimeError("CUDA error: launch failure")))
+        assert result(executor.submit(5, jobs.pid)) != first
+
     def test_an_idle_worker_that_was_killed_is_replaced(self, executor):
         for number in range(3):
             pid = result(executor.submit(number, jobs.pid))
@@ -608,6 +616,13 @@ class TestDask:
 
             executor._client = ClosesOnceLookedAt()
             assert isinstance(error(executor.submit(1, jobs.add, 1, 2)), EngineLost)
+
+    @needs_dask
+    def test_why_it_rests_is_told_until_it_goes_on(self, heard, scheduler):
+        with contextlib.closing(open_executor(scheduler.address, ENGINE, heard)) as executor:
+            with_slots(executor)._rest(EngineLost("the workers can't run jobs"))
+            executor._look_at_workers()
+            assert executor.trouble == "the workers can't run jobs"
 
     @needs_dask
     def test_the_doctor_tells_how_many_workers_there_are(self, scheduler, tmp_path, monkeypatch):

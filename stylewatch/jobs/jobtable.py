@@ -15,7 +15,7 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from stylewatch.errors import EngineLost, ExecutorError, JobTimeout
+from stylewatch.errors import EngineLost, ExecutorError, JobTimeout, StylewatchError
 from stylewatch.jobs.child import JobName, read_answer
 
 KILL_SECONDS = 12.0  # after that a process that can't be killed is given up
@@ -42,6 +42,7 @@ class InFlight:
     timer: threading.Timer | None = None
     started: threading.Event = field(default_factory=threading.Event)
     doomed: bool = False  # it is being killed: an answer that still comes is too late
+    spoilt: bool = False  # its process may be of no more use: a GPU's error stays until that ends
 
     @property
     def name(self) -> JobName:
@@ -197,6 +198,8 @@ class JobTable(ABC):
         try:
             result = read_answer(answer)
         except Exception as error:  # noqa: BLE001  (the job's own, whatever it is)
+            foreseen = isinstance(error, StylewatchError) and not isinstance(error, ExecutorError)
+            job.spoilt = not foreseen
             self._finish(job, error=error)
         else:
             self._finish(job, result)
