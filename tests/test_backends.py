@@ -72,6 +72,21 @@ def test_another_backend_paints_the_same_and_so_does_the_way_that_a_gpu_takes(ba
     assert their_mean == pytest.approx(mean, rel=0.02)
 
 
+def test_what_a_person_s_keras_json_says_of_their_own_networks_changes_nothing(tmp_path):
+    other = {"backend": "theano", "image_data_format": "channels_first", "floatx": "float16"}
+    (tmp_path / "keras.json").write_text(json.dumps(other))
+    begin = (
+        "from stylewatch.domain import EngineSettings\n"
+        "from stylewatch.jobs.child import set_environment\n"
+        "set_environment(EngineSettings())\n"
+        "as_on_a_gpu = False\n"
+    )
+    environ = {"KERAS_HOME": str(tmp_path), "KERAS_BACKEND": ""}
+    losses, mean = json.loads(last_line_of(begin + SCRIPT, **environ))
+    assert losses == pytest.approx(painted_on("tensorflow")[0], rel=1e-3)
+    assert mean == pytest.approx(painted_on("tensorflow")[1], rel=1e-3)
+
+
 PARTS = """
 import json
 import numpy as np

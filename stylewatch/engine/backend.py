@@ -16,6 +16,9 @@ import numpy as np
 
 from stylewatch.engine.machine import cpu_flags, memory_kept, memory_left
 
+keras.config.set_image_data_format("channels_last")  # whatever somebody's keras.json says
+keras.config.set_floatx("float32")
+
 Tensor = Any
 """The backend's own tensor, or an array, if either will do: they have no type in common."""
 Precision = Literal["float32", "bfloat16"]
@@ -316,7 +319,8 @@ def free_memory() -> int:
             import torch
 
             if torch.cuda.is_available():
-                return int(torch.cuda.mem_get_info()[0])
+                kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+                return int(torch.cuda.mem_get_info()[0] + kept)
     left = memory_left()
     return left and left + memory_kept()
 

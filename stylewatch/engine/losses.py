@@ -7,6 +7,7 @@ Knows nothing of networks, files or optimisers.
 
 from collections.abc import Callable
 
+import keras
 from keras import ops
 
 from stylewatch.engine.backend import Tensor, with_gradient
@@ -39,7 +40,7 @@ def gram_matrix(features: Tensor) -> Tensor:
             doubled = ops.cast(slope * (2.0 / area), features.dtype)
             return ops.reshape(ops.matmul(flat, doubled), (1, height, width, channels))
 
-        if features.dtype == "float32":
+        if keras.backend.standardize_dtype(features.dtype) == "float32":
             return ops.matmul(ops.transpose(flat), flat) / area, gradient
         count = max(1, _STRIPS_OF_CHANNELS // channels)
         strips = ops.pad(flat, ((0, -positions % count), (0, 0)))

@@ -81,7 +81,9 @@ def set_environment(engine: EngineSettings) -> None:
     so TensorFlow does one operation at a time, and OpenBLAS sleeps after 2²⁰ ticks without work.
 
     Of a GPU's memory libraries take what they need: other workers and the desktop want some, too.
+    What somebody's `keras.json` says is meant for their own networks.
     """
+    os.environ["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND") or "tensorflow"
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
