@@ -398,6 +398,19 @@ class TestErrors:
         assert ": . See" not in done.stderr
         assert "internal" not in done.stderr
 
+    def test_it_paints_where_streams_are_closed(self, tmp_path):
+        """As some programs start it, and ssh with `>&-`."""
+        a_picture(tmp_path / "in/a.jpg")
+        command = f"exec '{sys.executable}' -m stylewatch watch in out -p quick"
+        process = subprocess.Popen(
+            f"{command} <&- >&- 2>&-", shell=True, cwd=tmp_path, env=os.environ | PATHS
+        )
+        try:
+            wait_until((tmp_path / "out/a--quick.jpg").exists)
+        finally:
+            process.terminate()
+            process.wait()
+
     def test_an_interrupt_while_it_is_loaded_needs_no_traceback(self, tmp_path):
         (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
         done = subprocess.run(
