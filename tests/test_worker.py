@@ -313,6 +313,22 @@ def test_what_another_package_s_effect_gives_is_no_result_unless_it_is_a_picture
     assert told in failure.message
 
 
+@pytest.mark.parametrize(
+    ("does", "kind", "reason"),
+    [
+        ("import io; from PIL import Image; Image.open(io.BytesIO(b'-'))", "render", "error"),
+        ("open('/dev/null/x')", "transient", "enotdir"),
+    ],
+)
+def test_an_effect_s_error_that_is_no_disk_s_costs_an_attempt(
+    painted_by, capfd, does, kind, reason
+):
+    """Pillow's and `requests`' are OSErrors, too: waiting mends none of them."""
+    failure = painted_by(does)
+    assert (failure.kind, failure.reason) == (kind, reason)
+    assert "Traceback" in capfd.readouterr().err
+
+
 def test_another_package_s_effect_may_compute_in_types_of_its_own(painted_by):
     """The ledger and JSON take Python's alone."""
     outcome = painted_by(

@@ -10,6 +10,7 @@ import hashlib
 import os
 import sys
 import time
+import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,7 @@ from stylewatch.errors import (
     InputError,
     RenderError,
     StylewatchError,
+    named,
     ran_out_of_memory,
 )
 from stylewatch.folders.contents import open_regular
@@ -154,7 +156,13 @@ def _painted(
     )
     effect = open_effect(request.preset.effect)
     brightest = float(photo.max())  # an effect may write into it
-    return checked(effect.render(photo, request.preset, context), brightest)
+    try:
+        return checked(effect.render(photo, request.preset, context), brightest)
+    except OSError as error:
+        traceback.print_exc()
+        if error.errno:
+            raise
+        raise RenderError(named(error), reason="error") from error  # a library's, of no disk
 
 
 def _read_unchanged(request: JobRequest, engine: EngineSettings) -> bytes:
