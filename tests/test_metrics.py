@@ -118,6 +118,7 @@ def test_durations_fall_into_buckets_that_add_up(metrics):
     for seconds in (0.5, 1.0, 7.0, 7.5, 5000.0):
         metrics(event("done", preset="ink", seconds=seconds))
     metrics(event("done", preset="soft", seconds=3.0))
+    metrics(event("done", preset="soft", seconds=0.0))  # a copy of one that was painted before
     got = figures(metrics)
     bucket = 'stylewatch_photo_seconds_bucket{preset="ink",le="%s"}'
     assert [got[bucket % edge] for edge in ("1", "2", "5", "10", "3600", "+Inf")] == [

@@ -705,6 +705,18 @@ def test_a_quota_that_no_disk_tells_of_costs_ever_fewer_paintings(rigs, monkeypa
     assert len(rig.executor.ran) > before, "it is still tried"
 
 
+def test_a_photo_whose_part_of_the_output_is_full_again_and_again_is_not_shown_as_painted(rigs):
+    """It was told that it is painted: so it has to be told each time that it is no more."""
+    rig = rigs(ends_with(FailureKind.RESOURCE, "edquot"))
+    rig.drop("a.jpg")
+    rig.until(lambda: len(rig.executor.ran) == 3)
+    rig.until(lambda: not rig.daemon._dispatcher.running)
+    board = Board()
+    for event in rig.events:
+        board.apply(event, 0.0)
+    assert not board.jobs
+
+
 def problems_told(rig):
     """The lines under `Problems` of a live view that has heard all events."""
     board = Board()

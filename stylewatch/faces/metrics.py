@@ -80,7 +80,7 @@ class Metrics:
             match event.kind:
                 case "progress" if event.step:
                     self._count_step(event.job_id, event.step)
-                case "done":
+                case "done" if event.seconds:  # 0: it was painted before
                     counts = self._durations.setdefault(event.preset, [0] * (len(BUCKETS) + 1))
                     counts[bisect_left(BUCKETS, event.seconds)] += 1
                     self._seconds[event.preset] += event.seconds

@@ -466,8 +466,8 @@ class Daemon:
                 # of a quota nothing tells but another painting: that is tried ever more rarely
                 pause = min(RESOURCE_PAUSE * job.attempts, LONGEST_PAUSE)
                 self._space.pause(folder.output, now + pause, failure.reason)
-            elif job.reason == failure.reason:  # of a part of the output, and told before
-                return
+            elif job.reason == failure.reason and job.id not in self._dispatcher.running:
+                return  # of a part of the output, and told before
         kind, message = _news_of(failure, state)
         self._tell(kind, f"{job.path}: {message}", job, reason=failure.reason)
 

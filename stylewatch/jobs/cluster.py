@@ -118,7 +118,7 @@ class DaskExecutor(JobTable):
         self._programs, self._seen = programs, time.monotonic()
         if strange := self._strange():
             self._trouble = str(_of_another_program(strange[0]))
-        elif not just_asked:
+        elif not just_asked and time.monotonic() >= self._rests_until:
             free = "free " if programs else ""
             self._trouble = f"the Dask scheduler at {self._address} has no {free}workers"
 
