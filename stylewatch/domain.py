@@ -116,8 +116,7 @@ class OutputSettings:
     quality: Annotated[int, Ge(1), Le(100)] = 95
     """For JPEG, WebP and HEIC."""
     keep_gps: bool = True
-    """`false` drops the place where the photo was taken, and the camera maker's own note, which may
-    tell it too."""
+    """`false` drops the place where the photo was taken."""
 
 
 @dataclass(frozen=True, kw_only=True)

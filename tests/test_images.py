@@ -472,7 +472,6 @@ def test_exif_is_carried_as_it_lies_in_letters_of_any_kind(form, wanted):
         (None, ExifTags.Base.Copyright, 2, "© Änne".encode("latin-1")),
         (34665, ExifTags.Base.LensModel, 2, "Grün 1:2".encode()),
         (34665, ExifTags.Base.UserComment, 7, b"ASCII\0\0\0By the lake"),
-        (34665, ExifTags.Base.MakerNote, 7, b"Acme\0notes"),
         (34665, ExifTags.Base.ComponentsConfiguration, 7, b"\1\2\3\0"),
         (34665, ExifTags.Base.SceneType, 7, b"\1"),
         (40965, 1, 2, b"R98"),
@@ -570,16 +569,25 @@ def test_exif_of_any_length_costs_no_photo(form, size):
 
 
 @pytest.mark.parametrize("keep_gps", [True, False])
-def test_where_exif_has_no_room_the_maker_s_own_notes_go_first(keep_gps):
+@pytest.mark.parametrize("form", results.EXTENSIONS)
+def test_what_is_one_file_s_alone_is_in_no_result(form, keep_gps):
+    """By a phone's note, catalogues tie a photo to its film; the note may be longer than a JPEG."""
     exif = Image.Exif()
-    exif[ExifTags.Base.Make] = "Acme"
-    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] = b"x" * 70_000
+    exif[ExifTags.Base.Make], exif[ExifTags.Base.Model] = "Acme", "X100"
+    exif[ExifTags.Base.DNGPrivateData] = b"Acme\0private"
+    inner = exif.get_ifd(ExifTags.IFD.Exif)
+    inner[ExifTags.Base.MakerNote] = b"Acme\0note" + b"x" * 70_000
+    inner[ExifTags.Base.ImageUniqueID] = "1234567890abcdef" * 2
+    inner[ExifTags.Base.LensModel] = "Summicron"
     exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
     picture = images.Picture(np.zeros((8, 8, 3), np.float32), exif=exif.tobytes())
-    result = results.write_picture(picture, format="jpeg", quality=90, keep_gps=keep_gps, facts={})
+    result = results.write_picture(picture, format=form, quality=90, keep_gps=keep_gps, facts={})
+    assert not [own for own in (b"Acme\0note", b"Acme\0private", b"1234567890") if own in result]
     with Image.open(io.BytesIO(result)) as written:
         exif = written.getexif()
-        assert exif[ExifTags.Base.Make] == "Acme"
+        inner = exif.get_ifd(ExifTags.IFD.Exif)
+        assert (exif[ExifTags.Base.Make], exif[ExifTags.Base.Model]) == ("Acme", "X100")
+        assert inner == {ExifTags.Base.LensModel: "Summicron"}
         assert bool(exif.get_ifd(ExifTags.IFD.GPSInfo)) == keep_gps
 
 

@@ -38,13 +38,14 @@ _NOT_CARRIED = frozenset({
     # Whole blocks in other notations: XMP (but for its captions), IPTC, Photoshop's, the profile.
     # They are large, tell of the photo's own pixels, and may know the place once more.
     700, 33723, 34377, 34675, 37724,
+    # What is one file's alone: the maker's own note, by which a phone ties a photo to its film, and
+    # whose offsets point nowhere from another place; DNG's; and an id that no two images share.
+    37500, 50740, 42016,
 })  # fmt: skip
-_MAKERS_OWN = frozenset({ExifTags.Base.MakerNote, ExifTags.Base.DNGPrivateData})
-"""Blocks that no one else can read, so they go with the place."""
 _UNDEFINED = frozenset({
-    ExifTags.Base.OECF, ExifTags.Base.ComponentsConfiguration, ExifTags.Base.MakerNote,
-    ExifTags.Base.UserComment, ExifTags.Base.SpatialFrequencyResponse,
-    ExifTags.Base.FileSource, ExifTags.Base.SceneType, ExifTags.Base.DeviceSettingDescription,
+    ExifTags.Base.OECF, ExifTags.Base.ComponentsConfiguration, ExifTags.Base.UserComment,
+    ExifTags.Base.SpatialFrequencyResponse, ExifTags.Base.FileSource, ExifTags.Base.SceneType,
+    ExifTags.Base.DeviceSettingDescription,
 })  # fmt: skip
 """Bytes of any meaning, which Pillow would write as plain numbers: that is how they'd be shown."""
 
@@ -64,8 +65,9 @@ def write_picture(
     """
     image = _image_of(picture, keep_alpha=format != "jpeg")
     options = _options(picture, format, quality)
+    dropped = _NOT_CARRIED if keep_gps else _NOT_CARRIED | {ExifTags.IFD.GPSInfo}
 
-    def encoded(original: bytes | None, dropped: frozenset[int]) -> bytes:
+    def encoded(original: bytes | None) -> bytes:
         exif = _exif(original, picture, dropped, facts)
         if picture.captions and format == "tiff":  # one table for all
             exif[ExifTags.Base.XMLPacket] = picture.captions
@@ -73,15 +75,14 @@ def write_picture(
         given = exif if format == "tiff" else exif.tobytes()
         return _saved(image, format, {**options, "exif": given})
 
-    dropped = _NOT_CARRIED if keep_gps else _NOT_CARRIED | _MAKERS_OWN | {ExifTags.IFD.GPSInfo}
-    for less in (dropped, dropped | _MAKERS_OWN) if picture.exif else ():
-        try:
-            return encoded(picture.exif, less)
-        except MemoryError:
+    try:
+        return encoded(picture.exif)
+    except MemoryError:
+        raise
+    except Exception:  # more than JPEG can hold, or strangely broken
+        if not picture.exif:
             raise
-        except Exception:  # noqa: BLE001, S112  (more than JPEG can hold, or strangely broken)
-            continue
-    return encoded(None, dropped)
+        return encoded(None)
 
 
 def _saved(image: Image.Image, form: Format, options: Mapping[str, Any]) -> bytes:
