@@ -212,6 +212,15 @@ def test_a_jpeg_may_be_as_large_as_its_grain_makes_it(quality):
     assert headers.probe(io.BytesIO(data)).camera == "Acme"
 
 
+def test_a_heic_is_of_the_profile_that_every_decoder_knows():
+    """HEVC's Main, or what it says is compatible with that; also where a side is odd."""
+    picture = images.Picture(np.asarray(gradient(65, 49), np.float32))
+    result = results.write_picture(picture, format="heic", quality=90, keep_gps=True, facts={})
+    compatible = result[result.index(b"hvcC") + 6]  # with the profiles 0 to 7, a bit each
+    assert compatible & 0x40
+    np.testing.assert_allclose(read(result).rgb, picture.rgb, atol=12)
+
+
 @pytest.mark.parametrize("form", ["png", "webp", "tiff", "heic"])
 def test_alpha_is_kept(form):
     picture = read(encoded(gradient(mode="RGBA")))
