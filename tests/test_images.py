@@ -1066,6 +1066,34 @@ def test_a_transparent_photo_stays_so_where_its_own_format_can_t_be_written():
         assert read(encoded(gradient(), form)).format == "jpeg"
 
 
+def bmp_with_alpha(alpha):
+    image = gradient()
+    image.putalpha(alpha)
+    pixels = image.tobytes("raw", "BGRA", 0, -1)
+    head = struct.pack("<2s3I", b"BM", 70 + len(pixels), 0, 70)
+    head += struct.pack("<3I2H6I", 56, *image.size, 1, 32, 3, len(pixels), 0, 0, 0, 0)
+    return head + struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + pixels
+
+
+def test_an_alpha_that_hides_nothing_is_no_transparency():
+    """In a BMP, one that is zero everywhere is none either: old Windows programs wrote that."""
+    images.register_heif()
+    gif = encoded(gradient(mode="P"), "GIF", comment=b"nothing in index 255")
+    for data, form in [
+        (encoded(gradient(mode="RGBA"), "PNG"), "png"),
+        (encoded(gradient(mode="LA"), "PNG"), "png"),
+        (encoded(gradient(mode="RGBA"), "HEIF"), "heic"),
+        (gif.replace(b"!\xfe", b"!\xf9\4\1\0\0\xff\0!\xfe", 1), "jpeg"),
+        (bmp_with_alpha(255), "jpeg"),
+        (bmp_with_alpha(0), "jpeg"),
+    ]:
+        assert Image.open(io.BytesIO(data)).has_transparency_data
+        picture = read(data)
+        assert picture.alpha is None
+        assert picture.format == form
+    assert read(bmp_with_alpha(100)).format == "png"
+
+
 def png_of_size(width, height):
     """A valid PNG header with the promise of a gigantic picture."""
 

@@ -631,3 +631,14 @@ class TestOnlyWhatIsWrittenAboutThePhotoIsNew:
         before.temporary.rename(earlier)
         after = run(replace(request_for(self.titled(photo), preset), earlier=earlier))
         assert after.evaluations == 3
+
+    def test_an_alpha_that_hides_nothing_costs_no_painting(self, tmp_path, preset):
+        photo = picture_file(tmp_path / "a.png", form="PNG")
+        with Image.open(photo) as image:
+            image.putalpha(255)
+            image.save(photo)
+        earlier = tmp_path / "out/kept"
+        run(request_for(photo, preset)).temporary.rename(earlier)
+        after = run(replace(request_for(self.titled(photo), preset), earlier=earlier))
+        assert after.evaluations == 0
+        assert "the same picture as before" in after.note

@@ -73,7 +73,7 @@ class Picture:
     rgb: np.ndarray
     """(H, W, 3) float32, 0…255."""
     alpha: np.ndarray | None = None
-    """(H, W) float32, 0…255."""
+    """(H, W) float32, 0…255; None where it would hide nothing."""
     format: Format = "png"
     exif: bytes | None = None
     captions: bytes | None = None
@@ -189,6 +189,8 @@ def read_picture(data: bytes, *, max_pixels: int, max_side: int) -> Picture:
         icc = profiles.of_photo(image, data)
         _fit_transparent_colour(image, depth=data[24:25])
         rgb, alpha = _pixels(_upright(image), icc)
+        if alpha is not None and _hides_nothing(alpha, original):
+            alpha = None
         if alpha is not None:
             _spread(rgb, alpha > 0)
     except (InputError, MemoryError):
@@ -341,6 +343,14 @@ def _pixels(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, np.ndarr
         image = whole.convert("L" if image.mode in {"L", "LA"} else "RGB")
     image = _to_srgb(image, icc)
     return np.asarray(image.convert("RGB"), dtype=np.float32), alpha
+
+
+def _hides_nothing(alpha: np.ndarray, original: str) -> bool:
+    """Whether there is no more to an alpha channel than that it is there.
+
+    Old Windows programs wrote zeros into it, and meant nothing by them.
+    """
+    return bool(alpha.min() == 255 or (original == "BMP" and not alpha.any()))
 
 
 def _spread(rgb: np.ndarray, seen: np.ndarray) -> None:
