@@ -160,7 +160,7 @@ class EngineSettings:
     """Bytes of address space beyond what is used at start; 0 = no limit."""
     checkpoint_dir: Path | None = None
     checkpoint_seconds: float = 30.0
-    max_pixels: int = 100_000_000
+    max_pixels: int = 110_000_000  # phones have 108
     max_side: int = 30_000
     max_bytes: int = 200_000_000
 

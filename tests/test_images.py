@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
+from stylewatch.domain import EngineSettings
 from stylewatch.engine import glance, headers, images, results
 from stylewatch.engine.endings import structural_end
 from stylewatch.engine.sizes import fit_size
@@ -1133,6 +1134,12 @@ def test_bad_bytes_are_refused_with_a_reason_in_one_line(data, reason):
         read(data)
     assert caught.value.reason == reason
     assert "\n" not in str(caught.value)
+
+
+def test_a_phone_s_108_megapixels_are_not_too_many():
+    """None are decoded here."""
+    header = images.open_image(io.BytesIO(png_of_size(12_000, 9_000)))
+    images._check_size(header, **EngineSettings().limits)
 
 
 def test_what_is_an_image_but_of_a_kind_that_can_t_be_read_is_told_so():

@@ -41,7 +41,7 @@ folders:
 # memory: 0                # 4GB: what needs more is painted in tiles; 0 = half of what is free
 # memory_limit: 0          # a worker that takes this much more than at its start fails; 0 = none
 # checkpoint_seconds: 30s  # how often an unfinished painting is saved
-# limits: {{max_pixels: 100000000, max_side: 30000, max_bytes: 200MB}}   # larger photos are refused
+# limits: {{max_pixels: 110000000, max_side: 30000, max_bytes: 200MB}}   # larger photos are refused
 
 # When things happen
 # quiet_seconds: 2s        # a file is complete when it has not changed for this long, or for a
