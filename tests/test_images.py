@@ -102,6 +102,16 @@ def test_where_white_is_zero_fine_greys_are_turned_round(kind, white):
     np.testing.assert_allclose(rgb[..., 0], 255 - RAMP * 0.5 * 255, atol=0.01)
 
 
+def png_of(width, height, depth, kind, pixels, **chunks):
+    """A PNG of one of the kinds that Pillow does not write."""
+    header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
+    parts = {"IHDR": header, **chunks, "IDAT": zlib.compress(pixels), "IEND": b""}
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in ((name.encode(), body) for name, body in parts.items())
+    )
+
+
 def png_with_a_transparent_colour(depth, colours, key):
     """An upper half in the first of two colours, a lower half in the second."""
 
@@ -114,15 +124,7 @@ def png_with_a_transparent_colour(depth, colours, key):
 
     kind = 2 if len(key) == 3 else 0
     rows = b"".join(b"\0" + packed(colour) for colour in colours for _ in range(8))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        for name, body in [
-            (b"IHDR", struct.pack(">IIBBBBB", 16, 16, depth, kind, 0, 0, 0)),
-            (b"tRNS", struct.pack(f">{len(key)}H", *key)),
-            (b"IDAT", zlib.compress(rows)),
-            (b"IEND", b""),
-        ]
-    )
+    return png_of(16, 16, depth, kind, rows, tRNS=struct.pack(f">{len(key)}H", *key))
 
 
 @pytest.mark.parametrize(
@@ -1035,17 +1037,24 @@ def test_exif_that_says_srgb_means_it():
 
 
 @pytest.mark.parametrize("icc", [LINEAR_GREY, BLUE_FOR_RED], ids=["grey", "colours"])
-@pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
+@pytest.mark.parametrize("mode", ["L", "LA", "I;16", "LA;16"])
 def test_the_profile_of_greys_is_applied_in_every_mode(mode, icc):
     """Half of the light is 188 in sRGB."""
     middle = Image.new("L", (8, 8), 128)
-    grey = (
-        Image.fromarray(np.full((8, 8), 128 * 257, np.uint16))
-        if mode == "I;16"
-        else middle.convert(mode)
-    )
-    picture = read(encoded(grey, "PNG", icc_profile=icc))
-    np.testing.assert_allclose(picture.rgb, 188, atol=1.5)
+    if mode == "LA;16":  # which Pillow reads as RGBA
+        rows = (b"\0" + struct.pack(">2H", 128 * 257, 65_535) * 8) * 8
+        data = png_of(8, 8, 16, 4, rows, iCCP=b"grey\0\0" + zlib.compress(icc))
+    else:
+        deep = Image.fromarray(np.full((8, 8), 128 * 257, np.uint16))
+        grey = deep if mode == "I;16" else middle.convert(mode)
+        data = encoded(grey, "PNG", icc_profile=icc)
+    np.testing.assert_allclose(read(data).rgb, 188, atol=1.5)
+
+
+def test_a_profile_of_greys_leaves_colours_alone():
+    red = Image.new("RGB", (8, 8), (200, 0, 0))
+    picture = read(encoded(red, "PNG", icc_profile=LINEAR_GREY))
+    np.testing.assert_array_equal(picture.rgb, np.asarray(red, np.float32))
 
 
 def test_a_fine_grey_stays_fine_through_its_profile():
@@ -1097,19 +1106,7 @@ def test_an_alpha_that_hides_nothing_is_no_transparency():
 
 def png_of_size(width, height):
     """A valid PNG header with the promise of a gigantic picture."""
-
-    def chunk(kind, body):
-        return (
-            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        )
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + header
-        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
-        + chunk(b"IEND", b"")
-    )
+    return png_of(width, height, 8, 2, b"\0" * 1000)
 
 
 GOOD_JPEG, GOOD_PNG = (encoded(gradient(400, 300), form) for form in ("JPEG", "PNG"))

@@ -435,8 +435,12 @@ def _to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
         source = ImageCms.ImageCmsProfile(
             ImageCms.createProfile("LAB") if image.mode == "LAB" else io.BytesIO(icc or b"")
         )
-        if image.mode == "L" and source.profile.xcolor_space.strip() == "RGB":
+        space = source.profile.xcolor_space.strip()
+        if image.mode == "L" and space == "RGB":
             image = image.convert("RGB")
+        if image.mode == "RGB" and space == "GRAY":  # Pillow gives greys of some files as colours
+            red, green, blue = image.split()
+            image = red if red == green == blue else image
         converted = ImageCms.profileToProfile(
             image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
         )
