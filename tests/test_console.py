@@ -16,9 +16,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pillow_heif
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import Progress
@@ -757,6 +759,24 @@ class TestView:
         assert "▀" not in text_of(a_board(), 200, 12, pictures=lines)
         assert draw_pictures((), ()) == []
         assert len(draw_pictures(picture, [*picture, *picture])) == 9  # one is the higher
+
+    @pytest.mark.parametrize("name", ["a.heic", "a.jpg"])
+    def test_a_heic_is_shown_under_any_name(self, tmp_path, name):
+        """In a process that has not read one before, as the daemon's."""
+        file = tmp_path / name
+        pillow_heif.from_pillow(Image.new("RGB", (64, 48), "red")).save(file)
+        code = (
+            "import json, pathlib, sys\n"
+            "from stylewatch.faces.preview import thumbnail\n"
+            "print(json.dumps(thumbnail(pathlib.Path(sys.argv[1]), 8, 8)))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, file], capture_output=True, text=True, check=True
+        )
+        rows = json.loads(done.stdout)
+        assert (len(rows), len(rows[0])) == (6, 8)
+        red, green, blue = rows[3][4]
+        assert red > 240 > 15 > max(green, blue)
 
     def test_keys_are_named_only_where_they_are_heard(self):
         board = Board()
