@@ -843,7 +843,7 @@ def png_with(image, *chunks, **options):
     return encoded(image, "PNG", pnginfo=more, **options)
 
 
-def with_code_points(image, form, primaries, transfer):
+def with_code_points(image, form, primaries, transfer, **more):
     """An image whose colours are told of by nothing but code points."""
     images.register_heif()
     if form == "PNG":
@@ -851,8 +851,8 @@ def with_code_points(image, form, primaries, transfer):
     if form == "HEIF":
         points = {"color_primaries": primaries, "transfer_characteristics": transfer}
         points |= {"matrix_coefficients": 6, "full_range_flag": 1}
-        return encoded(image, "HEIF", quality=-1, chroma=444, **points)
-    data = encoded(image, "AVIF", quality=100, subsampling="4:4:4")
+        return encoded(image, "HEIF", quality=-1, chroma=444, **points, **more)
+    data = encoded(image, "AVIF", quality=100, subsampling="4:4:4", **more)
     start, points, rest = data.partition(b"colrnclx\0\1\0\r")
     assert points
     return start + struct.pack(">8sHH", b"colrnclx", primaries, transfer) + rest
@@ -1034,6 +1034,15 @@ def test_exif_that_says_srgb_means_it():
     with_exif, without = (read(encoded(gradient(), "PNG", exif=each)) for each in (exif, b""))
     np.testing.assert_array_equal(with_exif.rgb, without.rgb)
     assert with_exif.icc is None
+
+
+@pytest.mark.parametrize("form", ["HEIF", "AVIF"])
+@pytest.mark.parametrize(("points", "primaries"), [((1, 13), SRGB), ((2, 2), ADOBE_RGB)])
+def test_exif_counts_only_where_code_points_say_nothing(form, points, primaries):
+    exif = exif_of((34665, ExifTags.Base.ColorSpace, 3, 2))
+    light = linear(COLOURS) if primaries is SRGB else (COLOURS / 255.0) ** (563 / 256)
+    data = with_code_points(stripes(), form, *points, exif=exif)
+    np.testing.assert_allclose(light_seen(data), in_srgb(light, primaries), atol=0.04)
 
 
 @pytest.mark.parametrize("icc", [LINEAR_GREY, BLUE_FOR_RED], ids=["grey", "colours"])

@@ -19,6 +19,7 @@ from stylewatch.engine.chunks import chunks_of
 _IS_SRGB, _IS_ADOBE_RGB = 1, 2  # EXIF's ColorSpace; the latter is no standard, but cameras write it
 _OPTION = "R03"  # DCF 2.0: the file's colours are those of its "optional colour space", Adobe RGB
 _INDEX = 1  # where EXIF's table of interoperability says so
+_UNSPECIFIED = (2, 2)  # code points that say nothing
 
 _D65 = (0.3127, 0.329)
 _SRGB = (*_D65, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
@@ -57,8 +58,9 @@ def of_photo(image: Image.Image, data: bytes) -> bytes | None:
         return bytes(embedded)
     if "srgb" in image.info:
         return None
-    points = _nclx(image, data)
-    return (points and _of_points(points)) or _of_chunks(image.info) or _of_camera(image)
+    if (points := _nclx(image, data)) and points != _UNSPECIFIED:
+        return _of_points(points)
+    return _of_chunks(image.info) or _of_camera(image)
 
 
 def _is_sound(profile: Any) -> bool:
