@@ -72,6 +72,17 @@ def test_another_backend_paints_the_same_and_so_does_the_way_that_a_gpu_takes(ba
     assert their_mean == pytest.approx(mean, rel=0.02)
 
 
+def test_on_jax_a_network_is_no_part_of_each_size_s_program():
+    """In VGG19's case 0.4 GB would be kept for each size of photo, and it would take long."""
+    pytest.importorskip("jax")
+    environ = {
+        "JAX_CAPTURED_CONSTANTS_WARN_BYTES": "2000",
+        "PYTHONWARNINGS": "error:A large amount",
+    }
+    script = f"as_on_a_gpu = False\n{SCRIPT}"
+    assert json.loads(last_line_of(script, KERAS_BACKEND="jax", **environ))
+
+
 def test_what_a_person_s_keras_json_says_of_their_own_networks_changes_nothing(tmp_path):
     other = {"backend": "theano", "image_data_format": "channels_first", "floatx": "float16"}
     (tmp_path / "keras.json").write_text(json.dumps(other))

@@ -8,7 +8,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 
 import keras
@@ -33,6 +33,7 @@ bfloat16, the share is 0.2 to 0.55; elsewhere 1 and more.
 """
 _PROBE_ROUNDS = 3
 _SIZES = 256  # so many kinds of arguments are remembered, each with its graph
+_PROGRAMS = 32  # on JAX, of each function: of another size they are compiled anew
 _AMPERE = 8
 """NVIDIA's first compute capability with bfloat16; older GPUs emulate it, or can't do it at all."""
 
@@ -60,7 +61,7 @@ def value_and_gradient(
         case "jax":
             import jax
 
-            compiled = jax.jit(jax.value_and_grad(objective, has_aux=True))
+            compiled = _program_for_each_size(jax.value_and_grad(objective, has_aux=True))
 
             def evaluate_jax(x: Tensor, targets: Any) -> tuple[Tensor, Any, Tensor]:
                 (loss, parts), gradient = compiled(x, targets)
@@ -151,14 +152,37 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         case "tensorflow":
             return _open_graph(function)
         case "jax":
-            import jax
-
-            return jax.jit(function)  # type: ignore[no-any-return]
+            return _program_for_each_size(function)
         case _:
             import torch
 
             without_gradient = torch.no_grad()(function)
             return lambda *arguments: without_gradient(*_as_torch_tensors(arguments))
+
+
+def _program_for_each_size(function: Callable[..., Any]) -> Callable[..., Any]:
+    """JAX's `jit`, but for the arrays that a function knows besides its arguments: a network's.
+
+    They are arguments of its programs. Left to itself JAX writes them into each one: the network
+    would lie in memory several times for every size of picture, and be compiled each time.
+    """
+    import jax
+
+    programs: dict[Any, Any] = {}
+
+    def call(*arguments: Any) -> Any:
+        leaves, form = jax.tree.flatten(arguments)
+        key = form, tuple(map(jax.typeof, leaves))
+        if key not in programs:
+            if len(programs) >= _PROGRAMS:
+                programs.clear()
+            traced, result = jax.make_jaxpr(function, return_shape=True)(*arguments)
+            compute = jax.jit(partial(jax.core.eval_jaxpr, traced.jaxpr))
+            programs[key] = compute, traced.consts, jax.tree.structure(result)
+        compute, known, result = programs[key]
+        return jax.tree.unflatten(result, compute(known, *leaves))
+
+    return call
 
 
 def _as_torch_tensors(arguments: Any) -> Any:
