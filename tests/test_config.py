@@ -166,6 +166,7 @@ metrics_port: 9464
         ("2", 2),
         ("{local: 3}", 3),
         ("tls://gpu.example:8786", "tls://gpu.example:8786"),
+        ("tcp://127.0.0.1:8786", "tcp://127.0.0.1:8786"),
     ],
 )
 def test_workers(home, written, meant):
@@ -258,7 +259,10 @@ def test_the_state_lives_where_systemd_or_xdg_say(monkeypatch):
 
 DURATION = "expected seconds, or a duration such as 90s, 10min, 2h or 7d"
 SIZE = "expected bytes, or a size such as 500MB, 4GB or 2GiB"
-WORKERS = "expected local, {local: NUMBER} or tls://HOST:PORT (nothing unencrypted)"
+WORKERS = (
+    "expected local, {local: NUMBER}, tls://HOST:PORT, "
+    "or, on this machine alone, tcp://127.0.0.1:PORT"
+)
 OUTSIDE = "Choose a folder outside of it"
 BROKEN = {
     "typo": (FOLDER + "worker: 1", "3:1: worker: unknown key. Did you mean 'workers'?"),
@@ -1019,7 +1023,11 @@ def fits(value, schema) -> bool:
         ("min_free", [0, 9000 * 10**12, 10**18, "1.5GB"], [-1, 10**18 + 1, "4 gigs", "1gb"]),
         ("memory_limit", [0, "4 GiB"], ["x"]),
         ("threads", [0, 1024], [-1, 1025]),
-        ("workers", ["local", 2, {"local": 2}, "tls://a:1"], ["tcp://a:1", 0, {}, {"local": 0}]),
+        (
+            "workers",
+            ["local", 2, {"local": 2}, "tls://a:1", "tcp://127.0.0.1:1", "tcp://[::1]:1"],
+            ["tcp://a:1", "tcp://localhost.a:1", 0, {}, {"local": 0}],
+        ),
         ("after", ["keep", {"move": "x"}], ["trash", {}, {"moved": "x"}]),
         ("hours", ["22:00-07:00", "8:00-9:00, 22:00-24:00"], ["22-7", "25:00-26:00", "night"]),
     ],

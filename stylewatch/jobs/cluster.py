@@ -8,9 +8,9 @@ ALLOWED_FAILURES=0): attempts are counted here. Each worker runs one job at a ti
 import asyncio
 import contextlib
 import functools
-import ipaddress
 import logging
 import math
+import re
 import threading
 import time
 import uuid
@@ -26,6 +26,7 @@ from stylewatch.domain import EngineSettings
 from stylewatch.errors import ConfigError, EngineLost, WorkerDied
 from stylewatch.jobs.child import CODE, JobName, perform, set_environment
 from stylewatch.jobs.jobtable import InFlight, JobTable, OnEvent
+from stylewatch.settings.notations import SCHEDULER
 
 ANSWER_SECONDS = 10.0  # for the scheduler to answer, and for its workers to restart
 LOOK_SECONDS = 2.0  # how often the workers are counted
@@ -272,9 +273,7 @@ def _no_scheduler() -> EngineLost:
 
 def _dask(address: str) -> tuple[Any, Any]:
     """The library and the security for this address; ConfigError where it can't be used."""
-    scheme, _, place = address.partition("://")
-    local = scheme == "tcp" and _is_loopback(place.rpartition(":")[0].strip("[]"))
-    if scheme != "tls" and not local:
+    if not re.fullmatch(SCHEDULER, address):
         raise ConfigError(
             "a Dask scheduler must be reached by TLS: without it anyone there may run code",
             key="workers",
@@ -289,7 +288,7 @@ def _dask(address: str) -> tuple[Any, Any]:
             "Dask is not installed", key="workers", received=address, remedy=remedy
         ) from error
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # its errors come as ours
-    return distributed, None if local else _tls(distributed)
+    return distributed, _tls(distributed) if address.startswith("tls:") else None
 
 
 def _tls(distributed: Any) -> Any:
@@ -305,10 +304,3 @@ def _tls(distributed: Any) -> Any:
                 received=str(file or "nothing"),
             )
     return security
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

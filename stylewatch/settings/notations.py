@@ -95,7 +95,8 @@ def _after(value: object) -> object:
     raise ValueError("keep, delete or {move: FOLDER}")
 
 
-_SCHEDULER = r"tls://[^/\s]+:\d+"
+SCHEDULER = r"(?:tls://[^/\s]+|tcp://(?:localhost|127\.0\.0\.1|\[::1\])):\d+"
+"""A Dask scheduler: reached by TLS, or on this machine, as without it anyone there may run code."""
 
 
 def _workers(value: object) -> int | str:
@@ -104,9 +105,11 @@ def _workers(value: object) -> int | str:
         return count
     if value == "local":
         return 1
-    if isinstance(value, str) and re.fullmatch(_SCHEDULER, value):
+    if isinstance(value, str) and re.fullmatch(SCHEDULER, value):
         return value
-    raise ValueError("local, {local: NUMBER} or tls://HOST:PORT (nothing unencrypted)")
+    raise ValueError(
+        "local, {local: NUMBER}, tls://HOST:PORT, or, on this machine alone, tcp://127.0.0.1:PORT"
+    )
 
 
 # What stands after `json_schema_input_type` says the same once more, for a JSON Schema.
@@ -143,7 +146,7 @@ _Local = Annotated[dict[Literal["local"], _Count], MinLen(1)]
 Workers = Annotated[
     int | str,
     PlainValidator(
-        _workers, json_schema_input_type=Literal["local"] | _said(_SCHEDULER) | _Count | _Local
+        _workers, json_schema_input_type=Literal["local"] | _said(SCHEDULER) | _Count | _Local
     ),
     Field(validate_default=True),
 ]
