@@ -22,8 +22,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from waiting import wait_until
 
-from stylewatch.app import remote
+from stylewatch.app import remote, unit
 from stylewatch.app.remote import Client, ask, find_state_dir, pulse_felt
+from stylewatch.app.unit import render_unit, shipped_unit
 from stylewatch.domain import REFUSED, Event, JobState, Step
 from stylewatch.errors import (
     ConfigError,
@@ -40,6 +41,7 @@ from stylewatch.faces.control import MAX_ASKED, ControlServer
 from stylewatch.faces.lines import event_dict
 from stylewatch.faces.recent import KEPT_EVENTS, Recent
 from stylewatch.faces.wire import SOCKET, address_of, dial, error_of, event_of, line_of, lives
+from stylewatch.settings.paths import default_state_dir
 
 STEP = Step(
     scale=1, scales=3, width=64, height=48, evaluation=5, evaluations=80, loss=0.5, content=0.25,
@@ -631,13 +633,37 @@ def test_a_daemon_that_ends_meanwhile_is_noticed(daemon, tmp_path):
 def test_the_system_s_service_is_found_when_it_runs_with_this_config(daemon, tmp_path, monkeypatch):
     monkeypatch.setattr(remote, "SYSTEM_STATE", tmp_path / "system")
     mine, config = tmp_path / "mine", Path("/etc/stylewatch.yaml")
+    linked = tmp_path / "linked.yaml"
+    linked.symlink_to(config)
     assert find_state_dir(mine, config) == mine
     with ControlServer(tmp_path / "system", daemon.ask, {"config": str(config)}):
         assert find_state_dir(mine, config) == tmp_path / "system"
+        assert find_state_dir(mine, linked) == tmp_path / "system"
         assert find_state_dir(mine, None) == tmp_path / "system"
         assert find_state_dir(mine, Path("/etc/other.yaml")) == mine
         with ControlServer(mine, daemon.ask, {"config": str(config)}):
             assert find_state_dir(mine, config) == mine
+
+
+def test_the_system_s_service_is_found_while_it_is_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(remote, "SYSTEM_STATE", tmp_path / "system")
+    monkeypatch.setattr(unit, "SYSTEM_UNITS", tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "mine"))
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    mine, config = default_state_dir(), Path("/etc/stylewatch.yaml")
+    assert find_state_dir(mine, config) == mine
+
+    def install(file):
+        template = shipped_unit(user=False).read_text(encoding="utf-8")
+        text = render_unit(template, command=["/x", "run", "--config", str(file)])
+        (tmp_path / "stylewatch.service").write_text(text, encoding="utf-8")
+
+    install(config)
+    assert find_state_dir(mine, config) == tmp_path / "system"
+    assert find_state_dir(mine, None) == mine
+    assert find_state_dir(tmp_path / "named", config) == tmp_path / "named"
+    install("/etc/other.yaml")
+    assert find_state_dir(mine, config) == mine
 
 
 # --- words ----------------------------------------------------------------------------------------

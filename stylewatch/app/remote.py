@@ -6,16 +6,19 @@ answering is a `NotRunningError`. Knows nothing of what the answers mean.
 
 import contextlib
 import json
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, Self
 
+from stylewatch.app.unit import installed_unit
 from stylewatch.domain import SILENT, Event
 from stylewatch.errors import NotRunningError, StylewatchError
 from stylewatch.faces.lines import visible
 from stylewatch.faces.wire import SOCKET, VERSION, dial, error_of, event_of, line_of, lives
+from stylewatch.settings.paths import default_state_dir
 
 SYSTEM_STATE: Final = Path("/var/lib/stylewatch")
 """Where systemd's system service has its state."""
@@ -80,14 +83,22 @@ def find_state_dir(state_dir: Path, config: Path | None) -> Path:
     """The state directory of the daemon that runs with this config, or would.
 
     That is the config's own `state_dir`; but if no daemon is alive there, and the system's service
-    runs with this very config, it is the one that systemd has chosen for that.
+    runs with this very config, or is installed for it, it is the one that systemd has chosen.
     """
     if state_dir == SYSTEM_STATE or lives(state_dir):
         return state_dir
-    theirs = config_of(SYSTEM_STATE)
-    if theirs is not None and (config is None or theirs == str(config.absolute())):
-        return SYSTEM_STATE
-    return state_dir
+    theirs: str | Path | None = config_of(SYSTEM_STATE)
+    if config is None:
+        return SYSTEM_STATE if theirs else state_dir
+    if theirs is None and state_dir == default_state_dir():
+        unit = installed_unit(user=False)
+        theirs = unit.config if unit else None
+    return SYSTEM_STATE if theirs and same_config(theirs, config) else state_dir
+
+
+def same_config(one: str | Path, other: str | Path) -> bool:
+    """Whether both name the same file, be it by a link."""
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def config_of(state_dir: Path) -> str | None:

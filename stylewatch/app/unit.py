@@ -16,6 +16,7 @@ from stylewatch.faces.lines import visible
 from stylewatch.settings.paths import shipped
 
 UNIT: Final = "stylewatch.service"
+SYSTEM_UNITS: Final = Path("/etc/systemd/system")
 
 
 def shipped_unit(*, user: bool) -> Path:
@@ -26,7 +27,7 @@ def shipped_unit(*, user: bool) -> Path:
 def unit_path(*, user: bool) -> Path:
     """Where systemd looks for the unit."""
     if not user:
-        return Path("/etc/systemd/system", UNIT)
+        return SYSTEM_UNITS / UNIT
     base = os.environ.get("XDG_CONFIG_HOME", "")
     base = base if base.startswith("/") else "~/.config"  # to systemd, `~/x` counts as none too
     return Path(os.path.expanduser(base), "systemd", "user", UNIT)
@@ -95,6 +96,14 @@ class Installed:
         place = folder.resolve()
         known = [path.resolve() for path in self.writable or ()]
         return self.writable is None or any(place.is_relative_to(path) for path in known)
+
+
+def installed_unit(*, user: bool) -> Installed | None:
+    """What the installed unit says; None where there is none that can be read."""
+    try:
+        return read_unit(unit_path(user=user))
+    except OSError:
+        return None
 
 
 def read_unit(path: Path) -> Installed:

@@ -285,7 +285,7 @@ def _state_dir(config: Path | None, state: str | None) -> Path:
 
     An error in the config need not keep us from the daemon, which goes on with what it had read.
     """
-    from stylewatch.app.remote import config_of, find_state_dir
+    from stylewatch.app.remote import config_of, find_state_dir, same_config
     from stylewatch.settings.loading import state_dir_of
     from stylewatch.settings.paths import absolute, default_state_dir, find_config
 
@@ -298,9 +298,11 @@ def _state_dir(config: Path | None, state: str | None) -> Path:
     try:
         return find_state_dir(state_dir_of(file), file)
     except ConfigError as error:
+        file = absolute(file)
         usual = find_state_dir(default_state_dir(), file)
         theirs = config_of(usual)
-        if theirs != str(absolute(file)) and (theirs or config):  # no sign that it is this one's
+        ours = theirs is not None and same_config(theirs, file)
+        if not ours and (theirs or config):  # no sign that it is this one's
             raise
         complain(str(error))
         return usual

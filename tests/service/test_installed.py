@@ -247,8 +247,9 @@ def test_a_stop_in_the_middle_of_a_job_is_quick_and_loses_nothing(service):
     assert time.monotonic() - began < 25
     assert service.machine.show("Result") == "success"
     assert service.workers() == []
-    waiting = service.stylewatch("status", "--config", CONFIG, check=False)
+    waiting = service.stylewatch("status", "--config", CONFIG, "--json", check=False)
     assert waiting.returncode == 8
+    assert json.loads(waiting.stdout)["folders"][0]["waiting"] == 1  # by the service's own ledger
     service.hold.unlink()
     service.machine.run("systemctl", "start", "stylewatch")
     service.result("stopped--dream.png")
