@@ -511,7 +511,7 @@ def test_no_daemon_is_said_in_clear_words(tmp_path):
         ask(tmp_path, "status")
     assert str(told.value) == (
         f"no stylewatch daemon for {tmp_path}. `stylewatch run` starts one; "
-        "`stylewatch service status` tells of the service"
+        "`stylewatch service status [--user]` tells of the service"
     )
     assert told.value.exit_code == ExitCode.NOT_RUNNING
 

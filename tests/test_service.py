@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stylewatch import cli
-from stylewatch.app import service
+from stylewatch.app import service, unit
 from stylewatch.app.service import install, service_status, uninstall
 from stylewatch.app.unit import read_unit, render_unit, shipped_unit, unit_path
 from stylewatch.errors import ExitCode, OutputError, StylewatchError, UsageError
@@ -214,21 +214,49 @@ def systemctl(tmp_path, monkeypatch):
 def test_install_puts_the_unit_in_place_and_starts_it(systemctl, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     said = install(user=True, config=Path("my.yaml"), writable=[], command=["/x/stylewatch"])
-    unit = tmp_path / "config/systemd/user/stylewatch.service"
-    assert unit_path(user=True) == unit
-    assert f'ExecStart="/x/stylewatch" "run" "--config" "{tmp_path}/my.yaml"' in unit.read_text()
-    assert list(unit.parent.iterdir()) == [unit]
+    file = tmp_path / "config/systemd/user/stylewatch.service"
+    assert unit_path(user=True) == file
+    assert f'ExecStart="/x/stylewatch" "run" "--config" "{tmp_path}/my.yaml"' in file.read_text()
+    assert list(file.parent.iterdir()) == [file]
     assert systemctl() == [
         "daemon-reload", "enable stylewatch.service", "restart stylewatch.service",
     ]  # fmt: skip
-    assert said[0] == f"wrote {unit}"
+    assert said[0] == f"wrote {file}"
+    assert not any("until now" in line for line in said)
 
 
-def test_a_second_install_replaces_the_first(systemctl, tmp_path):
-    install(user=True, config=tmp_path / "one.yaml", writable=[], start=False)
-    install(user=True, config=tmp_path / "two.yaml", writable=[], start=False)
+def test_a_second_install_replaces_the_first_and_says_so(systemctl, tmp_path):
+    for _ in range(2):
+        said = install(user=True, config=tmp_path / "one.yaml", writable=[], start=False)
+        assert not any("until now" in line for line in said)
+    said = install(user=True, config=tmp_path / "two.yaml", writable=[], start=False)
+    assert f"until now it ran with {tmp_path}/one.yaml" in said
     assert "two.yaml" in unit_path(user=True).read_text()
     assert not any("restart" in call for call in systemctl())
+
+
+def test_another_account_is_told_too(systemctl, tmp_path, monkeypatch):
+    monkeypatch.setattr(unit, "SYSTEM_UNITS", tmp_path)
+    file = rendered(tmp_path)
+    me = pwd.getpwuid(os.getuid()).pw_name
+    said = install(user=False, config=tmp_path / "a b.yaml", writable=[], account=me, start=False)
+    assert f"until now it ran as painter with {tmp_path}/a b.yaml" in said
+    assert read_unit(file).account == me
+
+
+def test_the_service_of_the_other_scope_is_named(systemctl, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(unit, "SYSTEM_UNITS", tmp_path / "system")
+    options = {"config": tmp_path / "my.yaml", "writable": [], "start": False}
+    install(user=True, **options)
+    cli.main(["service", "status"])
+    missing = "unit: not installed; `stylewatch service status --user` tells of one that is"
+    assert missing in capfd.readouterr().out.splitlines()
+    other = "another service is installed, too: unless both are meant, "
+    said = install(user=False, **options)
+    assert f"{other}`stylewatch service uninstall --user`" in said
+    assert f"{other}`stylewatch service uninstall`" in install(user=True, **options)
+    uninstall(user=True)
+    assert not any("another" in line for line in install(user=False, **options))
 
 
 def test_what_systemd_refuses_is_told_with_where_to_look(systemctl, tmp_path, monkeypatch):
@@ -348,9 +376,9 @@ def test_a_tilde_is_the_home_of_whom_the_service_runs_as(systemctl, tmp_path, mo
     monkeypatch.setenv("SUDO_USER", "anna")
     monkeypatch.setenv("HOME", "/root")
     monkeypatch.delenv("XDG_CONFIG_HOME")
-    monkeypatch.setattr(service, "unit_path", lambda *, user: tmp_path / "unit")
+    monkeypatch.setattr(unit, "SYSTEM_UNITS", tmp_path)
     assert cli.main(["service", "install", "--no-start"]) == 0
-    text = (tmp_path / "unit").read_text()
+    text = unit_path(user=False).read_text()
     assert f'ReadWritePaths="-{anna}/out"' in text
     assert "User=anna" in text
     assert str(file) in text
@@ -374,9 +402,9 @@ def test_where_nobody_is_named_the_config_s_owner_runs_it(systemctl, tmp_path, m
     monkeypatch.delenv("SUDO_USER", raising=False)
     monkeypatch.setenv("HOME", "/root")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(service, "unit_path", lambda *, user: tmp_path / "unit")
+    monkeypatch.setattr(unit, "SYSTEM_UNITS", tmp_path)
     assert cli.main(["service", "install", "--no-start"]) == 0
-    assert f'ReadWritePaths="-{anna}/out"' in (tmp_path / "unit").read_text()
+    assert f'ReadWritePaths="-{anna}/out"' in unit_path(user=False).read_text()
     assert asked[:2] == [os.getuid(), owner]
 
 

@@ -206,11 +206,12 @@ class Client:
         return NotRunningError(
             f"the stylewatch daemon for {visible(self._state_dir)} does not answer",
             remedy="It hangs, is stopped, as by Ctrl-Z, or has lost its ledger and reads all "
-            "results first; see `stylewatch service status`",
+            "results first; see `stylewatch service status [--user]`",
         )
 
     def _nobody(self, why: str = "") -> NotRunningError:
         return NotRunningError(
             f"no stylewatch daemon for {visible(self._state_dir)}" + (f": {why}" if why else ""),
-            remedy="`stylewatch run` starts one; `stylewatch service status` tells of the service",
+            remedy="`stylewatch run` starts one; "
+            "`stylewatch service status [--user]` tells of the service",
         )

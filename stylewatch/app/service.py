@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from stylewatch.app.unit import UNIT, render_unit, shipped_unit, unit_path
+from stylewatch.app.unit import UNIT, installed_unit, render_unit, shipped_unit, unit_path
 from stylewatch.errors import OutputError, StylewatchError, UsageError
 from stylewatch.faces.lines import visible
 
@@ -85,16 +85,23 @@ def install(
         account="" if user else account_of(account, config).pw_name,
         writable=writable,
     )
-    path = unit_path(user=user)
+    path, before = unit_path(user=user), installed_unit(user=user)
     _write(path, text)
+    now = installed_unit(user=user)
     _systemctl("daemon-reload", user=user)
     _systemctl("enable", UNIT, user=user)
     said = [f"wrote {visible(path)}", "enabled: it starts " + ("at login" if user else "at boot")]
+    if before and now and (before.config, before.account) != (now.config, now.account):
+        whom = f" as {before.account}" if before.account else ""
+        file = visible(before.config or "the usual config")
+        said.append(f"until now it ran{whom} with {file}")
     if start:
         _systemctl("restart", UNIT, user=user)
         said.append("started")
     missing = [] if user else [folder for folder in writable if not folder.exists()]
     said += [f"{visible(folder)} does not exist yet: make it, then restart" for folder in missing]
+    if other := of_other_scope("uninstall", user=user):
+        said.append(f"another service is installed, too: unless both are meant, {other}")
     return said + (_linger_hint() if user else [])
 
 
@@ -122,6 +129,13 @@ def uninstall(*, user: bool) -> list[str]:
     _remove(path)
     _systemctl("daemon-reload", user=user)
     return ["stopped and disabled", f"removed {visible(path)}"]
+
+
+def of_other_scope(command: str, *, user: bool) -> str:
+    """The command about the service of the other scope; empty where none is installed there."""
+    scope = "" if user else " --user"
+    there = os.path.exists(unit_path(user=not user))
+    return f"`stylewatch service {command}{scope}`" if there else ""
 
 
 def service_status(*, user: bool) -> ServiceStatus:

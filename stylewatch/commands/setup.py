@@ -207,7 +207,7 @@ def service_uninstall(*, user: User = False) -> None:
 @command(service_app, "status")
 def service_status(*, user: User = False, as_json: Json = False) -> None:
     """Say how the service stands; exit code 8 when it does not run."""
-    from stylewatch.app.service import service_status
+    from stylewatch.app.service import of_other_scope, service_status
     from stylewatch.faces.lines import visible
 
     found = service_status(user=user)
@@ -215,7 +215,9 @@ def service_status(*, user: User = False, as_json: Json = False) -> None:
     words += [f"process {found.pid}"] if found.pid else []
     words += [counted(found.restarts, "restart")] if found.restarts else []
     words += [found.result] if found.failing else []
-    lines = [", ".join(words), f"unit: {found.unit or 'not installed'}", found.text]
+    other = of_other_scope("status", user=user)
+    missing = "not installed" + (f"; {other} tells of one that is" if other else "")
+    lines = [", ".join(words), f"unit: {found.unit or missing}", found.text]
     answer(found, "\n".join(visible(line) for line in lines if line), as_json=as_json)
     if not found.running:
         raise typer.Exit(ExitCode.NOT_RUNNING)
