@@ -798,6 +798,21 @@ class TestConfig:
         assert code == 3
         assert "does not exist" in err
 
+    def test_check_tells_all_that_is_wrong_with_a_preset_that_the_config_does_not_name(
+        self, stylewatch, home, tmp_path
+    ):
+        (tmp_path / "in").mkdir()
+        file = tmp_path / "stylewatch.yaml"
+        file.write_text("folders: [{input: in, output: out, preset: quick}]\n")
+        own = home / ".config/stylewatch/presets/own.yaml"
+        own.write_text("strenght: 3\nsed: 1\n")
+        code, _, err = stylewatch("config", "check", file)
+        assert (code, " more)" in err) == (3, False)
+        told = re.findall(r"own\.yaml:(.+): unknown key", err)
+        assert told == ["1:1: strenght", "2:1: sed"]
+        code, out, _ = stylewatch("config", "check", file, "--json")
+        assert (code, [error["key"] for error in json.loads(out)]) == (3, ["strenght", "sed"])
+
     def test_check_ends_with_the_code_that_run_would(self, stylewatch, tmp_path):
         wrong, away = tmp_path / "wrong.yaml", tmp_path / "away.yaml"
         wrong.write_text("strenght: 3\n")

@@ -823,6 +823,7 @@ def test_weights_that_are_no_file_are_a_problem(home, weights, trouble):
     os.mkfifo(home / "pipe.h5")
     (problem,) = check(load(home, FOLDER + f"weights: {weights}"))
     assert f"weights: the weights file {trouble}: received {home}" in str(problem)
+    assert not check(load(home, FOLDER + f"weights: {weights}\nworkers: tls://gpu:8786"))
 
 
 def test_the_daemon_writes_to_a_state_folder_that_the_config_names_be_it_the_usual_one(home):

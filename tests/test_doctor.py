@@ -217,6 +217,16 @@ def test_what_is_wrong_with_the_weights_is_told_once(examine, set_up, tmp_path):
     assert [one.state for one in found["weights"] + found["folders"]] == ["problem", "ok"]
 
 
+def test_weights_may_be_where_a_cluster_paints_and_not_here(set_up, tmp_path, monkeypatch):
+    tried = []
+    monkeypatch.setattr(doctor, "_engine", lambda engine: tried.append(engine) or iter(()))
+    monkeypatch.setattr(doctor, "_workers", lambda _: iter(()))
+    file = set_up(features="vgg19", weights="none.h5", workers="tls://gpu:8786")
+    found = list(doctor.examine(file))
+    assert not [one for one in found if one.check == "weights" or one.state == "problem"]
+    assert [engine.features for engine in tried] == ["builtin"]
+
+
 def test_weights_that_are_there_or_are_not_needed_are_well(examine, set_up, tmp_path, monkeypatch):
     def told(**engine):
         (finding,) = examine(set_up(**engine))["weights"]

@@ -109,8 +109,9 @@ def examine(file: Path | None) -> Iterator[Finding]:
         yield from _alone("disk", lambda: _disk(config))
         yield from _alone("ledger", lambda: _ledger(config))
         yield from _alone("workers", lambda: _workers(config))
-    weights = list(_alone("weights", lambda: _weights(engine)))
-    if any(one.state != "ok" for one in weights):  # a trial with VGG19 would download them
+    here = not config or config.workers_are_here  # a cluster's workers have weights of their own
+    weights = list(_alone("weights", lambda: _weights(engine))) if here else []
+    if not here or any(one.state != "ok" for one in weights):  # VGG19's would be downloaded
         engine = replace(engine, features="builtin")
     tried = list(_alone("engine", lambda: _engine(engine)))
     if not any(one.check == "weights" for one in tried):  # else that has opened them, and knows

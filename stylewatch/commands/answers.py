@@ -122,7 +122,11 @@ def _give_up(stream: TextIO) -> None:
 
 
 def report_errors(errors: Sequence[ConfigError], fine: str, *, as_json: bool) -> None:
-    """Tell each error in a line of its own, and exit with its code; or tell that all is fine."""
+    """Tell each error, and the others of its file, in a line of its own, and exit with its code.
+
+    Where there are none, tell that all is fine.
+    """
+    errors = [each for error in errors for each in (error, *error.others)]
     for error in errors:
         error.others = ()  # each has its own line
     if as_json:

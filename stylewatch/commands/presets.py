@@ -133,7 +133,7 @@ def presets_check(
             presets, name = find_preset(called, dirs) if names else (known, called)
             presets.resolved(name, look)
         except PresetError as error:
-            errors += [error, *error.others]
+            errors.append(error)
     fine = f"{asked[0]} is fine" if len(asked) == 1 else f"{len(asked)} presets are fine"
     report_errors(errors, fine, as_json=as_json)
 

@@ -61,7 +61,7 @@ def config_check(
     try:
         errors = check(load_config(file))
     except ConfigError as error:
-        errors = [error, *error.others]
+        errors = [error]
     report_errors(errors, f"{file} is fine", as_json=as_json)
 
 

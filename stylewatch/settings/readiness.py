@@ -82,9 +82,10 @@ def unlisted(
 
 
 def weights_away(config: Config) -> ConfigError | None:
-    """The error for the config's own weights file, if that can't be used now."""
+    """The error for the config's own weights file, if that can't be used now, and is to be here."""
     weights = config.engine.weights
-    if not (trouble := weights_trouble(weights)):
+    trouble = weights_trouble(weights) if config.workers_are_here else ""
+    if not trouble:
         return None
     remedy = "Correct it, put the file back, or let it be read"
     problem = f"the weights file {trouble}"
