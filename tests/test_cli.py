@@ -954,6 +954,7 @@ class TestApply:
             code, _, err = stylewatch("apply", photo, "-p", "quick", "-o", name)
             assert code == 6
             assert "A file lies in its way: move that, or name another folder" in one_line(err)
+        assert stylewatch("apply", photo, "-p", "quick", "-o", "o", "--json")[:2] == (6, "")
         Path("b.png").write_text("foreign")
         code, _, err = stylewatch("apply", photo, "-p", "quick", "-o", "b.png")
         assert code == 6
@@ -1003,7 +1004,9 @@ class TestApply:
     def test_a_style_image_that_proves_to_be_none_is_told_once(self, stylewatch, tmp_path):
         photo, style = a_picture(tmp_path / "a.jpg"), a_picture(Path("torn.png"), (48, 48))
         style.write_bytes(style.read_bytes()[:80])
-        code, out, err = stylewatch("apply", photo, photo, "-p", "quick", "--style", "torn.png")
+        command = ("apply", photo, photo, "-p", "quick", "--style", "torn.png")
+        assert stylewatch(*command, "--json")[:2] == (3, "")
+        code, out, err = stylewatch(*command)
         assert (code, out) == (3, "")
         assert err.count("torn.png can't be read: The image is incomplete or damaged") == 1
         assert err.rstrip().endswith("Put it back, or name another")

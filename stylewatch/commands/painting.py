@@ -148,7 +148,7 @@ def paint_and_tell(tasks: "Sequence[Task]", weights: str | None, *, as_json: boo
                 if not as_json and not shown:
                     say_path(result.output)
     finally:  # pictures that are painted are told, even if an error ends it all
-        if as_json:
+        if as_json and told:
             say_json(told)
     if painted and not as_json:
         used = dict.fromkeys(one.rendered.facts.get("features") for one in painted)
