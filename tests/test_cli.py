@@ -1,6 +1,7 @@
 """The command line: what is asked, what is answered where, and every exit code."""
 
 import dataclasses
+import errno
 import fcntl
 import io
 import json
@@ -1787,6 +1788,17 @@ def test_a_daemon_one_can_talk_to(daemon, stylewatch, tmp_path):
     assert sorted(path.name for path in daemon.output.rglob("*.*")) == [
         "a--quick.jpg", "b--quick.png",
     ]  # fmt: skip
+
+
+def test_a_state_folder_on_a_disk_without_sockets_is_one_clear_error(stylewatch, monkeypatch):
+    def bind(*_):  # as FAT answers
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(socket.socket, "bind", bind)
+    Path("in").mkdir()
+    code, _, err = stylewatch("watch", "in", "out", "-p", "quick", "--state", "s")
+    assert (code, Path("s/control.sock").exists()) == (1, False)
+    assert "/s can't hold a socket: Operation not permitted. Set state_dir" in one_line(err)
 
 
 @pytest.mark.parametrize("live", [True, False])

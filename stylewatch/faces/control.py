@@ -54,7 +54,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from stylewatch.domain import Event
-from stylewatch.errors import LockedError, NotRunningError, StylewatchError, named
+from stylewatch.errors import LedgerError, LockedError, NotRunningError, StylewatchError, named
 from stylewatch.faces.lines import event_dict
 from stylewatch.faces.recent import Recent
 from stylewatch.faces.wire import (
@@ -117,8 +117,16 @@ class ControlServer:
 
         Raises:
             LockedError: another daemon listens there.
+            LedgerError: there can be no socket there.
         """
-        self._listener = _listen(self._path)
+        try:
+            self._listener = _listen(self._path)
+        except OSError as error:
+            raise LedgerError(
+                f"{self._path.parent} can't hold a socket: {error.strerror}",
+                remedy="Set state_dir (`watch`: --state) to a folder on a disk of this machine "
+                "that is neither full nor FAT nor exFAT",
+            ) from error
         self._inode = self._path.stat().st_ino
         self._alarm, self._bell = socket.socketpair()
         self._selector = selectors.DefaultSelector()
