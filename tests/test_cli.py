@@ -1012,6 +1012,19 @@ class TestApply:
         assert err.count("torn.png can't be read: The image is incomplete or damaged") == 1
         assert err.rstrip().endswith("Put it back, or name another")
 
+    @pytest.mark.parametrize(
+        ("output", "watched"), [("in", True), ("in/Rome/b.jpg", True), ("out", False)]
+    )
+    def test_a_result_that_would_come_in_as_a_photo_is_told_of(
+        self, stylewatch, tmp_path, output, watched
+    ):
+        photo = a_picture(tmp_path / "a.jpg")
+        Path("in").mkdir()
+        Path("stylewatch.yaml").write_text("folders: [{input: in, output: out}]\n")
+        code, _, err = stylewatch("apply", photo, "-p", "quick", "-o", output)
+        told = f"{tmp_path}/work/in is watched: results there are painted again; -o names another"
+        assert (code, told in err.splitlines()) == (0, watched)
+
     def test_json_tells_figures(self, stylewatch, tmp_path):
         photo = a_picture(tmp_path / "a.jpg")
         code, out, err = stylewatch(

@@ -2,7 +2,7 @@
 # ruff: noqa: PLC0415  (what a command needs is imported when it runs)
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,7 +25,7 @@ from stylewatch.commands.options import (
     command,
     given,
 )
-from stylewatch.errors import ExitCode, StylewatchError
+from stylewatch.errors import ConfigError, ExitCode, StylewatchError
 
 if TYPE_CHECKING:
     from stylewatch.app.order import Task
@@ -123,7 +123,22 @@ def apply(
     overrides |= given(features=features, precision=precision, optimizer=optimizer)
     chosen = choose_presets(preset or [], style or [], overrides, preset_dirs(config))
     tasks = plan(photos, chosen, output)
+    _tell_if_watched(tasks[0].target.parent, config)
     paint_and_tell(tasks, weights, as_json=as_json)
+
+
+def _tell_if_watched(folder: Path, config: Path | None) -> None:
+    """Tell if the config's daemon takes what is put there for photos."""
+    from stylewatch.faces.lines import short_path
+    from stylewatch.places import lineage
+    from stylewatch.settings.loading import load_config
+    from stylewatch.settings.paths import find_config
+
+    with suppress(ConfigError):  # there is none, or none that the daemon would take
+        for each in load_config(find_config(config)).folders:
+            if lineage(each.input)[0] in lineage(folder):
+                watched = short_path(each.input)
+                note(f"{watched} is watched: results there are painted again; -o names another")
 
 
 def paint_and_tell(tasks: "Sequence[Task]", weights: str | None, *, as_json: bool) -> None:
