@@ -384,9 +384,10 @@ def test_who_asks_again_and_again_does_not_keep_photos_from_being_painted(rigs):
 
 def test_what_only_a_start_can_change_is_said(rigs, tmp_path):
     rig = rigs()
-    rig.daemon._load = lambda: replace(rig.config(), state_dir=tmp_path / "new", metrics_port=9464)
+    rig.settings |= {"state_dir": str(tmp_path / "new"), "metrics_port": 9464}
     rig.asked("reload")
     assert rig.daemon.config.state_dir == tmp_path / "state"
+    assert rig.daemon.config.engine.checkpoint_dir == tmp_path / "state/checkpoints"
     said = [event.message for event in rig.events]
     assert "state_dir and metrics_port: in effect from the next start" in said
 

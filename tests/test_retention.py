@@ -168,18 +168,19 @@ def test_unfinished_paintings_of_which_nothing_comes_are_forgotten(rig, tmp_path
     paint(rig, "a.jpg", "b.jpg")
     ledger = rig.daemon._ledger
     done, failed = ledger.jobs()
-    ledger.change("UPDATE jobs SET key = 'open', state = 'quarantined' WHERE id = ?", failed.id)
+    ledger.change("UPDATE jobs SET state = 'quarantined' WHERE id = ?", failed.id)
     folder = tmp_path / "checkpoints"
     folder.mkdir()
-    for name in ("open.npz", "open.tmp", f"{done.key}.npz", "nobody-s.tmp"):
+    kept = ["model.npz", f"{failed.key}.npz", f"{failed.key}.tmp"]  # one is no checkpoint of ours
+    for name in (*kept, f"{done.key}.npz", f"{'0' * 64}.tmp"):
         (folder / name).write_bytes(b"")
     for _ in tidy(ledger, 30, folder):
         pass
-    assert sorted(path.name for path in folder.iterdir()) == ["open.npz", "open.tmp"]
-    os.utime(folder / "open.npz", (1, 1))  # nobody has asked for it for years
+    assert sorted(path.name for path in folder.iterdir()) == sorted(kept)
+    os.utime(folder / kept[1], (1, 1))  # nobody has asked for it for years
     for _ in tidy(ledger, 30, folder):
         pass
-    assert [path.name for path in folder.iterdir()] == ["open.tmp"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted([kept[0], kept[2]])
 
 
 def test_many_unfinished_paintings_are_asked_for_at_once(rig, tmp_path):
@@ -187,7 +188,7 @@ def test_many_unfinished_paintings_are_asked_for_at_once(rig, tmp_path):
     asked, folder = [], tmp_path / "checkpoints"
     folder.mkdir()
     for number in range(ROWS):
-        (folder / f"{number}.npz").write_bytes(b"")
+        (folder / f"{number:064}.npz").write_bytes(b"")
     rig.daemon._ledger._db.set_trace_callback(asked.append)
     for _ in tidy(rig.daemon._ledger, 30, folder):
         pass

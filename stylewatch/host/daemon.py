@@ -223,7 +223,7 @@ class Daemon:
             self._wake.wait(max(0.0, due - self._clock()))
 
     def wake(self) -> None:
-        """Tick now; safe from any thread and from signal handlers."""
+        """Tick now; safe from any thread."""
         self._wake.set()
 
     @property
@@ -304,7 +304,9 @@ class Daemon:
         try:
             wanted = self._load()
             fixed = {name: getattr(self.config, name) for name in FIXED}
-            config = replace(wanted, **fixed)
+            checkpoints = self.config.engine.checkpoint_dir  # in the state folder
+            engine = replace(wanted.engine, checkpoint_dir=checkpoints)
+            config = replace(wanted, engine=engine, **fixed)
             self._lock_folders(config)
             self._dispatcher.change_config(config)
             self.config, self._refused = config, ""

@@ -5,6 +5,7 @@ small steps, so that no tick of the daemon waits for it.
 """
 
 import contextlib
+import re
 import time
 from collections.abc import Generator, Iterator, Sequence
 from functools import partial
@@ -19,6 +20,7 @@ from stylewatch.state.wording import PAINTING
 ROWS = 200  # dealt with in one step at most, and photos looked at for no longer than a turn
 PAGES = 256  # of the ledger's file, given back in one step
 
+_CHECKPOINT = re.compile(r"[0-9a-f]{64}\.(npz|tmp)")  # by a job's key
 _OLD_ENDS = "state IN (?, ?) AND changed < ?"
 _ENDS = (JobState.SUPERSEDED, JobState.VANISHED)
 
@@ -130,8 +132,9 @@ def _shorten_done(ledger: Ledger, before: float) -> int:
 
 
 def _files(folder: Path) -> list[Path]:
+    """The checkpoints: any other file there is somebody's who has such a folder of their own."""
     try:
-        return list(folder.iterdir())
+        return [each for each in folder.iterdir() if _CHECKPOINT.fullmatch(each.name)]
     except OSError:
         return []
 
