@@ -144,8 +144,8 @@ def is_gone(pid):
 def code_of(folder):
     """What a process says that finds stylewatch there."""
     ask = [sys.executable, "-c", "from stylewatch.jobs.child import CODE; print(CODE)"]
-    environment = os.environ | {"PYTHONPATH": ""}
-    return subprocess.check_output(ask, cwd=folder, env=environment, text=True).strip()
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    return subprocess.check_output(ask, env=environment, text=True).strip()
 
 
 class TestContract:
@@ -254,6 +254,17 @@ class TestLocal:
         executor.release()
         assert is_gone(first)
         assert result(executor.submit(3, jobs.pid)) != first
+
+    def test_a_worker_imports_nothing_from_the_folder_that_it_is_started_in(
+        self, heard, tmp_path, monkeypatch
+    ):
+        """Such as a shared folder of photos, into which somebody has put a `socket.py`."""
+        for name in ("socket.py", "struct.py"):
+            (tmp_path / name).write_text("raise SystemExit('not ours')\n")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+        with contextlib.closing(LocalExecutor(ENGINE, heard)) as executor:
+            assert result(executor.submit(1, jobs.add, 1, 2)) == 3
 
     def test_a_worker_in_which_something_broke_unforeseen_is_replaced(self, executor):
         """An error of a GPU stays until its process ends: each photo after it would fail, too."""

@@ -72,12 +72,12 @@ def watch(
     from stylewatch.settings.paths import absolute
     from stylewatch.settings.presets import as_config_names
 
-    watched = absolute(input_dir)
+    watched, results = absolute(input_dir), absolute(output)
     if not os.path.isdir(watched):
         is_file = os.path.isfile(watched)
         remedy = "`stylewatch apply` paints a photo" if is_file else "Make it first"
         raise UsageError("no such folder to watch", received=input_dir, remedy=remedy)
-    if os.path.isfile(absolute(output)):
+    if os.path.isfile(results):
         remedy = "Name another folder; it is made when it is missing"
         raise UsageError("results can't go into a file", received=output, remedy=remedy)
     settings = given(hours=hours, features=features)
@@ -89,7 +89,7 @@ def watch(
     there, away = named_dirs()
     names, folders = as_config_names(preset or [DEFAULT_PRESET], there)
     folders += away
-    _serve(lambda: watch_config(watched, absolute(output), names, presets=folders, **settings))
+    _serve(lambda: watch_config(watched, results, names, presets=folders, **settings))
 
 
 @command(app, panel=WATCH)
@@ -106,9 +106,9 @@ def run(*, config: ConfigPath = None) -> None:
       stylewatch --log-format json run -c /etc/stylewatch.yaml
     """
     from stylewatch.settings.loading import load_config
-    from stylewatch.settings.paths import find_config
+    from stylewatch.settings.paths import absolute, find_config
 
-    file = find_config(config)
+    file = absolute(find_config(config))
     _serve(lambda: load_config(file))
 
 
@@ -169,4 +169,5 @@ def init(
 def _serve(load: "Callable[[], Config]") -> None:
     from stylewatch.app.serve import serve
 
+    os.chdir("/")  # where we are may be deleted, or on a disk that is to be ejected
     serve(load, GlobalOptions.log_format)

@@ -64,7 +64,10 @@ class _Context(SpawnContext):
 
 
 class LocalExecutor(JobTable):
-    """Worker processes of this machine, each in a pool of its own that dies with its job."""
+    """Worker processes of this machine, each in a pool of its own: one job after the other.
+
+    A job that crashes takes its pool along.
+    """
 
     def __init__(
         self,
@@ -76,6 +79,7 @@ class LocalExecutor(JobTable):
     ) -> None:
         super().__init__(on_event)
         os.environ.setdefault("GLIBC_TUNABLES", HUGE_PAGES)
+        os.environ.setdefault("PYTHONSAFEPATH", "1")  # else a worker imports from where we are
         self._workers = workers
         self._idle: list[ProcessPool] = []
         self._context = _Context()
