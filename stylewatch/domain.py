@@ -65,7 +65,7 @@ class StyleSettings:
     """Longer side of the result in pixels, never larger than the photo; `photo`: its own size."""
     coarsest_side: Annotated[int, Ge(16)] = 192
     """The first, coarsest scale is no smaller than this; each next one is twice as large."""
-    evaluations: Annotated[tuple[Annotated[int, Gt(0)], ...], MinLen(1)] = (80, 40, 20)
+    evaluations: Annotated[tuple[Annotated[int, Gt(0)], ...], MinLen(1)] = (45, 22, 15)
     """Loss evaluations per scale, coarsest first; the last number serves all finer scales."""
     optimizer: Literal["lbfgs", "lbfgs-scipy", "adam"] = "lbfgs"
     """`lbfgs` runs on the device; `lbfgs-scipy` is SciPy's L-BFGS-B, the reference."""

@@ -30,6 +30,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from rig import effect_package, rendered
+from test_control import Daemon as Answering
 from typer.testing import CliRunner
 from waiting import wait_until
 
@@ -46,7 +47,6 @@ from stylewatch.faces.control import ControlServer
 from stylewatch.settings.loading import load_config
 from stylewatch.settings.weights import keras_weights
 from stylewatch.state.ledger import Ledger, Planned
-from tests.test_control import Daemon as Answering
 
 HERE = Path(__file__).parent
 PATHS = {"PYTHONPATH": str(HERE.parent)}
@@ -411,6 +411,24 @@ class TestErrors:
         finally:
             process.terminate()
             process.wait()
+
+    def test_it_paints_when_the_folder_that_it_was_started_in_is_gone(self, tmp_path):
+        gone = tmp_path / "gone"
+        gone.mkdir()
+        (tmp_path / "in").mkdir()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "stylewatch", "watch", "../in", "../out", "-p", "quick"],
+            cwd=gone, stderr=subprocess.PIPE, env=os.environ | PATHS,
+        )  # fmt: skip
+        try:
+            while b"watching" not in process.stderr.readline():
+                assert process.poll() is None
+            gone.rmdir()
+            a_picture(tmp_path / "in/a.jpg")
+            wait_until((tmp_path / "out/a--quick.jpg").exists)
+        finally:
+            process.terminate()
+            process.communicate()
 
     def test_an_interrupt_while_it_is_loaded_needs_no_traceback(self, tmp_path):
         (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
@@ -1112,6 +1130,18 @@ class TestApply:
         code, _, err = stylewatch("presets", "sheet", photo, "--side", "64")
         assert (code, err.count(" done ")) == (0, 1)
 
+    def test_presets_that_are_the_same_but_for_their_names_are_one_picture(
+        self, stylewatch, tmp_path, home
+    ):
+        """As `painting` and `meadow` are."""
+        Path("mine.yaml").write_text("base: quick\n")
+        photo = a_picture(tmp_path / "a.jpg", (400, 300))
+        options = ("-p", "quick", "-p", "mine.yaml", "--side", "64")
+        code, out, err = stylewatch("presets", "sheet", photo, *options)
+        assert (code, err.count(" done ")) == (0, 1)
+        with Image.open(out.strip()) as sheet:
+            assert sheet.size == (64 * 2, 48 + 24)
+
     def test_a_sheet_may_have_a_name_of_its_own(self, stylewatch, tmp_path):
         photo = a_picture(tmp_path / "a.jpg", (400, 300))
         options = ("-p", "quick", "--side", "64", "-o")
@@ -1128,7 +1158,7 @@ class TestApply:
     def test_a_sheet_has_all_presets_of_a_name_and_any_photo_s_name(self, stylewatch, tmp_path):
         photo = a_picture(tmp_path / f"{'a' * 245}.jpg", (400, 300))
         Path("mine").mkdir()
-        Path("mine/quick.yaml").write_text("base: quick\n")
+        Path("mine/quick.yaml").write_text("base: quick\nstrength: 20\n")
         options = ("-p", "quick", "-p", "mine/quick.yaml", "--side", "64")
         code, out, _ = stylewatch("presets", "sheet", photo, *options)
         assert (code, out.endswith("--presets.jpg\n")) == (0, True)
@@ -1638,6 +1668,15 @@ class TestWhichDaemon:
         ]  # fmt: skip
         assert "not valid YAML" in err
         assert stylewatch("cancel", 1, "-c", file)[2].count("not valid YAML") == 1
+
+    def test_a_broken_config_in_its_usual_place_hides_no_watch(self, stylewatch, home):
+        state, file = home / ".local/state/stylewatch", home / ".config/stylewatch/stylewatch.yaml"
+        state.mkdir(parents=True)
+        file.write_text("folders: [")
+        daemon = Answering()
+        with ControlServer(state, daemon.ask, {"version": "1", "config": None}):
+            assert stylewatch("pause")[0] == 0
+        assert daemon.asked == [("pause", {})]
 
 
 class TestService:

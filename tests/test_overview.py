@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
+from test_control import STEP, Daemon
 
 from stylewatch.app import overview
 from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo
@@ -19,7 +20,6 @@ from stylewatch.faces.control import ControlServer
 from stylewatch.faces.wire import SOCKET
 from stylewatch.state.ledger import Ledger, Planned
 from stylewatch.state.wording import WAITING
-from tests.test_control import STEP, Daemon
 
 
 @pytest.fixture

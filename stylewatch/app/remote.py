@@ -102,10 +102,10 @@ def same_config(one: str | Path, other: str | Path) -> bool:
 
 
 def config_of(state_dir: Path) -> str | None:
-    """The config of the daemon that answers there; None if none does."""
+    """The config of the daemon that answers there, empty if it has none; None if none answers."""
     try:
         with Client(state_dir, timeout=2.0) as client:
-            return str(client.about.get("config"))
+            return str(client.about.get("config") or "")
     except NotRunningError:
         return None
 

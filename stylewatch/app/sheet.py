@@ -50,15 +50,19 @@ def paint_sheet(
     extension = whole.extension or ".jpg"
     write_temporary(b"", whole.target, extension, os.getpid()).unlink()  # told before it is painted
     with TemporaryDirectory() as folder:
+        alike: dict[str, list[Preset]] = {}  # but for their names
+        for preset in presets:
+            alike.setdefault(preset.digest, []).append(preset)
         small = [
-            replace(preset, settings=replace(preset.settings, max_side=side)) for preset in presets
+            replace(one, settings=replace(one.settings, max_side=side))
+            for one, *_ in alike.values()
         ]
         tasks = plan([photo], small, Path(folder))
         pictures: list[tuple[str, np.ndarray]] = []
-        for preset, result in zip(presets, paint_all(tasks, engine, told), strict=True):
+        for same, result in zip(alike.values(), paint_all(tasks, engine, told), strict=True):
             if isinstance(result, StylewatchError):
                 raise result
-            pictures.append((preset.name, _read(result.output, engine)))
+            pictures.append((", ".join(each.name for each in same), _read(result.output, engine)))
     sheet = sheet_of([("the photo", _read(photo, engine)), *pictures], side)
     form, quality = whole.preset.output.format, whole.preset.output.quality
     assert form != "same"
