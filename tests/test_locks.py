@@ -46,6 +46,22 @@ def without_locks(monkeypatch):
     monkeypatch.setattr(fcntl, "flock", flock)
 
 
+@pytest.fixture
+def dies(monkeypatch):
+    """Has what a descriptor is open on die, as a share does whose connection ends."""
+    fstat = os.fstat
+
+    def dies(dead):
+        def stat_of(descriptor):
+            if descriptor == dead:
+                raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+            return fstat(descriptor)
+
+        monkeypatch.setattr(os, "fstat", stat_of)
+
+    return dies
+
+
 def test_a_state_folder_that_can_t_be_written_is_one_clear_error(locks, tmp_path):
     (tmp_path / "state").write_text("a file lies where the folder should be")
     with pytest.raises(LedgerError, match="can't be written"):
@@ -101,6 +117,25 @@ def test_another_folder_in_the_place_of_the_first_is_locked_instead_of_it(locks,
     locks.hold_folder(folder)
     assert is_free(tmp_path / "aside")
     assert not is_free(folder)
+
+
+def test_a_share_that_died_and_is_mounted_again_is_locked_anew(locks, folder, tmp_path, dies):
+    locks.hold_folder(folder)
+    before = open_files()
+    dies(locks._held[folder])
+    folder.rename(tmp_path / "aside")
+    folder.mkdir()
+    locks.hold_folder(folder)
+    assert not is_free(folder)
+    assert open_files() == before
+
+
+def test_a_share_that_died_keeps_no_other_folder_from_being_locked(locks, folder, tmp_path, dies):
+    locks.hold_folder(folder)
+    dies(locks._held[folder])
+    (tmp_path / "other").mkdir()
+    locks.hold_folder(tmp_path / "other")
+    assert not is_free(tmp_path / "other")
 
 
 def test_a_folder_with_two_names_is_kept_by_either(locks, folder, tmp_path):

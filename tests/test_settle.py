@@ -1,6 +1,7 @@
 """A file is given out when it is complete, never earlier, and always decided in the end."""
 
 import contextlib
+import errno
 import fcntl
 import itertools
 import mmap
@@ -354,6 +355,19 @@ def test_a_file_whose_reading_fails_is_told(tmp_path):
     settler.observe(candidate(tmp_path), 100.0)
     ((_, told),) = follow(settler, 100.0, 1000.0)
     assert told.reason == "unreadable"
+
+
+def test_a_file_on_a_share_that_died_is_not_left_open(settler, tmp_path, monkeypatch):
+    def dead(descriptor):
+        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+
+    put(tmp_path)
+    settler.observe(candidate(tmp_path), 100.0)
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fstat", dead)
+        assert settler.settled(102.0) == []
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_check_that_stumbles_leaves_the_word_to_the_decoder(tmp_path):

@@ -31,7 +31,7 @@ LAST_LOOKS = 50  # … or longer, so that all such files get no more looks than 
 OLD_LOOKS = 3  # at a file that was old when it came: nobody will bring what it lacks
 SLOW_SECONDS = 15.0  # a file that is on its way for so long is named to people
 BATCH = 256  # files looked at per call at most, and for no longer than a turn
-GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+GONE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
 
 Reason = Literal["empty", "truncated", "writer", "unreadable"]
 LACKS: Final[Mapping[str, str]] = {
@@ -261,12 +261,10 @@ class Settler:
 
 @contextlib.contextmanager
 def _opened(photo: Photo) -> Iterator[BinaryIO]:
-    """The file as it is now; FileNotFoundError when something else took its place."""
-    descriptor = open_below(photo.root, photo.path)
-    if not modes.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), photo.path)
-    with open(descriptor, "rb") as stream:  # noqa: PTH123
+    """The file as it is now; IsADirectoryError when what took its place is none."""
+    with open(photo.path, "rb", opener=lambda *_: open_below(photo.root, photo.path)) as stream:
+        if not modes.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), photo.path)
         yield stream
 
 

@@ -66,12 +66,12 @@ class Locks:
             return
         held = self._held.get(folder)
         if held is not None:
-            if os.path.sameopenfile(held, descriptor):
+            if _is_same(held, descriptor):
                 os.close(descriptor)
                 return
             os.close(self._held.pop(folder))
         for mine in self._held.values():
-            if os.path.sameopenfile(mine, descriptor):  # under another name: one lock for both
+            if _is_same(mine, descriptor):  # under another name: one lock for both
                 os.close(descriptor)
                 descriptor = os.dup(mine)
                 break
@@ -100,3 +100,11 @@ class Locks:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
         self._held.clear()
+
+
+def _is_same(one: int, other: int) -> bool:
+    """Whether both are open on one folder; whose disk or share has died is no folder any more."""
+    try:
+        return os.path.sameopenfile(one, other)
+    except OSError:
+        return False
