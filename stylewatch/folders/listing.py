@@ -16,8 +16,9 @@ from stylewatch.domain import Candidate
 
 UNFINISHED = re.compile(
     r"(\.|~\$).*|.*(~|\.(tmp|part|partial|filepart|crdownload|download|tacitpart)|_exiftool_tmp)"
-    # bins and thumbnails, of Windows and of NAS
-    r"|\$recycle\.bin|thumbs\.db|[@#]recycle|@eadir|#snapshot",
+    # what systems keep for themselves: bins, thumbnails, snapshots
+    r"|\$recycle\.bin|thumbs\.db|system volume information|lost\+found"
+    r"|[@#]recycle|@eadir|[~#]snapshot|@recently-snapshot",  # of a NAS
     re.IGNORECASE | re.DOTALL,
 )
 SPECIAL = {
