@@ -1294,6 +1294,16 @@ def test_a_folder_keeps_its_past_when_it_is_moved_or_called_otherwise(ledger):
     assert list(ledger.counts()) == ["photos"]
 
 
+def test_what_is_known_of_a_folder_is_not_written_again(ledger):
+    for known in [("in", Path("/in"), None), ("in", Path("/in"), (1, 10), None, "disk")]:
+        ledger.note_folder(*known)
+        before = ledger.changes
+        ledger.note_folder(*known)
+        assert ledger.changes == before
+    ledger.note_folder("in", Path("/in"), (1, 10))
+    assert ledger.changes == before, "where its disk is not known, it is the same"
+
+
 def test_a_folder_whose_name_is_no_text_is_watched_like_any_other(rigs, tmp_path):
     rig = rigs(start=False)
     rig.input = tmp_path / os.fsdecode(b"caf\xe9")

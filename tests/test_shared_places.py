@@ -473,6 +473,11 @@ def test_queued_photos_wait_for_a_folder_that_is_away(rig, tmp_path):
     assert rig.counts() == {"ready": 5}
     [health] = rig.daemon._status()["folders"]
     assert "is its disk away?" in health.detail
+    before = rig.daemon._ledger.changes
+    for _ in range(5):
+        source._next_root = 0.0
+        rig.daemon.tick(time.monotonic())
+    assert rig.daemon._ledger.changes == before, "there is nothing to write"
     rig.input.rmdir()
     (tmp_path / "aside").rename(rig.input)
     rig.until(lambda: rig.counts() == {"done": 5})

@@ -163,7 +163,7 @@ class Ledger(LedgerReader):
             if moved:  # a config that was changed before: no folder has ever been there
                 self.change("DELETE FROM folders WHERE input = ? AND dev IS NULL", raw)
             known = self._one(
-                "SELECT name, volume FROM folders WHERE input = ? OR name = ? ORDER BY input != ?",
+                "SELECT * FROM folders WHERE input = ? OR name = ? ORDER BY input != ?",
                 *(raw, moved, raw),
             )
             before = known["volume"] if known else ""
@@ -174,8 +174,9 @@ class Ledger(LedgerReader):
                     self._rename_folder(name, f"{name} ({its_place})")
                 if known:
                     self._rename_folder(known["name"], name)
-            query = "INSERT OR REPLACE INTO folders VALUES (?,?,?,?,?)"
-            self.change(query, name, raw, dev, ino, volume or before)
+            row = (name, raw, dev, ino, volume or before)
+            if known is None or tuple(known) != row:  # it is looked at again and again while away
+                self.change("INSERT OR REPLACE INTO folders VALUES (?,?,?,?,?)", *row)
             if another or (volume and before not in {"", volume}):
                 query = "UPDATE files SET gone = ? WHERE folder = ? AND gone = 0"
                 self.change(query, self._clock(), name)
