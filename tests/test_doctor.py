@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import pwd
 import shutil
@@ -367,6 +368,13 @@ def test_a_disk_is_told_of_once_whatever_lies_on_it(examine, set_up, tmp_path):
     file = set_up("{input: in, output: out}, {input: in2, output: out2}")
     [found] = examine(file)["disk"]
     assert found.message.endswith(f"free for {tmp_path}/out, {tmp_path}/out2, {tmp_path}/state")
+
+
+def test_a_disk_that_does_not_tell_what_is_free_is_no_problem(examine, set_up, monkeypatch):
+    monkeypatch.setattr(doctor, "free_space", lambda _: math.inf)
+    [found] = examine(set_up())["disk"]
+    assert found.state == "ok"
+    assert found.message.startswith("an unknown number of GB free for ")
 
 
 def test_set_aside_photos_are_told_of(examine, set_up, tmp_path):

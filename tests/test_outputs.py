@@ -364,6 +364,14 @@ def test_the_space_of_a_folder_is_told_wherever_it_lies(tmp_path):
         assert space.free_space(folder) > 0
 
 
+def test_a_file_system_that_does_not_tell_its_size_is_not_taken_for_full(tmp_path, monkeypatch):
+    """As some that programs provide (FUSE)."""
+    silent = Mock(f_blocks=0, f_bavail=0, f_frsize=0)
+    monkeypatch.setattr(os, "statvfs", lambda _: silent)
+    space.require_room(tmp_path, 10**9)
+    assert list(space.Space().look([tmp_path], 10**9, 0.0, lambda _: True)) == []
+
+
 def test_an_output_waits_below_the_low_water_mark_and_goes_on_a_quarter_above_it(monkeypatch):
     out, other = Path("/out"), Path("/other")
     free, writable, waiting = {out: 100, other: 100}, [], space.Space()

@@ -7,6 +7,7 @@ that a crash of it is one more line. Knows nothing of how lines are shown.
 import copy
 import hashlib
 import json
+import math
 import os
 import pickle
 import platform
@@ -243,7 +244,8 @@ def _disk(config: Config) -> Iterator[Finding]:
         disks.setdefault(_device(path), []).append(path)
     for paths in disks.values():
         free = free_space(paths[0])
-        text = f"{free / 1e9:.1f} GB free for {', '.join(map(short_path, paths))}"
+        room = f"{free / 1e9:.1f} GB" if math.isfinite(free) else "an unknown number of GB"
+        text = f"{room} free for {', '.join(map(short_path, paths))}"
         if free < config.min_free:
             remedy = f"Free some: below {config.min_free / 1e9:g} GB (`min_free`) an output pauses"
             yield problem("disk", text, remedy)

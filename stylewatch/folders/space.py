@@ -4,6 +4,7 @@ Knows nothing of jobs and of what is written there.
 """
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -23,10 +24,13 @@ def trouble_of(output: Path | str, why: str) -> str:
     return f"{output} {_WORDS.get(why, 'is not there')}"
 
 
-def free_space(folder: Path) -> int:
-    """Bytes that may still be written there, or would be where it is still to be made."""
+def free_space(folder: Path) -> float:
+    """Bytes that may still be written there, or would be where it is still to be made.
+
+    Infinitely many where the file system does not tell its size, as some that programs provide.
+    """
     usage = os.statvfs(nearest_existing(folder))
-    return usage.f_bavail * usage.f_frsize
+    return usage.f_bavail * usage.f_frsize if usage.f_blocks else math.inf
 
 
 def require_room(folder: Path, min_free: int) -> None:
