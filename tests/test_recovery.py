@@ -459,6 +459,38 @@ def test_a_lost_ledger_is_learnt_again_from_results_whatever_else_lies_there(rig
     assert len(again.results()) == 4
 
 
+@pytest.mark.parametrize("facts", [{"job_key": "key"}, {}])
+@pytest.mark.parametrize("lost", ["before it starts", "while it runs"])
+def test_a_daemon_whose_new_ledger_learns_ends_at_once(rigs, tmp_path, monkeypatch, facts, lost):
+    """Also where it comes upon no result for long."""
+    rig, path = rigs(start=False).build(), tmp_path / "state" / "ledger.db"
+    stop, read = threading.Event(), []
+
+    def lose(_):
+        path.unlink(missing_ok=True)
+        for name in ("out/a--painting.jpg", "out/b--painting.jpg"):
+            (tmp_path / name).write_bytes(b"painted before")
+
+    def fails(_):
+        raise LedgerError("The ledger can't be written: disk full")
+
+    def read_facts(data):
+        read.append(data)
+        stop.set()
+        return facts
+
+    rig.daemon._parts = replace(rig.daemon._parts, read_facts=read_facts)
+    monkeypatch.setattr(rig.daemon, "tick", fails)
+    rig.output.mkdir()
+    if lost == "before it starts":
+        lose(0.0)
+    rig.daemon.run(stop, lose)
+    assert len(read) == 1
+    assert rig.events[-1].kind == "stopping"
+    with closing(Ledger(path)) as ledger:
+        assert ledger.fresh, "the next start learns all of it"
+
+
 def results_that_tell_of_themselves(rig):
     """Have each result tell by which job it was made, and of which photo."""
 
@@ -948,7 +980,7 @@ def test_only_what_may_be_a_result_is_read_for_one(tmp_path, monkeypatch):
     (tmp_path / "c--ink.jpg").write_bytes(b"a large one")
     (tmp_path / "d--ink.jpg").symlink_to("a--ink.jpg")
     os.mkfifo(tmp_path / "e--ink.jpg")
-    found = find_results([tmp_path], lambda data: {"job_key": data.decode()})
+    found = filter(None, find_results([tmp_path], lambda data: {"job_key": data.decode()}))
     assert [(key, path.name) for key, path, *_ in found] == [("small", "a--ink.jpg")]
 
 

@@ -37,7 +37,7 @@ from stylewatch.host.delivery import Delivery
 from stylewatch.host.disks import note_mounts
 from stylewatch.host.dispatch import Dispatcher, OpenExecutor
 from stylewatch.host.intake import Intake
-from stylewatch.host.inventory import learn
+from stylewatch.host.inventory import Stopped, learn
 from stylewatch.host.mailbox import Mailbox
 from stylewatch.host.publication import Publisher
 from stylewatch.host.pulse import Pulse
@@ -126,6 +126,7 @@ class Daemon:
 
         Raises:
             LockedError: another daemon runs.
+            Stopped: it is to stop while a new ledger learns.
         """
         with contextlib.ExitStack() as opened:
             opened.callback(self._locks.release)
@@ -179,7 +180,11 @@ class Daemon:
         is dropped, and recovered as after a crash as soon as it can be written again.
         """
         self._stop = stop
-        self.start(self._clock())
+        try:
+            self.start(self._clock())
+        except Stopped:
+            self._tell("stopping", "the next start reads the results again")
+            return
         failed = False
         try:
             while not stop.is_set():
@@ -191,6 +196,8 @@ class Daemon:
                         told = "the ledger can be written again"
                         self._tell("recovered", told, reason=LedgerError.reason)
                     failed = False
+                except Stopped:
+                    break
                 except LedgerError as error:
                     self._drop_all(error, told=failed)
                     failed = True
@@ -368,7 +375,8 @@ class Daemon:
             self._tell("warning", f"the ledger was damaged; it lies in {self._ledger.set_aside}")
         places = {folder.output for folder in self.config.folders}
         if self._ledger.fresh:
-            learn(self._ledger, places, self._parts.read_facts, self._tell, self._clock)
+            stopped = self._stop.is_set
+            learn(self._ledger, places, self._parts.read_facts, self._tell, self._clock, stopped)
         for job in self._ledger.recover():
             self._tell("failed", f"{job.path}: {job.trouble}", job, reason=job.reason)
         self._apply_config()

@@ -19,12 +19,17 @@ LARGEST_RESULT = 1 << 29
 LEARN_SECONDS = 300.0  # between two signs of life while a ledger learns
 
 
+class Stopped(Exception):  # noqa: N818  (how learning is left early)
+    """The daemon is to end; the ledger is as new as before."""
+
+
 def learn(
     ledger: Ledger,
     folders: Iterable[Path],
     read_facts: ReadFacts,
     tell: Callable[..., None],
     clock: Callable[[], float],
+    is_stopped: Callable[[], bool],
 ) -> None:
     """Have a new ledger learn from the results in these folders what was painted before it.
 
@@ -32,6 +37,7 @@ def learn(
 
     Raises:
         OutputError: as `find_results`; or the disk of a folder is away.
+        Stopped: `is_stopped` says so.
     """
     folders = list(folders)
     for folder in folders:
@@ -41,8 +47,13 @@ def learn(
             raise _not_now(error.problem) from error
 
     def told() -> Iterator[Result]:
-        due = clock() + LEARN_SECONDS
-        for count, result in enumerate(find_results(folders, read_facts), start=1):
+        count, due = 0, clock() + LEARN_SECONDS
+        for result in find_results(folders, read_facts):
+            if is_stopped():
+                raise Stopped
+            if result is None:
+                continue
+            count += 1
             if clock() >= due:
                 due = clock() + LEARN_SECONDS
                 tell("warning", f"a new ledger: {count} results read so far", reason=LEARNING)
@@ -53,8 +64,8 @@ def learn(
         tell("warning", words, reason=LEARNING)
 
 
-def find_results(folders: Iterable[Path], read_facts: ReadFacts) -> Iterator[Result]:
-    """Every result in these folders.
+def find_results(folders: Iterable[Path], read_facts: ReadFacts) -> Iterator[Result | None]:
+    """Every result in these folders; None for each other file, so that a walk can be left.
 
     Raises:
         OutputError: a folder can't be listed now; without its results all would be painted again.
@@ -67,9 +78,11 @@ def find_results(folders: Iterable[Path], read_facts: ReadFacts) -> Iterator[Res
     for folder in folders:
         for inside, names in walk(folder, passed_over):
             for name in names:
+                result = None
                 if "--" in name and not name.startswith("."):
                     with contextlib.suppress(Exception):  # any strange file may lie there
-                        yield _read(Path(inside, name), read_facts)
+                        result = _read(Path(inside, name), read_facts)
+                yield result
 
 
 def _not_now(problem: str) -> OutputError:
