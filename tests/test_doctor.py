@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import replace
 from importlib.util import find_spec
@@ -20,7 +21,7 @@ from PIL import Image
 from stylewatch import cli, places
 from stylewatch.app import doctor, remote
 from stylewatch.app.service import ServiceStatus
-from stylewatch.app.unit import read_unit, render_unit, shipped_unit
+from stylewatch.app.unit import Installed, read_unit, render_unit, shipped_unit
 from stylewatch.domain import EngineSettings, Failure, FailureKind, Identity, Photo, counted
 from stylewatch.faces.control import ControlServer
 from stylewatch.jobs.child import THREADS
@@ -610,6 +611,22 @@ def test_a_service_whose_folders_have_moved_is_told_how_to_follow(set_up, tmp_pa
     )  # fmt: skip
     own = read_unit(shipped_unit(user=True))  # which may write wherever its person may
     assert own.may_write(Path("/anywhere"))
+
+
+def test_an_output_that_the_system_s_service_knew_before_it_was_made_anew_is_told_of(
+    set_up, tmp_path
+):
+    """systemd has mounted the folder that was there: the new one is read-only to the service."""
+    config = doctor.load_config(set_up())
+    unit = Installed(config=config.file, account="", writable=None)
+    for why, restarts in (("forbidden", 1), ("away", 1), ("disk-full", 0)):
+        answer = Future()
+        answer.set_result({"blocked": {str(tmp_path / "out"): why}})
+        with ControlServer(config.state_dir, lambda *_, given=answer: given, {}):
+            found = list(doctor._made_for(unit, "", config, config.file))
+            assert list(doctor._made_for(unit, "--user ", config, config.file)) == []
+        assert len(found) == restarts
+        assert all("sudo systemctl restart stylewatch" in one.remedy for one in found)
 
 
 def test_the_real_engine_is_probed(set_up):

@@ -19,19 +19,27 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from stylewatch.app.remote import find_state_dir
+from stylewatch.app.remote import ask, find_state_dir
 from stylewatch.app.service import COMMAND, service_status
 from stylewatch.app.unit import UNIT, Installed, read_unit
 from stylewatch.domain import EngineSettings, JobState, counted
-from stylewatch.errors import ConfigError, PresetError, StylewatchError, named
+from stylewatch.errors import (
+    ConfigError,
+    NotRunningError,
+    OutputFullError,
+    PresetError,
+    StylewatchError,
+    named,
+)
 from stylewatch.faces.lines import short_path
 from stylewatch.folders.listing import walk
+from stylewatch.folders.outputs import can_be_written
 from stylewatch.folders.scans import POLL_SECONDS
 from stylewatch.folders.space import free_space
 from stylewatch.folders.watches import watch_limit, watch_trouble
@@ -448,6 +456,20 @@ def _made_for(unit: Installed, scope: str, config: Config, file: Path) -> Iterat
         if closed:
             text = f"the service {scope}may not write to {', '.join(dict.fromkeys(closed))}"
             yield problem("service", text, f"{again}, as after each change of folders")
+        elif not scope:
+            yield from _shut_out(config)
+
+
+def _shut_out(config: Config) -> Iterator[Finding]:
+    """Outputs that the service can't write to, as they were made anew since it started."""
+    with suppress(NotRunningError):
+        blocked = ask(config.state_dir, "status")["blocked"]
+        for output in dict.fromkeys(folder.output for folder in config.folders):
+            shut = blocked.get(str(output)) in {OutputFullError.away, OutputFullError.forbidden}
+            if shut and can_be_written(output):
+                text = f"the service can't write to {short_path(output)}, though its account can"
+                remedy = f"`sudo systemctl restart {UNIT}`: it knows what was there before"
+                yield problem("service", text, remedy)
 
 
 def _is_home_of(account: str) -> bool:

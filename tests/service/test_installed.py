@@ -240,6 +240,19 @@ def test_a_config_that_is_broken_leaves_the_service_as_it_was(service):
     service.machine.run("systemctl", "reload", "stylewatch")
 
 
+def test_an_output_that_was_replaced_needs_a_restart_as_the_doctor_says(service):
+    machine, out, aside = service.machine, f"{PHOTOS}/out", f"{PHOTOS}/aside"
+    machine.run("mv", out, aside)
+    machine.run("install", "-d", "-o", "painter", "-g", "painter", out)
+    service.drop("replaced.jpg", 55)
+    machine.wait_for(lambda: service.status()["blocked"], FIRST, "it was not noticed")
+    told = service.stylewatch("doctor", "--config", CONFIG, check=False).stdout
+    assert "sudo systemctl restart stylewatch" in told
+    machine.run("systemctl", "restart", "stylewatch")
+    service.result("replaced--dream.png")
+    machine.run("sh", "-c", f"mv {aside}/* {out}")
+
+
 def test_a_stop_in_the_middle_of_a_job_is_quick_and_loses_nothing(service):
     service.begin_and_hold("stopped.jpg", 60)
     began = time.monotonic()
@@ -279,7 +292,7 @@ def test_nothing_was_lost_and_nothing_made_twice(service):
         [
             *(f"{name}--dream.png" for name in ("first", "worker-killed", "daemon-killed", "hung")),
             *("new--reverie.webp", "still--reverie.webp", "stopped--dream.png"),
-            "upgraded--dream.png",
+            *("replaced--dream.png", "upgraded--dream.png"),
         ]
     )
     assert not list(out.glob(".*.sw-tmp"))
