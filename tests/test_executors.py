@@ -288,6 +288,25 @@ class TestLocal:
         assert result(executor.submit(2, jobs.pid)) != pid
         assert is_gone(pid)
 
+    def test_an_idle_worker_that_begins_just_when_it_is_given_up_costs_the_job_nothing(
+        self, executor, heard, monkeypatch
+    ):
+        """It may have been swapped out."""
+        stop, pid = executors._stop, result(executor.submit(1, jobs.pid))
+        assert heard.next("started")[0] == 1
+        os.kill(pid, signal.SIGSTOP)
+
+        def stop_late(pool):
+            os.kill(pid, signal.SIGCONT)
+            assert heard.next("started")[0] == 2
+            stop(pool)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(executors, "START_SECONDS", 0.5)
+            patched.setattr(executors, "_stop", stop_late)
+            assert result(executor.submit(2, jobs.pid)) != pid
+        assert is_gone(pid)
+
     def test_a_job_that_is_cancelled_while_its_worker_is_made_never_begins(
         self, executor, heard, monkeypatch
     ):

@@ -22,7 +22,7 @@ from pebble import ProcessExpired, ProcessPool
 from stylewatch.domain import EngineSettings
 from stylewatch.errors import EngineLost, WorkerDied
 from stylewatch.jobs.child import CODE, boot, run
-from stylewatch.jobs.jobtable import InFlight, JobTable, OnEvent
+from stylewatch.jobs.jobtable import KILL_SECONDS, InFlight, JobTable, OnEvent
 
 NEWS_SECONDS = 0.5  # by then the last words of a dead process have been read
 START_SECONDS = 5.0  # for an idle worker to begin the job that it is given
@@ -131,10 +131,21 @@ class LocalExecutor(JobTable):
                 self._in_background(self._expect_a_start, job, place)
 
     def _expect_a_start(self, job: InFlight, place: ProcessPool) -> None:
-        """Give a job to another worker if this one does not begin it: it may have been killed."""
-        if not job.started.wait(START_SECONDS) and job.place is place and not job.out.done():
-            silent = EngineLost("a worker process did not begin its job")
-            self._lose(job, silent, was_idle=True)
+        """Give a job to another worker if this one does not begin it: it may have been killed.
+
+        If it was only swapped out, it may begin after all while it is ended: that counts no more,
+        as the job has another number by then.
+        """
+        job.started.wait(START_SECONDS)
+        with self._lock:
+            if job.started.is_set() or job.place is not place or job.serial not in self._jobs:
+                return
+            del self._jobs[job.serial]
+            job.place, job.serial = None, next(self._serials)
+            self._jobs[job.serial] = job
+        self._in_background(_stop, place).join(KILL_SECONDS)
+        if not job.doomed:
+            self._launch(job)
 
     def _new_pool(self) -> ProcessPool:
         pool = ProcessPool(
@@ -179,7 +190,7 @@ class LocalExecutor(JobTable):
             self._finish(job, error=lost)
 
     def _free(self, job: InFlight) -> None:
-        if job.spoilt:
+        if job.place and job.spoilt:
             self._in_background(_stop, job.place)
         elif job.place and not job.doomed:
             self._idle.append(job.place)

@@ -216,9 +216,10 @@ class JobTable(ABC):
         job.started.set()
         self._losses, self._loss = 0, ""
 
-    def _in_background(self, target: Callable[..., None], *args: Any) -> None:
+    def _in_background(self, target: Callable[..., None], *args: Any) -> threading.Thread:
         thread = threading.Thread(target=target, args=args, daemon=True)
         with self._lock:
             self._threads = [each for each in self._threads if each.is_alive()]
             thread.start()
             self._threads.append(thread)
+        return thread
