@@ -7,6 +7,7 @@ loads the network's libraries.
 import errno
 import io
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  (a ta
     if not os.environ.get("HOME", "none"):  # as a service may have it; `~` would be `/`
         del os.environ["HOME"]  # now it is as the user database says
     _open_streams()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as by some desktops, it hides deaths
     try:
         code = app(args=arguments, prog_name="stylewatch", standalone_mode=False)
     except StylewatchError as error:

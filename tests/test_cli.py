@@ -430,6 +430,15 @@ class TestErrors:
             process.terminate()
             process.communicate()
 
+    def test_the_death_of_workers_is_seen_whatever_started_us(self, stylewatch):
+        """Some desktops ignore SIGCHLD, and so would all that they start."""
+        before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        try:
+            assert stylewatch("--version")[0] == 0
+            assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
+        finally:
+            signal.signal(signal.SIGCHLD, before)
+
     def test_an_interrupt_while_it_is_loaded_needs_no_traceback(self, tmp_path):
         (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
         done = subprocess.run(

@@ -1139,6 +1139,13 @@ def test_a_second_signal_ends_at_once_and_gives_the_terminal_back():
     assert done.stdout.split(b"asked\n")[1].decode() == f"finishing\n{LEAVE}"
 
 
+def test_a_second_signal_ends_what_waits_for_a_terminal_that_takes_nothing():
+    script = ASKED_TWICE.replace("Screen(", "import time; from stylewatch.faces import terminal\n"
+        "terminal._UNDO.append(lambda: time.sleep(60)); Screen(")  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGALRM
+
+
 def test_what_is_ignored_stays_ignored_as_nohup_wants_it():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

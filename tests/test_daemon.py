@@ -779,6 +779,35 @@ def test_what_was_cancelled_is_held_whatever_else_ends_it(rigs):
     assert [event.job_id for event in rig.events if event.reason == "cancelled"] == [job.id]
 
 
+def test_what_was_cancelled_is_held_where_it_has_not_ended_before_the_daemon(rigs):
+    """As on a cluster that takes its time."""
+    release = threading.Event()
+    rig = rigs(lambda request: release.wait(60) and None)
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"running": 1})
+    [job] = rig.daemon._ledger.jobs()
+    rig.asked("cancel", job_id=job.id)
+    rig.daemon._dispatcher.close(time.monotonic())
+    assert rig.counts() == {"held": 1}
+    release.set()
+
+
+def test_the_same_picture_is_not_painted_twice_at_once(rigs):
+    release = threading.Event()
+    rig = rigs(lambda request: release.wait(60) and None)
+    rig.executor.slots = 2
+    for name in ("a.jpg", "a (1).jpg"):
+        rig.drop(name)
+    rig.until(lambda: rig.counts() == {"running": 1, "ready": 1})
+    for _ in range(5):
+        rig.daemon.tick(time.monotonic())
+    assert rig.counts() == {"running": 1, "ready": 1}
+    release.set()
+    rig.until(lambda: rig.counts() == {"done": 2})
+    assert len(rig.executor.ran) == 1
+    assert len(rig.results()) == 2
+
+
 @pytest.mark.parametrize("command", ["cancel", "retry"])
 def test_a_job_that_there_is_not_is_said(rigs, command):
     with pytest.raises(UsageError, match="There is no job 9999"):

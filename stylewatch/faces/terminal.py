@@ -55,6 +55,8 @@ def on_signals(
     def end(number: int, _frame: object) -> None:
         asked.append(number)
         if len(asked) > 1:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(2)  # the terminal may take nothing any more
             restore_terminal()
             os._exit(128 + number)
         first()

@@ -134,10 +134,13 @@ class Dispatcher:
                 _close(executor)
         try:
             self.collect(now)
-            for job_id in list(self.running):
+            for job_id, running in self.running.items():
                 job = self._ledger.job(job_id)
                 if job is not None and job.state is JobState.RUNNING:
-                    self._ledger.put_back(job_id)
+                    if running.cancelled:
+                        self._hold(job)
+                    else:
+                        self._ledger.put_back(job_id)
         except LedgerError:
             pass  # it is left as after a crash: the next start recovers
         finally:

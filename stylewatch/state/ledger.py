@@ -442,8 +442,8 @@ class Ledger(LedgerReader):
         A job waits until its own pause has ended; one that is ready has none, whatever its row
         says. A job also waits while another of the same preset waits for weights or an image, as it
         would lack the same; and while another's result can't be written into the same folder. Else
-        thousands of jobs would be tried in turn, for nothing. A clock that was set back ends all
-        pauses.
+        thousands of jobs would be tried in turn, for nothing. And while the same picture is being
+        painted, as it will get a copy. A clock that was set back ends all pauses.
         """
         now = self._clock()
         waits = "FROM jobs WHERE state = ? AND not_before > ? AND changed <= ? AND reason IN"
@@ -453,6 +453,7 @@ class Ledger(LedgerReader):
             f" AND (state = '{JobState.READY}' OR not_before <= ? OR changed > ?)"
             f" AND preset NOT IN (SELECT preset {waits} ({marks(LACKING)}))"
             f" AND dirname(target) NOT IN (SELECT dirname(target) {waits} ({marks(output)}))"
+            f" AND key NOT IN (SELECT key FROM jobs WHERE state = '{JobState.RUNNING}')"
             " ORDER BY id LIMIT 1"
         )
         lacking = (JobState.RETRY_WAIT, now, now, *LACKING)
