@@ -480,6 +480,22 @@ def test_checkpoints_are_kept_no_more_often_than_asked(tmp_path):
     assert made
 
 
+def test_a_checkpoint_that_takes_long_to_write_is_written_less_often(tmp_path):
+    now, made = 30.0, []
+
+    def make():
+        nonlocal now
+        made.append(now)
+        now += 9.0
+        return Checkpoint(1, 1, np.zeros((1, 1, 3), np.float32))
+
+    kept = CheckpointFile(tmp_path / "k.npz", 30.0, clock=lambda: now)
+    while now < 300.0:
+        kept.offer(make)
+        now += 1.0
+    assert made == [60.0, 159.0, 258.0]
+
+
 def test_a_library_s_lack_of_memory_is_told_as_such(tmp_path, preset, monkeypatch):
     """Real exceptions of the library's, not asked for by filling this machine's memory."""
     import tensorflow as tf

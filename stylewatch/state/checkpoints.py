@@ -13,6 +13,8 @@ import numpy as np
 
 from stylewatch.domain import Checkpoint
 
+_QUICK = 3.0  # seconds: with one each 30 s a tenth of the time
+
 
 class CheckpointFile:
     """One job's checkpoint: `offer` writes it now and then, `load` reads it, `clear` deletes it."""
@@ -23,7 +25,7 @@ class CheckpointFile:
         self._path = path
         self._every = every_seconds
         self._clock = clock
-        self._last = clock()
+        self._due = clock() + every_seconds
 
     def load(self) -> Checkpoint | None:
         """The last checkpoint, or None; a damaged file counts as none."""
@@ -34,8 +36,12 @@ class CheckpointFile:
             return None
 
     def offer(self, make: Callable[[], Checkpoint]) -> None:
-        """Write `make()`, unless the last one is recent; a full disk costs only the checkpoint."""
-        if self._clock() - self._last < self._every:
+        """Write `make()`, unless the last one is recent; a full disk costs only the checkpoint.
+
+        Where that takes long, as a huge picture on a slow disk, it is done less often.
+        """
+        began = self._clock()
+        if began < self._due:
             return
         checkpoint = make()
         temporary = self._path.with_suffix(".tmp")
@@ -54,7 +60,8 @@ class CheckpointFile:
         except OSError:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
-        self._last = self._clock()
+        now = self._clock()
+        self._due = now + self._every * max(1.0, (now - began) / _QUICK)
 
     def clear(self) -> None:
         """Delete the checkpoint of a job that is done; a failure to do so does not matter."""
