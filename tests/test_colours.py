@@ -18,6 +18,14 @@ def test_matched_colours_have_the_photo_s_mean_and_covariance():
     np.testing.assert_allclose(np.cov(matched.T), np.cov(photo.reshape(-1, 3).T), atol=12)
 
 
+def test_the_noise_of_a_black_and_white_scan_is_not_taken_for_its_colours():
+    rng = np.random.default_rng(0)
+    drawing = np.linspace(0, 255, 64, dtype=np.float32)[:, np.newaxis, np.newaxis]
+    drawing = drawing + rng.normal(0, 0.5, (64, 64, 3)).astype(np.float32)
+    matched = match_colours(drawing, rng.uniform(0, 255, (64, 64, 3)).astype(np.float32))
+    assert np.ptp(matched, axis=-1).mean() < 15
+
+
 @given(
     st.tuples(st.integers(1, 3), st.integers(1, 3)),
     st.tuples(st.integers(1, 3), st.integers(1, 3)),

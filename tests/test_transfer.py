@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from small_network import noise, small_network
 
 from stylewatch.domain import Checkpoint, StyleSettings
-from stylewatch.engine import transfer
+from stylewatch.engine import subject, transfer
 from stylewatch.engine.curvature import Preconditioner
 from stylewatch.engine.features import STRIDE, load_builtin
 from stylewatch.engine.optimizers import Iterate
@@ -344,6 +344,47 @@ def test_two_styles_with_masks_paint_two_halves():
     styles = [Style(rough, mask=left), Style(smooth, mask=1 - left)]
     painted = stylize(photo, styles, settings, load_builtin()).rgb
     assert painted[:, :24].std() > 1.5 * painted[:, 40:].std()
+
+
+def test_what_no_mask_covers_stays_the_photo(network):
+    """A person who is to stay as they are should not be softened, either."""
+    left, ramp = np.zeros((1, 8), np.float32), np.linspace(0, 1, 8, dtype=np.float32)[np.newaxis]
+    left[:, :4] = 1.0
+    photo = picture(seed=4, height=96, width=128)
+    settings = StyleSettings(max_side=64, coarsest_side=32, evaluations=(3,))
+    painted = stylize(photo, [Style(noise(), mask=left)], settings, network).rgb
+    small = resize(photo, 64, 48)
+    np.testing.assert_array_equal(painted[:, 48:], small[:, 48:])
+    assert np.abs(painted[:, :24] - small[:, :24]).mean() > 1
+    for styles in [Style(noise(), mask=ramp), Style(noise(), mask=1 - ramp)], [Style(noise())]:
+        bare = transfer._bare(styles, Scale(1, 64, 48, 1))
+        assert bare is None or bare.max() < 1e-6
+
+
+def test_styles_with_the_same_mask_are_mixed(network):
+    """As without masks: each would pull with all its strength, otherwise."""
+    half = np.zeros((4, 4), np.float32)
+    half[:, :2] = 1.0
+    styles = [Style(noise(number), 1.0 + number, mask=half) for number in range(2)]
+    [region] = transfer._regions(styles, Scale(1, 48, 32, 1), SMALL, lambda array: array)
+    assert [weight for _, weight in region.styles] == [1.0, 2.0]
+    assert region.share == 1.0
+
+
+@pytest.mark.parametrize("colour", ["style", "photo", "match"])
+def test_a_large_photo_is_made_small_just_once(network, monkeypatch, colour):
+    """One of 24 megapixels takes almost half a second each time."""
+    asked = []
+
+    def noted(rgb, width, height):
+        asked.append(rgb.shape[:2])
+        return resize(rgb, width, height)
+
+    for module in transfer, subject:
+        monkeypatch.setattr(module, "resize", noted)
+    settings = StyleSettings(max_side=56, coarsest_side=28, evaluations=(2,), colour=colour)
+    stylize(picture(height=400, width=300), [Style(noise(1, 500, 600))], settings, network)
+    assert (asked.count((400, 300)), asked.count((500, 600))) == (1, 1)
 
 
 def test_what_no_mask_covers_is_painted_in_the_styles_that_have_none():

@@ -2,6 +2,11 @@
 
 import numpy as np
 
+_NOISE = 8.0**2
+"""A smaller variance of a style's colours is what a scan or JPEG has added to black and white.
+
+Stretched to the photo's it would become confetti.
+"""
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
@@ -19,7 +24,7 @@ def photo_colours(painted: np.ndarray, photo: np.ndarray) -> np.ndarray:
 def match_colours(style: np.ndarray, photo: np.ndarray) -> np.ndarray:
     """The style with the photo's mean and covariance of colours (Gatys et al. 2016, eq. 10)."""
     (from_mean, from_spread), (to_mean, to_spread) = map(_moments, (style, photo))
-    transform = _root(to_spread) @ np.linalg.inv(_root(from_spread + 1e-3 * np.eye(3)))
+    transform = _root(to_spread) @ np.linalg.inv(_root(from_spread, least=_NOISE))
     matched = (style - np.float32(from_mean)) @ np.float32(transform.T)
     matched += np.float32(to_mean)
     return np.clip(matched, 0, 255, out=matched)
@@ -33,6 +38,6 @@ def _moments(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, sum(row.T @ row for row in rows) / pixels
 
 
-def _root(covariance: np.ndarray) -> np.ndarray:
+def _root(covariance: np.ndarray, least: float = 0.0) -> np.ndarray:
     values, vectors = np.linalg.eigh(covariance)
-    return np.asarray(vectors @ np.diag(np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
+    return np.asarray(vectors @ np.diag(np.sqrt(np.maximum(values, least))) @ vectors.T)

@@ -60,6 +60,10 @@ class Style:
     """(h, w) 0…1, stretched over the photo; None = everywhere."""
 
 
+_Mixture = list[tuple[Tensor, float]]
+"""Network inputs of styles, each with its weight."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Content:
     """The photo that is painted, (H, W, 3) RGB 0…255, and how much each place of it counts."""
@@ -97,7 +101,8 @@ def stylize(
 ) -> Painting:
     """Paint `content` (H, W, 3; RGB 0…255) in the manner of `styles`.
 
-    `start` is the image that `settings.init` names, if it names one. `on_step` may raise to stop
+    Where each style has a mask and none applies, the photo stays as it is. `start` is the image that
+    `settings.init` names, if it names one. `on_step` may raise to stop
     the run. `resume` is used if it can be of this run. What does not fit into `memory` bytes (0: as
     many as `usable_memory` says) is painted in tiles.
 
@@ -107,11 +112,14 @@ def stylize(
     Raises:
         RenderError: the loss is not a finite number.
     """
+    scales = plan_scales(content.shape[1], content.shape[0], settings)
+    last = scales[-1]  # no stage needs more of the images, which may be many times as large
+    content = resize(content, last.width, last.height)
+    styles = [replace(s, rgb=resize(s.rgb, *_style_size(s, last, settings))) for s in styles]
     photo, styles = _with_colours(content, styles, settings)
     model = _Content(photo, _weight_of(photo, settings, network))
     if start is not None and settings.colour == "photo":
         start = to_luminance(start)
-    scales = plan_scales(content.shape[1], content.shape[0], settings)
     if resume and not _fits(resume, scales, settings):
         resume = None
     skipped = resume.scale - 1 if resume else 0
@@ -126,7 +134,9 @@ def stylize(
     assert image is not None
     painted = np.clip(image, 0.0, 255.0)
     if settings.colour == "photo":
-        painted = photo_colours(painted, resize(content, scales[-1].width, scales[-1].height))
+        painted = photo_colours(painted, content)
+    if (bare := _bare(styles, last)) is not None:
+        painted = (1.0 - bare) * painted + bare * content
     precision = choose_precision(settings.precision)
     complete = not progress.spent
     return Painting(painted, progress.best, progress.count, precision, complete=complete)
@@ -334,23 +344,41 @@ def _regions(
     settings: StyleSettings,
     pad: Callable[[np.ndarray], np.ndarray],
 ) -> list[Region]:
-    """A region for each mask, and one for what no mask covers."""
+    """A region for each mask, and one for what no mask covers; styles of one region are mixed."""
 
     def network_input(style: Style) -> tuple[Tensor, float]:
         rgb = resize(style.rgb, *_style_size(style, scale, settings))
         return ops.convert_to_tensor(preprocess(rgb)), style.weight
 
-    free = [network_input(style) for style in styles if style.mask is None]
-    masked = [(style, _fit_mask(style.mask, scale)) for style in styles if style.mask is not None]
+    free: _Mixture = []
+    masked: dict[bytes, tuple[np.ndarray, _Mixture]] = {}
+    for style in styles:
+        alike = free
+        if style.mask is not None:
+            fitted = _fit_mask(style.mask, scale)
+            _, alike = masked.setdefault(fitted.tobytes(), (fitted, []))
+        alike.append(network_input(style))
     if not masked:
         return [Region(free, None)]
-    regions = [Region([network_input(style)], pad(mask), style.weight) for style, mask in masked]
-    rest = 1.0 - np.max([mask for _, mask in masked], axis=0)
+    parts = [*masked.values()]
+    rest = 1.0 - np.max([mask for mask, _ in parts], axis=0)
     if free and rest.mean() > 1e-3:
-        regions.append(Region(free, pad(rest), float(np.mean([weight for _, weight in free]))))
-    used = [region for region in regions if region.mask is not None and region.mask.any()]
-    mean = float(np.mean([region.share for region in used] or [1.0]))
-    return [replace(region, share=region.share / mean) for region in used]
+        parts.append((rest, free))
+    used = [(mask, alike, _mean_weight(alike)) for mask, alike in parts if mask.any()]
+    mean = float(np.mean([share for *_, share in used] or [1.0]))
+    return [Region(alike, pad(mask), share / mean) for mask, alike, share in used]
+
+
+def _mean_weight(mixture: _Mixture) -> float:
+    return float(np.mean([weight for _, weight in mixture]))
+
+
+def _bare(styles: Sequence[Style], scale: Scale) -> np.ndarray | None:
+    """(H, W, 1) 0…1: how much no mask applies; None where a style is for all that is left."""
+    masks = [_fit_mask(style.mask, scale) for style in styles if style.mask is not None]
+    if len(masks) < len(styles):
+        return None
+    return np.asarray(np.maximum(0.0, 1.0 - sum(masks))[..., np.newaxis])
 
 
 def _weight_of(

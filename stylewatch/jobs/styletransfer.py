@@ -250,13 +250,14 @@ def _check_usable(painting: Painting) -> None:
 
 
 def _check_changed(painting: Painting, photo: np.ndarray) -> None:
-    """A RenderError if the picture is the photo.
+    """A RenderError if the picture is the photo, also where a mask is white.
 
     A style loss of zero tells that too: nothing is painted then, though stages may blur it.
     """
     rgb = painting.rgb
-    before = resize(photo, rgb.shape[1], rgb.shape[0])
-    if painting.parts.style == 0.0 or float(np.abs(rgb - before).mean()) < _UNCHANGED:
+    change = np.abs(rgb - resize(photo, rgb.shape[1], rgb.shape[0]))
+    changed = np.mean(change, where=change > 0) if change.any() else 0.0
+    if painting.parts.style == 0.0 or changed < _UNCHANGED:
         raise RenderError(
             "The picture came out unchanged",
             remedy="Does the preset have a strength, and a mask that is white somewhere?",
