@@ -108,6 +108,7 @@ class Rig:
         self.run_job = lambda *given, **more: copy_job(*given, extension=self.extension, **more)
         self.open_executor = lambda config, on_event: self.executor
         self.read_facts = lambda data: {}
+        self.probe = lambda stream: PhotoFacts(4, 3)
 
     def config(self):
         return watch_config(self.input, self.output, [self.preset], **self.settings)
@@ -131,7 +132,7 @@ class Rig:
         parts = Parts(
             open_executor=lambda *given: self.open_executor(*given),  # noqa: PLW0108  (tests set another)
             run_job=self.run_job,
-            probe=lambda data: PhotoFacts(4, 3),
+            probe=self.probe,
             structural_end=lambda file: None,
             read_facts=self.read_facts,
         )

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -43,6 +44,7 @@ from stylewatch.host.inventory import find_results
 from stylewatch.jobs.executors import LocalExecutor
 from stylewatch.state import retries, schema
 from stylewatch.state.ledger import Ledger, Planned
+from stylewatch.state.marks import MARKS, marked
 from stylewatch.state.reader import LedgerReader
 
 TESTS = Path(__file__).parent
@@ -284,6 +286,57 @@ def test_workers_that_could_not_start_are_a_reason_to_start_anew_only_where_noth
         rig.daemon.tick(now + seconds)
     assert rig.daemon.lost == (["the workers"] if state == "resting" else [])
     done.set()
+
+
+DIES_OF_A_HEADER = """
+import os, signal, sys
+from pathlib import Path
+from rig import Rig
+from stylewatch.domain import PhotoFacts
+from stylewatch.settings.rules import Rule
+
+def probe(stream):
+    if stream.read() == b"bad":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return PhotoFacts(4, 3, "Fuji X100")
+
+rule = Rule(preset=("painting",), camera="*X100*")
+rig = Rig(Path(sys.argv[1])).with_folders({"preset": (), "rules": (rule,)})
+rig.probe = probe
+rig.start()
+rig.until(lambda: rig.counts() == {"done": 2} and rig.idle(), 20)
+print(rig.daemon._ledger.notes(), *(event.message for event in rig.events if event.kind == "failed"))
+rig.stop()
+"""
+
+
+def test_a_photo_whose_header_kills_the_daemon_is_set_aside_and_the_others_are_painted(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a.heic", "bad.heic", "c.heic"):
+        (tmp_path / "in" / name).write_bytes(Path(name).stem.encode())
+    program = [sys.executable, "-c", DIES_OF_A_HEADER, tmp_path]
+    paths = os.environ | {"PYTHONPATH": f"{TESTS}:{TESTS.parent}"}
+    runs = [
+        subprocess.run(program, env=paths, capture_output=True, text=True, timeout=60, check=False)
+        for _ in range(3)
+    ]
+    ended = [run.returncode for run in runs]
+    assert ended == [-signal.SIGSEGV, -signal.SIGSEGV, 0], runs[-1].stderr
+    assert "Path('bad.heic'), 'crash'" in runs[-1].stdout
+    assert "crashed twice when it read its header. Save it again" in runs[-1].stdout
+    assert len([*(tmp_path / "state" / MARKS).iterdir()]) == 1
+
+
+def test_a_photo_that_was_looked_at_when_the_power_went_is_looked_at_again(tmp_path):
+    before = replace(photo().identity, dev=7)  # its disk had another number before
+    (tmp_path / "1").mkdir()
+    for _ in range(5):
+        with marked(tmp_path / "1", before):
+            shutil.copytree(tmp_path / "1", tmp_path / "2")  # as it is when all ends here
+        assert list((tmp_path / "1").iterdir()) == []
+        with marked(tmp_path / "2", photo().identity):
+            pass
+        (tmp_path / "2").rmdir()
 
 
 # --- the ledger ----------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from stylewatch.domain import (
     PhotoFacts,
     job_key,
 )
+from stylewatch.errors import InputError
 from stylewatch.folders.listing import open_below
 from stylewatch.folders.outputs import target_name
 from stylewatch.folders.settle import GONE, LACKS, Gone, Settler, Slow, Unsettled
@@ -39,6 +40,7 @@ from stylewatch.host.survey import KEPT
 from stylewatch.settings.choice import match, misspelt
 from stylewatch.settings.config import Config, Folder
 from stylewatch.state.ledger import Ledger, Planned
+from stylewatch.state.marks import MARKS, marked
 from stylewatch.state.presence import is_missing
 from stylewatch.state.reader import Job
 from stylewatch.state.wording import BROKEN_PRESET, IGNORED, NO_PRESET, TOO_LARGE, explained
@@ -249,6 +251,8 @@ class Intake:
                 for photo in [queue.popleft() for queue in turn]:
                     try:
                         self._add(photo)
+                    except InputError as error:
+                        self._set_aside(photo, "", error.reason, str(error))
                     except OSError as error:
                         self._cannot_add(photo, error, now)
 
@@ -276,7 +280,7 @@ class Intake:
             presets = match(
                 folder,
                 photo.path,
-                lambda: self._facts(stream),
+                lambda: self._facts(photo, stream),
                 self._config.presets,
                 self._config.broken,
             )
@@ -327,20 +331,22 @@ class Intake:
         self._ledger.note_file(photo.folder, photo.path, photo.identity, "", "unreadable")
         self._tell("failed", photo, str(error), "io")
 
-    def _facts(self, stream: BinaryIO) -> PhotoFacts:
+    def _facts(self, photo: Photo, stream: BinaryIO) -> PhotoFacts:
         """What rules may ask about a photo; of a header that makes no sense, nothing.
 
         Raises:
             OSError: the disk gave no answer, which says nothing about the photo.
+            InputError: to look at it ended the daemon, more than once.
         """
         stream.seek(0)
-        try:
-            return self._probe(stream)
-        except Exception as error:  # noqa: BLE001  (whatever a strange file makes a decoder do)
-            trouble = error if isinstance(error, OSError) else error.__cause__
-            if isinstance(trouble, OSError) and trouble.errno:
-                raise trouble from None
-            return PhotoFacts(0, 0)
+        with marked(self._config.state_dir / MARKS, photo.identity):
+            try:
+                return self._probe(stream)
+            except Exception as error:  # noqa: BLE001  (whatever a strange file makes a decoder do)
+                trouble = error if isinstance(error, OSError) else error.__cause__
+                if isinstance(trouble, OSError) and trouble.errno:
+                    raise trouble from None
+                return PhotoFacts(0, 0)
 
     def _tell(
         self, kind: EventKind, file: Photo | Candidate, message: str, reason: str = ""

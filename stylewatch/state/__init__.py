@@ -8,5 +8,6 @@ retries       whether, and when, a job that failed is tried again
 wording       how states and reasons are told to people
 presence      whether a remembered photo is still where it was
 checkpoints   unfinished paintings
+marks         which photo is being looked at, for when that ends the process
 locks         one daemon for each state directory and each folder
 """

@@ -15,6 +15,8 @@ BROKEN_PRESET = "preset"
 """The note of a file whose preset can't be used now: it is held, as a job is for this reason."""
 TOO_LARGE = "too-large"
 """The note of a file with more bytes than the config lets in."""
+ENDED_US = "crash"
+"""The note of a file that ended the daemon whenever it looked at it."""
 
 IGNORED: Final[Mapping[str, str]] = {
     "symlink": "it is a link. Put what it points to there",
@@ -30,6 +32,7 @@ NOTES: Final[Mapping[str, str]] = {
     BROKEN_PRESET: "its preset can't be used now. `stylewatch status` tells why, and `stylewatch "
     "presets check` with its name",
     TOO_LARGE: "it has more bytes than `max_bytes` lets in",
+    ENDED_US: "stylewatch crashed twice when it read its header. Save it again, or as JPEG",
 }
 """What people are told of a file that has no job, by its note; of unfinished ones see `LACKS`."""
 
