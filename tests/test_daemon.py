@@ -1376,6 +1376,29 @@ def test_a_job_keeps_the_time_out_that_it_was_started_with(rigs):
     release.set()
 
 
+def test_a_photo_may_take_its_preset_s_time_budget_and_what_the_config_gives_all_jobs(rigs):
+    rig, given, release = rigs(start=False, job_timeout=3600), [], threading.Event()
+    plain, submit = rig.config, rig.executor.submit
+
+    def unhurried():
+        config = plain()
+        preset = config.presets["painting"]
+        settings = replace(preset.settings, time_budget=7200.0)
+        return replace(config, presets={"painting": replace(preset, settings=settings)})
+
+    def noted(*job, timeout):
+        given.append(timeout)
+        return submit(*job, timeout=timeout)
+
+    rig.config, rig.executor.submit = unhurried, noted
+    rig.executor.behave = lambda request: release.wait(60) and None
+    rig.start().drop("a.jpg")
+    rig.until(lambda: rig.daemon._dispatcher.running)
+    [running] = rig.daemon._dispatcher.running.values()
+    release.set()
+    assert [running.timeout, *given] == [10800.0, 10800.0]
+
+
 def test_raw_and_side_files_are_told_once_and_are_no_failures(rigs):
     rig = rigs()
     for name in ("1.NEF", "2.NEF", "1.xmp", "2.xmp", "a.jpg"):

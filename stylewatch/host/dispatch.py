@@ -206,7 +206,8 @@ class Dispatcher:
             crashes=job.crashes,
             earlier=self._publisher.earlier_result(job),
         )
-        cost, timeout = self._ledger.pace_of(preset.name) or FIRST_COST, self._config.job_timeout
+        cost = self._ledger.pace_of(preset.name) or FIRST_COST
+        timeout = self._config.job_timeout + (preset.settings.time_budget or 0.0)
         self._fair.charge(folder.name, cost, folder.weight)
         running = self.running[job.id] = Running(job, folder, now, timeout, cost)  # before its news
         running.future = self._executor.submit(

@@ -62,7 +62,7 @@ class AsWritten:
     """How often folders are looked through, besides being told of changes; large ones less often,
     but every ten minutes."""
     job_timeout: Annotated[Seconds, Gt(0)] = 3600.0
-    """A photo that takes longer is stopped and tried again."""
+    """A photo that takes longer, beyond its preset's `time_budget`, is stopped and tried again."""
     hours: Hours = domain.ALL_DAY
     """When photos are begun, such as 22:00-07:00; at other times they wait. Several with commas."""
     on_battery: Literal["paint", "wait"] = "paint"

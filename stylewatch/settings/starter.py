@@ -50,7 +50,8 @@ folders:
 # rescan_seconds: 30s      # how often folders are looked through
 # hours: 00:00-24:00       # when photos are begun, such as 22:00-07:00; at others they wait
 # on_battery: paint        # wait: no photo is begun while this machine runs on battery
-# job_timeout: 1h          # a photo that takes longer is stopped and tried again
+# job_timeout: 1h          # a photo that takes longer is stopped and tried again; where its
+#                          # preset has a time_budget, this counts beyond that
 # max_attempts: 3          # after this many failures, or 2 crashes, a photo is set aside
 # grace_seconds: 5s        # how long a running photo may go on after a request to stop
 # idle_release: 10min      # idle workers give their memory back; 0 keeps them
