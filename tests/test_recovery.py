@@ -845,6 +845,20 @@ def test_a_photo_that_could_not_be_read_for_a_moment_is_read_later(rigs, monkeyp
     rig.until(lambda: rig.results() == ["a--painting.jpg"])
 
 
+def test_a_folder_that_takes_the_name_of_a_complete_photo_is_not_left_open(rigs):
+    rig = rigs()
+    rig.daemon._intake._is_outdated = lambda now: True
+    photo = rig.drop("a.jpg")
+    rig.until(lambda: rig.daemon._intake.ways["in"].complete)
+    photo.unlink()
+    rig.drop("a.jpg/b.jpg")
+    rig.daemon._intake._is_outdated = lambda now: False
+    rig.until(lambda: rig.results() == ["a.jpg/b--painting.jpg"])
+    opened = [file.resolve() for file in Path("/proc/self/fd").iterdir()]
+    assert photo not in opened
+    assert rig.daemon._ledger.failed_files() == {}
+
+
 def test_a_file_that_was_being_written_at_the_last_stop_is_taken_up_when_it_is_whole(rigs):
     rig = rigs(settle_max_seconds=0.2)
     with (rig.input / "a.jpg").open("wb") as stream:

@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -361,13 +361,13 @@ class Intake:
         self._on_event(event)
 
 
-def _open_unchanged(photo: Photo) -> BinaryIO:
+@contextlib.contextmanager
+def _open_unchanged(photo: Photo) -> Iterator[BinaryIO]:
     """The photo, opened below its folder without following links; FileNotFoundError if replaced."""
-    stream = open(open_below(photo.root, photo.path), "rb")  # noqa: PTH123, SIM115
-    if Identity.of(os.fstat(stream.fileno())) != photo.identity:
-        stream.close()
-        raise FileNotFoundError(errno.ENOENT, "it was replaced", str(photo.path))
-    return stream
+    with open(photo.path, "rb", opener=lambda *_: open_below(photo.root, photo.path)) as stream:
+        if Identity.of(os.fstat(stream.fileno())) != photo.identity:
+            raise FileNotFoundError(errno.ENOENT, "it was replaced", str(photo.path))
+        yield stream
 
 
 def _plan_of(folder: Folder, config: Config) -> str:
