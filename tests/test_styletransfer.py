@@ -1,8 +1,11 @@
 """The built-in effect: what it refuses to hand out, and what it tries again in float32."""
 
+import itertools
 import os
 import resource
+import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +21,7 @@ from stylewatch.engine import backend, machine
 from stylewatch.engine.transfer import usable_memory
 from stylewatch.errors import PresetError, RenderError, WeightsError
 from stylewatch.jobs import styletransfer
-from stylewatch.settings.weights import BYTES, keras_weights
+from stylewatch.settings.weights import BYTES, downloaded, keras_weights
 from stylewatch.state.checkpoints import CheckpointFile
 
 PHOTO = noise(0, 32, 48)
@@ -132,7 +135,7 @@ def test_vgg19_is_used_as_soon_as_it_can_be_had(monkeypatch, tmp_path, comes):
     engine = EngineSettings(features="auto")
     assert styletransfer.choose_network(StyleSettings(), engine)[0] == "builtin"
     there.append("all of it")
-    keras_weights().parent.mkdir()
+    keras_weights().parent.mkdir(exist_ok=True)
     keras_weights().write_bytes(b"its first bytes")
     assert styletransfer.choose_network(StyleSettings(), engine)[0] == "builtin"
     if comes == "as a file":
@@ -140,6 +143,47 @@ def test_vgg19_is_used_as_soon_as_it_can_be_had(monkeypatch, tmp_path, comes):
     else:
         now[0] += 300.0
     assert styletransfer.choose_network(StyleSettings(), engine) == ("vgg19", "")
+    styletransfer._vgg19.cache_clear()
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_of_two_that_need_vgg19_at_once_one_downloads_it(monkeypatch, tmp_path, comes):
+    """Keras would have each write over what the other has so far, and find it damaged."""
+    begun, again, tries = threading.Event(), threading.Event(), itertools.count(1)
+
+    def load(features, weights):
+        if downloaded():
+            return "VGG19"
+        if next(tries) > 1:
+            again.set()
+            raise WeightsError("There is half of it")
+        begun.set()
+        if again.wait(1.0):
+            raise WeightsError("It was written over")
+        if not comes:
+            raise WeightsError("no network")
+        keras_weights().touch()
+        os.truncate(keras_weights(), BYTES)
+        return "VGG19"
+
+    monkeypatch.setattr(styletransfer, "load_network", load)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    styletransfer._vgg19.cache_clear()
+    with ThreadPoolExecutor(2) as pool:  # a lock keeps threads apart as it does processes
+        first = pool.submit(styletransfer._vgg19, "imagenet", 1)
+        assert begun.wait(60)
+        second = pool.submit(styletransfer._vgg19, "imagenet", 2)
+    came = ["VGG19", "VGG19"] if comes else ["no network", "There is half of it"]
+    assert [str(first.result()), str(second.result())] == came
+    styletransfer._vgg19.cache_clear()
+
+
+def test_vgg19_is_loaded_where_there_can_be_no_lock(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(styletransfer, "load_network", lambda features, weights: weights)
+    styletransfer._vgg19.cache_clear()
+    assert styletransfer._vgg19("imagenet", 1) == "imagenet"
     styletransfer._vgg19.cache_clear()
 
 

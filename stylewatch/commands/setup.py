@@ -99,7 +99,7 @@ def weights_fetch() -> None:
     """
     from stylewatch.faces.lines import short_path
     from stylewatch.faces.terminal import is_live, stderr_for_us
-    from stylewatch.settings.weights import downloaded, keras_weights
+    from stylewatch.settings.weights import downloaded, keras_weights, one_download
 
     file = keras_weights()
     note("loading Keras, which takes a moment")
@@ -109,7 +109,8 @@ def weights_fetch() -> None:
         note(f"downloading 80 MB to {short_path(file.parent)}")
     with stderr_for_us(chatter()) as terminal, redirect_stdout(terminal):
         wanted = GlobalOptions.log_format == "text" and is_live(terminal, os.environ)
-        load_vgg19(progress=wanted)
+        with one_download("imagenet"):
+            load_vgg19(progress=wanted)
     note(f"the weights are in {short_path(file.parent)}")
     say_noted(file)
 

@@ -26,7 +26,7 @@ from stylewatch.errors import (
     WeightsError,
     ran_out_of_memory,
 )
-from stylewatch.settings.weights import downloaded
+from stylewatch.settings.weights import downloaded, one_download
 
 _UNCHANGED = 0.1  # grey levels, on average: nobody would see them
 _ENOUGH = 10  # evaluations after which something has to be seen
@@ -157,7 +157,8 @@ def _vgg19(weights: str, state: Hashable) -> FeatureNetwork | WeightsError:  # n
     Both are cached, as a try takes seconds.
     """
     try:
-        return load_network("vgg19", weights)
+        with one_download(weights):
+            return load_network("vgg19", weights)
     except WeightsError as error:
         return error
 

@@ -1,9 +1,12 @@
 """VGG19's weights on this disk: where they lie, and whether they are there and can be read.
 
-Opens no file.
+Opens none of them.
 """
 
+import contextlib
+import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +36,26 @@ def downloaded() -> bool:
         return keras_weights().stat().st_size == BYTES
     except OSError:
         return False
+
+
+@contextlib.contextmanager
+def one_download(weights: str) -> Iterator[None]:
+    """Whoever loads Keras's own weights does it in here, as these may have to be downloaded first.
+
+    Keras would have several processes write over each other's file. So one of them begins, and the
+    others wait; they find the whole file, or else all try at once.
+    """
+    with contextlib.ExitStack() as held:
+        if weights == "imagenet" and not downloaded():
+            with contextlib.suppress(OSError):  # no locks there, or nothing can be written at all
+                lock = keras_weights().with_suffix(".lock")
+                lock.parent.mkdir(parents=True, exist_ok=True)
+                stream = held.enter_context(lock.open("a+b"))
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    fcntl.flock(stream, fcntl.LOCK_SH)
+        yield
 
 
 def weights_trouble(weights: str) -> str:
