@@ -417,7 +417,7 @@ class TestErrors:
         gone.mkdir()
         (tmp_path / "in").mkdir()
         process = subprocess.Popen(
-            [sys.executable, "-m", "stylewatch", "watch", "../in", "../out", "-p", "quick"],
+            [sys.executable, "-m", "stylewatch", "watch", tmp_path / "in", tmp_path / "out", "-p", "quick"],
             cwd=gone, stderr=subprocess.PIPE, env=os.environ | PATHS,
         )  # fmt: skip
         try:

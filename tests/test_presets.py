@@ -76,7 +76,8 @@ def test_flat_keys_become_settings(folder):
 
 
 @pytest.mark.parametrize(
-    "style", ["waves.png", "[waves.png]", "[{image: waves.png}]", "[{image: waves.png, weight: 1}]"]
+    "style",
+    ["waves.png", "[waves.png]", "[{image: waves.png}]", "{image: waves.png, weight: 1}"],
 )
 def test_a_style_may_be_written_short_or_long(folder, style):
     assert load(folder, mine=f"style: {style}").style == (StyleImage(image=folder / "waves.png"),)
@@ -464,12 +465,16 @@ BROKEN = {
     ),
     "style of a wrong type": (
         "style: 3",
-        ("1:1: style: wrong type: expected a file name, or a list of names and of "
-        "{image, weight, scale, mask}, received 3"),
+        ("1:1: style: wrong type: expected a file name, {image, weight, scale, mask}, or a list of "
+        "them, received 3"),
     ),
     "style with a typo": (
         "style: [{image: waves.png, weigth: 1}]",
         "1:28: style[0].weigth: unknown key. Did you mean 'weight'?",
+    ),
+    "style by itself with a typo": (
+        "style: {image: waves.png, weigth: 1}",
+        "1:1: style[0].weigth: unknown key. Did you mean 'weight'?",
     ),
     "style without an image": ("style: [{weight: 1}]", "1:9: style[0].image: missing key"),
     "duplicate key": (

@@ -101,10 +101,10 @@ def stylize(
 ) -> Painting:
     """Paint `content` (H, W, 3; RGB 0…255) in the manner of `styles`.
 
-    Where each style has a mask and none applies, the photo stays as it is. `start` is the image that
-    `settings.init` names, if it names one. `on_step` may raise to stop
-    the run. `resume` is used if it can be of this run. What does not fit into `memory` bytes (0: as
-    many as `usable_memory` says) is painted in tiles.
+    Where each style has a mask and none applies, the photo stays as it is. `start` is the image
+    that `settings.init` names, if it names one. `on_step` may raise to stop the run. `resume` is
+    used if it can be of this run. What does not fit into `memory` bytes (0: as many as
+    `usable_memory` says) is painted in tiles.
 
     The same arguments give the same bytes on one machine's CPU; on a GPU, libraries choose between
     algorithms by how long they take.

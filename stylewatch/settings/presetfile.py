@@ -33,7 +33,7 @@ class PresetFile(StyleSettings):
     base: str = DEFAULT_BASE
     """The preset whose values fill in what this one leaves out."""
     style: tuple[StyleImage, ...] = ()
-    """An image file, or a list of them, each a name or {image, weight, scale, mask}; relative to
+    """An image file, or a list of them; each a name or {image, weight, scale, mask}; relative to
     this file."""
     effect: str = DEFAULT_EFFECT
     """What paints: `style-transfer`, or an effect that another package brings."""
@@ -47,8 +47,8 @@ def preset_schema() -> dict[str, Any]:
     """JSON Schema of a preset file, for editors."""
     schema = json_schema(PresetFile)
     style, name = schema["properties"]["style"], {"type": "string"}
-    images = {"type": style.pop("type"), "items": {"anyOf": [name, style.pop("items")]}}
-    style["anyOf"] = [name, images]
+    one = [name, style.pop("items")]
+    style["anyOf"] = [*one, {"type": style.pop("type"), "items": {"anyOf": one}}]
     for key in ("content_layers", "style_layers"):
         schema["properties"][key] |= {
             "minProperties": 1,
@@ -95,9 +95,9 @@ def _images(source: YamlFile) -> list[Any]:
     style = source.data["style"]
     items = style if isinstance(style, list) else [style]
     for number, item in enumerate(items):
-        if not isinstance(item, str) and (item is style or not isinstance(item, dict)):
+        if not isinstance(item, str | dict):
             keys: KeyPath = ("style",) if item is style else ("style", number)
-            expected = "a file name, or a list of names and of {image, weight, scale, mask}"
+            expected = "a file name, {image, weight, scale, mask}, or a list of them"
             raise source.error(keys, "wrong type", expected=expected, received=shown(item))
     return [{"image": item} if isinstance(item, str) else item for item in items]
 
