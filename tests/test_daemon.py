@@ -743,6 +743,27 @@ def test_what_waits_can_be_cancelled_and_comes_back(rigs):
         rig.asked("cancel", job_id=job.id)
 
 
+def test_a_photo_that_was_cancelled_is_painted_when_it_changes_whatever_else_becomes_of_it(
+    rigs, tmp_path
+):
+    rig = rigs(rescan_seconds=1)
+    photo = rig.queue("a.jpg")
+    rig.asked("cancel", job_id=1)
+    rig.daemon._resume()
+    assert rig.asked("retry") == 0
+    photo.chmod(0o600)
+    changed = Identity.of(photo.stat())
+    rig.until(lambda: rig.daemon._ledger.job(1).identity == changed)
+    assert rig.counts() == {"held": 1}
+    photo.rename(tmp_path / "aside.jpg")
+    rig.until(lambda: rig.look_around(1) or rig.counts() == {"vanished": 1})
+    (tmp_path / "aside.jpg").rename(photo)
+    rig.until(lambda: rig.counts() == {"held": 1})
+    assert rig.executor.ran == []
+    os.utime(photo)
+    rig.until(lambda: rig.counts() == {"done": 1})
+
+
 def test_what_is_painted_can_be_cancelled_and_is_held_not_failed(rigs):
     release = threading.Event()
 

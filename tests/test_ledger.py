@@ -349,6 +349,32 @@ def test_a_job_whose_photo_had_vanished_is_retried_only_when_it_is_meant(ledger)
         assert ledger.job(job_id).state is JobState.READY
 
 
+def renumbered(number):
+    """The photo with another inode and ctime: its rights have changed, or its disk came back."""
+    return replace(photo(), identity=replace(photo().identity, ino=number, ctime_ns=number))
+
+
+@pytest.mark.parametrize("key", ["k1", "k2"])  # its preset may have changed meanwhile
+def test_what_was_cancelled_stays_so_until_it_is_meant_or_its_photo_changes(ledger, key):
+    [job_id] = ledger.add(photo(), "d", "p", [planned(key="k1")])
+    [failed] = ledger.add(photo("b.jpg"), "e", "p", [planned("b", key="k3")])
+    ledger.hold(job_id, "cancelled")
+    ledger.fail(failed, failure(FailureKind.BAD_INPUT), 3)
+    assert ledger.retry() == 1
+    for number in (7, 8):
+        assert ledger.add(renumbered(number), "d", "p", [planned(key=key)]) == []
+        assert ledger.job(job_id).state is JobState.HELD
+        assert ledger.job(job_id).identity == renumbered(number).identity
+        ledger.vanished(job_id)  # its folder may be back
+        assert ledger.retry() == 0
+    [to_do] = ledger.add(photo(mtime=2), "d", "p", [planned(key=key)])
+    assert ledger.job(to_do).state is JobState.READY
+    for meant in ({"reason": "cancelled"}, {"job_id": to_do}):
+        ledger.hold(to_do, "cancelled")
+        assert ledger.retry(**meant) >= 1
+        assert ledger.job(to_do).state is JobState.READY
+
+
 def test_only_interruptions_in_a_row_are_counted(ledger, clock):
     [job_id] = ledger.add(photo(), "d", "p", [planned()])
     for _ in range(5):

@@ -422,6 +422,7 @@ class Folder(RuleBasedStateMachine):
             if tries % 10 == 0:
                 for command in ("resume", "retry"):
                     self.ask(command)
+                self.ask("retry", reason="cancelled")
             self.step(6.1)
             while self.hand.jobs:
                 self.watched(lambda: self.hand.end(paint))

@@ -182,7 +182,7 @@ def retry(
     job_id: Annotated[int | None, JobId] = None,
     *,
     everything: Annotated[
-        bool, typer.Option("--all", help="Everything that was set aside.")
+        bool, typer.Option("--all", help="Everything that was set aside, but what was cancelled.")
     ] = False,
     reason: Annotated[
         str, typer.Option(metavar="R", help="What was set aside for this reason, such as crash.")

@@ -24,7 +24,8 @@ Commands:
 * `pause`, `resume`: running photos are finished, no new ones are started; `null`. `resume` also
   begins photos outside of the config's hours, until these have come and gone.
 * `cancel` with `job_id`: a job that runs is killed, and it or one that waits is set aside; `null`.
-* `retry` with `job_id`, or `reason`, or neither (all): how many jobs are in the queue again.
+* `retry` with `job_id`, or `reason`, or neither (all but what was cancelled): how many jobs are in
+  the queue again.
 * `reload`: the config is read again, whole or not at all; `null`.
 * `events`: `null`, and from then on each event of the daemon as a line of its own with `event` (its
   kind) instead of `id`. Events that tell how things came to be as they are come first; they have

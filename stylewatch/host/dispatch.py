@@ -32,7 +32,7 @@ from stylewatch.host.publication import Publisher
 from stylewatch.settings.config import Config, Folder
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.reader import Job
-from stylewatch.state.wording import BROKEN_PRESET, WAITING
+from stylewatch.state.wording import BROKEN_PRESET, CANCELLED, WAITING
 
 FIRST_COST = 30.0  # seconds that a photo is thought to take before its preset has painted any
 COPY_COST = 1.0  # the same for a copy: more than it takes, else thousands would go first
@@ -246,9 +246,9 @@ class Dispatcher:
             raise UsageError(f"Job {job.id} is {self._ledger.told(job).word}", remedy=remedy)
 
     def _hold(self, job: Job) -> None:
-        self._ledger.hold(job.id, "cancelled")
+        self._ledger.hold(job.id, CANCELLED)
         told = f"{job.path}: cancelled; `stylewatch retry {job.id}` brings it back"
-        self._tell("warning", told, job, reason="cancelled")
+        self._tell("warning", told, job, reason=CANCELLED)
 
     def collect(self, now: float) -> None:
         """Record the jobs that have ended."""

@@ -158,8 +158,7 @@ class Intake:
     def forget_failed(self, folders: Iterable[str]) -> None:
         """Forget those of the latest failures, which are shown, whose photo was taken away.
 
-        Also photos that are held for a preset. For no longer than a turn: the next call goes on
-        from there.
+        Also photos that are held. For no longer than a turn: the next call goes on from there.
         """
         if not self._failed:
             for name in folders:
@@ -182,10 +181,10 @@ class Intake:
             self.look_again(name, path)
 
     def _stuck(self, name: str) -> list[Job]:
-        """The latest jobs that have failed or wait for a preset; nobody wanted them to."""
+        """The latest jobs that have failed, wait for a preset or were cancelled."""
         failed = self._ledger.last_jobs(JobState.QUARANTINED, name, KEPT)
         held = self._ledger.last_jobs(JobState.HELD, name, KEPT)
-        return [*failed, *(job for job in held if job.reason == BROKEN_PRESET)]
+        return [*failed, *held]
 
     def health(self, now: float) -> list[FolderHealth]:
         """How well each folder is looked after."""

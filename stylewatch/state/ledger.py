@@ -23,6 +23,7 @@ from stylewatch.state.retries import after_interruption, judge, kind_of
 from stylewatch.state.schema import ledger_error, open_ledger
 from stylewatch.state.wording import (
     BROKEN_PRESET,
+    CANCELLED,
     LACKED,
     NO_PRESET,
     PAINTING,
@@ -287,8 +288,10 @@ class Ledger(LedgerReader):
             self._set_apart(photo.folder, photo.path, digest, keys)
             for wanted in planned:
                 place = (photo.folder, os.fsencode(photo.path), wanted.preset)
-                self._supersede_others(place, wanted.key)
-                if job := self._job_at(place, wanted.key):
+                cancelled = self._cancelled_at(place, photo, digest)
+                job = cancelled or self._job_at(place, wanted.key)
+                self._supersede_others(place, job.key if job else wanted.key)
+                if job:
                     added += self._renew(job, photo.identity, wanted.target, stays)
                 elif result := self._kept(place, wanted) or self._found(place, wanted, stayed):
                     self._insert_done(photo, digest, wanted, result, settled=stays and lay_there)
@@ -305,6 +308,14 @@ class Ledger(LedgerReader):
             f" AND state IN ({marks(_SUPERSEDABLE)})",
             *(JobState.SUPERSEDED, self._clock(), *place, key, *_SUPERSEDABLE),
         )
+
+    def _cancelled_at(self, place: tuple[str, bytes, str], photo: Photo, digest: str) -> Job | None:
+        """The job of this very photo that was cancelled, whatever its preset is by now."""
+        where = "folder = ? AND path = ? AND preset = ? AND digest = ? AND reason = ?"
+        query = f"SELECT * FROM jobs WHERE {where} AND state IN (?, ?)"
+        rows = self.ask(query, *place, digest, CANCELLED, JobState.HELD, JobState.VANISHED)
+        jobs = map(job_of, rows)
+        return next((job for job in jobs if photo.identity.looks_like(job.identity)), None)
 
     def _job_at(self, place: tuple[str, bytes, str], key: str) -> Job | None:
         where = "folder = ? AND path = ? AND preset = ? AND key = ?"
@@ -348,11 +359,13 @@ class Ledger(LedgerReader):
         What had failed is tried again. What is done is not painted again, but the new file is to
         be moved or deleted as well. Where photos stay in the folder, a file with the old size and
         time is not taken for a new arrival: its disk was mounted again, or its rights were
-        changed. Then a result that somebody has deleted is not made again.
+        changed. Then a result that somebody has deleted is not made again. Nor is, in any folder,
+        what somebody has cancelled.
         """
         if job.state in PAINTING:
             target = job.target  # its temporary file lies there
-        settled = stays and identity.looks_like(job.identity) and job.state is JobState.DONE
+        looks_the_same = identity.looks_like(job.identity)
+        settled = stays and looks_the_same and job.state is JobState.DONE
         reason = AGAIN if job.state is JobState.DONE and not settled else job.reason
         self.change(
             "UPDATE jobs SET dev=?, ino=?, size=?, mtime_ns=?, ctime_ns=?, target=?, reason=?,"
@@ -360,6 +373,9 @@ class Ledger(LedgerReader):
             *(*astuple(identity), os.fsencode(target), reason, settled, job.id),
         )
         if job.is_on_its_way or job.state is JobState.DONE:
+            return []
+        if job.reason == CANCELLED and looks_the_same:
+            self.hold(job.id, CANCELLED)  # also where it had vanished
             return []
         self._set(job.id, JobState.READY, failures=0, crashes=0, not_before=0)
         return [job.id]
@@ -547,8 +563,12 @@ class Ledger(LedgerReader):
         self._set(job_id, JobState.READY, temporary=None)
 
     def vanished(self, job_id: int) -> None:
-        """Its photo is gone."""
-        self._set(job_id, JobState.VANISHED, reason="vanished")
+        """Its photo is gone; that it was cancelled is remembered, as its folder may be back."""
+        self.change(
+            "UPDATE jobs SET state = ?, changed = ?, reason ="
+            " CASE WHEN state = ? AND reason = ? THEN reason ELSE 'vanished' END WHERE id = ?",
+            *(JobState.VANISHED, self._clock(), JobState.HELD, CANCELLED, job_id),
+        )
 
     def supersede(self, job_id: int) -> None:
         """Its photo has newer bytes, or its preset newer numbers."""
@@ -581,17 +601,19 @@ class Ledger(LedgerReader):
     def retry(self, *, job_id: int | None = None, reason: str = "") -> int:
         """Make ready again what was set aside: one job, those with a reason, or all; how many.
 
-        Jobs whose photo had vanished only when asked for by number or reason; none that is held for
-        what the config lacks, see `bring_back`.
+        Jobs that were cancelled, or whose photo had vanished, only when asked for by number or
+        reason; none that is held for what the config lacks, see `bring_back`.
         """
-        states = _RETRYABLE if job_id is None and not reason else (*_RETRYABLE, JobState.VANISHED)
+        meant = job_id is not None or bool(reason)
+        states = (*_RETRYABLE, JobState.VANISHED) if meant else _RETRYABLE
+        held = [*LACKED] if meant else [*LACKED, CANCELLED]
         return self.change(
             "UPDATE jobs SET state=?, failures=0, crashes=0, tries=0, not_before=0, changed=?"
             f" WHERE state IN ({marks(states)})"
-            f" AND NOT (state = ? AND reason IN ({marks([*LACKED])}))"
+            f" AND NOT (state = ? AND reason IN ({marks(held)}))"
             " AND id = ifnull(?, id) AND reason = ifnull(?, reason)",
             *(JobState.READY, self._clock(), *states),
-            *(JobState.HELD, *LACKED, job_id, reason or None),
+            *(JobState.HELD, *held, job_id, reason or None),
         )
 
     def recover(self) -> list[Job]:

@@ -17,6 +17,8 @@ TOO_LARGE = "too-large"
 """The note of a file with more bytes than the config lets in."""
 ENDED_US = "crash"
 """The note of a file that ended the daemon whenever it looked at it."""
+CANCELLED = "cancelled"
+"""The reason of a job that somebody has set aside until it is asked for, or its photo changes."""
 
 IGNORED: Final[Mapping[str, str]] = {
     "symlink": "it is a link. Put what it points to there",
@@ -52,7 +54,7 @@ WORDS: Final[Mapping[JobState, str]] = {
 HELD: Final[Mapping[str, str]] = {
     "folder": "its folder is not watched now",
     BROKEN_PRESET: NOTES[BROKEN_PRESET],
-    "cancelled": "cancelled; `stylewatch retry` with its number brings it back",
+    CANCELLED: "cancelled; `stylewatch retry` with its number brings it back",
 }
 """What people are told of a job that is held, by its reason."""
 LACKED: Final = frozenset({"folder", BROKEN_PRESET})
