@@ -227,15 +227,20 @@ def test_a_disk_mounted_again_brings_no_new_photos_where_they_stay(ledger, stays
     assert ledger.after_pending() == ([] if stays else [job_id])
 
 
+def keep_the_proof_alone(ledger):
+    """As when `retention_days` are over."""
+    columns = "folder, path, preset, key, sha256, output, digest"
+    ledger.change(f"INSERT INTO painted ({columns}) SELECT {columns} FROM jobs")
+    ledger.change("DELETE FROM jobs")
+
+
 @pytest.mark.parametrize("stays", [True, False])
 def test_nor_does_it_where_only_the_proof_is_left(ledger, stays):
     """The photo's rights were changed, long after it was painted."""
     [job_id] = ledger.add(photo(), "d", "p", [planned()], stays=stays)
     finish(ledger, job_id)
     ledger.after_done(ledger.job(job_id))
-    keep = "INSERT INTO painted SELECT folder, path, preset, key, output, sha256 FROM jobs"
-    ledger.change(keep)
-    ledger.change("DELETE FROM jobs")
+    keep_the_proof_alone(ledger)
     touched = replace(photo(), identity=replace(photo().identity, ctime_ns=2))
     assert ledger.add(touched, "d", "p", [planned()], stays=stays) == []
     assert bool(ledger.after_pending()) is not stays
@@ -352,6 +357,44 @@ def test_a_job_whose_photo_had_vanished_is_retried_only_when_it_is_meant(ledger)
 def renumbered(number):
     """The photo with another inode and ctime: its rights have changed, or its disk came back."""
     return replace(photo(), identity=replace(photo().identity, ino=number, ctime_ns=number))
+
+
+@pytest.mark.parametrize("away", [True, False])
+@pytest.mark.parametrize("kept", ["the job", "the proof"])
+def test_a_photo_that_looks_as_before_is_not_painted_by_a_preset_that_has_changed(
+    ledger, kept, away
+):
+    """Else a whole archive would be, by the first change of its rights after an upgrade."""
+    soft, ink = planned(key="k2"), planned(key="I", preset="ink")
+    [job_id] = ledger.add(photo(), "d", "p", [planned(key="k1")], stays=True)
+    finish(ledger, job_id)
+    ledger.after_done(ledger.job(job_id))
+    if kept == "the proof":
+        keep_the_proof_alone(ledger)
+    for number in (7, 8):
+        if away:
+            ledger.missed("in", Path("a.jpg"))
+        assert ledger.add(renumbered(number), "d", "p", [soft], stays=True) == []
+        assert [(job.state, job.key) for job in ledger.jobs()] == [(JobState.DONE, "k1")]
+        assert ledger.after_pending() == []
+    [other] = ledger.add(renumbered(9), "d", "p", [soft, ink], stays=True)
+    assert ledger.job(other).preset == "ink"
+    [touched] = ledger.add(photo(mtime=2), "d", "p", [soft], stays=True)
+    assert ledger.job(touched).key == "k2"
+
+
+@pytest.mark.parametrize("meanwhile", ["edited", "touched", "moved away"])
+def test_the_proof_that_a_photo_was_painted_is_no_other_photo_s(ledger, meanwhile):
+    [job_id] = ledger.add(photo(), "d", "p", [planned(key="k1")], stays=True)
+    finish(ledger, job_id)
+    keep_the_proof_alone(ledger)
+    digest = "d" if meanwhile == "touched" else "e"
+    if meanwhile == "moved away":
+        ledger.missed("in", Path("a.jpg"))
+    for key in ("k2", "k3"):  # before it is painted, its preset changes once more
+        again = replace(renumbered(7), identity=replace(renumbered(7).identity, mtime_ns=2))
+        [to_do] = ledger.add(again, digest, "p", [planned(key=key)], stays=True)
+        assert ledger.job(to_do).key == key
 
 
 @pytest.mark.parametrize("key", ["k1", "k2"])  # its preset may have changed meanwhile
@@ -644,7 +687,8 @@ def test_a_result_from_before_a_preset_was_changed_is_that_of_a_photo_that_staye
     assert len(added) == (not stays), "one that comes anew is painted anew"
     assert ledger.jobs()[0].key == ("before" if stays else "now")
     if stays:
-        assert ledger.add(photo(), "d", "p", [planned(key="now")], stays=True), "touched"
+        assert ledger.add(photo(), "d", "p", [planned(key="now")], stays=True) == []
+        assert ledger.add(photo(mtime=2), "d", "p", [planned(key="now")], stays=True), "touched"
 
 
 def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path):

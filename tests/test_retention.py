@@ -2,10 +2,12 @@
 
 import os
 import time
+from dataclasses import replace
 
 import pytest
 from rig import Rig
 
+from stylewatch.domain import Identity
 from stylewatch.state import retention
 from stylewatch.state.retention import ROWS, tidy
 from stylewatch.state.wording import PAINTING
@@ -60,6 +62,26 @@ def test_an_old_painting_in_use_is_kept_as_a_proof_and_not_painted_again_when_to
     rig.until(rig.idle)
     assert len(rig.executor.ran) == 3
     assert rig.counts() == {"done": 2}
+
+
+@pytest.mark.parametrize("days", [29, 31])
+def test_a_preset_that_has_changed_paints_what_is_touched_and_not_what_only_looks_new(rig, days):
+    paint(rig, "a.jpg")
+    rig.tidied(days * 86400)
+    plain = rig.config()
+    presets = {name: replace(each, digest="other") for name, each in plain.presets.items()}
+    rig.daemon._load = lambda: replace(plain, presets=presets)
+    rig.asked("reload")
+    photo = rig.input / "a.jpg"
+    photo.chmod(0o600)
+    changed = Identity.of(photo.stat())
+    rig.until(lambda: [job.identity for job in rig.daemon._ledger.jobs()] == [changed])
+    rig.until(rig.idle)
+    assert rig.counts() == {"done": 1}
+    assert len(rig.executor.ran) == 1
+    os.utime(photo)
+    rig.until(lambda: len(rig.executor.ran) == 2 and rig.idle())
+    assert rig.results() == ["a--painting.jpg"]
 
 
 def test_a_photo_edited_after_that_still_replaces_its_own_result(rig):

@@ -241,15 +241,18 @@ class Ledger(LedgerReader):
         """If a photo was missing, a new file under its name must not replace the old one's results.
 
         So these are marked as of an earlier photo; but not those that were made of the same bytes:
-        the jobs with this `digest`, and the old results with these job `keys`.
+        the jobs with this `digest`, and the old results with it or with one of these job `keys`.
         """
         place = (folder, os.fsencode(path))
         where = "WHERE folder = ? AND path = ?"
         if self.change(f"UPDATE files SET gone = 0 {where} AND gone > 0", *place):
             apart = f"UPDATE jobs SET after_done = {APART} {where} AND digest != ?"
             self.change(apart, *place, digest)
-            other = f"DELETE FROM painted {where} AND key NOT IN ({marks(keys)})"
-            self.change(other, *place, *keys)
+            other = (
+                f"DELETE FROM painted {where} AND (digest != ? OR digest = '')"
+                f" AND key NOT IN ({marks(keys)})"
+            )
+            self.change(other, *place, digest, *keys)
 
     def note_file(
         self, folder: str, path: Path, identity: Identity, plan: str = "", note: str = ""
@@ -285,16 +288,17 @@ class Ledger(LedgerReader):
             known = self._file(photo.folder, photo.path)
             lay_there = known is not None and photo.identity.looks_like(identity_of(known))
             keys, stayed = [wanted.key for wanted in planned], digest if stays else ""
+            lain = stayed if lay_there else ""
             self._set_apart(photo.folder, photo.path, digest, keys)
             for wanted in planned:
                 place = (photo.folder, os.fsencode(photo.path), wanted.preset)
-                cancelled = self._cancelled_at(place, photo, digest)
-                job = cancelled or self._job_at(place, wanted.key)
+                settled = self._settled_at(place, photo, digest, stays=stays)
+                job = settled or self._job_at(place, wanted.key)
                 self._supersede_others(place, job.key if job else wanted.key)
                 if job:
                     added += self._renew(job, photo.identity, wanted.target, stays)
-                elif result := self._kept(place, wanted) or self._found(place, wanted, stayed):
-                    self._insert_done(photo, digest, wanted, result, settled=stays and lay_there)
+                elif row := self._kept(place, wanted, lain) or self._found(place, wanted, stayed):
+                    self._insert_done(photo, digest, wanted, row, settled=bool(lain))
                 else:
                     added.append(self._insert(photo, digest, wanted, wanted.key))
             self.note_file(photo.folder, photo.path, photo.identity, plan)
@@ -309,11 +313,19 @@ class Ledger(LedgerReader):
             *(JobState.SUPERSEDED, self._clock(), *place, key, *_SUPERSEDABLE),
         )
 
-    def _cancelled_at(self, place: tuple[str, bytes, str], photo: Photo, digest: str) -> Job | None:
-        """The job of this very photo that was cancelled, whatever its preset is by now."""
-        where = "folder = ? AND path = ? AND preset = ? AND digest = ? AND reason = ?"
-        query = f"SELECT * FROM jobs WHERE {where} AND state IN (?, ?)"
-        rows = self.ask(query, *place, digest, CANCELLED, JobState.HELD, JobState.VANISHED)
+    def _settled_at(
+        self, place: tuple[str, bytes, str], photo: Photo, digest: str, *, stays: bool
+    ) -> Job | None:
+        """The job of this very photo that is done or was cancelled, if the photo looks as before.
+
+        Whatever its preset is by now: where photos stay, who wants them painted anew touches them.
+        """
+        query = (
+            "SELECT * FROM jobs WHERE folder = ? AND path = ? AND preset = ? AND digest = ?"
+            " AND (state = ? AND ? OR state IN (?, ?) AND reason = ?)"
+        )
+        cancelled = (JobState.HELD, JobState.VANISHED, CANCELLED)
+        rows = self.ask(query, *place, digest, JobState.DONE, stays, *cancelled)
         jobs = map(job_of, rows)
         return next((job for job in jobs if photo.identity.looks_like(job.identity)), None)
 
@@ -380,13 +392,20 @@ class Ledger(LedgerReader):
         self._set(job.id, JobState.READY, failures=0, crashes=0, not_before=0)
         return [job.id]
 
-    def _kept(self, place: tuple[str, bytes, str], wanted: Planned) -> sqlite3.Row | None:
-        """What `retention` has kept of this very job, unless another result came after it."""
+    def _kept(
+        self, place: tuple[str, bytes, str], wanted: Planned, digest: str
+    ) -> sqlite3.Row | None:
+        """What `retention` has kept of this very job, unless another result came after it.
+
+        Of a photo that lies there as before, and whose `digest` is given, what an earlier version
+        of the preset has made will do, unless another job came after that.
+        """
         where = "folder = ? AND path = ? AND preset = ?"
         return self._one(
-            f"SELECT * FROM painted WHERE {where} AND key = ? AND NOT EXISTS"
-            f" (SELECT 1 FROM jobs WHERE {where} AND sha256 != '')",
-            *(*place, wanted.key, *place),
+            f"SELECT * FROM painted WHERE {where} AND (key = ? OR digest = ? AND digest != '')"
+            f" AND NOT EXISTS (SELECT 1 FROM jobs WHERE {where}"
+            " AND (sha256 != '' OR painted.key != ?))",
+            *(*place, wanted.key, digest, *place, wanted.key),
         )
 
     def _found(

@@ -123,8 +123,8 @@ def _shorten_done(ledger: Ledger, before: float) -> int:
     with ledger.transaction():
         for row in rows:
             ledger.change(
-                "INSERT OR REPLACE INTO painted SELECT folder, path, preset, key, sha256, output"
-                " FROM jobs WHERE id = ?",
+                "INSERT OR REPLACE INTO painted SELECT folder, path, preset, key, sha256, output,"
+                " digest FROM jobs WHERE id = ?",
                 row["id"],
             )
             ledger.change("DELETE FROM jobs WHERE id = ?", row["id"])

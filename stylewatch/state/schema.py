@@ -123,6 +123,9 @@ CREATE INDEX jobs_waiting ON jobs (folder, preset)
     WHERE state IN ('ready', 'retry-wait', 'blocked');
 CREATE INDEX jobs_painted ON jobs (preset, changed) WHERE state = 'done' AND seconds > 0;
 """,
+    """
+ALTER TABLE painted ADD COLUMN digest TEXT NOT NULL DEFAULT '';
+""",
 )
 """The statements that make each version out of the one before it."""
 VERSION = len(_VERSIONS)
