@@ -233,6 +233,8 @@ class Candidate:
     """Whether an event said that its writer closed it, or that it was renamed into place."""
     network: bool = False
     """Whether it lies on a network file system, where others may write to it unseen."""
+    numberless: bool = False
+    """Whether its inode and ctime say nothing, as its file system makes them up."""
     ignored: str = ""
     """Why it is no photo: `symlink`, `fifo`, `socket`, `device`, or by its name."""
 

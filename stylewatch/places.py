@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 MOUNTS: Final = Path("/proc/self/mountinfo")
 NETWORK = re.compile(r"nfs4?|cifs|smb3|smbfs|9p|virtiofs|vboxsf|ceph|afs|fuse(\..*)?")
+NUMBERLESS = re.compile(r"vfat|msdos|exfat|fuse\.sshfs")
 
 Lineage = list[tuple[int | str, ...]]
 """Identities of a folder, which is the first, and of all folders that it lies in."""
@@ -47,10 +48,22 @@ def nearest_existing(path: Path) -> Path:
 
 def network_devices() -> frozenset[int]:
     """The device numbers of network file systems, where others write without an event."""
+    return _devices(NETWORK)
+
+
+def numberless_devices() -> frozenset[int]:
+    """The device numbers of file systems that keep no inodes, and no ctime apart from the mtime.
+
+    A file has others whenever the system reads about it anew, as when its disk is plugged in again.
+    """
+    return _devices(NUMBERLESS)
+
+
+def _devices(kinds: re.Pattern[str]) -> frozenset[int]:
     return frozenset(
         os.makedev(*map(int, mount.device.split(":")))
         for mount in _mounts()
-        if NETWORK.fullmatch(mount.kind)
+        if kinds.fullmatch(mount.kind)
     )
 
 

@@ -318,6 +318,45 @@ def test_a_known_file_that_is_back_is_there(ledger):
     assert [*ledger.present("in")] == ["a.jpg"]
 
 
+def test_a_file_that_is_numbered_anew_is_known_with_all_that_is_to_be_done(ledger):
+    path = Path("a.jpg")
+    [job_id] = ledger.add(photo(), "d", "p", [planned()])
+    ledger.claim("in")
+    ledger.fail(job_id, failure(FailureKind.CRASH), 3)
+    ledger.missed("in", path)
+    assert not ledger.knows("in", path, renumbered(7).identity, "p")
+    assert ledger.knows("in", path, renumbered(7).identity, "p", numberless=True)
+    job = ledger.job(job_id)
+    assert (job.state, job.crashes) == (JobState.RETRY_WAIT, 1)
+    assert job.identity == renumbered(7).identity
+    assert ledger.knows("in", path, renumbered(7).identity, "p")
+    assert [*ledger.present("in")] == ["a.jpg"]
+    assert not ledger.knows("in", path, photo(mtime=2).identity, "p", numberless=True)
+    ledger.forget_file("in", path)
+    assert not ledger.knows("in", path, renumbered(8).identity, "p", numberless=True)
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_one_that_is_painted_and_numbered_anew_is_looked_at_where_it_is_to_go(ledger, stays):
+    """It may have come once more; or it was taken for another when it was to be moved."""
+
+    def is_known(number):
+        now = renumbered(number).identity
+        return ledger.knows("in", Path("a.jpg"), now, "p", numberless=True, stays=stays)
+
+    first, second = ledger.add(photo(), "d", "p", [planned(), planned(key="k2", preset="hard")])
+    finish(ledger, first)
+    assert is_known(7)
+    finish(ledger, second)
+    assert is_known(8) is stays
+    ledger.note_file("in", Path("a.jpg"), renumbered(8).identity, "p")
+    assert is_known(8)
+    ledger.missed("in", Path("a.jpg"))
+    assert is_known(8) is stays
+    ledger.note_file("in", Path("a.jpg"), photo().identity, "p", NO_PRESET)
+    assert is_known(9)
+
+
 @pytest.mark.parametrize("note", ["writer", "unreadable"])
 def test_what_kept_a_file_from_being_read_may_pass_without_a_change_of_it(ledger, note):
     ledger.note_file("in", Path("a.jpg"), photo().identity, "plan", note)

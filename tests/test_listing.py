@@ -30,6 +30,9 @@ MOUNTS = r"""
 94 28 0:54 / /host rw - 9p host rw
 95 28 0:55 / /cifs rw - cifs //old/share rw
 96 28 0:56 / /mnt/dav rw,nosuid - fuse https://cloud/dav rw
+97 28 8:33 / /media/card rw,nosuid - exfat /dev/sdc1 rw
+98 28 8:49 / /media/old\040card rw,nosuid - vfat /dev/sdd1 rw
+99 28 0:57 / /mnt/ssh rw,nosuid - fuse.sshfs me@nas:photos rw
 """.strip()
 
 
@@ -87,8 +90,15 @@ def test_names_that_say_they_are_not_finished():
 def test_network_file_systems_are_known_by_their_device(tmp_path, monkeypatch):
     (tmp_path / "mountinfo").write_text(MOUNTS)
     monkeypatch.setattr(places, "MOUNTS", tmp_path / "mountinfo")
-    expected = {os.makedev(0, minor) for minor in (50, 51, 52, 54, 55, 56)}
+    expected = {os.makedev(0, minor) for minor in (50, 51, 52, 54, 55, 56, 57)}
     assert places.network_devices() == expected
+
+
+def test_so_are_those_that_make_up_the_numbers_of_files(tmp_path, monkeypatch):
+    (tmp_path / "mountinfo").write_text(MOUNTS)
+    monkeypatch.setattr(places, "MOUNTS", tmp_path / "mountinfo")
+    expected = {os.makedev(8, 33), os.makedev(8, 49), os.makedev(0, 57)}
+    assert places.numberless_devices() == expected
 
 
 def test_each_name_is_told_once_until_it_changes(listing, tmp_path):

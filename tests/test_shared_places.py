@@ -5,6 +5,7 @@ import errno
 import itertools
 import os
 import shutil
+import stat
 import threading
 import time
 from dataclasses import replace
@@ -18,9 +19,10 @@ from waiting import wait_until
 from stylewatch.domain import Failure, FailureKind, Identity, JobState, PhotoFacts
 from stylewatch.errors import LedgerError
 from stylewatch.faces.board import Board
-from stylewatch.folders import painted
+from stylewatch.folders import painted, scans
 from stylewatch.folders.listing import Listing
 from stylewatch.folders.outputs import owner_of
+from stylewatch.folders.settle import Settler
 from stylewatch.host import daemon, delivery, recognition
 from stylewatch.host.daemon import LOOK_SECONDS
 from stylewatch.jobs.worker import failure_of
@@ -899,14 +901,72 @@ def test_an_empty_mount_point_that_can_t_be_listed_once_is_not_taken_for_the_fol
     assert rig.counts() == {"quarantined": 1}
 
 
+@pytest.fixture
+def card(rig, monkeypatch):
+    """Where the rig's photos lie; its file system numbers files anew whenever it is plugged in."""
+    plugged, identity_of = [1], Identity.of
+
+    def of(info):
+        found = identity_of(info)
+        if not stat.S_ISREG(info.st_mode):
+            return found
+        return replace(found, ino=found.ino + 1000 * len(plugged), ctime_ns=found.mtime_ns)
+
+    devices = frozenset({rig.input.stat().st_dev})
+    monkeypatch.setattr(Identity, "of", of)
+    monkeypatch.setattr(scans, "numberless_devices", lambda: devices)
+    return SimpleNamespace(plug=lambda: plugged.append(1))
+
+
+def is_known_as_it_is(rig):
+    """Whether all jobs know their photos as they are by now."""
+    jobs = rig.daemon._ledger.jobs()
+    return all(job.identity == Identity.of((rig.input / job.path).lstat()) for job in jobs)
+
+
+def bad_ones(request):
+    bad = Failure(kind=FailureKind.BAD_INPUT, reason="x", message="bad")
+    return bad if request.source.name == "bad.jpg" else None
+
+
+def test_a_card_that_is_plugged_in_again_is_not_read_anew(rig, card, monkeypatch):
+    """FAT and exFAT keep no inodes: new photos waited behind a whole archive, what failed ran."""
+    rig.executor.behave = bad_ones
+    rig.start()
+    for name in ("bad", "good"):
+        rig.drop(f"{name}.jpg", name.encode())
+    rig.until(lambda: rig.counts() == {"quarantined": 1, "done": 1})
+    rig.daemon.ask("pause")
+    rig.drop("cancelled.jpg", b"cancelled")
+    rig.until(lambda: rig.counts().get("ready") == 1)
+    rig.asked("cancel", job_id=3)
+    rig.stop()
+    rig.executor.ran.clear()
+    settling = []
+    monkeypatch.setattr(Settler, "observe", lambda *given: settling.append(given))
+    card.plug()
+    rig.start()
+    assert not is_known_as_it_is(rig)
+    rig.until(lambda: is_known_as_it_is(rig))
+    assert (settling, rig.executor.ran) == ([], [])
+    assert rig.counts() == {"quarantined": 1, "done": 1, "held": 1}
+
+
+def test_a_photo_on_a_card_that_is_plugged_in_again_is_deleted_once_it_is_painted(rig, card, stuck):
+    rig.with_folders({"after": "delete"}).start()
+    photo = rig.paint("a.jpg")
+    rig.stop()
+    stuck.clear()
+    card.plug()
+    rig.start()
+    rig.until(lambda: rig.look_around(1) or not photo.exists())
+    assert len(rig.executor.ran) == 1
+
+
 def test_a_disk_that_has_another_number_after_a_restart_is_known_with_all_that_is_to_be_done(
     rig, stuck
 ):
-    def behave(request):
-        bad = Failure(kind=FailureKind.BAD_INPUT, reason="x", message="bad")
-        return bad if request.source.name == "bad.jpg" else None
-
-    rig.executor.behave = behave
+    rig.executor.behave = bad_ones
     rig.with_folders({"after": "delete"}).start()
     for name in ("bad", "good"):
         rig.drop(f"{name}.jpg", name.encode())

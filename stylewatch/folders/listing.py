@@ -119,7 +119,8 @@ class Listing:
         self.folder = folder
         self.root = root
         self.network: frozenset[int] = frozenset()
-        """Devices, see `network_devices`."""
+        self.numberless: frozenset[int] = frozenset()
+        """Devices, see `network_devices` and `numberless_devices`."""
         self.unreadable: dict[str, str] = {}
         """The folders that can't be listed, and why."""
         self.missed: set[str] = set()
@@ -318,6 +319,7 @@ class Listing:
             stat,
             closed=closed,
             network=stat.st_dev in self.network,
+            numberless=stat.st_dev in self.numberless,
             ignored=SPECIAL.get(modes.S_IFMT(stat.st_mode)) or why_no_photo(name),
         )
 

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from stylewatch.domain import TURN_SECONDS, Candidate
 from stylewatch.folders.listing import Listing
-from stylewatch.places import network_devices
+from stylewatch.places import network_devices, numberless_devices
 
 SLICE = 4000  # names looked at per call at most, and for no longer than a turn
 POLL_SECONDS = 10.0  # between two polls
@@ -86,7 +86,7 @@ class Scans:
         if not self._is_scanning and (self._at_once or now >= self._next_scan):
             self._events_expected, self._at_once = watched and not self._at_once, False
             self.listing.surprise = ""  # the scan before may have expected none
-            self.note_networks()
+            self.note_devices()
             self._walks.append(_Walk(self.listing.walk([""], full=True), now, "scan"))
         elif now >= self._next_poll and not self._walks:
             self._walks.append(_Walk(self.listing.walk_changed(), now, "poll"))
@@ -131,9 +131,10 @@ class Scans:
         """Whether a scan hangs, or is overdue."""
         return now >= (self._last_step if self._is_scanning else self._next_scan) + LATE_SECONDS
 
-    def note_networks(self) -> None:
-        """See which devices are network shares now: files on these settle by other rules."""
+    def note_devices(self) -> None:
+        """See on which devices files settle, or are known again, by other rules."""
         self.listing.network = network_devices()
+        self.listing.numberless = numberless_devices()
 
     @property
     def _is_scanning(self) -> bool:

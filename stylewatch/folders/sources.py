@@ -187,7 +187,7 @@ class FolderSource:
         self._suspect = ""
         self._proof_at = self._next_check = self._next_retry = math.inf
         self._scans.scan_at_once()
-        self._scans.note_networks()
+        self._scans.note_devices()
         if self._root_key and self._root_key[0] in self._scans.listing.network:
             self._scan_instead("others may write to this network file system unseen")
             return

@@ -212,7 +212,14 @@ class Intake:
     def _consider(self, candidate: Candidate, way: _Way, now: float) -> None:
         """Let a file settle that was seen, unless it is no photo, or the ledger knows it as is."""
         identity = Identity.of(candidate.stat)
-        if self._ledger.knows(candidate.folder, candidate.path, identity, way.plan):
+        if self._ledger.knows(
+            candidate.folder,
+            candidate.path,
+            identity,
+            way.plan,
+            numberless=candidate.numberless,
+            stays=way.folder.stays,
+        ):
             return
         if note := candidate.ignored:
             self._ledger.note_file(candidate.folder, candidate.path, identity, way.plan, note)

@@ -209,24 +209,59 @@ class Ledger(LedgerReader):
 
     # --- photos -----------------------------------------------------------------------------
 
-    def knows(self, folder: str, path: Path, identity: Identity, plan: str) -> bool:
+    def knows(
+        self,
+        folder: str,
+        path: Path,
+        identity: Identity,
+        plan: str,
+        *,
+        numberless: bool = False,
+        stays: bool = False,
+    ) -> bool:
         """Whether nothing is to be done for this file, as it is unchanged since it was dealt with.
 
         A file that only the config kept from being painted is looked at again when `plan`, which
         stands for what the config says about that, is another. A known file that was missing
         counts as present again.
+
+        One that is `numberless` is known by its size and time. `stays` says whether photos stay in
+        this folder when they are painted: else one that is done may have come once more.
         """
         place = (folder, os.fsencode(path))
         row = self._file(folder, path)
-        known = (
-            row is not None
-            and row["note"] not in PASSING_NOTES
-            and (row["note"] not in PLANNED_NOTES or row["plan"] == plan)
-            and identity.is_still(identity_of(row))
-        )
-        if row and known and row["gone"]:
+        if (
+            row is None
+            or row["note"] in PASSING_NOTES
+            or (row["note"] in PLANNED_NOTES and row["plan"] != plan)
+        ):
+            return False
+        before = identity_of(row)
+        alike = numberless and before.ctime_ns != -1 and identity.looks_like(before)
+        if not (alike or identity.is_still(before)):
+            return False
+        if alike and (row["gone"] or identity != before):
+            if not (stays or row["note"] or self._is_unfinished(place)):
+                return False
+            self._renumber(place, before, identity)
+        if row["gone"]:
             self.change("UPDATE files SET gone = 0 WHERE folder = ? AND path = ?", *place)
-        return known
+        return True
+
+    def _is_unfinished(self, place: tuple[str, bytes]) -> bool:
+        """Whether a job of this file waits, or is painted, or has failed, or is held."""
+        query = "SELECT 1 FROM jobs WHERE folder = ? AND path = ? AND state NOT IN (?, ?, ?)"
+        ended = (JobState.DONE, JobState.SUPERSEDED, JobState.VANISHED)
+        return self._one(query, *place, *ended) is not None
+
+    def _renumber(self, place: tuple[str, bytes], before: Identity, now: Identity) -> None:
+        """A file and its jobs are known by another identity from now on; all else is as it was."""
+        for table in ("files", "jobs"):
+            self.change(
+                f"UPDATE {table} SET dev = ?, ino = ?, ctime_ns = ? WHERE folder = ? AND path = ?"
+                " AND (ino, size, mtime_ns, ctime_ns) = (?, ?, ?, ?)",
+                *(now.dev, now.ino, now.ctime_ns, *place, *astuple(before)[1:]),
+            )
 
     def missed(self, folder: str, path: Path) -> None:
         """Note that a photo is missing: its disk may be away, or it is gone for good."""
