@@ -1359,18 +1359,69 @@ def test_two_folders_of_one_name_are_two_folders(rigs, tmp_path):
     assert ran == [1, 0, 0]  # the second is a copy of the first, the third is known
 
 
-def test_photos_and_results_that_were_copied_to_another_disk_are_not_painted_again(rigs, tmp_path):
-    state = str(tmp_path / "state")
-    (tmp_path / "old").mkdir()
-    rig = rigs(base=tmp_path / "old", state_dir=state)
-    rig.drop("a.jpg")
-    rig.until(lambda: rig.results() == ["a--painting.jpg"] and rig.idle())
-    rig.daemon.stop()
+@pytest.fixture
+def elsewhere(rigs, tmp_path):
+    """Makes daemons with one ledger over folders of the same names in other places."""
+
+    def make(place, start=True, **values):
+        (tmp_path / place).mkdir(exist_ok=True)
+        rig = rigs(base=tmp_path / place, state_dir=str(tmp_path / "state"), start=False)
+        rig.with_folders(values)
+        return rig.start() if start else rig
+
+    return make
+
+
+@pytest.mark.parametrize("digest", ["", "changed"])
+def test_photos_and_results_that_were_copied_to_another_disk_are_not_painted_again(
+    elsewhere, tmp_path, digest
+):
+    """By whatever their preset is now."""
+    rig = elsewhere("old")
+    rig.drop("sub/a.jpg")
+    rig.until(lambda: rig.results() == ["sub/a--painting.jpg"] and rig.idle())
+    rig.stop()
     shutil.copytree(tmp_path / "old", tmp_path / "new")
     shutil.rmtree(tmp_path / "old")
-    rig = rigs(base=tmp_path / "new", state_dir=state)
-    rig.until(lambda: "done" in [event.kind for event in rig.events])
-    assert (rig.results(), rig.executor.ran) == (["a--painting.jpg"], [])
+    rig = elsewhere("new", start=False)
+    plain = rig.config()
+    presets = {name: replace(each, digest=digest) for name, each in plain.presets.items()}
+    rig.config = lambda: replace(plain, presets=presets) if digest else plain
+    rig.start()
+    copied = Identity.of((rig.input / "sub/a.jpg").stat())
+    rig.until(lambda: [job.identity for job in rig.daemon._ledger.jobs()] == [copied])
+    rig.until(rig.idle)
+    assert (rig.results(), rig.executor.ran) == (["sub/a--painting.jpg"], [])
+    [job] = rig.daemon._ledger.jobs()
+    assert (job.state, job.output) == (JobState.DONE, rig.output / "sub/a--painting.jpg")
+    os.utime(rig.input / "sub/a.jpg")
+    rig.until(lambda: len(rig.executor.ran) == bool(digest) and rig.idle())
+    assert rig.results() == ["sub/a--painting.jpg"]
+
+
+def test_photos_that_were_copied_without_their_results_get_them(elsewhere, tmp_path):
+    rig = elsewhere("old")
+    rig.paint("a.jpg")
+    rig.stop()
+    shutil.copytree(rig.input, tmp_path / "new/in")
+    rig = elsewhere("new")
+    rig.until(lambda: rig.results() == ["a--painting.jpg"])
+
+
+def test_another_folder_of_the_same_name_with_some_of_the_photos_has_results_of_its_own(
+    elsewhere, tmp_path
+):
+    rig = elsewhere("old", output=tmp_path / "out")
+    for name in ("logo.jpg", "IMG_1.jpg"):
+        rig.drop(name, b"of the first")
+    rig.until(lambda: rig.counts() == {"done": 2} and rig.idle())
+    rig.stop()
+    shutil.copytree(rig.input, tmp_path / "new/in")
+    (tmp_path / "new/in/IMG_1.jpg").write_bytes(b"of the second")
+    rig = elsewhere("new", output=tmp_path / "out")
+    rig.until(lambda: len(rig.results()) == 4 and rig.idle())
+    assert (rig.output / "IMG_1--painting.jpg").read_bytes() == b"painting:of the first"
+    assert (rig.output / "IMG_1--painting~2.jpg").read_bytes() == b"painting:of the second"
 
 
 def test_a_folder_keeps_its_past_when_it_is_moved_or_called_otherwise(ledger):

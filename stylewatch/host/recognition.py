@@ -10,17 +10,18 @@ import os
 from pathlib import Path
 from typing import Final
 
-from stylewatch.domain import Identity
+from stylewatch.domain import Identity, JobState
 from stylewatch.settings.config import Config, Folder
 from stylewatch.settings.layout import overlap
 from stylewatch.state.ledger import Ledger
-from stylewatch.state.presence import is_still, looks_like
+from stylewatch.state.presence import is_missing, is_still, looks_like
 
 VOLUMES: Final = Path("/dev/disk/by-uuid")
 """Links from the name that each file system got when it was made to its device (Linux).
 
 Device and inode numbers can't tell two cards in one reader apart.
 """
+_RESULTS = 20  # by which it is told whether they were copied: people delete some
 
 
 def recognise(folder: Folder, config: Config, ledger: Ledger) -> None:
@@ -91,14 +92,18 @@ def _moved(folder: Folder, inode: tuple[int, int], config: Config, ledger: Ledge
     """The name that the ledger has for the folder at this place, if it was moved here.
 
     Candidates are the folders with this inode that lay elsewhere. The right one is the one of
-    whose files one lies here, untouched. Failing that, a candidate of which the ledger knows no
-    files that should be here will do. Where photos stay, that is only one without any known file:
-    else its photos were deleted with it, and another folder has got its number.
+    whose files one lies here, untouched. Failing that, it is one of this name that was copied
+    here, as to another disk. Else a candidate of which the ledger knows no files that should be
+    here will do. Where photos stay, that is only one without any known file: else its photos were
+    deleted with it, and another folder has got its number.
     """
-    names = ledger.alike(inode, (each.input for each in config.folders))
+    watched = [each.input for each in config.folders]
+    names = ledger.alike(inode, watched)
     for name in names:
         if any(is_still(folder.input / path, before) for path, before in ledger.remembered(name)):
             return name
+    if ledger.places().get(folder.name) not in {None, *watched} and _is_copy(folder, ledger):
+        return folder.name
     stay = folder.stays
     return next((name for name in names if not ledger.remembered(name, missed=stay)), None)
 
@@ -109,3 +114,20 @@ def _is_another(place: Path, ledger: Ledger) -> bool:
     return not any(
         looks_like(place / path, before) for path, before in ledger.remembered(name, missed=False)
     )
+
+
+def _is_copy(folder: Folder, ledger: Ledger) -> bool:
+    """Whether the folder of this name that lies elsewhere was copied here, with its results.
+
+    All of its files that are here look as they did: another may have some of its photos, too.
+    """
+    results = ledger.last_jobs(JobState.DONE, folder.name, _RESULTS)
+    if not any(
+        os.path.lexists(folder.output / job.path.parent / job.output.name)
+        for job in results
+        if job.output
+    ):
+        return False
+    known = [(folder.input / path, before) for path, before in ledger.remembered(folder.name)]
+    here = [(file, before) for file, before in known if not is_missing(file)]
+    return bool(here) and all(looks_like(file, before) for file, before in here)
