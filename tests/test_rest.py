@@ -179,6 +179,30 @@ class TestRest:
         assert self.follow(rest, night, 13, 21, 23) == ["", "", ""]
         assert self.follow(rest, night, 8) == ["until 22:00"]
 
+    def test_hours_that_the_machine_slept_through_have_come_and_gone(self, config, resting):
+        rest, night = resting(), config(hours=NIGHT)
+        self.follow(rest, night, 20)
+        rest.resume()
+        rest.follow(night, at(8) + 86400)
+        assert rest.why == "until 22:00"
+
+    def test_a_resume_holds_over_midnight_and_while_the_clocks_are_changed(
+        self, config, resting, monkeypatch
+    ):
+        monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+        time.tzset()
+        evening = time.mktime((2026, 10, 24, 20, 0, 0, 0, 0, -1))  # of a night of one hour more
+        rest, morning = resting(), config(hours="05:00-07:00")
+        rest.follow(morning, evening)
+        rest.resume()
+        said = set()
+        for minutes in range(0, 10 * 60, 30):
+            rest.follow(morning, evening + 60 * minutes)
+            said.add(rest.why)
+        monkeypatch.undo()
+        time.tzset()
+        assert said == {""}
+
     def test_pause_takes_a_resume_by_hand_back(self, config, resting):
         rest, night = resting(), config(hours=NIGHT)
         self.follow(rest, night, 12)

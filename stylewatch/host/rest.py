@@ -3,6 +3,7 @@
 Knows nothing of what waits.
 """
 
+import calendar
 import contextlib
 import os
 import time
@@ -28,13 +29,13 @@ class Rest:
         self._kept = kept
         self._supplies = supplies
         self._by_hand = os.path.exists(kept)
-        self._wanted: list[str] = []
-        self._overruled: set[str] = set()
+        self._wanted: list[tuple[str, int]] = []
+        self._overruled: set[tuple[str, int]] = set()
 
     @property
     def why(self) -> str:
         """The words after `paused`; empty while photos are begun."""
-        wanted = (each for each in self._wanted if each not in self._overruled)
+        wanted = (each[0] for each in self._wanted if each not in self._overruled)
         return BY_HAND if self._by_hand else next(wanted, "")
 
     def pause(self) -> None:
@@ -54,21 +55,24 @@ class Rest:
 
     def follow(self, config: Config, wall: float) -> None:
         """Take note of what the config wants at this time (`wall`: seconds since 1970)."""
-        until, waits = _until(config, wall), config.on_battery == "wait"
-        self._wanted = [until] if until else []
-        if waits and on_battery(self._supplies):
-            self._wanted.append(ON_BATTERY)
+        self._wanted = _until(config, wall)
+        if config.on_battery == "wait" and on_battery(self._supplies):
+            self._wanted.append((ON_BATTERY, 0))
         self._overruled &= {*self._wanted}
 
 
-def _until(config: Config, wall: float) -> str:
+def _until(config: Config, wall: float) -> list[tuple[str, int]]:
+    """When the hours begin, in words and in minutes of the clock on the wall; empty within them.
+
+    Today's 22:00 is not tomorrow's: a machine may sleep through the hours between them.
+    """
     time.tzset()  # a laptop travels: the system's time zone is read anew only when asked to
     local = time.localtime(wall)
     minute = 60 * local.tm_hour + local.tm_min
     if any(hours.cover(minute) for hours in config.hours):
-        return ""
-    begin = min(config.hours, key=lambda hours: hours.wait(minute)).begin
-    return f"until {begin // 60:02}:{begin % 60:02}"
+        return []
+    begin = calendar.timegm(local) // 60 + min(hours.wait(minute) for hours in config.hours)
+    return [(f"until {begin // 60 % 24:02}:{begin % 60:02}", begin)]
 
 
 def on_battery(supplies: Path) -> bool:
