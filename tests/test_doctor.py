@@ -618,7 +618,7 @@ def test_an_output_that_the_system_s_service_knew_before_it_was_made_anew_is_tol
 ):
     """systemd has mounted the folder that was there: the new one is read-only to the service."""
     config = doctor.load_config(set_up())
-    unit = Installed(config=config.file, account="", writable=None)
+    unit = Installed(config=config.file, account="", writable=None, powerless=False)
     for why, restarts in (("forbidden", 1), ("away", 1), ("disk-full", 0)):
         answer = Future()
         answer.set_result({"blocked": {str(tmp_path / "out"): why}})
@@ -627,6 +627,44 @@ def test_an_output_that_the_system_s_service_knew_before_it_was_made_anew_is_tol
             assert list(doctor._made_for(unit, "--user ", config, config.file)) == []
         assert len(found) == restarts
         assert all("sudo systemctl restart stylewatch" in one.remedy for one in found)
+
+
+def test_a_service_of_root_s_that_may_not_write_to_others_folders_is_a_problem(
+    set_up, tmp_path, monkeypatch
+):
+    config = doctor.load_config(set_up())
+    file, output = tmp_path / "stylewatch.service", tmp_path / "out"
+    extra = tmp_path / f"{file.name}.d/override.conf"  # `systemctl edit`
+    extra.parent.mkdir()
+    monkeypatch.setattr(doctor, "_is_home_of", lambda _: False)
+
+    def made_for(account, writable):
+        text = render_unit(
+            shipped_unit(user=False).read_text(),
+            command=["/py", "run", "--config", str(config.file)],
+            account=account,
+            writable=[writable],
+        )
+        file.write_text(text)
+        return list(doctor._made_for(read_unit(file), "", config, config.file))
+
+    if os.geteuid() == 0:
+        os.chown(output, 1000, -1)
+    (found,) = made_for("root", output)
+    assert (found.state, found.message) == (
+        "problem", f"the service runs as root, without power over others' files: {output}",
+    )  # fmt: skip
+    assert found.remedy.endswith(
+        f"--config {config.file}`: name by `--account` whose the photos are"
+    )
+    (found,) = made_for("", output / "new")
+    assert found.message.endswith(f"{output}/new")
+    assert made_for("root", Path("/")) == made_for("anna", output) == []
+    extra.write_text("[Service]\nCapabilityBoundingSet=CAP_DAC_OVERRIDE\n")
+    assert made_for("root", output) == []
+    extra.unlink()
+    output.chmod(0o777)
+    assert made_for("root", output) == []
 
 
 def test_the_real_engine_is_probed(set_up):

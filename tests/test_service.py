@@ -408,6 +408,20 @@ def test_where_nobody_is_named_the_config_s_owner_runs_it(systemctl, tmp_path, m
     assert asked[:2] == [os.getuid(), owner]
 
 
+def test_root_is_told_what_it_may_not_do_as_a_service(systemctl, tmp_path, monkeypatch):
+    monkeypatch.setattr(unit, "SYSTEM_UNITS", tmp_path / "system")
+    hint = "root has no power over others' files there: "
+    options = {"config": tmp_path / "c.yaml", "writable": [], "start": False}
+    said = install(user=False, account="root", **options)
+    assert "enabled: it starts at boot, as root" in said
+    assert f"{hint}name by `--account` whose the photos are" in said
+    account = pwd.struct_passwd(("anna", "x", 1000, 1000, "", "/home/anna", "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwnam", {"anna": account}.__getitem__)
+    said = install(user=False, account="anna", **options)
+    assert "enabled: it starts at boot, as anna" in said
+    assert not any(hint in line for line in [*said, *install(user=True, **options)])
+
+
 def test_what_systemd_lets_only_root_do_is_told_so(systemctl, tmp_path, monkeypatch):
     program = tmp_path / "bin" / "systemctl"
     program.write_text(program.read_text().replace("Job for stylewatch.service failed",

@@ -14,6 +14,7 @@ import platform
 import pwd
 import shlex
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from stylewatch.app.remote import ask, find_state_dir
-from stylewatch.app.service import COMMAND, service_status
+from stylewatch.app.service import COMMAND, NAME_IT, service_status
 from stylewatch.app.unit import UNIT, Installed, read_unit
 from stylewatch.domain import EngineSettings, JobState, counted
 from stylewatch.errors import (
@@ -443,18 +444,19 @@ def _made_for(unit: Installed, scope: str, config: Config, file: Path) -> Iterat
     """Whether a unit is still right for the config: folders may have changed since it was made."""
     words = [*([] if scope else ["sudo"]), *COMMAND, "service", "install", *scope.split()]
     words += ["--config", str(file.absolute())]
-    words += ["--account", unit.account] if unit.account else []
-    again = f"`{shlex.join(words)}`"
+    account = ["--account", unit.account] if unit.account else []
+    again = f"`{shlex.join([*words, *account])}`"
     if unit.config and os.path.realpath(unit.config) != os.path.realpath(file):
         text = f"the service {scope}runs with another config: {short_path(unit.config)}"
         other = shlex.join(["stylewatch", "doctor", "--config", str(unit.config)])
         yield warning("service", text, f"{again}, or look at that one: `{other}`")
+    elif unit.powerless and (others := [*filter(_is_of_others, unit.writable or ())]):
+        text = f"the service runs as root, without power over others' files: {_listed(others)}"
+        yield problem("service", text, f"`{shlex.join(words)}`: {NAME_IT}")
     elif _is_home_of(unit.account):
-        closed = [
-            short_path(place) for place in config.written_folders() if not unit.may_write(place)
-        ]
+        closed = [place for place in config.written_folders() if not unit.may_write(place)]
         if closed:
-            text = f"the service {scope}may not write to {', '.join(dict.fromkeys(closed))}"
+            text = f"the service {scope}may not write to {_listed(closed)}"
             yield problem("service", text, f"{again}, as after each change of folders")
         elif not scope:
             yield from _shut_out(config)
@@ -470,6 +472,16 @@ def _shut_out(config: Config) -> Iterator[Finding]:
                 text = f"the service can't write to {short_path(output)}, though its account can"
                 remedy = f"`sudo systemctl restart {UNIT}`: it knows what was there before"
                 yield problem("service", text, remedy)
+
+
+def _listed(folders: Iterable[Path]) -> str:
+    return ", ".join(dict.fromkeys(map(short_path, folders)))
+
+
+def _is_of_others(folder: Path) -> bool:
+    """Whether root without its power over others' files may not write there."""
+    found = nearest_existing(folder).stat()
+    return bool(found.st_uid) and not found.st_mode & stat.S_IWOTH
 
 
 def _is_home_of(account: str) -> bool:

@@ -21,6 +21,7 @@ from stylewatch.faces.lines import visible
 COMMAND: Final = (sys.executable, "-P", "-m", "stylewatch")
 """What starts stylewatch just as it runs now; -P keeps the working directory out of imports."""
 _AS_ROOT: Final = "Use sudo, or --user for a service of your own"
+NAME_IT: Final = "name by `--account` whose the photos are"
 BOOTED: Final = Path("/run/systemd/system")
 """Where systemd runs the machine this is there, as sd_booted(3) says."""
 SYSTEMCTL_SECONDS: Final = 20.0 * 60.0  # starting waits for READY, which a lost ledger delays
@@ -79,10 +80,11 @@ def install(
         StylewatchError: systemd refused.
     """
     _require_systemd(user, ", or run `stylewatch run` under what starts programs here")
+    name = "" if user else account_of(account, config).pw_name
     text = render_unit(
         shipped_unit(user=user).read_text(encoding="utf-8"),
         command=(*command, "run", "--config", str(config.absolute())),
-        account="" if user else account_of(account, config).pw_name,
+        account=name,
         writable=writable,
     )
     path, before = unit_path(user=user), installed_unit(user=user)
@@ -90,7 +92,10 @@ def install(
     now = installed_unit(user=user)
     _systemctl("daemon-reload", user=user)
     _systemctl("enable", UNIT, user=user)
-    said = [f"wrote {visible(path)}", "enabled: it starts " + ("at login" if user else "at boot")]
+    said = [f"wrote {visible(path)}"]
+    said.append("enabled: it starts " + ("at login" if user else f"at boot, as {name}"))
+    if now and now.powerless:
+        said.append(f"root has no power over others' files there: {NAME_IT}")
     if before and now and (before.config, before.account) != (now.config, now.account):
         whom = f" as {before.account}" if before.account else ""
         file = visible(before.config or "the usual config")

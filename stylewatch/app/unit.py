@@ -90,6 +90,8 @@ class Installed:
     account: str
     writable: tuple[Path, ...] | None
     """None: whatever its account may write to."""
+    powerless: bool
+    """It runs as root, and without root's power over others' files."""
 
     def may_write(self, folder: Path) -> bool:
         """Whether the service may write there, as far as the unit says."""
@@ -116,10 +118,12 @@ def read_unit(path: Path) -> Installed:
     command = said.get("ExecStart", [])
     named = command.index("--config") + 1 if "--config" in command[:-1] else 0
     folders = [Path(word.lstrip("-+")) for word in said.get("ReadWritePaths", [])]
+    account = (said.get("User") or [""])[-1]
     return Installed(
         config=Path(command[named].replace("$$", "$")) if named else None,
-        account=(said.get("User") or [""])[-1],
+        account=account,
         writable=tuple(folders) if "strict" in said.get("ProtectSystem", []) else None,
+        powerless=account in ("", "root") and said.get("CapabilityBoundingSet") == [],
     )
 
 

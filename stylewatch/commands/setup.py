@@ -163,7 +163,11 @@ def service_install(
     user: User = False,
     config: ConfigPath = None,
     account: Annotated[
-        str, typer.Option(metavar="NAME", help="Its account; otherwise that of whoever used sudo.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Its account; otherwise whoever used sudo, and without sudo the config's owner.",
+        ),
     ] = "",
     no_start: Annotated[bool, typer.Option("--no-start", help="Do not start it now.")] = False,
 ) -> None:
