@@ -21,7 +21,7 @@ from PIL import Image
 from stylewatch import cli, places
 from stylewatch.app import doctor, remote
 from stylewatch.app.service import ServiceStatus
-from stylewatch.app.unit import Installed, read_unit, render_unit, shipped_unit
+from stylewatch.app.unit import UNIT, read_unit, render_unit, shipped_unit
 from stylewatch.domain import EngineSettings, Failure, FailureKind, Identity, Photo, counted
 from stylewatch.faces.control import ControlServer
 from stylewatch.jobs.child import THREADS
@@ -618,15 +618,39 @@ def test_an_output_that_the_system_s_service_knew_before_it_was_made_anew_is_tol
 ):
     """systemd has mounted the folder that was there: the new one is read-only to the service."""
     config = doctor.load_config(set_up())
-    unit = Installed(config=config.file, account="", writable=None, powerless=False)
+    said = {"config": config.file, "account": "", "writable": None}
+    unit, own = (replace(read_unit(shipped_unit(user=user)), **said) for user in (False, True))
     for why, restarts in (("forbidden", 1), ("away", 1), ("disk-full", 0)):
         answer = Future()
         answer.set_result({"blocked": {str(tmp_path / "out"): why}})
         with ControlServer(config.state_dir, lambda *_, given=answer: given, {}):
             found = list(doctor._made_for(unit, "", config, config.file))
-            assert list(doctor._made_for(unit, "--user ", config, config.file)) == []
+            assert list(doctor._made_for(own, "--user ", config, config.file)) == []
         assert len(found) == restarts
         assert all("sudo systemctl restart stylewatch" in one.remedy for one in found)
+
+
+@pytest.mark.parametrize("scope", ["", "--user "])
+def test_a_unit_of_another_stylewatch_is_told(set_up, tmp_path, scope):
+    config = doctor.load_config(set_up())
+    file, extra = tmp_path / UNIT, tmp_path / f"{UNIT}.d/override.conf"
+
+    def made_of(template):
+        command, folders = ["/py", "run", "--config", str(config.file)], config.written_folders()
+        file.write_text(render_unit(template, command=command, account="anna", writable=folders))
+        return list(doctor._made_for(read_unit(file), scope, config, config.file))
+
+    shipped = shipped_unit(user=bool(scope)).read_text()
+    assert made_of(shipped) == made_of(shipped.replace("\n#", "\n\n; old\n#")) == []
+    (found,) = made_of(shipped.replace("WatchdogSec=600", "WatchdogSec=60"))
+    assert (found.state, found.message) == (
+        "warning", f"the unit of the service {scope}is another stylewatch's, or was edited",
+    )  # fmt: skip
+    assert f"service install {scope}--config {config.file}" in found.remedy
+    assert f"`systemctl {scope}edit stylewatch`" in found.remedy
+    extra.parent.mkdir()
+    extra.write_text("[Service]\nWatchdogSec=60\n")
+    assert made_of(shipped) == []
 
 
 def test_a_service_of_root_s_that_may_not_write_to_others_folders_is_a_problem(

@@ -28,7 +28,7 @@ from typing import Any, Final, Literal
 
 from stylewatch.app.remote import ask, find_state_dir
 from stylewatch.app.service import COMMAND, NAME_IT, service_status
-from stylewatch.app.unit import UNIT, Installed, read_unit
+from stylewatch.app.unit import UNIT, Installed, read_unit, shipped_unit
 from stylewatch.domain import EngineSettings, JobState, counted
 from stylewatch.errors import (
     ConfigError,
@@ -441,11 +441,12 @@ def _service(config: Config | None) -> Iterator[Finding]:
 
 
 def _made_for(unit: Installed, scope: str, config: Config, file: Path) -> Iterator[Finding]:
-    """Whether a unit is still right for the config: folders may have changed since it was made."""
+    """Whether a unit is still right: since it was made folders, or stylewatch, may have changed."""
     words = [*([] if scope else ["sudo"]), *COMMAND, "service", "install", *scope.split()]
     words += ["--config", str(file.absolute())]
     account = ["--account", unit.account] if unit.account else []
     again = f"`{shlex.join([*words, *account])}`"
+    written = config.written_folders() if _is_home_of(unit.account) else []
     if unit.config and os.path.realpath(unit.config) != os.path.realpath(file):
         text = f"the service {scope}runs with another config: {short_path(unit.config)}"
         other = shlex.join(["stylewatch", "doctor", "--config", str(unit.config)])
@@ -453,13 +454,16 @@ def _made_for(unit: Installed, scope: str, config: Config, file: Path) -> Iterat
     elif unit.powerless and (others := [*filter(_is_of_others, unit.writable or ())]):
         text = f"the service runs as root, without power over others' files: {_listed(others)}"
         yield problem("service", text, f"`{shlex.join(words)}`: {NAME_IT}")
-    elif _is_home_of(unit.account):
-        closed = [place for place in config.written_folders() if not unit.may_write(place)]
-        if closed:
-            text = f"the service {scope}may not write to {_listed(closed)}"
-            yield problem("service", text, f"{again}, as after each change of folders")
-        elif not scope:
+    elif closed := [place for place in written if not unit.may_write(place)]:
+        text = f"the service {scope}may not write to {_listed(closed)}"
+        yield problem("service", text, f"{again}, as after each change of folders")
+    else:
+        if written and not scope:
             yield from _shut_out(config)
+        if unit.template != read_unit(shipped_unit(user=bool(scope))).template:
+            text = f"the unit of the service {scope}is another stylewatch's, or was edited"
+            edit = f"`systemctl {scope}edit stylewatch`"
+            yield warning("service", text, f"{again}; changes of your own go into {edit}")
 
 
 def _shut_out(config: Config) -> Iterator[Finding]:

@@ -92,6 +92,8 @@ class Installed:
     """None: whatever its account may write to."""
     powerless: bool
     """It runs as root, and without root's power over others' files."""
+    template: str
+    """Its lines but for comments, what is filled in, and what `systemctl edit` has added."""
 
     def may_write(self, folder: Path) -> bool:
         """Whether the service may write there, as far as the unit says."""
@@ -124,7 +126,13 @@ def read_unit(path: Path) -> Installed:
         account=account,
         writable=tuple(folders) if "strict" in said.get("ProtectSystem", []) else None,
         powerless=account in ("", "root") and said.get("CapabilityBoundingSet") == [],
+        template=_template(path.read_text(encoding="utf-8", errors="surrogateescape")),
     )
+
+
+def _template(text: str) -> str:
+    lines = render_unit(text, command=["x"]).splitlines()
+    return "\n".join(line for line in lines if line and not line.startswith(("#", ";")))
 
 
 def _words(value: str) -> list[str]:
