@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from stylewatch.domain import VGG19_LAYERS, OutputSettings, Preset, StyleImage, StyleSettings
-from stylewatch.errors import PresetError, UsageError
+from stylewatch.errors import PresetError, PresetImageError, UsageError
 from stylewatch.settings.checking import validate
 from stylewatch.settings.paths import user_presets_dir
 from stylewatch.settings.presetfile import PresetFile, preset_schema
@@ -609,6 +609,25 @@ def test_a_style_image_that_is_a_pipe_does_not_hang(folder):
     os.mkfifo(folder / "pipe.png")
     with pytest.raises(PresetError, match="not a regular file"):
         load(folder, mine="style: pipe.png")
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("style", "style: film.mkv"),
+        ("style[0].mask", "style: [{image: waves.png, mask: film.mkv}]"),
+        ("init", "init: film.mkv"),
+    ],
+)
+def test_an_image_of_any_size_is_not_read_to_find_that_it_is_none(folder, key, text):
+    (folder / "film.mkv").touch()
+    os.truncate(folder / "film.mkv", 1 << 40)
+    with pytest.raises(PresetError) as raised:
+        load(folder, mine=text)
+    error = raised.value
+    assert (error.key, error.line, error.reason) == (key, 1, PresetImageError.reason)
+    assert "can't be used: the file is too large: expected an image of at most 1 GB" in str(error)
+    assert f"received '{folder}/film.mkv'" in str(error)
 
 
 def test_check_lists_every_error_of_a_file(folder):

@@ -29,6 +29,8 @@ _SUFFIXES = {".yaml", ".yml"}
 _JOINERS = str.maketrans("", "", "\u200c\u200d")  # parts of Persian words, and of many an emoji
 _OF_A_CONFIG = re.compile(rb"^folders\s*:", re.MULTILINE)  # no preset says it
 _Look = Callable[[Path], object]
+LARGEST_IMAGE = 1 << 30
+"""Bytes of a style image: what is larger, such as a film, would be hashed for minutes."""
 
 
 class Explained(NamedTuple):
@@ -294,6 +296,8 @@ def _hash(path: Path) -> str:
     info = path.stat()
     if not stat.S_ISREG(info.st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
+    if info.st_size > LARGEST_IMAGE:
+        raise InputError("the file is too large", expected="an image of at most 1 GB")
     return _hash_of(path, Identity.of(info))
 
 
