@@ -785,6 +785,15 @@ class TestView:
         assert unheard.plain.strip() == "Ctrl-C quit"
 
     @pytest.mark.parametrize(
+        ("seconds", "pace"), [(12000.0, "0.3"), (1000.0, "3.6"), (361.0, "10"), (40.0, "90")]
+    )
+    def test_a_pace_is_never_rounded_to_none(self, seconds, pace):
+        board = Board()
+        board.apply(Event(kind="started", message="watching 1 folder"), 1.0)
+        board.apply(Event(kind="done", message="", output="/out/a.jpg", seconds=seconds), 1.0)
+        assert draw_board(board, 80, 24, 1.0)[-1].plain.endswith(f" {pace} photos/h")
+
+    @pytest.mark.parametrize(
         ("width", "first", "last"),
         [
             (20, "2 arriving · 47 wai…", ""),

@@ -519,12 +519,12 @@ class TestEngine:
             for rate in (0.1, 50.0)
         )
         assert slow[0].state == "warning"
-        assert "about 4 photos/h" in slow[0].message
+        assert "about 3.6 photos/h" in slow[0].message
         assert quick[0].state == "ok"
         assert "features: builtin" in slow[0].remedy
         words |= {"features": "built-in", "evaluations_per_second": 0.1}
         (slow_already,) = doctor._engine_findings(words)
-        assert "with built-in features: about 4 photos/h" in slow_already.message
+        assert "with built-in features: about 3.6 photos/h" in slow_already.message
         assert "builtin" not in slow_already.remedy
 
 

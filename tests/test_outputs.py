@@ -406,6 +406,12 @@ def test_an_output_waits_below_the_low_water_mark_and_goes_on_a_quarter_above_it
     assert waiting.paused == {out: "away"}
 
 
+def test_what_is_free_is_not_rounded_up_to_what_is_wanted(monkeypatch):
+    monkeypatch.setattr(space, "free_space", lambda _: 499.9e6)
+    ((_, _, told, _),) = space.Space().look([Path("/out")], 500_000_000, 0.0, lambda _: True)
+    assert told.startswith("/out: only 499 MB free of the 500 MB of `min_free`; ")
+
+
 def test_an_unwritable_output_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(OutputError) as caught:

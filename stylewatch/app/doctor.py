@@ -38,7 +38,7 @@ from stylewatch.errors import (
     StylewatchError,
     named,
 )
-from stylewatch.faces.lines import short_path
+from stylewatch.faces.lines import hourly, short_path
 from stylewatch.folders.listing import walk
 from stylewatch.folders.outputs import can_be_written
 from stylewatch.folders.scans import POLL_SECONDS
@@ -366,10 +366,10 @@ def _engine_findings(words: dict[str, Any]) -> Iterator[Finding]:
         yield problem("weights", words["weights"])
     if "evaluations_per_second" in words:
         rate = float(words["evaluations_per_second"])
-        hourly = 3600 * rate / float(words["evaluations_per_photo"])
+        pace = 3600 * rate / float(words["evaluations_per_photo"])
         text = f"{rate:.1f} evaluations/s at 384 px in {words['precision']}"
-        text += f" with {words['features']} features: about {hourly:.0f} photos/h at 1024 px"
-        if hourly >= SLOW:
+        text += f" with {words['features']} features: about {hourly(pace)} at 1024 px"
+        if pace >= SLOW:
             yield ok("speed", text)
         else:
             other = "`features: builtin`, " if words["features"].startswith("VGG19") else ""

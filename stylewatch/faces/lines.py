@@ -85,6 +85,11 @@ def size(count: float) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 999.5e6 else f"{count / 1e6:.0f} MB"
 
 
+def hourly(pace: float) -> str:
+    """`120 photos/h`, `0.25 photos/h`: none is no pace."""
+    return f"{pace:.0f} photos/h" if pace >= 10 else f"{pace:.2g} photos/h"
+
+
 def time_left(step: Step) -> str:
     """`12 s left`; nothing while that is not known."""
     return "" if step.left is None else f"{duration(step.left)} left"

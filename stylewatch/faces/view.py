@@ -20,7 +20,15 @@ from rich.text import Text
 
 from stylewatch.domain import AT_HAND, Step
 from stylewatch.faces.board import Board, FolderRow, JobRow, ProblemRow, ResultRow
-from stylewatch.faces.lines import duration, event_word, short_path, size, time_left, visible
+from stylewatch.faces.lines import (
+    duration,
+    event_word,
+    hourly,
+    short_path,
+    size,
+    time_left,
+    visible,
+)
 
 Pixels = Sequence[Sequence[tuple[int, int, int]]]
 """Rows of RGB pixels."""
@@ -131,7 +139,7 @@ def _footer(board: Board, width: int, now: float, *, keys: bool) -> Text:
     if keys:
         left.append("  p", "bold").append(" resume" if board.paused else " pause")
     pace, rest = board.per_hour, board.queue_seconds(now)
-    words = [f"{pace:.0f} photos/h"] if pace else []
+    words = [hourly(pace)] if pace else []
     if board.waiting and rest:
         words.append(f"queue empty in {duration(rest)}")
     while words and left.cell_len + 2 + len(" · ".join(words)) > width:  # keys come first

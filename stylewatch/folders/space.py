@@ -93,7 +93,7 @@ class Space:
                     self._paused[output] = now, FULL
                     rest = f"it goes on by itself at {ROOM * min_free / 1e6:.0f} MB"
                     wanted = f"the {min_free / 1e6:.0f} MB of `min_free`"
-                    told = f"{output}: only {free / 1e6:.0f} MB free of {wanted}; {rest}"
+                    told = f"{output}: only {int(free / 1e6)} MB free of {wanted}; {rest}"
                     yield output, "blocked", told, FULL
                 continue
             until, why = self._paused[output]
