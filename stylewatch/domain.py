@@ -5,6 +5,7 @@ here touches a file, a clock or an array.
 """
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -391,20 +392,20 @@ Outcome = Rendered | Failure
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One loss evaluation, as told to a progress callback."""
+    """One loss evaluation, as told to a progress callback; an effect may have no loss."""
 
-    scale: int
+    scale: int = 1
     """1 … `scales`, coarsest first."""
-    scales: int
+    scales: int = 1
     width: int
     height: int
     evaluation: int
     """1 … `evaluations` within the scale."""
     evaluations: int
-    loss: float
-    content: float
-    style: float
-    tv: float
+    loss: float = math.nan
+    content: float = math.nan
+    style: float = math.nan
+    tv: float = math.nan
     fraction: float
     """Share of the whole job that is done, by cost: 0 … 1."""
     seconds: float

@@ -68,7 +68,7 @@ def open_effect(name: str) -> Effect:
             key="effect",
             expected="one of " + ", ".join(sorted(offered)),
             received=name,
-            remedy="Install its package wherever workers run",
+            remedy="Install its package where the daemon and where its workers run",
         )
     try:
         make: Callable[[], Effect] = offered[name].load()

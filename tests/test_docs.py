@@ -1,10 +1,13 @@
-"""The README and docs/ do what they say: every command block is run, every name in them exists.
+"""The README and docs/ do what they say, as far as it is tried here.
 
-So do pyproject.toml and the benchmarks that the figures come from.
+The README's commands and YAML are run, and so is the effect in docs/developing.md; the commands, keys,
+exit codes, files and figures that they name are those that there are. So it is with what
+pyproject.toml and the benchmarks say of themselves.
 """
 
 import ast
 import importlib
+import json
 import os
 import re
 import resource
@@ -23,8 +26,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from stylewatch.domain import StyleSettings
+from stylewatch.domain import Event, Step, StyleSettings
+from stylewatch.effect import steps_only
 from stylewatch.errors import ExitCode
+from stylewatch.faces.lines import event_dict, progress_text
+from stylewatch.faces.wire import step_of
 from stylewatch.jobs import child
 
 ROOT = Path(__file__).parent.parent
@@ -122,7 +128,7 @@ def test_every_yaml_block_of_the_readme_is_valid(tmp_path, monkeypatch):
 def test_the_effect_in_the_docs_paints(newcomer):
     folder, env = newcomer
     text = (ROOT / "docs/developing.md").read_text(encoding="utf-8")
-    [code], [project] = blocks("python", text), blocks("toml", text)
+    (code, _), [project] = blocks("python", text), blocks("toml", text)
     [(group, points)] = tomllib.loads(project)["project"]["entry-points"].items()
     about = folder / "posterize-1.dist-info"
     about.mkdir()
@@ -136,6 +142,17 @@ def test_the_effect_in_the_docs_paints(newcomer):
     subprocess.run([*apply, "-o", "flat.png"], cwd=folder, env=env, check=True, timeout=100)
     with Image.open(folder / "flat.png") as flat:
         assert np.unique(np.asarray(flat)).tolist() == [0, 255]
+
+
+def test_the_step_in_the_docs_is_one_that_can_be_shown():
+    _, code = blocks("python", (ROOT / "docs/developing.md").read_text(encoding="utf-8"))
+    told, known = [], {"Step": Step, "w": 640, "h": 480, "n": 4, "spent": 4.0, "left": 4.0}
+    exec(code, known | {"context": SimpleNamespace(on_step=steps_only(told.append))})
+    [step] = told
+    text = "scale 1/1, 640x480, evaluation 4/8, loss nan, 4 s left"
+    assert (progress_text(step), step.fraction) == (text, 0.5)
+    sent = json.dumps(event_dict(Event(kind="progress", message="", step=step)), allow_nan=False)
+    assert step_of(json.loads(sent)["step"]).left == 4.0
 
 
 def commands():
