@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 
@@ -177,6 +177,10 @@ class EngineSettings:
         return "vgg19" if self.features == "auto" and self.weights != "imagenet" else self.features
 
 
+_GRAINS: Final = (1, 100, 1_000, 10_000_000, 1_000_000_000, 2_000_000_000)
+"""Nanoseconds to which times are cut: by Linux, NTFS and SMB, some NFS, exFAT, tar, FAT and zip."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Which file this is, and in which state: if identities are equal, its bytes are untouched."""
@@ -201,8 +205,13 @@ class Identity:
         return replace(self, dev=before.dev) == before
 
     def looks_like(self, before: "Identity") -> bool:
-        """Whether size and time are the same, as those of a moved file are, and of a copy."""
-        return (self.size, self.mtime_ns) == (before.size, before.mtime_ns)
+        """Whether size and time are the same, as those of a moved file are, and of a copy.
+
+        A copy's time may be cut, as file systems and archives keep it.
+        """
+        early, late = sorted((self.mtime_ns, before.mtime_ns))
+        cut = any(early == late - late % grain for grain in _GRAINS)
+        return self.size == before.size and cut
 
     @property
     def inode(self) -> tuple[int, int]:

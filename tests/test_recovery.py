@@ -1372,17 +1372,19 @@ def elsewhere(rigs, tmp_path):
     return make
 
 
-@pytest.mark.parametrize("digest", ["", "changed"])
+@pytest.mark.parametrize(("digest", "grain"), [("", 1), ("changed", 1), ("changed", 10**9)])
 def test_photos_and_results_that_were_copied_to_another_disk_are_not_painted_again(
-    elsewhere, tmp_path, digest
+    elsewhere, tmp_path, digest, grain
 ):
-    """By whatever their preset is now."""
+    """By whatever their preset is now, and to one that keeps whole seconds."""
     rig = elsewhere("old")
     rig.drop("sub/a.jpg")
     rig.until(lambda: rig.results() == ["sub/a--painting.jpg"] and rig.idle())
     rig.stop()
     shutil.copytree(tmp_path / "old", tmp_path / "new")
     shutil.rmtree(tmp_path / "old")
+    copy = tmp_path / "new/in/sub/a.jpg"
+    os.utime(copy, ns=(0, copy.stat().st_mtime_ns // grain * grain))
     rig = elsewhere("new", start=False)
     plain = rig.config()
     presets = {name: replace(each, digest=digest) for name, each in plain.presets.items()}
