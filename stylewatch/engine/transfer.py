@@ -113,9 +113,7 @@ def stylize(
         RenderError: the loss is not a finite number.
     """
     scales = plan_scales(content.shape[1], content.shape[0], settings)
-    last = scales[-1]  # no stage needs more of the images, which may be many times as large
-    content = resize(content, last.width, last.height)
-    styles = [replace(s, rgb=resize(s.rgb, *_style_size(s, last, settings))) for s in styles]
+    content, styles = _at_most(scales[-1], content, styles, settings)
     photo, styles = _with_colours(content, styles, settings)
     model = _Content(photo, _weight_of(photo, settings, network))
     if start is not None and settings.colour == "photo":
@@ -135,7 +133,7 @@ def stylize(
     painted = np.clip(image, 0.0, 255.0)
     if settings.colour == "photo":
         painted = photo_colours(painted, content)
-    if (bare := _bare(styles, last)) is not None:
+    if (bare := _bare(styles, scales[-1])) is not None:
         painted = (1.0 - bare) * painted + bare * content
     precision = choose_precision(settings.precision)
     complete = not progress.spent
@@ -269,6 +267,15 @@ def _history_for(scale: Scale, settings: StyleSettings, memory: int, *, on_host:
     """How many pairs L-BFGS remembers: as many as fit into `memory`, two images each, or four."""
     images = memory / (12 * math.prod(_Frame(scale, settings).size))
     return min(settings.history, max(2, int((images - 7) / (2 if on_host else 4))))
+
+
+def _at_most(
+    last: Scale, content: np.ndarray, styles: Sequence[Style], settings: StyleSettings
+) -> tuple[np.ndarray, list[Style]]:
+    """Photo and styles as the last stage has them: they may be many times as large."""
+    small = [resize(style.rgb, *_style_size(style, last, settings)) for style in styles]
+    content = resize(content, last.width, last.height)
+    return content, [replace(style, rgb=rgb) for style, rgb in zip(styles, small, strict=True)]
 
 
 def _with_colours(
