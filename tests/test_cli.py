@@ -1135,9 +1135,22 @@ class TestApply:
         presets = home / ".config/stylewatch/presets"
         (presets / "bare.yaml").write_text("base: quick\nstyle: []\n")
         (presets / "broken.yaml").write_text("base: nobody\n")
+        Path("cut-off.jpg").write_text("hello")
+        (presets / "sofa.yaml").write_text(
+            f"base: quick\nstyle: {Path('cut-off.jpg').absolute()}\n"
+        )
         photo = a_picture(tmp_path / "a.jpg", (400, 300))
-        code, _, err = stylewatch("presets", "sheet", photo, "--side", "64")
+        code, out, err = stylewatch("presets", "sheet", photo, "--side", "64")
         assert (code, err.count(" done ")) == (0, 1)
+        told = [line for line in err.splitlines() if "not on the sheet: " in line]
+        assert ["unknown preset 'nobody'" in told[0], "cut-off.jpg" in told[1]] == [True, True]
+        assert [line.partition("sheet: ")[2].split()[0] for line in told] == ["broken:", "sofa:"]
+        with Image.open(out.strip()) as sheet:
+            assert sheet.size == (64 * 2, 48 + 24)
+        code, out, err = stylewatch("presets", "sheet", photo, "-p", "sofa", "-p", "quick")
+        assert (code, out) == (1, "a--presets~2.jpg\n"), "it was asked for by its name"
+        code, out, err = stylewatch("presets", "sheet", photo, "-p", "sofa")
+        assert (code, out, err.count("cut-off.jpg")) == (3, "", 1)
 
     def test_presets_that_are_the_same_but_for_their_names_are_one_picture(
         self, stylewatch, tmp_path, home

@@ -8,13 +8,13 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from stylewatch.app.order import plan
-from stylewatch.app.paint import paint_all
+from stylewatch.app.order import Task, plan
+from stylewatch.app.paint import Painted, paint
 from stylewatch.domain import EngineSettings, Event, OutputSettings, Preset
 from stylewatch.engine.images import Picture, read_picture
 from stylewatch.engine.results import write_picture
 from stylewatch.engine.sheets import sheet_of
-from stylewatch.errors import StylewatchError
+from stylewatch.errors import PresetError, RenderError, StylewatchError, WeightsError
 from stylewatch.folders.outputs import publish, write_temporary
 
 _SHEET = Preset(name="presets", output=OutputSettings(format="jpeg", quality=90))
@@ -27,13 +27,13 @@ def paint_sheet(
     output: Path,
     engine: EngineSettings,
     on_event: Callable[[Event], None],
-) -> Path:
-    """Paint `photo` in each preset at `side` pixels; the sheet's path.
+) -> tuple[Path, list[StylewatchError]]:
+    """Paint `photo` in each preset at `side` pixels; the sheet's path, and why any are left out.
 
     `output` is its folder, or its own name.
 
     Raises:
-        StylewatchError: the photo, one of the presets or `output` can't be used.
+        StylewatchError: the photo, all of the presets or `output` can't be used.
     """
 
     def told(event: Event) -> None:
@@ -41,7 +41,7 @@ def paint_sheet(
             case "done":  # the small picture itself is nowhere to be found
                 how = event.message.removeprefix(event.output)
                 on_event(replace(event, message=event.preset + how, output=""))
-            case "failed":  # is raised
+            case "failed":  # is raised, or told below
                 pass
             case _:
                 on_event(event)
@@ -59,16 +59,37 @@ def paint_sheet(
         ]
         tasks = plan([photo], small, Path(folder))
         pictures: list[tuple[str, np.ndarray]] = []
-        for same, result in zip(alike.values(), paint_all(tasks, engine, told), strict=True):
-            if isinstance(result, StylewatchError):
-                raise result
-            pictures.append((", ".join(each.name for each in same), _read(result.output, engine)))
+        failed: list[StylewatchError] = []
+        for same, task in zip(alike.values(), tasks, strict=True):
+            names = ", ".join(each.name for each in same)
+            match result := _painted(task, engine, told):
+                case Painted():
+                    pictures.append((names, _read(result.output, engine)))
+                case PresetError() | WeightsError() | RenderError() if len(tasks) > 1:
+                    failed.append(result)
+                    words = f"not on the sheet: {names}: {result}"
+                    reason, number = result.reason, task.number
+                    on_event(Event(kind="failed", message=words, reason=reason, job_id=number))
+                case _:
+                    raise result
+    if not pictures:
+        raise failed[0]
     sheet = sheet_of([("the photo", _read(photo, engine)), *pictures], side)
     form, quality = whole.preset.output.format, whole.preset.output.quality
     assert form != "same"
     data = write_picture(Picture(sheet), format=form, quality=quality, keep_gps=False, facts={})
     temporary = write_temporary(data, whole.target, extension, os.getpid())
-    return publish(temporary, whole.target, extension)
+    return publish(temporary, whole.target, extension), failed
+
+
+def _painted(
+    task: Task, engine: EngineSettings, on_event: Callable[[Event], None]
+) -> Painted | StylewatchError:
+    try:
+        return paint(task, engine, on_event)
+    except (PresetError, WeightsError) as error:  # all photos would meet with it: we have but one
+        error.__cause__ = error.__context__ = None
+        return error.with_traceback(None)  # as its frames keep the photo in memory
 
 
 def _read(file: Path, engine: EngineSettings) -> np.ndarray:

@@ -28,7 +28,7 @@ from stylewatch.commands.options import (
     group,
 )
 from stylewatch.commands.painting import DEMO_PHOTO, bars, paint_and_tell
-from stylewatch.errors import ConfigError, PresetError
+from stylewatch.errors import ConfigError, ExitCode, PresetError
 
 app = group("The styles there are, and your own.")
 
@@ -179,7 +179,8 @@ def presets_sheet(
     """Paint a photo in every preset, small and on one sheet, to choose by.
 
     The sheet is PHOTO--presets.jpg in the folder OUT, or has OUT for its own name. It takes as
-    long as a few large pictures: with --preset, only those that are named are painted.
+    long as a few large pictures: with --preset, only those that are named are painted. A preset
+    that can't be painted is left out and told of; with --preset the exit code is then 1.
 
     Examples:
       stylewatch presets sheet beach.jpg
@@ -187,15 +188,25 @@ def presets_sheet(
     """
     from stylewatch.app.order import choose_presets, engine_for
     from stylewatch.app.sheet import paint_sheet
-    from stylewatch.settings.presets import known_presets
 
     dirs = preset_dirs(config)
-    sound, _ = known_presets(dirs).sorted_out()
-    names = preset or [name for name, each in sound.items() if not each.lacks_style]
+    names = preset or _with_style(dirs)
     presets = choose_presets(names, [], given(features=features), dirs)
     with bars() as on_event:
-        sheet = paint_sheet(
+        sheet, failed = paint_sheet(
             photo or DEMO_PHOTO, presets, side, output, engine_for(weights), on_event
         )
     note(f"the sheet is {sheet}")
     say_noted(sheet)
+    if preset and failed:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _with_style(dirs: list[Path]) -> list[str]:
+    """All presets that can be painted in as they are; of the broken ones is told."""
+    from stylewatch.settings.presets import known_presets
+
+    sound, broken = known_presets(dirs).sorted_out()
+    for name, error in broken.items():
+        note(f"not on the sheet: {name}: {error}")
+    return [name for name, each in sound.items() if not each.lacks_style]
