@@ -176,8 +176,8 @@ class TestHelp:
             ("jobs", "--failed --done --json"),
             ("retry", "--all --reason"),
             ("presets list", "--json"),
-            ("presets preview", "--side --output"),
-            ("presets sheet", "--preset --side --output"),
+            ("presets preview", "--side --output --set"),
+            ("presets sheet", "--preset --style --side --output"),
             ("config schema", "--preset"),
             ("doctor", "--json --config"),
             ("service install", "--user"),
@@ -1113,6 +1113,25 @@ class TestApply:
         assert (code, out) == (0, "a--quick-preview.jpg\n")
         with Image.open("a--quick-preview.jpg") as result:
             assert result.size == (64, 48)
+
+    def test_a_preview_takes_other_values_for_a_try(self, stylewatch, tmp_path):
+        photo = a_picture(tmp_path / "a.jpg", (400, 300))
+        options = ("--side", "64", "--set", "output.format=png", "--set", "max_side=100")
+        code, out, _ = stylewatch("presets", "preview", "quick", photo, *options)
+        assert (code, out) == (0, "a--quick-preview.png\n")
+        with Image.open(out.strip()) as result:
+            assert result.size == (64, 48), "--side is how large a preview is"
+
+    def test_a_sheet_shows_which_of_several_style_images_suits(self, stylewatch, tmp_path):
+        photo = a_picture(tmp_path / "a.jpg", (400, 300))
+        colours = {"b.png": (200, 120, 40), "c.png": (40, 200, 120)}
+        styles = [f"--style={a_picture(Path(each), (48, 48), colours[each])}" for each in colours]
+        options = ("-p", "quick", *styles, "--side", "64")
+        code, out, err = stylewatch("presets", "sheet", photo, *options)
+        told = [line.split()[1:3] for line in err.splitlines() if " done " in line]
+        assert (code, told) == (0, [["done", "quick-b"], ["done", "quick-c"]])
+        with Image.open(out.strip()) as sheet:
+            assert sheet.size == (64 * 2, 2 * (48 + 24))
 
     def test_a_sheet_shows_a_photo_in_several_styles(self, stylewatch, tmp_path, home):
         photo = a_picture(tmp_path / "a.jpg", (400, 300))

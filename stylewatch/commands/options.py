@@ -64,6 +64,15 @@ Features = Annotated[
         help="The network that looks at pictures; auto: VGG19 where it can be had.",
     ),
 ]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", rich_help_panel=ENGINE,
+        help="Any key of a preset but base, style and description: strength=30, or "
+        "'evaluations=[80, 40]'. A dot means one value of a mapping, whose others stay: "
+        "output.quality=80, style_layers.block5_conv1=0. Repeatable.",
+    ),
+]  # fmt: skip
 ConfigPath = Annotated[
     Path | None,
     typer.Option(

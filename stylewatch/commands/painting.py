@@ -19,6 +19,7 @@ from stylewatch.commands.options import (
     Json,
     Output,
     PresetsOf,
+    Settings,
     Styles,
     Weights,
     as_typed,
@@ -90,15 +91,7 @@ def apply(
         Literal["lbfgs", "lbfgs-scipy", "adam"] | None,
         typer.Option(rich_help_panel=ENGINE, help="The algorithm that lowers the loss."),
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", rich_help_panel=ENGINE,
-            help="Any key of a preset but base, style and description: strength=30, or "
-            "'evaluations=[80, 40]'. A dot means one value of a mapping, whose others stay: "
-            "output.quality=80, style_layers.block5_conv1=0. Repeatable.",
-        ),
-    ] = None,
+    settings: Settings = None,
     config: PresetsOf = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip

@@ -21,6 +21,8 @@ from stylewatch.commands.options import (
     Json,
     Output,
     PresetsOf,
+    Settings,
+    Styles,
     Weights,
     as_typed,
     command,
@@ -147,6 +149,7 @@ def presets_preview(
     side: Side = 256,
     weights: Weights = None,
     features: Features = None,
+    settings: Settings = None,
     config: PresetsOf = None,
 ) -> None:
     """Paint a small sample, to see what a preset does before a night's work.
@@ -156,10 +159,11 @@ def presets_preview(
     Examples:
       stylewatch presets preview ink beach.jpg
       stylewatch presets preview ./mine.yaml beach.jpg --side 384
+      stylewatch presets preview ink beach.jpg --set strength=50
     """
-    from stylewatch.app.order import choose_presets, plan
+    from stylewatch.app.order import choose_presets, parse_settings, plan
 
-    changes = given(max_side=side, features=features)
+    changes = parse_settings(settings or []) | given(max_side=side, features=features)
     [preset] = choose_presets([name], [], changes, preset_dirs(config))
     preset = replace(preset, name=f"{preset.name}-preview")
     paint_and_tell(plan([photo or DEMO_PHOTO], [preset], output), weights, as_json=False)
@@ -170,35 +174,37 @@ def presets_sheet(
     photo: Photo = None,
     *,
     preset: Named = None,
+    style: Styles = None,
     output: Output = Path(),
     side: Side = 256,
     weights: Weights = None,
     features: Features = None,
     config: PresetsOf = None,
 ) -> None:
-    """Paint a photo in every preset, small and on one sheet, to choose by.
+    """Paint a photo in every preset, or in styles of yours, small and on one sheet, to choose by.
 
     The sheet is PHOTO--presets.jpg in the folder OUT, or has OUT for its own name. It takes as
-    long as a few large pictures: with --preset, only those that are named are painted. A preset
-    that can't be painted is left out and told of; with --preset the exit code is then 1.
+    long as a few large pictures: with --preset or --style, only what is named is painted. What
+    can't be painted is left out and told of; if it was named, the exit code is 1.
 
     Examples:
       stylewatch presets sheet beach.jpg
       stylewatch presets sheet beach.jpg -p ink -p ./mine.yaml --side 384 -o sheet.png
+      stylewatch presets sheet beach.jpg --style monet.jpg --style hokusai.jpg
     """
     from stylewatch.app.order import choose_presets, engine_for
     from stylewatch.app.sheet import paint_sheet
 
     dirs = preset_dirs(config)
-    names = preset or _with_style(dirs)
-    presets = choose_presets(names, [], given(features=features), dirs)
+    names = preset or ([] if style else _with_style(dirs))
+    presets = choose_presets(names, style or [], given(features=features), dirs)
     with bars() as on_event:
         sheet, failed = paint_sheet(
             photo or DEMO_PHOTO, presets, side, output, engine_for(weights), on_event
         )
     note(f"the sheet is {sheet}")
     say_noted(sheet)
-    if preset and failed:
+    if failed and (preset or style):
         raise typer.Exit(ExitCode.FAILED)
 
 
