@@ -45,6 +45,7 @@ from stylewatch.domain import Failure, FailureKind, Hours, Identity, Photo
 from stylewatch.errors import ExitCode, InputError, WeightsError
 from stylewatch.faces.control import ControlServer
 from stylewatch.settings.loading import load_config
+from stylewatch.settings.presets import shipped_presets_dir
 from stylewatch.settings.weights import keras_weights
 from stylewatch.state.ledger import Ledger, Planned
 
@@ -525,6 +526,13 @@ class TestPresets:
         data = json.loads(stylewatch("presets", "show", "quick", "--json")[1])
         assert data["max_side"]["value"] == 32
         assert data["max_side"]["preset"] == "quick"
+
+    def test_show_tells_one_s_own_preset_from_the_shipped_one_of_its_name(self, stylewatch, home):
+        (home / ".config/stylewatch/presets/ink.yaml").write_text("base: ink\nstrength: 7\n")
+        _, out, _ = stylewatch("presets", "show", "ink")
+        shipped = shipped_presets_dir() / "ink.yaml"
+        assert re.search(rf"^style: .*   # {re.escape(str(shipped))}$", out, re.MULTILINE)
+        assert "strength: 7.0   # ink\n" in out
 
     def test_no_name_of_a_file_is_obeyed_by_the_terminal(self, stylewatch, home):
         file = home / ".config/stylewatch/presets/quick.yaml"

@@ -83,7 +83,10 @@ def presets_show(
     config: PresetsOf = None,
     as_json: Json = False,
 ) -> None:
-    """Show every value of a preset, and which file it comes from."""
+    """Show every value of a preset, and which preset it comes from.
+
+    Of one that another hides by having its name, the file is shown.
+    """
     from stylewatch.faces.lines import jsonable, visible
     from stylewatch.settings.presets import find_preset
 
@@ -92,7 +95,11 @@ def presets_show(
     lines = [f"# {visible(presets.origin(name))}"]
     for row in rows:
         value = visible(json.dumps(jsonable(row.value), ensure_ascii=False))
-        lines.append(f"{row.key}: {value}" + (f"   # {visible(row.preset)}" if row.preset else ""))
+        source = ""
+        if row.preset:  # its name may stand for another: one's own that builds on it
+            named = presets.origin(row.preset) == row.file
+            source = f"   # {visible(row.preset if named else row.file)}"
+        lines.append(f"{row.key}: {value}{source}")
     data = {row.key: row._asdict() for row in rows}
     answer(data, "\n".join(lines), as_json=as_json)
 
