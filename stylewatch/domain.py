@@ -102,7 +102,8 @@ class StyleImage:
     weight: Annotated[float, Gt(0)] = 1.0
     """Its share beside the preset's other style images."""
     scale: Annotated[float, Gt(0), Le(8)] = 1.0
-    """Size of its strokes: 2 doubles them, 0.5 halves them."""
+    """Size of its strokes: 2 doubles them, 0.5 halves them. The image is never enlarged for it, so
+    its longer side should be `scale` times the result's. No effect with `style_fit: stretch`."""
     mask: Path | None = None
     """Where to apply it: an image stretched over the photo, white = here, black = not."""
 
