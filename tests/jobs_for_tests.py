@@ -82,6 +82,11 @@ def pid(*, report):
     return os.getpid()
 
 
+def wait_at(pipe, *, report):
+    pipe.read_text()
+    return os.getpid()
+
+
 def report_much(size, number, *, report):
     for _ in range(number):
         report(b"x" * size)

@@ -1176,20 +1176,23 @@ def test_photos_that_wait_to_be_moved_are_looked_for_with_rests(rigs, monkeypatc
 def test_workers_give_their_memory_back_once_they_have_been_idle_for_so_long(rigs):
     go = threading.Event()
     rig = rigs(lambda request: go.wait(60) and None, idle_release=60)
-    rig.executor.release = lambda: released.append("released")
-    released, dispatcher = [], rig.daemon._dispatcher
+    released = []
+    rig.executor.release = released.append
     rig.drop("a.jpg")
-    rig.until(lambda: dispatcher.running)
-    dispatcher.release_idle(time.monotonic() + 1000)
-    rig.daemon.tick(time.monotonic())
+    rig.until(lambda: rig.daemon._dispatcher.running)
+    now = time.monotonic()
+    rig.daemon.tick(now)
     go.set()
+    assert released[-1] == now - 60, "also while another one works"
+
+
+def test_workers_keep_their_memory_where_it_is_not_to_be_given_back(rigs):
+    rig = rigs(idle_release=0)
+    released = []
+    rig.executor.release = released.append
+    rig.drop("a.jpg")
     rig.until(lambda: rig.counts() == {"done": 1})
-    idle_since = time.monotonic()
-    dispatcher.release_idle(idle_since + 50)
     assert released == []
-    for _ in range(2):
-        dispatcher.release_idle(idle_since + 61)
-    assert released == ["released"]
 
 
 def test_names_of_all_kinds_survive(rigs):

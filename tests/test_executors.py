@@ -255,6 +255,23 @@ class TestLocal:
         assert is_gone(first)
         assert result(executor.submit(3, jobs.pid)) != first
 
+    def test_a_worker_that_is_idle_ends_though_another_one_works_now_and_then(
+        self, heard, tmp_path
+    ):
+        """As after a batch, when photos come one by one: the same worker takes them all."""
+        os.mkfifo(tmp_path / "gate")
+        with contextlib.closing(LocalExecutor(ENGINE, heard, workers=2)) as executor:
+            waiting = executor.submit(1, jobs.wait_at, tmp_path / "gate")
+            idle = result(executor.submit(2, jobs.pid))
+            (tmp_path / "gate").write_text("go")
+            used = result(waiting)
+            for number in (3, 4):
+                now = time.monotonic()
+                assert result(executor.submit(number, jobs.pid)) == used
+                executor.release(now)
+            assert is_gone(idle)
+            assert result(executor.submit(5, jobs.pid)) == used
+
     def test_a_worker_imports_nothing_from_the_folder_that_it_is_started_in(
         self, heard, tmp_path, monkeypatch
     ):

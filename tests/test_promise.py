@@ -64,7 +64,7 @@ class Hand:
     def cancel(self, job_id, /):
         self.jobs.pop(job_id)[0].set_exception(CancelledError())
 
-    def release(self): ...
+    def release(self, before): ...
 
     def close(self):
         for job_id in list(self.jobs):

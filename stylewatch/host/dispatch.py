@@ -4,7 +4,6 @@ Knows nothing of photos on their way in, and nothing of what is done with a resu
 """
 
 import contextlib
-import math
 import queue
 import threading
 import time
@@ -74,7 +73,6 @@ class Dispatcher:
         self._stop, self._closed = stop, False
         self._finished: queue.SimpleQueue[Running] = queue.SimpleQueue()
         self._fair = FairShare()
-        self._last_busy = math.inf  # until a worker has any memory to give back
         self._next_executor: Executor | None = None  # a new config's, for when nothing runs
         self._executor = open_executor(config, self._on_progress)
 
@@ -119,12 +117,9 @@ class Dispatcher:
         self._config = config
 
     def release_idle(self, now: float) -> None:
-        """Let go of the workers' memory when nothing has been painted for a while."""
-        if self.running:
-            self._last_busy = now
-        elif 0 < self._config.idle_release <= now - self._last_busy:
-            self._executor.release()
-            self._last_busy = math.inf
+        """Let go of the memory of workers that have had nothing to do for a while."""
+        if self._config.idle_release:
+            self._executor.release(now - self._config.idle_release)
 
     def close(self, now: float) -> None:
         """Kill all jobs that run. What has just ended is recorded, the others are ready again."""

@@ -40,8 +40,8 @@ class Executor(Protocol):
     def shun(self, out: "Future[Any]", /) -> None:
         """Prefer other workers to the one that has run the job with this future: it lacks files."""
 
-    def release(self) -> None:
-        """Give idle memory back."""
+    def release(self, before: float, /) -> None:
+        """Give back the memory of workers that are idle since `before`."""
 
     def close(self) -> None:
         """End all processes."""

@@ -83,7 +83,7 @@ class DaskExecutor(JobTable):
                 each: until for each, until in shunned.items() if each in self._programs
             }
 
-    def release(self) -> None:
+    def release(self, before: float = math.inf) -> None:
         """Nothing: the cluster's memory is the cluster's business."""
 
     def close(self) -> None:

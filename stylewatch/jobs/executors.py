@@ -6,6 +6,7 @@ ledger.
 
 import contextlib
 import functools
+import math
 import os
 import signal
 import threading
@@ -81,7 +82,7 @@ class LocalExecutor(JobTable):
         os.environ.setdefault("GLIBC_TUNABLES", HUGE_PAGES)
         os.environ.setdefault("PYTHONSAFEPATH", "1")  # else a worker imports from where we are
         self._workers = workers
-        self._idle: list[ProcessPool] = []
+        self._idle: list[tuple[ProcessPool, float]] = []  # since when, the longest first
         self._context = _Context()
         self._messages, self._mouth = self._context.Pipe(duplex=False)
         os.set_blocking(self._mouth.fileno(), False)  # a job never waits for its listener
@@ -96,11 +97,12 @@ class LocalExecutor(JobTable):
     def shun(self, out: "Future[Any]") -> None:
         """Nothing: all workers are of this machine, and have the same files."""
 
-    def release(self) -> None:
-        """Give back the memory of idle workers; the next job starts a new one."""
+    def release(self, before: float = math.inf) -> None:
+        """End the workers that are idle since `before`; the next job may start a new one."""
         with self._lock:
-            idle, self._idle = self._idle, []
-        for pool in idle:
+            unused = [pool for pool, since in self._idle if since <= before]
+            del self._idle[: len(unused)]
+        for pool in unused:
             self._in_background(_stop, pool)
 
     def close(self) -> None:
@@ -114,7 +116,7 @@ class LocalExecutor(JobTable):
     def _launch(self, job: InFlight) -> None:
         with self._lock:
             assert len(self._jobs) <= self._workers, "more jobs in flight than slots"
-            pool = self._idle.pop() if self._idle else None
+            pool = self._idle.pop()[0] if self._idle else None
         try:
             job.place = pool or self._new_pool()
             if job.doomed:  # just now: who cancelled it has found no process to end
@@ -193,7 +195,7 @@ class LocalExecutor(JobTable):
         if job.place and job.spoilt:
             self._in_background(_stop, job.place)
         elif job.place and not job.doomed:
-            self._idle.append(job.place)
+            self._idle.append((job.place, time.monotonic()))
 
     def _kill(self, job: InFlight) -> None:
         if job.place:

@@ -81,8 +81,11 @@ class JobTable(ABC):
         """Make the job's place ready for the next one, before anyone is told that it has ended."""
 
     @abstractmethod
-    def release(self) -> None:
-        """Give back the memory of idle workers; the next job starts a new one."""
+    def release(self, before: float = math.inf) -> None:
+        """Give back the memory of workers that are idle since `before`; others start when needed.
+
+        That is a time of `time.monotonic`.
+        """
 
     @abstractmethod
     def shun(self, out: "Future[Any]") -> None:
