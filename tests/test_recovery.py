@@ -111,7 +111,8 @@ def kill_at(tmp_path, points):
     programs = [
         subprocess.Popen(
             [sys.executable, TESTS / "killed_daemon.py", tmp_path / f"run{number}", *points[number::2]],
-            stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(TESTS.parent)},
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": str(TESTS.parent), "PYTHONSAFEPATH": ""},
         )
         for number in range(2)
     ]  # fmt: skip
