@@ -231,6 +231,7 @@ def test_an_upgraded_daemon_ends_where_systemd_starts_it_anew(tmp_path, watched)
             assert b"upgraded while it ran. systemd restarts it" in daemon.stderr.read()
         else:
             wait_until(lambda: "upgraded" in ask(tmp_path / "state", "status")["trouble"])
+            wait_until(lambda: the_job(tmp_path / "state").reason)
             assert daemon.poll() is None
     finally:
         daemon.kill()
