@@ -1057,7 +1057,7 @@ class TestApply:
         Path("in").mkdir()
         Path("stylewatch.yaml").write_text("folders: [{input: in, output: out}]\n")
         code, _, err = stylewatch("apply", photo, "-p", "quick", "-o", output)
-        told = f"{tmp_path}/work/in is watched: results there are painted again; -o names another"
+        told = f"{Path.cwd() / 'in'} is watched: results there are painted again; -o names another"
         assert (code, told in err.splitlines()) == (0, watched)
 
     def test_json_tells_figures(self, stylewatch, tmp_path):

@@ -37,7 +37,7 @@ from stylewatch.errors import (
 )
 from stylewatch.folders.outputs import publish, write_temporary
 
-_OF_ALL: Final = (PresetError, WeightsError)
+OF_ALL: Final = (PresetError, WeightsError)
 """Errors that all other photos would meet with, too."""
 
 
@@ -78,12 +78,11 @@ def paint(
     told("running", what, extra={"place": task.place})
     try:
         painted = _paint(task, engine, lambda step: told("progress", step=step))
-    except _OF_ALL:
+    except OF_ALL:
         raise
     except StylewatchError as error:
         told("failed", _about(task.photo, error), reason=error.reason)
-        error.__cause__ = error.__context__ = None
-        return error.with_traceback(None)  # as its frames keep the photo in memory
+        return without_frames(error)
     output, seconds, note = painted.output, painted.rendered.seconds, painted.rendered.note
     message = f"{output} in {seconds:.1f} s" + (f" ({note})" if note else "")
     told("done", message, output=str(output), seconds=seconds)
@@ -109,6 +108,12 @@ def _paint(task: Task, engine: EngineSettings, report: OnStep) -> Painted:
         raise RenderError(named(error), remedy=remedy, reason="error") from error
     output = publish(rendered.temporary, task.target, task.extension or rendered.extension)
     return Painted(task=task, output=output, rendered=rendered)
+
+
+def without_frames(error: StylewatchError) -> StylewatchError:
+    """An error to be kept: the frames that it came through keep the photo in memory."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _about(photo: Path, error: StylewatchError) -> str:

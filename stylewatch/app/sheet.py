@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from stylewatch.app.order import Task, plan
-from stylewatch.app.paint import Painted, paint
+from stylewatch.app.paint import OF_ALL, Painted, paint, without_frames
 from stylewatch.domain import EngineSettings, Event, OutputSettings, Preset
 from stylewatch.engine.images import Picture, read_picture
 from stylewatch.engine.results import write_picture
@@ -87,9 +87,8 @@ def _painted(
 ) -> Painted | StylewatchError:
     try:
         return paint(task, engine, on_event)
-    except (PresetError, WeightsError) as error:  # all photos would meet with it: we have but one
-        error.__cause__ = error.__context__ = None
-        return error.with_traceback(None)  # as its frames keep the photo in memory
+    except OF_ALL as error:  # we have but one photo
+        return without_frames(error)
 
 
 def _read(file: Path, engine: EngineSettings) -> np.ndarray:
