@@ -12,10 +12,11 @@ float32 for the first pairs (for all, where bfloat16 is not faster); and the pre
 it ships. For the first `--long` pairs the peer goes on to 1000 evaluations.
 
 Each side is a process of its own; they take turns (slices.py), and each counts only the time that
-it ran, and its processor seconds. Ours have huge pages, as a worker has. What comes once per
-process (reading weights, tracing graphs, the style's Gram matrices) is nobody's time. All losses
-are taken by one referee in float32 at the images as they are, not clipped. A line of JSON per
-finished pair goes to `--out`; what is finished is not run again.
+it ran, and its processor seconds. All have huge pages, as a worker has. What comes once per
+process (reading weights, tracing graphs, the style's Gram matrices) is nobody's time. The loss to
+reach is the least that the loop was at. All losses are taken by one referee in float32 at the
+images as they are, not clipped. A line of JSON per finished pair goes to `--out`; what is finished
+is not run again, ours only by the same code.
 """
 
 import argparse
@@ -26,6 +27,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -108,6 +110,11 @@ class Record:
     def kept(self) -> list[int]:
         """The evaluations whose images are there."""
         return list(range(EVERY, self.evaluations + 1, EVERY))
+
+    def least(self, evaluations: int) -> int:
+        """Which of the first evaluations, of those that are kept, had the least loss."""
+        kept = [number for number in self.kept() if number <= evaluations]
+        return min(kept, key=lambda number: float(self._lines[number - 1][3]))
 
     def image(self, evaluation: int) -> Image:
         """The best image after so many evaluations (the peer: the one it was at)."""
@@ -317,7 +324,7 @@ def compare(args: argparse.Namespace, photo: Path, painting: Path, budgets: dict
     row: Row = {"pair": folder.name, "agreement": agreement(args.weights, folder)}
     peer = records.pop("peer")
     seconds, cpu = peer.spent(EVALUATIONS)
-    goal = float(referee(peer.image(EVALUATIONS))[0])
+    goal = float(referee(peer.image(peer.least(EVALUATIONS)))[0])
     row |= {"goal": goal, "peer": seconds, "peer_cpu": cpu}
     pictures = {"peer 500": peer.image(EVALUATIONS)}
     if peer.evaluations >= LONG:
@@ -331,7 +338,7 @@ def compare(args: argparse.Namespace, photo: Path, painting: Path, budgets: dict
             found = reached(record, referee, loss)
             row |= {f"{name}{key}": value for key, value in found.items()}
     row["layers"] = layer_losses(args.weights, folder, pictures)
-    row["gemm"] = gemm_rates()
+    row |= {"gemm": gemm_rates(), "machine": machine()}
     images = [np.load(folder / f"{name}.npy") for name in ("photo", "painting")]
     in_a_row(map(deprocess, (*images, *pictures.values())), 384).save(folder.with_suffix(".png"))
     return row
@@ -366,16 +373,20 @@ def read(file: Path) -> np.ndarray:
 
 def run(args: argparse.Namespace, folder: Path, budgets: dict[str, int]) -> dict[str, Record]:
     """Every side's record; those that are not there are made, in turns."""
+    from stylewatch.jobs.child import CODE
     from stylewatch.jobs.executors import HUGE_PAGES
 
-    folders = {side: folder / f"{side}-{budget}" for side, budget in budgets.items()}
+    folders = {
+        side: folder / (f"{side}-{budget}" if side == "peer" else f"{side}-{budget}-{CODE[:12]}")
+        for side, budget in budgets.items()
+    }
     missing = [side for side, record in folders.items() if not (record / "stops.json").exists()]
     commands = {}
     for side in missing:
         folders[side].mkdir(exist_ok=True)
-        variables = [] if side == "peer" else [f"GLIBC_TUNABLES={HUGE_PAGES}"]
         commands[side] = [
-            "env", *variables, sys.executable, __file__, "--weights", args.weights, "--side", side,
+            "env", f"GLIBC_TUNABLES={HUGE_PAGES}", sys.executable, __file__,
+            "--weights", args.weights, "--side", side,
             "--pair", str(folder), "--record", str(folders[side]),
             "--evaluations", str(budgets[side]),
         ]  # fmt: skip
@@ -463,6 +474,14 @@ def layer_losses(weights: str, folder: Path, pictures: dict[str, Image]) -> dict
             / float(losses.mean_square(features))
         }
     return shares
+
+
+def machine() -> dict[str, str]:
+    """What these figures hold for: the processor and the versions."""
+    cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    model = next(line.split(":")[1] for line in cpu.splitlines() if line.startswith("model name"))
+    versions = {name: metadata.version(name) for name in ("torch", "tensorflow", "numpy")}
+    return {"cpu": model.strip(), **versions}
 
 
 def gemm_rates() -> dict[str, float]:

@@ -25,19 +25,14 @@ def take_turns(
     finished: Callable[[str, Stops], object],
     seconds: float = SLICE,
 ) -> None:
-    """Run all commands to their end, one at a time; `finished` is told when each stood still.
-
-    OpenMP's threads wait asleep: awake they burn the turn of whoever they wait for when the
-    machine is busy, and the seconds of a PyTorch loop would tell of that.
-    """
-    environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
+    """Run all commands to their end, one at a time; `finished` is told when each stood still."""
     stops: dict[str, Stops] = {name: [] for name in commands}
     stopped: dict[str, float] = {}
     started: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for name, command in commands.items():
             # a session of its own: an orphaned group with stopped members would be hung up on
-            started[name] = subprocess.Popen(command, env=environment, start_new_session=True)
+            started[name] = subprocess.Popen(command, start_new_session=True)
             _stop(started[name])
             stopped[name] = time.monotonic()
         while waiting := [name for name in started if started[name].poll() is None]:
