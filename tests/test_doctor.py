@@ -198,7 +198,7 @@ def ledger_of(version):
         (no_download, "weights", "does not exist", "weights fetch"),
         (full_disk, "disk", "GB free", "min_free"),
         (damaged_ledger, "ledger", "can't be read", "sets it aside"),
-        (ledger_of(1), "ledger", "is from an older stylewatch", "Restart `stylewatch run`"),
+        (ledger_of(1), "ledger", "is from an older stylewatch", "another state_dir"),
         (ledger_of(99), "ledger", "belongs to a newer stylewatch", "Upgrade stylewatch"),
     ],
 )

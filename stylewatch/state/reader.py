@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from stylewatch.domain import Identity, JobState
 from stylewatch.errors import LACKING, LedgerError
-from stylewatch.state.schema import VERSION, ledger_error, newer_error
+from stylewatch.state.schema import VERSION, ledger_error, version_error
 from stylewatch.state.wording import (
     BROKEN_PRESET,
     HELD,
@@ -159,11 +159,8 @@ class LedgerReader:
 
     def _require_version(self, path: Path) -> None:
         version = self._value("PRAGMA user_version")
-        if version > VERSION:
-            raise newer_error(path, version)
-        if version not in {0, VERSION}:
-            remedy = "Restart `stylewatch run` or `watch`: that brings it up to date"
-            raise LedgerError(f"The ledger {path} is from an older stylewatch", remedy=remedy)
+        if version not in {0, VERSION}:  # 0: it is just being made
+            raise version_error(path, version)
 
     def ask(self, query: str, *values: Any) -> list[sqlite3.Row]:
         """All rows that a query gives."""

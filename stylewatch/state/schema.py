@@ -1,7 +1,7 @@
-"""The ledger's file: opened durably, brought to the present version, set aside when damaged.
+"""The ledger's file: opened durably, made with its tables, set aside when damaged.
 
-Its tables, as they are now; paths are bytes, times are seconds since 1970, sizes and identities as
-`os.stat` has them:
+Its tables; paths are bytes, times are seconds since 1970, sizes and identities as `os.stat` has
+them:
 
 * `files`: each file that was seen in a watched folder, as it was then. `note` says why it has no
   job, if it has none, and `plan` stands for what the config said about that. `seen` is when the row
@@ -33,14 +33,14 @@ BUSY_SECONDS = 10.0
 """How long another program may hold the ledger before that is an error, which is tried again: the
 service's watchdog has to hear of us in time, and a tick may meet it several times."""
 
-_VERSIONS = (
-    """
+_TABLES = """
 CREATE TABLE files (
     folder TEXT NOT NULL, path BLOB NOT NULL,
     dev INTEGER NOT NULL, ino INTEGER NOT NULL, size INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
     plan TEXT NOT NULL,
     note TEXT NOT NULL, seen REAL NOT NULL,
+    gone REAL NOT NULL DEFAULT 0,
     PRIMARY KEY (folder, path)
 ) WITHOUT ROWID;
 CREATE TABLE jobs (
@@ -58,84 +58,45 @@ CREATE TABLE jobs (
     after_done INTEGER NOT NULL DEFAULT 0,
     UNIQUE (folder, path, preset, key)
 );
-CREATE INDEX jobs_by_state ON jobs (state, folder, id);
-CREATE INDEX jobs_by_key ON jobs (key, state);
-CREATE INDEX jobs_by_change ON jobs (changed);
-CREATE TABLE results (
-    key TEXT NOT NULL, output BLOB NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (key, output)
-) WITHOUT ROWID;
-""",
-    """
-CREATE TABLE folders (
-    name TEXT PRIMARY KEY, input BLOB NOT NULL, dev INTEGER, ino INTEGER
-) WITHOUT ROWID;
-CREATE INDEX jobs_by_recency ON jobs (state, changed, id);
-CREATE INDEX jobs_unattended ON jobs (folder) WHERE state = 'done' AND after_done = 0;
-""",
-    """
-ALTER TABLE files ADD COLUMN gone REAL NOT NULL DEFAULT 0;
-CREATE INDEX files_gone ON files (gone) WHERE gone > 0;
-CREATE INDEX files_noted ON files (seen) WHERE note != '';
 CREATE TABLE painted (
     folder TEXT NOT NULL, path BLOB NOT NULL, preset TEXT NOT NULL, key TEXT NOT NULL,
-    sha256 TEXT NOT NULL, output BLOB, PRIMARY KEY (folder, path, preset)
+    sha256 TEXT NOT NULL, output BLOB, digest TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (folder, path, preset)
 ) WITHOUT ROWID;
-""",
-    """
-CREATE TABLE outputs (path BLOB PRIMARY KEY, mount BLOB NOT NULL) WITHOUT ROWID;
-CREATE INDEX jobs_by_output ON jobs (output) WHERE state = 'done';
-CREATE INDEX painted_by_output ON painted (output);
-DROP INDEX files_noted;
-CREATE INDEX files_failed ON files (folder, seen) WHERE note NOT IN
-    ('', 'no-preset', 'symlink', 'fifo', 'socket', 'device', 'raw', 'no-photo');
-""",
-    """
-ALTER TABLE results ADD COLUMN photo TEXT NOT NULL DEFAULT '';
-CREATE INDEX results_by_photo ON results (photo) WHERE photo != '';
-""",
-    """
-ALTER TABLE folders ADD COLUMN volume TEXT NOT NULL DEFAULT '';
-DROP INDEX jobs_by_change;
-""",
-    """
+CREATE TABLE results (
+    key TEXT NOT NULL, output BLOB NOT NULL, sha256 TEXT NOT NULL,
+    photo TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (key, output)
+) WITHOUT ROWID;
+CREATE TABLE folders (
+    name TEXT PRIMARY KEY, input BLOB NOT NULL, dev INTEGER, ino INTEGER,
+    volume TEXT NOT NULL DEFAULT ''
+) WITHOUT ROWID;
 CREATE TABLE mounts (path BLOB PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO mounts SELECT DISTINCT mount FROM outputs;
-DROP TABLE outputs;
-""",
-    """
-DROP INDEX files_failed;
-CREATE INDEX files_failed ON files (folder, seen) WHERE note NOT IN
-    ('', 'no-preset', 'preset', 'symlink', 'fifo', 'socket', 'device', 'raw', 'no-photo');
-CREATE INDEX files_held ON files (folder, seen) WHERE note = 'preset';
-UPDATE files SET plan = '' WHERE note = 'no-preset';
-""",
-    """
-DROP INDEX jobs_by_key;
+CREATE INDEX jobs_by_state ON jobs (state, folder, id);
+CREATE INDEX jobs_by_recency ON jobs (state, changed, id);
+CREATE INDEX jobs_unattended ON jobs (folder) WHERE state = 'done' AND after_done = 0;
+CREATE INDEX jobs_by_output ON jobs (output) WHERE state = 'done';
 CREATE INDEX jobs_by_key ON jobs (key) WHERE state = 'done';
-DROP INDEX files_failed;
-CREATE INDEX files_failed ON files (folder, seen, note, gone) WHERE gone = 0 AND note NOT IN
-    ('', 'no-preset', 'preset', 'symlink', 'fifo', 'socket', 'device', 'raw', 'no-photo');
-DROP INDEX files_held;
-CREATE INDEX files_held ON files (folder, seen, note, gone) WHERE gone = 0 AND note = 'preset';
-""",
-    """
 CREATE INDEX jobs_waiting ON jobs (folder, preset)
     WHERE state IN ('ready', 'retry-wait', 'blocked');
 CREATE INDEX jobs_painted ON jobs (preset, changed) WHERE state = 'done' AND seconds > 0;
-""",
-    """
-ALTER TABLE painted ADD COLUMN digest TEXT NOT NULL DEFAULT '';
-""",
-)
-"""The statements that make each version out of the one before it."""
-VERSION = len(_VERSIONS)
+CREATE INDEX files_gone ON files (gone) WHERE gone > 0;
+CREATE INDEX files_failed ON files (folder, seen, note, gone) WHERE gone = 0 AND note NOT IN
+    ('', 'no-preset', 'preset', 'symlink', 'fifo', 'socket', 'device', 'raw', 'no-photo');
+CREATE INDEX files_held ON files (folder, seen, note, gone) WHERE gone = 0 AND note = 'preset';
+CREATE INDEX painted_by_output ON painted (output);
+CREATE INDEX results_by_photo ON results (photo) WHERE photo != ''
+"""
+VERSION = 11
+"""The `user_version` of these tables. What changes them raises it, and brings 11 up to date."""
 
 
 def open_ledger(path: Path) -> tuple[sqlite3.Connection, Path | None]:
     """The ledger at `path`, made if need be, and where a damaged one was moved to.
 
     Raises:
-        LedgerError: it can't be opened, or belongs to a newer stylewatch.
+        LedgerError: it can't be opened, or is of another version.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,13 +127,16 @@ def ledger_error(
     return LedgerError(f"{problem}: {error}", remedy=remedy)
 
 
-def newer_error(path: Path, version: int) -> LedgerError:
+def version_error(path: Path, version: int) -> LedgerError:
     """The error for a ledger whose version this program does not know."""
+    whose, remedy = "is from an older", "Give another state_dir: results tell there what is done"
+    if version > VERSION:
+        whose, remedy = "belongs to a newer", "Upgrade stylewatch, or give another state_dir"
     return LedgerError(
-        f"The ledger {path} belongs to a newer stylewatch",
-        expected=f"version {VERSION} or older",
+        f"The ledger {path} {whose} stylewatch",
+        expected=f"version {VERSION}",
         received=str(version),
-        remedy="Upgrade stylewatch, or give another state_dir",
+        remedy=remedy,
     )
 
 
@@ -185,7 +149,7 @@ def _opened(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file only
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
-        _migrate(db, path)
+        _make_tables(db, path)
     except BaseException:
         db.close()
         raise
@@ -198,14 +162,14 @@ def _check(db: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError(found)
 
 
-def _migrate(db: sqlite3.Connection, path: Path) -> None:
+def _make_tables(db: sqlite3.Connection, path: Path) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version > VERSION:
-        raise newer_error(path, version)
     if version == VERSION:
         return
+    if version:
+        raise version_error(path, version)
     db.execute("BEGIN IMMEDIATE")
-    for statement in ";".join(_VERSIONS[version:]).split(";"):
+    for statement in _TABLES.split(";"):
         db.execute(statement)
     db.execute(f"PRAGMA user_version = {VERSION}")
     db.execute("COMMIT")
