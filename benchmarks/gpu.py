@@ -25,6 +25,7 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import numpy as np
 from peer import EVALUATIONS, HISTORY, NEAR, SIDE, prepare, same_objective, torch_loop
+from sheets import read
 
 FLOP_512 = 410e9
 """Of one evaluation through block5_conv2 at 512×512."""
@@ -214,7 +215,7 @@ def pictures(args: argparse.Namespace, network: Any) -> Iterator[str]:
     from stylewatch.settings.presets import Presets
 
     presets = Presets.load()
-    painting = picture(args.painting)
+    painting = read(args.painting)
     for side in args.sizes:
         for name in ("painting", "classic"):
             if name == "classic" and side != SIDE:
@@ -222,7 +223,7 @@ def pictures(args: argparse.Namespace, network: Any) -> Iterator[str]:
             settings = replace(presets[name].settings, max_side=side)
             if name == "classic":
                 settings = replace(settings, evaluations=(EVALUATIONS,), optimizer="lbfgs")
-            photo = picture(args.photo, side)
+            photo = read(args.photo, side)
             seconds = []
             for turned in (photo[:, ::-1], photo):
                 started = time.perf_counter()
@@ -234,19 +235,6 @@ def pictures(args: argparse.Namespace, network: Any) -> Iterator[str]:
                 f"{name}, {width}×{height}, {result.evaluations} evaluations: "
                 f"{seconds[1]:.2f} s warm, {seconds[0]:.1f} s cold"
             )
-
-
-def picture(file: Path, side: int = 0) -> np.ndarray:
-    """(H, W, 3) RGB 0…255; enlarged, if need be, to a longer side."""
-    from PIL import Image
-
-    with Image.open(file) as opened:
-        image = opened.convert("RGB")
-    if side:
-        scale = side / max(image.size)
-        width, height = (round(length * scale) for length in image.size)
-        image = image.resize((width, height), Image.Resampling.LANCZOS)
-    return np.asarray(image, np.float32)
 
 
 def save(rgb: np.ndarray, file: Path) -> None:

@@ -24,10 +24,9 @@ set_environment(EngineSettings())  # as a worker has it
 import numpy as np
 from PIL import Image
 
+from stylewatch.commands.painting import DEMO_PHOTO
 from stylewatch.jobs.worker import run_job
 from stylewatch.settings.presets import Presets
-
-DEMO = Path(__file__).parents[1] / "stylewatch" / "data" / "demo.jpg"
 
 
 def enlarged(file: Path, size: tuple[int, int]) -> bytes:
@@ -70,7 +69,7 @@ def main() -> None:
     photo = options.photo or options.out / "photo.jpg"
     if not options.photo:
         width, height = map(int, options.size.split("x"))
-        photo.write_bytes(enlarged(DEMO, (width, height)))
+        photo.write_bytes(enlarged(DEMO_PHOTO, (width, height)))
     preset = Presets.load()[options.preset]
     settings = replace(preset.settings, max_side="photo", features=options.features)
     if options.evaluations:
