@@ -5,11 +5,13 @@
 
 `quality` paints every photo in the manner of every painting with both networks, equal numbers of
 evaluations, and measures both results with the whole VGG19 objective in float32. VGG19's results
-are kept in `--out`, so that a later run with other built-in weights only paints its own half.
-The settings are those of `painting`, at 384 pixels and with more evaluations.
+are kept in `--out`, so that a later run with other built-in weights only paints its own half; not
+those of other code or settings. The settings are those of `painting`, at 384 pixels and with more
+evaluations.
 """
 
 import argparse
+import hashlib
 import json
 import time
 from dataclasses import replace
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from stylewatch.domain import EngineSettings
-from stylewatch.jobs.child import set_environment
+from stylewatch.jobs.child import CODE, set_environment
 
 set_environment(EngineSettings())  # as a worker has it
 import numpy as np
@@ -35,6 +37,8 @@ from stylewatch.engine.transfer import Style, plan_scales, stylize
 from stylewatch.settings.presets import Presets
 
 SETTINGS = replace(Presets.load()["painting"].settings, max_side=384, evaluations=(80, 40))
+VERSION = hashlib.sha256(f"{CODE}{SETTINGS}".encode()).hexdigest()[:12]
+"""Of what paints: code and settings."""
 
 
 def main() -> None:
@@ -75,7 +79,7 @@ def quality(networks: dict[str, FeatureNetwork], args: argparse.Namespace) -> No
         photo, painting = _read(photo_file), _read(painting_file)
         results = {}
         for which, network in networks.items():
-            stored = args.out / f"{name}--{which}-{network.digest[:12]}.npy"
+            stored = args.out / f"{name}--{which}-{network.digest[:12]}-{VERSION}.npy"
             if not stored.exists():
                 painted = stylize(photo, [Style(painting)], SETTINGS, network).rgb
                 np.save(stored, painted.astype(np.float16))
