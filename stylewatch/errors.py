@@ -23,6 +23,7 @@ StylewatchError
 Each says in one line what is wrong, what was expected, what was received and what to do.
 """
 
+import errno
 from enum import IntEnum
 from pathlib import Path
 from typing import Final
@@ -252,6 +253,25 @@ class EngineLost(ExecutorError):  # noqa: N818
     replaced = "replaced"
     """The reason if its workers are of another version of stylewatch than the daemon."""
     kind = FailureKind.LOST
+
+
+_KINDS: Final = {
+    errno.EACCES: FailureKind.PERMISSION,
+    errno.EPERM: FailureKind.PERMISSION,
+    errno.EROFS: FailureKind.PERMISSION,
+    errno.EEXIST: FailureKind.PERMISSION,
+    errno.ENOTDIR: FailureKind.PERMISSION,
+    errno.EISDIR: FailureKind.PERMISSION,
+    errno.ENOSPC: FailureKind.RESOURCE,
+    errno.EDQUOT: FailureKind.RESOURCE,
+    errno.ELOOP: FailureKind.BAD_INPUT,
+    errno.ENAMETOOLONG: FailureKind.BAD_INPUT,
+}
+
+
+def kind_of(code: int | None) -> FailureKind:
+    """What becomes of a job that meets with this `errno`; what no person has to mend may pass."""
+    return _KINDS.get(code or 0, FailureKind.TRANSIENT)
 
 
 def named(error: BaseException) -> str:

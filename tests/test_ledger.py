@@ -21,7 +21,7 @@ from stylewatch.errors import LedgerError, OutputFullError
 from stylewatch.state.ledger import Ledger, Planned
 from stylewatch.state.reader import LedgerReader
 from stylewatch.state.retention import tidy
-from stylewatch.state.retries import LONGEST_PAUSE, after_interruption, judge, kind_of
+from stylewatch.state.retries import LONGEST_PAUSE, after_interruption, judge
 from stylewatch.state.schema import _TABLES, VERSION
 from stylewatch.state.wording import BROKEN_PRESET, NO_PRESET, TOO_LARGE
 
@@ -483,20 +483,6 @@ def test_the_pace_is_that_of_painting_and_not_of_copies(ledger):
         ledger.publishing(job_id, replace(rendered(), seconds=seconds))
         ledger.done(job_id, Path("/out", name))
     assert ledger.pace() == 2.0
-
-
-@pytest.mark.parametrize(
-    ("reason", "kind"),
-    [
-        ("eacces", FailureKind.PERMISSION),
-        ("estale", FailureKind.TRANSIENT),
-        ("emfile", FailureKind.TRANSIENT),
-        ("enomem", FailureKind.TRANSIENT),
-        ("enametoolong", FailureKind.BAD_INPUT),
-    ],
-)
-def test_not_all_that_can_t_be_written_lacks_a_permission(reason, kind):
-    assert kind_of(failure(FailureKind.PERMISSION, reason)) is kind
 
 
 def test_known_files_are_not_looked_at_again_until_they_change(ledger):

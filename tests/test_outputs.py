@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stylewatch.domain import FailureKind
 from stylewatch.errors import OutputError, OutputFullError
 from stylewatch.folders import contents, naming, outputs, space
 
@@ -356,6 +357,23 @@ def test_a_name_that_the_disk_can_t_hold_is_told_with_what_to_do(tmp_path, monke
     with pytest.raises(OutputError, match="a plainer name: this disk can't hold it") as caught:
         written(tmp_path, name="12:30")
     assert caught.value.reason in {"einval", "eilseq"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "codes"),
+    [
+        (FailureKind.PERMISSION, [errno.EACCES, errno.EPERM, errno.ENOTDIR]),
+        (FailureKind.TRANSIENT, [errno.EIO, errno.ESTALE, errno.ENOENT, errno.EHOSTUNREACH]),
+        (FailureKind.TRANSIENT, [errno.EMFILE, errno.ENOMEM]),
+        (FailureKind.BAD_INPUT, [errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG]),
+    ],
+)
+def test_not_all_that_can_t_be_written_lacks_a_permission(tmp_path, monkeypatch, kind, codes):
+    for code in codes:
+        monkeypatch.setattr(os, "open", Mock(side_effect=OSError(code, os.strerror(code))))
+        with pytest.raises(OutputError) as caught:
+            written(tmp_path)
+        assert (code, caught.value.failure.kind) == (code, kind)
 
 
 def test_the_space_of_a_folder_is_told_wherever_it_lies(tmp_path):

@@ -721,23 +721,6 @@ def test_failures_of_one_kind_do_not_count_for_another(ledger):
         assert ledger.fail(ledger.claim("in").id, failure(kind, reason), 3) is state
 
 
-def test_an_output_that_is_out_of_order_for_a_while_is_no_lack_of_permission(ledger):
-    ledger.add(photo(), "d", "p", [planned()])
-    for _ in range(20):
-        ledger._clock.now += 5000
-        ledger.claim("in")
-        state = ledger.fail(1, failure(FailureKind.PERMISSION, "eio"), 3)
-        assert state is JobState.RETRY_WAIT
-
-
-@pytest.mark.parametrize("reason", ["einval", "eilseq", "enametoolong"])
-def test_a_name_that_the_output_can_t_hold_is_not_waited_for(ledger, reason):
-    ledger.add(photo(), "d", "p", [planned()])
-    ledger.claim("in")
-    refused = failure(FailureKind.PERMISSION, reason)
-    assert ledger.fail(1, refused, 3) is JobState.QUARANTINED
-
-
 def test_a_photo_whose_permissions_were_mended_is_tried_at_once(ledger):
     ledger.add(photo(mtime=1), "d", "p", [planned()])
     ledger.claim("in")

@@ -12,7 +12,8 @@ import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from stylewatch.errors import OutputError, OutputFullError
+from stylewatch.domain import FailureKind
+from stylewatch.errors import OutputError, OutputFullError, kind_of
 from stylewatch.failpoints import failpoint
 from stylewatch.folders import contents
 from stylewatch.folders.listing import walk
@@ -32,6 +33,7 @@ from stylewatch.places import nearest_existing
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FOREIGN = {errno.EISDIR, errno.ELOOP, errno.EACCES, errno.EPERM}  # no file, or not for us
+_BAD_NAME = {errno.EINVAL, errno.EILSEQ}  # FAT and NTFS want no colon, and text
 
 
 def target_name(photo: Path, preset: str) -> Path:
@@ -244,10 +246,13 @@ def _output_error(path: Path, error: Exception) -> OutputError:
         remedy = "A file lies in its way: move that, or name another folder"
     if code == errno.ENAMETOOLONG:
         remedy = "Give the photo, or the folder it is in, a shorter name"
-    if code in {errno.EINVAL, errno.EILSEQ}:  # FAT and NTFS want no colon, and text
+    if code in _BAD_NAME:
         remedy = "Give the photo, or the folder it is in, a plainer name: this disk can't hold it"
-    return OutputError(
+    made = OutputError(
         f"{path.parent} can't be written: {why}",
         remedy=remedy,
         reason=errno.errorcode.get(code, "output").lower() if code else "output",
     )
+    if code:
+        made.kind = FailureKind.BAD_INPUT if code in _BAD_NAME else kind_of(code)
+    return made

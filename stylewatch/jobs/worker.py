@@ -39,6 +39,7 @@ from stylewatch.errors import (
     InputError,
     RenderError,
     StylewatchError,
+    kind_of,
     named,
     ran_out_of_memory,
 )
@@ -242,22 +243,11 @@ def _checkpoint(request: JobRequest, engine: EngineSettings) -> CheckpointFile |
     return CheckpointFile(path, engine.checkpoint_seconds)
 
 
-_KINDS_OF_ERRNO = {
-    errno.EACCES: FailureKind.PERMISSION,
-    errno.EPERM: FailureKind.PERMISSION,
-    errno.EROFS: FailureKind.PERMISSION,
-    errno.ENOSPC: FailureKind.RESOURCE,
-    errno.EDQUOT: FailureKind.RESOURCE,
-    errno.ELOOP: FailureKind.BAD_INPUT,
-    errno.ENAMETOOLONG: FailureKind.BAD_INPUT,
-    errno.ENOENT: FailureKind.RENDER,  # a file of the effect's own, as the photo was read
-}
-
-
 def failure_of(error: StylewatchError | OSError) -> Failure:
     """An exception as a failure of its kind, with a line for people."""
     if isinstance(error, StylewatchError):
         return error.failure
-    kind = _KINDS_OF_ERRNO.get(error.errno or 0, FailureKind.TRANSIENT)
+    # not found: a file of the effect's own, as the photo was read
+    kind = FailureKind.RENDER if error.errno == errno.ENOENT else kind_of(error.errno)
     reason = errno.errorcode.get(error.errno or 0, "io").lower()
     return Failure(kind=kind, reason=reason, message=" ".join(str(error).split()))

@@ -19,7 +19,7 @@ from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo, R
 from stylewatch.errors import LACKING, OutputFullError
 from stylewatch.failpoints import failpoint
 from stylewatch.state.reader import APART, Job, LedgerReader, identity_of, job_of, marks
-from stylewatch.state.retries import after_interruption, judge, kind_of
+from stylewatch.state.retries import after_interruption, judge
 from stylewatch.state.schema import ledger_error, open_ledger
 from stylewatch.state.wording import (
     BROKEN_PRESET,
@@ -591,7 +591,7 @@ class Ledger(LedgerReader):
         assert row is not None
         again = row["tries"] if row["reason"] == failure.reason else 0
         verdict = judge(
-            kind_of(failure),
+            failure.kind,
             failures=row["failures"],
             crashes=row["crashes"],
             tries=again,

@@ -6,7 +6,7 @@ A pure function of the failure and of what came before. Knows nothing of clocks 
 from dataclasses import dataclass
 from random import Random
 
-from stylewatch.domain import Failure, FailureKind, JobState
+from stylewatch.domain import FailureKind, JobState
 
 FIRST_PAUSE = 5.0  # seconds; doubled with every further failure
 LONGEST_PAUSE = 900.0
@@ -18,13 +18,6 @@ HARMLESS_INTERRUPTIONS = 2  # in a row: somebody restarted us
 MOST_INTERRUPTIONS = 10
 
 _COUNTED = {FailureKind.RENDER, FailureKind.CRASH, FailureKind.TIMEOUT}
-_PASSING = {
-    "eio", "estale", "ebusy", "etimedout", "eagain", "enoent", "enodev", "enxio", "enotconn",
-    "ehostdown", "enetdown", "econnreset", "emfile", "enfile", "enomem",
-}  # fmt: skip
-"""Reasons why something could not be written that pass by themselves: no permission is lacking."""
-_BAD_NAME = {"einval", "eilseq", "enametoolong"}
-"""Reasons of a disk that can't hold the photo's name, as FAT no colon: waiting does not help."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +29,6 @@ class Verdict:
     """Seconds until it may be tried again."""
     counted: bool = False
     """Whether the failure is held against the photo."""
-
-
-def kind_of(failure: Failure) -> FailureKind:
-    """Its kind, after a closer look at what could not be written: that may not lack permission."""
-    if failure.kind is FailureKind.PERMISSION and failure.reason in _PASSING:
-        return FailureKind.TRANSIENT
-    if failure.kind is FailureKind.PERMISSION and failure.reason in _BAD_NAME:
-        return FailureKind.BAD_INPUT
-    return failure.kind
 
 
 def after_interruption(times: int, rng: Random) -> Verdict:
