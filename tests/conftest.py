@@ -3,7 +3,9 @@
 import errno
 import os
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,17 @@ set_environment(EngineSettings())  # before any test imports TensorFlow
 # Others may be at work on this machine too.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch) -> Iterator[Path]:
+    """A home with nothing in it: no test sees the presets, weights or state of whoever runs it."""
+    for name in [*os.environ]:
+        if name.startswith("XDG_") or name in {"KERAS_HOME", "STATE_DIRECTORY", "JOURNAL_STREAM"}:
+            monkeypatch.delenv(name)
+    with tempfile.TemporaryDirectory(prefix="home-", ignore_cleanup_errors=True) as folder:
+        monkeypatch.setenv("HOME", folder)
+        yield Path(folder)
 
 
 @pytest.fixture

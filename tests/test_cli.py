@@ -66,9 +66,8 @@ def a_picture(file, size=(40, 30), colour=(200, 120, 40)):
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    """A home of its own with one small, quick preset, and a folder to be in."""
-    home = tmp_path / "home"
+def home(home, tmp_path, monkeypatch):
+    """A home with one small, quick preset, and a folder to be in."""
     presets = home / ".config/stylewatch/presets"
     a_picture(presets / "dots.png", (48, 48))
     presets.joinpath("quick.yaml").write_text(
@@ -78,9 +77,6 @@ def home(tmp_path, monkeypatch):
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
-    monkeypatch.setenv("HOME", str(home))
-    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "STATE_DIRECTORY", "JOURNAL_STREAM"):
-        monkeypatch.delenv(name, raising=False)
     return home
 
 
@@ -480,8 +476,6 @@ class TestErrors:
 
     def test_without_a_home_folder_it_is_said(self, stylewatch, monkeypatch):
         monkeypatch.delenv("HOME")
-        monkeypatch.delenv("XDG_STATE_HOME", raising=False)
-        monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
         monkeypatch.setattr("pwd.getpwuid", dict[int, object]().__getitem__)
         for command in ("status", "run", "init"):
             code, _, err = stylewatch(command)
@@ -1245,7 +1239,7 @@ class TestBatches:
     def painted(self, request):
         return rendered(request, b"picture", facts={"features": "none"})
 
-    def test_an_exception_costs_one_photo(self, stylewatch, monkeypatch, tmp_path):
+    def test_an_exception_costs_one_photo(self, stylewatch, monkeypatch, home):
         def paint(request):
             if request.source.name == "b.jpg":
                 raise RuntimeError("out of\nluck")
@@ -1261,10 +1255,8 @@ class TestBatches:
             "The full traceback is in `chatter.log` in the state folder"
         )
         assert "Traceback" not in err
-        assert (
-            "RuntimeError: out of"
-            in (tmp_path / "home/.local/state/stylewatch/chatter.log").read_text()
-        )
+        chatter = home / ".local/state/stylewatch/chatter.log"
+        assert "RuntimeError: out of" in chatter.read_text()
 
     @pytest.mark.parametrize("name", ["o/sub", "o.jpg/sub", f"{'x' * 250}.jpg"])
     def test_an_output_that_cannot_be_written_costs_no_painting(
@@ -1349,7 +1341,6 @@ class TestBatches:
             print("a bar")
 
         monkeypatch.setattr("stylewatch.engine.features.load_vgg19", load)
-        monkeypatch.delenv("KERAS_HOME", raising=False)
         code, out, err = stylewatch("weights", "fetch")
         assert (code, asked) == (0, [{"progress": False}])  # a bar is for terminals
         assert out == f"{keras_weights()}\n"
@@ -1362,10 +1353,7 @@ class TestBatches:
         monkeypatch.setattr("stylewatch.settings.weights.downloaded", lambda: True)
         assert "downloading" not in stylewatch("weights", "fetch")[2]
 
-    def test_where_the_weights_belong_is_told_whether_they_are_there_or_not(
-        self, stylewatch, monkeypatch
-    ):
-        monkeypatch.delenv("KERAS_HOME", raising=False)
+    def test_where_the_weights_belong_is_told_whether_they_are_there_or_not(self, stylewatch):
         code, out, err = stylewatch("weights", "path")
         assert (code, out) == (ExitCode.WEIGHTS, f"{keras_weights()}\n")
         assert "`stylewatch weights fetch`" in one_line(err)

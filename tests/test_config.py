@@ -37,17 +37,14 @@ quick = settings(
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch) -> Path:
-    """A home with three presets of one's own; nothing of the real one is seen."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "STATE_DIRECTORY"):
-        monkeypatch.delenv(name, raising=False)
-    presets = tmp_path / ".config" / "stylewatch" / "presets"
+def home(home) -> Path:
+    """A home with three presets of one's own."""
+    presets = home / ".config" / "stylewatch" / "presets"
     presets.mkdir(parents=True)
     (presets / "waves.png").write_bytes(b"picture")
     for name in ("starry", "ink", "painting"):
         (presets / f"{name}.yaml").write_text("style: waves.png")
-    return tmp_path
+    return home
 
 
 def load(home: Path, text: str) -> Config:
@@ -244,8 +241,6 @@ def test_the_images_of_all_presets_are_known_also_those_that_are_away(home):
 
 def test_the_state_lives_where_systemd_or_xdg_say(monkeypatch):
     monkeypatch.setenv("HOME", "/h")
-    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
-    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
     assert default_state_dir() == Path("/h/.local/state/stylewatch")
     monkeypatch.setenv("XDG_STATE_HOME", "/x")
     assert default_state_dir() == Path("/x/stylewatch")
@@ -977,8 +972,6 @@ def test_init_writes_a_config_whole_or_not_at_all(home):
 
 def test_init_in_a_home_that_is_not_utf_8(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", os.fsdecode(bytes(tmp_path) + b"/h\xff"))
-    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "STATE_DIRECTORY"):
-        monkeypatch.delenv(name, raising=False)
     file = tmp_path / "stylewatch.yaml"
     assert write_config(file, default_config_text("in", "out", "ink"))
     assert load_config(file).folders[0].input == tmp_path / "in"

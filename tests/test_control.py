@@ -649,7 +649,6 @@ def test_the_system_s_service_is_found_while_it_is_stopped(tmp_path, monkeypatch
     monkeypatch.setattr(remote, "SYSTEM_STATE", tmp_path / "system")
     monkeypatch.setattr(unit, "SYSTEM_UNITS", tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "mine"))
-    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
     mine, config = default_state_dir(), Path("/etc/stylewatch.yaml")
     assert find_state_dir(mine, config) == mine
 

@@ -147,9 +147,8 @@ def test_photos_for_vgg19_wait_for_its_weights_and_no_worker_tries_them(rigs, tm
     ],
 )
 def test_what_a_preset_lacks_is_told_once_and_tried_again_when_something_changes(
-    rigs, monkeypatch, tmp_path, reason, mended
+    rigs, monkeypatch, reason, mended
 ):
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setattr(retries, "_backoff", lambda *_: 900.0)
     message = "They can't be used. Take others"
     away = [True]

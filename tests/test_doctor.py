@@ -30,13 +30,7 @@ from stylewatch.state.ledger import Ledger, Planned
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    home = tmp_path / "home"
-    home.mkdir()
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("KERAS_HOME", str(home / ".keras"))
-    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "STATE_DIRECTORY"):
-        monkeypatch.delenv(name, raising=False)
+def home(home, monkeypatch):
     nowhere = home / "stylewatch.service"  # whatever this machine has
     monkeypatch.setattr("stylewatch.app.service.unit_path", lambda *, user: nowhere)  # noqa: ARG005
     return home
@@ -120,7 +114,7 @@ def no_style_image(file, tmp_path):
 
 
 def presets_are_a_file(file, tmp_path):
-    place = tmp_path / "home/.config/stylewatch"
+    place = Path.home() / ".config/stylewatch"
     place.mkdir(parents=True)
     (place / "presets").touch()
     file.write_text(file.read_text().replace("preset: red", "preset: ink"))
@@ -716,23 +710,22 @@ def test_a_mount_whose_name_is_no_utf_8_is_no_trouble(set_up, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("closed", "named", "expected"),
     [
-        ("", None, "home/.keras"),
-        ("", "mine", "mine"),
-        ("home", "mine", "mine"),
-        ("home", None, None),
-        ("home/.keras", None, None),
-        ("home/.keras", "home/.keras/mine", None),
+        (None, None, ".keras"),
+        (None, "mine", "mine"),
+        ("", ".keras/mine", ".keras/mine"),
+        ("", None, None),
+        (".keras", None, None),
+        (".keras", ".keras/mine", None),
     ],
 )
 def test_where_keras_may_not_write_its_download_is_where_keras_goes(
-    home, tmp_path, monkeypatch, closed, named, expected
+    home, monkeypatch, closed, named, expected
 ):
     (home / ".keras").mkdir()
-    monkeypatch.delenv("KERAS_HOME")
     if named:
-        monkeypatch.setenv("KERAS_HOME", str(tmp_path / named))
-    monkeypatch.setattr(os, "access", lambda place, _: not closed or place != tmp_path / closed)
-    folder = tmp_path / expected if expected else Path("/tmp/.keras")
+        monkeypatch.setenv("KERAS_HOME", str(home / named))
+    monkeypatch.setattr(os, "access", lambda place, _: closed is None or place != home / closed)
+    folder = home / expected if expected else Path("/tmp/.keras")
     assert keras_weights().parent == folder / "models"
 
 

@@ -270,7 +270,6 @@ def test_an_image_that_goes_away_while_a_preset_is_adapted_costs_only_that_prese
 @pytest.fixture
 def elsewhere(folder, monkeypatch) -> Path:
     """Two presets, one built on the other, in a folder that nobody knows."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
     monkeypatch.chdir(folder)
     place = folder / "pre"
     place.mkdir()

@@ -25,9 +25,8 @@ from stylewatch.state.locks import Locks
 
 
 @pytest.fixture
-def config(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    (tmp_path / "config/stylewatch/presets").mkdir(parents=True)
+def config(tmp_path, home):
+    (home / ".config/stylewatch/presets").mkdir(parents=True)
     (tmp_path / "in").mkdir()
     file = tmp_path / "stylewatch.yaml"
     file.write_text("1")
@@ -177,9 +176,8 @@ class TestOnChange:
         assert [look(), look()] == [0, 1]
 
     def test_photos_that_wait_for_keras_s_weights_are_tried_when_all_of_these_are_there(
-        self, config, monkeypatch, tmp_path
+        self, config
     ):
-        monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
         daemon = Daemon(config)
         look, file = looking(daemon), keras_weights()
         file.parent.mkdir(parents=True)

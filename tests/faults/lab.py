@@ -249,7 +249,7 @@ class Lab:
     def _environment(self, failpoint: str) -> dict[str, str]:
         return {
             "STYLEWATCH_FAILPOINT": failpoint, "ECHO_LOG": str(self.renders),
-            "PYTHONPATH": os.environ["PYTHONPATH"], "HOME": str(self.base),
+            "PYTHONPATH": os.environ["PYTHONPATH"], "HOME": str(self.base), "XDG_CONFIG_HOME": "",
         } | self.environment  # fmt: skip
 
     def _until_watching(self, life: Life) -> None:
