@@ -11,6 +11,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from faults.steps import STEPS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -244,7 +245,7 @@ def test_so_it_is_where_that_is_not_to_be_had_either(tmp_path, monkeypatch):
     assert (tmp_path / "a--soft~2.jpg").read_bytes() == b"picture"
 
 
-@pytest.mark.parametrize("point", ["created", "written", "synced", "named", "folder-synced"])
+@pytest.mark.parametrize("point", [step for step in STEPS if step.startswith("outputs.")])
 def test_a_kill_at_any_step_leaves_the_name_whole_or_absent(tmp_path, point):
     script = (
         "import sys; from pathlib import Path; from stylewatch.folders import outputs\n"
@@ -252,7 +253,7 @@ def test_a_kill_at_any_step_leaves_the_name_whole_or_absent(tmp_path, point):
         "temporary = outputs.write_temporary(b'x' * 100_000, target, '.jpg', 1)\n"
         "outputs.publish(temporary, target, '.jpg')\n"
     )
-    env = {**os.environ, "STYLEWATCH_FAILPOINT": f"outputs.{point}"}
+    env = {**os.environ, "STYLEWATCH_FAILPOINT": point}
     died = subprocess.run([sys.executable, "-c", script, str(tmp_path)], env=env, check=False)
     assert died.returncode == -9
     final = tmp_path / "a--soft.jpg"

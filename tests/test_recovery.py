@@ -22,6 +22,7 @@ from unittest.mock import Mock
 
 import jobs_for_tests as jobs
 import pytest
+from faults.steps import COMMITS, STEPS
 from rig import ThreadExecutor, copy_job
 from test_ledger import Clock, failure, photo, planned, rendered
 from waiting import wait_until
@@ -138,13 +139,6 @@ def nothing_lost_torn_or_twice(case):
     )
 
 
-STEPS = [
-    *("outputs.created", "outputs.written", "outputs.synced", "outputs.named"),
-    *("outputs.folder-synced", "painted.after", "publication.journalled"),
-    *("publication.published", "publication.done"),
-]
-
-
 def test_a_kill_between_any_two_steps_of_a_job_changes_only_when_it_is_done(tmp_path):
     cases = list(kill_at(tmp_path, [f"{step}:1" for step in STEPS] + ["ledger.committed:4"]))
     assert [case["point"] for case in cases if not case["killed"]] == []
@@ -154,9 +148,8 @@ def test_a_kill_between_any_two_steps_of_a_job_changes_only_when_it_is_done(tmp_
 
 @pytest.mark.slow
 def test_a_kill_at_any_time_that_any_step_is_passed_changes_only_when_it_is_done(tmp_path):
-    commits = ("ledger.before-commit", "ledger.committed")
     points = [f"{step}:{number}" for step in STEPS for number in (1, 2, 3)]
-    points += [f"{step}:{number}" for step in commits for number in range(1, 23)]
+    points += [f"{step}:{number}" for step in COMMITS for number in range(1, 23)]
     cases = list(kill_at(tmp_path, points))
     assert len([case for case in cases if case["killed"]]) > 60
     assert [case for case in cases if not nothing_lost_torn_or_twice(case)] == []

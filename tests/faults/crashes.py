@@ -15,15 +15,10 @@ import numpy as np
 from stylewatch.folders.naming import TEMPORARY_SUFFIX
 from tests.faults.lab import BOUND, Lab, Tally, encode
 from tests.faults.plugin.echo import ORDERS
+from tests.faults.steps import POINTS, STEPS
 from tests.faults.table import Bench, fault
 
 AT_A_TIME = 3
-
-STEPS = (
-    *("outputs.created", "outputs.written", "outputs.synced", "outputs.named"),
-    *("outputs.folder-synced", "painted.moved", "painted.after", "publication.journalled"),
-    *("publication.published", "publication.done", "ledger.before-commit", "ledger.committed"),
-)
 
 
 def _photos(lab: Lab) -> None:
@@ -105,7 +100,7 @@ def failpoints(bench: Bench, times: int) -> Tally:
         return sum((_recovers(bench, *pair)[0] for pair in points), Tally())
 
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        tallies = list(pool.map(walk, STEPS if times > 1 else STEPS[2:10:3]))
+        tallies = list(pool.map(walk, POINTS if times > 1 else STEPS[2::3]))
         if times > 1:
             tallies += pool.map(recovery, ("ledger.committed", "outputs.folder-synced"))
     return sum(tallies, Tally())
@@ -293,7 +288,7 @@ def power_loss(bench: Bench, times: int) -> Tally:
             lab.stop(life)
             return lab.tally(undone)
 
-    steps = STEPS[:10] if times > 1 else STEPS[3:10:3]
+    steps = STEPS if times > 1 else STEPS[3::3]
     points = [f"{step}:{number}" for step in steps for number in range(1, times + 1)]
     if times > 1:
         points += [f"ledger.committed:{number}" for number in range(3, 30)]
