@@ -5,7 +5,6 @@ import hashlib
 import os
 import subprocess
 import sys
-import tempfile
 from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
@@ -18,8 +17,6 @@ from hypothesis import strategies as st
 from stylewatch.domain import FailureKind
 from stylewatch.errors import OutputError, OutputFullError
 from stylewatch.folders import contents, naming, outputs, space
-
-NOBODY = 65534
 
 
 def written(folder, data=b"picture", name="a--soft", job_id=1):
@@ -165,24 +162,18 @@ def test_on_a_disk_that_is_blind_to_case_another_photo_s_result_is_not_shared(tm
     assert final.name == "img--soft~2.jpg"
 
 
-def test_a_folder_that_may_not_be_listed_takes_results_all_the_same():
-    user = os.geteuid()
-    other = user or NOBODY  # as root may do everything
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        os.chown(folder, other, -1)
-        folder.chmod(0o300)
-        os.seteuid(other)
-        try:
-            for job_id in (1, 2):
-                temporary, target = written(folder, job_id=job_id)
-                final = outputs.publish(temporary, target, ".jpg", ours=lambda *_: True)
-                assert final.name == "a--soft.jpg"
-            sha256 = hashlib.sha256(b"picture").hexdigest()
-            assert outputs.find_published(temporary, target, ".jpg", sha256) == final
-        finally:
-            os.seteuid(user)
-            folder.chmod(0o700)
+def test_a_folder_that_may_not_be_listed_takes_results_all_the_same(tmp_path, like_anybody):
+    def publish_twice():
+        for job_id in (1, 2):
+            temporary, target = written(tmp_path, job_id=job_id)
+            final = outputs.publish(temporary, target, ".jpg", ours=lambda *_: True)
+            assert final.name == "a--soft.jpg"
+        sha256 = hashlib.sha256(b"picture").hexdigest()
+        assert outputs.find_published(temporary, target, ".jpg", sha256) == final
+
+    tmp_path.chmod(0o300)
+    like_anybody(publish_twice)
+    tmp_path.chmod(0o700)
 
 
 def test_what_can_t_be_read_now_is_not_taken_for_gone(tmp_path, monkeypatch):

@@ -444,9 +444,10 @@ def test_an_account_that_does_not_exist_is_named(systemctl, tmp_path):
         install(user=False, config=tmp_path / "c.yaml", writable=[], account="nobody-of-that-name")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_place_that_is_not_ours_is_told_with_the_remedy(systemctl, tmp_path):
-    from stylewatch.errors import OutputError
-
-    with pytest.raises(OutputError, match="sudo"):
-        install(user=False, config=tmp_path / "c.yaml", writable=[])
+def test_a_place_that_is_not_ours_is_told_with_the_remedy(
+    systemctl, tmp_path, monkeypatch, like_anybody
+):
+    monkeypatch.setattr(unit, "SYSTEM_UNITS", tmp_path / "units")
+    unit.SYSTEM_UNITS.mkdir(mode=0o500)
+    with pytest.raises(OutputError, match="can't be written: Permission denied. Use sudo"):
+        like_anybody(install, user=False, config=tmp_path / "c.yaml", writable=[])
