@@ -440,9 +440,13 @@ class TestLocal:
             monkeypatch.setattr(child, "_progress", mouth)
             child.run((1, 1), pickle.dumps((jobs.report_much, (size, 20))))  # the pipe holds fewer
             mouth.close()
+            arrived = []
             with contextlib.closing(ears), contextlib.suppress(EOFError):
                 while True:
-                    pickle.loads(ears.recv_bytes())
+                    arrived.append(pickle.loads(ears.recv_bytes())[1])
+            message = pickle.dumps(((1, 1), "progress", b"x" * size))
+            told = {"started", "progress"} if len(message) <= child.MESSAGE_LIMIT else {"started"}
+            assert ({*arrived}, len(arrived) < 20) == (told, True)
 
     def test_an_error_in_the_event_callback_is_harmless(self):
         with contextlib.closing(LocalExecutor(ENGINE, lambda *_: 1 / 0)) as executor:

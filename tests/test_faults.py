@@ -3,8 +3,11 @@
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
+
+from tests.faults.lab import Lab
 
 pytestmark = pytest.mark.timeout(600)
 ROOT = Path(__file__).parent.parent
@@ -38,3 +41,15 @@ def test_other_programs_ways_fail_where_they_are_known_to():
     run = harness("--quick", "--peers", "--only", "F6")
     assert run.returncode == 0, run.stdout + run.stderr
     assert "parsing F6" in run.stderr
+
+
+def test_that_nothing_was_torn_is_told_by_an_onlooker_who_lived_to_the_end(tmp_path):
+    class Blind(Lab):
+        def _look_on(self):
+            pass
+
+    with Blind(tmp_path, Random(0)) as lab:
+        lab._onlooker.join()
+        assert lab.tally(1).wedged == 1
+    with Lab(tmp_path / "other", Random(0)) as lab:
+        assert lab.tally(1).clean

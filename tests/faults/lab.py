@@ -353,6 +353,8 @@ class Lab:
 
     def tally(self, injected: int) -> Tally:
         """The verdict, when all is at rest."""
+        if not self._onlooker.is_alive():
+            self.blame("wedged", "whoever looks at the results has died")
         self._look()
         for name in self._missing():
             self.blame("lost", f"{name} has no result")
