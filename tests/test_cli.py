@@ -14,13 +14,11 @@ import shlex
 import signal
 import socket
 import sqlite3
-import struct
 import subprocess
 import sys
 import termios
 import time
 import weakref
-import zlib
 from concurrent.futures import Future
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
@@ -47,6 +45,7 @@ from stylewatch.settings.loading import load_config
 from stylewatch.settings.presets import shipped_presets_dir
 from stylewatch.settings.weights import keras_weights
 from stylewatch.state.ledger import Ledger, Planned
+from tests.faults.lab import bomb
 
 HERE = Path(__file__).parent
 PATHS = {"PYTHONPATH": str(HERE.parent)}
@@ -108,13 +107,6 @@ def on_a_terminal(*arguments, piped, code=0):
     out = process.communicate()[0] or b""
     assert process.returncode == code, drawn
     return drawn.decode(), out.decode()
-
-
-def a_bomb():
-    """A PNG that says it has 60 000 x 60 000 pixels."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header
-    return data + struct.pack(">I", zlib.crc32(header)) + struct.pack(">I", 0) + b"IDAT" + bytes(4)
 
 
 def one_line(text):
@@ -957,7 +949,7 @@ class TestApply:
         [
             ("empty.jpg", b"", "empty"),
             ("text.jpg", b"hello", "not an image"),
-            ("bomb.png", a_bomb(), "too"),
+            ("bomb.png", bomb(), "too"),
         ],
     )
     def test_when_all_fail_for_one_reason_the_code_is_that_ones(

@@ -10,7 +10,6 @@ import importlib
 import json
 import os
 import re
-import resource
 import shlex
 import signal
 import subprocess
@@ -218,25 +217,6 @@ def test_the_readme_s_words_on_faults_are_those_of_the_table():
     assert len(counts) == int(kinds)
     assert sum(injected for injected, *_ in counts) >= int(times.replace(" ", ""))
     assert not any(sum(bad) for _, *bad in counts)
-
-
-def processor_seconds_of_children():
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-def test_help_loads_quickly_and_without_the_network_s_libraries(pace):
-    before = processor_seconds_of_children()
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "stylewatch", "--help"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert (
-        processor_seconds_of_children() - before < 2 * pace
-    )  # a tenth of it, where nothing is slow
-    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "stylewatch.cli" in loaded
-    assert not loaded & {"tensorflow", "keras", "numpy", "PIL", "scipy"}
 
 
 # --- what the package and its source archive say of themselves ------------------------------------

@@ -5,18 +5,16 @@ import mmap
 import os
 import shutil
 import signal
-import struct
 import subprocess
 import threading
 import time
 import unicodedata
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 from stylewatch.state.reader import LedgerReader
-from tests.faults.lab import QUIET, Lab, Tally, picture, pixels_of
+from tests.faults.lab import QUIET, Lab, Tally, bomb, picture, pixels_of
 from tests.faults.table import Bench, fault
 
 
@@ -327,18 +325,6 @@ def doubles(bench: Bench, times: int) -> Tally:
             if path.read_bytes() != data:
                 lab.blame("lost", f"{path.name}, which is not ours, was written over")
         return lab.tally(times)
-
-
-def bomb() -> bytes:
-    """A PNG of a few hundred bytes that says it has 60 000 × 60 000 pixels."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + check
-
-    head = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
-    body = zlib.compress(bytes(1000))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
 def poison(lab: Lab, number: int) -> None:

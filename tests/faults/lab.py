@@ -8,10 +8,12 @@ import contextlib
 import io
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -86,6 +88,18 @@ def encode(pixels: np.ndarray, form: str) -> bytes:
 def flat(colour: tuple[int, int, int]) -> bytes:
     """A picture of one colour, which may be an order to the effect."""
     return encode(np.full((12, 16, 3), colour, np.uint8), "png")
+
+
+def bomb() -> bytes:
+    """A PNG of a few hundred bytes that says it has 60 000 × 60 000 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + check
+
+    head = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    body = zlib.compress(bytes(1000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
 def pixels_of(data: bytes) -> str:
