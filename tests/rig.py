@@ -1,5 +1,6 @@
 """A daemon that tests tick by hand: real files, real inotify, a real ledger; quick painting."""
 
+import contextlib
 import hashlib
 import threading
 import time
@@ -53,6 +54,34 @@ def effect_package(folder, render="return Rendering(rgb=photo)", at_last=""):
         f"        {render}\n"
         f"{at_last}\n"
     )
+
+
+def add_jobs(ledger, count, state="done", preset=PRESET):
+    """Jobs of so many photos of the folder `in` that are not there; what is done has ended."""
+    ledger.change(
+        "INSERT INTO jobs (folder, path, preset, key, digest, target, dev, ino, size, mtime_ns,"
+        " ctime_ns, state, created, changed, output, after_done)"
+        " WITH RECURSIVE photo(n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM photo WHERE n < ?)"
+        " SELECT 'in', CAST(n || '.jpg' AS BLOB), ?, 'key ' || n, 'digest ' || n,"
+        " CAST('/out/' || n AS BLOB), 1, n, 1, 1, 1, ?, ?, ?,"
+        " CAST('/out/' || n || '.jpg' AS BLOB), 1 FROM photo",
+        *(count, preset, state, ledger.now, ledger.now),
+    )
+
+
+@contextlib.contextmanager
+def statements(ledger):
+    """What the ledger asks SQLite for, each statement with the steps of its machine."""
+    ran = []
+
+    def step():
+        ran[-1][1] += 1
+
+    ledger._db.set_trace_callback(lambda statement: ran.append([statement, 0]))
+    ledger._db.set_progress_handler(step, 1)
+    yield ran
+    ledger._db.set_progress_handler(None, 0)
+    ledger._db.set_trace_callback(None)
 
 
 class ThreadExecutor:

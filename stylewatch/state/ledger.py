@@ -580,7 +580,8 @@ class Ledger(LedgerReader):
         others = "" if acted else " AND (dev, ino, size, mtime_ns, ctime_ns) = (?, ?, ?, ?, ?)"
         self.change(
             "UPDATE jobs SET after_done = 1, reason = ''"
-            f" WHERE folder = ? AND path = ? AND digest = ? AND state = ?{others}",
+            # +: as in `results_of`
+            f" WHERE folder = ? AND path = ? AND digest = ? AND +state = ?{others}",
             *(job.folder, os.fsencode(job.path), job.digest, JobState.DONE),
             *(() if acted else astuple(job.identity)),
         )

@@ -402,7 +402,8 @@ class LedgerReader:
 
     def results_of(self, job: Job) -> list[Job]:
         """The jobs of this photo that are done, in all presets."""
-        query = "SELECT * FROM jobs WHERE folder = ? AND path = ? AND digest = ? AND state = ?"
+        # +: else SQLite goes by the state, and reads all that is done in the folder
+        query = "SELECT * FROM jobs WHERE folder = ? AND path = ? AND digest = ? AND +state = ?"
         values = (job.folder, os.fsencode(job.path), job.digest, JobState.DONE)
         return [job_of(row) for row in self.ask(query, *values)]
 
