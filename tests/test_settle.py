@@ -307,6 +307,26 @@ def test_a_file_that_is_long_on_its_way_is_named_with_what_it_lacks(settler, tmp
     assert len(settler.slow(126.0, 1)) == 1
 
 
+@pytest.mark.parametrize("quiet", [2.0, 30.0])
+def test_a_file_that_only_waits_to_be_looked_at_is_not_said_to_change(tmp_path, quiet):
+    """Behind thousands of others, or as its quiet period is long."""
+    settler = Settler(ends_well, quiet_seconds=quiet)
+    put(tmp_path, name="was there.jpg")
+    settler.observe(candidate(tmp_path, "was there.jpg"), 100.0)
+    for now in (100.0, 101.0):
+        put(tmp_path, b"HEAD" * int(now) + END, name="copied.jpg")
+        settler.observe(candidate(tmp_path, "copied.jpg"), now)
+    assert settler.slow(120.0, 5) == []
+
+
+def test_nor_is_one_that_has_changed_for_long_once_it_is_to_be_looked_at(settler, tmp_path):
+    for now in (100.0, 116.0):
+        put(tmp_path, b"HEAD" * int(now) + END)
+        settler.observe(candidate(tmp_path), now)
+    assert len(settler.slow(117.0, 5)) == 1
+    assert settler.slow(118.0, 5) == []
+
+
 def test_a_writer_that_never_closes_is_told_and_its_close_is_noticed_without_any_event(
     settler, tmp_path
 ):

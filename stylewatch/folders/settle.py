@@ -120,11 +120,15 @@ class Settler:
         return sum(not file.told for file in self._waiting.values())
 
     def slow(self, now: float, most: int) -> list[Slow]:
-        """Up to `most` files that have been on their way for long, the first ones first."""
+        """Up to `most` files that have lacked something or changed for long, the first ones first.
+
+        Not one that only waits to be looked at, as where thousands have come at once.
+        """
         files = (
             file
             for file in self._waiting.values()
             if not file.told and now - file.seen >= SLOW_SECONDS
+            if file.lack or (file.since - file.seen >= SLOW_SECONDS and now < file.due)
         )
         return [
             Slow(
