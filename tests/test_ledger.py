@@ -357,6 +357,18 @@ def test_one_that_is_painted_and_numbered_anew_is_looked_at_where_it_is_to_go(le
     assert is_known(9)
 
 
+def test_an_archive_that_is_numbered_anew_at_each_scan_is_not_written_down_each_time(ledger):
+    """As exFAT's files are where memory is short: gigabytes a day, on an SD card."""
+    [job_id] = ledger.add(photo(), "d", "p", [planned()])
+    finish(ledger, job_id)
+    ledger.note_file("in", Path("b.txt"), photo("b.txt").identity, "p", "no-photo")
+    before = ledger.changes
+    for name in ("a.jpg", "b.txt"):
+        now = replace(photo(name).identity, ino=7, ctime_ns=7)
+        assert ledger.knows("in", Path(name), now, "p", numberless=True, stays=True)
+    assert ledger.changes == before
+
+
 @pytest.mark.parametrize("note", ["writer", "unreadable"])
 def test_what_kept_a_file_from_being_read_may_pass_without_a_change_of_it(ledger, note):
     ledger.note_file("in", Path("a.jpg"), photo().identity, "plan", note)

@@ -241,9 +241,10 @@ class Ledger(LedgerReader):
         if not (alike or identity.is_still(before)):
             return False
         if alike and (row["gone"] or identity != before):
-            if not (stays or row["note"] or self._is_unfinished(place)):
+            if self._is_unfinished(place):  # else its number is of no use
+                self._renumber(place, before, identity)
+            elif not (stays or row["note"]):
                 return False
-            self._renumber(place, before, identity)
         if row["gone"]:
             self.change("UPDATE files SET gone = 0 WHERE folder = ? AND path = ?", *place)
         return True
