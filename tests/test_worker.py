@@ -497,6 +497,28 @@ def test_a_checkpoint_that_takes_long_to_write_is_written_less_often(tmp_path):
     assert made == [60.0, 159.0, 258.0]
 
 
+@pytest.mark.parametrize(("megapixels", "expected"), [(1.0, 20), (2.5, 20), (24.0, 3)])
+def test_a_large_checkpoint_is_written_less_often(tmp_path, megapixels, expected):
+    """A photo of 24 megapixels wrote 13 GB on its way, and wore a card out in months."""
+    now, made = 0.0, []
+
+    class Image:
+        nbytes = megapixels * 12e6
+
+        def __array__(self, *given, **more):
+            return np.zeros(1, np.float32)
+
+    def make():
+        made.append(now)
+        return Checkpoint(1, 1, Image())
+
+    kept = CheckpointFile(tmp_path / "k.npz", 30.0, clock=lambda: now)
+    while now < 610.0:
+        kept.offer(make)
+        now += 1.0
+    assert len(made) == expected
+
+
 def test_a_library_s_lack_of_memory_is_told_as_such(tmp_path, preset, monkeypatch):
     """Real exceptions of the library's, not asked for by filling this machine's memory."""
     import tensorflow as tf

@@ -117,7 +117,8 @@ class ConfigFile(AsWritten):
     memory_limit: Annotated[Bytes, Ge(0)] = EngineSettings.memory_limit
     """A worker that uses so much beyond what it had at its start fails; 0 = no limit."""
     checkpoint_seconds: Annotated[Seconds, Gt(0)] = EngineSettings.checkpoint_seconds
-    """How often an unfinished painting is saved, so that a restart goes on from there."""
+    """How often an unfinished painting is saved, so that a restart goes on from there; one of more
+    than 2.5 megapixels less often, so that no more is written."""
     limits: Limits = field(default_factory=Limits)
     """The largest photo that is opened at all."""
 

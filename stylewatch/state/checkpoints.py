@@ -14,6 +14,7 @@ import numpy as np
 from stylewatch.domain import Checkpoint
 
 _QUICK = 3.0  # seconds: with one each 30 s a tenth of the time
+_SMALL = 30e6  # bytes, of 2.5 megapixels: with one each 30 s 1 MB/s, which a disk bears for years
 
 
 class CheckpointFile:
@@ -38,7 +39,7 @@ class CheckpointFile:
     def offer(self, make: Callable[[], Checkpoint]) -> None:
         """Write `make()`, unless the last one is recent; a full disk costs only the checkpoint.
 
-        Where that takes long, as a huge picture on a slow disk, it is done less often.
+        One that takes long, as on a slow disk, or is large, is written less often.
         """
         began = self._clock()
         if began < self._due:
@@ -61,7 +62,8 @@ class CheckpointFile:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
         now = self._clock()
-        self._due = now + self._every * max(1.0, (now - began) / _QUICK)
+        rarer = max(1.0, (now - began) / _QUICK, checkpoint.image.nbytes / _SMALL)
+        self._due = now + self._every * rarer
 
     def clear(self) -> None:
         """Delete the checkpoint of a job that is done; a failure to do so does not matter."""
