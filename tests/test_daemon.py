@@ -1168,6 +1168,19 @@ def test_a_whole_archive_that_is_read_keeps_no_other_folder_waiting(rigs, monkey
     assert added == [0, "new"]
 
 
+@pytest.mark.parametrize("after", ["keep", "delete"])
+def test_only_a_photo_that_is_to_go_waits_for_its_results_in_all_presets(rigs, after):
+    """Thousands that stay were looked at again and again for a preset that was gone for good."""
+    lost = Failure(kind=FailureKind.BAD_INPUT, reason="truncated", message="half a photo")
+    rig = rigs(lambda request: lost if request.preset.name == "draft" else None, start=False)
+    rig.with_folders({"after": after, "preset": ("painting", "draft")}).start()
+    path = rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1, "quarantined": 1})
+    rig.look_around()
+    assert bool(rig.daemon._ledger.after_pending()) is (after == "delete")
+    assert path.exists()
+
+
 def test_photos_that_wait_to_be_moved_are_looked_for_with_rests(rigs, monkeypatch):
     """Each for another preset, as where its weights can't be had: thousands in a day."""
     daemon, asked, clock = rigs().daemon, [], itertools.count(step=TURN_SECONDS)
@@ -1180,7 +1193,7 @@ def test_photos_that_wait_to_be_moved_are_looked_for_with_rests(rigs, monkeypatc
         while daemon._delivery.apply_pending_after(now):
             now += 0.25
         now += LOOK_SECONDS
-    assert 100 <= len(asked) <= 500
+    assert 100 <= len(asked) <= 300
     daemon._delivery.forget_pauses()
     daemon._delivery.find_after(now)
     assert daemon._delivery.apply_pending_after(now)

@@ -101,7 +101,7 @@ class Delivery:
             if job := self._ledger.job(job_id):
                 self._apply_after(job, now)
             if not self._after_pending and (took := now - self._began_find):
-                self._next_find = now + min(REST * took, AFTER_SECONDS)
+                self._next_find = now + REST * took
         return bool(self._after_pending)
 
     def forget_pauses(self) -> None:
@@ -129,14 +129,14 @@ class Delivery:
         self._apply_after(job, now)
 
     def _apply_after(self, job: Job, now: float) -> None:
-        """Move or delete the job's photo, as the config wants it, once all its results are there.
+        """Move, delete or leave the job's photo, as the config wants it, if it is time for that.
 
         If the photo has arrived again, results that were deleted meanwhile are painted first.
         """
         folder = self._folder_of(job)
-        if folder is None or not self._ledger.after_is_due(job.id):
+        if folder is None or not self._ledger.after_is_due(job.id, stays=folder.stays):
             return
-        intact = not _stays(folder)  # a result's bytes count where the photo itself goes
+        intact = not folder.stays  # a result's bytes count where the photo itself goes
         came_again = (each for each in self._ledger.results_of(job) if each.reason == AGAIN)
         gone = [each for each in came_again if not self._publisher.has_result(each, intact=intact)]
         if gone:

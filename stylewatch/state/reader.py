@@ -462,22 +462,23 @@ class LedgerReader:
         )
         return [row["id"] for row in self.ask(query)]
 
-    def after_is_due(self, job_id: int) -> bool:
-        """Whether the photo of this job can be moved or deleted now.
+    def after_is_due(self, job_id: int, *, stays: bool = False) -> bool:
+        """Whether the photo of this job can be moved or deleted now, or left, if it `stays`.
 
-        Not while a job of it for another preset waits or has failed, nor while the photo is
-        missing, nor while it is to be looked at again (`forget_file`), which may bring more jobs.
+        Not while the photo is missing, nor while it is to be looked at again (`forget_file`), which
+        may bring more jobs; nor, unless it stays, while a job of it for another preset waits or has
+        failed.
         """
         query = (
             "SELECT 1 FROM jobs AS job WHERE id = ? AND state = 'done' AND after_done = 0"
-            " AND NOT EXISTS ("
+            " AND (? OR NOT EXISTS ("
             "SELECT 1 FROM jobs AS other WHERE other.folder = job.folder"
             " AND other.path = job.path AND other.digest = job.digest"
-            f" AND other.state NOT IN ({marks(_NOTHING_TO_DO)}))"
+            f" AND other.state NOT IN ({marks(_NOTHING_TO_DO)})))"
             " AND NOT EXISTS (SELECT 1 FROM files WHERE files.folder = job.folder"
             " AND files.path = job.path AND (files.gone > 0 OR files.ctime_ns = -1))"
         )
-        return self._one(query, job_id, *_NOTHING_TO_DO) is not None
+        return self._one(query, job_id, stays, *_NOTHING_TO_DO) is not None
 
 
 def marks(values: Sequence[object]) -> str:
