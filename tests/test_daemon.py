@@ -28,7 +28,7 @@ from stylewatch.errors import (
     WorkerDied,
 )
 from stylewatch.faces.board import Board
-from stylewatch.folders import sources
+from stylewatch.folders import scans, settle, sources
 from stylewatch.host import delivery, intake
 from stylewatch.host.daemon import LOOK_SECONDS
 from stylewatch.host.delivery import AFTER_SECONDS
@@ -1082,6 +1082,30 @@ def test_many_photos_that_are_complete_at_once_take_many_short_ticks(rigs, monke
         assert taken.next_due(7.0) == 7.0
         taken._add_jobs(7.0)
         assert added == expected
+
+
+def test_many_folders_on_slow_shares_take_many_short_ticks(rigs, tmp_path, monkeypatch):
+    """Twenty of them, each for a turn, kept a command waiting for longer than it is asked for."""
+    places = [tmp_path / f"{number}" for number in range(10)]
+    for place in places:
+        (place / "in").mkdir(parents=True)
+        for number in range(30):
+            (place / f"in/{number}.jpg").write_bytes(b"photo")
+    folders = ({"name": each.name, "input": each / "in", "output": each / "out"} for each in places)
+    taken = rigs(start=False).with_folders(*folders).start().daemon._intake
+    clock, began = itertools.count(step=TURN_SECONDS / 20), time.monotonic()
+    for module in (scans, settle):  # they ask for the time at each look
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+
+    def ticks(now, left):
+        while sum(taken.settling().values()) != left:
+            before = next(clock)
+            taken.tick(now)
+            assert next(clock) - before <= 6 * TURN_SECONDS
+            yield now
+
+    assert 5 <= len([*ticks(began, left=300)]) <= 100
+    assert 5 <= len([*ticks(began + 10, left=0)]) <= 500
 
 
 def test_many_photos_that_could_not_be_read_take_many_short_ticks_to_be_looked_at_again(

@@ -100,7 +100,7 @@ def test_emitters_that_stay_dead_starve_it_and_it_is_said_once(watched, monkeypa
 def test_a_scan_that_hangs_starves_it(watched, monkeypatch):
     watched.fed(1)
     source = watched.daemon._intake.ways["in"].source
-    monkeypatch.setattr(source, "drain", lambda now: [])
+    monkeypatch.setattr(source, "drain", lambda now, share: [])
     assert watched.quiet()
 
 

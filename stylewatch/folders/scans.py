@@ -16,7 +16,7 @@ from stylewatch.domain import TURN_SECONDS, Candidate
 from stylewatch.folders.listing import Listing
 from stylewatch.places import network_devices, numberless_devices
 
-SLICE = 4000  # names looked at per call at most, and for no longer than a turn
+SLICE = 4000  # names looked at per call at most, and for no longer than a share of a turn
 POLL_SECONDS = 10.0  # between two polls
 REST = 19  # after a scan, a pause of so many times its length: it takes a twentieth of the time …
 LONGEST_REST = 600.0  # … but no pause is longer than that
@@ -68,18 +68,25 @@ class Scans:
         self._walks.clear()
 
     def look(
-        self, files: Mapping[str, bool], folders: Collection[str], now: float, *, watched: bool
+        self,
+        files: Mapping[str, bool],
+        folders: Collection[str],
+        now: float,
+        share: float,
+        *,
+        watched: bool,
     ) -> Iterator[Candidate]:
         """New and changed files: first those of `files`, then what a slice of the walks meets.
 
         Events have named `files`, each with whether it was closed, and `folders`, which are looked
-        through before all else. `watched` says whether events tell of changes now.
+        through before all else. The walks go on for no longer than this `share` of a turn. `watched`
+        says whether events tell of changes now.
         """
         self._begin_due(now, watched=watched)
         if folders:
             self._walks.appendleft(_Walk(self.listing.walk(_topmost(folders)), now))
         yield from self.listing.look(files)
-        yield from self._go_on(now, watched=watched)
+        yield from self._go_on(now, share, watched=watched)
 
     def _begin_due(self, now: float, *, watched: bool) -> None:
         """Begin a scan or a poll if it is time."""
@@ -91,10 +98,10 @@ class Scans:
         elif now >= self._next_poll and not self._walks:
             self._walks.append(_Walk(self.listing.walk_changed(), now, "poll"))
 
-    def _go_on(self, now: float, *, watched: bool) -> Iterator[Candidate]:
+    def _go_on(self, now: float, share: float, *, watched: bool) -> Iterator[Candidate]:
         """Do a slice of the walks under way; the new and changed files that it meets."""
         self._last_step = now
-        until = time.monotonic() + TURN_SECONDS
+        until = time.monotonic() + share * TURN_SECONDS
         for _ in range(SLICE):
             if not self._walks or time.monotonic() > until:
                 break
@@ -113,9 +120,9 @@ class Scans:
             self.listing.surprise = ""
         return found
 
-    def missed(self) -> Iterator[Path]:
+    def missed(self, share: float) -> Iterator[Path]:
         """Files that are gone, a slice of those not told yet; they may be back by now."""
-        missed, until = self.listing.missed, time.monotonic() + TURN_SECONDS
+        missed, until = self.listing.missed, time.monotonic() + share * TURN_SECONDS
         for _ in range(min(SLICE, len(missed))):
             yield Path(missed.pop())
             if time.monotonic() > until:  # the caller looks at each, which takes long on a share

@@ -168,10 +168,13 @@ class Settler:
             file.told = False
             self._look_at(file.since, file)
 
-    def settled(self, now: float) -> list[Photo | Unsettled | Gone]:
-        """Files found to be complete, unsettled or gone, by a bounded number of looks."""
+    def settled(self, now: float, share: float = 1.0) -> list[Photo | Unsettled | Gone]:
+        """Files found to be complete, unsettled or gone, by a bounded number of looks.
+
+        They take no longer than this share of a turn.
+        """
         results: list[Photo | Unsettled | Gone] = []
-        until = time.monotonic() + TURN_SECONDS
+        until = time.monotonic() + share * TURN_SECONDS
         for _ in range(BATCH):
             if self.next_due(now) > now:
                 break

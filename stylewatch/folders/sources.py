@@ -79,11 +79,11 @@ class FolderSource:
         self._heard = False  # whether any event has come since they were made
         self._low_limit = 0  # the watch limit that did not suffice
 
-    def drain(self, now: float) -> list[Candidate]:
+    def drain(self, now: float, share: float = 1.0) -> list[Candidate]:
         """New and changed names since the last call; a long scan goes on in the next one.
 
         They are in the order of their names, in which an album is looked at: a disk lists them in
-        none.
+        none. Its scans go on for no longer than this share of a turn.
         """
         if now >= self._next_root or (self._watch and not self._watches.alive(self._watch)):
             self._look_at_root(now)
@@ -93,7 +93,7 @@ class FolderSource:
         self._judge_watches(now)
         watched, scanned = self._watch is not None, self._scans.ended
         found = sorted(
-            self._scans.look(files, folders, now, watched=watched),
+            self._scans.look(files, folders, now, share, watched=watched),
             key=lambda candidate: as_people_sort(candidate.path),
         )
         if watched and self._scans.ended != scanned:
@@ -102,9 +102,9 @@ class FolderSource:
             self._suspect, self._proof_at = surprise, now + PATIENCE
         return found
 
-    def missed(self) -> Iterator[Path]:
+    def missed(self, share: float = 1.0) -> Iterator[Path]:
         """Files that are gone, some of those not told yet; they may be back by now."""
-        return self._scans.missed()
+        return self._scans.missed(share)
 
     def next_due(self, now: float) -> float:
         """When `drain` has something to do; an event may make it earlier."""

@@ -64,6 +64,10 @@ class _Way:
     complete: deque[Photo] = field(default_factory=deque)
     """Photos that are to become jobs."""
 
+    def next_due(self, now: float) -> float:
+        """When there is something to see or to settle."""
+        return min(self.source.next_due(now), self.settler.next_due(now))
+
 
 class Intake:
     """The photos of one generation of the config."""
@@ -119,15 +123,20 @@ class Intake:
             on_event(Event(kind="warning", message=message, reason="preset"))
 
     def tick(self, now: float) -> None:
-        """Move every file one stage on: seen, settled, in the ledger."""
+        """Move every file one stage on: seen, settled, in the ledger.
+
+        Folders where something is to be seen or settled share a turn: many may lie on slow disks.
+        """
+        due = (way.next_due(now) <= now for way in self.ways.values())
+        share = 1.0 / max(1, sum(due))
         for name, way in self.ways.items():
             with self._ledger.transaction():
-                for candidate in way.source.drain(now):
+                for candidate in way.source.drain(now, share):
                     self._consider(candidate, way, now)
-                for path in way.source.missed():
+                for path in way.source.missed(share):
                     if is_missing(way.folder.input / path):
                         self._ledger.missed(name, path)
-                for settled in way.settler.settled(now):
+                for settled in way.settler.settled(now, share):
                     self._take(settled, way)
         self._add_jobs(now)
         if now >= self._next_unread:
@@ -138,8 +147,7 @@ class Intake:
         if any(way.complete for way in self.ways.values()):
             return now + HELD_SECONDS if self._held else now
         return min(
-            *(way.source.next_due(now) for way in self.ways.values()),
-            *(way.settler.next_due(now) for way in self.ways.values()),
+            *(way.next_due(now) for way in self.ways.values()),
             self._next_unread,
         )
 
