@@ -51,13 +51,12 @@ def learn(
         for result in find_results(folders, read_facts):
             if is_stopped():
                 raise Stopped
-            if result is None:
-                continue
-            count += 1
-            if clock() >= due:
+            count += result is not None
+            if clock() >= due:  # also where it comes upon no result for long
                 due = clock() + LEARN_SECONDS
                 tell("warning", f"a new ledger: {count} results read so far", reason=LEARNING)
-            yield result
+            if result is not None:
+                yield result
 
     if found := ledger.rebuild(told()):
         words = f"a new ledger: {counted(found, 'result')} found, not painted again"
