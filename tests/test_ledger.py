@@ -728,6 +728,16 @@ def test_a_result_from_before_a_preset_was_changed_is_that_of_a_photo_that_staye
         assert ledger.add(photo(mtime=2), "d", "p", [planned(key="now")], stays=True), "touched"
 
 
+def test_the_log_is_short_again_after_a_change_of_very_much(ledger, tmp_path):
+    """As of all jobs, when their folder leaves the config: it stayed so for the daemon's life."""
+    log = tmp_path / "ledger.db-wal"
+    ledger.change("INSERT INTO mounts VALUES (zeroblob(8000000))")
+    assert log.stat().st_size > 8_000_000
+    for number in range(2):
+        ledger.note_mount(Path(f"/{number}"))
+    assert log.stat().st_size <= 4_000_000
+
+
 @pytest.mark.parametrize(
     ("version", "told"),
     [(10, "older stylewatch.*another state_dir"), (99, "newer stylewatch.*Upgrade stylewatch")],

@@ -149,6 +149,7 @@ def _opened(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file only
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA journal_size_limit = 4000000")  # bytes: it stays so long
         _make_tables(db, path)
     except BaseException:
         db.close()
