@@ -18,7 +18,15 @@ from typing import Any, NamedTuple
 from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo, Rendered
 from stylewatch.errors import LACKING, OutputFullError
 from stylewatch.failpoints import failpoint
-from stylewatch.state.reader import APART, Job, LedgerReader, identity_of, job_of, marks
+from stylewatch.state.reader import (
+    APART,
+    WAITING_JOBS,
+    Job,
+    LedgerReader,
+    identity_of,
+    job_of,
+    marks,
+)
 from stylewatch.state.retries import after_interruption, judge
 from stylewatch.state.schema import ledger_error, open_ledger
 from stylewatch.state.wording import (
@@ -498,16 +506,16 @@ class Ledger(LedgerReader):
     def claim(self, folder: str) -> Job | None:
         """Start the folder's next job: its attempt is on disk before anything is done."""
         with self.transaction():
-            row = self._next(folder)
-            if row is None:
+            job_id = self._next(folder)
+            if job_id is None:
                 return None
             self.change(
                 "UPDATE jobs SET state=?, attempts=attempts+1, changed=? WHERE id=?",
-                *(JobState.RUNNING, self._clock(), row["id"]),
+                *(JobState.RUNNING, self._clock(), job_id),
             )
-        return self.job(row["id"])
+        return self.job(job_id)
 
-    def _next(self, folder: str) -> sqlite3.Row | None:
+    def _next(self, folder: str) -> int | None:
         """The folder's oldest job that need not wait.
 
         A job waits until its own pause has ended; one that is ready has none, whatever its row
@@ -515,22 +523,27 @@ class Ledger(LedgerReader):
         would lack the same; and while another's result can't be written into the same folder. Else
         thousands of jobs would be tried in turn, for nothing. And while the same picture is being
         painted, as it will get a copy. A clock that was set back ends all pauses.
+
+        Each preset is asked for by itself, so that those of one that lacks something, which may be
+        a hundred thousand, are not passed by one by one.
         """
-        now = self._clock()
-        waits = "FROM jobs WHERE state = ? AND not_before > ? AND changed <= ? AND reason IN"
+        waiting = f"{WAITING_JOBS} AND folder = ?1"
+        paused = "FROM jobs WHERE state = '{}' AND not_before > ?2 AND changed <= ?2 AND reason IN"
+        lacking, closed = paused.format(JobState.RETRY_WAIT), paused.format(JobState.BLOCKED)
         output = OutputFullError.reasons
         query = (
-            "SELECT id FROM jobs WHERE state = ? AND folder = ?"
-            f" AND (state = '{JobState.READY}' OR not_before <= ? OR changed > ?)"
-            f" AND preset NOT IN (SELECT preset {waits} ({marks(LACKING)}))"
-            f" AND dirname(target) NOT IN (SELECT dirname(target) {waits} ({marks(output)}))"
+            f"WITH RECURSIVE presets(name) AS (SELECT MIN(preset) {waiting} UNION ALL"
+            f" SELECT (SELECT MIN(preset) {waiting} AND preset > name) FROM presets"
+            " WHERE name IS NOT NULL)"
+            f" SELECT MIN((SELECT id {waiting} AND preset = name"
+            f" AND (state = '{JobState.READY}' OR not_before <= ?2 OR changed > ?2)"
+            f" AND dirname(target) NOT IN (SELECT dirname(target) {closed} ({marks(output)}))"
             f" AND key NOT IN (SELECT key FROM jobs WHERE state = '{JobState.RUNNING}')"
-            " ORDER BY id LIMIT 1"
+            " ORDER BY id LIMIT 1))"
+            f" FROM presets WHERE name NOT IN (SELECT preset {lacking} ({marks(LACKING)}))"
         )
-        lacking = (JobState.RETRY_WAIT, now, now, *LACKING)
-        closed = (JobState.BLOCKED, now, now, *output)
-        found = [self._one(query, state, folder, now, now, *lacking, *closed) for state in WAITING]
-        return min((row for row in found if row), key=lambda row: int(row["id"]), default=None)
+        oldest: int | None = self._value(query, folder, self._clock(), *output, *LACKING)
+        return oldest
 
     def next_due(self) -> float | None:
         """Wall-clock time when the next pause ends; None when nothing waits for one."""

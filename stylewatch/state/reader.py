@@ -35,6 +35,7 @@ _NOTED_FILES: Final = (
 )
 
 _WAITING_STATES: Final = ", ".join(f"'{state}'" for state in WAITING)
+WAITING_JOBS: Final = f"FROM jobs INDEXED BY jobs_waiting WHERE state IN ({_WAITING_STATES})"
 
 APART = 2
 """`after_done` of a job whose photo is gone, and whose name another photo has by now."""
@@ -362,10 +363,7 @@ class LedgerReader:
 
         A preset that has painted nothing yet counts like what was painted last.
         """
-        query = (
-            "SELECT folder, preset, COUNT(*) AS n FROM jobs INDEXED BY jobs_waiting"
-            f" WHERE state IN ({_WAITING_STATES}) GROUP BY folder, preset"
-        )
+        query = f"SELECT folder, preset, COUNT(*) AS n {WAITING_JOBS} GROUP BY folder, preset"
         work: dict[str, float] = {}
         for row in self.ask(query):
             seconds = row["n"] * (self.pace_of(row["preset"]) or self.pace())
