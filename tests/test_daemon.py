@@ -723,7 +723,7 @@ def test_a_folder_that_leaves_the_config_is_told_to_have_left(rigs, tmp_path):
     assert left == ["in"]
 
 
-def test_what_waits_can_be_cancelled_and_comes_back(rigs):
+def test_what_waits_can_be_cancelled_and_comes_back(rigs, monkeypatch):
     rig = rigs()
     rig.queue("a.jpg")
     [job] = rig.daemon._ledger.jobs()
@@ -736,6 +736,7 @@ def test_what_waits_can_be_cancelled_and_comes_back(rigs):
     rig.daemon._resume()
     rig.daemon.tick(time.monotonic())
     assert rig.executor.ran == []
+    monkeypatch.setattr(rig.daemon, "_hold_others", None)  # all others need not be looked at for it
     assert rig.asked("retry", job_id=job.id) == 1
     rig.until(lambda: rig.counts() == {"done": 1})
     with pytest.raises(UsageError, match=f"Job {job.id} is done"):

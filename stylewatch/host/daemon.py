@@ -298,7 +298,8 @@ class Daemon:
                 f"Job {job_id} is for the preset {job.preset}, which can't be used now",
                 remedy="`stylewatch status` tells why, or `stylewatch presets check` with its name",
             )
-        return self._ledger.retry(job_id=job_id, reason=reason) - self._hold_others()
+        again = self._ledger.retry(job_id=job_id, reason=reason)
+        return again if job else again - self._hold_others()
 
     def _job(self, job_id: int) -> Job:
         job = self._ledger.job(job_id)
