@@ -337,6 +337,18 @@ def test_a_file_that_is_numbered_anew_is_known_with_all_that_is_to_be_done(ledge
     assert not ledger.knows("in", path, renumbered(8).identity, "p", numberless=True)
 
 
+def test_a_file_whose_time_was_cut_is_known_by_that_from_then_on(ledger):
+    """It is moved or deleted only if it is the very file that was painted."""
+    whole = photo(mtime=1_500_000_000)
+    cut = replace(whole.identity, ino=7, mtime_ns=1_000_000_000, ctime_ns=7)
+    [job_id] = ledger.add(whole, "d", "p", [planned()])
+    assert ledger.knows("in", whole.path, cut, "p", numberless=True)
+    assert ledger.job(job_id).identity == cut
+    before = ledger.changes
+    assert ledger.knows("in", whole.path, cut, "p", numberless=True)
+    assert ledger.changes == before
+
+
 @pytest.mark.parametrize("stays", [True, False])
 def test_one_that_is_painted_and_numbered_anew_is_looked_at_where_it_is_to_go(ledger, stays):
     """It may have come once more; or it was taken for another when it was to be moved."""

@@ -267,9 +267,9 @@ class Ledger(LedgerReader):
         """A file and its jobs are known by another identity from now on; all else is as it was."""
         for table in ("files", "jobs"):
             self.change(
-                f"UPDATE {table} SET dev = ?, ino = ?, ctime_ns = ? WHERE folder = ? AND path = ?"
-                " AND (ino, size, mtime_ns, ctime_ns) = (?, ?, ?, ?)",
-                *(now.dev, now.ino, now.ctime_ns, *place, *astuple(before)[1:]),
+                f"UPDATE {table} SET dev = ?, ino = ?, mtime_ns = ?, ctime_ns = ?"
+                " WHERE folder = ? AND path = ? AND (ino, size, mtime_ns, ctime_ns) = (?, ?, ?, ?)",
+                *(now.dev, now.ino, now.mtime_ns, now.ctime_ns, *place, *astuple(before)[1:]),
             )
 
     def missed(self, folder: str, path: Path) -> None:
