@@ -813,13 +813,22 @@ def test_what_was_cancelled_is_held_where_it_has_not_ended_before_the_daemon(rig
     release.set()
 
 
-def test_the_same_picture_is_not_painted_twice_at_once(rigs):
+@pytest.mark.parametrize("edited", [False, True])
+def test_the_same_picture_is_not_painted_twice_at_once(rigs, edited):
+    """Also where its preset was edited while both photos waited."""
     release = threading.Event()
     rig = rigs(lambda request: release.wait(60) and None)
     rig.executor.slots = 2
+    rig.daemon.ask("pause")
     for name in ("a.jpg", "a (1).jpg"):
         rig.drop(name)
-    rig.until(lambda: rig.counts() == {"running": 1, "ready": 1})
+    rig.until(lambda: rig.counts() == {"ready": 2})
+    if edited:
+        plain = rig.config()
+        presets = {name: replace(each, digest="other") for name, each in plain.presets.items()}
+        rig.daemon._load = lambda: replace(plain, presets=presets)
+        rig.asked("reload")
+    rig.asked("resume")
     for _ in range(5):
         rig.daemon.tick(time.monotonic())
     assert rig.counts() == {"running": 1, "ready": 1}

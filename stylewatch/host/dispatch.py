@@ -174,6 +174,9 @@ class Dispatcher:
         if (key, target) != (job.key, job.target):  # the config has changed since
             if not self._ledger.rekey(job, key, target, stays=folder.stays):
                 return
+            if any(each.job.key == key for each in self.running.values()):
+                self._ledger.put_back(job.id)  # it will get a copy
+                return
             job = replace(job, key=key, target=target)
         if outcome := self._at_once(job, folder):
             self._came_back(job, folder, outcome, now)
