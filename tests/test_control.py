@@ -643,6 +643,9 @@ def test_the_system_s_service_is_found_when_it_runs_with_this_config(daemon, tmp
         assert find_state_dir(mine, Path("/etc/other.yaml")) == mine
         with ControlServer(mine, daemon.ask, {"config": str(config)}):
             assert find_state_dir(mine, config) == mine
+    with ControlServer(tmp_path / "system", daemon.ask, {}):  # that of `watch IN OUT`
+        assert find_state_dir(mine, None) == tmp_path / "system"
+        assert find_state_dir(mine, config) == mine
 
 
 def test_the_system_s_service_is_found_while_it_is_stopped(tmp_path, monkeypatch):

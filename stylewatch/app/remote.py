@@ -89,7 +89,7 @@ def find_state_dir(state_dir: Path, config: Path | None) -> Path:
         return state_dir
     theirs: str | Path | None = config_of(SYSTEM_STATE)
     if config is None:
-        return SYSTEM_STATE if theirs else state_dir
+        return SYSTEM_STATE if theirs is not None else state_dir
     if theirs is None and state_dir == default_state_dir():
         unit = installed_unit(user=False)
         theirs = unit.config if unit else None
