@@ -24,7 +24,7 @@ import jobs_for_tests as jobs
 import pytest
 from faults.steps import COMMITS, STEPS
 from rig import ThreadExecutor, copy_job
-from test_ledger import Clock, failure, photo, planned, rendered
+from test_ledger import Clock, failure, keep_the_proof_alone, photo, planned, rendered
 from waiting import wait_until
 
 from stylewatch.domain import (
@@ -1350,14 +1350,19 @@ def elsewhere(rigs, tmp_path):
     return make
 
 
-@pytest.mark.parametrize(("digest", "grain"), [("", 1), ("changed", 1), ("changed", 10**9)])
+@pytest.mark.parametrize(
+    ("digest", "grain", "kept"),
+    [("", 1, "jobs"), ("changed", 1, "jobs"), ("changed", 10**9, "jobs"), ("changed", 1, "proofs")],
+)
 def test_photos_and_results_that_were_copied_to_another_disk_are_not_painted_again(
-    elsewhere, tmp_path, digest, grain
+    elsewhere, tmp_path, digest, grain, kept
 ):
-    """By whatever their preset is now, and to one that keeps whole seconds."""
+    """By whatever their preset is now, to a disk that keeps whole seconds, and after years."""
     rig = elsewhere("old")
     rig.drop("sub/a.jpg")
     rig.until(lambda: rig.results() == ["sub/a--painting.jpg"] and rig.idle())
+    if kept == "proofs":
+        keep_the_proof_alone(rig.daemon._ledger)
     rig.stop()
     shutil.copytree(tmp_path / "old", tmp_path / "new")
     shutil.rmtree(tmp_path / "old")
@@ -1377,6 +1382,33 @@ def test_photos_and_results_that_were_copied_to_another_disk_are_not_painted_aga
     os.utime(rig.input / "sub/a.jpg", (0, 1_000_000_000))  # not within the seconds that are cut
     rig.until(lambda: len(rig.executor.ran) == bool(digest) and rig.idle())
     assert rig.results() == ["sub/a--painting.jpg"]
+
+
+@pytest.mark.parametrize("before", ["nothing", "a mount point"])
+def test_so_they_are_known_where_that_disk_comes_after_the_config(elsewhere, tmp_path, before):
+    rig = elsewhere("old")
+    rig.paint("a.jpg")
+    rig.until(rig.idle)
+    rig.stop()
+    shutil.copytree(tmp_path / "old", tmp_path / "disk")
+    shutil.rmtree(tmp_path / "old")
+    rig = elsewhere("new", start=False)
+    plain = rig.config()
+    presets = {name: replace(each, digest="changed") for name, each in plain.presets.items()}
+    rig.config = lambda: replace(plain, presets=presets)
+    (tmp_path / "disk/out").rename(rig.output)
+    if before == "nothing":
+        rig.input.rmdir()
+    rig.start()
+    state = "missing" if before == "nothing" else "watching"
+    rig.until(lambda: [each.state for each in rig.daemon._health(time.monotonic())] == [state])
+    (tmp_path / "disk/in").rename(rig.input)
+    copied = Identity.of((rig.input / "a.jpg").stat())
+    rig.until(lambda: [job.identity for job in rig.daemon._ledger.jobs()] == [copied])
+    rig.until(rig.idle)
+    assert (rig.results(), rig.executor.ran) == (["a--painting.jpg"], [])
+    [job] = rig.daemon._ledger.jobs()
+    assert (job.folder, job.output) == ("in", rig.output / "a--painting.jpg")
 
 
 def test_photos_that_were_copied_without_their_results_get_them(elsewhere, tmp_path):

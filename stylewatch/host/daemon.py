@@ -448,6 +448,7 @@ class Daemon:
         self._locks.hold_folder(folder.input)
         require_apart(folder, self.config, self._ledger)
         recognise(folder, self.config, self._ledger)
+        self._publisher.find_moved_results(folder.name, folder.output)
         self._ledger.bring_back([folder.name], [*self.config.presets])  # if it was moved here
 
     def _folder_of(self, job: Job) -> Folder | None:

@@ -254,10 +254,9 @@ class Publisher:
         least one lies here under the same relative path.
         """
         latest: dict[Path, list[tuple[Path, str]]] = {}  # by output: where they were, their SHA-256
-        for job in self._ledger.last_jobs(JobState.DONE, folder, _LATEST):
-            assert job.output is not None
-            before = job.output.parents[len(job.path.parent.parts)]
-            latest.setdefault(before, []).append((job.output, job.sha256))
+        for photo, result, sha256 in self._ledger.last_results(folder, _LATEST):
+            before = result.parents[len(photo.parent.parts)]
+            latest.setdefault(before, []).append((result, sha256))
         latest.pop(output, None)
         for before, results in latest.items():
             if all(is_missing(place) for place, _ in results) and any(

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from stylewatch.domain import Identity, JobState
+from stylewatch.domain import Identity
 from stylewatch.settings.config import Config, Folder
 from stylewatch.settings.layout import overlap
 from stylewatch.state.ledger import Ledger
@@ -38,7 +38,7 @@ def recognise(folder: Folder, config: Config, ledger: Ledger) -> None:
         ledger.note_folder(folder.name, folder.input, known)
         raise
     inode, moved, another = Identity.of(stat).inode, None, False
-    if known is None:
+    if known is None or not _remembered(folder.input, ledger):
         moved = _moved(folder, inode, config, ledger)
     elif known[1] != inode[1]:  # a device's number says nothing
         another = _is_another(folder.input, ledger)
@@ -102,32 +102,33 @@ def _moved(folder: Folder, inode: tuple[int, int], config: Config, ledger: Ledge
     for name in names:
         if any(is_still(folder.input / path, before) for path, before in ledger.remembered(name)):
             return name
-    if ledger.places().get(folder.name) not in {None, *watched} and _is_copy(folder, ledger):
-        return folder.name
+    set_aside = f"{folder.name} ("  # so begins what it is called since this place has its name
+    for name, place in ledger.places().items():
+        is_namesake = name == folder.name or name.startswith(set_aside)
+        if is_namesake and place not in watched and _is_copy(folder, name, ledger):
+            return name
     stay = folder.stays
     return next((name for name in names if not ledger.remembered(name, missed=stay)), None)
 
 
 def _is_another(place: Path, ledger: Ledger) -> bool:
     """Whether nothing there looks like any file of the folder that lay there before."""
-    name = next(name for name, lies in ledger.places().items() if lies == place)
     return not any(
-        looks_like(place / path, before) for path, before in ledger.remembered(name, missed=False)
+        looks_like(place / path, before)
+        for path, before in _remembered(place, ledger, missed=False)
     )
 
 
-def _is_copy(folder: Folder, ledger: Ledger) -> bool:
-    """Whether the folder of this name that lies elsewhere was copied here, with its results.
+def _is_copy(folder: Folder, name: str, ledger: Ledger) -> bool:
+    """Whether the folder that the ledger calls so was copied here, with its results.
 
     All of its files that are here look as they did: another may have some of its photos, too.
     """
-    results = ledger.last_jobs(JobState.DONE, folder.name, _RESULTS)
     if not any(
-        os.path.lexists(folder.output / job.path.parent / job.output.name)
-        for job in results
-        if job.output
+        os.path.lexists(folder.output / photo.parent / result.name)
+        for photo, result, _ in ledger.last_results(name, _RESULTS)
     ):
         return False
-    known = [(folder.input / path, before) for path, before in ledger.remembered(folder.name)]
+    known = [(folder.input / path, before) for path, before in ledger.remembered(name)]
     here = [(file, before) for file, before in known if not is_missing(file)]
     return bool(here) and all(looks_like(file, before) for file, before in here)

@@ -169,8 +169,8 @@ class Ledger(LedgerReader):
         """
         raw, (dev, ino) = os.fsencode(place), inode or (None, None)
         with self.transaction():
-            if moved:  # a config that was changed before: no folder has ever been there
-                self.change("DELETE FROM folders WHERE input = ? AND dev IS NULL", raw)
+            if moved:  # no photo has ever been there: the config was changed before
+                self.change("DELETE FROM folders WHERE input = ?", raw)
             known = self._one(
                 "SELECT * FROM folders WHERE input = ? OR name = ? ORDER BY input != ?",
                 *(raw, moved, raw),

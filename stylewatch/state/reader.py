@@ -390,6 +390,20 @@ class LedgerReader:
 
     # --- results ------------------------------------------------------------------------------
 
+    def last_results(self, folder: str, limit: int) -> list[tuple[Path, Path, str]]:
+        """A folder's latest results: each with its photo, where it was published, and its SHA-256.
+
+        Those that only a proof is left of come last.
+        """
+        query = (
+            "SELECT * FROM (SELECT path, output, sha256 FROM jobs"
+            " WHERE state = ? AND folder = ? AND output IS NOT NULL ORDER BY id DESC LIMIT ?)"
+            " UNION ALL SELECT path, output, sha256 FROM painted"
+            " WHERE folder = ? AND output IS NOT NULL LIMIT ?"
+        )
+        rows = self.ask(query, JobState.DONE, folder, limit, folder, limit)
+        return [(path_of(row["path"]), path_of(row["output"]), row["sha256"]) for row in rows]
+
     def same_results(self, job: Job) -> list[Job]:
         """The last few jobs that are done and have the same key, and so the same picture."""
         query = (
