@@ -34,6 +34,7 @@ from stylewatch.host.daemon import LOOK_SECONDS
 from stylewatch.host.delivery import AFTER_SECONDS
 from stylewatch.host.dispatch import COPY_COST, FIRST_COST
 from stylewatch.settings.loading import load_config
+from stylewatch.settings.rules import Rule
 from stylewatch.settings.weights import BYTES, keras_weights
 from stylewatch.state import retries
 from stylewatch.state.reader import LedgerReader
@@ -920,6 +921,148 @@ def test_a_queued_photo_whose_preset_changes_and_changes_back_is_painted_once(ri
     rig.daemon._resume()
     rig.until(lambda: rig.counts() == {"done": 1, "superseded": 1})
     assert len(rig.executor.ran) == 1
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_what_waits_is_painted_as_the_config_says_when_its_turn_comes(rigs, restart):
+    """In its old place in the queue. What is painted stays as it is."""
+    rig = rigs()
+    rig.paint("done.jpg", b"done")
+    rig.daemon.ask("pause")
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        rig.drop(name, name.encode())
+    rig.until(lambda: rig.counts() == {"done": 1, "ready": 3})
+    rig.preset = "draft"
+    if restart:
+        rig.stop()
+        rig.start()
+    else:
+        rig.asked("reload")
+    rig.daemon.ask("resume")
+    rig.until(lambda: rig.counts() == {"done": 4, "superseded": 3})
+    assert rig.results() == ["a--draft.jpg", "b--draft.jpg", "c--draft.jpg", "done--painting.jpg"]
+    assert rig.executor.ran[1:] == [(f"{name}.jpg", "draft") for name in "abc"]
+    queued = [event.message for event in rig.events if event.kind == "queued"]
+    assert queued[-1] == "c.jpg: queued for draft"
+
+
+def test_a_preset_that_is_added_is_for_what_waits_and_not_for_what_is_painted(rigs):
+    rig = rigs()
+    painted = rig.paint("done.jpg", b"done")
+    rig.daemon.ask("pause")
+    photo = rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1, "ready": 1})
+    rig.with_folders({"preset": ("painting", "draft"), "after": "delete"})
+    rig.asked("reload")
+    rig.daemon.ask("resume")
+    rig.until(lambda: not photo.exists())
+    assert rig.results() == ["a--draft.jpg", "a--painting.jpg", "done--painting.jpg"]
+    assert painted.exists()
+
+
+def test_what_waits_and_is_to_be_left_alone_by_now_is_not_painted(rigs):
+    rig = rigs()
+    rig.queue("a.jpg")
+    rig.with_folders({"rules": (Rule(preset=(), max_side=600),)})
+    rig.asked("reload")
+    rig.asked("resume")
+    assert (rig.counts(), rig.executor.ran) == ({"superseded": 1}, [])
+    rig.with_folders({"rules": ()})
+    rig.asked("reload")
+    rig.until(lambda: rig.results() == ["a--painting.jpg"])
+
+
+def test_a_rule_that_asks_for_the_header_of_a_photo_that_is_gone_by_its_turn_is_no_trouble(rigs):
+    gone = Failure(kind=FailureKind.CHANGED, reason="vanished", message="gone")
+    rig = rigs(lambda request: None if request.source.exists() else gone)
+    photo = rig.queue("a.jpg")
+    rig.with_folders({"rules": (Rule(preset=(), max_side=600),)})
+    rig.asked("reload")
+    photo.unlink()
+    rig.daemon.ask("resume")
+    rig.until(lambda: rig.counts() == {"vanished": 1})
+
+
+def test_what_failed_or_was_cancelled_stays_so_when_another_preset_is_added(rigs):
+    rig = rigs(start=False).with_folders({"preset": ("painting", "draft", "ink")}).start()
+    rig.daemon.ask("pause")
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"ready": 3})
+    ledger = rig.daemon._ledger
+    failed, cancelled, waiting = ledger.jobs_with([1, 2, 3])
+    bad = Failure(kind=FailureKind.BAD_INPUT, reason="truncated", message="cut")
+    ledger.fail(failed.id, bad, 3)
+    rig.asked("cancel", job_id=cancelled.id)
+    rig.with_folders({"preset": ("painting", "draft", "ink", "mosaic")})
+    rig.asked("reload")
+    rig.daemon.ask("resume")
+    rig.until(lambda: rig.counts() == {"quarantined": 1, "held": 1, "done": 2})
+    assert ledger.job(waiting.id).state is JobState.DONE
+    assert rig.results() == ["a--ink.jpg", "a--mosaic.jpg"]
+
+
+def test_a_new_preset_changes_nothing_but_for_what_waits_in_a_folder_of_its_name(rigs, tmp_path):
+    mine = own_preset(tmp_path)
+    (mine / "own.yaml").rename(tmp_path / "own.yaml")
+    rig = rigs(presets=[str(mine)])
+    rig.daemon.ask("pause")
+    for name in ("a.jpg", "own/b.jpg"):
+        rig.drop(name, name.encode())
+    rig.until(lambda: rig.counts() == {"ready": 2})
+    (tmp_path / "own.yaml").rename(mine / "own.yaml")
+    rig.asked("reload")
+    rig.daemon.ask("resume")
+    rig.until(lambda: rig.counts() == {"done": 2, "superseded": 1})
+    assert rig.results() == ["a--painting.jpg", "own/b--own.jpg"]
+    assert [job.attempts for job in rig.daemon._ledger.jobs([JobState.DONE])] == [1, 1]
+
+
+def test_what_waits_is_held_where_the_config_names_a_preset_whose_image_is_away(rigs, tmp_path):
+    mine = own_preset(tmp_path)
+    rig = rigs(presets=[str(mine)])
+    rig.queue("a.jpg")
+    (mine / "waves.png").rename(tmp_path / "unplugged")
+    rig.preset = "own"
+    rig.asked("reload")
+    rig.asked("resume")
+    assert (rig.counts(), rig.executor.ran) == ({"superseded": 1}, [])
+    assert rig.daemon._status()["held_files"] == {"in": 1}
+    (tmp_path / "unplugged").rename(mine / "waves.png")
+    rig.asked("reload")
+    rig.until(lambda: rig.results() == ["a--own.jpg"])
+
+
+def test_a_photo_of_two_presets_does_not_wait_for_the_image_of_one(rigs, tmp_path):
+    mine = own_preset(tmp_path)
+    rig = rigs(start=False, presets=[str(mine)])
+    rig.with_folders({"preset": ("own", "painting")}).start()
+    rig.daemon.ask("pause")
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"ready": 2})
+    (mine / "waves.png").rename(tmp_path / "unplugged")
+    rig.asked("reload")
+    rig.daemon.ask("resume")
+    rig.until(lambda: rig.counts() == {"held": 1, "done": 1})
+    (tmp_path / "unplugged").rename(mine / "waves.png")
+    rig.asked("reload")
+    rig.until(lambda: rig.counts() == {"done": 2})
+    assert rig.results() == ["a--own.jpg", "a--painting.jpg"]
+
+
+def test_what_is_held_for_a_preset_that_was_renamed_is_painted_as_the_config_says(rigs, tmp_path):
+    """But not what waits in a sub-folder of the old name."""
+    mine = own_preset(tmp_path)
+    rig = rigs(preset="own", presets=[str(mine)])
+    rig.daemon.ask("pause")
+    for name in ("a.jpg", "Own/b.jpg"):
+        rig.drop(name, name.encode())
+    rig.until(lambda: rig.counts() == {"ready": 2})
+    (mine / "own.yaml").rename(mine / "other.yaml")
+    rig.preset = "other"
+    rig.asked("reload")
+    rig.daemon.ask("resume")
+    rig.until(lambda: rig.results() == ["a--other.jpg"] and rig.idle())
+    assert rig.counts() == {"done": 1, "held": 1, "superseded": 1}
 
 
 def queue_in_both(rig, count, one, other):

@@ -299,6 +299,23 @@ def test_a_touched_photo_that_was_set_aside_is_tried_again(ledger):
     assert ledger.job(job_id).state is JobState.READY
 
 
+def test_what_waits_in_a_preset_that_a_touched_photo_does_not_get_any_more_is_superseded(ledger):
+    names = ("soft", "hard", "away", "cancelled", "failed")
+    wanted = [planned(key=name, preset=name) for name in names]
+    jobs = ledger.add(photo(mtime=1), "d", "p", wanted)
+    _, _, away, cancelled, failed = jobs
+    ledger.hold(away, BROKEN_PRESET)
+    ledger.hold(cancelled, "cancelled")
+    ledger.fail(failed, failure(FailureKind.BAD_INPUT), 3)
+    ledger.add(photo(mtime=2), "d", "p", wanted[:1])
+    gone, aside = JobState.SUPERSEDED, [JobState.HELD, JobState.QUARANTINED]
+    states = [ledger.job(number).state for number in jobs]
+    assert states == [JobState.READY, gone, gone, *aside]
+    ledger.add(photo(mtime=3), "", "p", [], note=NO_PRESET)
+    assert [ledger.job(number).state for number in jobs] == [gone, gone, gone, *aside]
+    assert ledger.knows("in", Path("a.jpg"), photo(mtime=3).identity, "p")
+
+
 def test_a_missing_photo_that_is_back_keeps_its_results_and_another_in_its_place_does_not(ledger):
     """Also those in presets that it is not painted with any more."""
     soft, ink = planned(key="S"), planned(key="I", preset="ink")
@@ -548,7 +565,7 @@ def test_a_pause_is_kept_and_a_clock_set_back_does_not_lengthen_it(ledger, clock
 def test_jobs_that_wait_are_not_looked_through_again_for_nothing(ledger, clock, monkeypatch):
     """As for weights: with hundreds of thousands each tick took a tenth of a second and more."""
     looks, look = [], ledger._next
-    monkeypatch.setattr(ledger, "_next", lambda folder: looks.append(folder) or look(folder))
+    monkeypatch.setattr(ledger, "_next", lambda folder, *_: looks.append(folder) or look(folder))
     first, second = (ledger.add(photo(name), name, "p", [planned(name, name)])[0] for name in "ab")
     assert ledger.waiting(["in", "empty"]) == ["in"]
     ledger.claim("in")

@@ -428,6 +428,7 @@ class Daemon:
             self._publisher,
             open_executor=self._parts.open_executor,
             run_job=self._parts.run_job,
+            match_anew=lambda job: self._intake.match_anew(job),  # noqa: PLW0108  (see `_reload`)
             came_back=self._came_back,
             tell=self._tell,
             wake=self._wake.set,

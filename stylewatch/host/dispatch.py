@@ -51,12 +51,15 @@ class Dispatcher:
         *,
         open_executor: OpenExecutor,
         run_job: Callable[..., Outcome],
+        match_anew: Callable[[Job], int | None],
         came_back: Callable[[Job, Folder, Outcome, float], None],
         tell: Callable[..., None],
         wake: Callable[[], None],
         stop: threading.Event,
     ) -> None:
-        """`came_back` is called with each outcome that is not dealt with here.
+        """`match_anew` is asked, before a job is started, for the number of the one to start.
+
+        `came_back` is called with each outcome that is not dealt with here.
 
         It gets the folder as it was when the job was started. Once `stop` is set, nothing more is
         started, and a job whose process dies is ready again: the same signal has ended both of us.
@@ -66,6 +69,7 @@ class Dispatcher:
         self._publisher = publisher
         self._open_executor = open_executor
         self._run_job = run_job
+        self._match_anew = match_anew
         self._came_back = came_back
         self._tell = tell
         self._wake = wake
@@ -158,10 +162,16 @@ class Dispatcher:
             name = self._fair.pick(self._ledger.waiting(folders))
             if name is None:
                 return
-            job = self._ledger.claim(name)
-            if job is not None:
-                self._fair.charge(name, COPY_COST, folders[name].weight)
+            self._fair.charge(name, COPY_COST, folders[name].weight)
+            if (job := self._claim(name)) is not None:
                 self._start(job, folders[name], now)
+
+    def _claim(self, folder: str) -> Job | None:
+        """The next job of a folder, if one is to be started by what the config says now."""
+        job = self._ledger.claim(folder)
+        while job is not None and (number := self._match_anew(job)) != job.id:
+            job = self._ledger.claim(folder, number) if number else None
+        return job
 
     def _start(self, job: Job, folder: Folder, now: float) -> None:
         """Submit a claimed job, or find that it need not be run."""

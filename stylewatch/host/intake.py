@@ -27,6 +27,7 @@ from stylewatch.domain import (
     JobState,
     Photo,
     PhotoFacts,
+    Preset,
     job_key,
 )
 from stylewatch.errors import InputError
@@ -56,7 +57,7 @@ class _Way:
 
     folder: Folder
     plan: str
-    """Stands for all in the config that decides whether a file is painted, see `_plan_of`."""
+    """Stands for all in the config that decides in which presets a file is painted: `_plan_of`."""
     source: FolderSource
     settling: tuple[object, ...]
     """Where photos settle and by which rules: a new config with the same keeps the settler."""
@@ -99,6 +100,7 @@ class Intake:
         self.ways: dict[str, _Way] = {}  # by folder
         kept = {way.settling: way.settler for way in before.ways.values()} if before else {}
         for folder in config.folders:
+            ledger.let_go(folder.name, [*config.presets, *config.broken])
             rules = {
                 "quiet_seconds": folder.quiet_seconds,
                 "settle_max_seconds": config.settle_max_seconds,
@@ -193,6 +195,38 @@ class Intake:
         failed = self._ledger.last_jobs(JobState.QUARANTINED, name, KEPT)
         held = self._ledger.last_jobs(JobState.HELD, name, KEPT)
         return [*failed, *held]
+
+    def match_anew(self, job: Job) -> int | None:
+        """Bring a photo in line with the config, if that has changed since its jobs were made.
+
+        That is done when one of them, this, has its turn: a long queue need not be read again. What
+        has failed, was cancelled or is done stays so. The number of the job that is to be painted
+        now: this one, or, if it is not wanted any more, one in its place, or none.
+        """
+        folder, plan = self.ways[job.folder].folder, self.ways[job.folder].plan
+        if self._ledger.is_matched(job, plan):
+            return job.id
+        photo = Photo(job.folder, folder.input, job.path, job.identity)
+        broken = {name: Preset(name=name) for name in self._config.broken}
+        known = {**self._config.presets, **broken}
+        try:
+            meant = match(folder, job.path, lambda: self._header(photo), known) or ()
+        except (InputError, OSError):  # whoever is to paint it will find that, too
+            return job.id
+        having, note = self._ledger.presets_of(job), "" if meant else NO_PRESET
+        if {preset.name for preset in meant} & broken.keys() - having:
+            meant, note = (), BROKEN_PRESET  # as a new photo it would wait, too
+        names = [preset.name for preset in meant]
+        planned = _planned(folder, job.path, job.digest, meant)
+        with self._ledger.transaction():
+            added = self._ledger.add(
+                photo, job.digest, plan, planned, stays=folder.stays, note=note, having=having
+            )
+            if job.preset not in names:
+                self._ledger.supersede(job.id)
+        if added:
+            self._tell("queued", photo, f"queued for {', '.join(names)}")
+        return job.id if job.preset in names else next(iter(added), None)
 
     def health(self, now: float) -> list[FolderHealth]:
         """How well each folder is looked after."""
@@ -300,7 +334,7 @@ class Intake:
             )
             if not presets:
                 note = BROKEN_PRESET if presets is None else NO_PRESET
-                self._ledger.note_file(photo.folder, photo.path, photo.identity, plan, note)
+                self._ledger.add(photo, "", plan, [], note=note)
                 return
             stream.seek(0)
             digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
@@ -308,14 +342,7 @@ class Intake:
         if changed:
             self.look_again(photo.folder, photo.path)
             return
-        planned = [
-            Planned(
-                preset.name,
-                job_key(digest, preset.digest),
-                folder.output / target_name(photo.path, preset.name),
-            )
-            for preset in presets
-        ]
+        planned = _planned(folder, photo.path, digest, presets)
         if self._ledger.add(photo, digest, plan, planned, stays=folder.stays):
             names = ", ".join(preset.name for preset in presets)
             self._tell("queued", photo, f"queued for {names}")
@@ -344,6 +371,11 @@ class Intake:
         self._unread.append((now + AGAIN_SECONDS, photo))
         self._ledger.note_file(photo.folder, photo.path, photo.identity, "", "unreadable")
         self._tell("failed", photo, str(error), "io")
+
+    def _header(self, photo: Photo) -> PhotoFacts:
+        """What rules may ask about the photo that has this name now."""
+        with _open(photo) as stream:
+            return self._facts(photo, stream)
 
     def _facts(self, photo: Photo, stream: BinaryIO) -> PhotoFacts:
         """What rules may ask about a photo; of a header that makes no sense, nothing.
@@ -377,15 +409,34 @@ class Intake:
 
 @contextlib.contextmanager
 def _open_unchanged(photo: Photo) -> Iterator[BinaryIO]:
-    """The photo, opened below its folder without following links; FileNotFoundError if replaced."""
-    with open(photo.path, "rb", opener=lambda *_: open_below(photo.root, photo.path)) as stream:
+    """The photo, opened; FileNotFoundError if it was replaced."""
+    with _open(photo) as stream:
         if Identity.of(os.fstat(stream.fileno())) != photo.identity:
             raise FileNotFoundError(errno.ENOENT, "it was replaced", str(photo.path))
         yield stream
 
 
+def _open(photo: Photo) -> BinaryIO:
+    """What has the photo's name, opened below its folder without following links."""
+    return open(photo.path, "rb", opener=lambda *_: open_below(photo.root, photo.path))
+
+
+def _planned(
+    folder: Folder, path: Path, digest: str, presets: Iterable[Preset]
+) -> list[Planned]:
+    """The jobs of a photo with that path and digest, in these presets."""
+    return [
+        Planned(
+            preset.name,
+            job_key(digest, preset.digest),
+            folder.output / target_name(path, preset.name),
+        )
+        for preset in presets
+    ]
+
+
 def _plan_of(folder: Folder, config: Config) -> str:
-    """A hash of what decides whether a file is painted: rules, names of presets, largest size."""
+    """A hash of what decides which presets a file gets: rules, names of presets, largest size."""
     rules = repr(replace(folder, output=Path(), after="keep", weight=1.0))
     decisive = [rules, sorted(config.presets), sorted(config.broken), config.engine.max_bytes]
     return hashlib.sha256(json.dumps(decisive).encode(errors="surrogateescape")).hexdigest()

@@ -9,7 +9,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from random import Random
@@ -314,6 +314,20 @@ class Ledger(LedgerReader):
         query = "UPDATE files SET ctime_ns = -1, note = '' WHERE folder = ? AND path = ?"
         self.change(query, folder, os.fsencode(path))
 
+    def let_go(self, folder: str, presets: Sequence[str]) -> None:
+        """Have the photos looked at again that are held for a preset which is none of these.
+
+        The config has another name for them by now; but what is in a sub-folder of the old name is
+        meant for that.
+        """
+        inside = "lower(substr(CAST(path AS TEXT), 1, length(preset) + 1)) = lower(preset) || '/'"
+        self.change(
+            "UPDATE files SET ctime_ns = -1 WHERE folder = ? AND path IN (SELECT path FROM jobs"
+            f" WHERE state = ? AND folder = ? AND reason = ? AND preset NOT IN ({marks(presets)})"
+            f" AND NOT {inside})",
+            *(folder, JobState.HELD, folder, BROKEN_PRESET, *presets),
+        )
+
     def add(
         self,
         photo: Photo,
@@ -322,19 +336,24 @@ class Ledger(LedgerReader):
         planned: Sequence[Planned],
         *,
         stays: bool = False,
+        note: str = "",
+        having: Collection[str] = (),
     ) -> list[int]:
         """Add the photo's jobs, and supersede those of its earlier bytes; the jobs to do now.
 
-        `stays` says whether photos stay in this folder when they are painted.
+        What waits in a preset that is not `planned` is superseded, too; if none is, `note` says
+        why. `stays` says whether photos stay in this folder when they are painted. In presets in
+        which the photo is known to be `having` jobs these stay as they are.
         """
         added = []
         with self.transaction():
+            self._supersede_unplanned(photo, [wanted.preset for wanted in planned])
             known = self._file(photo.folder, photo.path)
             lay_there = known is not None and photo.identity.looks_like(identity_of(known))
             keys, stayed = [wanted.key for wanted in planned], digest if stays else ""
             lain = stayed if lay_there else ""
             self._set_apart(photo.folder, photo.path, digest, keys)
-            for wanted in planned:
+            for wanted in (each for each in planned if each.preset not in having):
                 place = (photo.folder, os.fsencode(photo.path), wanted.preset)
                 settled = self._settled_at(place, photo, digest, stays=stays)
                 job = settled or self._job_at(place, wanted.key)
@@ -345,8 +364,18 @@ class Ledger(LedgerReader):
                     self._insert_done(photo, digest, wanted, row, settled=bool(lain))
                 else:
                     added.append(self._insert(photo, digest, wanted, wanted.key))
-            self.note_file(photo.folder, photo.path, photo.identity, plan)
+            self.note_file(photo.folder, photo.path, photo.identity, plan, note)
         return added
+
+    def _supersede_unplanned(self, photo: Photo, presets: Sequence[str]) -> None:
+        """Supersede the jobs of a photo that wait in other presets than these."""
+        self.change(
+            "UPDATE jobs SET state = ?, reason = 'changed', changed = ?"
+            f" WHERE folder = ? AND path = ? AND preset NOT IN ({marks(presets)})"
+            f" AND (state IN ({marks(WAITING)}) OR state = ? AND reason = ?)",
+            *(JobState.SUPERSEDED, self._clock(), photo.folder, os.fsencode(photo.path)),
+            *(*presets, *WAITING, JobState.HELD, BROKEN_PRESET),
+        )
 
     def _supersede_others(self, place: tuple[str, bytes, str], key: str) -> None:
         """Supersede the jobs of the same photo and preset that have another key."""
@@ -503,10 +532,13 @@ class Ledger(LedgerReader):
                 self._idle[folder] = now, state
         return [folder for folder in names if folder not in self._idle]
 
-    def claim(self, folder: str) -> Job | None:
-        """Start the folder's next job: its attempt is on disk before anything is done."""
+    def claim(self, folder: str, first: int = 0) -> Job | None:
+        """Start the folder's next job: its attempt is on disk before anything is done.
+
+        None with a lower number than `first`.
+        """
         with self.transaction():
-            job_id = self._next(folder)
+            job_id = self._next(folder, first)
             if job_id is None:
                 return None
             self.change(
@@ -515,8 +547,8 @@ class Ledger(LedgerReader):
             )
         return self.job(job_id)
 
-    def _next(self, folder: str) -> int | None:
-        """The folder's oldest job that need not wait.
+    def _next(self, folder: str, first: int) -> int | None:
+        """The folder's oldest job, from the number `first` on, that need not wait.
 
         A job waits until its own pause has ended; one that is ready has none, whatever its row
         says. A job also waits while another of the same preset waits for weights or an image, as it
@@ -535,14 +567,14 @@ class Ledger(LedgerReader):
             f"WITH RECURSIVE presets(name) AS (SELECT MIN(preset) {waiting} UNION ALL"
             f" SELECT (SELECT MIN(preset) {waiting} AND preset > name) FROM presets"
             " WHERE name IS NOT NULL)"
-            f" SELECT MIN((SELECT id {waiting} AND preset = name"
+            f" SELECT MIN((SELECT id {waiting} AND preset = name AND id >= ?3"
             f" AND (state = '{JobState.READY}' OR not_before <= ?2 OR changed > ?2)"
             f" AND dirname(target) NOT IN (SELECT dirname(target) {closed} ({marks(output)}))"
             f" AND key NOT IN (SELECT key FROM jobs WHERE state = '{JobState.RUNNING}')"
             " ORDER BY id LIMIT 1))"
             f" FROM presets WHERE name NOT IN (SELECT preset {lacking} ({marks(LACKING)}))"
         )
-        oldest: int | None = self._value(query, folder, self._clock(), *output, *LACKING)
+        oldest: int | None = self._value(query, folder, self._clock(), first, *output, *LACKING)
         return oldest
 
     def next_due(self) -> float | None:

@@ -232,6 +232,11 @@ class LedgerReader:
         query = "SELECT * FROM files WHERE folder = ? AND path = ?"
         return self._one(query, folder, os.fsencode(path))
 
+    def is_matched(self, job: Job, plan: str) -> bool:
+        """Whether a job was made by what the config says now, for which `plan` stands."""
+        file = self._file(job.folder, job.path)
+        return file is None or bool(file["note"]) or file["plan"] == plan
+
     def notes(self, limit: int = 100) -> list[tuple[str, Path, str]]:
         """Files that failed or were ignored before they had a job, failures first.
 
@@ -369,6 +374,16 @@ class LedgerReader:
             seconds = row["n"] * (self.pace_of(row["preset"]) or self.pace())
             work[row["folder"]] = work.get(row["folder"], 0.0) + seconds
         return work
+
+    def presets_of(self, job: Job) -> set[str]:
+        """The presets in which the photo of this job is painted, is to be, or has failed."""
+        query = (
+            "SELECT preset FROM jobs WHERE folder = ? AND path = ? AND digest = ?"
+            " AND state NOT IN (?, ?)"
+        )
+        ended = (JobState.SUPERSEDED, JobState.VANISHED)
+        rows = self.ask(query, job.folder, os.fsencode(job.path), job.digest, *ended)
+        return {row["preset"] for row in rows}
 
     def is_overtaken(self, job: Job) -> bool:
         """Whether another job for the same photo and preset has taken this one's place.

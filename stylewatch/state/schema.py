@@ -4,7 +4,7 @@ Its tables; paths are bytes, times are seconds since 1970, sizes and identities 
 them:
 
 * `files`: each file that was seen in a watched folder, as it was then. `note` says why it has no
-  job, if it has none, and `plan` stands for what the config said about that. `seen` is when the row
+  job, if it has none, and `plan` stands for what the config said then. `seen` is when the row
   was written, `gone` since when the file is missing, 0 if it is not. The `ctime_ns` -1, which no
   file has, means that it is to be looked at again.
 * `jobs`: a photo times a preset. `key` tells pictures apart (`domain.job_key`), `digest` is the
