@@ -547,7 +547,7 @@ class Ledger(LedgerReader):
             )
         return self.job(job_id)
 
-    def _next(self, folder: str, first: int) -> int | None:
+    def _next(self, folder: str, first: int = 0) -> int | None:
         """The folder's oldest job, from the number `first` on, that need not wait.
 
         A job waits until its own pause has ended; one that is ready has none, whatever its row
