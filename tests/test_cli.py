@@ -893,16 +893,36 @@ class TestConfig:
     def test_watch_has_options_for_what_is_often_another(self, stylewatch, monkeypatch):
         Path("in").mkdir()
         Path("w.h5").touch()
-        loaded = []
-        monkeypatch.setattr(watching, "_serve", lambda load: loaded.append(load()))
+        here, loaded = Path.cwd(), []
+        monkeypatch.setattr("stylewatch.app.serve.serve", lambda load, _: loaded.append(load()))
         options = ("--hours", "22:00-07:00", "--weights", "w.h5", "--state", "s")
         for more in ((), ("--features", "auto")):
+            os.chdir(here)  # which a daemon leaves
             assert stylewatch("watch", "in", "out", *options, *more)[0] == 0
+        assert Path.cwd() == Path("/")
         config = loaded[0]
         assert config.hours == (Hours(22 * 60, 7 * 60),)
-        assert config.state_dir == Path("s").absolute()
-        assert Path(config.engine.weights).absolute() == Path("w.h5").absolute()
+        assert config.state_dir == here / "s"
+        assert (config.engine.weights, config.broken) == (str(here / "w.h5"), {})
         assert [config.engine.features for config in loaded] == ["vgg19", "auto"]
+
+    def test_what_the_environment_names_is_meant_as_seen_from_where_a_daemon_is_started(
+        self, stylewatch, monkeypatch, home
+    ):
+        Path("in").mkdir()
+        tls = "DASK_DISTRIBUTED__COMM__TLS__"
+        meant = {
+            f"{tls}CA_FILE": ("ca.pem", str(Path("ca.pem").absolute())),
+            f"{tls}CLIENT__KEY": ("/own.key", "/own.key"),
+            "KERAS_HOME": ("~/keras", f"{home}/keras"),
+            "JAX_COMPILATION_CACHE_DIR": ("gs://mine/jax", "gs://mine/jax"),
+        }
+        for name, (written, _) in meant.items():
+            monkeypatch.setenv(name, written)
+        seen = []
+        monkeypatch.setattr("stylewatch.app.serve.serve", lambda *_: seen.append({**os.environ}))
+        assert stylewatch("watch", "in", "out", "-p", "quick")[0] == 0
+        assert {name: (written, seen[0][name]) for name, (written, _) in meant.items()} == meant
 
     def test_the_schemas_are_json(self, stylewatch):
         for arguments, key in ([], "folders"), (["--preset"], "style"):

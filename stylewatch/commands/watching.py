@@ -5,7 +5,7 @@ import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     from stylewatch.settings.config import Config
 
 app = typer.Typer()
+
+_PATHS: Final = (
+    "KERAS_HOME", "JAX_COMPILATION_CACHE_DIR", "SSL_CERT_FILE",
+    "DASK_DISTRIBUTED__COMM__TLS__CA_FILE", "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT",
+    "DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY",
+)  # fmt: skip
+"""Variables that libraries read later on, and that may name a path as seen from here."""
 
 
 @command(app, panel=WATCH)
@@ -82,7 +89,7 @@ def watch(
         raise UsageError("results can't go into a file", received=output, remedy=remedy)
     settings = given(hours=hours, features=features)
     if weights is not None:
-        engine = engine_for(weights)
+        engine = engine_for(weights if weights == "imagenet" else str(absolute(weights)))
         settings |= {"weights": engine.weights, "features": features or engine.features}
     if state is not None:
         settings["state_dir"] = absolute(state)
@@ -168,6 +175,10 @@ def init(
 
 def _serve(load: "Callable[[], Config]") -> None:
     from stylewatch.app.serve import serve
+    from stylewatch.settings.paths import absolute
 
+    for name in _PATHS:
+        if (named := os.environ.get(name)) and "://" not in named:  # JAX also takes a bucket
+            os.environ[name] = str(absolute(named))
     os.chdir("/")  # where we are may be deleted, or on a disk that is to be ejected
     serve(load, GlobalOptions.log_format)
