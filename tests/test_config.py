@@ -236,7 +236,7 @@ def test_the_images_of_all_presets_are_known_also_those_that_are_away(home):
     config = load(home, FOLDER)
     assert list(config.broken) == ["away"]
     away = {presets / "gone.png", presets / "m.png", presets / "i.png"}
-    assert away | {presets / "waves.png"} <= config.files
+    assert away | {presets / "waves.png"} <= config.files.keys()
 
 
 def test_the_state_lives_where_systemd_or_xdg_say(monkeypatch):

@@ -18,7 +18,8 @@ from stylewatch.app.reloading import OnChange
 from stylewatch.app.serve import _refuse_a_second
 from stylewatch.domain import Preset, StyleImage
 from stylewatch.errors import ConfigError, LedgerError, LockedError
-from stylewatch.settings.loading import watch_config
+from stylewatch.settings.loading import load_config, watch_config
+from stylewatch.settings.states import states_of
 from stylewatch.settings.weights import BYTES, keras_weights
 from stylewatch.settings.yamlfile import YamlFile
 from stylewatch.state.locks import Locks
@@ -35,7 +36,8 @@ def config(tmp_path, home):
     )
     (tmp_path / "style.png").write_text("1")
     mine = Preset(name="mine", style=(StyleImage(image=tmp_path / "style.png"),))
-    presets, files = config.presets | {"mine": mine}, config.files | {tmp_path / "style.png"}
+    files = {**config.files, **states_of([file, tmp_path / "style.png"])}
+    presets = config.presets | {"mine": mine}
     return replace(config, source=YamlFile(file, {}), presets=presets, files=files)
 
 
@@ -49,6 +51,11 @@ class Daemon:
 
     def __init__(self, config):
         self.config, self.asked, self.answers = config, [], []
+
+    def read(self):
+        """Do what it was asked last: read the config, whose files are what they are by now."""
+        self.config = replace(self.config, files=states_of(self.config.files))
+        self.answers[-1].set_result(None)
 
     def ask(self, command, **arguments):
         self.asked.append(" ".join([command, *arguments.values()]))
@@ -135,33 +142,64 @@ class TestOnChange:
 
     def test_a_folder_of_presets_that_comes_and_an_image_that_may_be_read_count(self, config):
         folder = config.file.parent / "mine"
-        look = looking(Daemon(replace(config, preset_dirs=(folder, *config.preset_dirs))))
+        files = {**config.files, **states_of([folder])}
+        dirs = (folder, *config.preset_dirs)
+        look = looking(Daemon(replace(config, preset_dirs=dirs, files=files)))
         folder.mkdir()
         assert [look(), look()] == [0, 1]
         config.presets["mine"].style[0].image.chmod(0o600)
         assert [look(), look()] == [1, 2]
 
-    def test_a_style_image_that_a_reload_brought_is_no_change(self, config):
-        daemon = Daemon(replace(config, files=frozenset()))
+    def test_what_a_reload_brought_is_no_change(self, config):
+        daemon = Daemon(replace(config, files={}))
         look = looking(daemon)
         daemon.config = config
         assert [look() for _ in range(3)] == [0, 0, 0]
         touch(config.presets["mine"].style[0].image, "another")
         assert [look(), look()] == [0, 1]
 
+    @pytest.mark.parametrize("at", ["a start", "a reload"])
+    @pytest.mark.parametrize("name", ["new.png", "old.png", "mine.yaml", "other.yaml", "config"])
+    def test_what_comes_or_changes_right_after_it_was_read_counts(self, config, name, at):
+        folder = config.preset_dirs[-1]
+        (folder / "old.png").write_text("1")
+        (folder / "mine.yaml").write_text("style: [new.png, old.png]")
+        config.file.write_text("folders: [{input: in, output: out}]")
+        daemon = Daemon(config)
+        look = looking(daemon)
+        daemon.config = load_config(config.file)
+        touch(config.file if name == "config" else folder / name, "another")
+        look = look if at == "a reload" else looking(daemon)
+        assert [look() for _ in range(3)] == [0, 1, 1]
+
     def test_a_folder_of_presets_that_is_closed_to_us_at_first_counts_when_it_is_not(
         self, config, monkeypatch
     ):
-        daemon, real = Daemon(config), Path.glob
+        config.file.write_text("folders: [{input: in, output: out}]")
+        (config.preset_dirs[-1] / "mine.yaml").write_text("base: ink")
+        closed = Mock(side_effect=OSError(116, "Stale file handle"))
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "glob", closed)
+            look = looking(Daemon(load_config(config.file)))
+            assert [look(), look()] == [0, 0]
+        assert [look() for _ in range(3)] == [0, 1, 1]
 
-        def closed(folder, pattern):
-            raise OSError(116, "Stale file handle", str(folder))
-
-        monkeypatch.setattr(Path, "glob", closed)
+    def test_what_was_refused_counts_when_all_is_as_it_was_before(self, config, tmp_path):
+        """As when the disk of its presets is unplugged, and plugged in again."""
+        link = tmp_path / "link"
+        link.symlink_to(config.preset_dirs[-1])
+        files = {**config.files, **states_of([link])}
+        daemon = Daemon(replace(config, preset_dirs=(link,), files=files))
         look = looking(daemon)
         assert [look(), look()] == [0, 0]
-        monkeypatch.setattr(Path, "glob", real)
-        assert [look() for _ in range(3)] == [0, 1, 1]
+        link.unlink()
+        assert [look(), look()] == [0, 1]
+        daemon.answers[-1].set_exception(ConfigError("away"))
+        assert [look(), look()] == [1, 1]
+        link.symlink_to(config.preset_dirs[-1])
+        assert [look(), look()] == [1, 2]
+        daemon.read()
+        assert [look(), look()] == [2, 2]
 
     def test_a_change_before_the_first_look_counts(self, config):
         daemon = Daemon(config)
@@ -206,7 +244,7 @@ class TestOnChange:
         assert [look(), look()] == [0, 1]
         daemon.answers[-1].set_exception(LockedError("watched"))
         assert [look() for _ in range(4)] == [1, 1, 2, 2]
-        daemon.answers[-1].set_result(None)
+        daemon.read()
         assert [look() for _ in range(4)] == [2] * 4
 
 

@@ -11,6 +11,7 @@ rules        which photos a rule is about
 choice       which presets a photo gets
 presetfile   one preset's file
 presets      all presets, which build on each other
+states       whether files have changed since they were read
 weights      VGG19's weights on this disk
 paths        where config, state and presets lie
 starter      what `init` makes

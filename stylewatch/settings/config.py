@@ -15,6 +15,7 @@ from stylewatch.domain import EngineSettings, Preset
 from stylewatch.settings.notations import After, Bytes, Hours, Names, Paths, Seconds, Workers
 from stylewatch.settings.presetfile import DEFAULT_BASE
 from stylewatch.settings.rules import Rule
+from stylewatch.settings.states import States
 from stylewatch.settings.yamlfile import KeyPath, YamlFile
 
 
@@ -134,8 +135,9 @@ class Config(AsWritten):
     """Every preset that can be used, by name."""
     broken: Mapping[str, str] = field(default_factory=dict)
     """The presets that can't be used just now, by name, and why: photos wait for them."""
-    files: frozenset[Path] = frozenset()
-    """Images and weights that presets need: when one changes or comes back, so do the presets."""
+    files: States = field(default_factory=dict, repr=False, compare=False)
+    """What it was read from, with the images and weights that presets need, there or not; each as
+    it was just before. What is in another state by now is to be read again."""
     preset_dirs: tuple[Path, ...]
     """The folders that presets were read from, besides the shipped ones; the user's own is last."""
     engine: EngineSettings

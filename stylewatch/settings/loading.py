@@ -6,6 +6,7 @@ error here: photos wait for it.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -21,13 +22,16 @@ from stylewatch.settings.paths import default_state_dir, user_presets_dir
 from stylewatch.settings.presetfile import DEFAULT_EFFECT
 from stylewatch.settings.presets import Presets, changed
 from stylewatch.settings.readiness import presets_away, unlisted, weights_away
+from stylewatch.settings.states import State, preset_files, states_of
 from stylewatch.settings.yamlfile import YamlFile, load_yaml, shown, typed
 
 
 def load_config(file: Path) -> Config:
     """The config in `file`; a `ConfigError` tells what is wrong and where."""
+    before = states_of([file])
     source = load_yaml(file)
-    return _build(source, validate(ConfigFile, source), file.absolute().parent)
+    config = _build(source, validate(ConfigFile, source), file.absolute().parent)
+    return replace(config, files={**config.files, **before})
 
 
 def watch_config(
@@ -169,19 +173,22 @@ def _name_errors(config: Config) -> Iterator[ConfigError]:
 
 def _with_presets(config: Config) -> Config:
     """The config with the presets that can be used now, and why others can't."""
+    files: dict[Path, State] = {}
+    with suppress(OSError):  # a folder is closed to us for now: all in it is new when it is not
+        files = states_of(preset_files(config.preset_dirs))
     if away := presets_away(config):  # they may hold another preset of any name
         any_name = [*(name for _, name in config.named_presets()), *Presets.load()]
-        return replace(config, broken=dict.fromkeys(any_name, str(away[0])))
+        return replace(config, broken=dict.fromkeys(any_name, str(away[0])), files=files)
     there = Presets.load(config.preset_dirs)
     presets, broken = _sorted_presets(config, there)
-    files = there.images()
+    files |= there.images()
     if config.engine.weights != "imagenet" and config.workers_are_here:
-        files.add(Path(config.engine.weights))
+        files |= states_of([Path(config.engine.weights)])
         if trouble := weights_away(config):
             needy = [name for name in presets if _needs_vgg19(presets[name])]
             broken |= dict.fromkeys(needy, str(trouble))
             presets = {name: preset for name, preset in presets.items() if name not in needy}
-    return replace(config, presets=presets, broken=broken, files=frozenset(files))
+    return replace(config, presets=presets, broken=broken, files=files)
 
 
 def _sorted_presets(config: Config, there: Presets) -> tuple[dict[str, Preset], dict[str, str]]:

@@ -23,6 +23,7 @@ from stylewatch.settings.checking import did_you_mean, raise_first
 from stylewatch.settings.notations import composed
 from stylewatch.settings.paths import CONFIG_NAME, absolute, shipped, user_presets_dir
 from stylewatch.settings.presetfile import DEFAULT_BASE, OUTPUT, SETTINGS, values_of, with_values
+from stylewatch.settings.states import States, states_of
 from stylewatch.settings.yamlfile import MAX_BYTES, KeyPath, YamlFile, load_yaml, typed
 
 _SUFFIXES = {".yaml", ".yml"}
@@ -49,6 +50,8 @@ class _Layer:
     source: YamlFile
     file: Path
     values: Mapping[str, Any]
+    images: States
+    """Those that it names, each as it was when nothing of it had been read."""
 
     @property
     def name(self) -> str:
@@ -131,13 +134,10 @@ class Presets:
                 broken[name] = error
         return sound, broken
 
-    def images(self) -> set[Path]:
-        """The images that the presets read so far name, be they there or not."""
-        values = [layer.values for layer in self._layers.values()]
-        styles = [style for each in values for style in each.get("style", ())]
-        named = [each.get("init") for each in values]
-        named += [path for style in styles for path in (style.image, style.mask)]
-        return {path for path in named if isinstance(path, Path)}
+    def images(self) -> States:
+        """The images that the presets read so far name, there or not, as they were before that."""
+        layers = reversed(self._layers.values())  # what the first has seen counts
+        return {path: state for layer in layers for path, state in layer.images.items()}
 
     def origin(self, name: str) -> Path:
         """The preset's file."""
@@ -337,27 +337,32 @@ def _is_config(file: Path) -> bool:
 
 def _read_layer(file: Path) -> _Layer:
     source = load_yaml(file, PresetError)
-    return _Layer(source, file, values_of(source, file.parent))
+    values = values_of(source, file.parent)
+    named = _images(with_values(Preset(name=""), values))
+    return _Layer(source, file, values, states_of(path for _, path in named))
 
 
 def _bad_images(
     preset: Preset, look: _Look | None = None
 ) -> Iterator[tuple[KeyPath, Path, OSError | InputError]]:
     """The images that can't be used, with the keys they stand at."""
-    images: list[tuple[KeyPath, object]] = [(("init",), preset.settings.init)]
+    for keys, path in _images(preset):
+        try:
+            _hash(path)
+            if look:
+                look(path)
+        except (OSError, InputError) as error:
+            yield keys, path, error
+
+
+def _images(preset: Preset) -> Iterator[tuple[KeyPath, Path]]:
+    """The images that it names, with the keys they stand at."""
+    if isinstance(preset.settings.init, Path):
+        yield ("init",), preset.settings.init
     for number, style in enumerate(preset.style):
-        images += [
-            (("style", number, "image"), style.image),
-            (("style", number, "mask"), style.mask),
-        ]
-    for keys, path in images:
-        if isinstance(path, Path):
-            try:
-                _hash(path)
-                if look:
-                    look(path)
-            except (OSError, InputError) as error:
-                yield keys, path, error
+        yield ("style", number, "image"), style.image
+        if style.mask:
+            yield ("style", number, "mask"), style.mask
 
 
 def _image_error(
