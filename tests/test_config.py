@@ -515,6 +515,19 @@ def test_a_named_preset_whose_image_is_away_is_a_problem_and_no_error(home):
     assert ink.waits() == []
 
 
+def test_a_named_preset_whose_effect_is_not_installed_waits_for_it(home, monkeypatch):
+    """As when a service starts while pip replaces its package."""
+    mine = home / ".config/stylewatch/presets/turned.yaml"
+    mine.write_text("effect: own")
+    config = load(home, FOLDER.replace("starry", "turned"))
+    trouble = f"{mine}:1:1: effect: unknown effect 'own'. Known: style-transfer"
+    assert config.waits() == [f"photos for turned wait: {trouble}"]
+    assert trouble in map(str, check(config))
+    effect_package(home / "site")
+    monkeypatch.syspath_prepend(home / "site")
+    assert load(home, FOLDER.replace("starry", "turned")).broken == {}
+
+
 @pytest.mark.parametrize(
     ("more", "waiting"),
     [

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stylewatch.domain import EngineSettings, Preset
-from stylewatch.errors import ConfigError, PresetImageError
+from stylewatch.errors import LACKING, ConfigError
 from stylewatch.settings.checking import did_you_mean, json_schema, raise_first, validate
 from stylewatch.settings.config import AsWritten, Config, ConfigFile, Folder
 from stylewatch.settings.layout import layout_errors
@@ -195,15 +195,15 @@ def _sorted_presets(config: Config, there: Presets) -> tuple[dict[str, Preset], 
     """The presets that can be used, and what is wrong with the others.
 
     Raises:
-        ConfigError: the config names one of the others. It may if that only lacks an image, which
-            may be back in a moment.
+        ConfigError: the config names one of the others. It may if that only lacks an image, or an
+            effect's package, which may be back in a moment.
     """
     sound, broken = there.sorted_out(partial(_with_features, config.engine))
     usable = {name: preset for name, preset in sound.items() if not preset.lacks_style}
     source, errors = config.source, list[ConfigError]()
     for keys, name in config.named_presets():
         if name in broken:
-            if broken[name].reason != PresetImageError.reason:
+            if broken[name].reason not in LACKING:
                 raise broken[name]
         elif name not in there:
             problem, remedy = f"unknown preset {name!r}", did_you_mean(name, there)

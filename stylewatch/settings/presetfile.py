@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from annotated_types import Gt
 
 from stylewatch.domain import VGG19_LAYERS, OutputSettings, Preset, StyleImage, StyleSettings
-from stylewatch.errors import ConfigError
+from stylewatch.errors import ConfigError, PresetEffectError
 from stylewatch.settings.checking import did_you_mean, json_schema, raise_first, validate
 from stylewatch.settings.notations import Seconds
 from stylewatch.settings.yamlfile import KeyPath, YamlFile, shown
@@ -131,4 +131,5 @@ def _effect_errors(source: YamlFile, values: Mapping[str, Any]) -> Iterator[Conf
         offered = {DEFAULT_EFFECT, *entry_points(group="stylewatch.effects").names}
         if effect not in offered:
             remedy = did_you_mean(effect, offered)
-            yield source.error(("effect",), f"unknown effect {effect!r}", remedy=remedy)
+            told = {"remedy": remedy, "reason": PresetEffectError.reason}
+            yield source.error(("effect",), f"unknown effect {effect!r}", **told)
