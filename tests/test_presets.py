@@ -1,5 +1,6 @@
 """Presets: what a YAML file may say, what it inherits, how errors read, when digests differ."""
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, fields, replace
@@ -249,6 +250,12 @@ def test_of_two_presets_of_one_name_in_a_folder_none_is_taken(folder, name):
         alone(folder)[name]
     assert alone(folder).sorted_out()[1].keys() == {"mine", "on_it"}
     assert Presets.around(folder / "mine.yml")["mine"].style  # that one is meant
+
+
+def test_an_image_that_goes_away_once_it_was_read_harms_nothing(folder):
+    (folder / "mine.yaml").write_text("style: [waves.png, night.png]")
+    preset = alone(folder)["mine"]
+    assert alone(folder).resolved("mine", look=Path.unlink) == preset
 
 
 def test_an_image_that_goes_away_while_a_preset_is_adapted_costs_only_that_preset(folder):
@@ -810,10 +817,15 @@ def test_an_image_is_hashed_once_as_long_as_it_stays_the_same(folder):
     assert module._hash_of.cache_info().misses == before
 
 
+def digest_of(preset: Preset) -> str:
+    images = {style.image for style in preset.style}
+    return digest(preset, {each: hashlib.sha256(each.read_bytes()).hexdigest() for each in images})
+
+
 def test_name_and_description_do_not_count(folder):
     preset = load(folder, mine="style: waves.png")
-    assert digest(replace(preset, name="x", description="y")) == preset.digest
-    assert digest(replace(preset, effect="y")) != preset.digest
+    assert digest_of(replace(preset, name="x", description="y")) == preset.digest
+    assert digest_of(replace(preset, effect="y")) != preset.digest
 
 
 @pytest.mark.parametrize("part", ["settings", "output"])
@@ -822,7 +834,7 @@ def test_every_setting_counts(folder, part):
     said = getattr(preset, part)
     for each in fields(said):
         other = replace(preset, **{part: replace(said, **{each.name: "another"})})
-        assert digest(other) != preset.digest, each.name
+        assert digest_of(other) != preset.digest, each.name
 
 
 # --- the schema, the folders, the shipped presets -------------------------------------------------

@@ -112,14 +112,11 @@ class Presets:
         chain = self._chain(name)
         values = {key: value for layer in reversed(chain) for key, value in layer.values.items()}
         described = Preset(name=chain[0].name, description=chain[0].values.get("description", ""))
-        preset = with_values(described, values)
-        errors = []
-        for keys, path, error in _bad_images(preset, look):
-            owner = next((layer for layer in chain if keys[0] in layer.values), chain[0])
-            errors.append(_image_error(owner.source, keys, path, error))
-        if errors:
-            raise_first(errors)
-        return replace(preset, digest=digest(preset))
+
+        def source_of(key: str) -> YamlFile:
+            return next((layer for layer in chain if key in layer.values), chain[0]).source
+
+        return _finished(with_values(described, values), source_of, look)
 
     def sorted_out(
         self, adapt: Callable[[Preset], Preset] = lambda preset: preset
@@ -202,10 +199,7 @@ def changed(preset: Preset, said: Mapping[str, Any]) -> Preset:
     Paths are relative to the working folder.
     """
     source = typed(said, PresetError)
-    preset = with_values(preset, values_of(source, Path()))
-    if errors := [_image_error(source, *found) for found in _bad_images(preset)]:
-        raise_first(errors)
-    return replace(preset, digest=digest(preset))
+    return _finished(with_values(preset, values_of(source, Path())), lambda _key: source)
 
 
 def shipped_presets_dir() -> Path:
@@ -278,16 +272,16 @@ def _is_path(called: str) -> bool:
     return Path(called).suffix in _SUFFIXES
 
 
-def digest(preset: Preset) -> str:
-    """Hex SHA-256 of all that makes a difference to the result; of images, of their content."""
+def digest(preset: Preset, hashes: Mapping[Path, str]) -> str:
+    """Hex SHA-256 of all that makes a difference to the result; images count by their `hashes`."""
     style = [
         asdict(style)
-        | {"image": _hash(style.image), "mask": _hash(style.mask) if style.mask else None}
+        | {"image": hashes[style.image], "mask": hashes[style.mask] if style.mask else None}
         for style in preset.style
     ]
     parts: dict[str, Any] = {"effect": preset.effect, "style": style}
     init = preset.settings.init
-    settings = asdict(preset.settings) | {"init": _hash(init) if isinstance(init, Path) else init}
+    settings = asdict(preset.settings) | {"init": hashes[init] if isinstance(init, Path) else init}
     parts |= {"settings": settings, "output": asdict(preset.output)}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -342,17 +336,25 @@ def _read_layer(file: Path) -> _Layer:
     return _Layer(source, file, values, states_of(path for _, path in named))
 
 
-def _bad_images(
-    preset: Preset, look: _Look | None = None
-) -> Iterator[tuple[KeyPath, Path, OSError | InputError]]:
-    """The images that can't be used, with the keys they stand at."""
+def _finished(
+    preset: Preset, source_of: Callable[[str], YamlFile], look: _Look | None = None
+) -> Preset:
+    """The preset with its digest, once it is sure that all images that it names can be used.
+
+    `source_of` tells who has set a key, and `look` is as of `Presets.resolved`.
+    """
+    hashes: dict[Path, str] = {}
+    errors: list[ConfigError] = []
     for keys, path in _images(preset):
         try:
-            _hash(path)
+            hashes[path] = _hash(path)
             if look:
                 look(path)
         except (OSError, InputError) as error:
-            yield keys, path, error
+            errors.append(_image_error(source_of(str(keys[0])), keys, path, error))
+    if errors:
+        raise_first(errors)
+    return replace(preset, digest=digest(preset, hashes))
 
 
 def _images(preset: Preset) -> Iterator[tuple[KeyPath, Path]]:
