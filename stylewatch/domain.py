@@ -25,6 +25,9 @@ VGG19_LAYERS = tuple(
 )
 """VGG19's convolutions in order: what `content_layers` and `style_layers` choose from."""
 
+BUILTIN_LAYERS = VGG19_LAYERS[: VGG19_LAYERS.index("block5_conv2") + 1]
+"""Those that the built-in features have, too."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StyleSettings:

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 from keras import ops
 
-from stylewatch.domain import VGG19_LAYERS
+from stylewatch.domain import BUILTIN_LAYERS
 from stylewatch.engine import features
 
 SHA256 = "1b20a7f6debfdefae6a72f76a548466c504e75c20e1544e6a68c75c96fbbe02e"
-DEEPEST = "block5_conv2"
 WIDTHS = {"block1": 64, "block2": 128, "block3": 256, "block4": 512, "block5": 512}
 TAPS = [f"block{block}_conv1" for block in range(1, 6)] + ["block4_conv2", "block5_conv2"]
 MEANS = {
@@ -76,7 +75,7 @@ def test_it_loads_in_a_fifth_of_a_second(pace):
 
 def test_it_has_vgg19_s_layers_and_widths(builtin):
     names = [convolution.name for convolution in builtin.convolutions]
-    assert names == list(VGG19_LAYERS[: VGG19_LAYERS.index(DEEPEST) + 1])
+    assert names == list(BUILTIN_LAYERS)
     channels = 3
     for convolution in builtin.convolutions:
         width = WIDTHS[convolution.name[:6]]

@@ -574,6 +574,16 @@ def test_presets_are_as_if_they_asked_for_the_config_s_features_themselves(home,
     assert load(home, FOLDER + more).presets["mine"] == config.presets["mine"]
 
 
+def test_a_preset_with_layers_that_the_config_s_features_lack_is_broken(home):
+    deep = home / ".config/stylewatch/presets/deep.yaml"
+    deep.write_text("style: waves.png\ncontent_layers: {block5_conv4: 1}")
+    assert load(home, FOLDER).broken == {}
+    config = load(home, FOLDER + "features: builtin")
+    assert [*config.broken] == ["deep"]
+    told = "content_layers.block5_conv4: 'deep' is painted with the built-in features, which lack"
+    assert config.broken["deep"].startswith(told)
+
+
 def test_that_most_presets_wait_is_told_by_those_that_do_not(home):
     own = home / ".config/stylewatch/presets/own.yaml"
     own.write_text("style: waves.png\nfeatures: builtin")

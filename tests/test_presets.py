@@ -432,6 +432,11 @@ BROKEN = {
         "style_layers: {block1_conv1: -1}",
         "1:16: style_layers.block1_conv1: out of range: expected at least 0, received -1",
     ),
+    "layer that the built-in features lack": (
+        "features: builtin\nstyle_layers: {block5_conv3: 1}",
+        ("2:16: style_layers.block5_conv3: 'mine' is painted with the built-in features, which lack "
+        "this layer: expected layers up to block5_conv2. Choose another, or `features: vgg19`"),
+    ),
     "no layer": ("style_layers: {}", "1:1: style_layers: out of range: expected at least 1 layer"),
     "effect": (
         "effect: style-tranfer",

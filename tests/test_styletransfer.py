@@ -119,6 +119,24 @@ def test_weights_that_can_t_be_used_are_tried_again_when_they_have_changed(monke
     assert len(tried) == 3
 
 
+@pytest.mark.parametrize("key", ["content_layers", "style_layers"])
+def test_a_layer_that_the_built_in_features_lack_waits_for_vgg19(monkeypatch, tmp_path, key):
+    def load(features, weights, *_):
+        if features == "vgg19":
+            raise WeightsError("no network", reason=WeightsError.not_downloaded)
+        return features
+
+    monkeypatch.setattr(styletransfer, "load_network", load)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    styletransfer._vgg19.cache_clear()
+    there, deep = (StyleSettings(**{key: {f"block5_conv{n}": 1.0}}) for n in (2, 3))
+    assert styletransfer.choose_network(there, EngineSettings())[0] == "builtin"
+    with pytest.raises(WeightsError) as caught:
+        styletransfer.choose_network(deep, EngineSettings())
+    assert caught.value.reason == WeightsError.not_downloaded
+    styletransfer._vgg19.cache_clear()
+
+
 @pytest.mark.parametrize("comes", ["with the network", "as a file"])
 def test_vgg19_is_used_as_soon_as_it_can_be_had(monkeypatch, tmp_path, comes):
     now, there = [0.0], []

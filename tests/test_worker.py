@@ -410,15 +410,6 @@ def test_weights_that_are_away_are_no_photo_s_fault(tmp_path, preset):
     assert (outcome.kind, outcome.reason) == (FailureKind.TRANSIENT, "weights")
 
 
-@pytest.mark.parametrize("key", ["content_layers", "style_layers"])
-def test_a_layer_that_the_built_in_features_lack_is_named(tmp_path, preset, key):
-    deep = replace(preset, settings=replace(QUICK, **{key: {"block5_conv4": 1.0}}))
-    failure = run(request_for(picture_file(tmp_path / "a.jpg"), deep))
-    assert (failure.kind, failure.reason) == (FailureKind.RENDER, "preset")
-    for word in ("built-in", "up to block5_conv2", "received block5_conv4", "weights fetch"):
-        assert word in failure.message
-
-
 def test_a_killed_job_goes_on_from_its_checkpoint(tmp_path, preset):
     photo = picture_file(tmp_path / "a.jpg")
     settings = replace(QUICK, evaluations=(10,), history=2)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stylewatch.domain import EngineSettings, Preset, StyleImage, StyleSettings
+from stylewatch.domain import BUILTIN_LAYERS, EngineSettings, Preset, StyleImage, StyleSettings
 from stylewatch.effect import Context, Rendering
 from stylewatch.engine.features import FeatureNetwork, load_network
 from stylewatch.engine.images import Picture, read_picture
@@ -44,7 +44,6 @@ class StyleTransfer:
     def render(self, photo: np.ndarray, preset: Preset, context: Context) -> Rendering:
         """Paint `photo` in the preset's styles; what fails in bfloat16 is redone in float32."""
         network, note = choose_network(preset.settings, context.engine)
-        _check_layers(network, preset.settings)
         styles = [read_style(style, context.engine) for style in preset.style]
         if not styles:
             raise PresetError(
@@ -126,8 +125,8 @@ def _within_memory(paint: Callable[[int], Painting], memory: int) -> Painting:
 def choose_network(settings: StyleSettings, engine: EngineSettings) -> tuple[FeatureNetwork, str]:
     """The feature network for a preset on this machine, and a note when it is a fallback.
 
-    Only `auto` with the standard weights falls back; whatever is asked for by name is an error
-    when it can't be had.
+    Only `auto` with the standard weights falls back, where the built-in features have all layers;
+    whatever is asked for by name is an error when it can't be had.
     """
     wanted = engine.features_for(settings)
     if wanted == "builtin":
@@ -135,7 +134,8 @@ def choose_network(settings: StyleSettings, engine: EngineSettings) -> tuple[Fea
     vgg19 = _vgg19(engine.weights, _state_of(engine.weights))
     if not isinstance(vgg19, WeightsError):
         return vgg19, ""
-    if wanted == "auto":
+    layers = {*settings.content_layers, *settings.style_layers}
+    if wanted == "auto" and layers.issubset(BUILTIN_LAYERS):
         return load_network("builtin", ""), "built-in features: VGG19 could not be downloaded"
     raise vgg19.with_traceback(None)
 
@@ -161,19 +161,6 @@ def _vgg19(weights: str, state: Hashable) -> FeatureNetwork | WeightsError:  # n
             return load_network("vgg19", weights)
     except WeightsError as error:
         return error
-
-
-def _check_layers(network: FeatureNetwork, settings: StyleSettings) -> None:
-    """A PresetError if the network lacks a layer: the built-in one ends before VGG19's last."""
-    there = [convolution.name for convolution in network.convolutions]
-    missing = {*settings.content_layers, *settings.style_layers}.difference(there)
-    if missing:
-        raise PresetError(
-            f"The {network.name} features lack a layer of the preset",
-            expected=f"layers up to {there[-1]}",
-            received=", ".join(sorted(missing)),
-            remedy="Choose others, or VGG19: `stylewatch weights fetch` gets it",
-        )
 
 
 def read_style(style: StyleImage, engine: EngineSettings) -> Style:

@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stylewatch.domain import Identity, Preset
+from stylewatch.domain import BUILTIN_LAYERS, Identity, Preset
 from stylewatch.errors import ConfigError, InputError, PresetError, PresetImageError, UsageError
 from stylewatch.settings.checking import did_you_mean, raise_first
 from stylewatch.settings.notations import composed
@@ -339,7 +339,7 @@ def _read_layer(file: Path) -> _Layer:
 def _finished(
     preset: Preset, source_of: Callable[[str], YamlFile], look: _Look | None = None
 ) -> Preset:
-    """The preset with its digest, once it is sure that all images that it names can be used.
+    """The preset with its digest, once it is sure that its images and layers can be used.
 
     `source_of` tells who has set a key, and `look` is as of `Presets.resolved`.
     """
@@ -352,6 +352,7 @@ def _finished(
                 look(path)
         except (OSError, InputError) as error:
             errors.append(_image_error(source_of(str(keys[0])), keys, path, error))
+    errors += _layer_errors(preset, source_of)
     if errors:
         raise_first(errors)
     return replace(preset, digest=digest(preset, hashes))
@@ -365,6 +366,19 @@ def _images(preset: Preset) -> Iterator[tuple[KeyPath, Path]]:
         yield ("style", number, "image"), style.image
         if style.mask:
             yield ("style", number, "mask"), style.mask
+
+
+def _layer_errors(preset: Preset, source_of: Callable[[str], YamlFile]) -> Iterator[ConfigError]:
+    """If it is painted with the built-in features: errors for the layers that these lack."""
+    if (preset.effect, preset.settings.features) != (Preset.effect, "builtin"):
+        return
+    problem = f"{preset.name!r} is painted with the built-in features, which lack this layer"
+    told = {"expected": f"layers up to {BUILTIN_LAYERS[-1]}"}
+    told |= {"remedy": "Choose another, or `features: vgg19`"}
+    for key in ("content_layers", "style_layers"):
+        for layer in getattr(preset.settings, key):
+            if layer not in BUILTIN_LAYERS:
+                yield source_of(key).error((key, layer), problem, **told)
 
 
 def _image_error(
