@@ -18,6 +18,7 @@ from small_network import noise, small_network
 from stylewatch.domain import EngineSettings, Preset, StyleImage, StyleSettings
 from stylewatch.effect import Context
 from stylewatch.engine import backend, machine
+from stylewatch.engine.features import Convolution
 from stylewatch.engine.transfer import usable_memory
 from stylewatch.errors import PresetError, RenderError, WeightsError
 from stylewatch.jobs import styletransfer
@@ -102,11 +103,11 @@ def test_weights_that_can_t_be_used_are_tried_again_when_they_have_changed(monke
     """Each try takes seconds, and photos wait for them without end."""
     weights, tried = tmp_path / "w.h5", []
 
-    def load(features, weights):
+    def load(weights):
         tried.append(weights)
         raise WeightsError("They can't be used", remedy="Take others", reason="weights")
 
-    monkeypatch.setattr(styletransfer, "load_network", load)
+    monkeypatch.setattr(styletransfer, "load_vgg19", load)
     engine = EngineSettings(weights=str(weights))
     for content in (None, b"half", b"other"):
         if content:
@@ -117,6 +118,26 @@ def test_weights_that_can_t_be_used_are_tried_again_when_they_have_changed(monke
             with pytest.raises(WeightsError, match=r"^They can't be used\. Take others$"):
                 styletransfer.choose_network(StyleSettings(), engine)
     assert len(tried) == 3
+
+
+def test_a_weights_file_that_is_exchanged_is_read_again(monkeypatch, tmp_path):
+    """By a worker that has painted with the other one: photos of one batch should not differ."""
+    weights, digests = tmp_path / "w.h5", []
+
+    def loaded(weights):
+        kernel = np.frombuffer(Path(weights).read_bytes(), np.uint8)
+        return (Convolution("block1_conv1", (kernel,), np.zeros(1)),)
+
+    monkeypatch.setattr("stylewatch.engine.features._loaded_by_keras", loaded)
+    engine = EngineSettings(weights=str(weights))
+    for content in ("one", "other"):
+        weights.with_suffix(".new").write_text(content)
+        weights.with_suffix(".new").replace(weights)
+        networks = [styletransfer.choose_network(StyleSettings(), engine)[0] for _ in range(2)]
+        assert networks[0] is networks[1]
+        digests.append(networks[0].digest)
+    assert digests[0] != digests[1]
+    styletransfer._vgg19.cache_clear()
 
 
 @pytest.mark.parametrize("key", ["content_layers", "style_layers"])

@@ -14,7 +14,7 @@ import numpy as np
 
 from stylewatch.domain import BUILTIN_LAYERS, EngineSettings, Preset, StyleImage, StyleSettings
 from stylewatch.effect import Context, Rendering
-from stylewatch.engine.features import FeatureNetwork, load_network
+from stylewatch.engine.features import FeatureNetwork, load_network, load_vgg19
 from stylewatch.engine.images import Picture, read_picture
 from stylewatch.engine.sizes import resize
 from stylewatch.engine.transfer import Painting, Style, choose_precision, stylize, usable_memory
@@ -141,7 +141,7 @@ def choose_network(settings: StyleSettings, engine: EngineSettings) -> tuple[Fea
 
 
 def _state_of(weights: str) -> Hashable:
-    """What `_vgg19` is cached by: changes when weights that failed are worth another try."""
+    """What `_vgg19` is cached by: changes with a file, and when a download is worth another try."""
     if weights == "imagenet":
         return downloaded(), time.monotonic() // _BEFORE_ANOTHER_DOWNLOAD
     try:
@@ -158,7 +158,9 @@ def _vgg19(weights: str, state: Hashable) -> FeatureNetwork | WeightsError:  # n
     """
     try:
         with one_download(weights):
-            return load_network("vgg19", weights)
+            if weights == "imagenet":  # once loaded, it stays, whatever becomes of the download
+                return load_network("vgg19", weights)
+            return load_vgg19(weights)
     except WeightsError as error:
         return error
 
