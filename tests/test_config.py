@@ -396,6 +396,20 @@ BROKEN = {
             "received {home}/out/in. " + OUTSIDE
         ),
     ),
+    "variable": (
+        "folders:\n  - input: in\n    output: ${XDG_PICTURES_DIR}/out",
+        (
+            "3:5: folders[0].output: variables are not filled in here: "
+            "received ${XDG_PICTURES_DIR}/out. Write ~, or the whole path"
+        ),
+    ),
+    "variable alone": (
+        FOLDER + "state_dir: $STATE_DIRECTORY",
+        (
+            "3:1: state_dir: variables are not filled in here: received $STATE_DIRECTORY. "
+            "Write ~, or the whole path"
+        ),
+    ),
     "output is input": (
         FOLDER.replace("out,", "x/../in,"),
         (
@@ -1328,6 +1342,11 @@ def test_a_working_folder_that_was_removed_is_one_line(tmp_path, monkeypatch):
     for use in (partial(absolute, "in"), partial(presets.find_preset, "mine.yaml")):
         with pytest.raises(ConfigError, match="the working folder was removed"):
             use()
+
+
+def test_a_name_with_a_dollar_sign_is_no_variable(home):
+    config = load(home, FOLDER.replace("in,", "$1.00,").replace("out,", "a/$HOME,"))
+    assert (config.folders[0].input, config.folders[0].output) == (home / "$1.00", home / "a/$HOME")
 
 
 def test_a_home_folder_that_is_not_there_is_told_with_its_place(tmp_path):

@@ -21,6 +21,7 @@ MAPPING = "a mapping (key: value)"
 
 MAX_BYTES, MAX_NODES, MAX_DEPTH = 256 * 1024, 20_000, 16
 _CONTROL = re.compile(r"[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_VARIABLE = re.compile(r"\$\{|\$\w+(/|$)")  # `$HOME/in`, but no picture called `$1.jpg`
 _SYNTAX = 'Indent alike what belongs together; text with : # * & @ or \' in it needs "quotes"'
 _TAG = "tag:yaml.org,2002:"
 _BOOLS = {"true": True, "false": False}
@@ -76,6 +77,9 @@ class YamlFile:
 
     def place(self, keys: KeyPath, path: Path, folder: Path) -> Path:
         """The path that is written at `keys`, absolute; `folder` is what a relative one is in."""
+        if _VARIABLE.match(str(path)):
+            problem, remedy = "variables are not filled in here", "Write ~, or the whole path"
+            raise self.error(self.written(keys), problem, received=str(path), remedy=remedy)
         try:
             return absolute(path, folder)
         except ConfigError as error:
