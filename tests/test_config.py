@@ -314,6 +314,13 @@ BROKEN = {
         FOLDER.replace("starry", "stary"),
         "2:30: folders[0].preset: unknown preset 'stary'. Did you mean 'starry'?",
     ),
+    "several presets that are no list": (
+        FOLDER.replace("starry", "'starry, ink'"),
+        (
+            "2:30: folders[0].preset: unknown preset 'starry, ink'. "
+            "Several are a list: [starry, ink]"
+        ),
+    ),
     "unknown preset in a rule": (
         FOLDER.replace("preset: starry", "rules: [{preset: [ink, strary]}]"),
         "2:39: folders[0].rules[0].preset: unknown preset 'strary'. Did you mean 'starry'?",

@@ -596,7 +596,8 @@ def test_an_unknown_name_is_answered_with_the_nearest(folder):
     assert str(caught.value) == "unknown preset 'stary'. Did you mean 'starry'?"
     with pytest.raises(PresetError) as caught:
         load(folder, "zzz")
-    assert str(caught.value) == "unknown preset 'zzz'. Known: ink, starry"
+    told = f"Known: ink, starry; your own go into {user_presets_dir()}"
+    assert str(caught.value) == f"unknown preset 'zzz'. {told}"
 
 
 def test_bases_that_form_a_circle_are_refused(folder):

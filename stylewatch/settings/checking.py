@@ -150,11 +150,11 @@ def _dataclass_in(hint: Any) -> type | None:
     return next(filter(None, map(_dataclass_in, get_args(hint))), None)
 
 
-def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """The remedy for an unknown name: the nearest known one, else all of them."""
+def did_you_mean(word: object, known: Iterable[str], more: str = "") -> str:
+    """The remedy for an unknown name: the nearest known one, else all of them, and `more`."""
     names = sorted(known)
     near = nearest(word, names)
-    return f"Did you mean {near[0]!r}?" if near else "Known: " + (", ".join(names) or "none")
+    return f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(names) or 'none'}{more}"
 
 
 def nearest(word: object, names: Iterable[str], alike: float = 0.6) -> list[str]:

@@ -14,13 +14,13 @@ from typing import Any
 
 from stylewatch.domain import EngineSettings, Preset
 from stylewatch.errors import LACKING, ConfigError
-from stylewatch.settings.checking import did_you_mean, json_schema, raise_first, validate
+from stylewatch.settings.checking import json_schema, raise_first, validate
 from stylewatch.settings.config import AsWritten, Config, ConfigFile, Folder
 from stylewatch.settings.layout import layout_errors
 from stylewatch.settings.notations import Paths
 from stylewatch.settings.paths import default_state_dir, user_presets_dir
 from stylewatch.settings.presetfile import DEFAULT_EFFECT
-from stylewatch.settings.presets import Presets, changed
+from stylewatch.settings.presets import Presets, changed, nearest_preset
 from stylewatch.settings.readiness import presets_away, unlisted, weights_away
 from stylewatch.settings.states import State, preset_files, states_of
 from stylewatch.settings.yamlfile import YamlFile, load_yaml, shown, typed
@@ -206,7 +206,9 @@ def _sorted_presets(config: Config, there: Presets) -> tuple[dict[str, Preset], 
             if broken[name].reason not in LACKING:
                 raise broken[name]
         elif name not in there:
-            problem, remedy = f"unknown preset {name!r}", did_you_mean(name, there)
+            problem, remedy = f"unknown preset {name!r}", nearest_preset(name, there)
+            if config.file and "," in name:
+                remedy = f"Several are a list: [{name}]"
             errors.append(source.error(keys, problem, remedy=remedy, reason="unknown-preset"))
         elif name not in usable:
             problem = f"preset {name!r} has no style image"

@@ -139,7 +139,7 @@ class Presets:
     def origin(self, name: str) -> Path:
         """The preset's file."""
         if name not in self:
-            remedy = did_you_mean(name, self._files)
+            remedy = nearest_preset(name, self._files)
             raise PresetError(f"unknown preset {name!r}", remedy=remedy, reason="unknown-preset")
         return self._files[composed(name)][0]
 
@@ -189,7 +189,7 @@ class Presets:
             return None
         if files:
             raise _cycle(chain, layer.file)
-        remedy = did_you_mean(name, self._files)
+        remedy = nearest_preset(name, self._files)
         raise layer.source.error(("base",), f"unknown preset {name!r}", remedy=remedy)
 
 
@@ -200,6 +200,11 @@ def changed(preset: Preset, said: Mapping[str, Any]) -> Preset:
     """
     source = typed(said, PresetError)
     return _finished(with_values(preset, values_of(source, Path())), lambda _key: source)
+
+
+def nearest_preset(name: str, known: Iterable[str]) -> str:
+    """What to do about a name that no preset has."""
+    return did_you_mean(name, known, f"; your own go into {user_presets_dir()}")
 
 
 def shipped_presets_dir() -> Path:
