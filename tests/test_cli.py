@@ -795,6 +795,24 @@ class TestConfig:
         assert out == (f"{file}\n" if piped else "")
         assert shown.splitlines()[-1] == "then: stylewatch run"
 
+    @pytest.mark.parametrize("place", [(), ("there",)])
+    def test_init_makes_the_folder_for_one_s_own_presets(self, stylewatch, home, place):
+        shutil.rmtree(home / ".config")
+        code, _, err = stylewatch("init", *place)
+        assert (code, (home / ".config/stylewatch/presets").is_dir()) == (0, True)
+        assert "presets of your own go into ~/.config/stylewatch/presets\n" in err
+
+    def test_init_elsewhere_needs_no_home_that_can_be_written(self, stylewatch, home, monkeypatch):
+        real = Path.mkdir
+
+        def mkdir(path, *given, **more):
+            if path.is_relative_to(home):
+                raise OSError(errno.EROFS, "Read-only file system", str(path))
+            real(path, *given, **more)
+
+        monkeypatch.setattr(Path, "mkdir", mkdir)
+        assert stylewatch("init", "there")[0] == 0
+
     def test_init_without_a_folder_writes_where_run_looks(self, stylewatch, home):
         assert stylewatch("init", "--preset", "quick")[0] == 0
         assert (home / ".config/stylewatch/stylewatch.yaml").is_file()

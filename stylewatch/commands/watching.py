@@ -4,6 +4,7 @@
 import os
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -139,7 +140,8 @@ def init(
 
     Without DIR the folders are ~/Pictures/stylewatch/in and out, and the config is
     ~/.config/stylewatch/stylewatch.yaml, where `stylewatch run` finds it. A config that is there
-    already is kept, and only missing folders are made.
+    already is kept, and only missing folders are made. Presets of your own go into
+    ~/.config/stylewatch/presets, which is made too.
 
     Examples:
       stylewatch init
@@ -147,7 +149,7 @@ def init(
     """
     from stylewatch.faces.lines import short_path
     from stylewatch.settings.loading import load_config, watch_config
-    from stylewatch.settings.paths import CONFIG_NAME, absolute, user_config
+    from stylewatch.settings.paths import CONFIG_NAME, absolute, user_config, user_presets_dir
     from stylewatch.settings.starter import default_config_text, make_folders, write_config
 
     file = (folder / CONFIG_NAME) if folder else user_config()
@@ -168,6 +170,10 @@ def init(
             note(f"new in {short_path(one.input)}: {', '.join(made)}")
         rest = ", or into a style's folder there" if one.subfolders else ""
         note(f"drop photos into {short_path(one.input)}{rest}")
+    own = user_presets_dir()
+    with suppress(OSError):  # a config elsewhere works all the same
+        own.mkdir(parents=True, exist_ok=True)
+    note(f"presets of your own go into {short_path(own)}")
     named = f" -c {shlex.quote(str(file))}" if folder else ""
     note(f"then: stylewatch run{named}")
     say_noted(file)
