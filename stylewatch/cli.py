@@ -45,7 +45,6 @@ app.add_typer(service_app, name="service", rich_help_panel=SET_UP)
 
 def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  (a table of errors)
     """Run one command and give its exit code; every error ends here, as one line on stderr."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything loads TensorFlow
     if not os.environ.get("HOME", "none"):  # as a service may have it; `~` would be `/`
         del os.environ["HOME"]  # now it is as the user database says
     _open_streams()

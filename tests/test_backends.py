@@ -15,6 +15,7 @@ from keras import ops
 
 from stylewatch.domain import EngineSettings
 from stylewatch.engine import backend
+from stylewatch.errors import ExitCode
 from stylewatch.jobs.child import set_environment
 
 SCRIPT = """
@@ -83,19 +84,33 @@ def test_on_jax_a_network_is_no_part_of_each_size_s_program():
     assert json.loads(last_line_of(script, KERAS_BACKEND="jax", **environ))
 
 
-def test_what_a_person_s_keras_json_says_of_their_own_networks_changes_nothing(tmp_path):
+@pytest.fixture
+def keras_json(tmp_path):
+    """The variables of somebody whose networks are of a backend that is not here."""
     other = {"backend": "theano", "image_data_format": "channels_first", "floatx": "float16"}
     (tmp_path / "keras.json").write_text(json.dumps(other))
+    return {"KERAS_HOME": str(tmp_path), "KERAS_BACKEND": ""}
+
+
+def test_what_a_person_s_keras_json_says_of_their_own_networks_changes_nothing(keras_json):
     begin = (
         "from stylewatch.domain import EngineSettings\n"
         "from stylewatch.jobs.child import set_environment\n"
         "set_environment(EngineSettings())\n"
         "as_on_a_gpu = False\n"
     )
-    environ = {"KERAS_HOME": str(tmp_path), "KERAS_BACKEND": ""}
-    losses, mean = json.loads(last_line_of(begin + SCRIPT, **environ))
+    losses, mean = json.loads(last_line_of(begin + SCRIPT, **keras_json))
     assert losses == pytest.approx(painted_on("tensorflow")[0], rel=1e-3)
     assert mean == pytest.approx(painted_on("tensorflow")[1], rel=1e-3)
+
+
+def test_weights_are_fetched_whatever_a_person_s_keras_json_says(keras_json, tmp_path):
+    environ = {"HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:9"}  # no way out
+    done = subprocess.run(
+        [sys.executable, "-m", "stylewatch", "weights", "fetch"],
+        env=os.environ | keras_json | environ, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == ExitCode.WEIGHTS, done.stderr
 
 
 PARTS = """

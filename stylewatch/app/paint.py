@@ -89,11 +89,16 @@ def paint(
     return painted
 
 
-def _paint(task: Task, engine: EngineSettings, report: OnStep) -> Painted:
-    """Paint one picture and give it its name; an unforeseen error becomes a RenderError."""
+def set_up(engine: EngineSettings) -> None:
+    """Set up this process as a worker's is, before it loads the network's libraries."""
     from stylewatch.jobs.child import set_environment
 
-    set_environment(engine)  # as in a worker, before libraries are loaded
+    set_environment(engine)
+
+
+def _paint(task: Task, engine: EngineSettings, report: OnStep) -> Painted:
+    """Paint one picture and give it its name; an unforeseen error becomes a RenderError."""
+    set_up(engine)
     from stylewatch.jobs.worker import render_job
 
     request = _request(task)

@@ -28,7 +28,7 @@ from stylewatch.commands.options import (
     command,
     group,
 )
-from stylewatch.domain import counted
+from stylewatch.domain import EngineSettings, counted
 from stylewatch.errors import ConfigError, ExitCode, UsageError, WeightsError
 
 app = typer.Typer()
@@ -97,12 +97,14 @@ def weights_fetch() -> None:
     Keras keeps them in ~/.keras/models and checks their hash. Behind a proxy, set https_proxy;
     without a network, copy the file there, or name it with `weights: PATH`.
     """
+    from stylewatch.app.paint import set_up
     from stylewatch.faces.lines import short_path
     from stylewatch.faces.terminal import is_live, stderr_for_us
     from stylewatch.settings.weights import downloaded, keras_weights, one_download
 
     file = keras_weights()
     note("loading Keras, which takes a moment")
+    set_up(EngineSettings())
     with stderr_for_us(chatter()):
         from stylewatch.engine.features import load_vgg19
     if not downloaded():
