@@ -1201,6 +1201,10 @@ class TestApply:
         assert (code, out) == (1, "a--presets~2.jpg\n"), "it was asked for by its name"
         code, out, err = stylewatch("presets", "sheet", photo, "-p", "sofa")
         assert (code, out, err.count("cut-off.jpg")) == (3, "", 1)
+        Path("mine.yaml").write_text("base: sofa\nseed: 1\n")
+        options = ("-p", "sofa", "-p", "mine.yaml")
+        code, out, err = stylewatch("presets", "sheet", photo, *options)
+        assert (code, out, err.count("cut-off.jpg")) == (3, "", 2), "each is told once"
 
     def test_presets_that_are_the_same_but_for_their_names_are_one_picture(
         self, stylewatch, tmp_path, home

@@ -58,6 +58,7 @@ def paint_sheet(
             for one, *_ in alike.values()
         ]
         tasks = plan([photo], small, Path(folder))
+        *_, last = tasks  # which is raised, if nothing could be painted
         pictures: list[tuple[str, np.ndarray]] = []
         failed: list[StylewatchError] = []
         for same, task in zip(alike.values(), tasks, strict=True):
@@ -65,15 +66,13 @@ def paint_sheet(
             match result := _painted(task, engine, told):
                 case Painted():
                     pictures.append((names, _read(result.output, engine)))
-                case PresetError() | WeightsError() | RenderError() if len(tasks) > 1:
+                case PresetError() | WeightsError() | RenderError() if pictures or task is not last:
                     failed.append(result)
                     words = f"not on the sheet: {names}: {result}"
                     reason, number = result.reason, task.number
                     on_event(Event(kind="failed", message=words, reason=reason, job_id=number))
                 case _:
                     raise result
-    if not pictures:
-        raise failed[0]
     sheet = sheet_of([("the photo", _read(photo, engine)), *pictures], side)
     form, quality = whole.preset.output.format, whole.preset.output.quality
     assert form != "same"
