@@ -359,6 +359,9 @@ def test_what_no_mask_covers_stays_the_photo(network):
     for styles in [Style(noise(), mask=ramp), Style(noise(), mask=1 - ramp)], [Style(noise())]:
         bare = transfer._bare(styles, Scale(1, 64, 48, 1))
         assert bare is None or bare.max() < 1e-6
+    mixed = [Style(noise(number), mask=ramp) for number in range(3)]
+    alone, together = (transfer._bare(each, Scale(1, 64, 48, 1)) for each in (mixed[:1], mixed))
+    np.testing.assert_array_equal(together, alone)  # a soft edge stays as it was drawn
 
 
 def test_styles_with_the_same_mask_are_mixed(network):

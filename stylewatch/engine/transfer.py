@@ -60,10 +60,6 @@ class Style:
     """(h, w) 0…1, stretched over the photo; None = everywhere."""
 
 
-_Mixture = list[tuple[Tensor, float]]
-"""Network inputs of styles, each with its weight."""
-
-
 @dataclass(frozen=True, eq=False)
 class _Content:
     """The photo that is painted, (H, W, 3) RGB 0…255, and how much each place of it counts."""
@@ -357,35 +353,45 @@ def _regions(
         rgb = resize(style.rgb, *_style_size(style, scale, settings))
         return ops.convert_to_tensor(preprocess(rgb)), style.weight
 
-    free: _Mixture = []
-    masked: dict[bytes, tuple[np.ndarray, _Mixture]] = {}
-    for style in styles:
-        alike = free
-        if style.mask is not None:
-            fitted = _fit_mask(style.mask, scale)
-            _, alike = masked.setdefault(fitted.tobytes(), (fitted, []))
-        alike.append(network_input(style))
-    if not masked:
-        return [Region(free, None)]
-    parts = [*masked.values()]
+    parts, free = _by_mask(styles, scale)
+    if not parts:
+        return [Region([*map(network_input, free)], None)]
     rest = 1.0 - np.max([mask for mask, _ in parts], axis=0)
     if free and rest.mean() > 1e-3:
         parts.append((rest, free))
     used = [(mask, alike, _mean_weight(alike)) for mask, alike in parts if mask.any()]
     mean = float(np.mean([share for *_, share in used] or [1.0]))
-    return [Region(alike, pad(mask), share / mean) for mask, alike, share in used]
+    return [
+        Region([*map(network_input, alike)], pad(mask), share / mean)
+        for mask, alike, share in used
+    ]
 
 
-def _mean_weight(mixture: _Mixture) -> float:
-    return float(np.mean([weight for _, weight in mixture]))
+def _mean_weight(styles: Sequence[Style]) -> float:
+    return float(np.mean([style.weight for style in styles]))
 
 
 def _bare(styles: Sequence[Style], scale: Scale) -> np.ndarray | None:
     """(H, W, 1) 0…1: how much no mask applies; None where a style is for all that is left."""
-    masks = [_fit_mask(style.mask, scale) for style in styles if style.mask is not None]
-    if len(masks) < len(styles):
+    parts, free = _by_mask(styles, scale)
+    if free:
         return None
-    return np.asarray(np.maximum(0.0, 1.0 - sum(masks))[..., np.newaxis])
+    return np.asarray(np.maximum(0.0, 1.0 - sum(mask for mask, _ in parts))[..., np.newaxis])
+
+
+def _by_mask(
+    styles: Sequence[Style], scale: Scale
+) -> tuple[list[tuple[np.ndarray, list[Style]]], list[Style]]:
+    """Each mask, as large as the stage, with the styles that have it; and those without one."""
+    masked: dict[bytes, tuple[np.ndarray, list[Style]]] = {}
+    free: list[Style] = []
+    for style in styles:
+        alike = free
+        if style.mask is not None:
+            fitted = np.minimum(_fit_weight(style.mask, scale), 1.0)
+            _, alike = masked.setdefault(fitted.tobytes(), (fitted, []))
+        alike.append(style)
+    return [*masked.values()], free
 
 
 def _weight_of(
@@ -396,10 +402,6 @@ def _weight_of(
         return None
     seen = subject_of(photo, network, choose_precision(settings.precision))
     return np.asarray(1.0 + settings.subject * (seen - 1.0))
-
-
-def _fit_mask(mask: np.ndarray, scale: Scale) -> np.ndarray:
-    return np.asarray(np.minimum(_fit_weight(mask, scale), 1.0))
 
 
 def _fit_weight(weight: np.ndarray, scale: Scale) -> np.ndarray:
