@@ -11,7 +11,8 @@ StylewatchError
 ├── OutputError          the result can't be written
 │   └── OutputFullError      no space, no disk, or it is read-only: that output waits by itself
 ├── WeightsError         the network's weights are missing or damaged
-├── RenderError          the effect gave no usable picture (NaN, black, unchanged)
+├── RenderError          the effect gave no usable picture (NaN, black)
+│   └── UnchangedError       it is the photo, and would be again (never retried)
 ├── LockedError          another daemon holds this folder or this state
 ├── NotRunningError      no daemon to talk to
 ├── LedgerError          the ledger can't be read or written: the daemon waits and recovers
@@ -204,6 +205,13 @@ class RenderError(StylewatchError):
     """The effect ended without a usable picture: NaN, black, or unchanged."""
 
     reason = "render"
+
+
+class UnchangedError(RenderError):
+    """The picture is the photo, and would be again."""
+
+    reason = "unchanged"
+    kind = FailureKind.BAD_INPUT
 
 
 class LockedError(StylewatchError):

@@ -15,12 +15,12 @@ import tensorflow as tf
 from PIL import Image
 from small_network import noise, small_network
 
-from stylewatch.domain import EngineSettings, Preset, StyleImage, StyleSettings
+from stylewatch.domain import EngineSettings, FailureKind, Preset, StyleImage, StyleSettings
 from stylewatch.effect import Context
 from stylewatch.engine import backend, machine
 from stylewatch.engine.features import Convolution
 from stylewatch.engine.transfer import usable_memory
-from stylewatch.errors import PresetError, RenderError, WeightsError
+from stylewatch.errors import PresetError, RenderError, UnchangedError, WeightsError
 from stylewatch.jobs import styletransfer
 from stylewatch.settings.weights import BYTES, downloaded, keras_weights
 from stylewatch.state.checkpoints import CheckpointFile
@@ -57,11 +57,19 @@ def render(preset, checkpoint=None, engine=None, crashes=0):
 @pytest.mark.parametrize("scales", [{}, {"coarsest_side": 24, "evaluations": (12, 12)}])
 def test_a_picture_that_came_out_unchanged_is_none(preset, scales):
     """Of two stages, the first leaves it blurred where no style is asked for."""
-    for nothing in (preset(mask=0, **scales), preset(strength=0.0, **scales)):
-        with pytest.raises(RenderError, match="unchanged") as caught:
-            render(nothing)
-        assert caught.value.reason == "unchanged"
+    layers = dict.fromkeys(StyleSettings().style_layers, 0.0)
+    with pytest.raises(UnchangedError, match="came out unchanged"):
+        render(preset(style_layers=layers, **scales))
     assert render(preset(mask=255, **scales)).evaluations >= 12
+
+
+@pytest.mark.parametrize("nothing", [{"mask": 0}, {"strength": 0.0}])
+def test_what_can_only_come_out_unchanged_is_not_painted(preset, monkeypatch, nothing):
+    """It would be in two precisions, at each attempt, and for every photo."""
+    monkeypatch.delattr(styletransfer, "stylize")
+    with pytest.raises(UnchangedError) as caught:
+        render(preset(precision="bfloat16", **nothing))
+    assert caught.value.failure.kind is FailureKind.BAD_INPUT  # set aside at once
 
 
 @pytest.mark.parametrize(("value", "reason"), [(np.nan, "not-finite"), (0.9, "black")])

@@ -23,6 +23,7 @@ from stylewatch.errors import (
     PresetImageError,
     RenderError,
     StylewatchError,
+    UnchangedError,
     WeightsError,
     ran_out_of_memory,
 )
@@ -52,6 +53,7 @@ class StyleTransfer:
                 expected="at least one image",
                 remedy="Add `style: picture.jpg` to it",
             )
+        _check_paints(styles, preset.settings)
         started = time.monotonic()
         painting = None
         try:
@@ -165,6 +167,17 @@ def _vgg19(weights: str, state: Hashable) -> FeatureNetwork | WeightsError:  # n
         return error
 
 
+def _check_paints(styles: list[Style], settings: StyleSettings) -> None:
+    """An UnchangedError, before it takes its time, where only the photo can come of it."""
+    if settings.strength == 0.0:
+        remedy = "Give the preset a `strength` above 0"
+    elif not any(style.mask is None or style.mask.any() for style in styles):
+        remedy = "Make the preset's masks white where it is to be painted"
+    else:
+        return
+    raise UnchangedError("The picture would be the photo, unchanged", remedy=remedy)
+
+
 def read_style(style: StyleImage, engine: EngineSettings) -> Style:
     """A preset's style image with its mask, read from their files."""
     mask = None
@@ -240,7 +253,7 @@ def _check_usable(painting: Painting) -> None:
 
 
 def _check_changed(painting: Painting, photo: np.ndarray) -> None:
-    """A RenderError if the picture is the photo, also where a mask is white.
+    """An UnchangedError if the picture is the photo, also where a mask is white.
 
     A style loss of zero tells that too: nothing is painted then, though stages may blur it.
     """
@@ -248,10 +261,9 @@ def _check_changed(painting: Painting, photo: np.ndarray) -> None:
     change = np.abs(rgb - resize(photo, rgb.shape[1], rgb.shape[0]))
     changed = np.mean(change, where=change > 0) if change.any() else 0.0
     if painting.parts.style == 0.0 or changed < _UNCHANGED:
-        raise RenderError(
+        raise UnchangedError(
             "The picture came out unchanged",
-            remedy="Does the preset have a strength, and a mask that is white somewhere?",
-            reason="unchanged",
+            remedy="Raise the preset's `strength`, or make its mask whiter",
         )
 
 
