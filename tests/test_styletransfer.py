@@ -280,6 +280,21 @@ def test_what_fails_in_float32_is_not_painted_again(preset, monkeypatch):
     assert len(tried) == 1
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_next_attempt_does_not_go_on_from_a_failure(preset, tmp_path, monkeypatch, precision):
+    checkpoint = CheckpointFile(tmp_path / "checkpoint.npz", 0.0)
+    real = styletransfer.stylize
+
+    def stylize(*arguments, **more):
+        painting = real(*arguments, **more)
+        return replace(painting, rgb=np.zeros_like(painting.rgb))
+
+    monkeypatch.setattr(styletransfer, "stylize", stylize)
+    with pytest.raises(RenderError, match="black"):
+        render(preset(precision=precision), checkpoint)
+    assert checkpoint.load() is None
+
+
 def test_a_picture_that_was_cut_short_says_so(preset):
     assert "time budget spent" in render(preset(time_budget=1e-9)).note
     assert render(preset()).note == ""

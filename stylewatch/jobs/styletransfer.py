@@ -61,8 +61,6 @@ class StyleTransfer:
         except RenderError:
             if choose_precision(preset.settings.precision) == "float32":
                 raise
-            if context.checkpoint:  # it may be what went wrong
-                context.checkpoint.clear()
         if painting is None:  # out of `except`, where the error would keep its frames in memory
             settings = replace(preset.settings, precision="float32")
             painting = self._paint(photo, styles, settings, network, context, started)
@@ -106,10 +104,15 @@ class StyleTransfer:
             )
 
         memory = context.engine.memory or usable_memory(context.engine.workers)
-        painting = _within_memory(paint, memory >> _HALVINGS_OF_A_CRASH * context.crashes)
-        _check_usable(painting)
-        if painting.complete and sum(settings.evaluations) >= _ENOUGH:
-            _check_changed(painting, photo)
+        try:
+            painting = _within_memory(paint, memory >> _HALVINGS_OF_A_CRASH * context.crashes)
+            _check_usable(painting)
+            if painting.complete and sum(settings.evaluations) >= _ENOUGH:
+                _check_changed(painting, photo)
+        except RenderError:
+            if checkpoint:  # it may be what went wrong
+                checkpoint.clear()
+            raise
         return painting
 
 
