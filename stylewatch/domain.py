@@ -441,6 +441,8 @@ class Checkpoint:
     """So many of that scale's evaluations count: fewer than there were, see `Progress.begin`."""
     image: "np.ndarray"
     """The best so far at that scale: (H, W, 3) RGB, with the frame around it, not clipped."""
+    network: str = ""
+    """The digest of the network that it was painted with, if there is one."""
 
 
 OnStep = Callable[[Step], None]

@@ -194,9 +194,12 @@ def test_a_run_resumed_in_its_first_stage_goes_through_all_that_follow(network):
 def test_a_checkpoint_that_can_t_be_of_this_run_is_ignored(network):
     whole = paint(network)
     image = np.full((*transfer._Frame(Scale(2, 48, 34, 4), SMALL).size, 3), 90.0, np.float32)
-    assert paint(network, resume=Checkpoint(2, 4, image)).evaluations < whole.evaluations
-    for scale, kept in [(0, image), (3, image), (1, image), (2, image[1:]), (2, image * np.nan)]:
-        painting = paint(network, resume=Checkpoint(scale, 4, kept))
+    right = Checkpoint(2, 4, image, network.digest)
+    assert paint(network, resume=right).evaluations < whole.evaluations
+    wrong = [{"scale": scale} for scale in (0, 1, 3)]
+    wrong += [{"image": each} for each in (image[1:], image * np.nan)]
+    for each in (*wrong, {"network": "another's"}):
+        painting = paint(network, resume=replace(right, **each))
         assert np.array_equal(painting.rgb, whole.rgb)
 
 
@@ -292,7 +295,7 @@ def test_a_scale_has_stalled_where_ten_evaluations_gain_less_than_the_tolerance(
     """Here ten of them gain 18.3 %."""
     scale = Scale(1, 8, 8, 40)
     settings = StyleSettings(tolerance=tolerance)
-    progress = Progress([scale], settings, None, None, lambda: 0.0, None)
+    progress = Progress([scale], settings, "", None, None, lambda: 0.0, None)
     progress.begin(scale, 10)
     iterates = (Iterate(0.98**n, 0.98**n, None) for n in range(40))
     on = list(itertools.takewhile(lambda it: progress.step(it, lambda: None), iterates))

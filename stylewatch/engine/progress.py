@@ -38,6 +38,7 @@ class Progress:
         self,
         scales: Sequence[Scale],
         settings: StyleSettings,
+        network: str,
         on_step: OnStep | None,
         on_checkpoint: OnCheckpoint | None,
         clock: Callable[[], float],
@@ -45,6 +46,7 @@ class Progress:
     ) -> None:
         self._scales = scales
         self._settings = settings
+        self._network = network
         self._on_step = on_step
         self._on_checkpoint = on_checkpoint
         self._clock = clock
@@ -97,7 +99,7 @@ class Progress:
             self._on_step(self._told())
         if self._on_checkpoint:
             number, counted = self._scale.number, max(self.evaluation - self._history, self._least)
-            self._on_checkpoint(lambda: Checkpoint(number, counted, image()))
+            self._on_checkpoint(lambda: Checkpoint(number, counted, image(), self._network))
         budget = self._settings.time_budget
         last = self._scale is self._scales[-1] and self.evaluation >= self._scale.evaluations
         late = budget is not None and self._clock() - self._started >= budget

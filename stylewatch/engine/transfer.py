@@ -114,10 +114,10 @@ def stylize(
     model = _Content(photo, _weight_of(photo, settings, network))
     if start is not None and settings.colour == "photo":
         start = to_luminance(start)
-    if resume and not _fits(resume, scales, settings):
+    if resume and not _fits(resume, scales, settings, network):
         resume = None
     skipped = resume.scale - 1 if resume else 0
-    progress = Progress(scales, settings, on_step, on_checkpoint, clock, resume)
+    progress = Progress(scales, settings, network.digest, on_step, on_checkpoint, clock, resume)
     del resume  # so that only `progress` holds its image
     memory = memory or usable_memory()
     image = start
@@ -160,9 +160,11 @@ def plan_scales(width: int, height: int, settings: StyleSettings) -> list[Scale]
     return scales
 
 
-def _fits(kept: Checkpoint, scales: Sequence[Scale], settings: StyleSettings) -> bool:
+def _fits(
+    kept: Checkpoint, scales: Sequence[Scale], settings: StyleSettings, network: FeatureNetwork
+) -> bool:
     """Whether a checkpoint can be of this run; with a wrong one every attempt would fail."""
-    if not 1 <= kept.scale <= len(scales):
+    if kept.network != network.digest or not 1 <= kept.scale <= len(scales):
         return False
     size = _Frame(scales[kept.scale - 1], settings).size
     return kept.image.shape == (*size, 3) and bool(np.isfinite(kept.image).all())

@@ -1,6 +1,7 @@
 """A long job's image so far, kept in a file, so that a killed process costs little.
 
-The file belongs to one job key: another photo, preset or engine version never resumes it.
+The file belongs to one job key: another photo, preset or engine version never resumes it. The
+network may be another by now, so it is in the file.
 """
 
 import contextlib
@@ -32,7 +33,8 @@ class CheckpointFile:
         """The last checkpoint, or None; a damaged file counts as none."""
         try:
             with np.load(self._path) as kept:
-                return Checkpoint(int(kept["scale"]), int(kept["evaluation"]), kept["image"])
+                numbers = int(kept["scale"]), int(kept["evaluation"])
+                return Checkpoint(*numbers, kept["image"], str(kept["network"]))
         except Exception:  # noqa: BLE001  (a damaged file may make NumPy raise anything)
             return None
 
@@ -49,12 +51,7 @@ class CheckpointFile:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as stream:
-                np.savez(
-                    stream,
-                    scale=checkpoint.scale,
-                    evaluation=checkpoint.evaluation,
-                    image=checkpoint.image,
-                )
+                np.savez(stream, **vars(checkpoint))
                 stream.flush()
                 os.fsync(stream.fileno())
             temporary.replace(self._path)
