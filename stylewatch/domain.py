@@ -443,6 +443,8 @@ class Checkpoint:
     """The best so far at that scale: (H, W, 3) RGB, with the frame around it, not clipped."""
     network: str = ""
     """The digest of the network that it was painted with, if there is one."""
+    count: int = 0
+    """Evaluations that there were, of all scales."""
 
 
 OnStep = Callable[[Step], None]

@@ -425,8 +425,10 @@ def test_a_killed_job_goes_on_from_its_checkpoint(tmp_path, preset):
     with pytest.raises(Killed):
         run_job(request, engine, report=die_at_six)
     steps = []
-    assert isinstance(run(request, engine, steps), Rendered)
+    outcome = run(request, engine, steps)
+    assert isinstance(outcome, Rendered)
     assert [step.evaluation for step in steps] == [4, 5, 6, 7, 8, 9, 10]
+    assert (outcome.evaluations, outcome.facts["evaluations"]) == (5 + 7, "12")
     assert not list((tmp_path / "checkpoints").iterdir())
 
 

@@ -56,8 +56,8 @@ class Progress:
         self._pixels = 0  # evaluated here
         self._scale = scales[0]
         self._losses: list[float] = []
-        self.count = 0
-        """Evaluations in this process, of all stages."""
+        self.count = resume.count if resume else 0
+        """Evaluations of all stages, with those before a process was killed."""
         self.evaluation = 0
         """Evaluations of this stage, with those before a process was killed."""
         self.parts = self.best = Parts((math.nan,) * 4)
@@ -98,8 +98,10 @@ class Progress:
         if self._on_step:
             self._on_step(self._told())
         if self._on_checkpoint:
-            number, counted = self._scale.number, max(self.evaluation - self._history, self._least)
-            self._on_checkpoint(lambda: Checkpoint(number, counted, image(), self._network))
+            counted = max(self.evaluation - self._history, self._least)
+            self._on_checkpoint(
+                lambda: Checkpoint(self._scale.number, counted, image(), self._network, self.count)
+            )
         budget = self._settings.time_budget
         last = self._scale is self._scales[-1] and self.evaluation >= self._scale.evaluations
         late = budget is not None and self._clock() - self._started >= budget

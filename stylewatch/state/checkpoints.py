@@ -34,7 +34,8 @@ class CheckpointFile:
         try:
             with np.load(self._path) as kept:
                 numbers = int(kept["scale"]), int(kept["evaluation"])
-                return Checkpoint(*numbers, kept["image"], str(kept["network"]))
+                network, count = str(kept["network"]), int(kept["count"])
+                return Checkpoint(*numbers, kept["image"], network, count)
         except Exception:  # noqa: BLE001  (a damaged file may make NumPy raise anything)
             return None
 
