@@ -340,6 +340,7 @@ def test_what_finds_less_memory_than_there_seemed_to_be_is_painted_in_smaller_ti
         (EngineSettings(workers=5), 0, 2 << 30),
         (EngineSettings(memory=1 << 30, workers=5), 0, 1 << 30),
         (EngineSettings(memory=1 << 30), 1, 1 << 28),  # it may have taken too much
+        (EngineSettings(memory=1), 1, 1),
     ],
 )
 def test_a_photo_is_painted_in_its_share_of_the_memory_that_is_free(

@@ -100,7 +100,7 @@ class StyleTransfer:
                 start=read_start(settings, context.engine),
                 resume=checkpoint.load() if checkpoint else None,
                 on_checkpoint=checkpoint.offer if checkpoint else None,
-                memory=memory,
+                memory=max(1, memory),  # 0 would be as much as there is
             )
 
         memory = context.engine.memory or usable_memory(context.engine.workers)
