@@ -19,6 +19,9 @@ from stylewatch.domain import EngineSettings, OnStep, Preset, Step
 from stylewatch.errors import PresetEffectError, RenderError, named
 from stylewatch.state.checkpoints import CheckpointFile
 
+_DARK = 16.0
+"""Of a photo with no higher value a black picture may be right: of a silhouette, or a lens cap."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
@@ -112,11 +115,7 @@ def checked(given: object, brightest: float) -> Rendering:
         expected = "an `rgb` of the shape (H, W, 3)"
         text = "The effect gave no picture"
         raise RenderError(text, expected=expected, received=str(rgb.shape))
-    if not np.isfinite(rgb).all():
-        raise RenderError("The picture has values that are not numbers", reason="not-finite")
-    if rgb.max() <= 1.0 < brightest:  # or it goes from 0 to 1, by mistake
-        text, expected = "The picture came out black", "an `rgb` of 0…255"
-        raise RenderError(text, expected=expected, received="at most 1", reason="black")
+    check_values(rgb, brightest)
     loss = None if given.loss is None else float(given.loss)
     return replace(
         given,
@@ -126,3 +125,18 @@ def checked(given: object, brightest: float) -> Rendering:
         facts={str(name): str(value) for name, value in given.facts.items()},
         note=str(given.note or ""),
     )
+
+
+def check_values(rgb: np.ndarray, brightest: float) -> None:
+    """Make sure that the values of a picture can be meant; `brightest` is the photo's highest.
+
+    Raises:
+        RenderError: some are no numbers, or the picture is black, though the photo is not.
+    """
+    remedy = "Try another preset, or see `stylewatch doctor`"
+    if not np.isfinite(rgb).all():
+        text = "The picture has values that are not numbers"
+        raise RenderError(text, remedy=remedy, reason="not-finite")
+    if rgb.max() <= 1.0 and brightest > _DARK:  # or it goes from 0 to 1, by mistake
+        told = {"expected": "values of 0…255", "received": "at most 1", "remedy": remedy}
+        raise RenderError("The picture came out black", **told, reason="black")

@@ -46,12 +46,12 @@ def preset(tmp_path, monkeypatch):
     return make
 
 
-def render(preset, checkpoint=None, engine=None, crashes=0):
+def render(preset, checkpoint=None, engine=None, crashes=0, photo=PHOTO):
     context = Context(
         engine=engine or EngineSettings(), on_step=lambda step: None, checkpoint=checkpoint,
         crashes=crashes,
     )  # fmt: skip
-    return styletransfer.StyleTransfer().render(PHOTO, preset, context)
+    return styletransfer.StyleTransfer().render(photo, preset, context)
 
 
 @pytest.mark.parametrize("scales", [{}, {"coarsest_side": 24, "evaluations": (12, 12)}])
@@ -70,6 +70,18 @@ def test_what_can_only_come_out_unchanged_is_not_painted(preset, monkeypatch, no
     with pytest.raises(UnchangedError) as caught:
         render(preset(precision="bfloat16", **nothing))
     assert caught.value.failure.kind is FailureKind.BAD_INPUT  # set aside at once
+
+
+@pytest.mark.parametrize("value", [0.0, 255.0])
+def test_a_photo_of_one_colour_is_only_painted_in_the_style_s(preset, monkeypatch, value):
+    """A style that takes on its colours is as flat; the photo is not to blame, nor precision."""
+    photo = np.full_like(PHOTO, value)
+    photo[::2] += 3.0 if value == 0.0 else -3.0
+    assert np.ptp(render(preset(), photo=photo).rgb) > 3.0
+    monkeypatch.delattr(styletransfer, "stylize")
+    for colour in ("photo", "match"):
+        with pytest.raises(UnchangedError, match="`colour: style`"):
+            render(preset(colour=colour), photo=photo)
 
 
 @pytest.mark.parametrize(("value", "reason"), [(np.nan, "not-finite"), (0.9, "black")])

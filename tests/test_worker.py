@@ -29,7 +29,7 @@ from stylewatch.domain import (
     StyleImage,
     StyleSettings,
 )
-from stylewatch.effect import open_effect, steps_only
+from stylewatch.effect import Rendering, checked, open_effect, steps_only
 from stylewatch.engine.images import Picture
 from stylewatch.engine.results import read_facts
 from stylewatch.errors import OutputError, OutputFullError, PresetError, RenderError, WeightsError
@@ -301,7 +301,7 @@ def painted_by(tmp_path, monkeypatch):
         ("Rendering(rgb=np.dstack([photo, photo]))", "render", "received (48, 64, 6)"),
         ("Rendering(rgb=photo[:0])", "render", "received (0, 64, 3)"),
         ("Rendering(rgb=photo / 0)", "not-finite", "values that are not numbers"),
-        ("Rendering(rgb=photo / 255)", "black", "an `rgb` of 0…255, received at most 1"),
+        ("Rendering(rgb=photo / 255)", "black", "values of 0…255, received at most 1"),
         ("Rendering(rgb=np.divide(photo, 255, out=photo))", "black", "received at most 1"),
     ],
 )
@@ -312,6 +312,14 @@ def test_what_another_package_s_effect_gives_is_no_result_unless_it_is_a_picture
     failure = painted_by(f"return {given}")
     assert (failure.kind, failure.reason) == (FailureKind.RENDER, reason)
     assert told in failure.message
+
+
+def test_a_black_photo_may_come_out_black():
+    """A silhouette on transparent ground, or what a camera saw of its lens cap."""
+    black = Rendering(rgb=np.zeros((2, 2, 3), np.float32))
+    assert not checked(black, 3.0).rgb.any()
+    with pytest.raises(RenderError, match="came out black"):
+        checked(black, 100.0)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from stylewatch.domain import BUILTIN_LAYERS, EngineSettings, Preset, StyleImage, StyleSettings
-from stylewatch.effect import Context, Rendering
+from stylewatch.effect import Context, Rendering, check_values
 from stylewatch.engine.features import FeatureNetwork, load_network, load_vgg19
 from stylewatch.engine.images import Picture, read_picture
 from stylewatch.engine.sizes import resize
@@ -31,6 +31,7 @@ from stylewatch.settings.weights import downloaded, one_download
 
 _UNCHANGED = 0.1  # grey levels, on average: nobody would see them
 _ENOUGH = 10  # evaluations after which something has to be seen
+_ONE_COLOUR = 4.0  # grey levels from its first pixel: a style like that is as flat
 _BEFORE_ANOTHER_DOWNLOAD = 300.0  # seconds
 _BLACK, _WHITE = 0.0, 255.0  # behind a transparent mask, which means "not here"; behind a picture
 _HALVINGS = 4
@@ -53,7 +54,7 @@ class StyleTransfer:
                 expected="at least one image",
                 remedy="Add `style: picture.jpg` to it",
             )
-        _check_paints(styles, preset.settings)
+        _check_paints(photo, styles, preset.settings)
         started = time.monotonic()
         painting = None
         try:
@@ -106,7 +107,7 @@ class StyleTransfer:
         memory = context.engine.memory or usable_memory(context.engine.workers)
         try:
             painting = _within_memory(paint, memory >> _HALVINGS_OF_A_CRASH * context.crashes)
-            _check_usable(painting)
+            check_values(painting.rgb, float(photo.max()))
             if painting.complete and sum(settings.evaluations) >= _ENOUGH:
                 _check_changed(painting, photo)
         except RenderError:
@@ -170,15 +171,22 @@ def _vgg19(weights: str, state: Hashable) -> FeatureNetwork | WeightsError:  # n
         return error
 
 
-def _check_paints(styles: list[Style], settings: StyleSettings) -> None:
+def _check_paints(photo: np.ndarray, styles: list[Style], settings: StyleSettings) -> None:
     """An UnchangedError, before it takes its time, where only the photo can come of it."""
     if settings.strength == 0.0:
         remedy = "Give the preset a `strength` above 0"
     elif not any(style.mask is None or style.mask.any() for style in styles):
         remedy = "Make the preset's masks white where it is to be painted"
+    elif settings.colour != "style" and _is_of_one_colour(photo):
+        remedy = "Of a photo of one colour only `colour: style` makes a painting"
     else:
         return
     raise UnchangedError("The picture would be the photo, unchanged", remedy=remedy)
+
+
+def _is_of_one_colour(photo: np.ndarray) -> bool:
+    """Whether nothing is to be seen on it; of most photos the first row tells."""
+    return all(np.abs(row - photo[0, 0]).max() < _ONE_COLOUR for row in photo)
 
 
 def read_style(style: StyleImage, engine: EngineSettings) -> Style:
@@ -240,19 +248,6 @@ def _facts(painting: Painting, network: FeatureNetwork) -> dict[str, str]:
         "style_loss": f"{parts.style:.6g}",
         "tv_loss": f"{parts.tv:.6g}",
     }
-
-
-def _check_usable(painting: Painting) -> None:
-    """A RenderError for a picture that is black, or holds values that are no numbers."""
-    rgb = painting.rgb
-    if not np.isfinite(rgb).all():
-        raise RenderError("The picture has values that are not numbers", reason="not-finite")
-    if float(rgb.max()) < 1.0:
-        raise RenderError(
-            "The picture came out black",
-            remedy="Try `precision: float32` in the preset",
-            reason="black",
-        )
 
 
 def _check_changed(painting: Painting, photo: np.ndarray) -> None:
