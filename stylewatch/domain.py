@@ -91,7 +91,8 @@ class StyleSettings:
     features: Literal["auto", "vgg19", "builtin"] = "auto"
     """`auto`: VGG19 where its weights can be had, else the built-in features, saying so."""
     seed: Annotated[int, Ge(0)] = 0
-    """For `init: noise`; the same input and seed give the same bytes on one machine's CPU."""
+    """For `init: noise`. The same input and seed give the same bytes on one machine's CPU, unless
+    one was interrupted, or painted in tiles as little memory was free."""
     time_budget: Annotated[float, Gt(0)] | None = None
     """Seconds per photo; when they are spent the best image so far is the result."""
 
@@ -157,8 +158,9 @@ class EngineSettings:
     """Added to the worker's niceness."""
     memory: int = 0
     """Bytes that one evaluation may use before a photo is painted in tiles; 0 = half of what is
-    free when the job starts, or less, as several workers share it. Tiles round sums otherwise: a
-    number here keeps a huge photo's result the same to the byte, whatever else runs."""
+    free when the job starts, or less, as several workers share it. Tiles round sums otherwise, and
+    in float32 1024 × 768 pixels are painted in tiles where less than 4 GB are free: a number here
+    keeps a result the same to the byte, whatever else runs."""
     workers: int = 1
     """How many of them paint on this machine."""
     memory_limit: int = 0

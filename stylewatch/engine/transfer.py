@@ -102,8 +102,8 @@ def stylize(
     used if it can be of this run. What does not fit into `memory` bytes (0: as many as
     `usable_memory` says) is painted in tiles.
 
-    The same arguments give the same bytes on one machine's CPU; on a GPU, libraries choose between
-    algorithms by how long they take.
+    The same arguments, if `memory` is not 0, give the same bytes on one machine's CPU; on a GPU,
+    libraries choose between algorithms by how long they take.
 
     Raises:
         RenderError: the loss is not a finite number.
