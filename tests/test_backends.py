@@ -217,6 +217,11 @@ def test_the_precision_is_the_same_each_time_it_is_chosen():
     assert len({backend._bfloat16_gains() for _ in range(5)}) == 1
 
 
+def test_on_a_cpu_a_gradient_is_read_where_it_lies():
+    gradient = ops.ones((1, 8, 8, 3))
+    assert np.shares_memory(backend.place(gradient), np.asarray(gradient))
+
+
 @pytest.mark.parametrize(
     ("capability", "fast"),
     [

@@ -152,7 +152,9 @@ def on_the_host(evaluate):
     def host(x):
         assert isinstance(x, np.ndarray)
         loss, gradient = evaluate(x)
-        return loss, np.array(gradient)
+        gradient = np.array(gradient)
+        gradient.flags.writeable = False  # it may be a tensor's own memory
+        return loss, gradient
 
     return host
 

@@ -263,11 +263,11 @@ def has_gpu() -> bool:
 
 
 def place(values: Tensor) -> Tensor:
-    """The values as an optimiser should have them: a tensor on a GPU, else an array of its own.
+    """The values as an optimiser should have them: a tensor on a GPU, else an array, to be read.
 
     On a CPU NumPy sums in place and in slices that fit the cache, four times as fast.
     """
-    return keras.ops.convert_to_tensor(values) if has_gpu() else np.array(values)
+    return keras.ops.convert_to_tensor(values) if has_gpu() else np.asarray(values)
 
 
 def _bfloat16_gains() -> bool:

@@ -62,8 +62,7 @@ def minimize(
 
     `noise` is the share of a loss by which rounding may raise it, and `preconditioner` what is
     assumed of the inverse Hessian before any step; both are for `lbfgs` only. If `start` is an
-    array on the host, L-BFGS keeps all its vectors there, in as little memory as it can; then
-    `evaluate` must give arrays that may be written to.
+    array on the host, L-BFGS keeps all its vectors there, in as little memory as it can.
     """
     match optimizer:
         case "lbfgs":
