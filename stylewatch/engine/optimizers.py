@@ -191,7 +191,7 @@ def _adam(
         loss = float(told)
         if loss < best_loss:
             best_loss, best = loss, x
-        if not on_iterate(Iterate(loss, best_loss, best)):
+        if not on_iterate(Iterate(loss, best_loss, best)) or t == evaluations:
             break
         if t == 1:
             epsilon = 1e-2 * float(ops.mean(ops.square(gradient))) ** 0.5
