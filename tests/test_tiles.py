@@ -63,12 +63,13 @@ def test_the_tiled_gradient_equals_the_untiled_one(options, masked, size):
     assert relative(tiled_gradient, gradient) <= 1e-5
 
 
-def test_a_pixel_that_is_no_number_is_seen_in_tiles_too(network):
+@pytest.mark.parametrize(("tv_weight", "at"), [(0.0, (40, 40)), (1.0, (-1, -1))])
+def test_a_pixel_that_is_no_number_is_seen_in_tiles_too(network, tv_weight, at):
     """A ReLU makes nothing of it, and a step that led there would be taken for a good one."""
     arguments = (network, ("block4_conv2",), ("block5_conv1",), "max", "float32")
-    settings = StyleSettings(style_layers={"block5_conv1": 1.0})
+    settings = StyleSettings(style_layers={"block5_conv1": 1.0}, tv_weight=tv_weight)
     image = np.asarray(picture(2, 80, 96)).copy()
-    image[0, 40, 40, 1] = np.nan
+    image[0, *at, 1] = np.nan
     for objective in (Objective(*arguments), TiledObjective(*arguments, side=64)):
         regions = [Region([(picture(1, 64, 64), 1.0)], None)]
         targets = objective.targets(picture(0, 80, 96), regions, settings)

@@ -231,10 +231,9 @@ class Objective:
             for region, masks in zip(targets["style"], targets["masks"], strict=True)
             for layer, target in region.items()
         )
-        # makes the loss NaN if a pixel is: ReLUs would hide that
-        tv = ops.square(0.0 * ops.sum(image))
+        tv = ops.square(0.0 * ops.sum(image))  # NaN if a pixel is: ReLUs would hide that
         for weight in tv_weight:
-            tv = weight * losses.total_variation_loss(image)
+            tv = tv + weight * losses.total_variation_loss(image)
         loss = content + style + tv
         return loss, ops.stack([loss, content, style, tv])  # as `Parts` has them
 

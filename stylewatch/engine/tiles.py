@@ -166,7 +166,7 @@ class TiledObjective(Objective):
             _, part, slope = self._tile_gradient(tile.cut(image), wanted)
             content += float(part)
             tile.cut(gradient)[...] += backend.to_numpy(slope)
-        tv = (0.0 * float(np.sum(image))) ** 2  # makes the loss NaN if a pixel is
+        tv = (0.0 * float(np.sum(image))) ** 2  # NaN if a pixel is
         for weight in tv_weight:
             for rows in self._bands(image):
                 value, _, slope = self._smoothness(image[:, rows], weight)
