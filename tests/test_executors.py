@@ -292,18 +292,23 @@ class TestLocal:
         assert result(executor.submit(5, jobs.pid)) != first
 
     def test_an_idle_worker_that_was_killed_is_replaced(self, executor):
+        """By whoever keeps the jobs: its thread stays, and a worker ends with what started it."""
         for number in range(3):
             pid = result(executor.submit(number, jobs.pid))
             os.kill(pid, signal.SIGKILL)
             time.sleep(0.1 * number)  # found dead at once, or later
+            assert isinstance(error(executor.submit(number, jobs.pid)), EngineLost)
+            assert (executor.slots, executor.trouble) == (1, "")  # and is tried again at once
         assert result(executor.submit(9, jobs.add, 1, 2)) == 3
 
     def test_an_idle_worker_that_hangs_is_replaced(self, executor, monkeypatch):
         monkeypatch.setattr(executors, "START_SECONDS", 0.5)
         pid = result(executor.submit(1, jobs.pid))
         os.kill(pid, signal.SIGSTOP)
-        assert result(executor.submit(2, jobs.pid)) != pid
+        assert isinstance(error(executor.submit(2, jobs.pid)), EngineLost)
         assert is_gone(pid)
+        assert (executor.slots, executor.trouble) == (1, "")
+        assert result(executor.submit(2, jobs.pid)) != pid
 
     def test_an_idle_worker_that_begins_just_when_it_is_given_up_costs_the_job_nothing(
         self, executor, heard, monkeypatch
@@ -321,8 +326,9 @@ class TestLocal:
         with monkeypatch.context() as patched:
             patched.setattr(executors, "START_SECONDS", 0.5)
             patched.setattr(executors, "_stop", stop_late)
-            assert result(executor.submit(2, jobs.pid)) != pid
+            assert isinstance(error(executor.submit(2, jobs.pid)), EngineLost)
         assert is_gone(pid)
+        assert result(executor.submit(2, jobs.pid)) != pid
 
     def test_a_job_that_is_cancelled_while_its_worker_is_made_never_begins(
         self, executor, heard, monkeypatch
@@ -589,6 +595,14 @@ def test_a_worker_dies_with_its_daemon_whatever_it_does(tmp_path, job, seconds, 
         told -= {"awake"}  # in this mode it is idle now
         parent.process.kill()
         assert is_gone(int(told.pop()))
+
+
+def test_a_worker_ends_that_has_not_yet_heard_of_its_daemon_when_that_ends(tmp_path):
+    with Parent(tmp_path, "sleep", 300) as parent:
+        while len(children := psutil.Process(parent.process.pid).children()) < 2:
+            pass  # the worker, which only starts, and Python's resource tracker
+        parent.process.kill()
+        assert all(is_gone(child.pid) for child in children)
 
 
 def test_an_interrupt_at_the_keyboard_reaches_only_the_daemon(tmp_path):

@@ -1648,6 +1648,24 @@ def test_photos_are_painted_in_processes_of_their_own_and_a_crash_costs_one(rigs
     assert (rig.output / "sub/b--painting.jpg").read_bytes() == b"sub/b.jpg"
 
 
+def test_a_photo_whose_idle_worker_was_killed_is_painted_by_another(rigs, monkeypatch):
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
+    rig, opened = rigs(start=False), []
+
+    def open_executor(config, tell):
+        opened.append(LocalExecutor(config.engine, tell))
+        return opened[0]
+
+    rig.open_executor, rig.run_job = open_executor, jobs.copy_or_crash
+    rig.start()
+    os.kill(opened[0].submit(0, jobs.pid).result(60), signal.SIGKILL)
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    [done] = rig.daemon._ledger.jobs([JobState.DONE])
+    assert done.crashes == 0
+    assert [each.reason for each in rig.events if each.kind == "warning"] == ["engine-lost"]
+
+
 def test_nothing_is_written_where_an_output_s_disk_is_only_mounted(rigs, disk):
     rig = rigs(start=False).with_folders({"output": disk.mount / "out", "after": "delete"}).start()
     rig.drop("a.jpg")

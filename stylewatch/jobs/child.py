@@ -13,9 +13,9 @@ import platform
 import resource
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable
+from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
@@ -51,16 +51,14 @@ CODE: Final = _read_code()
 """Tells this program from an older or newer one: its code as it was when this process started."""
 
 
-def boot(
-    progress: Connection, lifeline: Connection, engine: EngineSettings, log: Path | None, code: str
-) -> None:
+def boot(progress: Connection, engine: EngineSettings, log: Path | None, code: str) -> None:
     """Make this process a worker, which ends with its parent; `code` is the parent's `CODE`."""
     global _progress, _strange  # there is one worker in a process
     _progress, _strange = progress, code != CODE
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ends at once, whatever C code runs
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal's signals are the daemon's business
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _die_with_the_parent(lifeline)
+    _die_with_the_parent()
     _redirect_output(log)
     set_environment(engine)
     with contextlib.suppress(PermissionError):
@@ -168,19 +166,12 @@ def _readable_error(error: BaseException) -> bytes:
     return _readable((False, ExecutorError(named(error), reason="error")))
 
 
-def _die_with_the_parent(lifeline: Connection) -> None:
-    """End when the parent does: by the kernel's signal, and when a pipe is closed.
-
-    The signal alone won't do: it also comes if only the thread ends that started us.
-    """
+def _die_with_the_parent() -> None:
+    """End when the thread that started us does, by the kernel's signal: whatever C code runs."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-    def wait() -> None:
-        with contextlib.suppress(EOFError, OSError):
-            lifeline.recv_bytes()
+    parent = parent_process()
+    if parent is not None and os.getppid() != parent.pid:  # it has ended already
         os._exit(1)
-
-    threading.Thread(target=wait, name="lifeline", daemon=True).start()
 
 
 def _redirect_output(log: Path | None) -> None:

@@ -23,7 +23,7 @@ from pebble import ProcessExpired, ProcessPool
 from stylewatch.domain import EngineSettings
 from stylewatch.errors import EngineLost, WorkerDied
 from stylewatch.jobs.child import CODE, boot, run
-from stylewatch.jobs.jobtable import KILL_SECONDS, InFlight, JobTable, OnEvent
+from stylewatch.jobs.jobtable import InFlight, JobTable, OnEvent
 
 NEWS_SECONDS = 0.5  # by then the last words of a dead process have been read
 START_SECONDS = 5.0  # for an idle worker to begin the job that it is given
@@ -86,8 +86,7 @@ class LocalExecutor(JobTable):
         self._context = _Context()
         self._messages, self._mouth = self._context.Pipe(duplex=False)
         os.set_blocking(self._mouth.fileno(), False)  # a job never waits for its listener
-        self._dead_end, self._lifeline = self._context.Pipe(duplex=False)
-        self._boot = (self._mouth, self._dead_end, engine, log, CODE)
+        self._boot = (self._mouth, engine, log, CODE)
         self._listener = threading.Thread(target=self._listen, name="progress", daemon=True)
         self._listener.start()
 
@@ -108,8 +107,7 @@ class LocalExecutor(JobTable):
     def close(self) -> None:
         """Kill what runs, and end."""
         super().close()
-        for pipe in (self._mouth, self._lifeline, self._dead_end):
-            pipe.close()
+        self._mouth.close()
         self._listener.join(1.0)
         self._messages.close()
 
@@ -126,28 +124,18 @@ class LocalExecutor(JobTable):
         except (BrokenExecutor, RuntimeError, OSError) as error:
             self._lose(job, error, was_idle=pool is not None)
         else:
-            place, was_idle = job.place, pool is not None
-            answered = functools.partial(self._answered, job, place, was_idle=was_idle)
+            answered = functools.partial(self._answered, job, was_idle=pool is not None)
             answer.add_done_callback(answered)
-            if was_idle:
-                self._in_background(self._expect_a_start, job, place)
+            if pool:
+                self._in_background(self._expect_a_start, job)
 
-    def _expect_a_start(self, job: InFlight, place: ProcessPool) -> None:
-        """Give a job to another worker if this one does not begin it: it may have been killed.
+    def _expect_a_start(self, job: InFlight) -> None:
+        """End a worker that was idle and does not begin its job: it may have been killed.
 
-        If it was only swapped out, it may begin after all while it is ended: that counts no more,
-        as the job has another number by then.
+        If it was only swapped out, it may begin after all while it is ended: that counts no more.
         """
-        job.started.wait(START_SECONDS)
-        with self._lock:
-            if job.started.is_set() or job.place is not place or job.serial not in self._jobs:
-                return
-            del self._jobs[job.serial]
-            job.place, job.serial = None, next(self._serials)
-            self._jobs[job.serial] = job
-        self._in_background(_stop, place).join(KILL_SECONDS)
-        if not job.doomed:
-            self._launch(job)
+        if not job.started.wait(START_SECONDS):
+            self._doom(job, _lost_while_idle())
 
     def _new_pool(self) -> ProcessPool:
         pool = ProcessPool(
@@ -157,11 +145,7 @@ class LocalExecutor(JobTable):
             assert pool.active  # starts it here and now
         return pool
 
-    def _answered(
-        self, job: InFlight, place: ProcessPool, answer: Future[bytes], *, was_idle: bool
-    ) -> None:
-        if job.place is not place:  # it was given up, and another one has the job
-            return
+    def _answered(self, job: InFlight, answer: Future[bytes], *, was_idle: bool) -> None:
         error = answer.exception()
         if error is None:
             self._read(job, answer.result())
@@ -173,7 +157,7 @@ class LocalExecutor(JobTable):
             self._lose(job, error, was_idle=was_idle)
 
     def _lose(self, job: InFlight, error: BaseException, *, was_idle: bool) -> None:
-        """A pool is broken: run the job in another, or end it, if that won't do or it had begun."""
+        """A pool is broken, which is the job's fault only if it had begun."""
         if job.place:
             self._in_background(_stop, job.place)
             job.place = None
@@ -183,8 +167,8 @@ class LocalExecutor(JobTable):
         if began:
             time.sleep(TERM_SECONDS)  # it may have been SIGTERM
             self._finish(job, error=WorkerDied("the job's process died as soon as it began"))
-        elif was_idle:  # its worker died while nobody looked: another one will do
-            self._launch(job)
+        elif was_idle:
+            self._doom(job, _lost_while_idle())
         else:
             remedy = "It needs memory, file descriptors, room in /dev/shm, and its log, chatter.log"
             told = "no worker process could be started"
@@ -211,6 +195,11 @@ def _stop(pool: ProcessPool) -> None:
     """End a pool and its process, by force after 3 s."""
     pool.stop()
     pool.join()
+
+
+def _lost_while_idle() -> EngineLost:
+    """Others are tried at once: whoever keeps jobs hands it over anew."""
+    return EngineLost("an idle worker had ended, or does not begin", remedy="Another one will do")
 
 
 @contextlib.contextmanager
