@@ -690,6 +690,23 @@ class TestDask:
             assert executor.trouble == "the workers can't run jobs"
 
     @needs_dask
+    def test_a_worker_whose_memory_is_full_is_not_counted_unless_it_is_painting(
+        self, scheduler, heard, monkeypatch
+    ):
+        """Dask gives it nothing: a photo would wait for it until its time is over."""
+        with contextlib.closing(open_executor(scheduler.address, ENGINE, heard)) as executor:
+            client = with_slots(executor)._client
+            told = client.scheduler_info(n_workers=-1)
+            [worker] = told["workers"].values()
+            monkeypatch.setattr(client, "scheduler_info", lambda **_: told)
+            worker["status"], worker["metrics"]["task_counts"] = "paused", {"executing": 0}
+            executor._look_at_workers()
+            assert executor.slots == 0
+            assert "has no free workers" in executor.trouble
+            worker["metrics"]["task_counts"] = {"executing": 1}
+            with_slots(executor)
+
+    @needs_dask
     def test_the_doctor_tells_how_many_workers_there_are(self, scheduler, tmp_path, monkeypatch):
         monkeypatch.setattr("stylewatch.jobs.cluster.ANSWER_SECONDS", 2.0)
         config = watch_config(tmp_path / "in", tmp_path / "out", ["painting"])

@@ -112,15 +112,17 @@ class DaskExecutor(JobTable):
     def _look_at_workers(self) -> None:
         """Count the workers, and ask each new one for its CODE: another's may not know our jobs."""
         programs = {}
-        for worker in self._client.scheduler_info(n_workers=-1)["workers"]:
-            asked = self._programs.get(worker) or self._ask(worker)
-            programs[worker] = asked if isinstance(asked, str) else _answer(asked)
+        workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        for worker, told in workers.items():
+            if _takes_jobs(told):
+                asked = self._programs.get(worker) or self._ask(worker)
+                programs[worker] = asked if isinstance(asked, str) else _answer(asked)
         just_asked = programs.keys() - self._programs.keys()
         self._programs, self._seen = programs, time.monotonic()
         if strange := self._strange():
             self._trouble = str(_of_another_program(strange[0]))
         elif not just_asked and time.monotonic() >= self._rests_until:
-            free = "free " if programs else ""
+            free = "free " if workers else ""
             self._trouble = f"the Dask scheduler at {self._address} has no {free}workers"
 
     def _ask(self, worker: str) -> Any:
@@ -224,6 +226,15 @@ def _running_loop() -> tuple[Any, Callable[[], None]]:
     threading.Thread(target=lambda: asyncio.run(hold()), name="dask-loop", daemon=True).start()
     loop = running.result()
     return loop, lambda: loop.add_callback(end.set)
+
+
+def _takes_jobs(worker: dict[str, Any]) -> bool:
+    """Whether Dask gives it jobs: not while it is paused as its memory is full, or if it is ending.
+
+    But in the middle of one it is counted all the same.
+    """
+    doing = worker["metrics"].get("task_counts", {})
+    return worker["status"] == "running" or bool(doing.get("executing"))
 
 
 def _answer(asked: Any) -> Any:
