@@ -520,6 +520,11 @@ class TestLocal:
         os.utime(file, ns=(was.st_atime_ns, was.st_mtime_ns))
         assert code_of(tmp_path) != before
 
+    def test_another_python_makes_another_program(self, monkeypatch):
+        """What the one pickles the other can't read: each photo was painted in vain."""
+        monkeypatch.setattr(child, "sys", Mock(version_info=(3, 99, 0, "final", 0)))
+        assert child._read_code() != child.CODE
+
     def test_closing_gives_back_processes_and_descriptors(self, heard):
         def held():
             children = psutil.Process().children()

@@ -38,9 +38,9 @@ _strange = False  # whether our parent is of another version of stylewatch
 
 
 def _read_code() -> str:
-    """A hash of all the code of this package."""
+    """A hash of all the code of this package, and of Python's version: pickles need the same."""
     package = Path(__file__).parents[1]
-    code = hashlib.sha256()
+    code = hashlib.sha256(repr(sys.version_info[:2]).encode())
     for file in sorted(package.rglob("*.py")):
         if file.is_file():  # and no editor's lock, a link to nowhere
             code.update(b"%s\0%s" % (bytes(file.relative_to(package)), file.read_bytes()))

@@ -265,7 +265,7 @@ def run_on_dask(
 
 def _of_another_program(worker: str) -> EngineLost:
     problem = f"the Dask worker at {worker} has no stylewatch, or another than the daemon's"
-    remedy = "Install the same there, and restart it"
+    remedy = "Install the same there, on the same Python, and restart it"
     return EngineLost(f"{problem} {__version__}", remedy=remedy)
 
 
