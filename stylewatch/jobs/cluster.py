@@ -14,7 +14,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from pathlib import Path
 from pkgutil import resolve_name
@@ -192,6 +192,9 @@ class DaskExecutor(JobTable):
         try:
             self._ran_on[job.out], data = answer.result(timeout=ANSWER_SECONDS)
         except Exception as error:  # noqa: BLE001  (Dask's own: a job's error comes as an answer)
+            if killed := getattr(error, "last_worker", None):
+                self._ran_on[job.out] = killed.address
+                self._look_anew([killed.address])
             self._finish(job, error=_ours(error))
         else:
             self._read(job, data)
@@ -202,11 +205,18 @@ class DaskExecutor(JobTable):
     def _kill(self, job: InFlight) -> None:
         """Dask can't end a job that runs: its worker's process has to restart."""
         with contextlib.suppress(Exception):  # what can't be killed is forgotten all the same
-            running = self._client.processing()
-            workers = [each for each, keys in running.items() if job.place.key in keys]
+            doing = self._client.processing()
+            at = self._ran_on.get(job.out)
+            workers = [each for each, keys in doing.items() if job.place.key in keys or each == at]
             job.place.cancel()
             if workers:
                 self._client.restart_workers(workers, timeout=ANSWER_SECONDS, raise_for_error=False)
+                self._look_anew(workers)
+
+    def _look_anew(self, gone: Collection[str]) -> None:
+        """Count these workers no more, and see at once who has come in their place."""
+        self._programs = {each: told for each, told in self._programs.items() if each not in gone}
+        self._news.set()
 
 
 def _running_loop() -> tuple[Any, Callable[[], None]]:

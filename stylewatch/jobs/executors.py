@@ -176,9 +176,7 @@ class LocalExecutor(JobTable):
             self._finish(job, error=lost)
 
     def _free(self, job: InFlight) -> None:
-        if job.place and job.spoilt:
-            self._in_background(_stop, job.place)
-        elif job.place and not job.doomed:
+        if job.place and not job.doomed:
             self._idle.append((job.place, time.monotonic()))
 
     def _kill(self, job: InFlight) -> None:

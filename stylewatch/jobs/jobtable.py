@@ -42,7 +42,6 @@ class InFlight:
     timer: threading.Timer | None = None
     started: threading.Event = field(default_factory=threading.Event)
     doomed: bool = False  # it is being killed: an answer that still comes is too late
-    spoilt: bool = False  # its process may be of no more use: a GPU's error stays until that ends
 
     @property
     def name(self) -> JobName:
@@ -201,9 +200,10 @@ class JobTable(ABC):
         try:
             result = read_answer(answer)
         except Exception as error:  # noqa: BLE001  (the job's own, whatever it is)
-            foreseen = isinstance(error, StylewatchError) and not isinstance(error, ExecutorError)
-            job.spoilt = not foreseen
-            self._finish(job, error=error)
+            if isinstance(error, StylewatchError) and type(error) is not ExecutorError:
+                self._finish(job, error=error)
+            else:  # unforeseen: an error of a GPU stays until its process ends
+                self._doom(job, error)
         else:
             self._finish(job, result)
 
