@@ -35,7 +35,7 @@ def paint(request, engine, *, report):
 class AtOnce:
     """An executor that is through with a job before it is handed over."""
 
-    slots, trouble = SLOTS, ""
+    here, slots, trouble = True, SLOTS, ""
 
     def __init__(self):
         self.ran = 0
@@ -47,6 +47,9 @@ class AtOnce:
         return future
 
     def cancel(self, job_id, /): ...
+    def worker_of(self, out, /):
+        return ""
+
     def release(self, before): ...
     def close(self): ...
 

@@ -87,6 +87,8 @@ def statements(ledger):
 class ThreadExecutor:
     """Runs jobs in threads; `behave` may replace a job's function."""
 
+    here = True
+    worker = ""  # a cluster's, which runs all jobs
     slots = 1
     trouble = ""
 
@@ -113,8 +115,11 @@ class ThreadExecutor:
         return future
 
     def cancel(self, job_id, /): ...
-    def shun(self, out, /):
-        self.shunned.append(out)
+    def worker_of(self, out, /):
+        return self.worker
+
+    def shun(self, worker, /):
+        self.shunned.append(worker)
 
     def release(self, before): ...
     def close(self): ...

@@ -24,12 +24,13 @@ from stylewatch.errors import (
     JobTimeout,
     LockedError,
     OutputError,
+    OutputFullError,
     UsageError,
     WorkerDied,
 )
 from stylewatch.faces.board import Board
 from stylewatch.folders import scans, settle, sources
-from stylewatch.host import delivery, intake
+from stylewatch.host import delivery, flight, intake
 from stylewatch.host.daemon import LOOK_SECONDS
 from stylewatch.host.delivery import AFTER_SECONDS
 from stylewatch.host.dispatch import COPY_COST, FIRST_COST
@@ -1469,9 +1470,12 @@ def test_a_photo_that_is_written_again_while_it_is_read_is_not_painted_too_early
     assert rig.executor.ran == [("a.jpg", "painting")]
 
 
-@pytest.mark.parametrize("lacks", ["the input", "this input", "the output"])
+@pytest.mark.parametrize("lacks", ["the input", "this input", "the output", "rights", "a disk"])
 def test_a_photo_waits_for_a_worker_s_machine_to_have_the_same_folders(rigs, lacks):
-    """Where it finds none, or another, the photo is not gone; a result that is not here is none."""
+    """Where it finds none, or another, the photo is not gone; a result that is not here is none.
+
+    Nor is it set aside where only the worker may not read it, or write its result.
+    """
 
     def behave(request):
         if not elsewhere:
@@ -1480,24 +1484,60 @@ def test_a_photo_waits_for_a_worker_s_machine_to_have_the_same_folders(rigs, lac
             return Failure(kind=FailureKind.CHANGED, reason="vanished", message="gone")
         if lacks == "this input":
             return Failure(kind=FailureKind.CHANGED, reason="changed", message="other bytes")
+        if lacks == "rights":
+            return DENIED
+        if lacks == "a disk":
+            return OutputFullError("out can't be written", reason="forbidden").failure
         done = rendered(request, b"on a disk of the worker's own")
         done.temporary.unlink()
         return done
 
     elsewhere, rig = [True], rigs(behave, start=False)
-    on_a_cluster = replace(rig.config(), workers="tls://scheduler:8786")
-    rig.config = lambda: on_a_cluster
+    rig.executor.here, rig.executor.worker = False, "tls://there:4001"
     rig.start().daemon._ledger._rng = SimpleNamespace(uniform=lambda least, most: 3600.0)
     rig.drop("a.jpg")
     rig.until(lambda: rig.counts() == {"retry-wait": 1})
     [told] = [event.message for event in rig.events if event.reason == "not-shared"]
-    assert "is not here" in told if lacks == "the output" else "which is here" in told
+    found = {"the output": "is not here", "rights": "denied", "a disk": "can't be written"}
+    assert found.get(lacks, "which is here") in told
     assert "needs the folders of the config, at the same paths" in told
-    assert len(rig.executor.shunned) == 1
+    assert told.endswith("(worker tls://there:4001)")
+    assert rig.executor.shunned == ["tls://there:4001"]
     elsewhere.clear()
     rig.asked("retry", job_id=1)
     rig.until(lambda: rig.counts() == {"done": 1})
     assert len(rig.executor.shunned) == 1
+
+
+DENIED = Failure(kind=FailureKind.PERMISSION, reason="eacces", message="Permission denied: 'a.jpg'")
+
+
+def test_what_neither_a_worker_elsewhere_nor_the_daemon_may_do_is_no_matter_of_that_worker(
+    rigs, monkeypatch
+):
+    rig = rigs(lambda request: DENIED, start=False)
+    rig.executor.here, rig.executor.worker = False, "tls://there:4001"
+    monkeypatch.setattr(flight, "can_be_written", lambda folder: False)
+    rig.start().drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"blocked": 1})
+    assert rig.executor.shunned == []
+
+
+def test_a_worker_elsewhere_in_which_something_broke_unforeseen_is_shunned_and_named(rigs):
+    """Such as one whose TensorFlow can't be loaded: done at once, it would draw the whole queue."""
+
+    def behave(request):
+        if len(rig.executor.ran) == 1:
+            raise ImportError("no libcudart")
+
+    rig = rigs(behave, start=False)
+    rig.executor.here, rig.executor.worker = False, "tls://there:4001"
+    rig.start().daemon._ledger._rng = SimpleNamespace(uniform=lambda least, most: 0.0)
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1})
+    assert rig.executor.shunned == ["tls://there:4001"]
+    [told] = [event.message for event in rig.events if event.reason == "error"]
+    assert told == "a.jpg: ImportError: no libcudart (worker tls://there:4001)"
 
 
 def test_a_photo_that_is_gone_everywhere_is_gone(rigs):
@@ -1506,10 +1546,24 @@ def test_a_photo_that_is_gone_everywhere_is_gone(rigs):
         return Failure(kind=FailureKind.CHANGED, reason="vanished", message="gone")
 
     rig = rigs(behave, start=False)
-    on_a_cluster = replace(rig.config(), workers="tls://scheduler:8786")
-    rig.config = lambda: on_a_cluster
+    rig.executor.here, rig.executor.worker = False, "tls://there:4001"
     rig.start().drop("a.jpg")
     rig.until(lambda: rig.counts() == {"vanished": 1})
+
+
+def test_a_process_elsewhere_is_not_missed_here_once_the_config_names_workers_here(rigs):
+    release = threading.Event()
+    rig = rigs(lambda request: release.wait(60) and None, start=False)
+    rig.executor.here, rig.executor.worker = False, "tls://there:4001"
+    rig.start().drop("a.jpg")
+    rig.until(lambda: rig.daemon._dispatcher.running)
+    rig.open_executor = lambda *_: ThreadExecutor()
+    rig.settings["workers"] = 2
+    rig.asked("reload")
+    [(job_id, running)] = rig.daemon._dispatcher.running.items()
+    rig.daemon._dispatcher._on_progress(job_id, "started", 2**22 + 1)  # no process has it
+    assert running.alive
+    release.set()
 
 
 def test_a_failure_and_what_follows_from_it_are_written_down_together(rigs, monkeypatch):

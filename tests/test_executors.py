@@ -84,16 +84,16 @@ class Cluster:
         self.start_worker()
         return self
 
-    def start_worker(self, *packages):
+    def start_worker(self, *packages, host="127.0.0.1"):
         """What is found in `packages` is taken from there, such as another stylewatch."""
         before = self.environment["PYTHONPATH"]
         self.environment["PYTHONPATH"] = os.pathsep.join([*map(str, packages), before])
-        self.start("worker", self.address, "--nthreads", "1", "--nworkers", "1")
+        self.start("worker", self.address, "--nthreads", "1", "--nworkers", "1", host=host)
         self.environment["PYTHONPATH"] = before
 
-    def start(self, what, *arguments):
+    def start(self, what, *arguments, host="127.0.0.1"):
         command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *arguments, *self.tls]
-        command += ["--host", "127.0.0.1", "--no-dashboard"]
+        command += ["--host", host, "--no-dashboard"]
         log = (self.here / f"{what}.log").open("a")
         self.processes.append(
             subprocess.Popen(
@@ -810,24 +810,30 @@ class TestDask:
     def test_a_worker_that_lacks_files_is_given_no_job_while_there_are_others(
         self, heard, tmp_path, monkeypatch
     ):
+        """Nor is the one that is started in its place, on the same machine."""
         with Cluster(tmp_path) as cluster:
-            cluster.start_worker()
+            cluster.start_worker(host="127.0.0.2")
             with contextlib.closing(open_executor(cluster.address, ENGINE, heard)) as executor:
                 wait_until(lambda: executor.slots == 2)
                 lacking = executor.submit(0, jobs.pid)
                 shunned = result(lacking)
-                executor.shun(lacking)
+                executor.shun(executor.worker_of(lacking))
                 assert executor.slots == 1
                 others = {result(executor.submit(job, jobs.pid)) for job in range(1, 8)}
                 assert len(others) == 1
                 assert shunned not in others
+                before = set(executor._programs)
+                os.kill(shunned, signal.SIGKILL)
+                wait_until(lambda: set(executor._programs) - before)
+                wait_until(lambda: [*executor._programs.values()] == [child.CODE] * 2)
+                assert executor.slots == 1
                 other = executor.submit(9, jobs.pid)
                 assert result(other) in others
-                executor.shun(other)
+                executor.shun(executor.worker_of(other))
                 assert executor.slots == 2  # all lack something: it is no matter which
                 monkeypatch.setattr("stylewatch.jobs.cluster.SHUN_SECONDS", 0.0)
-                executor.shun(lacking)
-                assert result(executor.submit(10, jobs.pid)) == shunned
+                executor.shun(executor.worker_of(lacking))
+                assert result(executor.submit(10, jobs.pid)) not in others
 
     @needs_dask
     @pytest.mark.slow

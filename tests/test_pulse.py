@@ -113,7 +113,7 @@ def test_a_folder_that_is_away_does_not(watched):
 class Silent:
     """An executor whose job never ends; its process is a real one."""
 
-    slots, trouble = 1, ""
+    here, slots, trouble = True, 1, ""
 
     def __init__(self, on_event):
         self.tell = on_event

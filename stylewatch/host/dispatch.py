@@ -97,7 +97,7 @@ class Dispatcher:
             and now - each.started <= each.timeout + OVERDUE_SECONDS
             for each in self.running.values()
         }
-        if self._config.workers_are_here:
+        if self._executor.here:
             signs["the workers"] = not self.trouble or self._can_wait
         return signs
 
@@ -232,7 +232,7 @@ class Dispatcher:
     def _on_progress(self, job_id: int, kind: str, info: Any) -> None:
         """On the executor's thread."""
         running = self.running.get(job_id)
-        if running is not None and kind == "started" and self._config.workers_are_here:
+        if running is not None and kind == "started" and self._executor.here:
             running.pid = info
         if running is not None and kind == "progress":
             running.step = info
@@ -273,10 +273,10 @@ class Dispatcher:
 
     def _record(self, running: Running, outcome: Outcome, now: float) -> None:
         job = running.job
-        if not self._config.workers_are_here:
-            outcome = seen_from_here(outcome, running.folder.input / job.path, job)
-            if isinstance(outcome, Failure) and outcome.reason in {NOT_SHARED, *LACKING}:
-                self._executor.shun(running.future)
+        if worker := self._executor.worker_of(running.future):
+            outcome = seen_from_here(outcome, running.folder.input / job.path, job, worker)
+            if isinstance(outcome, Failure) and outcome.reason in {NOT_SHARED, "error", *LACKING}:
+                self._executor.shun(worker)
         if isinstance(outcome, Rendered):
             if not outcome.seconds:  # its picture was there already
                 folder = running.folder

@@ -7,19 +7,24 @@ import contextlib
 import os
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from stylewatch.domain import Failure, FailureKind, Outcome, Rendered, Step
-from stylewatch.errors import StylewatchError, named
+from stylewatch.errors import LACKING, OutputFullError, StylewatchError, named
+from stylewatch.folders.outputs import can_be_written
 from stylewatch.settings.config import Folder
 from stylewatch.state.presence import is_still
 from stylewatch.state.reader import Job
+from stylewatch.state.retries import kind_of
 
 
 class Executor(Protocol):
     """What the daemon needs of `stylewatch.jobs.executors`. It heals by itself."""
+
+    here: bool
+    """Whether the workers are of this machine."""
 
     @property
     def slots(self) -> int:
@@ -37,8 +42,11 @@ class Executor(Protocol):
     def cancel(self, job_id: int, /) -> None:
         """Kill a running job."""
 
-    def shun(self, out: "Future[Any]", /) -> None:
-        """Prefer other workers to the one that has run the job with this future: it lacks files."""
+    def worker_of(self, out: "Future[Any]", /) -> str:
+        """The address of the worker elsewhere that has run the job with this future; else empty."""
+
+    def shun(self, worker: str, /) -> None:
+        """Prefer other machines to that of the worker with this address: it lacks something."""
 
     def release(self, before: float, /) -> None:
         """Give back the memory of workers that are idle since `before`."""
@@ -97,20 +105,34 @@ NOT_SHARED = "not-shared"
 """The reason if a worker's machine has other files than this one."""
 
 
-def seen_from_here(outcome: Outcome, photo: Path, job: Job) -> Outcome:
-    """What came of a job on another machine, if this machine sees the same.
+def seen_from_here(outcome: Outcome, photo: Path, job: Job, worker: str) -> Outcome:
+    """What came of a job on another machine, if this machine sees the same; a failure tells where.
 
-    The other may have other folders at the same paths. So a photo that it finds gone or changed
-    must be so here too, and a result that it has written must be here. Else this is a failure, to
-    be tried again after a pause: otherwise the job would begin anew at once, again and again.
+    The other may have other folders at the same paths, or no right to them. So a photo that it
+    finds gone or changed must be so here too, a result that it has written must be here, and what
+    it may not read or write must be closed to us. Else this is a failure, to be tried again after a
+    pause: otherwise the job would begin anew at once, again and again, or be set aside.
     """
+    if told := _seen_otherwise(outcome, photo, job):
+        remedy = "Its machine needs the folders of the config, at the same paths, with equal rights"
+        message = f"{told.removesuffix('.')}. {remedy}"
+        outcome = Failure(kind=FailureKind.TRANSIENT, reason=NOT_SHARED, message=message)
+    if isinstance(outcome, Failure):
+        return replace(outcome, message=f"{outcome.message} (worker {worker})")
+    return outcome
+
+
+def _seen_otherwise(outcome: Outcome, photo: Path, job: Job) -> str:
+    """What a worker tells of files that is not so here; else empty."""
     if isinstance(outcome, Rendered):
-        told = f"a worker wrote {outcome.temporary}, which is not here"
-        agreed = os.path.lexists(outcome.temporary)
-    else:
-        told = f"a worker finds no {photo} like that which is here"
-        agreed = outcome.kind is not FailureKind.CHANGED or not is_still(photo, job.identity)
-    if agreed:
-        return outcome
-    message = f"{told}. Its machine needs the folders of the config, at the same paths"
-    return Failure(kind=FailureKind.TRANSIENT, reason=NOT_SHARED, message=message)
+        here = os.path.lexists(outcome.temporary)
+        return "" if here else f"a worker wrote {outcome.temporary}, which is not here"
+    if outcome.kind is FailureKind.CHANGED:
+        here = is_still(photo, job.identity)
+        return f"a worker finds no {photo} like that which is here" if here else ""
+    of_files = kind_of(outcome) in {FailureKind.PERMISSION, FailureKind.TRANSIENT}
+    of_files = of_files and outcome.reason not in LACKING
+    if of_files or outcome.reason == OutputFullError.forbidden:
+        here = os.access(photo, os.R_OK) and can_be_written(job.target.parent)
+        return f"a worker can't do what can be done here: {outcome.message}" if here else ""
+    return ""

@@ -19,7 +19,6 @@ from concurrent.futures import Future
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from stylewatch import __version__
 from stylewatch.domain import EngineSettings
@@ -41,6 +40,8 @@ TLS_SETTINGS = {
 class DaskExecutor(JobTable):
     """The workers of a Dask scheduler, where this package is installed too."""
 
+    here = False
+
     def __init__(self, address: str, engine: EngineSettings, on_event: OnEvent) -> None:
         super().__init__(on_event)
         self._distributed, self._security = _dask(address)
@@ -51,8 +52,7 @@ class DaskExecutor(JobTable):
         self._scheduler = ""  # its own id, which a restart changes
         self._programs: dict[str, Any] = {}  # by worker: its CODE, or the future of that
         self._seen = -math.inf  # when the workers were counted last
-        self._ran_on: WeakKeyDictionary[Future[Any], str] = WeakKeyDictionary()  # which worker
-        self._shunned: dict[str, float] = {}  # by worker: until when
+        self._shunned: dict[str, float] = {}  # by machine: until when
         self._leaving = False
         self._news = threading.Event()  # a worker has told its CODE, or we are leaving
         self._loop, self._end_loop = _running_loop()
@@ -68,20 +68,21 @@ class DaskExecutor(JobTable):
         """Those of our own version, without those that are shunned, unless all are."""
         ours = [worker for worker, program in self._programs.items() if program == CODE]
         now = time.monotonic()
-        return [worker for worker in ours if self._shunned.get(worker, now) <= now] or ours
+        return [each for each in ours if self._shunned.get(_machine_of(each), now) <= now] or ours
 
     def _strange(self) -> list[str]:
         """The workers of another version, or without stylewatch."""
         told = {worker: each for worker, each in self._programs.items() if isinstance(each, str)}
         return [worker for worker, program in told.items() if program != CODE]
 
-    def shun(self, out: "Future[Any]") -> None:
-        """Have others do what there is to do for a while: Dask prefers who is done at once."""
-        if worker := self._ran_on.get(out):
-            shunned = {**self._shunned, worker: time.monotonic() + SHUN_SECONDS}
-            self._shunned = {
-                each: until for each, until in shunned.items() if each in self._programs
-            }
+    def shun(self, worker: str) -> None:
+        """Have other machines do what there is to do for a while: Dask prefers who is done at once.
+
+        All workers of its machine lack the same, and so does the one that is started in its place.
+        """
+        now = time.monotonic()
+        still = {machine: until for machine, until in self._shunned.items() if until > now}
+        self._shunned = {**still, _machine_of(worker): now + SHUN_SECONDS}
 
     def release(self, before: float = math.inf) -> None:
         """Nothing: the cluster's memory is the cluster's business."""
@@ -236,6 +237,11 @@ def _running_loop() -> tuple[Any, Callable[[], None]]:
     threading.Thread(target=lambda: asyncio.run(hold()), name="dask-loop", daemon=True).start()
     loop = running.result()
     return loop, lambda: loop.add_callback(end.set)
+
+
+def _machine_of(worker: str) -> str:
+    """The worker's address without its port."""
+    return worker.rpartition(":")[0]
 
 
 def _takes_jobs(worker: dict[str, Any]) -> bool:

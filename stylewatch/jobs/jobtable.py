@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from stylewatch.errors import EngineLost, ExecutorError, JobTimeout, StylewatchError
 from stylewatch.jobs.child import JobName, read_answer
@@ -52,6 +53,9 @@ class InFlight:
 class JobTable(ABC):
     """A place where jobs run: each ends exactly once, its future on another thread."""
 
+    here = True
+    """Whether the workers are of this machine."""
+
     def __init__(self, on_event: OnEvent) -> None:
         self._on_event = on_event
         self._jobs: dict[int, InFlight] = {}
@@ -62,6 +66,7 @@ class JobTable(ABC):
         self._rests_until = 0.0
         self._trouble = ""
         self._losses, self._loss = 0, ""  # of the engine, since a job last began
+        self._ran_on: WeakKeyDictionary[Future[Any], str] = WeakKeyDictionary()  # elsewhere
 
     @abstractmethod
     def _capacity(self) -> int:
@@ -86,9 +91,13 @@ class JobTable(ABC):
         That is a time of `time.monotonic`.
         """
 
+    def worker_of(self, out: "Future[Any]") -> str:
+        """The address of the worker elsewhere that has run the job with this future; else empty."""
+        return self._ran_on.get(out, "")
+
     @abstractmethod
-    def shun(self, out: "Future[Any]") -> None:
-        """Prefer other workers to the one that has run the job with this future: it lacks files."""
+    def shun(self, worker: str) -> None:
+        """Prefer other machines to that of the worker with this address: it lacks something."""
 
     @property
     def slots(self) -> int:
