@@ -90,6 +90,7 @@ def test_a_job_gives_a_complete_result_under_a_temporary_name(tmp_path, preset):
 def test_a_daemon_s_result_knows_its_photo_and_one_that_was_asked_for_is_but_a_picture(
     tmp_path, preset, owner
 ):
+    (tmp_path / "out").mkdir()  # as a daemon does
     request = replace(request_for(picture_file(tmp_path / "a.jpg"), preset), owner=owner)
     facts = read_facts(run(request).temporary.read_bytes())
     assert facts.get("photo", "") == (request.digest if owner else "")
@@ -544,6 +545,16 @@ def test_what_a_format_can_t_hold_is_said_before_it_is_painted(tmp_path, preset,
     assert (failure.kind, failure.reason, steps) == (FailureKind.BAD_INPUT, "too-large", [])
     assert str(most) in failure.message
     assert isinstance(run(request_for(tmp_path / "a.png", asked), large), Rendered)
+
+
+def test_a_worker_with_another_disk_than_the_daemon_s_paints_nothing(tmp_path, preset):
+    """And makes no folder there, below which the daemon would see none of its files."""
+    request = replace(request_for(picture_file(tmp_path / "a.jpg"), preset), owner="-daemon")
+    steps = []
+    failure = run(request, steps=steps)
+    assert (failure.kind, failure.reason, steps) == (FailureKind.RESOURCE, "forbidden", [])
+    assert str(tmp_path / "out") in failure.message
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_tiff_with_values_that_are_no_numbers_is_the_photo_s_fault(tmp_path, preset):

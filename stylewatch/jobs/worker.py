@@ -37,6 +37,7 @@ from stylewatch.engine.sizes import resize_alpha
 from stylewatch.errors import (
     InputChangedError,
     InputError,
+    OutputFullError,
     RenderError,
     StylewatchError,
     kind_of,
@@ -44,7 +45,7 @@ from stylewatch.errors import (
     ran_out_of_memory,
 )
 from stylewatch.folders.contents import open_regular
-from stylewatch.folders.outputs import write_temporary
+from stylewatch.folders.outputs import can_be_written, write_temporary
 from stylewatch.state.checkpoints import CheckpointFile
 
 _LONGEST: Mapping[Format, int] = {"jpeg": 65500, "webp": 16383}
@@ -78,6 +79,7 @@ def _render(request: JobRequest, engine: EngineSettings, report: OnStep) -> Rend
     picture = read_picture(_read_unchanged(request, engine), **engine.limits)
     form = picture.format if preset.output.format == "same" else preset.output.format
     _check_fits(picture, form, preset.settings.max_side)
+    _check_folder(request)
     checkpoint = _checkpoint(request, engine)
     key = _picture_key(picture, preset, engine)
     before = _painted_before(request.earlier, key, form)
@@ -197,6 +199,20 @@ def _check_fits(picture: Picture, form: Format, max_side: int | Literal["photo"]
             received=str(side),
             remedy="Lower the preset's `max_side`, or choose another `output.format`",
             reason="too-large",
+        )
+
+
+def _check_folder(request: JobRequest) -> None:
+    """An OutputFullError, before anything is painted, where nothing can be put beside the result.
+
+    The daemon has made that folder: whose machine has none has another disk there.
+    """
+    folder = request.target.parent
+    if request.owner and not can_be_written(folder):
+        raise OutputFullError(
+            f"{folder} is not there, or can't be written",
+            remedy="Check its permissions, and whether its disk is there and not read-only",
+            reason=OutputFullError.forbidden,
         )
 
 
