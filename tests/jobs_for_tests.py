@@ -93,6 +93,15 @@ def report_much(size, number, *, report):
     return number
 
 
+def report_for_ever(ended, *, report):
+    try:
+        while True:
+            report("still here")
+            time.sleep(0.05)
+    finally:
+        ended.touch()
+
+
 def talk(*, report):
     print("printed by the job", flush=True)
     os.write(2, b"written by the job's libraries\n")

@@ -689,6 +689,16 @@ class TestDask:
             assert isinstance(error(executor.submit(1, jobs.add, 1, 2)), EngineLost)
 
     @needs_dask
+    def test_a_job_whose_daemon_was_killed_ends_soon(self, scheduler, heard, tmp_path):
+        """Or it would be beside the one that is started anew, and keep a worker busy for an hour."""
+        with contextlib.closing(open_executor(scheduler.address, ENGINE, heard)) as executor:
+            future = with_slots(executor).submit(1, jobs.report_for_ever, tmp_path / "ended")
+            heard.next()
+            executor._client.close()
+            assert isinstance(error(future), EngineLost)
+            wait_until((tmp_path / "ended").exists)
+
+    @needs_dask
     def test_why_it_rests_is_told_until_it_goes_on(self, heard, scheduler):
         with contextlib.closing(open_executor(scheduler.address, ENGINE, heard)) as executor:
             with_slots(executor)._rest(EngineLost("the workers can't run jobs"))

@@ -268,15 +268,26 @@ def _answer(asked: Any) -> Any:
 def run_on_dask(
     topic: str, name: JobName, task: bytes, engine: EngineSettings, code: str
 ) -> tuple[str, bytes]:
-    """One job in a Dask worker's process, which is named, its progress as events of a topic."""
+    """One job in a Dask worker's process, which is named, its progress as events of a topic.
+
+    It ends with its next progress where nobody waits for it any more, as when the daemon was killed
+    or has lost its scheduler: Dask itself only forgets it, and another one paints the same photo.
+    """
     from distributed import get_worker  # noqa: PLC0415
 
     worker = get_worker()
+    key = worker.get_current_task()
     if code != CODE:  # it was restarted with another version, which nobody has seen yet
         raise _of_another_program(worker.address)
+
+    def send(message: bytes) -> None:
+        task = worker.state.tasks.get(key)
+        if task is None or task.state != "executing":
+            raise EngineLost("nobody waits for this job any more")
+        worker.log_event(topic, message)
+
     set_environment(engine)
-    answer = perform(name, task, lambda message: worker.log_event(topic, message))
-    return worker.address, answer
+    return worker.address, perform(name, task, send)
 
 
 def _of_another_program(worker: str) -> EngineLost:
