@@ -738,6 +738,19 @@ class TestDask:
         assert not [*doctor._workers(config)]
 
     @needs_dask
+    def test_the_doctor_counts_workers_that_are_painting(self, scheduler, heard, tmp_path):
+        config = watch_config(tmp_path / "in", tmp_path / "out", ["painting"])
+        os.mkfifo(tmp_path / "gate")
+        with contextlib.closing(open_executor(scheduler.address, ENGINE, heard)) as executor:
+            painting = with_slots(executor).submit(1, jobs.wait_at, tmp_path / "gate")
+            heard.next("started")
+            [found] = doctor._workers(replace(config, workers=scheduler.address))
+            (tmp_path / "gate").write_text("go")
+            result(painting)
+        assert found.state == "ok"
+        assert found.message == f"1 worker of the cluster at {scheduler.address}"
+
+    @needs_dask
     def test_a_scheduler_that_is_away_for_long_costs_no_descriptors(self, heard, monkeypatch):
         monkeypatch.setattr("stylewatch.jobs.cluster.ANSWER_SECONDS", 0.2)
         monkeypatch.setattr("stylewatch.jobs.cluster.LOOK_SECONDS", 0.05)

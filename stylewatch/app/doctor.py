@@ -44,7 +44,7 @@ from stylewatch.folders.outputs import can_be_written
 from stylewatch.folders.scans import POLL_SECONDS
 from stylewatch.folders.space import free_space
 from stylewatch.folders.watches import watch_limit, watch_trouble
-from stylewatch.jobs.executors import open_executor
+from stylewatch.jobs.cluster import DaskExecutor
 from stylewatch.places import nearest_existing, network_devices
 from stylewatch.settings.config import Config
 from stylewatch.settings.loading import load_config
@@ -406,14 +406,14 @@ def _engine_failure(words: dict[str, Any], code: int, stderr: str) -> Finding:
 
 def _workers(config: Config) -> Iterator[Finding]:
     """The workers of a cluster. That none is there is no problem, as photos wait for one."""
-    if config.workers_are_here:
+    if isinstance(config.workers, int):
         return
-    with closing(open_executor(config.workers, config.engine, lambda *_: None)) as executor:
+    with closing(DaskExecutor(config.workers, config.engine, lambda *_: None)) as executor:
         until = time.monotonic() + CLUSTER_SECONDS
         while not (executor.slots or executor.trouble) and time.monotonic() < until:
             time.sleep(0.1)
-        if slots := executor.slots:
-            yield ok("workers", f"{counted(slots, 'worker')} of the cluster at {config.workers}")
+        if count := executor.slots + executor.busy:
+            yield ok("workers", f"{counted(count, 'worker')} of the cluster at {config.workers}")
         else:
             yield warning("workers", executor.trouble or f"{config.workers} does not answer")
 

@@ -70,6 +70,12 @@ class DaskExecutor(JobTable):
         now = time.monotonic()
         return [each for each in ours if self._shunned.get(_machine_of(each), now) <= now] or ours
 
+    @property
+    def busy(self) -> int:
+        """How many workers paint for others, and so have not said yet what they are."""
+        silent = [worker for worker, told in self._programs.items() if not isinstance(told, str)]
+        return 0 if self._strange() else len(silent)
+
     def _strange(self) -> list[str]:
         """The workers of another version, or without stylewatch."""
         told = {worker: each for worker, each in self._programs.items() if isinstance(each, str)}
