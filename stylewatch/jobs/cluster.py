@@ -255,8 +255,9 @@ def _takes_jobs(worker: dict[str, Any]) -> bool:
 
     But in the middle of one it is counted all the same.
     """
-    doing = worker["metrics"].get("task_counts", {})
-    return worker["status"] == "running" or bool(doing.get("executing"))
+    status: str = worker["status"]
+    doing: dict[str, int] = worker["metrics"].get("task_counts", {})
+    return status == "running" or doing.get("executing", 0) > 0
 
 
 def _answer(asked: Any) -> Any:
