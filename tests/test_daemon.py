@@ -1470,6 +1470,9 @@ def test_a_photo_that_is_written_again_while_it_is_read_is_not_painted_too_early
     assert rig.executor.ran == [("a.jpg", "painting")]
 
 
+DENIED = Failure(kind=FailureKind.PERMISSION, reason="eacces", message="Permission denied: 'a.jpg'")
+
+
 @pytest.mark.parametrize("lacks", ["the input", "this input", "the output", "rights", "a disk"])
 def test_a_photo_waits_for_a_worker_s_machine_to_have_the_same_folders(rigs, lacks):
     """Where it finds none, or another, the photo is not gone; a result that is not here is none.
@@ -1507,9 +1510,6 @@ def test_a_photo_waits_for_a_worker_s_machine_to_have_the_same_folders(rigs, lac
     rig.asked("retry", job_id=1)
     rig.until(lambda: rig.counts() == {"done": 1})
     assert len(rig.executor.shunned) == 1
-
-
-DENIED = Failure(kind=FailureKind.PERMISSION, reason="eacces", message="Permission denied: 'a.jpg'")
 
 
 def test_what_neither_a_worker_elsewhere_nor_the_daemon_may_do_is_no_matter_of_that_worker(
