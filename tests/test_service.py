@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_control import Daemon
 
 from stylewatch import cli
 from stylewatch.app import service, unit
-from stylewatch.app.service import install, service_status, uninstall
+from stylewatch.app.service import service_status, uninstall
 from stylewatch.app.unit import read_unit, render_unit, shipped_unit, unit_path
 from stylewatch.errors import ExitCode, OutputError, StylewatchError, UsageError
+from stylewatch.faces.control import ControlServer
 
 needs_analyze = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"
@@ -180,6 +182,11 @@ def test_systemd_reads_back_every_word_as_it_was(program, arguments):
 
 # --- install, uninstall, status -------------------------------------------------------------------
 
+
+def install(**options):
+    return [*service.install(**options)]
+
+
 SYSTEMCTL = """#!/bin/sh
 echo "$@" >> "$CALLS"
 case "$*" in
@@ -263,6 +270,24 @@ def test_what_systemd_refuses_is_told_with_where_to_look(systemctl, tmp_path, mo
     monkeypatch.setenv("REFUSE", "restart")
     with pytest.raises(StylewatchError, match="restart .* failed: Job for .* `journalctl --user"):
         install(user=True, config=tmp_path / "my.yaml", writable=[])
+
+
+def test_what_was_done_is_told_though_another_daemon_keeps_it_from_starting(
+    systemctl, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.setenv("REFUSE", "restart")
+    (tmp_path / "in").mkdir()
+    config = tmp_path / "my.yaml"
+    config.write_text(f"folders: [{{input: in, output: out}}]\nstate_dir: {tmp_path}")
+    with ControlServer(tmp_path, Daemon().ask, {}):
+        assert cli.main(["service", "install", "--user", "-c", str(config)]) == ExitCode.FAILED
+    *done, error = capfd.readouterr().err.splitlines()
+    assert done[:2] == [f"wrote {unit_path(user=True)}", "enabled: it starts at login"]
+    assert "started" not in done
+    assert error.endswith(
+        "restart stylewatch.service failed: Job for stylewatch.service failed. Another stylewatch "
+        "runs: stop it, by q or Ctrl-C, and the service starts within half a minute"
+    )
 
 
 def test_uninstall_leaves_nothing(systemctl, tmp_path, capfd):

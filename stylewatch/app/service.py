@@ -1,7 +1,7 @@
 """stylewatch as a systemd service: how it comes and goes, and how it stands.
 
-By `systemctl`. Knows nothing of what the daemon does, of what a config holds, or of other service
-managers.
+By `systemctl`. Knows nothing of what the daemon does, of what a config holds but the place of its
+state, or of other service managers.
 """
 
 import os
@@ -9,14 +9,17 @@ import pwd
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from stylewatch.app.unit import UNIT, installed_unit, render_unit, shipped_unit, unit_path
-from stylewatch.errors import OutputError, StylewatchError, UsageError
+from stylewatch.errors import ConfigError, OutputError, StylewatchError, UsageError
 from stylewatch.faces.lines import visible
+from stylewatch.faces.wire import lives
+from stylewatch.settings.loading import state_dir_of
 
 COMMAND: Final = (sys.executable, "-P", "-m", "stylewatch")
 """What starts stylewatch just as it runs now; -P keeps the working directory out of imports."""
@@ -68,8 +71,8 @@ def install(
     account: str = "",
     command: Sequence[str] = COMMAND,
     start: bool = True,
-) -> list[str]:
-    """Render the shipped unit, put it in place, enable and start it; gives lines for people.
+) -> Iterator[str]:
+    """Render the shipped unit, put it in place, enable and start it; tells people of each.
 
     `writable` are the folders that the daemon writes to: inputs with `after:`, outputs and what
     else the config names. `account` is whom the system's service runs as.
@@ -89,25 +92,38 @@ def install(
     )
     path, before = unit_path(user=user), installed_unit(user=user)
     _write(path, text)
+    yield f"wrote {visible(path)}"
     now = installed_unit(user=user)
     _systemctl("daemon-reload", user=user)
     _systemctl("enable", UNIT, user=user)
-    said = [f"wrote {visible(path)}"]
-    said.append("enabled: it starts " + ("at login" if user else f"at boot, as {name}"))
+    yield "enabled: it starts " + ("at login" if user else f"at boot, as {name}")
     if now and now.powerless:
-        said.append(f"root has no power over others' files there: {NAME_IT}")
+        yield f"root has no power over others' files there: {NAME_IT}"
     if before and now and (before.config, before.account) != (now.config, now.account):
         whom = f" as {before.account}" if before.account else ""
         file = visible(before.config or "the usual config")
-        said.append(f"until now it ran{whom} with {file}")
-    if start:
-        _systemctl("restart", UNIT, user=user)
-        said.append("started")
+        yield f"until now it ran{whom} with {file}"
     missing = [] if user else [folder for folder in writable if not folder.exists()]
-    said += [f"{visible(folder)} does not exist yet: make it, then restart" for folder in missing]
+    for folder in missing:
+        yield f"{visible(folder)} does not exist yet: make it, then restart"
     if other := of_other_scope("uninstall", user=user):
-        said.append(f"another service is installed, too: unless both are meant, {other}")
-    return said + (_linger_hint() if user else [])
+        yield f"another service is installed, too: unless both are meant, {other}"
+    if user:
+        yield from _linger_hint()
+    if start:
+        _restart(config, user=user)
+        yield "started"
+
+
+def _restart(config: Path, *, user: bool) -> None:
+    try:
+        _systemctl("restart", UNIT, user=user)
+    except StylewatchError as error:
+        with suppress(ConfigError):
+            if lives(state_dir_of(config)):  # another one, as the service has just ended
+                wait = "the service starts within half a minute"
+                error.remedy = f"Another stylewatch runs: stop it, by q or Ctrl-C, and {wait}"
+        raise
 
 
 def uninstall(*, user: bool) -> list[str]:
