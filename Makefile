@@ -51,7 +51,7 @@ ifeq ($(UV),)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 else
-	$(UV) venv --quiet --allow-existing .venv
+	$(UV) venv --quiet --allow-existing --seed $(if $(PYTHON),--python $(PYTHON)) .venv
 	$(UV) pip install --quiet --python $(BIN)/python -r requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 endif

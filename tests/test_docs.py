@@ -249,6 +249,19 @@ def test_the_source_archive_has_what_its_makefile_needs():
     assert named <= {*sdist, "pyproject.toml"}  # which is always there
 
 
+def test_make_takes_the_python_that_it_is_given_with_uv_too_and_pip_is_there(tmp_path, monkeypatch):
+    uv = tmp_path / "uv"
+    uv.write_text("#!/bin/sh\n")
+    uv.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    told = subprocess.run(
+        ["make", "-nB", "PYTHON=python3.12", ".venv/installed"], capture_output=True, text=True,
+        check=True, cwd=ROOT,
+    ).stdout  # fmt: skip
+    [made] = [line for line in told.splitlines() if " venv " in line]
+    assert "--seed --python python3.12 .venv" in made
+
+
 def test_the_licence_names_that_of_the_built_in_weights_too():
     assert PROJECT["license"] == "MIT AND CC-BY-4.0"
     files = [file for glob in PROJECT["license-files"] for file in ROOT.glob(glob)]

@@ -424,7 +424,7 @@ class TestEngine:
         assert "processor" in finding.message
         [finding] = self.failure(monkeypatch, -11)
         assert "SIGSEGV" in finding.message
-        assert "pip install" in finding.remedy
+        assert f"{sys.executable} -m pip install" in finding.remedy
         [finding] = self.failure(monkeypatch, -9)  # nothing is wrong with what is installed
         assert "memory runs out" in finding.message
         assert "memory" in finding.remedy
@@ -434,7 +434,7 @@ class TestEngine:
             monkeypatch, 1, b"Traceback\nModuleNotFoundError: No module named 'x'\n"
         )
         assert "No module named 'x'" in finding.message
-        assert "pip install" in finding.remedy
+        assert f"{sys.executable} -m pip install" in finding.remedy
 
     def test_a_failure_after_the_import_belongs_to_the_speed(self, monkeypatch):
         told = b'{"backend": "tensorflow", "keras": "3", "version": "2"}\n'
@@ -456,7 +456,7 @@ class TestEngine:
         driver.touch()
         device = self.failure(monkeypatch, 0, b"", told)[1]
         assert (device.state, "NVIDIA GPU" in device.message) == ("warning", True)
-        assert device.remedy == 'pip install "tensorflow[and-cuda]"'
+        assert device.remedy == f'{sys.executable} -m pip install "tensorflow[and-cuda]"'
         on_gpu = told.replace(b"CPU with AMX", b"NVIDIA H200")
         assert self.failure(monkeypatch, 0, b"", on_gpu)[1].state == "ok"
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # somebody wants it so

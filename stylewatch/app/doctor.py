@@ -59,6 +59,7 @@ from stylewatch.state.schema import LEDGER
 State = Literal["ok", "warning", "problem"]
 
 AS_THE_DAEMON: Final = "Run doctor as the user that the daemon runs as"
+_PIP: Final = f"{shlex.quote(sys.executable)} -m pip install"
 ENGINE_SECONDS: Final = 120.0
 CLUSTER_SECONDS: Final = 15.0
 SLOW: Final = 20.0
@@ -358,7 +359,7 @@ def _engine_findings(words: dict[str, Any]) -> Iterator[Finding]:
             yield warning(
                 "device",
                 f"{text}; the NVIDIA GPU of this machine is not seen by {words['backend']}",
-                f'pip install "{with_cuda.get(words["backend"], words["backend"])}"',
+                f'{_PIP} "{with_cuda.get(words["backend"], words["backend"])}"',
             )
         else:
             yield ok("device", text)
@@ -391,10 +392,10 @@ def _engine_failure(words: dict[str, Any], code: int, stderr: str) -> Finding:
         remedy = "Close other programs, or allow this one more memory"
     elif code < 0:
         text = f"it crashes ({signal.Signals(-code).name})"
-        remedy = "Install it again: pip install --force-reinstall tensorflow"
+        remedy = f"Install it again: {_PIP} --force-reinstall tensorflow"
     elif "ModuleNotFoundError" in last or "ImportError" in last:
         text = f"it can't be imported: {last}"
-        remedy = "Install what is missing: pip install stylewatch"
+        remedy = f"Install what is missing: {_PIP} stylewatch"
     else:
         text = last or f"it ended with code {code}"
         remedy = "Install stylewatch again; if that does not help, report this"
