@@ -1,4 +1,4 @@
-# make demo: see a photo become a painting.  make test: every check.
+# make demo: see a photo become a painting.  make test: the checks that need minutes and no root.
 # make faults: every fault injected for real (root, a quarter of an hour).  make service-test: under systemd.
 # Needs Python 3.11, 3.12 or 3.13, make and a package index; uv is used where it is installed.
 
