@@ -3,6 +3,7 @@
 import fcntl
 import io
 import json
+import math
 import os
 import pty
 import re
@@ -1107,6 +1108,21 @@ def test_the_course_of_the_loss_begins_anew_with_each_scale():
         step = a_step(scale, loss=loss)
         board.apply(Event(kind="progress", message="", job_id=1, step=step), 1.0)
     assert board.jobs[1].losses == [700.0, 600.0]
+
+
+def test_of_an_effect_without_a_loss_none_is_shown():
+    board, terminal, about = Board(), io.StringIO(), {"path": "a.jpg", "preset": "flat", "job_id": 1}
+    console = Console(file=terminal, force_terminal=True, width=120, color_system=None)
+    with Progress(*_columns(120), console=console, auto_refresh=False) as progress:
+        bars = _Bars(progress)
+        for kind, step in (("running", None), ("progress", a_step(loss=math.nan))):
+            event = Event(kind=kind, message="", step=step, **about)
+            board.apply(event, 1.0)
+            bars(event)
+        progress.refresh()
+    for text in (text_of(board), terminal.getvalue()):
+        assert re.search("scale 1/3 +5/80 ", text)
+        assert "loss" not in text
 
 
 def test_failures_that_are_not_shown_are_counted():

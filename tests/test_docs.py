@@ -148,7 +148,7 @@ def test_the_step_in_the_docs_is_one_that_can_be_shown():
     told, known = [], {"Step": Step, "w": 640, "h": 480, "n": 4, "spent": 4.0, "left": 4.0}
     exec(code, known | {"context": SimpleNamespace(on_step=steps_only(told.append))})
     [step] = told
-    text = "scale 1/1, 640x480, evaluation 4/8, loss nan, 4 s left"
+    text = "scale 1/1, 640x480, evaluation 4/8, 4 s left"
     assert (progress_text(step), step.fraction) == (text, 0.5)
     sent = json.dumps(event_dict(Event(kind="progress", message="", step=step)), allow_nan=False)
     assert step_of(json.loads(sent)["step"]).left == 4.0

@@ -27,7 +27,7 @@ from rich.text import Text
 
 from stylewatch.domain import Event
 from stylewatch.faces.board import Board, ResultRow
-from stylewatch.faces.lines import Lines, LogFormat, is_journal, time_left, visible
+from stylewatch.faces.lines import Lines, LogFormat, is_journal, loss_text, time_left, visible
 from stylewatch.faces.terminal import (
     Screen,
     is_live,
@@ -265,10 +265,9 @@ class _Bars:
         elif event.kind == "progress" and event.step:
             step, figures = event.step, time_left(event.step)
             if self._progress.console.width >= ALL_FIGURES:
-                figures = (
-                    f"scale {step.scale}/{step.scales}  {step.evaluation}/{step.evaluations}"
-                    f"  loss {step.loss:.3g}  {figures}"
-                )
+                far = f"{step.evaluation}/{step.evaluations}"
+                words = [f"scale {step.scale}/{step.scales}", far, loss_text(step), figures]
+                figures = "  ".join(filter(None, words))
             task = self._tasks[event.job_id]
             self._progress.update(task, completed=step.fraction, figures=figures)
         elif event.kind in {"done", "failed"}:

@@ -95,13 +95,18 @@ def time_left(step: Step) -> str:
     return "" if step.left is None else f"{duration(step.left)} left"
 
 
+def loss_text(step: Step) -> str:
+    """`loss 2.31`; nothing where an effect has none."""
+    return "" if math.isnan(step.loss) else f"loss {step.loss:.3g}"
+
+
 def progress_text(step: Step) -> str:
     """One evaluation in words."""
     words = [
         f"scale {step.scale}/{step.scales}",
         f"{step.width}x{step.height}",
         f"evaluation {step.evaluation}/{step.evaluations}",
-        f"loss {step.loss:.4g}",
+        loss_text(step),
         time_left(step),
     ]
     return ", ".join(filter(None, words))

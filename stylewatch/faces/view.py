@@ -24,6 +24,7 @@ from stylewatch.faces.lines import (
     duration,
     event_word,
     hourly,
+    loss_text,
     short_path,
     size,
     time_left,
@@ -267,7 +268,7 @@ def _figures(step: Step, width: int) -> str:
     sides = f" {step.width}x{step.height}" if width >= 90 else ""
     return (
         f"scale {step.scale}/{step.scales}{sides}  {step.evaluation:>3}/{step.evaluations}"
-        f"  loss {step.loss:<8.3g}"
+        f"  {loss_text(step):<13}"
     )
 
 
