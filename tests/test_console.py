@@ -784,6 +784,8 @@ class TestView:
         shown, unheard = (draw_board(board, 80, 24, 1.0, keys=keys)[-1] for keys in (True, False))
         assert "q quit  p pause" in shown.plain
         assert unheard.plain.strip() == "Ctrl-C quit"
+        board.attached = True  # the daemon goes on, and p is for that
+        assert "q leave  p pause" in draw_board(board, 80, 24, 1.0)[-1].plain
 
     @pytest.mark.parametrize(
         ("seconds", "pace"), [(12000.0, "0.3"), (1000.0, "3.6"), (361.0, "10"), (40.0, "90")]

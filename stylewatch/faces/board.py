@@ -116,6 +116,8 @@ class Board:
 
     def __init__(self) -> None:
         self.title = ""
+        self.attached = False
+        """The daemon is another process, which goes on when the view ends."""
         self.slots = 1
         self.hours: Sequence[Hours] = ALL_DAY
         self.paused = ""

@@ -77,7 +77,7 @@ def open_console(
             yield Lines(stream, log_format=log_format, journal=is_journal(stream, os.environ))
             return
         live = LiveConsole(stream, on_quit=on_quit, on_pause=on_pause)
-        live.board.title = title
+        live.board.title, live.board.attached = title, attached
         with live:
             yield live
         if live.ended:

@@ -136,7 +136,8 @@ def _header(board: Board, width: int) -> Text:
 def _footer(board: Board, width: int, now: float, *, keys: bool) -> Text:
     if board.stopping:
         return Text(visible(board.stop_message), "dim")
-    left = Text.assemble(("q" if keys else "Ctrl-C", "bold"), " quit")
+    end = " leave" if board.attached else " quit"
+    left = Text.assemble(("q" if keys else "Ctrl-C", "bold"), end)
     if keys:
         left.append("  p", "bold").append(" resume" if board.paused else " pause")
     pace, rest = board.per_hour, board.queue_seconds(now)
