@@ -69,14 +69,9 @@ def test_jobs_are_told_in_one_vocabulary_what_is_painted_first(state, daemon):
     assert [row["state"] for row in found][:2] == ["running", "ready"]  # for programs as ever
     assert [len(listed(state, (), limit)) for limit in (1, 3)] == [1, 3]
     assert {row["seconds"] for row in found} == {None}  # none of them is painted
+    assert not any(value == "" for row in found for value in row.values())
     assert [row["reason"] for row in found] == [
-        "",
-        "",
-        "",
-        "",
-        "folder",
-        "cancelled",
-        "not-an-image",
+        *(None, None, None, None, "folder", "cancelled", "not-an-image"),
     ]
     assert "executor" not in overview.jobs_text(found)
     assert "no image. Remove it, or export it as JPEG" in overview.jobs_text(found)
@@ -209,6 +204,13 @@ def test_what_waits_for_a_preset_is_held_whether_it_has_a_job_or_not(state):
     assert "own/a.jpg" not in overview.jobs_text(listed(state, overview.FAILED, 50, notes=True))
 
 
+def test_what_once_was_with_a_job_that_is_done_is_no_reason(state):
+    with closing(Ledger(state / "ledger.db")) as ledger:
+        ledger.change("UPDATE jobs SET state = 'done', reason = 'again' WHERE id = 6")
+    [done] = listed(state, [JobState.DONE], 50)
+    assert (done["reason"], done["message"], done["note"]) == (None, None, None)
+
+
 def test_files_that_no_rule_matches_do_not_crowd_out_those_that_failed(state):
     ledger = Ledger(state / "ledger.db", clock=lambda: 2000.0)
     for number in range(30):
@@ -219,6 +221,7 @@ def test_files_that_no_rule_matches_do_not_crowd_out_those_that_failed(state):
     assert [row["photo"] for row in found] == ["1.jpg", "half.jpg", "link.jpg"]
     assert {row["input"] for row in found} == {"/a/in"}
     assert len({frozenset(row) for row in found}) == 1  # the same fields
+    assert (found[1]["preset"], found[1]["reason"]) == (None, "truncated")
     assert len(listed(state, overview.FAILED, 2, notes=True)) == 2
 
 

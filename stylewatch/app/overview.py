@@ -47,7 +47,9 @@ from stylewatch.state.wording import (
 Answer = TypeVar("Answer")
 
 _AT_ONCE: Final = 500  # jobs read at once
-_OF_A_JOB: Final = ("attempts", "created", "changed", "output", "seconds", "loss", "note", "key")
+_OF_A_JOB: Final = (
+    "preset", "attempts", "created", "changed", "output", "seconds", "loss", "note", "key",
+)  # fmt: skip
 FAILED: Final = (JobState.QUARANTINED, JobState.BLOCKED, JobState.RETRY_WAIT)
 """The jobs that `--failed` lists: what has failed, and what may if its trouble goes on."""
 WIDEST: Final = 60
@@ -307,18 +309,18 @@ def _job_dict(job: Job, place: Path | None) -> dict[str, Any]:
         "id": job.id,
         "state": str(job.state),
         "folder": job.folder,
-        "input": jsonable(place or ""),
+        "input": jsonable(place),
         "photo": jsonable(job.path),
         "preset": job.preset,
-        "reason": "" if job.is_on_its_way else job.reason,
-        "message": jsonable(job.trouble),
+        "reason": None if job.is_on_its_way or job.state is JobState.DONE else job.reason or None,
+        "message": jsonable(job.trouble) or None,
         "attempts": job.attempts,
         "created": job.created,
         "changed": job.changed,
         "output": jsonable(job.output),
         "seconds": job.seconds or None,  # nobody painted it: it failed, waits, or was copied
         "loss": job.loss,
-        "note": job.note,
+        "note": job.note or None,
         "key": job.key,
     }
 
@@ -329,11 +331,10 @@ def _file_dict(folder: str, path: Path, why: str, place: Path | None) -> dict[st
         **dict.fromkeys(("id", *_OF_A_JOB)),
         "state": "no job",
         "folder": folder,
-        "input": jsonable(place or ""),
+        "input": jsonable(place),
         "photo": jsonable(path),
-        "preset": "",
         "reason": why,
-        "message": explained(why, {**LACKS, **NOTES}.get(why, "")),
+        "message": explained(why, {**LACKS, **NOTES}.get(why, "")) or None,
     }
 
 
@@ -346,10 +347,10 @@ def jobs_text(found: Sequence[Mapping[str, Any]], width: int = sys.maxsize) -> s
     for job in found:
         is_job = job["id"] is not None
         when = time.strftime("%d %b %H:%M", time.localtime(job["changed"])) if is_job else ""
-        about = job["message"] or short_path(job["output"] or "") or job["reason"]
+        about = job["message"] or short_path(job["output"] or job["reason"] or "")
         number = f"#{job['id']}" if is_job else "-"
-        place = [short_path(job["input"]) or job["folder"]] if several else []
-        rows.append([number, _word(job), when, job["preset"], *place, job["photo"], about])
+        place = [short_path(job["input"] or job["folder"])] if several else []
+        rows.append([number, _word(job), when, job["preset"] or "", *place, job["photo"], about])
     return "\n".join(visible(line) for line in _lines(_padded(rows), width))
 
 
