@@ -348,6 +348,15 @@ def test_an_output_that_waits_is_told_in_words_and_once(daemon, tmp_path):
     assert "disk-full" not in text
 
 
+def test_jobs_are_no_table_where_that_is_too_wide(state):
+    found = listed(state, [JobState.QUARANTINED], 50, notes=True)
+    assert overview.jobs_text(found, 30).splitlines()[:3] == [
+        "#1 failed: 1.jpg → ink",
+        "  no image. Remove it, or export it as JPEG",
+        "- failed: half.jpg",
+    ]
+
+
 def test_what_has_no_room_beside_a_job_stands_below_it(state):
     found = [job | {"message": "because " * 9} for job in listed(state, (), 2)]
     text = overview.jobs_text(found, 60).splitlines()

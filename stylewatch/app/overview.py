@@ -339,11 +339,12 @@ def _file_dict(folder: str, path: Path, why: str, place: Path | None) -> dict[st
 
 
 def jobs_text(found: Sequence[Mapping[str, Any]], width: int = sys.maxsize) -> str:
-    """What `list_jobs` gives, as text for a terminal of that width."""
+    """What `list_jobs` gives: a table, or, where a terminal of that width has no room, words."""
     if not found:
         return "no such jobs"
     several = len({job["folder"] for job in found}) > 1
-    rows = []
+    rows: list[list[str]] = []
+    words: list[str] = []
     for job in found:
         is_job = job["id"] is not None
         when = time.strftime("%d %b %H:%M", time.localtime(job["changed"])) if is_job else ""
@@ -351,7 +352,11 @@ def jobs_text(found: Sequence[Mapping[str, Any]], width: int = sys.maxsize) -> s
         number = f"#{job['id']}" if is_job else "-"
         place = [short_path(job["input"] or job["folder"])] if several else []
         rows.append([number, _word(job), when, job["preset"] or "", *place, job["photo"], about])
-    return "\n".join(visible(line) for line in _lines(_padded(rows), width))
+        what = "/".join([*place, job["photo"]]) + (f" → {job['preset']}" if is_job else "")
+        words += [f"{number} {_word(job)}: {what}", *([f"  {about}"] if about else [])]
+    cells = _padded(rows)
+    too_wide = any(cell_len(_joined(row[:-1])) > width for row in cells)
+    return "\n".join(visible(line) for line in (words if too_wide else _lines(cells, width)))
 
 
 def _word(job: Mapping[str, Any]) -> str:
