@@ -1585,6 +1585,22 @@ class TestWithoutADaemon:
         assert "what to retry is not clear: expected ID, --all or --reason R" in one_line(err)
 
 
+@pytest.mark.parametrize(
+    ("state", "remedy"),
+    [("done", "`touch` its photo to have a deleted result again"), ("ready", "Only what was set")],
+)
+def test_what_can_t_be_retried_is_told_with_what_to_do(stylewatch, tmp_path, state, remedy):
+    with closing(Ledger(tmp_path / "ledger.db")) as ledger:
+        photo = Photo("in", tmp_path, Path("a.jpg"), Identity(1, 1, 9, 9, 9))
+        ledger.add(photo, "d", "", [Planned("ink", "key", Path("/out/a"))])
+        ledger.change("UPDATE jobs SET state = ?", state)
+    daemon = Answering()
+    daemon.answers["retry"] = 0
+    with ControlServer(tmp_path, daemon.ask, {"version": "1"}):
+        code, _, err = stylewatch("retry", "1", "--state", tmp_path)
+    assert (code, remedy in one_line(err)) == (2, True)
+
+
 def test_cancel_says_whether_the_job_is_set_aside_yet(stylewatch, tmp_path):
     ledger = Ledger(tmp_path / "ledger.db")
     for number in (1, 2):

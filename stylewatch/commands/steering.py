@@ -211,8 +211,11 @@ def _nothing_to_retry(folder: Path, job_id: int | None, reason: str) -> UsageErr
     from stylewatch.app.overview import reasons_aside, word_of_job
 
     if job_id is not None:
+        word = word_of_job(folder, job_id)
         remedy = "Only what was set aside can be retried; see `stylewatch jobs`"
-        return UsageError(f"Job {job_id} is {word_of_job(folder, job_id)}", remedy=remedy)
+        if word == "done":
+            remedy = "`touch` its photo to have a deleted result again, or one in a changed preset"
+        return UsageError(f"Job {job_id} is {word}", remedy=remedy)
     known = ", ".join(sorted(reasons_aside(folder) - {""}))
     problem = f"nothing was set aside for {reason!r}"
     return UsageError(problem, expected=known and f"one of {known}")
