@@ -1060,6 +1060,22 @@ class TestApply:
         assert (code, out) == (2, "")
         assert f"the style image can't be used: {why}" in one_line(err)
 
+    @pytest.mark.parametrize(
+        "command",
+        [
+            "apply a.jpg -p quick",
+            "apply a.jpg -p quick --json",
+            "presets preview quick a.jpg",
+            "presets sheet a.jpg -p quick",
+        ],
+    )
+    def test_what_is_no_photo_is_told_with_what_to_do(self, stylewatch, command):
+        Path("a.jpg").write_text("no photo at all")
+        code, out, err = stylewatch(*command.split())
+        told = json.loads(out)[0]["message"] if out else err.rstrip()
+        assert (code, told.partition(". ")[2]) == (4, "Remove it, or export it as JPEG")
+
+
     def test_a_style_image_that_proves_to_be_none_is_told_once(self, stylewatch, tmp_path):
         photo, style = a_picture(tmp_path / "a.jpg"), a_picture(Path("torn.png"), (48, 48))
         style.write_bytes(style.read_bytes()[:80])

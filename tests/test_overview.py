@@ -204,6 +204,14 @@ def test_what_waits_for_a_preset_is_held_whether_it_has_a_job_or_not(state):
     assert "own/a.jpg" not in overview.jobs_text(listed(state, overview.FAILED, 50, notes=True))
 
 
+def test_what_nobody_foresaw_is_told_with_where_its_traceback_is(state):
+    words = "ValueError: shapes differ. Expected (3,)"  # a library's, which says nothing of us
+    with closing(Ledger(state / "ledger.db")) as ledger:
+        ledger.fail(3, Failure(kind=FailureKind.RENDER, reason="error", message=words), 1)
+    told = {job["id"]: job["message"] for job in listed(state, [JobState.QUARANTINED], 50)}
+    assert told[3] == f"{words}. The full traceback is in `chatter.log` in the state folder"
+
+
 def test_what_once_was_with_a_job_that_is_done_is_no_reason(state):
     with closing(Ledger(state / "ledger.db")) as ledger:
         ledger.change("UPDATE jobs SET state = 'done', reason = 'again' WHERE id = 6")

@@ -135,7 +135,8 @@ def test_a_result_that_can_t_be_opened_is_our_failure_and_leaves_nothing(tmp_pat
     temporary.write_bytes(content)
     with pytest.raises(RenderError) as caught:
         worker._check_opens(temporary)
-    assert caught.value.reason == "unreadable"
+    assert caught.value.reason == "result"
+    assert "Copy it" not in str(caught.value)  # nothing is wrong with the photo
     assert worker.failure_of(caught.value).kind is FailureKind.RENDER
     assert not list(tmp_path.iterdir())
 

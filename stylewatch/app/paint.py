@@ -36,6 +36,7 @@ from stylewatch.errors import (
     named,
 )
 from stylewatch.folders.outputs import publish, write_temporary
+from stylewatch.state.wording import REMEDIES, UNFORESEEN
 
 OF_ALL: Final = (PresetError, WeightsError)
 """Errors that all other photos would meet with, too."""
@@ -81,6 +82,7 @@ def paint(
     except OF_ALL:
         raise
     except StylewatchError as error:
+        error.remedy = error.remedy or REMEDIES.get(error.reason, "")
         told("failed", _about(task.photo, error), reason=error.reason)
         return without_frames(error)
     output, seconds, note = painted.output, painted.rendered.seconds, painted.rendered.note
@@ -109,8 +111,7 @@ def _paint(task: Task, engine: EngineSettings, report: OnStep) -> Painted:
         raise
     except (Exception, SystemExit) as error:
         traceback.print_exc()  # goes there too
-        remedy = "The full traceback is in `chatter.log` in the state folder"
-        raise RenderError(named(error), remedy=remedy, reason="error") from error
+        raise RenderError(named(error), reason=UNFORESEEN) from error
     output = publish(rendered.temporary, task.target, task.extension or rendered.extension)
     return Painted(task=task, output=output, rendered=rendered)
 

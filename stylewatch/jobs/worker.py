@@ -247,7 +247,7 @@ def _check_opens(temporary: Path) -> None:
             temporary.unlink(missing_ok=True)
         if isinstance(error, InputError):
             raise RenderError(
-                "The result can't be opened again", received=str(error), reason="unreadable"
+                "The result can't be opened again", received=error.problem, reason="result"
             ) from error
         raise
 

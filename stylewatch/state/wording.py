@@ -17,6 +17,8 @@ TOO_LARGE = "too-large"
 """The note of a file with more bytes than the config lets in."""
 ENDED_US = "crash"
 """The note of a file that ended the daemon whenever it looked at it."""
+UNFORESEEN = "error"
+"""The reason of a failure that is an exception of Python's or of a library's, in its own words."""
 CANCELLED = "cancelled"
 """The reason of a job that somebody has set aside until it is asked for, or its photo changes."""
 
@@ -60,6 +62,8 @@ HELD: Final[Mapping[str, str]] = {
 LACKED: Final = frozenset({"folder", BROKEN_PRESET})
 """The reasons of jobs that are held until the config has what they lack, whoever retries them."""
 _AGAIN = "Copy it again from its source"
+_OTHER_FORMAT = "Choose another `output.format`; if that does not help, report this"
+_OTHER_PRESET = "Try another preset; if that does not help, report this"
 REMEDIES: Final[Mapping[str, str]] = {
     "not-an-image": "Remove it, or export it as JPEG",
     "too-many-frames": "Export one of its pictures",
@@ -67,9 +71,14 @@ REMEDIES: Final[Mapping[str, str]] = {
     "truncated": _AGAIN,
     "writer": "Close the program that writes it",
     "unreadable": "Check its permissions",
-    TOO_LARGE: "Make it smaller, or raise the config's limits",
+    TOO_LARGE: "Make it smaller, or raise `limits:` in the config of `run`",
     "memory": "Lower the preset's max_side",
     "crash": "Lower the preset's max_side, or see `stylewatch doctor`",
+    UNFORESEEN: "The full traceback is in `chatter.log` in the state folder",
+    "black": _OTHER_PRESET,
+    "not-finite": _OTHER_PRESET,
+    "encode": _OTHER_FORMAT,
+    "result": _OTHER_FORMAT,
     "interrupted": "See `stylewatch doctor`, then `stylewatch retry` with its number",
     "eloop": "Put the photo itself there instead of a link",
     "enametoolong": "Give the photo, or the folder it is in, a shorter name",
@@ -108,6 +117,6 @@ def word_of(state: JobState, *, has_result: bool) -> str:
 def explained(reason: str, message: str) -> str:
     """A failure in one line that ends with what to do."""
     remedy = REMEDIES.get(reason, "")
-    if not remedy or _SAYS_WHAT_TO_DO.search(message):
+    if not remedy or (reason != UNFORESEEN and _SAYS_WHAT_TO_DO.search(message)):
         return message
     return f"{message.rstrip('.')}. {remedy}"
