@@ -2005,3 +2005,11 @@ def test_what_a_locale_has_no_sign_for_is_written_as_its_number(tmp_path):
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
     assert rb"\u5199\u771f \u2192 \u7d75" in done.stdout
+
+
+def test_events_are_written_as_the_locale_has_it_too():
+    done = subprocess.run(
+        [sys.executable, "-m", "stylewatch", "apply", "Käse.jpg", "-p", "quick"], check=False,
+        env=os.environ | PATHS | {"PYTHONIOENCODING": "latin-1"}, capture_output=True, timeout=60,
+    )  # fmt: skip
+    assert "painting Käse.jpg \\u2192 quick\n".encode("latin-1") in done.stderr

@@ -203,7 +203,9 @@ def stderr_for_us(chatter: Path | None) -> Iterator[TextIO]:
     """
     sys.stderr.flush()
     kept = os.dup(2)
-    terminal = os.fdopen(kept, "w", encoding="utf-8", errors="replace", closefd=False)
+    terminal = os.fdopen(
+        kept, "w", encoding=sys.stderr.encoding, errors="backslashreplace", closefd=False
+    )
     target = _open_chatter(chatter)
     os.dup2(target, 2)
     os.close(target)
