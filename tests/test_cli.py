@@ -767,7 +767,8 @@ class TestConfig:
         Path("photo.jpg").touch()
         code, out, err = stylewatch("init", "photo.jpg", "--preset", "quick")
         assert (code, out) == (6, "")
-        assert one_line(err) == "stylewatch: photo.jpg can't be made: a file lies there"
+        line = "stylewatch: photo.jpg can't be made: a file lies there. Choose another place"
+        assert one_line(err) == line
 
     def test_init_never_overwrites_a_config(self, stylewatch, tmp_path):
         stylewatch("init", tmp_path, "--preset", "quick")

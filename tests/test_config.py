@@ -504,7 +504,11 @@ def test_an_error_is_one_line_with_place_and_remedy(home, name):
     [
         (b"", " the file is empty: expected a mapping (key: value)"),
         (bytes(range(256)), "2:118: not UTF-8. Save it as UTF-8 text"),
-        (None, " can't be read: No such file or directory"),
+        (
+            None,
+            " can't be read: No such file or directory. Check the path; `stylewatch init` writes a "
+            "config",
+        ),
     ],
 )
 def test_a_file_that_is_no_yaml_is_one_line_too(home, content, line):

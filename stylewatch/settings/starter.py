@@ -104,7 +104,8 @@ def _making(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         why = "a file lies there" if isinstance(error, FileExistsError) else error.strerror
-        raise OutputError(f"{error.filename or path} can't be made: {why}") from error
+        problem = f"{error.filename or path} can't be made: {why}"
+        raise OutputError(problem, remedy="Choose another place") from error
 
 
 def default_config_text(input_dir: str, output: str, preset: str) -> str:

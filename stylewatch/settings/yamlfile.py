@@ -145,7 +145,9 @@ def _read_text(path: Path, kind: type[ConfigError]) -> str:
             raw = file.read(MAX_BYTES + 1)
         text = raw.decode("utf-8-sig")
     except OSError as error:
-        unread = kind(f"can't be read: {error.strerror}", file=path)
+        missing = kind is ConfigError and isinstance(error, FileNotFoundError)
+        remedy = "Check the path; `stylewatch init` writes a config" if missing else ""
+        unread = kind(f"can't be read: {error.strerror}", file=path, remedy=remedy)
         unread.exit_code = ExitCode.UNREADABLE  # unlike what is wrong in it, that may pass
         raise unread from None
     except UnicodeDecodeError as error:
