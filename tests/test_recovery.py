@@ -820,6 +820,8 @@ def test_a_photo_that_could_not_be_read_for_a_moment_is_read_later(rigs, monkeyp
     rig.drop("a.jpg")
     rig.until(lambda: failed)
     assert [note for _, _, note in rig.daemon._ledger.notes()] == ["unreadable"]
+    told = "a.jpg: can't be read: Input/output error. It is tried again in a minute"
+    assert told in [event.message for event in rig.events]
     rig.until(lambda: rig.results() == ["a--painting.jpg"])
 
 

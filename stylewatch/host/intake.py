@@ -370,7 +370,8 @@ class Intake:
             return
         self._unread.append((now + AGAIN_SECONDS, photo))
         self._ledger.note_file(photo.folder, photo.path, photo.identity, "", "unreadable")
-        self._tell("failed", photo, str(error), "io")
+        why = error.strerror or str(error)
+        self._tell("failed", photo, f"can't be read: {why}. It is tried again in a minute", "io")
 
     def _header(self, photo: Photo) -> PhotoFacts:
         """What rules may ask about the photo that has this name now."""
