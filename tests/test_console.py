@@ -1113,7 +1113,8 @@ def test_the_course_of_the_loss_begins_anew_with_each_scale():
 
 
 def test_of_an_effect_without_a_loss_none_is_shown():
-    board, terminal, about = Board(), io.StringIO(), {"path": "a.jpg", "preset": "flat", "job_id": 1}
+    board, terminal = Board(), io.StringIO()
+    about = {"path": "a.jpg", "preset": "flat", "job_id": 1}
     console = Console(file=terminal, force_terminal=True, width=120, color_system=None)
     with Progress(*_columns(120), console=console, auto_refresh=False) as progress:
         bars = _Bars(progress)
