@@ -909,6 +909,42 @@ def test_a_photo_that_was_away_when_it_was_painted_is_dealt_with_when_it_is_back
     assert len(rig.executor.ran) == 1
 
 
+@pytest.mark.parametrize("min_free", [1000, 0])
+def test_photos_wait_to_be_moved_to_a_full_disk_which_is_told_once(
+    rigs, tmp_path, monkeypatch, min_free
+):
+    """Each move is a copy: it is not begun, or, where nothing is to stay free, one of them fails."""
+    done, free, tried = tmp_path / "done", [100], []
+    real = painted.apply_after
+
+    def apply_after(*arguments):
+        tried.append(arguments)
+        if free[0] == 100:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*arguments)
+
+    monkeypatch.setattr(painted, "apply_after", apply_after)
+    monkeypatch.setattr(publication, "mount_of", lambda place: place.is_relative_to(done))
+    monkeypatch.setattr(
+        space, "free_space", lambda folder: free[0] if folder.is_relative_to(done) else math.inf
+    )
+    rig = rigs(start=False, min_free=min_free).with_folders({"after": done}).start()
+    for name in "abc":
+        rig.drop(f"{name}.jpg", name.encode())
+    rig.until(lambda: rig.counts() == {"done": 3} and rig.idle())
+    tried.clear()
+    failed = rig.daemon._delivery._after_failed
+    for _ in range(3):
+        failed |= dict.fromkeys(failed, 0.0)  # minutes later
+        rig.look_around(1)
+    assert len(tried) == (0 if min_free else 3)
+    [told] = [event for event in rig.events if event.kind == "warning"]
+    assert (told.reason, "Make room there" in told.message) == ("disk-full", True)
+    free[0] = 10**9
+    rig.until(lambda: not list(rig.input.iterdir()))
+    assert len(list(done.iterdir())) == 3
+
+
 def test_a_picture_that_can_t_be_read_for_a_moment_is_not_painted_anew(rigs, monkeypatch):
     whole, broken = contents.file_hash, [True]
 

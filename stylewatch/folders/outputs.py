@@ -9,8 +9,9 @@ import errno
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Final
 
 from stylewatch.domain import FailureKind
 from stylewatch.errors import OutputError, OutputFullError, kind_of
@@ -31,9 +32,18 @@ from stylewatch.folders.naming import (
 )
 from stylewatch.places import nearest_existing
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FOREIGN = {errno.EISDIR, errno.ELOOP, errno.EACCES, errno.EPERM}  # no file, or not for us
 _BAD_NAME = {errno.EINVAL, errno.EILSEQ}  # FAT and NTFS want no colon, and text
+_MAKE_ROOM = "Make room there; a daemon goes on then"
+_PLAINER = "Give the photo, or the folder it is in, a plainer name: this disk can't hold it"
+REMEDIES: Final[Mapping[int | None, str]] = {
+    errno.ENOSPC: _MAKE_ROOM,
+    errno.EDQUOT: _MAKE_ROOM,
+    errno.ENAMETOOLONG: "Give the photo, or the folder it is in, a shorter name",
+    **dict.fromkeys(_BAD_NAME, _PLAINER),
+}
+"""What to do, by the number of an error that tells of a disk without room, or of a bad name."""
 
 
 def target_name(photo: Path, preset: str) -> Path:
@@ -237,17 +247,11 @@ def _output_error(path: Path, error: Exception) -> OutputError:
     why = os.strerror(code) if code else str(error)
     if code == errno.EROFS:
         return _forbidden(path.parent)
-    if code in _FULL:
-        return OutputFullError(
-            f"No space left at {path.parent}", remedy="Make room there; a daemon goes on then"
-        )
-    remedy = "Check the folder and its permissions"
+    if code in NO_ROOM:
+        return OutputFullError(f"No space left at {path.parent}", remedy=_MAKE_ROOM)
+    remedy = REMEDIES.get(code, "Check the folder and its permissions")
     if code in {errno.EEXIST, errno.ENOTDIR}:
         remedy = "A file lies in its way: move that, or name another folder"
-    if code == errno.ENAMETOOLONG:
-        remedy = "Give the photo, or the folder it is in, a shorter name"
-    if code in _BAD_NAME:
-        remedy = "Give the photo, or the folder it is in, a plainer name: this disk can't hold it"
     made = OutputError(
         f"{path.parent} can't be written: {why}",
         remedy=remedy,

@@ -136,7 +136,7 @@ class Daemon:
             opened.callback(ledger.close)
             self._tidying, self._last_tidy = None, -math.inf
             owner = outputs.owner_of(self.config.state_dir)
-            self._publisher = Publisher(ledger, owner)
+            self._publisher = Publisher(ledger, owner, lambda: self.config.min_free)
             self._delivery = Delivery(ledger, self._publisher, self._folder_of, self._tell)
             self._recover(now)
             self._watches = Watches(self._wake.set)

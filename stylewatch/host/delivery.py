@@ -8,9 +8,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from stylewatch.domain import TURN_SECONDS, JobState, Rendered
+from stylewatch.domain import TURN_SECONDS, After, JobState, Rendered
 from stylewatch.errors import OutputError
 from stylewatch.folders.scans import REST
+from stylewatch.folders.space import FULL
 from stylewatch.host.publication import Publisher
 from stylewatch.settings.config import Folder
 from stylewatch.state.ledger import AGAIN, Ledger
@@ -37,7 +38,8 @@ class Delivery:
         self._folder_of = folder_of
         self._tell = tell
         self._unnamed: dict[int, tuple[float, float]] = {}  # job id → when to try again; since when
-        self._after_failed: dict[int, float] = {}  # job id → when to try again
+        self._after_failed: dict[int | After, float] = {}
+        """When to try again: by job, or, where a folder is full, by that folder."""
         self._after_pending: deque[int] = deque()  # jobs whose photos may be due …
         self._began_find = self._next_find = -math.inf  # … and when these are looked for
 
@@ -134,7 +136,9 @@ class Delivery:
         If the photo has arrived again, results that were deleted meanwhile are painted first.
         """
         folder = self._folder_of(job)
-        if folder is None or not self._ledger.after_is_due(job.id, stays=folder.stays):
+        if folder is None or now < self._after_failed.get(folder.after, now):
+            return
+        if not self._ledger.after_is_due(job.id, stays=folder.stays):
             return
         intact = not folder.stays  # a result's bytes count where the photo itself goes
         came_again = (each for each in self._ledger.results_of(job) if each.reason == AGAIN)
@@ -147,11 +151,13 @@ class Delivery:
         try:
             self._publisher.apply_after(job, folder.after, folder.input)
         except OutputError as error:
-            if job.id not in self._after_failed:
+            what = folder.after if error.reason == FULL else job.id
+            if what not in self._after_failed:
                 self._tell("warning", str(error), job, reason=error.reason)
-            self._after_failed[job.id] = now + AFTER_SECONDS
+            self._after_failed[what] = now + AFTER_SECONDS
         else:
-            self._after_failed.pop(job.id, None)
+            for what in (job.id, folder.after):
+                self._after_failed.pop(what, None)
 
 
 def _stays(folder: Folder | None) -> bool:

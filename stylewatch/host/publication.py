@@ -9,7 +9,7 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -17,8 +17,10 @@ from stylewatch.domain import After, JobState, Rendered
 from stylewatch.errors import OutputError
 from stylewatch.failpoints import failpoint
 from stylewatch.folders import contents, outputs, painted
+from stylewatch.folders.space import FULL, require_room
 from stylewatch.host.disks import holds_files, missing_mount, not_mounted, require_mounted
 from stylewatch.host.recognition import require_same
+from stylewatch.places import mount_of
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.presence import is_missing
 from stylewatch.state.reader import Job
@@ -29,8 +31,10 @@ _LATEST = 20  # results by which it is told whether all were moved
 class Publisher:
     """Publishes results, and remembers in the ledger how far it came."""
 
-    def __init__(self, ledger: Ledger, owner: str) -> None:
+    def __init__(self, ledger: Ledger, owner: str, min_free: Callable[[], int]) -> None:
+        """`min_free` gives the bytes that photos which are moved to another disk leave there."""
         self._ledger = ledger
+        self._min_free = min_free
         self.owner = owner
         """What ends the names of temporary files."""
 
@@ -204,7 +208,8 @@ class Publisher:
         That a person has deleted one of its results since does not keep the photo back.
 
         Raises:
-            OutputError: it can't be moved or deleted now, or one of its results is damaged.
+            OutputError: it can't be moved or deleted now, as where its disk is `FULL`, or one of
+                its results is damaged.
         """
         if action == "keep":
             self._ledger.after_done(job)
@@ -213,17 +218,21 @@ class Publisher:
             for result in self._ledger.results_of(job):
                 self._require_intact(result)
             if isinstance(action, Path):
-                require_mounted(action, action / job.path, self._ledger)
+                goal = action / job.path
+                require_mounted(action, goal, self._ledger)
+                if mount_of(goal) != mount_of(root / job.path):  # it is to be copied
+                    require_room(goal.parent, self._min_free())
             still_there = partial(self._require_still_mounted, action, job.path)
             acted = painted.apply_after(action, root, job.path, job.identity, still_there)
             missing = not acted and is_missing(root / job.path)
             if not acted:
                 require_same(root, self._ledger)
         except OSError as error:
+            passing = "Is its disk there, and may we write to it? It is tried again by itself"
             raise OutputError(
                 f"{job.path} is painted but could not be moved or deleted: {error.strerror}",
-                remedy="Is its disk there, and may we write to it? It is tried again by itself",
-                reason="after",
+                remedy=outputs.REMEDIES.get(error.errno, passing),
+                reason=FULL if error.errno in outputs.NO_ROOM else "after",
             ) from error
         with self._ledger.transaction():
             if acted or missing:
