@@ -176,6 +176,43 @@ def test_moving_to_another_file_system_is_a_verified_copy(tmp_path):
 
 
 @pytest.mark.usefixtures("other_device")
+def test_a_photo_whose_name_the_other_disk_can_t_hold_is_not_copied_for_nothing(
+    tmp_path, monkeypatch
+):
+    """FAT wants no colon."""
+    photo, identity = photo_in(tmp_path / "in", "12:30 a.jpg")
+    real = os.open
+
+    def fat(path, flags, *rest, **more):
+        if flags & os.O_CREAT and ":" in os.fsdecode(path):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return real(path, flags, *rest, **more)
+
+    copy = Mock()
+    monkeypatch.setattr(os, "open", fat)
+    monkeypatch.setattr(painted.shutil, "copyfileobj", copy)
+    with pytest.raises(OSError, match="Invalid argument"):
+        painted.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
+    assert copy.mock_calls == []
+
+
+@pytest.mark.usefixtures("other_device")
+def test_a_private_photo_is_private_while_it_is_copied(tmp_path, monkeypatch):
+    photo, _ = photo_in(tmp_path / "in")
+    source, seen, real = tmp_path / "in" / photo, [], painted.shutil.copyfileobj
+    source.chmod(0o600)
+
+    def copy(one, other):
+        seen.append(os.fstat(other.fileno()).st_mode & 0o777)
+        real(one, other)
+
+    monkeypatch.setattr(painted.shutil, "copyfileobj", copy)
+    identity = Identity.of(source.lstat())
+    assert painted.apply_after(tmp_path / "done", tmp_path / "in", photo, identity)
+    assert seen == [0o600]
+
+
+@pytest.mark.usefixtures("other_device")
 def test_a_copy_that_is_not_the_photo_is_no_copy(tmp_path, monkeypatch):
     photo, identity = photo_in(tmp_path / "in")
     monkeypatch.setattr(painted.shutil, "copyfileobj", lambda _, copy: copy.write(b"phot0"))

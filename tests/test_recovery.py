@@ -945,6 +945,19 @@ def test_photos_wait_to_be_moved_to_a_full_disk_which_is_told_once(
     assert len(list(done.iterdir())) == 3
 
 
+def test_a_photo_whose_name_can_t_be_held_where_it_is_moved_to_needs_another(
+    rigs, tmp_path, monkeypatch
+):
+    bad = OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    monkeypatch.setattr(painted, "apply_after", Mock(side_effect=bad))
+    rig = rigs(start=False).with_folders({"after": tmp_path / "done"}).start()
+    rig.drop("12:30.jpg")
+    rig.until(lambda: rig.counts() == {"done": 1} and rig.idle())
+    [told] = [event.message for event in rig.events if event.kind == "warning"]
+    assert "Invalid argument. Give the photo" in told
+    assert "a plainer name" in told
+
+
 def test_a_picture_that_can_t_be_read_for_a_moment_is_not_painted_anew(rigs, monkeypatch):
     whole, broken = contents.file_hash, [True]
 

@@ -11,8 +11,9 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from stylewatch.domain import Identity
 from stylewatch.failpoints import failpoint
@@ -20,6 +21,7 @@ from stylewatch.folders.contents import open_regular, same_bytes
 from stylewatch.folders.listing import WAY, open_below
 from stylewatch.folders.naming import (
     TEMPORARY_SUFFIX,
+    cut,
     make_folder,
     mark_of,
     name_exclusively,
@@ -28,6 +30,8 @@ from stylewatch.folders.naming import (
     rename_exclusively,
     sync_folder,
 )
+
+_BEGINNING = 100  # bytes of a photo's name: not all of it, as that may have no room
 
 
 def apply_after(
@@ -152,11 +156,17 @@ def _is_copy(one: Path, other: Path) -> bool:
 
 
 def _copy_durably(source: Path, goal: Path) -> None:
-    # Its own name may have no room; another daemon may bring a photo of that name here, too.
+    # A disk that can't hold the photo's name says so before anything is copied. Another daemon may
+    # bring a photo of that name here, too.
+    beginning = cut(os.fsencode(source.name), _BEGINNING)
     mark = mark_of(source.parent.resolve() / source.name, 8)
-    temporary = goal.with_name(f".{mark}{TEMPORARY_SUFFIX}")
+    temporary = goal.with_name(f".{beginning}.{mark}{TEMPORARY_SUFFIX}")
     temporary.unlink(missing_ok=True)  # left by an earlier attempt with the same photo
-    with open_regular(source) as photo, temporary.open("xb") as copy, removed_on_error(temporary):
+    with (
+        open_regular(source) as photo,
+        open(temporary, "xb", opener=partial(os.open, mode=_rights(photo))) as copy,
+        removed_on_error(temporary),
+    ):
         shutil.copyfileobj(photo, copy)
         copy.flush()
         owner = os.fstat(photo.fileno())
@@ -168,3 +178,7 @@ def _copy_durably(source: Path, goal: Path) -> None:
         if not same_bytes(source, temporary):
             raise OSError(errno.EIO, "the copy differs from the photo", str(goal))
         rename_exclusively(temporary, goal)
+
+
+def _rights(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_mode & 0o777
