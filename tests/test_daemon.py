@@ -857,6 +857,20 @@ def test_a_photo_of_a_folder_that_is_not_watched_can_t_be_retried(rigs, tmp_path
         rig.asked("retry", job_id=1)
 
 
+def test_photos_of_a_folder_that_has_left_the_config_are_told_of(rigs, tmp_path):
+    rig = rigs()
+    rig.queue("a.jpg")
+    first, rig.input = rig.input, tmp_path / "other"
+    rig.input.mkdir()
+    rig.asked("reload")
+    held = "held: 1 photo, as the folder in is not watched now"
+    assert rig.daemon._status()["waits"] == [held]
+    assert [event.message for event in rig.events].count(held) == 1
+    rig.input = first
+    rig.asked("reload")
+    assert rig.daemon._status()["waits"] == []
+
+
 def test_a_photo_whose_preset_can_t_be_used_can_t_be_retried(rigs, tmp_path):
     mine = own_preset(tmp_path)
     rig = rigs(presets=[str(mine)])
@@ -1051,12 +1065,12 @@ def test_a_photo_of_two_presets_does_not_wait_for_the_image_of_one(rigs, tmp_pat
 
 
 def test_what_is_held_for_a_preset_that_was_renamed_is_painted_as_the_config_says(rigs, tmp_path):
-    """But not what waits in a sub-folder of the old name."""
+    """But not what waits in a sub-folder of the old name; that is told."""
     mine = own_preset(tmp_path)
     rig = rigs(preset="own", presets=[str(mine)])
     rig.daemon.ask("pause")
-    for name in ("a.jpg", "Own/b.jpg"):
-        rig.drop(name, name.encode())
+    rig.drop("a.jpg", b"a")
+    photo = rig.drop("Own/b.jpg", b"b")
     rig.until(lambda: rig.counts() == {"ready": 2})
     (mine / "own.yaml").rename(mine / "other.yaml")
     rig.preset = "other"
@@ -1064,6 +1078,13 @@ def test_what_is_held_for_a_preset_that_was_renamed_is_painted_as_the_config_say
     rig.daemon.ask("resume")
     rig.until(lambda: rig.results() == ["a--other.jpg"] and rig.idle())
     assert rig.counts() == {"done": 1, "held": 1, "superseded": 1}
+    gone = "held: 1 photo, as the preset own is not there any more"
+    held = f"{gone}. Bring it back, or touch the photos"
+    assert rig.daemon._status()["waits"] == [held]
+    assert [event.message for event in rig.events].count(held) == 1
+    os.utime(photo)
+    rig.until(lambda: rig.results() == ["Own/b--other.jpg", "a--other.jpg"])
+    assert rig.daemon._status()["waits"] == []
 
 
 def queue_in_both(rig, count, one, other):

@@ -19,8 +19,8 @@ Commands:
   photo), `work` (folder → seconds that the photos which wait there will take, 0 if unknown),
   `slots` (how many are painted at once), `hours` (when photos are begun: from which to which minute
   of the day, each), `trouble` (why no worker runs, if none does), `refused` (what is wrong with the
-  config as it is now, if an older one goes on), `waits` (the presets or weights that photos wait
-  for, and why), `lost`.
+  config as it is now, if an older one goes on), `waits` (the presets, weights or folders that
+  photos wait for, and why), `lost`.
 * `pause`, `resume`: running photos are finished, no new ones are started; `null`. `resume` also
   begins photos outside of the config's hours, until these have come and gone.
 * `cancel` with `job_id`: a job that runs is killed, and it or one that waits is set aside; `null`.

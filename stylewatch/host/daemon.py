@@ -43,7 +43,7 @@ from stylewatch.host.publication import Publisher
 from stylewatch.host.pulse import Pulse
 from stylewatch.host.recognition import recognise, require_apart
 from stylewatch.host.rest import Rest
-from stylewatch.host.survey import Survey
+from stylewatch.host.survey import Survey, waits
 from stylewatch.places import mount_of
 from stylewatch.settings.config import Config, Folder
 from stylewatch.state.ledger import Ledger
@@ -354,7 +354,7 @@ class Daemon:
             "blocked": {str(path): why for path, why in self._space.paused.items()},
             "trouble": self._dispatcher.trouble,
             "refused": self._refused,
-            "waits": self.config.waits(self._ledger.lacks()),
+            "waits": waits(self.config, self._ledger),
             "lost": self.lost,
             "counts": self._ledger.counts(),
             "failed_files": self._ledger.failed_files(),

@@ -37,7 +37,7 @@ from stylewatch.folders.settle import GONE, LACKS, Gone, Settler, Slow, Unsettle
 from stylewatch.folders.sources import FolderHealth, FolderSource
 from stylewatch.folders.watches import Watches
 from stylewatch.host.recognition import require_same
-from stylewatch.host.survey import KEPT
+from stylewatch.host.survey import KEPT, waits
 from stylewatch.settings.choice import match, misspelt
 from stylewatch.settings.config import Config, Folder
 from stylewatch.state.ledger import Ledger, Planned
@@ -121,7 +121,7 @@ class Intake:
                 settling=settling,
                 settler=kept.get(settling) or Settler(structural_end, **rules),
             )
-        for message in config.waits():
+        for message in waits(config, ledger):
             on_event(Event(kind="warning", message=message, reason="preset"))
 
     def tick(self, now: float) -> None:

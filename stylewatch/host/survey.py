@@ -8,10 +8,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from stylewatch.domain import Event, JobState
+from stylewatch.domain import Event, JobState, counted
 from stylewatch.folders.settle import LACKS, Slow
 from stylewatch.folders.sources import FolderHealth
-from stylewatch.settings.config import Folder
+from stylewatch.settings.config import Config, Folder
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.reader import LedgerReader
 from stylewatch.state.wording import NOTES, by_word, explained
@@ -72,6 +72,19 @@ class Survey:
                 "since": since,
             },
         )
+
+
+def waits(config: Config, ledger: LedgerReader) -> list[str]:
+    """What photos wait for that they need, and why, a line for each."""
+    lines = config.waits(ledger.lacks())
+    for what, name, number in ledger.held_for():
+        photos = counted(number, "photo")
+        if what == "folder":
+            lines.append(f"held: {photos}, as the folder {name} is not watched now")
+        elif name not in {*config.presets, *config.broken}:
+            gone = f"held: {photos}, as the preset {name} is not there any more"
+            lines.append(f"{gone}. Bring it back, or touch the photos")
+    return lines
 
 
 def _since(before: Event | None, health: FolderHealth, now: float) -> float:

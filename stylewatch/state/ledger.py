@@ -20,6 +20,7 @@ from stylewatch.errors import LACKING, OutputFullError
 from stylewatch.failpoints import failpoint
 from stylewatch.state.reader import (
     APART,
+    NAMED_AFTER_IT,
     WAITING_JOBS,
     Job,
     LedgerReader,
@@ -320,11 +321,10 @@ class Ledger(LedgerReader):
         The config has another name for them by now; but what is in a sub-folder of the old name is
         meant for that.
         """
-        inside = "lower(substr(CAST(path AS TEXT), 1, length(preset) + 1)) = lower(preset) || '/'"
         self.change(
             "UPDATE files SET ctime_ns = -1 WHERE folder = ? AND path IN (SELECT path FROM jobs"
             f" WHERE state = ? AND folder = ? AND reason = ? AND preset NOT IN ({marks(presets)})"
-            f" AND NOT {inside})",
+            f" AND NOT {NAMED_AFTER_IT})",
             *(folder, JobState.HELD, folder, BROKEN_PRESET, *presets),
         )
 
