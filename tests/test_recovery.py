@@ -317,7 +317,9 @@ def test_a_photo_whose_header_kills_the_daemon_is_set_aside_and_the_others_are_p
     ended = [run.returncode for run in runs]
     assert ended == [-signal.SIGSEGV, -signal.SIGSEGV, 0], runs[-1].stderr
     assert "Path('bad.heic'), 'crash'" in runs[-1].stdout
-    assert "crashed twice when it read its header. Save it again" in runs[-1].stdout
+    assert "crashed twice when it read its header. Save it again, or as JPEG, or touch it" in (
+        runs[-1].stdout
+    )
     assert len([*(tmp_path / "state" / MARKS).iterdir()]) == 1
 
 
@@ -331,6 +333,16 @@ def test_a_photo_that_was_looked_at_when_the_power_went_is_looked_at_again(tmp_p
         with marked(tmp_path / "2", photo().identity):
             pass
         (tmp_path / "2").rmdir()
+
+
+def test_marks_of_what_was_looked_at_long_ago_are_forgotten(rigs, tmp_path):
+    folder = tmp_path / "state" / MARKS
+    folder.mkdir(parents=True)
+    for name in ("old", "new"):
+        (folder / name).write_bytes(b"..")
+    os.utime(folder / "old", (1e9, 1e9))
+    rig = rigs()
+    rig.until(lambda: [mark.name for mark in folder.iterdir()] == ["new"])
 
 
 # --- the ledger ----------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ from stylewatch.places import mount_of
 from stylewatch.settings.config import Config, Folder
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.locks import Locks
+from stylewatch.state.marks import MARKS, forget_marks
 from stylewatch.state.reader import Job
 from stylewatch.state.retention import tidy
 from stylewatch.state.retries import LONGEST_PAUSE, RESOURCE_PAUSE
@@ -573,6 +574,7 @@ class Daemon:
         if self._tidying is None and now >= self._last_tidy + every:
             self._last_tidy = now
             self._tidying = tidy(self._ledger, days, self.config.engine.checkpoint_dir)
+            forget_marks(self.config.state_dir / MARKS, self._wall_clock() - days * 86400.0)
         if self._tidying is not None and next(self._tidying, "through"):
             self._tidying = None
 

@@ -15,6 +15,14 @@ MARKS = "looked-at"  # in the state folder
 _MOST = 2  # a power cut may come just then, but not twice
 
 
+def forget_marks(folder: Path, before: float) -> None:
+    """Delete the marks in `folder` that are older: the ledger knows of the file, or it is gone."""
+    with contextlib.suppress(OSError):
+        for mark in folder.iterdir():
+            if mark.stat().st_mtime < before:
+                mark.unlink()
+
+
 @contextlib.contextmanager
 def marked(folder: Path, photo: Identity) -> Iterator[None]:
     """Keep a photo's mark in `folder` while it is looked at; for a disk that is full, none.

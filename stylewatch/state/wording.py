@@ -36,7 +36,8 @@ NOTES: Final[Mapping[str, str]] = {
     BROKEN_PRESET: "its preset can't be used now. `stylewatch status` tells why, and `stylewatch "
     "presets check` with its name",
     TOO_LARGE: "it has more bytes than `max_bytes` lets in",
-    ENDED_US: "stylewatch crashed twice when it read its header. Save it again, or as JPEG",
+    ENDED_US: "stylewatch crashed twice when it read its header. Save it again, or as JPEG, or "
+    "touch it",
 }
 """What people are told of a file that has no job, by its note; of unfinished ones see `LACKS`."""
 
