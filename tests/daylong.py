@@ -86,6 +86,7 @@ class Day:
             open_executor=lambda config, on_event: self.executor,
             run_job=paint,
             probe=lambda data: PhotoFacts(4, 3),
+            begins_as_image=lambda head: True,
             structural_end=lambda file: None,
             read_facts=lambda data: {},
         )

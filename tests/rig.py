@@ -143,6 +143,7 @@ class Rig:
         self.open_executor = lambda config, on_event: self.executor
         self.read_facts = lambda data: {}
         self.probe = lambda stream: PhotoFacts(4, 3)
+        self.begins_as_image = lambda head: True
 
     def config(self):
         return watch_config(self.input, self.output, [self.preset], **self.settings)
@@ -167,6 +168,7 @@ class Rig:
             open_executor=lambda *given: self.open_executor(*given),  # noqa: PLW0108  (tests set another)
             run_job=self.run_job,
             probe=self.probe,
+            begins_as_image=self.begins_as_image,
             structural_end=lambda file: None,
             read_facts=self.read_facts,
         )

@@ -1713,3 +1713,25 @@ def test_raw_and_side_files_are_told_once_and_are_no_failures(rigs):
     assert sorted(str(path) for _, path, _ in rig.daemon._ledger.notes()) == [
         *("1.NEF", "1.xmp", "2.NEF", "2.xmp"),
     ]
+
+
+def test_what_neither_name_nor_first_bytes_call_a_photo_is_told_once_and_is_no_failure(rigs):
+    """As the previews of a catalogue, a film with an ending of its own, or an album's README."""
+    rig = rigs(start=False)
+    rig.begins_as_image = lambda head: head.startswith(b"photo")
+    engine = replace(rig.config().engine, max_bytes=100)
+    whole = rig.config
+    rig.config = lambda: replace(whole(), engine=engine)
+    others = {"a.lrprev": b"AgHg", "film.360": b"ftyp" * 99, "README": b"text", "Icon\r": b""}
+    for name, data in others.items():
+        os.utime(rig.drop(name, data), (1e9, 1e9))
+    for number, name in enumerate(["noname", "wrong.strange", "b.jpg"]):
+        rig.drop(name, b"photo %d" % number)
+    rig.drop("damaged.jpg", b"")
+    os.utime(rig.input / "damaged.jpg", (1e9, 1e9))
+    rig.start()
+    rig.until(lambda: len(rig.daemon._ledger.notes()) == 5 and rig.counts() == {"done": 3})
+    notes = {str(path): note for _, path, note in rig.daemon._ledger.notes()}
+    assert notes == {"damaged.jpg": "empty", **dict.fromkeys(others, "no-photo")}
+    assert [event.reason for event in rig.events if event.kind == "warning"] == ["no-photo"]
+    assert rig.daemon._ledger.failed_files() == {"in": 1}

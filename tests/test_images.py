@@ -1142,6 +1142,19 @@ def test_bad_bytes_are_refused_with_a_reason_in_one_line(data, reason):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "HEIF", "AVIF", "BMP", "GIF"])
+def test_a_picture_of_any_kind_is_known_by_its_first_bytes(form):
+    images.register_heif()
+    assert images.begins_as_image(encoded(gradient(), form)[:12])
+
+
+@pytest.mark.parametrize(
+    "head", [b"", b"hello", b"%PDF-1.7", b"AgHg", b"RIFF....AVI ", b"\0\0\0 ftypisom", b"PK\3\4"]
+)
+def test_what_is_no_picture_is_known_by_its_first_bytes(head):
+    assert not images.begins_as_image(head)
+
+
 def test_a_phone_s_108_megapixels_are_not_too_many():
     """None are decoded here."""
     header = images.open_image(io.BytesIO(png_of_size(12_000, 9_000)))

@@ -76,8 +76,9 @@ def test_names_that_say_they_are_not_finished():
     for name in [
         ".hidden", "._mac", "~$office.jpg", "photo.jpg.part", "x.TMP", "x.partial", "x.filepart",
         "x.crdownload", "x.download", "x.tacitpart", "backup.jpg~", ".nfs0001", ".a\nb",
-        "a.jpg_exiftool_tmp", "$RECYCLE.BIN", "Thumbs.db", "@eaDir", "#recycle", "@Recycle",
-        "#snapshot", "~snapshot", "@Recently-Snapshot", "System Volume Information", "lost+found",
+        "a.jpg_exiftool_tmp", "a.jpg.nextcloud", "$RECYCLE.BIN", "Thumbs.db", "@eaDir", "#recycle",
+        "@Recycle", "#snapshot", "~snapshot", "@Recently-Snapshot", "System Volume Information",
+        "lost+found",
     ]:  # fmt: skip
         assert is_temporary(name), name
     for name in [

@@ -22,7 +22,7 @@ from stylewatch.errors import (
     UsageError,
     WeightsError,
 )
-from stylewatch.folders.listing import RAW
+from stylewatch.folders.listing import PICTURES, RAW
 from stylewatch.folders.outputs import target_name
 from stylewatch.settings.presetfile import DEFAULT_BASE
 from stylewatch.settings.presets import changed, find_preset, known_presets
@@ -34,11 +34,6 @@ FORMATS: Final = {
     ".tiff": "tiff", ".heic": "heic", ".heif": "heic",
 }  # fmt: skip
 """The formats that a result's name may ask for."""
-_OTHER_PICTURES: Final = RAW | {
-    ".avif", ".bmp", ".eps", ".exr", ".gif", ".hif", ".ico", ".jfif", ".jp2", ".jpe", ".jxl",
-    ".pdf", ".pgm", ".pnm", ".ppm", ".psd", ".svg", ".tga",
-}  # fmt: skip
-"""Endings of pictures that can't be written here: a name with one is not meant as a folder's."""
 _ELSEWHERE: Final = {
     "base": "Choose it with --preset NAME",
     "style": "Choose it with --style IMAGE",
@@ -204,8 +199,7 @@ def engine_for(weights: str | None) -> EngineSettings:
 
 def plan(photos: Sequence[Path], presets: Sequence[Preset], output: Path) -> list[Task]:
     """What to paint and where to; `output` is a folder, or the one result's own name."""
-    suffix = output.suffix.lower()
-    if suffix in {*FORMATS, *_OTHER_PICTURES} and not os.path.isdir(output):
+    if output.suffix.lower() in PICTURES | RAW and not os.path.isdir(output):
         return [_single(photos, presets, output)]
     pairs = [(photo, preset) for photo in photos for preset in presets]
     return [

@@ -16,6 +16,7 @@ from stylewatch.app.reloading import OnChange
 from stylewatch.domain import EngineSettings, Event, JobRequest, OnStep, Outcome
 from stylewatch.engine.endings import structural_end
 from stylewatch.engine.headers import probe
+from stylewatch.engine.images import begins_as_image
 from stylewatch.engine.results import read_facts
 from stylewatch.errors import EngineLost
 from stylewatch.faces.console import open_console
@@ -150,6 +151,7 @@ def _parts() -> Parts:
         ),
         run_job=run_in_worker,
         probe=probe,
+        begins_as_image=begins_as_image,
         structural_end=structural_end,
         read_facts=read_facts,
     )

@@ -110,6 +110,15 @@ def _brand(head: bytes) -> bytes:
     return head[8:] if head[4:8] == b"ftyp" else b""
 
 
+def begins_as_image(head: bytes) -> bool:
+    """Whether a file that begins with these 12 bytes seems to be of a format that is read here."""
+    return (
+        head.startswith((*_MARKS, *TiffImagePlugin.PREFIXES, b"GIF8", b"BM"))
+        or (head[:4] + head[8:]) == b"RIFFWEBP"
+        or _brand(head) in _AVIF | _HEIC
+    )
+
+
 def open_image(stream: BinaryIO) -> Image.Image:
     """Open an image by a decoder of the allow-list; only its header is read.
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from stylewatch.domain import Candidate
 
 UNFINISHED = re.compile(
-    r"(\.|~\$).*|.*(~|\.(tmp|part|partial|filepart|crdownload|download|tacitpart)|_exiftool_tmp)"
+    r"(\.|~\$).*|.*(~|_exiftool_tmp|\."
+    r"(tmp|part|partial|filepart|crdownload|download|tacitpart|nextcloud|owncloud))"
     # what systems keep for themselves: bins, thumbnails, snapshots
     r"|\$recycle\.bin|thumbs\.db|system volume information|lost\+found"
     r"|[@#]recycle|@eadir|[~#]snapshot|@recently-snapshot",  # of a NAS
@@ -29,17 +30,23 @@ SPECIAL = {
     modes.S_IFCHR: "device",
 }
 RAW = frozenset({
-    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos",
-    ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw",
-    ".x3f",
+    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".gpr", ".iiq", ".kdc", ".mef",
+    ".mos", ".mrw", ".nef", ".nrw", ".orf", ".ori", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2",
+    ".srf", ".srw", ".x3f",
 })  # fmt: skip
 """What cameras write beside or instead of photos."""
+PICTURES = frozenset({
+    ".avif", ".bmp", ".eps", ".exr", ".gif", ".heic", ".heif", ".hif", ".ico", ".insp", ".jfif",
+    ".jp2", ".jpe", ".jpeg", ".jpg", ".jxl", ".mpo", ".pdf", ".pgm", ".png", ".pnm", ".ppm", ".psd",
+    ".svg", ".tga", ".tif", ".tiff", ".webp",
+})  # fmt: skip
+"""What the names of pictures end in, whether these are read here or not."""
 NO_PHOTOS = frozenset({
     ".aae", ".arp", ".bdm", ".cof", ".cop", ".cos", ".cot", ".cpi", ".ctg", ".db", ".dop", ".flv",
     ".gpx", ".ini", ".insv", ".json", ".lnk", ".lrcat", ".lrv", ".m2ts", ".m4v", ".mkv", ".mpl",
     ".mts", ".nksc", ".on1", ".pp3", ".thm", ".url", ".vob", ".wmv", ".xmp",
 })  # fmt: skip
-"""What `TYPES` does not know."""
+"""What `TYPES` does not know, and what is not even to be looked into."""
 TYPES = MimeTypes()
 """Python's table of types by ending; the same on every machine."""
 WAY = os.O_PATH | os.O_DIRECTORY

@@ -71,6 +71,7 @@ class Parts:
     open_executor: OpenExecutor
     run_job: Callable[..., Outcome]
     probe: Callable[[BinaryIO], PhotoFacts]
+    begins_as_image: Callable[[bytes], bool]
     structural_end: Callable[[BinaryIO], bool | None]
     read_facts: Callable[[bytes], dict[str, str]]
 
@@ -415,6 +416,7 @@ class Daemon:
             self._ledger,
             self._watches,
             probe=self._parts.probe,
+            begins_as_image=self._parts.begins_as_image,
             structural_end=self._parts.structural_end,
             take_up=self._take_up,
             is_outdated=self._is_outdated,

@@ -31,7 +31,7 @@ from stylewatch.domain import (
     job_key,
 )
 from stylewatch.errors import InputError
-from stylewatch.folders.listing import open_below
+from stylewatch.folders.listing import PICTURES, open_below
 from stylewatch.folders.outputs import target_name
 from stylewatch.folders.settle import GONE, LACKS, Gone, Settler, Slow, Unsettled
 from stylewatch.folders.sources import FolderHealth, FolderSource
@@ -44,7 +44,14 @@ from stylewatch.state.ledger import Ledger, Planned
 from stylewatch.state.marks import MARKS, marked
 from stylewatch.state.presence import is_missing
 from stylewatch.state.reader import Job
-from stylewatch.state.wording import BROKEN_PRESET, IGNORED, NO_PRESET, TOO_LARGE, explained
+from stylewatch.state.wording import (
+    BROKEN_PRESET,
+    IGNORED,
+    NO_PHOTO,
+    NO_PRESET,
+    TOO_LARGE,
+    explained,
+)
 
 AGAIN_SECONDS = 60.0  # until a photo that could not be read for a moment is looked at again
 HELD_SECONDS = 0.5  # between two looks whether a changed config has been read
@@ -80,6 +87,7 @@ class Intake:
         watches: Watches,
         *,
         probe: Callable[[BinaryIO], PhotoFacts],
+        begins_as_image: Callable[[bytes], bool],
         structural_end: Callable[[BinaryIO], bool | None],
         take_up: Callable[[Folder], None],
         is_outdated: Callable[[float], bool],
@@ -90,6 +98,7 @@ class Intake:
         self._config = config
         self._ledger = ledger
         self._probe = probe
+        self._begins_as_image = begins_as_image
         self._is_outdated = is_outdated
         self._on_event = on_event
         self._held = False  # complete photos wait, as the config is about to be read again
@@ -264,16 +273,23 @@ class Intake:
         ):
             return
         if note := candidate.ignored:
-            self._ledger.note_file(candidate.folder, candidate.path, identity, way.plan, note)
-            if (candidate.folder, note) not in self._ignored:
-                self._ignored.add((candidate.folder, note))
-                rest = "`stylewatch jobs --failed` names others like it"
-                self._tell("warning", candidate, f"ignored: {IGNORED[note]}; {rest}", note)
+            self._ignore(candidate, identity, note)
             return
         way.settler.observe(candidate, now, self._ledger.now)
 
+    def _ignore(self, file: Candidate | Photo, identity: Identity, note: str) -> None:
+        """Leave a file alone that is no photo; of each kind one is told in each folder."""
+        plan = self.ways[file.folder].plan
+        self._ledger.note_file(file.folder, file.path, identity, plan, note)
+        if (file.folder, note) not in self._ignored:
+            self._ignored.add((file.folder, note))
+            rest = "`stylewatch jobs --failed` names others like it"
+            self._tell("warning", file, f"ignored: {IGNORED[note]}; {rest}", note)
+
     def _take(self, settled: Photo | Unsettled | Gone, way: _Way) -> None:
         match settled:
+            case Unsettled(file) if self._is_no_photo(file):
+                self._ignore(file, file.identity, NO_PHOTO)
             case Unsettled(file, reason):
                 self._set_aside(file, "", reason, LACKS[reason])
             case Gone(file):
@@ -316,8 +332,21 @@ class Intake:
                 _, photo = self._unread.popleft()
                 self.look_again(photo.folder, photo.path)
 
+    def _is_no_photo(self, file: Photo) -> bool:
+        """Whether a file surely is none, by its ending and its first bytes, if it is there."""
+        if file.path.suffix.lower() in PICTURES:
+            return False
+        try:
+            with _open_unchanged(file) as stream:
+                return not self._begins_as_image(stream.read(12))
+        except OSError:
+            return False
+
     def _add(self, photo: Photo) -> None:
         folder, plan = self.ways[photo.folder].folder, self.ways[photo.folder].plan
+        if self._is_no_photo(photo):
+            self._ignore(photo, photo.identity, NO_PHOTO)
+            return
         limit = self._config.engine.max_bytes
         if photo.identity.size > limit:  # a film would keep the daemon busy for minutes: not read
             message = f"too large: {photo.identity.size} bytes, and max_bytes is {limit}"

@@ -21,6 +21,8 @@ UNFORESEEN = "error"
 """The reason of a failure that is an exception of Python's or of a library's, in its own words."""
 CANCELLED = "cancelled"
 """The reason of a job that somebody has set aside until it is asked for, or its photo changes."""
+NO_PHOTO = "no-photo"
+"""The note of a file that is no photo, by its name, or by its name and its first bytes."""
 
 IGNORED: Final[Mapping[str, str]] = {
     "symlink": "it is a link. Put what it points to there",
@@ -28,9 +30,9 @@ IGNORED: Final[Mapping[str, str]] = {
     "socket": "it is a socket",
     "device": "it is a device",
     "raw": "RAW is not read. Export it as JPEG",
-    "no-photo": "its name is no photo's",
+    NO_PHOTO: "it is no photo",
 }
-"""The notes of names that are no photos, and what people are told."""
+"""The notes of files that are no photos, and what people are told."""
 NOTES: Final[Mapping[str, str]] = {
     **IGNORED,
     BROKEN_PRESET: "its preset can't be used now. `stylewatch status` tells why, and `stylewatch "
