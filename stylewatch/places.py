@@ -6,13 +6,14 @@ folders are for.
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
 MOUNTS: Final = Path("/proc/self/mountinfo")
 NETWORK = re.compile(r"nfs4?|cifs|smb3|smbfs|9p|virtiofs|vboxsf|ceph|afs|fuse(\..*)?")
-NUMBERLESS = re.compile(r"vfat|msdos|exfat|fuse\.sshfs")
+NUMBERLESS = re.compile(r"vfat|msdos|exfat|vboxsf|fuse\.(sshfs|gvfsd-fuse|jmtpfs|simple-mtpfs)")
+SMB = re.compile(r"cifs|smb3")
 
 Lineage = list[tuple[int | str, ...]]
 """Identities of a folder, which is the first, and of all folders that it lies in."""
@@ -48,7 +49,7 @@ def nearest_existing(path: Path) -> Path:
 
 def network_devices() -> frozenset[int]:
     """The device numbers of network file systems, where others write without an event."""
-    return _devices(NETWORK)
+    return _devices(lambda mount: NETWORK.fullmatch(mount.kind) is not None)
 
 
 def numberless_devices() -> frozenset[int]:
@@ -56,14 +57,14 @@ def numberless_devices() -> frozenset[int]:
 
     A file has others whenever the system reads about it anew, as when its disk is plugged in again.
     """
-    return _devices(NUMBERLESS)
+    return _devices(lambda mount: mount.is_numberless)
 
 
-def _devices(kinds: re.Pattern[str]) -> frozenset[int]:
+def _devices(wanted: Callable[["_Mount"], bool]) -> frozenset[int]:
     return frozenset(
         os.makedev(*map(int, mount.device.split(":")))
         for mount in _mounts()
-        if kinds.fullmatch(mount.kind)
+        if wanted(mount)
     )
 
 
@@ -75,10 +76,19 @@ class _Mount(NamedTuple):
     """Where."""
     kind: str
     """Of file system."""
+    options: str
+    """Of the file system, wherever it is mounted."""
 
     def inside(self, place: Path) -> Path:
         """The path within the device of a place below the mount point."""
         return self.root / place.relative_to(self.point)
+
+    @property
+    def is_numberless(self) -> bool:
+        """Whether its inodes are made up: of SMB those that its server does not give."""
+        if SMB.fullmatch(self.kind):
+            return "serverino" not in self.options.split(",")
+        return NUMBERLESS.fullmatch(self.kind) is not None
 
 
 def _mounts() -> list[_Mount]:
@@ -89,7 +99,11 @@ def _mounts() -> list[_Mount]:
     lines = (line.split(" ") for line in text.split("\n") if line)  # names hold any other space
     return [
         _Mount(
-            words[2], Path(_plain(words[3])), Path(_plain(words[4])), words[words.index("-") + 1]
+            words[2],
+            Path(_plain(words[3])),
+            Path(_plain(words[4])),
+            words[words.index("-") + 1],
+            words[-1],
         )
         for words in lines
     ]

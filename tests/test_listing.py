@@ -24,15 +24,19 @@ MOUNTS = r"""
 23 28 0:22 / /sys rw,relatime shared:7 - sysfs sysfs rw
 28 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
 90 28 0:50 / /home/me/My\040Photos rw,relatime shared:2 - nfs4 nas:/photos rw,vers=4.2
-91 28 0:51 / /mnt/smb rw,relatime - smb3 //nas/photos rw
+91 28 0:51 / /mnt/smb rw,relatime - smb3 //nas/photos rw,vers=3.1.1,serverino,mapposix
 92 28 0:52 / /home/me/cloud rw,nosuid - fuse.rclone remote: rw
 93 28 8:17 / /media/stick rw,nosuid - fuseblk /dev/sdb1 rw
 94 28 0:54 / /host rw - 9p host rw
-95 28 0:55 / /cifs rw - cifs //old/share rw
+95 28 0:55 / /cifs rw - cifs //old/share rw,vers=1.0,serverino
 96 28 0:56 / /mnt/dav rw,nosuid - fuse https://cloud/dav rw
 97 28 8:33 / /media/card rw,nosuid - exfat /dev/sdc1 rw
 98 28 8:49 / /media/old\040card rw,nosuid - vfat /dev/sdd1 rw
 99 28 0:57 / /mnt/ssh rw,nosuid - fuse.sshfs me@nas:photos rw
+100 28 0:58 / /mnt/router rw - cifs //router/stick rw,vers=3.1.1,uid=1000,mapposix
+101 28 0:59 / /run/user/1000/gvfs rw,nosuid - fuse.gvfsd-fuse gvfsd-fuse rw,user_id=1000
+102 28 0:60 / /media/sf_photos rw - vboxsf photos rw
+103 28 0:61 / /mnt/old rw,relatime - nfs nas:/old rw,vers=3
 """.strip()
 
 
@@ -91,14 +95,14 @@ def test_names_that_say_they_are_not_finished():
 def test_network_file_systems_are_known_by_their_device(tmp_path, monkeypatch):
     (tmp_path / "mountinfo").write_text(MOUNTS)
     monkeypatch.setattr(places, "MOUNTS", tmp_path / "mountinfo")
-    expected = {os.makedev(0, minor) for minor in (50, 51, 52, 54, 55, 56, 57)}
+    expected = {os.makedev(0, minor) for minor in (50, 51, 52, 54, 55, 56, 57, 58, 59, 60, 61)}
     assert places.network_devices() == expected
 
 
 def test_so_are_those_that_make_up_the_numbers_of_files(tmp_path, monkeypatch):
     (tmp_path / "mountinfo").write_text(MOUNTS)
     monkeypatch.setattr(places, "MOUNTS", tmp_path / "mountinfo")
-    expected = {os.makedev(8, 33), os.makedev(8, 49), os.makedev(0, 57)}
+    expected = {os.makedev(8, 33), os.makedev(8, 49)} | {os.makedev(0, n) for n in (57, 58, 59, 60)}
     assert places.numberless_devices() == expected
 
 
