@@ -185,6 +185,8 @@ class EngineSettings:
 
 _GRAINS: Final = (1, 100, 1_000, 10_000_000, 1_000_000_000, 2_000_000_000)
 """Nanoseconds to which times are cut: by Linux, NTFS and SMB, some NFS, exFAT, tar, FAT and zip."""
+_QUARTER, _FARTHEST = 900 * 10**9, 26 * 3600 * 10**9
+"""Nanoseconds: the times of two zones, or of summer and winter, are some quarter hours apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,14 +212,22 @@ class Identity:
         """Whether the file is untouched since; its disk may have another number by now."""
         return replace(self, dev=before.dev) == before
 
-    def looks_like(self, before: "Identity") -> bool:
+    def looks_like(self, before: "Identity", *, shifted: bool = False) -> bool:
         """Whether size and time are the same, as those of a moved file are, and of a copy.
 
-        A copy's time may be cut, as file systems and archives keep it.
+        A copy's time may be cut, as file systems and archives keep it. With `shifted` all of the
+        file's times may also be some quarter hours off: FAT keeps local time, and Linux takes it
+        for that of the zone, and of the season, in which the machine is now.
         """
         early, late = sorted((self.mtime_ns, before.mtime_ns))
         cut = any(early == late - late % grain for grain in _GRAINS)
-        return self.size == before.size and cut
+        return self.size == before.size and (cut or (shifted and self._is_shifted(before)))
+
+    def _is_shifted(self, before: "Identity") -> bool:
+        """Whether all times differ by the same number of quarter hours, not more than a day."""
+        gap = self.mtime_ns - before.mtime_ns
+        same = gap == self.ctime_ns - before.ctime_ns
+        return same and gap % _QUARTER == 0 and abs(gap) <= _FARTHEST
 
     @property
     def inode(self) -> tuple[int, int]:

@@ -464,6 +464,39 @@ def test_a_photo_that_looks_as_before_is_not_painted_by_a_preset_that_has_change
     assert ledger.job(touched).key == "k2"
 
 
+HOUR = 3600 * 10**9
+
+
+@pytest.mark.parametrize("kept", ["the job", "the proof"])
+@pytest.mark.parametrize(
+    ("mtime", "ctime", "digest", "is_new"),
+    [
+        (HOUR, HOUR, "d", False), (-HOUR, -HOUR, "d", False),
+        (23 * HOUR // 4, 23 * HOUR // 4, "d", False),
+        (HOUR, HOUR, "e", True), (HOUR, 0, "d", True), (27 * HOUR, 27 * HOUR, "d", True),
+        (HOUR + 2 * 10**9, HOUR + 2 * 10**9, "d", True),
+    ],
+)  # fmt: skip
+def test_a_photo_on_fat_looks_as_before_when_the_clocks_have_changed_but_is_read(
+    ledger, kept, mtime, ctime, digest, is_new
+):
+    """Its times are local ones; that of its last change is the only one that is kept."""
+    before = Identity(1, 2, 10, 10**18, 10**18)
+    [job_id] = ledger.add(
+        replace(photo(), identity=before), "d", "p", [planned(key="k1")], stays=True
+    )
+    finish(ledger, job_id)
+    ledger.after_done(ledger.job(job_id))
+    if kept == "the proof":
+        keep_the_proof_alone(ledger)
+    now = replace(before, ino=7, mtime_ns=before.mtime_ns + mtime, ctime_ns=before.ctime_ns + ctime)
+    assert not ledger.knows("in", Path("a.jpg"), now, "p", numberless=True, stays=True)
+    ledger.missed("in", Path("a.jpg"))
+    again = replace(photo(), identity=now)
+    assert bool(ledger.add(again, digest, "p", [planned(key="k2")], stays=True)) is is_new
+    assert ledger.after_pending() == []
+
+
 @pytest.mark.parametrize("meanwhile", ["edited", "touched", "moved away"])
 def test_the_proof_that_a_photo_was_painted_is_no_other_photo_s(ledger, meanwhile):
     [job_id] = ledger.add(photo(), "d", "p", [planned(key="k1")], stays=True)

@@ -349,7 +349,7 @@ class Ledger(LedgerReader):
         with self.transaction():
             self._supersede_unplanned(photo, [wanted.preset for wanted in planned])
             known = self._file(photo.folder, photo.path)
-            lay_there = known is not None and photo.identity.looks_like(identity_of(known))
+            lay_there = known is not None and _looks_as(identity_of(known), photo.identity)
             keys, stayed = [wanted.key for wanted in planned], digest if stays else ""
             lain = stayed if lay_there else ""
             self._set_apart(photo.folder, photo.path, digest, keys)
@@ -400,7 +400,7 @@ class Ledger(LedgerReader):
         cancelled = (JobState.HELD, JobState.VANISHED, CANCELLED)
         rows = self.ask(query, *place, digest, JobState.DONE, stays, *cancelled)
         jobs = map(job_of, rows)
-        return next((job for job in jobs if photo.identity.looks_like(job.identity)), None)
+        return next((job for job in jobs if _looks_as(job.identity, photo.identity)), None)
 
     def _job_at(self, place: tuple[str, bytes, str], key: str) -> Job | None:
         where = "folder = ? AND path = ? AND preset = ? AND key = ?"
@@ -449,7 +449,7 @@ class Ledger(LedgerReader):
         """
         if job.state in PAINTING:
             target = job.target  # its temporary file lies there
-        looks_the_same = identity.looks_like(job.identity)
+        looks_the_same = _looks_as(job.identity, identity)
         settled = stays and looks_the_same and job.state is JobState.DONE
         reason = AGAIN if job.state is JobState.DONE and not settled else job.reason
         self.change(
@@ -773,6 +773,11 @@ class Ledger(LedgerReader):
         names = ", ".join(f"{name} = ?" for name in ("state", "changed", *columns))
         values = (state, self._clock(), *columns.values(), job_id)
         self.change(f"UPDATE jobs SET {names} WHERE id = ?", *values)
+
+
+def _looks_as(before: Identity, now: Identity) -> bool:
+    """Whether a photo with the same bytes as before looks so, too, whatever the clocks say now."""
+    return now.looks_like(before, shifted=True)
 
 
 def _text(text: str) -> str:
