@@ -236,6 +236,20 @@ def test_a_photo_that_is_taken_away_waits_no_longer_for_a_preset(rigs, tmp_path)
     rig.until(lambda: rig.results() == ["a--own.jpg"])
 
 
+def test_a_photo_that_is_taken_away_while_it_waits_waits_no_longer_and_may_come_back(
+    rigs, tmp_path
+):
+    rig = rigs(rescan_seconds=1)
+    photo = rig.queue("a.jpg")
+    photo.rename(tmp_path / "kept.jpg")
+    rig.until(lambda: rig.counts() == {"vanished": 1})
+    (tmp_path / "kept.jpg").rename(photo)
+    rig.until(lambda: rig.counts() == {"ready": 1})
+    rig.daemon.ask("resume")
+    rig.until(lambda: rig.results() == ["a--painting.jpg"])
+    assert not {"retry", "failed"} & {event.kind for event in rig.events}
+
+
 def test_a_restart_does_nothing_twice(rigs, tmp_path):
     first = rigs()
     for number in range(5):

@@ -50,6 +50,7 @@ from stylewatch.state.wording import (
     NO_PHOTO,
     NO_PRESET,
     TOO_LARGE,
+    WAITING,
     explained,
 )
 
@@ -147,6 +148,8 @@ class Intake:
                 for path in way.source.missed(share):
                     if is_missing(way.folder.input / path):
                         self._ledger.missed(name, path)
+                        if self._ledger.jobs_of(name, path, WAITING):
+                            self._forget(name, path)
                 for settled in way.settler.settled(now, share):
                     self._take(settled, way)
         self._add_jobs(now)
@@ -191,12 +194,12 @@ class Intake:
                 self._forget(name, path)
 
     def _forget(self, name: str, path: Path) -> None:
-        """Forget that a photo which is missing has failed, unless its disk went away just now."""
+        """Let nothing wait for a photo which is missing, unless its disk went away just now."""
         with contextlib.suppress(OSError), self._ledger.transaction():
             require_same(self.ways[name].folder.input, self._ledger)
-            for job in self._stuck(name):
-                if job.path == path:
-                    self._ledger.vanished(job.id)
+            stuck = (*WAITING, JobState.QUARANTINED, JobState.HELD)
+            for job in self._ledger.jobs_of(name, path, stuck):
+                self._ledger.vanished(job.id)
             self.look_again(name, path)
 
     def _stuck(self, name: str) -> list[Job]:

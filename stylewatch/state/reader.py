@@ -318,6 +318,11 @@ class LedgerReader:
         found = {row["id"]: row for row in rows}
         return [job_of(found[number]) for number in numbers if number in found]
 
+    def jobs_of(self, folder: str, path: Path, states: Sequence[JobState]) -> list[Job]:
+        """The jobs of one photo in these states."""
+        query = f"SELECT * FROM jobs WHERE folder = ? AND path = ? AND state IN ({marks(states)})"
+        return [job_of(row) for row in self.ask(query, folder, os.fsencode(path), *states)]
+
     def reasons(self, states: Sequence[JobState]) -> set[str]:
         """The reasons of all jobs in these states."""
         query = f"SELECT DISTINCT reason FROM jobs WHERE state IN ({marks(states)})"
