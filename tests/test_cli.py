@@ -1180,6 +1180,7 @@ class TestApply:
         assert (code, told) == (0, [["done", "quick-b"], ["done", "quick-c"]])
         with Image.open(out.strip()) as sheet:
             assert sheet.size == (64 * 2, 2 * (48 + 24))
+        assert ["1 is the photo", "2 is quick-b", "3 is quick-c"] == err.splitlines()[-4:-1]
 
     def test_a_sheet_shows_a_photo_in_several_styles(self, stylewatch, tmp_path, home):
         photo = a_picture(tmp_path / "a.jpg", (400, 300))

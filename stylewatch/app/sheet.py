@@ -27,9 +27,10 @@ def paint_sheet(
     output: Path,
     engine: EngineSettings,
     on_event: Callable[[Event], None],
-) -> tuple[Path, list[StylewatchError]]:
-    """Paint `photo` in each preset at `side` pixels; the sheet's path, and why any are left out.
+) -> tuple[Path, list[str], list[StylewatchError]]:
+    """Paint `photo` in each preset at `side` pixels; the sheet's path, and why presets are left out.
 
+    Between these two the names of its pictures, if they are not written there whole but numbered.
     `output` is its folder, or its own name.
 
     Raises:
@@ -73,12 +74,14 @@ def paint_sheet(
                     on_event(Event(kind="failed", message=words, reason=reason, job_id=number))
                 case _:
                     raise result
-    sheet = sheet_of([("the photo", _read(photo, engine)), *pictures], side)
+    pictures.insert(0, ("the photo", _read(photo, engine)))
+    sheet, labels = sheet_of(pictures, side)
+    names = [name for name, _ in pictures]
     form, quality = whole.preset.output.format, whole.preset.output.quality
     assert form != "same"
     data = write_picture(Picture(sheet), format=form, quality=quality, keep_gps=False, facts={})
     temporary = write_temporary(data, whole.target, extension, os.getpid())
-    return publish(temporary, whole.target, extension), failed
+    return publish(temporary, whole.target, extension), names if names != labels else [], failed
 
 
 def _painted(

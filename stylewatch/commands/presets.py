@@ -192,7 +192,8 @@ def presets_sheet(
 
     The sheet is PHOTO--presets.jpg in the folder OUT, or has OUT for its own name. It takes as
     long as a few large pictures: with --preset or --style, only what is named is painted. What
-    can't be painted is left out and told of; if it was named, the exit code is 1.
+    can't be painted is left out and told of; if it was named, the exit code is 1. Where a name has
+    no room, the pictures are numbered, and what is which is told.
 
     Examples:
       stylewatch presets sheet beach.jpg
@@ -206,9 +207,11 @@ def presets_sheet(
     names = preset or ([] if style else _with_style(dirs))
     presets = choose_presets(names, style or [], given(features=features), dirs)
     with bars() as on_event:
-        sheet, failed = paint_sheet(
+        sheet, numbered, failed = paint_sheet(
             photo or DEMO_PHOTO, presets, side, output, engine_for(weights), on_event
         )
+    for number, name in enumerate(numbered, start=1):
+        note(f"{number} is {name}")
     note(f"the sheet is {sheet}")
     say_noted(sheet)
     if failed and (preset or style):
