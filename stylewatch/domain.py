@@ -487,8 +487,8 @@ _SEVERAL = frozenset({"", "dead", "preset"})
 
 
 EventKind = Literal[
-    "started", "watching", "queued", "running", "progress", "done", "failed", "retry", "blocked",
-    "recovered", "folder", "reload", "paused", "resumed", "warning", "stopping",
+    "started", "watching", "queued", "known", "running", "progress", "done", "failed", "retry",
+    "blocked", "recovered", "folder", "reload", "paused", "resumed", "warning", "stopping",
 ]  # fmt: skip
 
 

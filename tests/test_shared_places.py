@@ -311,6 +311,33 @@ def test_photos_that_were_away_for_a_while_are_still_the_same(rig, tmp_path):
     assert len(rig.executor.ran) == 3
 
 
+def test_photos_that_are_dropped_again_as_they_were_are_told_to_be_known_in_one_line(
+    rigs, tmp_path
+):
+    """Nothing came of it, and nothing was said, where somebody had deleted the paintings too."""
+    rig = rigs(rescan_seconds=1)
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        rig.drop(name, name.encode())
+    rig.until(lambda: rig.counts() == {"done": 3} and rig.idle())
+    shutil.copytree(rig.input, tmp_path / "kept")
+    shutil.rmtree(rig.output)
+    for photo in rig.input.iterdir():
+        photo.unlink()
+    rig.until(lambda: gone(rig) == 3)
+    shutil.copytree(tmp_path / "kept", rig.input, dirs_exist_ok=True)
+    rig.until(lambda: any(event.kind == "known" for event in rig.events))
+    rig.until(rig.idle)
+    [known] = [event for event in rig.events if event.kind == "known"]
+    assert known.message == (
+        f"{known.path}: painted before, like 2 others, so not again;"
+        " `touch` it to have it painted anew"
+    )
+    assert rig.results() == []
+    (rig.input / "a.jpg").touch()
+    rig.until(lambda: rig.results() == ["a--painting.jpg"])
+    assert [event.kind for event in rig.events].count("known") == 1
+
+
 def test_a_photo_whose_disk_was_away_when_it_was_painted_is_deleted_when_it_is_back(rig, tmp_path):
     """A card that is mounted inside of the watched folder."""
     rig.settings["rescan_seconds"] = 1

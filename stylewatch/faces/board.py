@@ -18,7 +18,7 @@ KEPT_RESULTS = 50
 KEPT_PROBLEMS = 40
 KEPT_LOSSES = 64
 PACE_RESULTS = 20
-_HEADLINES = frozenset({"started", "reload"})
+_HEADLINES = frozenset({"started", "reload", "known"})
 _COUNTS = ("arriving", "waiting", "done", "failed", "held")
 
 

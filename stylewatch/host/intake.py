@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from stylewatch.domain import (
     Photo,
     PhotoFacts,
     Preset,
+    counted,
     job_key,
 )
 from stylewatch.errors import InputError
@@ -40,7 +41,7 @@ from stylewatch.host.recognition import require_same
 from stylewatch.host.survey import KEPT, waits
 from stylewatch.settings.choice import match, misspelt
 from stylewatch.settings.config import Config, Folder
-from stylewatch.state.ledger import Ledger, Planned
+from stylewatch.state.ledger import AGAIN, Ledger, Planned
 from stylewatch.state.marks import MARKS, marked
 from stylewatch.state.presence import is_missing
 from stylewatch.state.reader import Job
@@ -105,6 +106,7 @@ class Intake:
         self._held = False  # complete photos wait, as the config is about to be read again
         self._ignored: set[tuple[str, str]] = set()  # folders and why: told once
         self._subfolders: set[tuple[str, str]] = set()  # folders and names in them: looked at once
+        self._known: dict[str, tuple[Photo, int]] = {}  # by folder, see `_tell_known`
         self._unread: deque[tuple[float, Photo]] = deque()  # unreadable ones: when to look again
         self._failed: deque[tuple[str, Path]] = deque()  # folders, and photos that may be gone
         self.ways: dict[str, _Way] = {}  # by folder
@@ -153,6 +155,7 @@ class Intake:
                 for settled in way.settler.settled(now, share):
                     self._take(settled, way)
         self._add_jobs(now)
+        self._tell_known()
         if now >= self._next_unread:
             self._read_again(now)
 
@@ -375,9 +378,33 @@ class Intake:
             self.look_again(photo.folder, photo.path)
             return
         planned = _planned(folder, photo.path, digest, presets)
+        again = folder.stays and self._ledger.has_come_again(photo)
         if self._ledger.add(photo, digest, plan, planned, stays=folder.stays):
             names = ", ".join(preset.name for preset in presets)
             self._tell("queued", photo, f"queued for {names}")
+        elif again and self._is_painted(photo, digest, planned):
+            first, count = self._known.get(photo.folder, (photo, 0))
+            self._known[photo.folder] = first, count + 1
+
+    def _is_painted(self, photo: Photo, digest: str, planned: Sequence[Planned]) -> bool:
+        """Whether a photo has been painted, and is not to be, even where its results are gone."""
+        done = self._ledger.jobs_of(photo.folder, photo.path, [JobState.DONE])
+        settled = {job.preset for job in done if job.digest == digest and job.reason != AGAIN}
+        return settled.issuperset(wanted.preset for wanted in planned)
+
+    def _tell_known(self) -> None:
+        """Tell of photos that came again and are not painted again: of the first, and how many.
+
+        Their date, which most programs keep, is as it was. Who has deleted their results, or has
+        changed the preset, may have meant something else.
+        """
+        settling = self.settling() if self._known else {}
+        for name, (photo, count) in [*self._known.items()]:
+            if not settling[name]:
+                del self._known[name]
+                others = f", like {counted(count - 1, 'other')}," if count > 1 else ""
+                rest = "so not again; `touch` it to have it painted anew"
+                self._tell("known", photo, f"painted before{others or ','} {rest}")
 
     def _warn_of_misspelling(self, photo: Photo) -> None:
         """Tell, once, that the photo's sub-folder means nothing if it is only almost a preset's."""

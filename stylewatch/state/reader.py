@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from stylewatch.domain import Identity, JobState
+from stylewatch.domain import Identity, JobState, Photo
 from stylewatch.errors import LACKING, LedgerError
 from stylewatch.state.schema import VERSION, ledger_error, version_error
 from stylewatch.state.wording import (
@@ -241,6 +241,11 @@ class LedgerReader:
         """Whether a job was made by what the config says now, for which `plan` stands."""
         file = self._file(job.folder, job.path)
         return file is None or bool(file["note"]) or file["plan"] == plan
+
+    def has_come_again(self, photo: Photo) -> bool:
+        """Whether a file of its name was known, and was missing, or was another."""
+        row = self._file(photo.folder, photo.path)
+        return row is not None and (row["gone"] > 0 or row["ino"] != photo.identity.ino)
 
     def notes(self, limit: int = 100) -> list[tuple[str, Path, str]]:
         """Files that failed or were ignored before they had a job, failures first.
