@@ -28,10 +28,10 @@ def paint_sheet(
     engine: EngineSettings,
     on_event: Callable[[Event], None],
 ) -> tuple[Path, list[str], list[StylewatchError]]:
-    """Paint `photo` in each preset at `side` pixels; the sheet's path, and why presets are left out.
+    """Paint `photo` in each preset at `side` pixels, all on one sheet.
 
-    Between these two the names of its pictures, if they are not written there whole but numbered.
-    `output` is its folder, or its own name.
+    Gives the sheet's path; what the numbers on it stand for, if it has some in place of names; and
+    why any presets are left out. `output` is its folder, or its own name.
 
     Raises:
         StylewatchError: the photo, all of the presets or `output` can't be used.

@@ -31,7 +31,7 @@ def sheet_of(
     labels = [name for name, _ in pictures]
     if any(_cut(name, width - 2 * _LEFT, font) != name for name in labels):
         numbers = [str(number) for number in range(1, len(labels) + 1)]
-        width = max(width, math.ceil(font.getlength(numbers[-1])) + 2 * _LEFT)
+        width = max(width, math.ceil(max(map(font.getlength, numbers))) + 2 * _LEFT)
         labels = [
             _numbered(each, name, width - 2 * _LEFT, font)
             for each, name in zip(numbers, labels, strict=True)
