@@ -17,7 +17,6 @@ from stylewatch.folders.outputs import can_be_written
 from stylewatch.settings.config import Folder
 from stylewatch.state.presence import is_still
 from stylewatch.state.reader import Job
-from stylewatch.state.retries import kind_of
 
 
 class Executor(Protocol):
@@ -130,7 +129,7 @@ def _seen_otherwise(outcome: Outcome, photo: Path, job: Job) -> str:
     if outcome.kind is FailureKind.CHANGED:
         here = is_still(photo, job.identity)
         return f"a worker finds no {photo} like that which is here" if here else ""
-    of_files = kind_of(outcome) in {FailureKind.PERMISSION, FailureKind.TRANSIENT}
+    of_files = outcome.kind in {FailureKind.PERMISSION, FailureKind.TRANSIENT}
     of_files = of_files and outcome.reason not in LACKING
     if of_files or outcome.reason == OutputFullError.forbidden:
         here = os.access(photo, os.R_OK) and can_be_written(job.target.parent)
