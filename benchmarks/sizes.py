@@ -16,7 +16,6 @@ from stylewatch.jobs.child import set_environment
 
 set_environment(EngineSettings())  # as a worker has it
 
-import numpy as np
 from sheets import in_a_row, read
 
 from stylewatch.commands.painting import DEMO_PHOTO

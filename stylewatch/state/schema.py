@@ -145,30 +145,33 @@ def _opened(path: Path) -> sqlite3.Connection:
     try:
         db.row_factory = sqlite3.Row
         db.create_function("dirname", 1, os.path.dirname, deterministic=True)
-        _check(db)  # before anything of it is written
+        _check(db, path)  # before anything of it is written
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file only
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA journal_size_limit = 4000000")  # bytes: it stays so long
-        _make_tables(db, path)
+        _make_tables(db)
     except BaseException:
         db.close()
         raise
     return db
 
 
-def _check(db: sqlite3.Connection) -> None:
+def _check(db: sqlite3.Connection, path: Path) -> None:
     found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
         raise sqlite3.DatabaseError(found)
-
-
-def _make_tables(db: sqlite3.Connection, path: Path) -> None:
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version == VERSION:
-        return
-    if version:
+    if (version := _version(db)) not in {0, VERSION}:
         raise version_error(path, version)
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _make_tables(db: sqlite3.Connection) -> None:
+    if _version(db) == VERSION:
+        return
     db.execute("BEGIN IMMEDIATE")
     for statement in _TABLES.split(";"):
         db.execute(statement)
