@@ -79,7 +79,7 @@ class Scans:
         """New and changed files: first those of `files`, then what a slice of the walks meets.
 
         Events have named `files`, each with whether it was closed, and `folders`, which are looked
-        through before all else. The walks go on for no longer than this `share` of a turn. `watched`
+        through before all else. The walks take no longer than this `share` of a turn. `watched`
         says whether events tell of changes now.
         """
         self._begin_due(now, watched=watched)
