@@ -16,7 +16,6 @@ from concurrent.futures import BrokenExecutor, Future
 from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
-from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
