@@ -1076,7 +1076,6 @@ class TestApply:
         told = json.loads(out)[0]["message"] if out else err.rstrip()
         assert (code, told.partition(". ")[2]) == (4, "Remove it, or export it as JPEG")
 
-
     def test_a_style_image_that_proves_to_be_none_is_told_once(self, stylewatch, tmp_path):
         photo, style = a_picture(tmp_path / "a.jpg"), a_picture(Path("torn.png"), (48, 48))
         style.write_bytes(style.read_bytes()[:80])

@@ -506,8 +506,10 @@ def test_an_error_is_one_line_with_place_and_remedy(home, name):
         (bytes(range(256)), "2:118: not UTF-8. Save it as UTF-8 text"),
         (
             None,
-            " can't be read: No such file or directory. Check the path; `stylewatch init` writes a "
-            "config",
+            (
+                " can't be read: No such file or directory. Check the path; "
+                "`stylewatch init` writes a config"
+            ),
         ),
     ],
 )

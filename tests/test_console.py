@@ -1124,7 +1124,7 @@ def test_of_an_effect_without_a_loss_none_is_shown():
             bars(event)
         progress.refresh()
     for text in (text_of(board), terminal.getvalue()):
-        assert re.search("scale 1/3 +5/80 ", text)
+        assert re.search("scale 1/3 +5/80", text)
         assert "loss" not in text
 
 

@@ -278,8 +278,9 @@ def test_what_was_done_is_told_though_another_daemon_keeps_it_from_starting(
     monkeypatch.setenv("REFUSE", "restart")
     (tmp_path / "in").mkdir()
     config = tmp_path / "my.yaml"
-    config.write_text(f"folders: [{{input: in, output: out}}]\nstate_dir: {tmp_path}")
-    with ControlServer(tmp_path, Daemon().ask, {}):
+    config.write_text("folders: [{input: in, output: out}]\nstate_dir: state")
+    (tmp_path / "state").mkdir()
+    with ControlServer(tmp_path / "state", Daemon().ask, {}):
         assert cli.main(["service", "install", "--user", "-c", str(config)]) == ExitCode.FAILED
     *done, error = capfd.readouterr().err.splitlines()
     assert done[:2] == [f"wrote {unit_path(user=True)}", "enabled: it starts at login"]
