@@ -75,7 +75,7 @@ class AsWritten:
     idle_release: Annotated[Seconds, Ge(0)] = 600.0
     """Idle workers are ended after so long, which frees their memory; 0 keeps them."""
     min_free: Annotated[Bytes, Ge(0)] = 500_000_000
-    """An output pauses while its disk has less space than this."""
+    """With less space than this on its disk an output pauses, and no photo is moved there."""
     retention_days: Annotated[float, Gt(0)] = 365
     """How long the ledger keeps each job and its result, and remembers files that are gone."""
     metrics_port: Annotated[int, Ge(1), Le(65535)] | None = None

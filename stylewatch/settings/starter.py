@@ -56,7 +56,7 @@ folders:
 # max_attempts: 3          # after this many failures, or 2 crashes, a photo is set aside
 # grace_seconds: 5s        # how long a running photo may go on after a request to stop
 # idle_release: 10min      # idle workers give their memory back; 0 keeps them
-# min_free: 500MB          # outputs pause while their disk has less space than this
+# min_free: 500MB          # with less space on a disk, outputs and moves to it pause
 
 # Keeping books
 # state_dir: {state_dir}   # on a local disk
