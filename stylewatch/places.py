@@ -62,9 +62,7 @@ def numberless_devices() -> frozenset[int]:
 
 def _devices(wanted: Callable[["_Mount"], bool]) -> frozenset[int]:
     return frozenset(
-        os.makedev(*map(int, mount.device.split(":")))
-        for mount in _mounts()
-        if wanted(mount)
+        os.makedev(*map(int, mount.device.split(":"))) for mount in _mounts() if wanted(mount)
     )
 
 

@@ -76,12 +76,12 @@ def paint_sheet(
                     raise result
     pictures.insert(0, ("the photo", _read(photo, engine)))
     sheet, labels = sheet_of(pictures, side)
-    names = [name for name, _ in pictures]
+    titles = [title for title, _ in pictures]
     form, quality = whole.preset.output.format, whole.preset.output.quality
     assert form != "same"
     data = write_picture(Picture(sheet), format=form, quality=quality, keep_gps=False, facts={})
     temporary = write_temporary(data, whole.target, extension, os.getpid())
-    return publish(temporary, whole.target, extension), names if names != labels else [], failed
+    return publish(temporary, whole.target, extension), titles * (titles != labels), failed
 
 
 def _painted(

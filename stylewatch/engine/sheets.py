@@ -16,9 +16,7 @@ _LEFT = 6
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def sheet_of(
-    pictures: Sequence[tuple[str, np.ndarray]], side: int
-) -> tuple[np.ndarray, list[str]]:
+def sheet_of(pictures: Sequence[tuple[str, np.ndarray]], side: int) -> tuple[np.ndarray, list[str]]:
     """All pictures, (H, W, 3) RGB 0…255, in rows, and what is written below each of them.
 
     That is its name; where one of the names has no room, or letters that can't be drawn, each has
