@@ -237,7 +237,6 @@ def test_a_path_that_is_too_long_for_a_worker_is_not_tried_again(tmp_path, prese
         (OSError(errno.ENOSPC, "full"), FailureKind.RESOURCE, "enospc"),
         (OSError(errno.EACCES, "closed"), FailureKind.PERMISSION, "eacces"),
         (OSError(errno.EIO, "broken"), FailureKind.TRANSIENT, "eio"),
-        (OSError(errno.EEXIST, "there"), FailureKind.PERMISSION, "eexist"),
         (OSError("strange"), FailureKind.TRANSIENT, "io"),
     ],
 )

@@ -34,16 +34,24 @@ from stylewatch.places import nearest_existing
 
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FOREIGN = {errno.EISDIR, errno.ELOOP, errno.EACCES, errno.EPERM}  # no file, or not for us
-_BAD_NAME = {errno.EINVAL, errno.EILSEQ}  # FAT and NTFS want no colon, and text
 _MAKE_ROOM = "Make room there; a daemon goes on then"
 _PLAINER = "Give the photo, or the folder it is in, a plainer name: this disk can't hold it"
 REMEDIES: Final[Mapping[int | None, str]] = {
     errno.ENOSPC: _MAKE_ROOM,
     errno.EDQUOT: _MAKE_ROOM,
     errno.ENAMETOOLONG: "Give the photo, or the folder it is in, a shorter name",
-    **dict.fromkeys(_BAD_NAME, _PLAINER),
+    errno.EINVAL: _PLAINER,  # FAT and NTFS want no colon, …
+    errno.EILSEQ: _PLAINER,  # … and text
 }
 """What to do, by the number of an error that tells of a disk without room, or of a bad name."""
+_KINDS = {
+    errno.EEXIST: FailureKind.PERMISSION,  # a file lies in its way
+    errno.ENOTDIR: FailureKind.PERMISSION,
+    errno.EISDIR: FailureKind.PERMISSION,
+    errno.EINVAL: FailureKind.BAD_INPUT,
+    errno.EILSEQ: FailureKind.BAD_INPUT,
+}
+"""What means something else here than where a photo is read."""
 
 
 def target_name(photo: Path, preset: str) -> Path:
@@ -258,5 +266,5 @@ def _output_error(path: Path, error: Exception) -> OutputError:
         reason=errno.errorcode.get(code, "output").lower() if code else "output",
     )
     if code:
-        made.kind = FailureKind.BAD_INPUT if code in _BAD_NAME else kind_of(code)
+        made.kind = _KINDS.get(code) or kind_of(code)
     return made
