@@ -481,9 +481,7 @@ def _open(photo: Photo) -> BinaryIO:
     return open(photo.path, "rb", opener=lambda *_: open_below(photo.root, photo.path))
 
 
-def _planned(
-    folder: Folder, path: Path, digest: str, presets: Iterable[Preset]
-) -> list[Planned]:
+def _planned(folder: Folder, path: Path, digest: str, presets: Iterable[Preset]) -> list[Planned]:
     """The jobs of a photo with that path and digest, in these presets."""
     return [
         Planned(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from stylewatch.domain import After, JobState, Rendered
+from stylewatch.domain import After, Rendered
 from stylewatch.errors import OutputError
 from stylewatch.failpoints import failpoint
 from stylewatch.folders import contents, outputs, painted

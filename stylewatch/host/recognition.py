@@ -111,6 +111,12 @@ def _moved(folder: Folder, inode: tuple[int, int], config: Config, ledger: Ledge
     return next((name for name in names if not ledger.remembered(name, missed=stay)), None)
 
 
+def _remembered(place: Path, ledger: Ledger, *, missed: bool = True) -> list[tuple[Path, Identity]]:
+    """Files of the folder that the ledger knows at this place, as each was seen there last."""
+    name = next(name for name, lies in ledger.places().items() if lies == place)
+    return ledger.remembered(name, missed=missed)
+
+
 def _is_another(place: Path, ledger: Ledger) -> bool:
     """Whether nothing there looks like any file of the folder that lay there before."""
     return not any(
