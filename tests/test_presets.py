@@ -12,7 +12,14 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from stylewatch.domain import VGG19_LAYERS, OutputSettings, Preset, StyleImage, StyleSettings
+from stylewatch.domain import (
+    BUILTIN_LAYERS,
+    VGG19_LAYERS,
+    OutputSettings,
+    Preset,
+    StyleImage,
+    StyleSettings,
+)
 from stylewatch.errors import PresetError, PresetImageError, UsageError
 from stylewatch.settings.checking import validate
 from stylewatch.settings.paths import user_presets_dir
@@ -722,7 +729,7 @@ def test_reading_gives_what_was_written_each_key_with_its_line(tmp_path, data):
 
 # --- the digest -----------------------------------------------------------------------------------
 
-names = st.sampled_from(VGG19_LAYERS)
+names = st.sampled_from(BUILTIN_LAYERS)
 weights = st.floats(0, 10, allow_subnormal=False).map(abs)
 CHOICES = {
     "objective": st.sampled_from(["balanced", "classic", "classic-scaled"]),

@@ -364,8 +364,7 @@ def _regions(
     used = [(mask, alike, _mean_weight(alike)) for mask, alike in parts if mask.any()]
     mean = float(np.mean([share for *_, share in used] or [1.0]))
     return [
-        Region([*map(network_input, alike)], pad(mask), share / mean)
-        for mask, alike, share in used
+        Region([*map(network_input, alike)], pad(mask), share / mean) for mask, alike, share in used
     ]
 
 
