@@ -11,6 +11,7 @@ import pwd
 import re
 import resource
 import shlex
+import shutil
 import signal
 import socket
 import sqlite3

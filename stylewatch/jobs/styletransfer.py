@@ -31,7 +31,7 @@ from stylewatch.settings.weights import downloaded, one_download
 
 _UNCHANGED = 0.1  # grey levels, on average: nobody would see them
 _ENOUGH = 10  # evaluations after which something has to be seen
-_ONE_COLOUR = 4.0  # grey levels from its first pixel: a style like that is as flat
+_ONE_COLOUR = 4.0  # grey levels from its first pixel: a style with its colours is as flat
 _BEFORE_ANOTHER_DOWNLOAD = 300.0  # seconds
 _BLACK, _WHITE = 0.0, 255.0  # behind a transparent mask, which means "not here"; behind a picture
 _HALVINGS = 4
