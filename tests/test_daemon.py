@@ -954,7 +954,7 @@ def test_a_queued_photo_whose_preset_changes_and_changes_back_is_painted_once(ri
 
 @pytest.mark.parametrize("restart", [False, True])
 def test_what_waits_is_painted_as_the_config_says_when_its_turn_comes(rigs, restart):
-    """In its old place in the queue. What is painted stays as it is."""
+    """In its old place in the queue, before what came later. What is painted stays as it is."""
     rig = rigs()
     rig.paint("done.jpg", b"done")
     rig.daemon.ask("pause")
@@ -967,10 +967,13 @@ def test_what_waits_is_painted_as_the_config_says_when_its_turn_comes(rigs, rest
         rig.start()
     else:
         rig.asked("reload")
+    rig.drop("new.jpg", b"new")
+    rig.until(lambda: rig.counts() == {"done": 1, "ready": 4})
     rig.daemon.ask("resume")
-    rig.until(lambda: rig.counts() == {"done": 4, "superseded": 3})
-    assert rig.results() == ["a--draft.jpg", "b--draft.jpg", "c--draft.jpg", "done--painting.jpg"]
-    assert rig.executor.ran[1:] == [(f"{name}.jpg", "draft") for name in "abc"]
+    rig.until(lambda: rig.counts() == {"done": 5, "superseded": 3})
+    names = ["a", "b", "c", "new"]
+    assert rig.results() == sorted(["done--painting.jpg", *(f"{name}--draft.jpg" for name in names)])
+    assert rig.executor.ran[1:] == [(f"{name}.jpg", "draft") for name in names]
     queued = [event.message for event in rig.events if event.kind == "queued"]
     assert queued[-1] == "c.jpg: queued for draft"
 
@@ -1081,7 +1084,7 @@ def test_a_photo_of_two_presets_does_not_wait_for_the_image_of_one(rigs, tmp_pat
 def test_what_is_held_for_a_preset_that_was_renamed_is_painted_as_the_config_says(rigs, tmp_path):
     """But not what waits in a sub-folder of the old name; that is told."""
     mine = own_preset(tmp_path)
-    rig = rigs(preset="own", presets=[str(mine)])
+    rig = rigs(preset="own", presets=[str(mine)], rescan_seconds=1)
     rig.daemon.ask("pause")
     rig.drop("a.jpg", b"a")
     photo = rig.drop("Own/b.jpg", b"b")

@@ -1406,7 +1406,8 @@ def elsewhere(rigs, tmp_path):
 
     def make(place, start=True, **values):
         (tmp_path / place).mkdir(exist_ok=True)
-        rig = rigs(base=tmp_path / place, state_dir=str(tmp_path / "state"), start=False)
+        state = str(tmp_path / "state")
+        rig = rigs(base=tmp_path / place, state_dir=state, start=False, rescan_seconds=1)
         rig.with_folders(values)
         return rig.start() if start else rig
 
