@@ -1379,7 +1379,7 @@ class TestBatches:
         assert told[0]["output"] == "o/a--quick.jpg"
         assert told[1] == {
             "photo": "b.jpg", "preset": "quick", "output": None, "reason": "truncated",
-            "message": "b.jpg: cut",
+            "message": "b.jpg: cut. Copy it again from its source",
         }  # fmt: skip
 
     def test_weights_that_are_fetched_are_told_before_and_after(
@@ -1701,7 +1701,7 @@ def test_who_asks_a_daemon_that_hangs_for_a_pause_may_leave_all_the_same(tmp_pat
         ended.callback(process.kill)
         os.close(terminal)
         drawn = b""
-        while b"quit" not in drawn:
+        while b"leave" not in drawn:
             drawn += os.read(ours, 4096)
         os.write(ours, b"ppp")
         wait_until(lambda: asked)
