@@ -87,7 +87,7 @@ class StyleSettings:
     """How a style image meets the photo's size: keeping its shape, or stretched to the photo's."""
     colour: Literal["style", "photo", "match"] = "style"
     """`style`: the painting's colours; `photo`: only luminance is painted, the photo keeps its
-    colours; `match`: the style takes on the photo's colours before the run."""
+    colours; `match`: the style takes on the photo's, or those under its mask, before the run."""
     features: Literal["auto", "vgg19", "builtin"] = "auto"
     """`auto`: VGG19 where its weights can be had, else the built-in features, saying so."""
     seed: Annotated[int, Ge(0)] = 0

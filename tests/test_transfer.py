@@ -136,6 +136,19 @@ def test_styles_take_the_photo_s_colours_and_stay_styles(colour):
     np.testing.assert_allclose(style.rgb.mean((0, 1)), photo.mean((0, 1)), atol=10)
 
 
+@pytest.mark.parametrize("colour", ["photo", "match"])
+def test_a_style_with_a_mask_takes_the_colours_that_lie_under_it(colour):
+    """Else grass would turn as blue as the sky."""
+    photo = noise(3, 40, 56) / 4
+    photo[:, 28:] += 150
+    left = np.zeros((4, 4), np.float32)
+    left[:, :2] = 1.0
+    styles = [Style(noise(), mask=mask) for mask in (left, 1 - left, 0 * left, None)]
+    _, matched = transfer._with_colours(photo, styles, StyleSettings(colour=colour))
+    expected = [photo[:, :28].mean(), photo[:, 28:].mean(), photo.mean(), photo.mean()]
+    assert [style.rgb.mean() for style in matched] == pytest.approx(expected, abs=8)
+
+
 @pytest.mark.parametrize("evaluation", [4, 15, 24])
 def test_a_run_resumed_from_its_checkpoint_comes_to_the_same_loss(network, evaluation):
     """It goes on from the image, and learns again what L-BFGS knew of the loss around it."""

@@ -1,5 +1,7 @@
 """What a painting takes of the photo's colours. Arrays in, arrays out: (H, W, 3) RGB, 0…255."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 _NOISE = 8.0**2
@@ -21,8 +23,11 @@ def photo_colours(painted: np.ndarray, photo: np.ndarray) -> np.ndarray:
     return np.asarray(np.clip(photo + (to_luminance(painted) - to_luminance(photo)), 0, 255))
 
 
-def match_colours(style: np.ndarray, photo: np.ndarray) -> np.ndarray:
-    """The style with the photo's mean and covariance of colours (Gatys et al. 2016, eq. 10)."""
+def match_colours(style: np.ndarray, photo: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    """The style with the photo's mean and covariance of colours (Gatys et al. 2016, eq. 10).
+
+    The photo's rows need not be of one length.
+    """
     (from_mean, from_spread), (to_mean, to_spread) = map(_moments, (style, photo))
     transform = _root(to_spread) @ np.linalg.inv(_root(from_spread, least=_NOISE))
     matched = (style - np.float32(from_mean)) @ np.float32(transform.T)
@@ -30,9 +35,9 @@ def match_colours(style: np.ndarray, photo: np.ndarray) -> np.ndarray:
     return np.clip(matched, 0, 255, out=matched)
 
 
-def _moments(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _moments(rgb: Sequence[np.ndarray] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and covariance of all colours, in double precision, row by row for huge photos."""
-    pixels = rgb.shape[0] * rgb.shape[1]
+    pixels = sum(map(len, rgb))
     mean = sum(row.sum(axis=0, dtype=np.float64) for row in rgb) / pixels
     rows = (row - mean for row in rgb)
     return mean, sum(row.T @ row for row in rows) / pixels

@@ -280,15 +280,20 @@ def _with_colours(
     content: np.ndarray, styles: Sequence[Style], settings: StyleSettings
 ) -> tuple[np.ndarray, list[Style]]:
     """Photo and styles as the colour mode wants them (Gatys et al. 2017, section 5)."""
-    match settings.colour:
-        case "style":
-            return content, list(styles)
-        case "match":
-            return content, [replace(s, rgb=match_colours(s.rgb, content)) for s in styles]
-        case "photo":
-            grey = to_luminance(content)
-            matched = [match_colours(to_luminance(s.rgb), grey) for s in styles]
-            return grey, [replace(s, rgb=m) for s, m in zip(styles, matched, strict=True)]
+    if settings.colour == "style":
+        return content, list(styles)
+    seen = to_luminance if settings.colour == "photo" else np.asarray
+    photo = seen(content)
+    matched = [match_colours(seen(style.rgb), _under(style, photo)) for style in styles]
+    return photo, [replace(style, rgb=rgb) for style, rgb in zip(styles, matched, strict=True)]
+
+
+def _under(style: Style, photo: np.ndarray) -> np.ndarray | list[np.ndarray]:
+    """The photo's pixels where the style applies, row by row; all if that is nowhere."""
+    if style.mask is None:
+        return photo
+    mask = resize(style.mask[..., np.newaxis], photo.shape[1], photo.shape[0])[..., 0] > 0.5
+    return [row[here] for row, here in zip(photo, mask, strict=True)] if mask.any() else photo
 
 
 def _start(image: np.ndarray | None, photo: np.ndarray, settings: StyleSettings) -> np.ndarray:
