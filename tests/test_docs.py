@@ -76,6 +76,7 @@ def run_until_started(command, folder, env):
     return process.returncode
 
 
+@pytest.mark.timeout(900)  # it paints a sheet of all presets, perhaps on a busy machine
 def test_every_command_block_of_the_readme_works(newcomer):
     folder, env = newcomer
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -96,7 +97,7 @@ def test_every_command_block_of_the_readme_works(newcomer):
                 env=env,
                 capture_output=True,
                 text=True,
-                timeout=100,
+                timeout=600,
                 check=False,
             )
             assert done.returncode == 0, (command, done.stderr)

@@ -11,6 +11,8 @@ import functools
 import logging
 import math
 import re
+import shlex
+import sys
 import threading
 import time
 import uuid
@@ -328,7 +330,7 @@ def _dask(address: str) -> tuple[Any, Any]:
     try:
         import distributed  # noqa: PLC0415  (an optional extra)
     except ImportError as error:
-        remedy = "Install it: pip install 'stylewatch[dask]'"
+        remedy = f"Install it: {shlex.quote(sys.executable)} -m pip install 'stylewatch[dask]'"
         raise ConfigError(
             "Dask is not installed", key="workers", received=address, remedy=remedy
         ) from error
