@@ -972,7 +972,9 @@ def test_what_waits_is_painted_as_the_config_says_when_its_turn_comes(rigs, rest
     rig.daemon.ask("resume")
     rig.until(lambda: rig.counts() == {"done": 5, "superseded": 3})
     names = ["a", "b", "c", "new"]
-    assert rig.results() == sorted(["done--painting.jpg", *(f"{name}--draft.jpg" for name in names)])
+    assert rig.results() == sorted(
+        ["done--painting.jpg", *(f"{name}--draft.jpg" for name in names)]
+    )
     assert rig.executor.ran[1:] == [(f"{name}.jpg", "draft") for name in names]
     queued = [event.message for event in rig.events if event.kind == "queued"]
     assert queued[-1] == "c.jpg: queued for draft"
