@@ -1083,6 +1083,28 @@ def test_a_photo_of_two_presets_does_not_wait_for_the_image_of_one(rigs, tmp_pat
     assert rig.results() == ["a--own.jpg", "a--painting.jpg"]
 
 
+def test_what_was_painted_when_the_config_changed_is_not_begun_again_for_the_old_one(rigs):
+    """Though its photo was touched, and so matched, before its worker was lost."""
+    release = threading.Event()
+
+    def behave(request):
+        if request.preset.name == "painting":
+            release.wait(60)
+            return Failure(kind=FailureKind.LOST, reason="engine-lost", message="lost")
+        return None
+
+    rig = rigs(behave, rescan_seconds=1)
+    photo = rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"running": 1})
+    rig.preset = "draft"
+    rig.asked("reload")
+    os.utime(photo)
+    rig.until(lambda: rig.counts() == {"running": 1, "ready": 1})
+    release.set()
+    rig.until(lambda: rig.counts() == {"done": 1, "superseded": 1})
+    assert rig.executor.ran == [("a.jpg", "painting"), ("a.jpg", "draft")]
+
+
 def test_what_is_held_for_a_preset_that_was_renamed_is_painted_as_the_config_says(rigs, tmp_path):
     """But not what waits in a sub-folder of the old name; that is told."""
     mine = own_preset(tmp_path)

@@ -234,11 +234,11 @@ class Intake:
         names = [preset.name for preset in meant]
         planned = _planned(folder, job.path, job.digest, meant)
         with self._ledger.transaction():
+            if job.preset not in names:
+                self._ledger.supersede(job.id)
             added = self._ledger.add(
                 photo, job.digest, plan, planned, stays=folder.stays, note=note, having=having
             )
-            if job.preset not in names:
-                self._ledger.supersede(job.id)
         if added:
             self._tell("queued", photo, f"queued for {', '.join(names)}")
         return job.id if job.preset in names else next(iter(added), None)

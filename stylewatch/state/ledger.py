@@ -347,7 +347,7 @@ class Ledger(LedgerReader):
         """
         added = []
         with self.transaction():
-            self._supersede_unplanned(photo, [wanted.preset for wanted in planned])
+            others_run = self._supersede_unplanned(photo, [wanted.preset for wanted in planned])
             known = self._file(photo.folder, photo.path)
             lay_there = known is not None and _looks_as(identity_of(known), photo.identity)
             keys, stayed = [wanted.key for wanted in planned], digest if stays else ""
@@ -364,18 +364,22 @@ class Ledger(LedgerReader):
                     self._insert_done(photo, digest, wanted, row, settled=bool(lain))
                 else:
                     added.append(self._insert(photo, digest, wanted, wanted.key))
-            self.note_file(photo.folder, photo.path, photo.identity, plan, note)
+            matched = "" if others_run else plan  # they may come back: then it is matched anew
+            self.note_file(photo.folder, photo.path, photo.identity, matched, note)
         return added
 
-    def _supersede_unplanned(self, photo: Photo, presets: Sequence[str]) -> None:
-        """Supersede the jobs of a photo that wait in other presets than these."""
+    def _supersede_unplanned(self, photo: Photo, presets: Sequence[str]) -> bool:
+        """Supersede what waits for a photo in other presets than these; whether one is painted."""
+        which = f"folder = ? AND path = ? AND preset NOT IN ({marks(presets)})"
+        values = (photo.folder, os.fsencode(photo.path), *presets)
         self.change(
-            "UPDATE jobs SET state = ?, reason = 'changed', changed = ?"
-            f" WHERE folder = ? AND path = ? AND preset NOT IN ({marks(presets)})"
+            f"UPDATE jobs SET state = ?, reason = 'changed', changed = ? WHERE {which}"
             f" AND (state IN ({marks(WAITING)}) OR state = ? AND reason = ?)",
-            *(JobState.SUPERSEDED, self._clock(), photo.folder, os.fsencode(photo.path)),
-            *(*presets, *WAITING, JobState.HELD, BROKEN_PRESET),
+            *(JobState.SUPERSEDED, self._clock(), *values),
+            *(*WAITING, JobState.HELD, BROKEN_PRESET),
         )
+        in_work = f"SELECT 1 FROM jobs WHERE {which} AND state IN ({marks(PAINTING)})"
+        return self._one(in_work, *values, *PAINTING) is not None
 
     def _supersede_others(self, place: tuple[str, bytes, str], key: str) -> None:
         """Supersede the jobs of the same photo and preset that have another key."""
