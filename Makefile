@@ -1,6 +1,7 @@
 # make demo: see a photo become a painting.  make test: the checks that need minutes and no root.
 # make faults: every fault injected for real (root, a quarter of an hour).  make service-test: under systemd.
 # Needs Python 3.11, 3.12 or 3.13, make and a package index; uv is used where it is installed.
+# For another Python: make clean, then make PYTHON=python3.13 demo.
 
 # There is no TensorFlow for later ones: where python3 is one, the newest that will do is taken.
 FITS := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))

@@ -118,7 +118,7 @@ class ThreadExecutor:
     def worker_of(self, out, /):
         return self.worker
 
-    def shun(self, worker, /):
+    def shun(self, worker, /, *, briefly=False):
         self.shunned.append(worker)
 
     def release(self, before): ...

@@ -1303,7 +1303,8 @@ class TestBatches:
         [line] = [line for line in err.splitlines() if " failed " in line]
         assert line.endswith(
             "b.jpg: RuntimeError: out of luck. "
-            "The full traceback is in `chatter.log` in the state folder"
+            "The full traceback is in `chatter.log` in the state folder, "
+            "or in what its `dask worker` prints"
         )
         assert "Traceback" not in err
         chatter = home / ".local/state/stylewatch/chatter.log"

@@ -47,9 +47,10 @@ def without_locks(monkeypatch):
 
 
 @pytest.fixture
-def dies(monkeypatch):
+def dies():
     """Has what a descriptor is open on die, as a share does whose connection ends."""
     fstat = os.fstat
+    monkeypatch = pytest.MonkeyPatch()
 
     def dies(dead):
         def stat_of(descriptor):
@@ -59,7 +60,8 @@ def dies(monkeypatch):
 
         monkeypatch.setattr(os, "fstat", stat_of)
 
-    return dies
+    yield dies
+    monkeypatch.undo()  # before the locks are released
 
 
 def test_a_state_folder_that_can_t_be_written_is_one_clear_error(locks, tmp_path):

@@ -354,7 +354,7 @@ def test_a_name_that_the_disk_can_t_hold_is_told_with_what_to_do(tmp_path, monke
 @pytest.mark.parametrize(
     ("kind", "codes"),
     [
-        (FailureKind.PERMISSION, [errno.EACCES, errno.EPERM, errno.ENOTDIR]),
+        (FailureKind.PERMISSION, [errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ELOOP]),
         (FailureKind.TRANSIENT, [errno.EIO, errno.ESTALE, errno.ENOENT, errno.EHOSTUNREACH]),
         (FailureKind.TRANSIENT, [errno.EMFILE, errno.ENOMEM]),
         (FailureKind.BAD_INPUT, [errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG]),

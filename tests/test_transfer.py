@@ -149,6 +149,19 @@ def test_a_style_with_a_mask_takes_the_colours_that_lie_under_it(colour):
     assert [style.rgb.mean() for style in matched] == pytest.approx(expected, abs=8)
 
 
+@pytest.mark.parametrize("colour", ["photo", "match"])
+def test_a_style_for_what_is_of_one_colour_takes_those_of_the_whole_photo(colour):
+    """With the colours of a wall, or of a burnt-out sky, it would be as flat and paint nothing."""
+    photo = noise(3, 40, 56)
+    photo[:, 28:] = 250
+    right = np.zeros((4, 4), np.float32)
+    right[:, 2:] = 1.0
+    _, [matched] = transfer._with_colours(
+        photo, [Style(noise(), mask=right)], StyleSettings(colour=colour)
+    )
+    assert matched.rgb.std() > 20
+
+
 @pytest.mark.parametrize("evaluation", [4, 15, 24])
 def test_a_run_resumed_from_its_checkpoint_comes_to_the_same_loss(network, evaluation):
     """It goes on from the image, and learns again what L-BFGS knew of the loss around it."""

@@ -9,6 +9,7 @@ _NOISE = 8.0**2
 
 Stretched to the photo's it would become confetti.
 """
+_ONE_COLOUR = 4.0  # grey levels from the first pixel
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
@@ -33,6 +34,15 @@ def match_colours(style: np.ndarray, photo: Sequence[np.ndarray] | np.ndarray) -
     matched = (style - np.float32(from_mean)) @ np.float32(transform.T)
     matched += np.float32(to_mean)
     return np.clip(matched, 0, 255, out=matched)
+
+
+def is_of_one_colour(photo: Sequence[np.ndarray] | np.ndarray) -> bool:
+    """Whether nothing is to be seen: a style with its colours is as flat.
+
+    Of most photos the first row tells. The rows need not be of one length; there is a pixel.
+    """
+    first = next(row[0] for row in photo if len(row))
+    return all(np.abs(row - first).max(initial=0.0) < _ONE_COLOUR for row in photo)
 
 
 def _moments(rgb: Sequence[np.ndarray] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:

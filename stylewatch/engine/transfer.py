@@ -18,7 +18,12 @@ from keras import ops
 from stylewatch.domain import Checkpoint, OnStep, StyleSettings
 from stylewatch.engine import backend
 from stylewatch.engine.backend import Precision, Tensor
-from stylewatch.engine.colours import match_colours, photo_colours, to_luminance
+from stylewatch.engine.colours import (
+    is_of_one_colour,
+    match_colours,
+    photo_colours,
+    to_luminance,
+)
 from stylewatch.engine.curvature import FREE, Bounds
 from stylewatch.engine.features import STRIDE, FeatureNetwork, deprocess, preprocess
 from stylewatch.engine.objective import Objective, Parts, Region
@@ -289,11 +294,12 @@ def _with_colours(
 
 
 def _under(style: Style, photo: np.ndarray) -> np.ndarray | list[np.ndarray]:
-    """The photo's pixels where the style applies, row by row; all if that is nowhere."""
+    """The photo's pixels where the style applies, row by row; all if there is nothing to see."""
     if style.mask is None:
         return photo
     mask = resize(style.mask[..., np.newaxis], photo.shape[1], photo.shape[0])[..., 0] > 0.5
-    return [row[here] for row, here in zip(photo, mask, strict=True)] if mask.any() else photo
+    under = [row[here] for row, here in zip(photo, mask, strict=True)]
+    return photo if not mask.any() or is_of_one_colour(under) else under
 
 
 def _start(image: np.ndarray | None, photo: np.ndarray, settings: StyleSettings) -> np.ndarray:

@@ -48,6 +48,7 @@ _KINDS = {
     errno.EEXIST: FailureKind.PERMISSION,  # a file lies in its way
     errno.ENOTDIR: FailureKind.PERMISSION,
     errno.EISDIR: FailureKind.PERMISSION,
+    errno.ELOOP: FailureKind.PERMISSION,
     errno.EINVAL: FailureKind.BAD_INPUT,
     errno.EILSEQ: FailureKind.BAD_INPUT,
 }

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from stylewatch.domain import TURN_SECONDS, After, JobState, Rendered
 from stylewatch.errors import OutputError
-from stylewatch.folders.scans import REST
+from stylewatch.folders.scans import LONGEST_REST, REST
 from stylewatch.folders.space import FULL
 from stylewatch.host.publication import Publisher
 from stylewatch.settings.config import Folder
@@ -103,7 +103,7 @@ class Delivery:
             if job := self._ledger.job(job_id):
                 self._apply_after(job, now)
             if not self._after_pending and (took := now - self._began_find):
-                self._next_find = now + REST * took
+                self._next_find = now + min(REST * took, LONGEST_REST)
         return bool(self._after_pending)
 
     def forget_pauses(self) -> None:

@@ -31,7 +31,7 @@ from stylewatch.host.publication import Publisher
 from stylewatch.settings.config import Config, Folder
 from stylewatch.state.ledger import Ledger
 from stylewatch.state.reader import Job
-from stylewatch.state.wording import BROKEN_PRESET, CANCELLED, WAITING
+from stylewatch.state.wording import BROKEN_PRESET, CANCELLED, UNFORESEEN, WAITING
 
 FIRST_COST = 30.0  # seconds that a photo is thought to take before its preset has painted any
 COPY_COST = 1.0  # the same for a copy: more than it takes, else thousands would go first
@@ -275,8 +275,9 @@ class Dispatcher:
         job = running.job
         if worker := self._executor.worker_of(running.future):
             outcome = seen_from_here(outcome, running.folder.input / job.path, job, worker)
-            if isinstance(outcome, Failure) and outcome.reason in {NOT_SHARED, "error", *LACKING}:
-                self._executor.shun(worker)
+            reason = outcome.reason if isinstance(outcome, Failure) else ""
+            if reason in {NOT_SHARED, UNFORESEEN, *LACKING}:
+                self._executor.shun(worker, briefly=reason == UNFORESEEN)
         if isinstance(outcome, Rendered):
             if not outcome.seconds:  # its picture was there already
                 folder = running.folder

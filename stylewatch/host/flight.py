@@ -44,7 +44,7 @@ class Executor(Protocol):
     def worker_of(self, out: "Future[Any]", /) -> str:
         """The address of the worker elsewhere that has run the job with this future; else empty."""
 
-    def shun(self, worker: str, /) -> None:
+    def shun(self, worker: str, /, *, briefly: bool = False) -> None:
         """Prefer other machines to that of the worker with this address: it lacks something."""
 
     def release(self, before: float, /) -> None:

@@ -38,7 +38,7 @@ def recognise(folder: Folder, config: Config, ledger: Ledger) -> None:
         ledger.note_folder(folder.name, folder.input, known)
         raise
     inode, moved, another = Identity.of(stat).inode, None, False
-    if known is None or not _remembered(folder.input, ledger):
+    if known is None or not ledger.has_files(folder.input):
         moved = _moved(folder, inode, config, ledger)
     elif known[1] != inode[1]:  # a device's number says nothing
         another = _is_another(folder.input, ledger)
@@ -111,17 +111,11 @@ def _moved(folder: Folder, inode: tuple[int, int], config: Config, ledger: Ledge
     return next((name for name in names if not ledger.remembered(name, missed=stay)), None)
 
 
-def _remembered(place: Path, ledger: Ledger, *, missed: bool = True) -> list[tuple[Path, Identity]]:
-    """Files of the folder that the ledger knows at this place, as each was seen there last."""
-    name = next(name for name, lies in ledger.places().items() if lies == place)
-    return ledger.remembered(name, missed=missed)
-
-
 def _is_another(place: Path, ledger: Ledger) -> bool:
     """Whether nothing there looks like any file of the folder that lay there before."""
+    name = next(name for name, lies in ledger.places().items() if lies == place)
     return not any(
-        looks_like(place / path, before)
-        for path, before in _remembered(place, ledger, missed=False)
+        looks_like(place / path, before) for path, before in ledger.remembered(name, missed=False)
     )
 
 

@@ -31,7 +31,8 @@ from stylewatch.settings.notations import SCHEDULER
 
 ANSWER_SECONDS = 10.0  # for the scheduler to answer, and for its workers to restart
 LOOK_SECONDS = 2.0  # how often the workers are counted
-SHUN_SECONDS = 300.0  # for a worker that lacks what jobs need, if others don't
+SHUN_SECONDS = 300.0  # for a machine that lacks what jobs need, if others don't
+BRIEFLY = 30.0  # for one where something broke in a worker: perhaps only by that photo
 TLS_SETTINGS = {
     "tls_ca_file": "DASK_DISTRIBUTED__COMM__TLS__CA_FILE",
     "tls_client_cert": "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT",
@@ -83,14 +84,15 @@ class DaskExecutor(JobTable):
         told = {worker: each for worker, each in self._programs.items() if isinstance(each, str)}
         return [worker for worker, program in told.items() if program != CODE]
 
-    def shun(self, worker: str) -> None:
+    def shun(self, worker: str, *, briefly: bool = False) -> None:
         """Have other machines do what there is to do for a while: Dask prefers who is done at once.
 
         All workers of its machine lack the same, and so does the one that is started in its place.
         """
         now = time.monotonic()
         still = {machine: until for machine, until in self._shunned.items() if until > now}
-        self._shunned = {**still, _machine_of(worker): now + SHUN_SECONDS}
+        seconds = BRIEFLY if briefly else SHUN_SECONDS
+        self._shunned = {**still, _machine_of(worker): now + seconds}
 
     def release(self, before: float = math.inf) -> None:
         """Nothing: the cluster's memory is the cluster's business."""

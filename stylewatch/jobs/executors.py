@@ -92,7 +92,7 @@ class LocalExecutor(JobTable):
     def _capacity(self) -> int:
         return self._workers
 
-    def shun(self, worker: str) -> None:
+    def shun(self, worker: str, *, briefly: bool = False) -> None:
         """Nothing: all workers are of this machine, and have the same files."""
 
     def release(self, before: float = math.inf) -> None:

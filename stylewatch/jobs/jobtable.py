@@ -96,7 +96,7 @@ class JobTable(ABC):
         return self._ran_on.get(out, "")
 
     @abstractmethod
-    def shun(self, worker: str) -> None:
+    def shun(self, worker: str, *, briefly: bool = False) -> None:
         """Prefer other machines to that of the worker with this address: it lacks something."""
 
     @property

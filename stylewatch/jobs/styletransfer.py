@@ -14,6 +14,7 @@ import numpy as np
 
 from stylewatch.domain import BUILTIN_LAYERS, EngineSettings, Preset, StyleImage, StyleSettings
 from stylewatch.effect import Context, Rendering, check_values
+from stylewatch.engine.colours import is_of_one_colour
 from stylewatch.engine.features import FeatureNetwork, load_network, load_vgg19
 from stylewatch.engine.images import Picture, read_picture
 from stylewatch.engine.sizes import resize
@@ -31,7 +32,6 @@ from stylewatch.settings.weights import downloaded, one_download
 
 _UNCHANGED = 0.1  # grey levels, on average: nobody would see them
 _ENOUGH = 10  # evaluations after which something has to be seen
-_ONE_COLOUR = 4.0  # grey levels from its first pixel: a style with its colours is as flat
 _BEFORE_ANOTHER_DOWNLOAD = 300.0  # seconds
 _BLACK, _WHITE = 0.0, 255.0  # behind a transparent mask, which means "not here"; behind a picture
 _HALVINGS = 4
@@ -177,16 +177,11 @@ def _check_paints(photo: np.ndarray, styles: list[Style], settings: StyleSetting
         remedy = "Give the preset a `strength` above 0"
     elif not any(style.mask is None or style.mask.any() for style in styles):
         remedy = "Make the preset's masks white where it is to be painted"
-    elif settings.colour != "style" and _is_of_one_colour(photo):
+    elif settings.colour != "style" and is_of_one_colour(photo):
         remedy = "Of a photo of one colour only `colour: style` makes a painting"
     else:
         return
     raise UnchangedError("The picture would be the photo, unchanged", remedy=remedy)
-
-
-def _is_of_one_colour(photo: np.ndarray) -> bool:
-    """Whether nothing is to be seen on it; of most photos the first row tells."""
-    return all(np.abs(row - photo[0, 0]).max() < _ONE_COLOUR for row in photo)
 
 
 def read_style(style: StyleImage, engine: EngineSettings) -> Style:

@@ -318,8 +318,8 @@ class Ledger(LedgerReader):
     def let_go(self, folder: str, presets: Sequence[str]) -> None:
         """Have the photos looked at again that are held for a preset which is none of these.
 
-        The config has another name for them by now; but what is in a sub-folder of the old name is
-        meant for that.
+        The config has another one for them by now; but what is in a sub-folder of a preset's name
+        is meant for that.
         """
         self.change(
             "UPDATE files SET ctime_ns = -1 WHERE folder = ? AND path IN (SELECT path FROM jobs"

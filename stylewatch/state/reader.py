@@ -215,6 +215,11 @@ class LedgerReader:
         """The mount points of all disks that results or photos were to be written to."""
         return {path_of(row["path"]) for row in self.ask("SELECT path FROM mounts")}
 
+    def has_files(self, place: Path) -> bool:
+        """Whether any file is known, be it missing, of the folder that lies there."""
+        query = "SELECT 1 FROM folders JOIN files ON folder = name WHERE input = ? LIMIT 1"
+        return self._one(query, os.fsencode(place)) is not None
+
     def remembered(self, folder: str, *, missed: bool = True) -> list[tuple[Path, Identity]]:
         """Files of a folder, the last seen first, as each was then; with those that are missing."""
         query = (
@@ -325,7 +330,8 @@ class LedgerReader:
 
     def jobs_of(self, folder: str, path: Path, states: Sequence[JobState]) -> list[Job]:
         """The jobs of one photo in these states."""
-        query = f"SELECT * FROM jobs WHERE folder = ? AND path = ? AND state IN ({marks(states)})"
+        # +: as in `results_of`, of which one state makes a twin
+        query = f"SELECT * FROM jobs WHERE folder = ? AND path = ? AND +state IN ({marks(states)})"
         return [job_of(row) for row in self.ask(query, folder, os.fsencode(path), *states)]
 
     def reasons(self, states: Sequence[JobState]) -> set[str]:
@@ -520,9 +526,9 @@ class LedgerReader:
     def after_is_due(self, job_id: int, *, stays: bool = False) -> bool:
         """Whether the photo of this job can be moved or deleted now, or left, if it `stays`.
 
-        Not while the photo is missing, nor while it is to be looked at again (`forget_file`), which
-        may bring more jobs; nor, unless it stays, while a job of it for another preset waits or has
-        failed.
+        Not while the photo is missing, nor while it is to be looked at again (`forget_file`) or is
+        held for a broken preset, which may bring more jobs; nor, unless it stays, while a job of it
+        for another preset waits or has failed.
         """
         query = (
             "SELECT 1 FROM jobs AS job WHERE id = ? AND state = 'done' AND after_done = 0"
@@ -531,7 +537,8 @@ class LedgerReader:
             " AND other.path = job.path AND other.digest = job.digest"
             f" AND other.state NOT IN ({marks(_NOTHING_TO_DO)})))"
             " AND NOT EXISTS (SELECT 1 FROM files WHERE files.folder = job.folder"
-            " AND files.path = job.path AND (files.gone > 0 OR files.ctime_ns = -1))"
+            " AND files.path = job.path AND (files.gone > 0 OR files.ctime_ns = -1"
+            f" OR files.note = '{BROKEN_PRESET}'))"
         )
         return self._one(query, job_id, stays, *_NOTHING_TO_DO) is not None
 

@@ -66,7 +66,6 @@ LACKED: Final = frozenset({"folder", BROKEN_PRESET})
 """The reasons of jobs that are held until the config has what they lack, whoever retries them."""
 _AGAIN = "Copy it again from its source"
 _OTHER_FORMAT = "Choose another `output.format`; if that does not help, report this"
-_OTHER_PRESET = "Try another preset; if that does not help, report this"
 REMEDIES: Final[Mapping[str, str]] = {
     "not-an-image": "Remove it, or export it as JPEG",
     "too-many-frames": "Export one of its pictures",
@@ -77,9 +76,8 @@ REMEDIES: Final[Mapping[str, str]] = {
     TOO_LARGE: "Make it smaller, or raise `limits:` in the config of `run`",
     "memory": "Lower the preset's max_side",
     "crash": "Lower the preset's max_side, or see `stylewatch doctor`",
-    UNFORESEEN: "The full traceback is in `chatter.log` in the state folder",
-    "black": _OTHER_PRESET,
-    "not-finite": _OTHER_PRESET,
+    UNFORESEEN: "The full traceback is in `chatter.log` in the state folder, or in what its"
+    " `dask worker` prints",
     "encode": _OTHER_FORMAT,
     "result": _OTHER_FORMAT,
     "interrupted": "See `stylewatch doctor`, then `stylewatch retry` with its number",
