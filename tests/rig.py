@@ -75,7 +75,8 @@ def statements(ledger):
     ran = []
 
     def step():
-        ran[-1][1] += 1
+        if ran:  # or the first one is only being read
+            ran[-1][1] += 1
 
     ledger._db.set_trace_callback(lambda statement: ran.append([statement, 0]))
     ledger._db.set_progress_handler(step, 1)
