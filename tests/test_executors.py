@@ -842,6 +842,10 @@ class TestDask:
                 shunned = result(lacking)
                 executor.shun(executor.worker_of(lacking))
                 assert executor.slots == 1
+                with monkeypatch.context() as patch:
+                    patch.setattr("stylewatch.jobs.cluster.BRIEFLY", 0.0)
+                    executor.shun(executor.worker_of(lacking), briefly=True)
+                assert executor.slots == 1
                 others = {result(executor.submit(job, jobs.pid)) for job in range(1, 8)}
                 assert len(others) == 1
                 assert shunned not in others

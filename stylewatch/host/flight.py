@@ -17,6 +17,7 @@ from stylewatch.folders.outputs import can_be_written
 from stylewatch.settings.config import Folder
 from stylewatch.state.presence import is_still
 from stylewatch.state.reader import Job
+from stylewatch.state.wording import UNFORESEEN
 
 
 class Executor(Protocol):
@@ -97,7 +98,7 @@ def outcome_of(future: "Future[Outcome]") -> Outcome:
     except StylewatchError as error:
         return error.failure
     except Exception as error:  # noqa: BLE001  (a bug in an effect costs one job, no more)
-        return Failure(kind=FailureKind.RENDER, reason="error", message=named(error))
+        return Failure(kind=FailureKind.RENDER, reason=UNFORESEEN, message=named(error))
 
 
 NOT_SHARED = "not-shared"

@@ -23,6 +23,7 @@ from typing import Any, Final
 from stylewatch.domain import EngineSettings
 from stylewatch.engine.machine import addresses_used
 from stylewatch.errors import EngineLost, ExecutorError, StylewatchError, named
+from stylewatch.state.wording import UNFORESEEN
 
 PR_SET_PDEATHSIG = 1
 MESSAGE_LIMIT = 4092  # a pipe takes 4096 bytes whole or not at all, and 4 of them tell the length
@@ -163,7 +164,7 @@ def _readable_error(error: BaseException) -> bytes:
     with contextlib.suppress(Exception):
         if isinstance(error, Exception) and type(error).__module__.split(".")[0] in _KNOWN:
             return _readable((False, error))
-    return _readable((False, ExecutorError(named(error), reason="error")))
+    return _readable((False, ExecutorError(named(error), reason=UNFORESEEN)))
 
 
 def _die_with_the_parent() -> None:

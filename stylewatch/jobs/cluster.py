@@ -91,8 +91,11 @@ class DaskExecutor(JobTable):
         """
         now = time.monotonic()
         still = {machine: until for machine, until in self._shunned.items() if until > now}
-        seconds = BRIEFLY if briefly else SHUN_SECONDS
-        self._shunned = {**still, _machine_of(worker): now + seconds}
+        machine = _machine_of(worker)
+        if briefly:  # which does not shorten a longer time
+            self._shunned = {machine: now + BRIEFLY, **still}
+        else:
+            self._shunned = {**still, machine: now + SHUN_SECONDS}
 
     def release(self, before: float = math.inf) -> None:
         """Nothing: the cluster's memory is the cluster's business."""

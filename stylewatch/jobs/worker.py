@@ -47,6 +47,7 @@ from stylewatch.errors import (
 from stylewatch.folders.contents import open_regular
 from stylewatch.folders.outputs import can_be_written, write_temporary
 from stylewatch.state.checkpoints import CheckpointFile
+from stylewatch.state.wording import UNFORESEEN
 
 _LONGEST: Mapping[Format, int] = {"jpeg": 65500, "webp": 16383}
 """The most pixels that a side may have in formats with a limit."""
@@ -165,7 +166,7 @@ def _painted(
         traceback.print_exc()
         if error.errno:
             raise
-        raise RenderError(named(error), reason="error") from error  # a library's, of no disk
+        raise RenderError(named(error), reason=UNFORESEEN) from error  # a library's, of no disk
 
 
 def _read_unchanged(request: JobRequest, engine: EngineSettings) -> bytes:
