@@ -1,5 +1,6 @@
 """The daemon on real files, real inotify and a real ledger; only the painting is quick."""
 
+import errno
 import itertools
 import os
 import shutil
@@ -11,6 +12,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from rig import ThreadExecutor, add_jobs, rendered, statements
@@ -1008,14 +1010,34 @@ def test_what_waits_and_is_to_be_left_alone_by_now_is_not_painted(rigs):
 
 
 def test_a_rule_that_asks_for_the_header_of_a_photo_that_is_gone_by_its_turn_is_no_trouble(rigs):
-    gone = Failure(kind=FailureKind.CHANGED, reason="vanished", message="gone")
-    rig = rigs(lambda request: None if request.source.exists() else gone)
+    rig = rigs()
     photo = rig.queue("a.jpg")
     rig.with_folders({"rules": (Rule(preset=(), max_side=600),)})
     rig.asked("reload")
     photo.unlink()
     rig.daemon.ask("resume")
     rig.until(lambda: rig.counts() == {"vanished": 1})
+    assert rig.executor.ran == []
+
+
+def test_a_photo_whose_header_can_t_be_read_for_a_moment_is_not_painted_in_the_old_preset(
+    rigs, monkeypatch
+):
+    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.1)
+    rig = rigs()
+    rig.queue("a.jpg")
+    rig.with_folders({"rules": (Rule(preset=("draft",), max_side=600),)})
+    rig.asked("reload")
+    with monkeypatch.context() as patched:
+        broken = OSError(errno.EIO, os.strerror(errno.EIO))
+        patched.setattr(intake, "open_below", Mock(side_effect=broken))
+        rig.daemon.ask("resume")
+        rig.until(lambda: rig.counts() == {"retry-wait": 1})
+    rig.until(lambda: rig.counts() == {"done": 1, "superseded": 1})
+    assert rig.executor.ran == [("a.jpg", "draft")]
+    [told, *_] = [event for event in rig.events if event.kind == "retry"]
+    assert told.message == "a.jpg: can't be read: Input/output error"
+    assert told.reason == "eio"
 
 
 def test_what_failed_or_was_cancelled_stays_so_when_another_preset_is_added(rigs):
@@ -1136,8 +1158,9 @@ def test_a_photo_of_two_presets_does_not_wait_for_the_image_of_one(rigs, tmp_pat
     assert rig.results() == ["a--own.jpg", "a--painting.jpg"]
 
 
-def test_what_was_painted_when_the_config_changed_is_not_begun_again_for_the_old_one(rigs):
-    """Though its photo was touched, and so matched, before its worker was lost."""
+@pytest.mark.parametrize("data", [b"photo", b"edited"])
+def test_what_was_painted_when_the_config_changed_is_not_begun_again_for_the_old_one(rigs, data):
+    """Though its photo was touched, and so matched, or saved anew before its worker was lost."""
     release = threading.Event()
 
     def behave(request):
@@ -1151,11 +1174,12 @@ def test_what_was_painted_when_the_config_changed_is_not_begun_again_for_the_old
     rig.until(lambda: rig.counts() == {"running": 1})
     rig.preset = "draft"
     rig.asked("reload")
-    os.utime(photo)
+    photo.write_bytes(data)
     rig.until(lambda: rig.counts() == {"running": 1, "ready": 1})
     release.set()
     rig.until(lambda: rig.counts() == {"done": 1, "superseded": 1})
     assert rig.executor.ran == [("a.jpg", "painting"), ("a.jpg", "draft")]
+    assert (rig.output / "a--draft.jpg").read_bytes() == b"draft:" + data
 
 
 def test_what_is_held_for_a_preset_that_was_renamed_is_painted_as_the_config_says(rigs, tmp_path):

@@ -166,6 +166,29 @@ def test_another_card_in_the_place_of_the_first_keeps_both_results(rig, tmp_path
     assert paintings(rig) == [b"painting:holiday 2025", b"painting:wedding 2026"]
 
 
+def test_so_does_one_for_which_a_photo_of_the_first_seems_to_wait(rigs, tmp_path):
+    """The config has changed meanwhile, so what waits is matched anew before it is painted."""
+
+    def behave(request):
+        if len(rig.executor.ran) == 1:
+            rig.executor.slots = 0
+
+    rig = rigs(behave, start=False).with_folders({"preset": ("ink", "woodcut")}).start()
+    rig.drop("IMG_0001.jpg", b"holiday 2025")
+    rig.until(lambda: rig.counts() == {"done": 1, "ready": 1})
+    rig.input.rename(tmp_path / "first")
+    rig.until(lambda: gone(rig) == 1)
+    rig.with_folders({"preset": ("ink", "woodcut"), "subfolders": False})
+    reload(rig)
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second/IMG_0001.jpg").write_bytes(b"wedding 2026")
+    (tmp_path / "second").rename(rig.input)
+    rig.executor.slots = 1
+    rig.until(lambda: b"woodcut:wedding 2026" in paintings(rig) and rig.idle())
+    pictures = [b"ink:holiday 2025", b"ink:wedding 2026", b"woodcut:wedding 2026"]
+    assert paintings(rig) == pictures
+
+
 @pytest.mark.parametrize(
     ("volumes", "both"),
     [(("A", "B"), True), (("A", "A"), False), (("A", ""), False), (("", "B"), False)],

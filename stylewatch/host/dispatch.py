@@ -51,7 +51,7 @@ class Dispatcher:
         *,
         open_executor: OpenExecutor,
         run_job: Callable[..., Outcome],
-        match_anew: Callable[[Job], int | None],
+        match_anew: Callable[[Job], int | Failure | None],
         came_back: Callable[[Job, Folder, Outcome, float], None],
         tell: Callable[..., None],
         wake: Callable[[], None],
@@ -59,7 +59,8 @@ class Dispatcher:
     ) -> None:
         """`match_anew` is asked, before a job is started, for the number of the one to start.
 
-        `came_back` is called with each outcome that is not dealt with here.
+        It may give a failure of the job instead. `came_back` is called with each outcome that is
+        not dealt with here.
 
         It gets the folder as it was when the job was started. Once `stop` is set, nothing more is
         started, and a job whose process dies is ready again: the same signal has ended both of us.
@@ -163,14 +164,17 @@ class Dispatcher:
             if name is None:
                 return
             self._fair.charge(name, COPY_COST, folders[name].weight)
-            if (job := self._claim(name)) is not None:
+            if (job := self._claim(folders[name], now)) is not None:
                 self._start(job, folders[name], now)
 
-    def _claim(self, folder: str) -> Job | None:
+    def _claim(self, folder: Folder, now: float) -> Job | None:
         """The next job of a folder, if one is to be started by what the config says now."""
-        job = self._ledger.claim(folder)
+        job = self._ledger.claim(folder.name)
         while job is not None and (number := self._match_anew(job)) != job.id:
-            job = self._ledger.claim(folder, number) if number else None
+            if isinstance(number, Failure):
+                self._came_back(job, folder, number, now)
+                return None
+            job = self._ledger.claim(folder.name, number) if number else None
         return job
 
     def _start(self, job: Job, folder: Folder, now: float) -> None:

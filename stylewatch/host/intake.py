@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from stylewatch.domain import (
     Candidate,
     Event,
     EventKind,
+    Failure,
     Identity,
     JobState,
     Photo,
@@ -31,7 +32,7 @@ from stylewatch.domain import (
     counted,
     job_key,
 )
-from stylewatch.errors import InputError
+from stylewatch.errors import InputChangedError, InputError, kind_of
 from stylewatch.folders.listing import PICTURES, open_below
 from stylewatch.folders.outputs import target_name
 from stylewatch.folders.settle import GONE, LACKS, Gone, Settler, Slow, Unsettled
@@ -212,12 +213,13 @@ class Intake:
         held = self._ledger.last_jobs(JobState.HELD, name, KEPT)
         return [*failed, *held]
 
-    def match_anew(self, job: Job) -> int | None:
+    def match_anew(self, job: Job) -> int | Failure | None:
         """Bring a photo in line with the config, if that has changed since its jobs were made.
 
         That is done when one of them, this, has its turn: a long queue need not be read again. What
         has failed, was cancelled or is done stays so. The number of the job that is to be painted
-        now: this one, or, if it is not wanted any more, one in its place, or none.
+        now: this one, or, if it is not wanted any more, one in its place, or none. A failure where
+        that can't be told, as the photo is gone, is another by now, or can't be read.
         """
         folder, plan = self.ways[job.folder].folder, self.ways[job.folder].plan
         if self._ledger.is_matched(job, plan):
@@ -225,10 +227,9 @@ class Intake:
         photo = Photo(job.folder, folder.input, job.path, job.identity)
         broken = {name: Preset(name=name) for name in self._config.broken}
         known = {**self._config.presets, **broken}
-        try:
-            meant = match(folder, job.path, lambda: self._header(photo), known) or ()
-        except (InputError, OSError):  # whoever is to paint it will find that, too
-            return job.id
+        meant = self._meant(photo, known)
+        if isinstance(meant, Failure):
+            return meant
         having, note = self._ledger.presets_of(job), "" if meant else NO_PRESET
         if {preset.name for preset in meant} & broken.keys() - having:
             meant, note = (), BROKEN_PRESET  # as a new photo it would wait, too
@@ -243,6 +244,25 @@ class Intake:
         if added:
             self._tell("queued", photo, f"queued for {', '.join(names)}")
         return job.id if job.preset in names else next(iter(added), None)
+
+    def _meant(self, photo: Photo, known: Mapping[str, Preset]) -> tuple[Preset, ...] | Failure:
+        """The presets for a photo that was queued, or why they can't be told.
+
+        Another photo may have its name by now: what is known of this one is not true of that.
+        """
+        try:
+            if not Identity.of((photo.root / photo.path).lstat()).looks_like(photo.identity):
+                raise InputChangedError("The photo changed after it was queued")
+            folder = self.ways[photo.folder].folder
+            return match(folder, photo.path, lambda: self._header(photo), known) or ()
+        except InputError as error:
+            return error.failure
+        except OSError as error:
+            if error.errno in GONE:
+                return InputChangedError("The photo was taken away", reason="vanished").failure
+            reason = errno.errorcode.get(error.errno or 0, "io").lower()
+            message = f"can't be read: {error.strerror or error}"
+            return Failure(kind=kind_of(error.errno), reason=reason, message=message)
 
     def health(self, now: float) -> list[FolderHealth]:
         """How well each folder is looked after."""
