@@ -1093,7 +1093,10 @@ def test_what_waits_is_held_where_the_config_names_a_preset_whose_image_is_away(
 def test_a_photo_is_not_deleted_before_it_is_painted_in_what_the_config_names_now(
     rigs, tmp_path, now
 ):
-    """Though it is done in one preset, and what it waited for is not wanted any more."""
+    """Though it is done in one preset, and what it waited for is not wanted any more.
+
+    Nor is it painted again in that one, whose result was taken away meanwhile.
+    """
     mine, release = own_preset(tmp_path), threading.Event()
 
     def behave(request):
@@ -1106,6 +1109,7 @@ def test_a_photo_is_not_deleted_before_it_is_painted_in_what_the_config_names_no
     rig.with_folders({"after": "delete", "preset": ("painting", "ink")}).start()
     path = rig.drop("a.jpg")
     rig.until(lambda: rig.results() == ["a--painting.jpg"])
+    (rig.output / "a--painting.jpg").rename(tmp_path / "collected.jpg")
     (mine / "waves.png").rename(tmp_path / "unplugged")
     rig.config = lambda config=rig.config: replace(
         config(),
@@ -1119,7 +1123,8 @@ def test_a_photo_is_not_deleted_before_it_is_painted_in_what_the_config_names_no
     release.set()
     (tmp_path / "unplugged").rename(mine / "waves.png")
     rig.asked("reload")
-    rig.until(lambda: f"a--{now}.jpg" in rig.results() and not path.exists())
+    rig.until(lambda: rig.results() == [f"a--{now}.jpg"] and not path.exists())
+    assert rig.executor.ran == [("a.jpg", "painting"), ("a.jpg", now)]
 
 
 def test_what_is_held_for_a_broken_preset_is_painted_in_the_one_that_the_config_chooses_now(

@@ -19,7 +19,7 @@ from rig import add_jobs, statements
 
 from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo, Rendered
 from stylewatch.errors import LedgerError, OutputFullError
-from stylewatch.state.ledger import Ledger, Planned
+from stylewatch.state.ledger import AGAIN, Ledger, Planned
 from stylewatch.state.reader import LedgerReader
 from stylewatch.state.retention import tidy
 from stylewatch.state.retries import LONGEST_PAUSE, after_interruption, judge
@@ -226,6 +226,18 @@ def test_a_disk_mounted_again_brings_no_new_photos_where_they_stay(ledger, stays
     remounted = replace(photo(), identity=replace(photo().identity, dev=9, ino=9, ctime_ns=9))
     assert ledger.add(remounted, "d", "p", [planned()], stays=stays) == []
     assert ledger.after_pending() == ([] if stays else [job_id])
+
+
+@pytest.mark.parametrize("came", [True, False])
+def test_a_photo_that_is_to_go_and_was_only_looked_at_again_has_not_come_again(ledger, came):
+    """Its result, which somebody may have taken away meanwhile, is not painted again."""
+    [job_id] = ledger.add(photo(), "d", "p", [planned()])
+    finish(ledger, job_id)
+    ledger.forget_file("in", Path("a.jpg"))
+    again = renumbered(7) if came else photo()
+    assert ledger.add(again, "d", "p", [planned()]) == []
+    assert ledger.after_pending() == [job_id]
+    assert ledger.job(job_id).reason == (AGAIN if came else "")
 
 
 def keep_the_proof_alone(ledger):

@@ -449,13 +449,14 @@ class Ledger(LedgerReader):
         be moved or deleted as well. Where photos stay in the folder, a file with the old size and
         time is not taken for a new arrival: its disk was mounted again, or its rights were
         changed. Then a result that somebody has deleted is not made again. Nor is, in any folder,
-        what somebody has cancelled.
+        what somebody has cancelled. Nor has an untouched file arrived: it was only looked at again.
         """
         if job.state in PAINTING:
             target = job.target  # its temporary file lies there
         looks_the_same = _looks_as(job.identity, identity)
         settled = stays and looks_the_same and job.state is JobState.DONE
-        reason = AGAIN if job.state is JobState.DONE and not settled else job.reason
+        came_again = not (settled or identity.is_still(job.identity))
+        reason = AGAIN if job.state is JobState.DONE and came_again else job.reason
         self.change(
             "UPDATE jobs SET dev=?, ino=?, size=?, mtime_ns=?, ctime_ns=?, target=?, reason=?,"
             " tries=0, after_done=(after_done > 0 AND ?) WHERE id=?",
