@@ -1058,6 +1058,25 @@ def test_what_failed_or_was_cancelled_stays_so_when_another_preset_is_added(rigs
     assert rig.results() == ["a--ink.jpg", "a--mosaic.jpg"]
 
 
+def test_what_failed_in_a_preset_that_is_not_wanted_any_more_is_not_painted_in_it_by_a_retry(rigs):
+    """Nor does it keep the photo from being deleted then, which is done in all that is wanted."""
+    rig = rigs(start=False).with_folders({"preset": ("ink", "painting"), "after": "delete"}).start()
+    rig.daemon.ask("pause")
+    photo = rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"ready": 2})
+    bad = Failure(kind=FailureKind.BAD_INPUT, reason="truncated", message="cut")
+    rig.daemon._ledger.fail(1, bad, 3)
+    rig.with_folders({"preset": ("painting",), "after": "delete"})
+    rig.asked("reload")
+    rig.daemon.ask("resume")
+    rig.until(lambda: rig.counts() == {"quarantined": 1, "done": 1})
+    rig.look_around()
+    assert photo.exists()
+    assert rig.asked("retry") == 1
+    rig.until(lambda: rig.look_around(1) or not photo.exists())
+    assert rig.executor.ran == [("a.jpg", "painting")]
+
+
 def test_a_new_preset_changes_nothing_but_for_what_waits_in_a_folder_of_its_name(rigs, tmp_path):
     mine = own_preset(tmp_path)
     (mine / "own.yaml").rename(tmp_path / "own.yaml")
@@ -1185,6 +1204,25 @@ def test_what_was_painted_when_the_config_changed_is_not_begun_again_for_the_old
     rig.until(lambda: rig.counts() == {"done": 1, "superseded": 1})
     assert rig.executor.ran == [("a.jpg", "painting"), ("a.jpg", "draft")]
     assert (rig.output / "a--draft.jpg").read_bytes() == b"draft:" + data
+
+
+def test_what_was_painted_when_it_was_to_be_left_alone_is_not_begun_again(rigs):
+    release = threading.Event()
+
+    def behave(request):
+        release.wait(60)
+        return Failure(kind=FailureKind.LOST, reason="engine-lost", message="lost")
+
+    rig = rigs(behave, rescan_seconds=1)
+    photo = rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"running": 1})
+    rig.with_folders({"preset": ()})
+    rig.asked("reload")
+    os.utime(photo)
+    rig.until(lambda: rig.daemon._ledger.ask("SELECT 1 FROM files WHERE note = 'no-preset'"))
+    release.set()
+    rig.until(lambda: rig.counts() == {"superseded": 1})
+    assert rig.executor.ran == [("a.jpg", "painting")]
 
 
 def test_what_is_held_for_a_preset_that_was_renamed_is_painted_as_the_config_says(rigs, tmp_path):

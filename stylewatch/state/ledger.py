@@ -708,19 +708,28 @@ class Ledger(LedgerReader):
         """Make ready again what was set aside: one job, those with a reason, or all; how many.
 
         Jobs that were cancelled, or whose photo had vanished, only when asked for by number or
-        reason; none that is held for what the config lacks, see `bring_back`.
+        reason; none that is held for what the config lacks, see `bring_back`. Their photos are
+        matched anew: what the config does not want any more is superseded instead.
         """
         meant = job_id is not None or bool(reason)
         states = (*_RETRYABLE, JobState.VANISHED) if meant else _RETRYABLE
         held = [*LACKED] if meant else [*LACKED, CANCELLED]
-        return self.change(
-            "UPDATE jobs SET state=?, failures=0, crashes=0, tries=0, not_before=0, changed=?"
-            f" WHERE state IN ({marks(states)})"
-            f" AND NOT (state = ? AND reason IN ({marks(held)}))"
-            " AND id = ifnull(?, id) AND reason = ifnull(?, reason)",
-            *(JobState.READY, self._clock(), *states),
-            *(JobState.HELD, *held, job_id, reason or None),
+        which = (
+            f"state IN ({marks(states)}) AND NOT (state = ? AND reason IN ({marks(held)}))"
+            " AND id = ifnull(?, id) AND reason = ifnull(?, reason)"
         )
+        values = (*states, JobState.HELD, *held, job_id, reason or None)
+        with self.transaction():
+            self.change(
+                "UPDATE files SET plan = '' WHERE (folder, path) IN"
+                f" (SELECT folder, path FROM jobs WHERE {which})",
+                *values,
+            )
+            return self.change(
+                "UPDATE jobs SET state=?, failures=0, crashes=0, tries=0, not_before=0, changed=?"
+                f" WHERE {which}",
+                *(JobState.READY, self._clock(), *values),
+            )
 
     def recover(self) -> list[Job]:
         """At the start: jobs that ran when the daemon ended are to do again.

@@ -245,7 +245,9 @@ class LedgerReader:
     def is_matched(self, job: Job, plan: str) -> bool:
         """Whether a job was made by what the config says now, for which `plan` stands."""
         file = self._file(job.folder, job.path)
-        return file is None or bool(file["note"]) or file["plan"] == plan
+        if file is None or file["note"] not in {"", NO_PRESET, BROKEN_PRESET}:
+            return True
+        return bool(file["plan"] == plan)
 
     def has_come_again(self, photo: Photo) -> bool:
         """Whether a file of its name was known, and was missing, or was another."""
