@@ -223,6 +223,17 @@ def test_what_is_queued_waits_for_a_preset_whose_image_goes_away(rigs, tmp_path)
     rig.until(lambda: rig.results() == ["a--own.jpg"])
 
 
+def test_a_preset_is_not_said_to_be_gone_for_good_while_its_folder_is_away(rigs, tmp_path):
+    mine = own_preset(tmp_path)
+    rig = rigs(presets=[str(mine)])
+    rig.queue("own/a.jpg")
+    mine.rename(tmp_path / "unplugged")
+    rig.asked("reload")
+    assert rig.counts() == {"held": 1}
+    [told] = rig.daemon._status()["waits"]
+    assert told.startswith("photos for all presets wait: ")
+
+
 def test_a_photo_that_is_taken_away_waits_no_longer_for_a_preset(rigs, tmp_path):
     mine = own_preset(tmp_path)
     rig = rigs(preset="own", presets=[str(mine)])
