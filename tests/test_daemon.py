@@ -1237,7 +1237,7 @@ def test_what_was_painted_when_it_was_to_be_left_alone_is_not_begun_again(rigs):
 
 
 def test_what_is_held_for_a_preset_that_was_renamed_is_painted_as_the_config_says(rigs, tmp_path):
-    """But not what waits in a sub-folder of the old name; that is told."""
+    """In its turn, without being read again. But not what waits in a sub-folder of the old name."""
     mine = own_preset(tmp_path)
     rig = rigs(preset="own", presets=[str(mine)], rescan_seconds=1)
     rig.daemon.ask("pause")
@@ -1247,6 +1247,7 @@ def test_what_is_held_for_a_preset_that_was_renamed_is_painted_as_the_config_say
     (mine / "own.yaml").rename(mine / "other.yaml")
     rig.preset = "other"
     rig.asked("reload")
+    assert rig.counts() == {"ready": 1, "held": 1}
     rig.daemon.ask("resume")
     rig.until(lambda: rig.results() == ["a--other.jpg"] and rig.idle())
     assert rig.counts() == {"done": 1, "held": 1, "superseded": 1}

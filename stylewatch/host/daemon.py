@@ -406,9 +406,16 @@ class Daemon:
         self._hold_others()
 
     def _hold_others(self) -> int:
-        """Hold the jobs of folders and presets that the config lacks, bring back all others."""
-        folders = (folder.name for folder in self.config.folders)
-        return self._ledger.hold_others(folders, self.config.presets)
+        """Hold the jobs of folders and presets that the config lacks, bring back all others.
+
+        Also those for presets that a folder does not name any more, as it has others by now.
+        """
+        folders = self.config.folders
+        held = self._ledger.hold_others((each.name for each in folders), self.config.presets)
+        for folder in folders:
+            ruled = (name for rule in folder.rules for name in rule.preset)
+            held -= self._ledger.let_go(folder.name, [*folder.preset, *ruled])
+        return held
 
     def _open_intake(self, before: Intake | None = None) -> Intake:
         return Intake(

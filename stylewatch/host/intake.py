@@ -113,8 +113,6 @@ class Intake:
         self.ways: dict[str, _Way] = {}  # by folder
         kept = {way.settling: way.settler for way in before.ways.values()} if before else {}
         for folder in config.folders:
-            ruled = (name for rule in folder.rules for name in rule.preset)
-            ledger.let_go(folder.name, [*folder.preset, *ruled])
             rules = {
                 "quiet_seconds": folder.quiet_seconds,
                 "settle_max_seconds": config.settle_max_seconds,

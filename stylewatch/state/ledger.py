@@ -20,7 +20,6 @@ from stylewatch.errors import LACKING, OutputFullError
 from stylewatch.failpoints import failpoint
 from stylewatch.state.reader import (
     APART,
-    NAMED_AFTER_IT,
     WAITING_JOBS,
     Job,
     LedgerReader,
@@ -59,6 +58,8 @@ _SUPERSEDABLE = (
     JobState.DONE, JobState.QUARANTINED, JobState.HELD,
 )  # fmt: skip
 _RETRYABLE = (JobState.QUARANTINED, JobState.BLOCKED, JobState.RETRY_WAIT, JobState.HELD)
+_NAMED_AFTER_IT = "lower(substr(CAST(path AS TEXT), 1, length(preset) + 1)) = lower(preset) || '/'"
+"""Of a job: its photo lies in a sub-folder of its preset's name."""
 
 
 @dataclass(frozen=True)
@@ -315,17 +316,16 @@ class Ledger(LedgerReader):
         query = "UPDATE files SET ctime_ns = -1, note = '' WHERE folder = ? AND path = ?"
         self.change(query, folder, os.fsencode(path))
 
-    def let_go(self, folder: str, presets: Sequence[str]) -> None:
-        """Have the photos looked at again that are held for a preset which is none of these.
+    def let_go(self, folder: str, presets: Sequence[str]) -> int:
+        """Bring back what is held for a preset that is none of these, which a folder has; how many.
 
-        The config has another one for them by now; but what is in a sub-folder of a preset's name
-        is meant for that.
+        The config has another one for these photos by now: that they get when they have their turn.
+        But what is in a sub-folder of a preset's name is meant for that.
         """
-        self.change(
-            "UPDATE files SET ctime_ns = -1 WHERE folder = ? AND path IN (SELECT path FROM jobs"
-            f" WHERE state = ? AND folder = ? AND reason = ? AND preset NOT IN ({marks(presets)})"
-            f" AND NOT {NAMED_AFTER_IT})",
-            *(folder, JobState.HELD, folder, BROKEN_PRESET, *presets),
+        return self.change(
+            "UPDATE jobs SET state = ?, reason = '', changed = ? WHERE state = ? AND folder = ?"
+            f" AND reason = ? AND preset NOT IN ({marks(presets)}) AND NOT {_NAMED_AFTER_IT}",
+            *(JobState.READY, self._clock(), JobState.HELD, folder, BROKEN_PRESET, *presets),
         )
 
     def add(

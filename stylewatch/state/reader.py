@@ -40,11 +40,6 @@ WAITING_JOBS: Final = f"FROM jobs INDEXED BY jobs_waiting WHERE state IN ({_WAIT
 APART = 2
 """`after_done` of a job whose photo is gone, and whose name another photo has by now."""
 
-NAMED_AFTER_IT: Final = (
-    "lower(substr(CAST(path AS TEXT), 1, length(preset) + 1)) = lower(preset) || '/'"
-)
-"""Of a job: its photo lies in a sub-folder of its preset's name."""
-
 _LATEST: Final = "changed DESC, id DESC"
 _AT_ONCE = 500  # files read in one query
 _RECENT = 20  # results from which a pace is told
@@ -371,14 +366,10 @@ class LedgerReader:
         return {row["preset"]: row["message"] for row in rows}
 
     def held_for(self) -> list[tuple[str, str, int]]:
-        """What photos are held for: `folder` or `preset`, its name, and how many.
-
-        Without those that `Ledger.let_go` has looked at again, once their preset is gone.
-        """
+        """What photos are held for: `folder` or `preset`, its name, and how many."""
         query = (
             "SELECT reason, CASE reason WHEN 'folder' THEN folder ELSE preset END AS name,"
-            " COUNT(*) AS n FROM jobs WHERE state = ? AND"
-            f" (reason = 'folder' OR reason = '{BROKEN_PRESET}' AND {NAMED_AFTER_IT})"
+            f" COUNT(*) AS n FROM jobs WHERE state = ? AND reason IN ('folder', '{BROKEN_PRESET}')"
             " GROUP BY reason, name"
         )
         return [(row["reason"], row["name"], row["n"]) for row in self.ask(query, JobState.HELD)]
