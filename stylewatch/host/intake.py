@@ -218,6 +218,9 @@ class Intake:
         has failed, was cancelled or is done stays so. The number of the job that is to be painted
         now: this one, or, if it is not wanted any more, one in its place, or none. A failure where
         that can't be told, as the photo is gone, is another by now, or can't be read.
+
+        New jobs come last in the queue. Only the first of them takes the place of one that is not
+        wanted any more, and only once: where it has to be begun again, the others come first.
         """
         folder, plan = self.ways[job.folder].folder, self.ways[job.folder].plan
         if self._ledger.is_matched(job, plan):
