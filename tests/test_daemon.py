@@ -236,7 +236,7 @@ def test_a_preset_is_not_said_to_be_gone_for_good_while_its_folder_is_away(rigs,
 
 def test_a_photo_that_is_taken_away_waits_no_longer_for_a_preset(rigs, tmp_path):
     mine = own_preset(tmp_path)
-    rig = rigs(preset="own", presets=[str(mine)])
+    rig = rigs(preset="own", presets=[str(mine)], rescan_seconds=1)
     photo = rig.queue("a.jpg")
     (mine / "waves.png").rename(tmp_path / "unplugged")
     rig.daemon.ask("reload")
@@ -1472,23 +1472,6 @@ def test_many_photos_that_could_not_be_read_take_many_short_ticks_to_be_looked_a
         assert taken.next_due(7.0) <= 7.0
         taken._read_again(7.0)
         assert seen == expected
-
-
-def test_many_failures_on_a_slow_share_take_many_short_ticks_to_be_looked_at(rigs, monkeypatch):
-    now, taken = [0.0], rigs().daemon._intake
-    monkeypatch.setattr(intake, "time", SimpleNamespace(monotonic=lambda: now[0]))
-
-    def is_missing(path):  # twice of each
-        now[0] += intake.TURN_SECONDS / 4
-        return True
-
-    monkeypatch.setattr(intake, "is_missing", is_missing)
-    for number in range(5):
-        path, identity = Path(f"{number}.jpg"), Identity(1, number, 1, 1, 1)
-        taken._ledger.note_file("in", path, identity, note="truncated")
-    for left in ({"in": 3}, {"in": 1}, {}):
-        taken.forget_failed(["in"])
-        assert taken._ledger.failed_files() == left
 
 
 def test_many_pictures_that_have_no_name_take_many_short_ticks_to_get_one(rigs, monkeypatch):

@@ -1998,15 +1998,21 @@ def test_a_part_of_an_output_that_can_t_be_written_keeps_no_other_photo_waiting(
         subprocess.run(["umount", str(sub)], check=True)
 
 
-def test_a_photo_that_failed_and_was_taken_away_is_no_longer_shown_and_may_come_back(rigs):
-    rig = rigs(lambda request: ends_with(FailureKind.BAD_INPUT)(request) if bad else None)
+@pytest.mark.parametrize(
+    ("kind", "state"),
+    [(FailureKind.BAD_INPUT, "quarantined"), (FailureKind.TRANSIENT, "retry-wait")],
+)
+def test_a_photo_that_failed_and_was_taken_away_is_no_longer_shown_and_may_come_back(
+    rigs, kind, state
+):
+    rig = rigs(lambda request: ends_with(kind)(request) if bad else None, rescan_seconds=1)
+    rig.daemon._ledger._rng = Mock(uniform=lambda least, most: 3600.0)
     bad = [True]
     path = rig.drop("a.jpg", b"bad")
-    rig.until(lambda: rig.counts() == {"quarantined": 1})
+    rig.until(lambda: rig.counts() == {state: 1} and problems_told(rig))
     aside = rig.root / "aside.jpg"
     path.rename(aside)
-    rig.daemon._next_look = 0.0
-    rig.until(lambda: rig.counts() == {"vanished": 1})
+    rig.until(lambda: rig.counts() == {"vanished": 1} and not problems_told(rig))
     assert rig.daemon._ledger.retry() == 0
     bad.clear()
     aside.rename(path)
@@ -2075,9 +2081,26 @@ def test_what_failed_is_not_forgotten_in_the_moment_in_which_its_disk_goes_away(
     rig.until(lambda: rig.counts() == {"quarantined": 3})
     rig.input.rename(tmp_path / "aside")
     rig.input.mkdir()
-    rig.daemon._intake.ways["in"].source._next_root = time.monotonic() + 60  # nothing tells of it
-    rig.daemon._intake.forget_failed(["in"])
+    source = rig.daemon._intake.ways["in"].source
+    source._next_root = time.monotonic() + 60  # nothing tells of it
+    source._scans.listing.missed.update(f"{number}.jpg" for number in range(3))
+    rig.daemon._intake.tick(time.monotonic())
+    assert len(rig.daemon._ledger.ask("SELECT 1 FROM files WHERE gone > 0")) == 3
     assert rig.counts() == {"quarantined": 3}
+
+
+def test_what_failed_and_was_deleted_while_its_disk_was_away_is_no_longer_shown(rigs, tmp_path):
+    rig = rigs(ends_with(FailureKind.BAD_INPUT))
+    for name in ("a.jpg", "b.jpg"):
+        rig.drop(name, name.encode())
+    rig.until(lambda: rig.counts() == {"quarantined": 2})
+    rig.input.rename(tmp_path / "aside")
+    gone = "SELECT 1 FROM files WHERE gone > 0"
+    rig.until(lambda: len(rig.daemon._ledger.ask(gone)) == 2)
+    assert rig.counts() == {"quarantined": 2}
+    (tmp_path / "aside/a.jpg").unlink()
+    (tmp_path / "aside").rename(rig.input)
+    rig.until(lambda: rig.counts() == {"quarantined": 1, "vanished": 1})
 
 
 def test_failures_are_listed_before_what_is_ignored(rigs):

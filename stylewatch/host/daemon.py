@@ -505,14 +505,13 @@ class Daemon:
     # --- the parts of a tick ----------------------------------------------------------------
 
     def _look_around(self, now: float) -> None:
-        """See to free space, to photos that were taken away, and to those that are to be moved."""
+        """See to free space, and to photos that are to be moved."""
         if now >= self._next_look:
             self._next_look = now + LOOK_SECONDS
             places = {folder.output for folder in self.config.folders}
             usable, min_free = self._publisher.can_publish, self.config.min_free
             for output, kind, message, why in self._space.look(places, min_free, now, usable):
                 self._tell(kind, message, reason=why, output=str(output))
-            self._intake.forget_failed(self._at_hand(now))
             self._delivery.find_after(now)
         if self._delivery.apply_pending_after(now):
             self._wake.set()

@@ -39,7 +39,7 @@ from stylewatch.folders.settle import GONE, LACKS, Gone, Settler, Slow, Unsettle
 from stylewatch.folders.sources import FolderHealth, FolderSource
 from stylewatch.folders.watches import Watches
 from stylewatch.host.recognition import require_same
-from stylewatch.host.survey import KEPT, waits
+from stylewatch.host.survey import waits
 from stylewatch.settings.choice import match, misspelt
 from stylewatch.settings.config import Config, Folder
 from stylewatch.state.ledger import AGAIN, Ledger, Planned
@@ -59,6 +59,9 @@ from stylewatch.state.wording import (
 AGAIN_SECONDS = 60.0  # until a photo that could not be read for a moment is looked at again
 HELD_SECONDS = 0.5  # between two looks whether a changed config has been read
 KEPT_SLOW = 5  # so many files of each folder are named that take long to arrive
+
+_LEFT = (*WAITING, JobState.QUARANTINED, JobState.HELD)
+"""The states of jobs for which something is left to do, if their photo is there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +112,6 @@ class Intake:
         self._subfolders: set[tuple[str, str]] = set()  # folders and names in them: looked at once
         self._known: dict[str, tuple[Photo, int]] = {}  # by folder, see `_tell_known`
         self._unread: deque[tuple[float, Photo]] = deque()  # unreadable ones: when to look again
-        self._failed: deque[tuple[str, Path]] = deque()  # folders, and photos that may be gone
         self.ways: dict[str, _Way] = {}  # by folder
         kept = {way.settling: way.settler for way in before.ways.values()} if before else {}
         for folder in config.folders:
@@ -150,8 +152,7 @@ class Intake:
                 for path in way.source.missed(share):
                     if is_missing(way.folder.input / path):
                         self._ledger.missed(name, path)
-                        if self._ledger.jobs_of(name, path, WAITING):
-                            self._forget(name, path)
+                        self._forget(name, path)
                 for settled in way.settler.settled(now, share):
                     self._take(settled, way)
         self._add_jobs(now)
@@ -180,36 +181,33 @@ class Intake:
             way.source.look_again(path)
             way.settler.look_again(path)
 
-    def forget_failed(self, folders: Iterable[str]) -> None:
-        """Forget those of the latest failures, which are shown, whose photo was taken away.
-
-        Also photos that are held. For no longer than a turn: the next call goes on from there.
-        """
-        if not self._failed:
-            for name in folders:
-                files = self._ledger.last_failed_files(name, KEPT)
-                paths = {*(job.path for job in self._stuck(name)), *(path for path, _, _ in files)}
-                self._failed += ((name, path) for path in paths)
-        until = time.monotonic() + TURN_SECONDS
-        while self._failed and time.monotonic() < until:
-            name, path = self._failed.popleft()
-            if is_missing(self.ways[name].folder.input / path):
-                self._forget(name, path)
-
     def _forget(self, name: str, path: Path) -> None:
-        """Let nothing wait for a photo which is missing, unless its disk went away just now."""
+        """Let nothing wait for a photo which is missing, unless its disk went away just now.
+
+        That it has failed is over, too. Who was told that it is tried again is told that it is not.
+        """
+        left = self._ledger.jobs_of(name, path, _LEFT)
+        if not left:
+            return
         with contextlib.suppress(OSError), self._ledger.transaction():
             require_same(self.ways[name].folder.input, self._ledger)
-            stuck = (*WAITING, JobState.QUARANTINED, JobState.HELD)
-            for job in self._ledger.jobs_of(name, path, stuck):
+            for job in left:
                 self._ledger.vanished(job.id)
+                if job.state in WAITING and job.attempts:
+                    self._tell_vanished(job)
             self.look_again(name, path)
 
-    def _stuck(self, name: str) -> list[Job]:
-        """The latest jobs that have failed, wait for a preset or were cancelled."""
-        failed = self._ledger.last_jobs(JobState.QUARANTINED, name, KEPT)
-        held = self._ledger.last_jobs(JobState.HELD, name, KEPT)
-        return [*failed, *held]
+    def _tell_vanished(self, job: Job) -> None:
+        event = Event(
+            kind="retry",
+            message=f"{job.path}: The photo was taken away",
+            folder=job.folder,
+            path=str(job.path),
+            preset=job.preset,
+            job_id=job.id,
+            reason="vanished",
+        )
+        self._on_event(event)
 
     def match_anew(self, job: Job) -> int | Failure | None:
         """Bring a photo in line with the config, if that has changed since its jobs were made.

@@ -225,12 +225,22 @@ class LedgerReader:
         return [(path_of(row["path"]), identity_of(row)) for row in rows]
 
     def present(self, folder: str) -> Iterator[str]:
-        """The files of a folder without those that are missing, read a few at a time."""
+        """The files of a folder without those that are missing, read a few at a time.
+
+        At last missing ones that are told as failed or held: when they went away their disk did,
+        too, so that nobody could tell whether they are gone for good.
+        """
         last = b""
         query = "SELECT path FROM files WHERE folder = ? AND path > ? AND gone = 0"
         while rows := self.ask(f"{query} ORDER BY path LIMIT {_AT_ONCE}", folder, last):
             yield from (os.fsdecode(row["path"]) for row in rows)
             last = rows[-1]["path"]
+        query = (
+            "SELECT path FROM jobs JOIN files USING (folder, path)"
+            " WHERE state IN (?, ?) AND folder = ? AND gone > 0"
+        )
+        told = self.ask(query, JobState.QUARANTINED, JobState.HELD, folder)
+        yield from (os.fsdecode(row["path"]) for row in told)
 
     def _file(self, folder: str, path: Path) -> sqlite3.Row | None:
         """The row about the file with that name."""
