@@ -83,7 +83,6 @@ class Job:
     seconds: float
     loss: float | None
     note: str
-    after_done: bool
 
     @property
     def word(self) -> str:
@@ -129,7 +128,6 @@ def job_of(row: sqlite3.Row) -> Job:
         state=JobState(row["state"]),
         temporary=row["temporary"] and path_of(row["temporary"]),
         output=row["output"] and path_of(row["output"]),
-        after_done=bool(row["after_done"]),
     )
 
 
