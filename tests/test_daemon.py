@@ -10,7 +10,6 @@ from collections import deque
 from concurrent.futures import CancelledError
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
