@@ -564,16 +564,20 @@ class Ledger(LedgerReader):
         Each preset is asked for by itself, so that those of one that lacks something, which may be
         a hundred thousand, are not passed by one by one.
         """
-        waiting = f"{WAITING_JOBS} AND folder = ?1"
-        paused = "FROM jobs WHERE state = '{}' AND not_before > ?2 AND changed <= ?2 AND reason IN"
-        lacking, closed = paused.format(JobState.RETRY_WAIT), paused.format(JobState.BLOCKED)
+        now = "(SELECT now FROM asked)"  # no ?2: until Python 3.12.4 that warns
+        waiting = f"{WAITING_JOBS} AND folder = (SELECT folder FROM asked)"
+        paused = f"AND not_before > {now} AND changed <= {now} AND reason IN"
+        lacking = f"FROM jobs WHERE state = '{JobState.RETRY_WAIT}' {paused}"
+        closed = f"FROM jobs WHERE state = '{JobState.BLOCKED}' {paused}"
         output = OutputFullError.reasons
         query = (
-            f"WITH RECURSIVE presets(name) AS (SELECT MIN(preset) {waiting} UNION ALL"
+            "WITH RECURSIVE asked(folder, now, least) AS (VALUES (?, ?, ?)),"
+            f" presets(name) AS (SELECT MIN(preset) {waiting} UNION ALL"
             f" SELECT (SELECT MIN(preset) {waiting} AND preset > name) FROM presets"
             " WHERE name IS NOT NULL)"
-            f" SELECT MIN((SELECT id {waiting} AND preset = name AND id >= ?3"
-            f" AND (state = '{JobState.READY}' OR not_before <= ?2 OR changed > ?2)"
+            f" SELECT MIN((SELECT id {waiting}"
+            " AND preset = name AND id >= (SELECT least FROM asked)"
+            f" AND (state = '{JobState.READY}' OR not_before <= {now} OR changed > {now})"
             f" AND dirname(target) NOT IN (SELECT dirname(target) {closed} ({marks(output)}))"
             f" AND key NOT IN (SELECT key FROM jobs WHERE state = '{JobState.RUNNING}')"
             " ORDER BY id LIMIT 1))"
