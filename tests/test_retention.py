@@ -141,6 +141,20 @@ def test_bytes_that_come_back_after_that_are_painted_again(rig):
     rig.until(lambda: result.read_bytes() == b"painting:a.jpg")
 
 
+def test_a_result_is_replaced_however_long_its_edited_photo_had_to_wait(rig):
+    paint(rig, "a.jpg")
+    rig.asked("pause")
+    rig.drop("a.jpg", b"edited")
+    rig.until(lambda: rig.counts() == {"ready": 1, "superseded": 1})
+    rig.tidied(31 * 86400)
+    rig.asked("resume")
+    rig.until(rig.idle)
+    assert (rig.output / "a--painting.jpg").read_bytes() == b"painting:edited"
+    assert rig.results() == ["a--painting.jpg"]
+    rig.tidied(40 * 86400)
+    assert rig.counts() == {"done": 1}
+
+
 def test_a_photo_that_came_back_meanwhile_is_kept(rig):
     paint(rig, "a.jpg")
     aside = rig.root / "aside"

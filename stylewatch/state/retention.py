@@ -21,8 +21,12 @@ ROWS = 200  # dealt with in one step at most, and photos looked at for no longer
 PAGES = 256  # of the ledger's file, given back in one step
 
 _CHECKPOINT = re.compile(r"[0-9a-f]{64}\.(npz|tmp)")  # by a job's key
-_OLD_ENDS = "state IN (?, ?) AND changed < ?"
 _ENDS = (JobState.SUPERSEDED, JobState.VANISHED)
+_OLD_ENDS = (
+    "SELECT id FROM jobs AS old WHERE state IN (?, ?) AND changed < ? AND (output IS NULL OR EXISTS"
+    " (SELECT 1 FROM jobs AS new WHERE new.folder = old.folder AND new.path = old.path"
+    f" AND new.preset = old.preset AND +new.state = '{JobState.DONE}')) LIMIT {ROWS}"
+)
 
 
 def tidy(ledger: Ledger, days: float, checkpoints: Path | None = None) -> Iterator[None]:
@@ -107,8 +111,11 @@ def _forget_gone(ledger: Ledger, before: float, folders: Sequence[str]) -> int:
 
 
 def _forget_ended(ledger: Ledger, before: float) -> int:
-    """Delete old jobs that will never be done, as their photo has changed or vanished."""
-    old = f"FROM jobs WHERE id IN (SELECT id FROM jobs WHERE {_OLD_ENDS} LIMIT {ROWS})"
+    """Delete old jobs that will never be done, as their photo has changed or vanished.
+
+    One that has a result is kept until there is a newer one, which may have to replace that.
+    """
+    old = f"FROM jobs WHERE id IN ({_OLD_ENDS})"
     with ledger.transaction():
         ledger.change(f"DELETE FROM results WHERE key IN (SELECT key {old})", *_ENDS, before)
         return ledger.change(f"DELETE {old}", *_ENDS, before)
