@@ -161,7 +161,7 @@ class Day:
                 ask()
                 times.append(time.process_time() - before)
             spent[name] = round(1000 * statistics.median(times), 1)
-        tables = ("jobs", "files", "painted", "results")
+        tables = ("jobs", "files", "results")
         with closing(LedgerReader(self.ledger)) as reader:
             rows = {table: reader.ask(f"SELECT COUNT(*) FROM {table}")[0][0] for table in tables}
         fifth = len(self.seen) // 5

@@ -170,9 +170,9 @@ def test_a_result_belongs_to_one_job(ledger):
     assert not ledger.is_taken(ledger.job(second), Path("/out/b--soft.jpg"))
 
 
-@pytest.mark.parametrize("passed_by", ["nothing", "a note", "tidying", "time"])
+@pytest.mark.parametrize("passed_by", ["nothing", "a note", "tidying"])
 def test_a_result_is_never_that_of_another_photo_which_has_its_name_later(
-    ledger, clock, tmp_path, passed_by
+    ledger, tmp_path, passed_by
 ):
     first = replace(photo(), folder="in", root=tmp_path)
     second = replace(first, identity=replace(first.identity, ino=7, size=11, mtime_ns=9))
@@ -180,12 +180,6 @@ def test_a_result_is_never_that_of_another_photo_which_has_its_name_later(
     [job_id] = ledger.add(first, "d1", "p", [planned(key="k1")], stays=True)
     finish(ledger, job_id)
     ledger.after_done(ledger.job(job_id))
-    if passed_by == "time":
-        (tmp_path / "a.jpg").write_bytes(b"0123456789")
-        clock.now += 40 * 86400
-        list(tidy(ledger, 30))
-        assert ledger.jobs() == []
-        (tmp_path / "a.jpg").unlink()
     ledger.missed("in", first.path)
     (tmp_path / "a.jpg").write_bytes(b"of the second")
     if passed_by == "tidying":
@@ -238,25 +232,6 @@ def test_a_photo_that_is_to_go_and_was_only_looked_at_again_has_not_come_again(l
     assert ledger.add(again, "d", "p", [planned()]) == []
     assert ledger.after_pending() == [job_id]
     assert ledger.job(job_id).reason == (AGAIN if came else "")
-
-
-def keep_the_proof_alone(ledger):
-    """As when `retention_days` are over."""
-    columns = "folder, path, preset, key, sha256, output, digest"
-    ledger.change(f"INSERT INTO painted ({columns}) SELECT {columns} FROM jobs")
-    ledger.change("DELETE FROM jobs")
-
-
-@pytest.mark.parametrize("stays", [True, False])
-def test_nor_does_it_where_only_the_proof_is_left(ledger, stays):
-    """The photo's rights were changed, long after it was painted."""
-    [job_id] = ledger.add(photo(), "d", "p", [planned()], stays=stays)
-    finish(ledger, job_id)
-    ledger.after_done(ledger.job(job_id))
-    keep_the_proof_alone(ledger)
-    touched = replace(photo(), identity=replace(photo().identity, ctime_ns=2))
-    assert ledger.add(touched, "d", "p", [planned()], stays=stays) == []
-    assert bool(ledger.after_pending()) is not stays
 
 
 def test_what_is_done_for_a_file_that_is_gone_leaves_the_one_that_is_there_to_the_others(ledger):
@@ -453,17 +428,12 @@ def renumbered(number):
 
 
 @pytest.mark.parametrize("away", [True, False])
-@pytest.mark.parametrize("kept", ["the job", "the proof"])
-def test_a_photo_that_looks_as_before_is_not_painted_by_a_preset_that_has_changed(
-    ledger, kept, away
-):
+def test_a_photo_that_looks_as_before_is_not_painted_by_a_preset_that_has_changed(ledger, away):
     """Else a whole archive would be, by the first change of its rights after an upgrade."""
     soft, ink = planned(key="k2"), planned(key="I", preset="ink")
     [job_id] = ledger.add(photo(), "d", "p", [planned(key="k1")], stays=True)
     finish(ledger, job_id)
     ledger.after_done(ledger.job(job_id))
-    if kept == "the proof":
-        keep_the_proof_alone(ledger)
     for number in (7, 8):
         if away:
             ledger.missed("in", Path("a.jpg"))
@@ -479,7 +449,6 @@ def test_a_photo_that_looks_as_before_is_not_painted_by_a_preset_that_has_change
 HOUR = 3600 * 10**9
 
 
-@pytest.mark.parametrize("kept", ["the job", "the proof"])
 @pytest.mark.parametrize(
     ("mtime", "ctime", "digest", "is_new"),
     [
@@ -490,7 +459,7 @@ HOUR = 3600 * 10**9
     ],
 )  # fmt: skip
 def test_a_photo_on_fat_looks_as_before_when_the_clocks_have_changed_but_is_read(
-    ledger, kept, mtime, ctime, digest, is_new
+    ledger, mtime, ctime, digest, is_new
 ):
     """Its times are local ones; that of its last change is the only one that is kept."""
     before = Identity(1, 2, 10, 10**18, 10**18)
@@ -499,8 +468,6 @@ def test_a_photo_on_fat_looks_as_before_when_the_clocks_have_changed_but_is_read
     )
     finish(ledger, job_id)
     ledger.after_done(ledger.job(job_id))
-    if kept == "the proof":
-        keep_the_proof_alone(ledger)
     now = replace(before, ino=7, mtime_ns=before.mtime_ns + mtime, ctime_ns=before.ctime_ns + ctime)
     assert not ledger.knows("in", Path("a.jpg"), now, "p", numberless=True, stays=True)
     ledger.missed("in", Path("a.jpg"))
@@ -510,10 +477,9 @@ def test_a_photo_on_fat_looks_as_before_when_the_clocks_have_changed_but_is_read
 
 
 @pytest.mark.parametrize("meanwhile", ["edited", "touched", "moved away"])
-def test_the_proof_that_a_photo_was_painted_is_no_other_photo_s(ledger, meanwhile):
+def test_a_photo_that_has_changed_since_it_was_painted_is_painted_anew(ledger, meanwhile):
     [job_id] = ledger.add(photo(), "d", "p", [planned(key="k1")], stays=True)
     finish(ledger, job_id)
-    keep_the_proof_alone(ledger)
     digest = "d" if meanwhile == "touched" else "e"
     if meanwhile == "moved away":
         ledger.missed("in", Path("a.jpg"))

@@ -77,7 +77,7 @@ class AsWritten:
     min_free: Annotated[Bytes, Ge(0)] = 500_000_000
     """With less space than this on its disk an output pauses, and no photo is moved there."""
     retention_days: Annotated[float, Gt(0)] = 365
-    """How long the ledger keeps each job and its result, and remembers files that are gone."""
+    """How long the ledger remembers photos that are gone, and results that newer ones replaced."""
     metrics_port: Annotated[int, Ge(1), Le(65535)] | None = None
     """Port on this machine for Prometheus."""
 

@@ -60,7 +60,7 @@ folders:
 
 # Keeping books
 # state_dir: {state_dir}   # on a local disk
-# retention_days: 365      # how long what was done is remembered
+# retention_days: 365      # how long photos that are gone are remembered
 # metrics_port: null       # a port such as 9464: figures for Prometheus on this machine
 """
 

@@ -194,7 +194,7 @@ class Ledger(LedgerReader):
 
     def _rename_folder(self, name: str, new: str) -> None:
         self.change("UPDATE OR REPLACE folders SET name = ? WHERE name = ?", new, name)
-        for table in ("jobs", "files", "painted"):
+        for table in ("jobs", "files"):
             query = f"UPDATE OR REPLACE {table} SET folder = ? WHERE folder = ?"
             self.change(query, new, name)
 
@@ -209,13 +209,11 @@ class Ledger(LedgerReader):
     def results_moved(self, folder: str, before: Path, now: Path) -> None:
         """A folder's results were moved, together with the whole output folder."""
         old, new = (os.fsencode(place) + b"/" for place in (before, now))
-        with self.transaction():
-            for table in ("jobs", "painted"):
-                self.change(
-                    f"UPDATE {table} SET output = CAST(? || substr(output, ?) AS BLOB)"
-                    " WHERE folder = ? AND substr(output, 1, ?) = ?",
-                    *(new, len(old) + 1, folder, len(old), old),
-                )
+        self.change(
+            "UPDATE jobs SET output = CAST(? || substr(output, ?) AS BLOB)"
+            " WHERE folder = ? AND substr(output, 1, ?) = ?",
+            *(new, len(old) + 1, folder, len(old), old),
+        )
 
     # --- photos -----------------------------------------------------------------------------
 
@@ -281,24 +279,17 @@ class Ledger(LedgerReader):
             *(self._clock(), folder, os.fsencode(path)),
         )
 
-    def _set_apart(
-        self, folder: str, path: Path, digest: str = "", keys: Sequence[str] = ()
-    ) -> None:
+    def _set_apart(self, folder: str, path: Path, digest: str = "") -> None:
         """If a photo was missing, a new file under its name must not replace the old one's results.
 
-        So these are marked as of an earlier photo; but not those that were made of the same bytes:
-        the jobs with this `digest`, and the old results with it or with one of these job `keys`.
+        So these are marked as of an earlier photo; but not those that were made of the same bytes,
+        as this `digest` tells.
         """
         place = (folder, os.fsencode(path))
         where = "WHERE folder = ? AND path = ?"
         if self.change(f"UPDATE files SET gone = 0 {where} AND gone > 0", *place):
             apart = f"UPDATE jobs SET after_done = {APART} {where} AND digest != ?"
             self.change(apart, *place, digest)
-            other = (
-                f"DELETE FROM painted {where} AND (digest != ? OR digest = '')"
-                f" AND key NOT IN ({marks(keys)})"
-            )
-            self.change(other, *place, digest, *keys)
 
     def note_file(
         self, folder: str, path: Path, identity: Identity, plan: str = "", note: str = ""
@@ -348,11 +339,7 @@ class Ledger(LedgerReader):
         added = []
         with self.transaction():
             others_run = self._supersede_unplanned(photo, [wanted.preset for wanted in planned])
-            known = self._file(photo.folder, photo.path)
-            lay_there = known is not None and _looks_as(identity_of(known), photo.identity)
-            keys, stayed = [wanted.key for wanted in planned], digest if stays else ""
-            lain = stayed if lay_there else ""
-            self._set_apart(photo.folder, photo.path, digest, keys)
+            self._set_apart(photo.folder, photo.path, digest)
             for wanted in (each for each in planned if each.preset not in having):
                 place = (photo.folder, os.fsencode(photo.path), wanted.preset)
                 settled = self._settled_at(place, photo, digest, stays=stays)
@@ -360,8 +347,8 @@ class Ledger(LedgerReader):
                 self._supersede_others(place, job.key if job else wanted.key)
                 if job:
                     added += self._renew(job, photo.identity, wanted.target, stays)
-                elif row := self._kept(place, wanted, lain) or self._found(place, wanted, stayed):
-                    self._insert_done(photo, digest, wanted, row, settled=bool(lain))
+                elif row := self._found(place, wanted, digest if stays else ""):
+                    self._insert_done(photo, digest, wanted, row)
                 else:
                     added.append(self._insert(photo, digest, wanted, wanted.key))
             matched = "" if others_run else plan  # they may come back: then it is matched anew
@@ -426,20 +413,14 @@ class Ledger(LedgerReader):
         )
         return int(cursor.lastrowid or 0)
 
-    def _insert_done(
-        self, photo: Photo, digest: str, wanted: Planned, result: sqlite3.Row, *, settled: bool
-    ) -> None:
-        """A new job whose result exists already.
-
-        `settled` says that the photo itself is not new, so that it need not be moved or deleted.
-        """
+    def _insert_done(self, photo: Photo, digest: str, wanted: Planned, result: sqlite3.Row) -> None:
+        """A new job whose result exists already."""
         self._set(
             self._insert(photo, digest, wanted, result["key"]),
             JobState.DONE,
             output=result["output"],
             sha256=result["sha256"],
-            after_done=settled,
-            reason="" if settled else AGAIN,
+            reason=AGAIN,
         )
 
     def _renew(self, job: Job, identity: Identity, target: Path, stays: bool) -> list[int]:
@@ -470,22 +451,6 @@ class Ledger(LedgerReader):
         self._set(job.id, JobState.READY, failures=0, crashes=0, not_before=0)
         return [job.id]
 
-    def _kept(
-        self, place: tuple[str, bytes, str], wanted: Planned, digest: str
-    ) -> sqlite3.Row | None:
-        """What `retention` has kept of this very job, unless another result came after it.
-
-        Of a photo that lies there as before, and whose `digest` is given, what an earlier version
-        of the preset has made will do, unless another job came after that.
-        """
-        where = "folder = ? AND path = ? AND preset = ?"
-        return self._one(
-            f"SELECT * FROM painted WHERE {where} AND (key = ? OR digest = ? AND digest != '')"
-            f" AND NOT EXISTS (SELECT 1 FROM jobs WHERE {where}"
-            " AND (sha256 != '' OR painted.key != ?))",
-            *(*place, wanted.key, digest, *place, wanted.key),
-        )
-
     def _found(
         self, place: tuple[str, bytes, str], wanted: Planned, digest: str
     ) -> sqlite3.Row | None:
@@ -496,15 +461,13 @@ class Ledger(LedgerReader):
         folders with one output: each has a result of its own.
         """
         stem = os.fsencode(wanted.target)
-        where = "WHERE folder = ? AND path = ? AND preset = ?"
         query = (
-            "SELECT * FROM results WHERE (key = ? OR photo = ? AND photo != ''"
-            f" AND NOT EXISTS (SELECT 1 FROM jobs {where})"
-            f" AND NOT EXISTS (SELECT 1 FROM painted {where})) AND NOT EXISTS"
+            "SELECT * FROM results WHERE (key = ? OR photo = ? AND photo != '' AND NOT EXISTS"
+            " (SELECT 1 FROM jobs WHERE folder = ? AND path = ? AND preset = ?)) AND NOT EXISTS"
             " (SELECT 1 FROM jobs WHERE jobs.output = results.output AND state = 'done')"
             " ORDER BY key != ?, output"
         )
-        for row in self.ask(query, wanted.key, digest, *place, *place, wanted.key):
+        for row in self.ask(query, wanted.key, digest, *place, wanted.key):
             rest = bytes(row["output"])[len(stem) :]
             if bytes(row["output"]).startswith(stem) and rest[:1] in {b".", b"~"}:
                 return row

@@ -441,17 +441,12 @@ class LedgerReader:
     # --- results ------------------------------------------------------------------------------
 
     def last_results(self, folder: str, limit: int) -> list[tuple[Path, Path, str]]:
-        """A folder's latest results: each with its photo, where it was published, and its SHA-256.
-
-        Those that only a proof is left of come last.
-        """
+        """A folder's latest results: each with its photo, its place, and its SHA-256."""
         query = (
-            "SELECT * FROM (SELECT path, output, sha256 FROM jobs"
-            " WHERE state = ? AND folder = ? AND output IS NOT NULL ORDER BY id DESC LIMIT ?)"
-            " UNION ALL SELECT path, output, sha256 FROM painted"
-            " WHERE folder = ? AND output IS NOT NULL LIMIT ?"
+            "SELECT path, output, sha256 FROM jobs"
+            " WHERE state = ? AND folder = ? AND output IS NOT NULL ORDER BY id DESC LIMIT ?"
         )
-        rows = self.ask(query, JobState.DONE, folder, limit, folder, limit)
+        rows = self.ask(query, JobState.DONE, folder, limit)
         return [(path_of(row["path"]), path_of(row["output"]), row["sha256"]) for row in rows]
 
     def same_results(self, job: Job) -> list[Job]:
@@ -471,11 +466,11 @@ class LedgerReader:
 
     def outputs_of(self, job: Job) -> list[Path]:
         """Where results for this photo and preset were ever published; the files may be gone."""
-        where = "folder = ? AND path = ? AND preset = ? AND output IS NOT NULL"
-        rows = self.ask(
-            f"SELECT output FROM jobs WHERE {where} UNION SELECT output FROM painted WHERE {where}",
-            *(job.folder, os.fsencode(job.path), job.preset) * 2,
+        query = (
+            "SELECT DISTINCT output FROM jobs WHERE folder = ? AND path = ? AND preset = ?"
+            " AND output IS NOT NULL"
         )
+        rows = self.ask(query, job.folder, os.fsencode(job.path), job.preset)
         return [path_of(row["output"]) for row in rows]
 
     def was_published(self, job: Job, sha256: str) -> bool:
@@ -486,9 +481,8 @@ class LedgerReader:
         row = self._one(
             "SELECT 1 FROM jobs LEFT JOIN results USING (key)"
             " WHERE folder=? AND path=? AND preset=? AND ? IN (jobs.sha256, results.sha256)"
-            f" AND after_done != {APART} UNION ALL"
-            " SELECT 1 FROM painted WHERE folder=? AND path=? AND preset=? AND sha256=?",
-            *(job.folder, os.fsencode(job.path), job.preset, sha256) * 2,
+            f" AND after_done != {APART}",
+            *(job.folder, os.fsencode(job.path), job.preset, sha256),
         )
         return row is not None
 
@@ -498,13 +492,10 @@ class LedgerReader:
         Where people take a result away, another may get its name: the `sha256` of the file's bytes
         tells whose it is then.
         """
-        raw = os.fsencode(output)
         row = self._one(
             "SELECT 1 FROM jobs WHERE output = ? AND ? IN ('', sha256) AND id != ?"
-            " AND state = 'done' UNION ALL"
-            " SELECT 1 FROM painted WHERE output = ? AND ? IN ('', sha256)"
-            " AND (folder, path, preset) != (?, ?, ?)",
-            *(raw, sha256, job.id, raw, sha256, job.folder, os.fsencode(job.path), job.preset),
+            " AND state = 'done'",
+            *(os.fsencode(output), sha256, job.id),
         )
         return row is not None
 

@@ -1,7 +1,7 @@
-"""How the ledger stays small: photos that are long gone are forgotten, old results are shortened.
+"""How the ledger stays small: photos that are long gone are forgotten, and jobs that have ended.
 
-A photo that still lies in its folder is never forgotten, else it would be painted again. Works in
-small steps, so that no tick of the daemon waits for it.
+What is done for a photo that still lies in its folder is never forgotten, else it would be painted
+again. Works in small steps, so that no tick of the daemon waits for it.
 """
 
 import contextlib
@@ -33,15 +33,14 @@ def tidy(ledger: Ledger, days: float, checkpoints: Path | None = None) -> Iterat
     """One round over the whole ledger; each `next` is one small durable step.
 
     A photo is forgotten when it was found missing at least `days` ago and is missing now too: its
-    disk may have been away once. Of a result as old as that, whose photo is still there, only the
-    proof that it was painted is kept. Checkpoints that serve no job are deleted.
+    disk may have been away once. Checkpoints that serve no job are deleted.
     """
     looked_at = []
     for folder, root in ledger.places().items():
         if (yield from _look_through(ledger, folder, root)):
             looked_at.append(folder)
     before = ledger.now - days * 86400.0
-    for step in (partial(_forget_gone, folders=looked_at), _forget_ended, _shorten_done):
+    for step in (partial(_forget_gone, folders=looked_at), _forget_ended):
         while step(ledger, before):
             yield
     while ledger.shrink(PAGES):
@@ -102,11 +101,10 @@ def _forget_gone(ledger: Ledger, before: float, folders: Sequence[str]) -> int:
     with ledger.transaction():
         for row in rows:
             values = (row["folder"], row["path"])
-            for table in ("jobs", "painted"):
-                keys = f"SELECT key FROM {table} WHERE {place}"
-                ledger.change(f"DELETE FROM results WHERE key IN ({keys})", *values)
+            keys = f"SELECT key FROM jobs WHERE {place}"
+            ledger.change(f"DELETE FROM results WHERE key IN ({keys})", *values)
+            for table in ("jobs", "files"):
                 ledger.change(f"DELETE FROM {table} WHERE {place}", *values)
-            ledger.change(f"DELETE FROM files WHERE {place}", *values)
     return len(rows)
 
 
@@ -119,23 +117,6 @@ def _forget_ended(ledger: Ledger, before: float) -> int:
     with ledger.transaction():
         ledger.change(f"DELETE FROM results WHERE key IN (SELECT key {old})", *_ENDS, before)
         return ledger.change(f"DELETE {old}", *_ENDS, before)
-
-
-def _shorten_done(ledger: Ledger, before: float) -> int:
-    """Replace old jobs that are done by a row in `painted`, the proof that they were."""
-    rows = ledger.ask(
-        "SELECT id FROM jobs WHERE state = ? AND changed < ? AND after_done = 1 LIMIT ?",
-        *(JobState.DONE, before, ROWS),
-    )
-    with ledger.transaction():
-        for row in rows:
-            ledger.change(
-                "INSERT OR REPLACE INTO painted SELECT folder, path, preset, key, sha256, output,"
-                " digest FROM jobs WHERE id = ?",
-                row["id"],
-            )
-            ledger.change("DELETE FROM jobs WHERE id = ?", row["id"])
-    return len(rows)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -13,7 +13,6 @@ them:
   failures with the same reason in a row. A pause ends at `not_before`. `temporary` to `note` are
   about the result. `after_done` is 0 as long as the photo is to be moved, deleted or left; then 1;
   and 2 once another photo has its name (`reader.APART`).
-* `painted`: what is kept of old jobs that are done, as the proof that the photo was painted.
 * `results`: more files that are ours: those that a new ledger has found in the outputs, with the
   SHA-256 of their photo, and those that a newer result of the same job may replace.
 * `folders`: where each watched folder lies, and which one it is: device, inode, and name of disk.
@@ -58,11 +57,6 @@ CREATE TABLE jobs (
     after_done INTEGER NOT NULL DEFAULT 0,
     UNIQUE (folder, path, preset, key)
 );
-CREATE TABLE painted (
-    folder TEXT NOT NULL, path BLOB NOT NULL, preset TEXT NOT NULL, key TEXT NOT NULL,
-    sha256 TEXT NOT NULL, output BLOB, digest TEXT NOT NULL DEFAULT '',
-    PRIMARY KEY (folder, path, preset)
-) WITHOUT ROWID;
 CREATE TABLE results (
     key TEXT NOT NULL, output BLOB NOT NULL, sha256 TEXT NOT NULL,
     photo TEXT NOT NULL DEFAULT '',
@@ -85,11 +79,10 @@ CREATE INDEX files_gone ON files (gone) WHERE gone > 0;
 CREATE INDEX files_failed ON files (folder, seen, note, gone) WHERE gone = 0 AND note NOT IN
     ('', 'no-preset', 'preset', 'symlink', 'fifo', 'socket', 'device', 'raw', 'no-photo');
 CREATE INDEX files_held ON files (folder, seen, note, gone) WHERE gone = 0 AND note = 'preset';
-CREATE INDEX painted_by_output ON painted (output);
 CREATE INDEX results_by_photo ON results (photo) WHERE photo != ''
 """
-VERSION = 11
-"""The `user_version` of these tables. What changes them raises it, and brings 11 up to date."""
+VERSION = 12
+"""The `user_version` of these tables. What changes them raises it, and brings 12 up to date."""
 
 
 def open_ledger(path: Path) -> tuple[sqlite3.Connection, Path | None]:
