@@ -1720,6 +1720,23 @@ def test_a_worker_elsewhere_in_which_something_broke_unforeseen_is_shunned_and_n
     assert told == "a.jpg: ImportError: no libcudart (worker tls://there:4001)"
 
 
+def test_who_cancels_a_photo_on_a_worker_elsewhere_says_nothing_of_that_worker(rigs):
+    release = threading.Event()
+
+    def behave(request):
+        release.wait(60)
+        raise CancelledError
+
+    rig = rigs(behave, start=False)
+    rig.executor.here, rig.executor.worker = False, "tls://there:4001"
+    rig.start().drop("a.jpg")
+    rig.until(lambda: rig.daemon._dispatcher.running)
+    rig.asked("cancel", job_id=1)
+    release.set()
+    rig.until(lambda: rig.counts() == {"held": 1})
+    assert rig.executor.shunned == []
+
+
 def test_a_photo_that_is_gone_everywhere_is_gone(rigs):
     def behave(request):
         request.source.unlink()

@@ -864,6 +864,30 @@ class TestDask:
 
     @needs_dask
     @pytest.mark.slow
+    def test_what_still_runs_where_files_are_lacking_takes_no_place_elsewhere(
+        self, heard, tmp_path
+    ):
+        with Cluster(tmp_path) as cluster:
+            cluster.start_worker(host="127.0.0.2")
+            with contextlib.closing(open_executor(cluster.address, ENGINE, heard)) as executor:
+                wait_until(lambda: executor.slots == 2)
+                gates, running = [tmp_path / "a gate", tmp_path / "another"], []
+                for number, gate in enumerate(gates):
+                    os.mkfifo(gate)
+                    running.append(executor.submit(number, jobs.wait_at, gate))
+                    heard.next("started")
+                executor.shun(executor.worker_of(running[0]))
+                assert executor.slots == 2  # both are taken
+                gates[1].write_text("go")
+                free = result(running[1])
+                assert executor.slots == 2
+                assert result(executor.submit(2, jobs.pid)) == free
+                gates[0].write_text("go")
+                result(running[0])
+                assert executor.slots == 1
+
+    @needs_dask
+    @pytest.mark.slow
     def test_with_tls_only_who_has_a_certificate_is_served(self, heard, tmp_path, monkeypatch):
         files = [str(tmp_path / name) for name in ("cert.pem", "cert.pem", "key.pem")]
         subprocess.run(

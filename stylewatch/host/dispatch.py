@@ -280,7 +280,7 @@ class Dispatcher:
         if worker := self._executor.worker_of(running.future):
             outcome = seen_from_here(outcome, running.folder.input / job.path, job, worker)
             reason = outcome.reason if isinstance(outcome, Failure) else ""
-            if reason in {NOT_SHARED, UNFORESEEN, *LACKING}:
+            if reason in {NOT_SHARED, UNFORESEEN, *LACKING} and not running.cancelled:
                 self._executor.shun(worker, briefly=reason == UNFORESEEN)
         if isinstance(outcome, Rendered):
             if not outcome.seconds:  # its picture was there already

@@ -21,6 +21,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from stylewatch import __version__
 from stylewatch.domain import EngineSettings
@@ -56,6 +57,7 @@ class DaskExecutor(JobTable):
         self._programs: dict[str, Any] = {}  # by worker: its CODE, or the future of that
         self._seen = -math.inf  # when the workers were counted last
         self._shunned: dict[str, float] = {}  # by machine: until when
+        self._ran_on: WeakKeyDictionary[Future[Any], str] = WeakKeyDictionary()  # the worker
         self._leaving = False
         self._news = threading.Event()  # a worker has told its CODE, or we are leaving
         self._loop, self._end_loop = _running_loop()
@@ -63,9 +65,13 @@ class DaskExecutor(JobTable):
         self._follower.start()
 
     def _capacity(self) -> int:
-        """One job per worker process."""
-        fresh = time.monotonic() < self._seen + 3 * LOOK_SECONDS
-        return len(self._workers()) if fresh else 0
+        """One job per worker process, besides those that still run where no more are started."""
+        if time.monotonic() >= self._seen + 3 * LOOK_SECONDS:
+            return 0
+        workers = self._workers()
+        shunned = self._programs.keys() - workers
+        on = [self.worker_of(job.out) for job in list(self._jobs.values())]
+        return len(workers) + sum(worker in shunned for worker in on)
 
     def _workers(self) -> list[str]:
         """Those of our own version, without those that are shunned, unless all are."""
@@ -83,6 +89,10 @@ class DaskExecutor(JobTable):
         """The workers of another version, or without stylewatch."""
         told = {worker: each for worker, each in self._programs.items() if isinstance(each, str)}
         return [worker for worker, program in told.items() if program != CODE]
+
+    def worker_of(self, out: Future[Any]) -> str:
+        """The address of the worker that has begun the job with this future; else empty."""
+        return self._ran_on.get(out, "")
 
     def shun(self, worker: str, *, briefly: bool = False) -> None:
         """Have other machines do what there is to do for a while: Dask prefers who is done at once.
@@ -170,8 +180,14 @@ class DaskExecutor(JobTable):
             set_as_default=False,
             loop=self._loop,
         )
-        client.subscribe_topic(self._topic, lambda event: self._hear(event[1]))
+        client.subscribe_topic(self._topic, lambda event: self._hear_from(*event[1]))
         self._client, self._scheduler = client, client.scheduler_info()["id"]
+
+    def _hear_from(self, worker: str, serial: int, message: bytes) -> None:
+        """Take a job's message, by which we know where it runs."""
+        if job := self._jobs.get(serial):
+            self._ran_on[job.out] = worker
+        self._hear(message)
 
     def _launch(self, job: InFlight) -> None:
         try:
@@ -220,7 +236,7 @@ class DaskExecutor(JobTable):
         """Dask can't end a job that runs: its worker's process has to restart."""
         with contextlib.suppress(Exception):  # what can't be killed is forgotten all the same
             doing = self._client.processing()
-            at = self._ran_on.get(job.out)
+            at = self.worker_of(job.out)
             workers = [each for each, keys in doing.items() if job.place.key in keys or each == at]
             job.place.cancel()
             if workers:
@@ -298,7 +314,7 @@ def run_on_dask(
         task = worker.state.tasks.get(key)
         if task is None or task.state != "executing":
             raise EngineLost("nobody waits for this job any more")
-        worker.log_event(topic, message)
+        worker.log_event(topic, (worker.address, name[1], message))
 
     set_environment(engine)
     return worker.address, perform(name, task, send)

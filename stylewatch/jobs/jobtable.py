@@ -14,7 +14,6 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from stylewatch.errors import EngineLost, ExecutorError, JobTimeout, StylewatchError
 from stylewatch.jobs.child import JobName, read_answer
@@ -66,7 +65,6 @@ class JobTable(ABC):
         self._rests_until = 0.0
         self._trouble = ""
         self._losses, self._loss = 0, ""  # of the engine, since a job last began
-        self._ran_on: WeakKeyDictionary[Future[Any], str] = WeakKeyDictionary()  # elsewhere
 
     @abstractmethod
     def _capacity(self) -> int:
@@ -91,9 +89,9 @@ class JobTable(ABC):
         That is a time of `time.monotonic`.
         """
 
-    def worker_of(self, out: "Future[Any]") -> str:
+    def worker_of(self, out: "Future[Any]") -> str:  # noqa: ARG002
         """The address of the worker elsewhere that has run the job with this future; else empty."""
-        return self._ran_on.get(out, "")
+        return ""
 
     @abstractmethod
     def shun(self, worker: str, *, briefly: bool = False) -> None:
