@@ -706,6 +706,19 @@ class TestDask:
             assert executor.trouble == "the workers can't run jobs"
 
     @needs_dask
+    def test_a_machine_is_shunned_until_the_latest_time_that_was_asked_for(
+        self, heard, monkeypatch
+    ):
+        monkeypatch.setattr("stylewatch.jobs.cluster.ANSWER_SECONDS", 0.2)
+        until = []
+        with contextlib.closing(open_executor("tcp://127.0.0.1:9", ENGINE, heard)) as executor:
+            for seconds in (100.0, 200.0, 50.0):
+                monkeypatch.setattr("stylewatch.jobs.cluster.BRIEFLY", seconds)
+                executor.shun("tcp://127.0.0.2:1", briefly=True)
+                until += executor._shunned.values()
+        assert until[0] < until[1] == until[2]
+
+    @needs_dask
     def test_a_worker_whose_memory_is_full_is_not_counted_unless_it_is_painting(
         self, scheduler, heard, monkeypatch
     ):
@@ -858,8 +871,7 @@ class TestDask:
                 assert result(other) in others
                 executor.shun(executor.worker_of(other))
                 assert executor.slots == 2  # all lack something: it is no matter which
-                monkeypatch.setattr("stylewatch.jobs.cluster.SHUN_SECONDS", 0.0)
-                executor.shun(executor.worker_of(lacking))
+                del executor._shunned[executor.worker_of(lacking).rpartition(":")[0]]  # it is over
                 assert result(executor.submit(10, jobs.pid)) not in others
 
     @needs_dask

@@ -101,11 +101,8 @@ class DaskExecutor(JobTable):
         """
         now = time.monotonic()
         still = {machine: until for machine, until in self._shunned.items() if until > now}
-        machine = _machine_of(worker)
-        if briefly:  # which does not shorten a longer time
-            self._shunned = {machine: now + BRIEFLY, **still}
-        else:
-            self._shunned = {**still, machine: now + SHUN_SECONDS}
+        machine, until = _machine_of(worker), now + (BRIEFLY if briefly else SHUN_SECONDS)
+        self._shunned = {**still, machine: max(until, still.get(machine, until))}
 
     def release(self, before: float = math.inf) -> None:
         """Nothing: the cluster's memory is the cluster's business."""
