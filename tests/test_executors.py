@@ -14,6 +14,7 @@ import threading
 import time
 from concurrent.futures import CancelledError
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -827,6 +828,26 @@ class TestDask:
                 assert "has no stylewatch, or another than the daemon's" in executor.trouble
                 lost = error(executor.submit(9, jobs.add, 1, 2))  # as if it were too early to know
                 assert isinstance(lost, EngineLost | WorkerDied)
+
+    @needs_dask
+    @pytest.mark.slow
+    def test_a_worker_that_nobody_has_looked_at_yet_is_given_no_job(
+        self, heard, tmp_path, monkeypatch
+    ):
+        """It may be of another version, or of a machine that lacks files."""
+        with Cluster(tmp_path) as cluster:
+            cluster.start_worker()
+            with contextlib.closing(open_executor(cluster.address, ENGINE, heard)) as executor:
+                wait_until(lambda: executor.slots == 2)
+                pids = []
+                for known in [{worker: child.CODE} for worker in executor._programs]:
+                    look = partial(setattr, executor, "_programs", known)
+                    monkeypatch.setattr(executor, "_look_at_workers", look)
+                    executor._news.set()
+                    wait_until(lambda known=known: executor._programs is known)
+                    pids.append({result(executor.submit(job, jobs.pid)) for job in range(3)})
+                assert [len(each) for each in pids] == [1, 1]
+                assert pids[0] != pids[1]
 
     @needs_dask
     @pytest.mark.slow

@@ -195,8 +195,6 @@ class DaskExecutor(JobTable):
     def _hand_over(self, job: InFlight) -> None:
         if self._client is None or self._client.status != "running":
             raise _no_scheduler()
-        workers = self._workers()
-        mixed = len(workers) < len(self._programs)
         job.place = self._client.submit(
             run_on_dask,
             self._topic,
@@ -206,9 +204,8 @@ class DaskExecutor(JobTable):
             CODE,
             key=f"{self._topic}-{job.serial}",
             pure=False,
-            # Only if there are others: a job for certain workers waits for ever if these are gone.
-            workers=workers if mixed else None,
-            allow_other_workers=mixed,
+            workers=self._workers(),  # a new one may be of any version
+            allow_other_workers=True,  # or it would wait for ever if these are gone
         )
         job.place.add_done_callback(functools.partial(self._answered, job))
 
