@@ -752,7 +752,31 @@ class TestDask:
         assert not [*doctor._workers(config)]
 
     @needs_dask
-    def test_the_doctor_counts_workers_that_are_painting(self, scheduler, heard, tmp_path):
+    def test_the_doctor_waits_until_all_workers_have_said_what_they_are(
+        self, tmp_path, monkeypatch
+    ):
+        """One of another stylewatch has yet to import it when the others have answered."""
+        told = iter(["no answer", "no answer"])
+
+        def look(executor):
+            other = "none of ours" if next(told, "") == "" else Mock()
+            executor._programs = {"tcp://127.0.0.1:1": child.CODE, "tcp://127.0.0.2:1": other}
+            executor._seen = time.monotonic()
+
+        monkeypatch.setattr("stylewatch.jobs.cluster.LOOK_SECONDS", 0.4)
+        monkeypatch.setattr("stylewatch.jobs.cluster.DaskExecutor._is_connected", lambda _: True)
+        monkeypatch.setattr("stylewatch.jobs.cluster.DaskExecutor._look_at_workers", look)
+        config = watch_config(tmp_path / "in", tmp_path / "out", ["painting"])
+        counted, strange = doctor._workers(replace(config, workers="tcp://127.0.0.1:9"))
+        assert (counted.state, strange.state) == ("ok", "warning")
+        assert counted.message.startswith("1 worker of the cluster")
+        assert strange.message.startswith("the Dask worker at tcp://127.0.0.2:1 has no stylewatch")
+
+    @needs_dask
+    def test_the_doctor_counts_workers_that_are_painting(
+        self, scheduler, heard, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(doctor, "CLUSTER_SECONDS", 4.0)
         config = watch_config(tmp_path / "in", tmp_path / "out", ["painting"])
         os.mkfifo(tmp_path / "gate")
         with contextlib.closing(open_executor(scheduler.address, ENGINE, heard)) as executor:
@@ -822,6 +846,11 @@ class TestDask:
                 assert executor.slots == 1
                 assert len({result(executor.submit(job, jobs.pid)) for job in range(5)}) == 1
                 assert [process.poll() for process in cluster.processes] == [None] * 4
+                config = watch_config(tmp_path / "in", tmp_path / "out", ["painting"])
+                found = [*doctor._workers(replace(config, workers=cluster.address))]
+                assert [each.state for each in found] == ["ok", "warning"]
+                assert found[0].message == f"1 worker of the cluster at {cluster.address}"
+                assert "has no stylewatch, or another than the daemon's" in found[1].message
                 cluster.kill(cluster.processes[1])
                 wait_for(*strange)
                 assert executor.slots == 0

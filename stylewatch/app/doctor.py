@@ -406,17 +406,24 @@ def _engine_failure(words: dict[str, Any], code: int, stderr: str) -> Finding:
 
 
 def _workers(config: Config) -> Iterator[Finding]:
-    """The workers of a cluster. That none is there is no problem, as photos wait for one."""
+    """The workers of a cluster. That none is there is no problem, as photos wait for one.
+
+    Who does not answer in time paints for others.
+    """
     if isinstance(config.workers, int):
         return
     with closing(DaskExecutor(config.workers, config.engine, lambda *_: None)) as executor:
         until = time.monotonic() + CLUSTER_SECONDS
-        while not (executor.slots or executor.trouble) and time.monotonic() < until:
+        while time.monotonic() < until:
+            if not executor.silent and (executor.slots or executor.trouble):
+                break
             time.sleep(0.1)
-        if count := executor.slots + executor.busy:
+        if count := executor.slots + executor.silent:
             yield ok("workers", f"{counted(count, 'worker')} of the cluster at {config.workers}")
         else:
             yield warning("workers", executor.trouble or f"{config.workers} does not answer")
+        if count and executor.strange:
+            yield warning("workers", executor.strange)
 
 
 # --- the service ----------------------------------------------------------------------------------

@@ -80,15 +80,17 @@ class DaskExecutor(JobTable):
         return [each for each in ours if self._shunned.get(_machine_of(each), now) <= now] or ours
 
     @property
-    def busy(self) -> int:
-        """How many workers paint for others, and so have not said yet what they are."""
-        silent = [worker for worker, told in self._programs.items() if not isinstance(told, str)]
-        return 0 if self._strange() else len(silent)
+    def silent(self) -> int:
+        """How many workers have not said yet what they are, as while they paint for others."""
+        return sum(not isinstance(program, str) for program in self._programs.values())
 
-    def _strange(self) -> list[str]:
-        """The workers of another version, or without stylewatch."""
-        told = {worker: each for worker, each in self._programs.items() if isinstance(each, str)}
-        return [worker for worker, program in told.items() if program != CODE]
+    @property
+    def strange(self) -> str:
+        """That a worker is of another version, or without stylewatch, in one line; else empty."""
+        for worker, program in self._programs.items():
+            if isinstance(program, str) and program != CODE:
+                return str(_of_another_program(worker))
+        return ""
 
     def worker_of(self, out: Future[Any]) -> str:
         """The address of the worker that has begun the job with this future; else empty."""
@@ -140,8 +142,8 @@ class DaskExecutor(JobTable):
                 programs[worker] = asked if isinstance(asked, str) else _answer(asked)
         just_asked = programs.keys() - self._programs.keys()
         self._programs, self._seen = programs, time.monotonic()
-        if strange := self._strange():
-            self._trouble = str(_of_another_program(strange[0]))
+        if strange := self.strange:
+            self._trouble = strange
         elif not just_asked and time.monotonic() >= self._rests_until:
             free = "free " if workers else ""
             self._trouble = f"the Dask scheduler at {self._address} has no {free}workers"
