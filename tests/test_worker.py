@@ -32,7 +32,14 @@ from stylewatch.domain import (
 from stylewatch.effect import Rendering, checked, open_effect, steps_only
 from stylewatch.engine.images import Picture
 from stylewatch.engine.results import read_facts
-from stylewatch.errors import OutputError, OutputFullError, PresetError, RenderError, WeightsError
+from stylewatch.errors import (
+    ExecutorError,
+    OutputError,
+    OutputFullError,
+    PresetError,
+    RenderError,
+    WeightsError,
+)
 from stylewatch.jobs import worker
 from stylewatch.jobs.styletransfer import choose_network
 from stylewatch.jobs.worker import run_job
@@ -323,19 +330,19 @@ def test_a_black_photo_may_come_out_black():
         checked(black, 100.0)
 
 
-@pytest.mark.parametrize(
-    ("does", "kind", "reason"),
-    [
-        ("import io; from PIL import Image; Image.open(io.BytesIO(b'-'))", "render", "error"),
-        ("open('/dev/null/x')", "transient", "enotdir"),
-    ],
-)
-def test_an_effect_s_error_that_is_no_disk_s_costs_an_attempt(
-    painted_by, capfd, does, kind, reason
-):
-    """Pillow's and `requests`' are OSErrors, too: waiting mends none of them."""
-    failure = painted_by(does)
-    assert (failure.kind, failure.reason) == (kind, reason)
+def test_an_effect_s_error_that_is_no_disk_s_costs_an_attempt_and_its_worker(painted_by, capfd):
+    """Pillow's and `requests`' are OSErrors, too, and a GPU's: waiting mends none of them."""
+    with pytest.raises(ExecutorError) as caught:
+        painted_by("import io; from PIL import Image; Image.open(io.BytesIO(b'-'))")
+    failure = caught.value.failure
+    assert (failure.kind, failure.reason) == (FailureKind.RENDER, "error")
+    assert failure.message.startswith("UnidentifiedImageError: cannot identify")
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_an_effect_s_error_that_is_a_disk_s_is_no_photo_s_fault(painted_by, capfd):
+    failure = painted_by("open('/dev/null/x')")
+    assert (failure.kind, failure.reason) == (FailureKind.TRANSIENT, "enotdir")
     assert "Traceback" in capfd.readouterr().err
 
 

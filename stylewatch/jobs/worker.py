@@ -35,6 +35,7 @@ from stylewatch.engine.images import Format, Picture, read_picture
 from stylewatch.engine.results import EXTENSIONS, read_facts, write_picture
 from stylewatch.engine.sizes import resize_alpha
 from stylewatch.errors import (
+    ExecutorError,
     InputChangedError,
     InputError,
     OutputFullError,
@@ -57,6 +58,8 @@ def run_job(request: JobRequest, engine: EngineSettings, *, report: OnStep) -> O
     """Do one job. An error that can be foreseen is returned as a `Failure`."""
     try:
         return render_job(request, engine, report)
+    except ExecutorError:  # unforeseen: our process is ended, too
+        raise
     except (StylewatchError, OSError) as error:
         return failure_of(error)
 
@@ -166,7 +169,7 @@ def _painted(
         traceback.print_exc()
         if error.errno:
             raise
-        raise RenderError(named(error), reason=UNFORESEEN) from error  # a library's, of no disk
+        raise ExecutorError(named(error), reason=UNFORESEEN) from error  # a library's, of no disk
 
 
 def _read_unchanged(request: JobRequest, engine: EngineSettings) -> bytes:
