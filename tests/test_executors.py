@@ -303,6 +303,12 @@ class TestLocal:
             assert (executor.slots, executor.trouble) == (1, "")  # and is tried again at once
         assert result(executor.submit(9, jobs.add, 1, 2)) == 3
 
+    def test_who_comes_after_a_crash_has_all_the_time_to_start(self, executor, monkeypatch):
+        """Python alone may take seconds where memory has just run out: it is no idle worker."""
+        monkeypatch.setattr(executors, "START_SECONDS", 0.0)
+        assert isinstance(error(executor.submit(1, jobs.die, signal.SIGKILL)), WorkerDied)
+        assert result(executor.submit(2, jobs.add, 1, 2)) == 3
+
     def test_an_idle_worker_that_hangs_is_replaced(self, executor, monkeypatch):
         monkeypatch.setattr(executors, "START_SECONDS", 0.5)
         pid = result(executor.submit(1, jobs.pid))

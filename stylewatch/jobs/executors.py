@@ -148,7 +148,8 @@ class LocalExecutor(JobTable):
         error = answer.exception()
         if error is None:
             self._read(job, answer.result())
-        elif isinstance(error, ProcessExpired):
+        elif isinstance(error, ProcessExpired) and not job.doomed:
+            self._drop(job)  # or Pebble has a new process ready, which counts as an idle one
             if error.exitcode == -signal.SIGTERM:
                 time.sleep(TERM_SECONDS)
             self._finish(job, error=WorkerDied(f"the job's process {_death(error.exitcode)}"))
@@ -157,9 +158,7 @@ class LocalExecutor(JobTable):
 
     def _lose(self, job: InFlight, error: BaseException, *, was_idle: bool) -> None:
         """A pool is broken, which is the job's fault only if it had begun."""
-        if job.place:
-            self._in_background(_stop, job.place)
-            job.place = None
+        self._drop(job)
         began = not job.doomed and job.started.wait(NEWS_SECONDS)
         if job.doomed:  # perhaps only just now
             return
@@ -173,6 +172,12 @@ class LocalExecutor(JobTable):
             told = "no worker process could be started"
             lost = EngineLost(told, received=repr(error), remedy=remedy)
             self._finish(job, error=lost)
+
+    def _drop(self, job: InFlight) -> None:
+        """End the job's pool: no other job is to get it."""
+        if job.place:
+            self._in_background(_stop, job.place)
+            job.place = None
 
     def _free(self, job: InFlight) -> None:
         if job.place and not job.doomed:
