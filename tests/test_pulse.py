@@ -11,7 +11,10 @@ import pytest
 from rig import Rig
 from test_notify import Listener
 
+from stylewatch.errors import LedgerError
+from stylewatch.faces.board import Board
 from stylewatch.faces.notify import Notifier
+from stylewatch.faces.recent import Recent
 from stylewatch.host.pulse import PATIENCE, Pulse
 
 
@@ -173,3 +176,36 @@ def test_workers_that_cannot_be_started_starve_it(busy):
     assert made.quiet()
     executor.trouble = ""
     assert made.fed(20) >= 19
+
+
+def seen(made):
+    """Which parts are dead for a view that was there all the time, and for one that comes now."""
+    board, recent, late = Board(), Recent(), Board()
+    for event in made.rig.events:
+        board.apply(event, 1.0)
+        recent.note(event, 1.0)
+    for event in recent.replay():
+        late.apply(event, 2.0)
+    return [
+        {row.message.partition(":")[0] for row in one.problems if row.reason == "dead"}
+        for one in (board, late)
+    ]
+
+
+def test_of_parts_that_were_dead_those_are_told_that_still_are(busy, monkeypatch):
+    made, executor = busy
+    (running,) = made.daemon._dispatcher.running.values()
+    running.pid = 0  # its photo waits for one
+    executor.trouble = "no worker process could be started"
+    source = made.daemon._intake.ways["in"].source
+    monkeypatch.setattr(source, "drain", lambda now, share: [])
+    assert made.quiet()
+    scans = f"scans of {made.rig.input}"
+    assert seen(made) == [{"the workers", scans}] * 2
+    executor.trouble = ""
+    made.fed(1)
+    assert seen(made) == [{scans}] * 2
+    assert made.daemon.lost == [scans]
+    made.daemon._drop_all(LedgerError("full"), told=False)  # then nothing needs to move
+    assert seen(made) == [set(), set()]
+    assert made.daemon.lost == []

@@ -9,7 +9,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -170,7 +170,7 @@ class Daemon:
         self._dispatcher.release_idle(now)
         self._tidy(now)
         self._tell_health(now)
-        self._feel_pulse(now)
+        self._feel_pulse(self._intake.signs(now) | self._dispatcher.signs(now), now)
         return self._next_due(now)
 
     def run(
@@ -217,7 +217,7 @@ class Daemon:
         for running in self._dispatcher.running.values():
             message = f"{running.job.path}: stopped, as nothing can be written down"
             self._tell("retry", message, running.job, reason=error.reason)
-        self._pulse = Pulse()  # nothing needs to move now
+        self._feel_pulse({}, self._clock())  # nothing needs to move now
         self._end()
 
     def _wait_for_the_ledger(
@@ -569,10 +569,16 @@ class Daemon:
             for health in self._intake.health(now)
         ]
 
-    def _feel_pulse(self, now: float) -> None:
-        """Tell when a scan, one of inotify's threads or a worker stands still for too long."""
-        signs = self._intake.signs(now) | self._dispatcher.signs(now)
-        for name in self._pulse.feel(signs, now):
+    def _feel_pulse(self, signs: Mapping[str, bool], now: float) -> None:
+        """Tell when a scan, one of inotify's threads or a worker stands still for too long.
+
+        Also when it does so no more; those that still do are told again then.
+        """
+        before, dead = self._pulse.lost, self._pulse.feel(signs, now)
+        if over := [name for name in before if name not in self._pulse.lost]:
+            self._tell("recovered", f"{', '.join(over)}: not dead any more", reason="dead")
+            dead = self._pulse.lost
+        for name in dead:
             self._tell("warning", f"{name}: dead, and has not recovered by itself", reason="dead")
 
     def _tidy(self, now: float) -> None:
