@@ -15,7 +15,7 @@ from test_control import STEP, Daemon
 
 from stylewatch.app import overview
 from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo
-from stylewatch.errors import LedgerError
+from stylewatch.errors import LedgerError, StylewatchError
 from stylewatch.faces.control import ControlServer
 from stylewatch.faces.wire import SOCKET
 from stylewatch.state.ledger import Ledger, Planned
@@ -254,6 +254,25 @@ def test_a_ledger_that_can_t_be_read_does_not_hide_that_no_daemon_runs(state):
     assert (found["running"], found["folders"]) == (False, [])
     told = f"^no stylewatch daemon for {state}.*tells of the service. The ledger can't be read .*"
     assert re.match(told, found["problem"])
+
+
+def test_a_daemon_that_waits_for_its_ledger_is_told_of_with_what_can_be_read_of_it(state, daemon):
+    """As while its disk is full: for hours, perhaps."""
+    whole = a_status()
+    daemon.answers["status"] = whole
+    keys = overview.look(state).keys()
+    daemon.answers["status"] = LedgerError("The ledger can't be written: disk full")
+    found = overview.look(state)
+    assert (found.keys(), found["running"], found["version"]) == (keys, True, "1.2")
+    assert {*found["folders"][0]} == {*overview._from_daemon({}, whole, 0.0)["folders"][0]}
+    told = [(each["name"], each["state"], each["waiting"]) for each in found["folders"]]
+    assert told == [("in", "blocked", 3), ("in (2)", "blocked", 1)]
+    text = overview.overview_text(found)
+    assert "The ledger can't be written: disk full" in text.splitlines()
+    assert "is empty" not in text
+    daemon.answers["status"] = KeyError("a mistake of ours")
+    with pytest.raises(StylewatchError, match="mistake"):
+        overview.look(state)
 
 
 HEALTH = {"folder": "in", "root": "/in", "state": "watching", "detail": ""}

@@ -17,7 +17,7 @@ from rich.cells import cell_len
 
 from stylewatch.app.remote import Client
 from stylewatch.domain import ALL_DAY, Hours, JobState
-from stylewatch.errors import LedgerError, NotRunningError
+from stylewatch.errors import LedgerError, NotRunningError, StylewatchError
 from stylewatch.faces.board import queue_seconds
 from stylewatch.faces.lines import (
     duration,
@@ -46,6 +46,11 @@ from stylewatch.state.wording import (
 
 Answer = TypeVar("Answer")
 
+_UNTOLD: Final[Mapping[str, Any]] = {
+    "paused": False, "folders": [], "settling": {}, "counts": {}, "running": [], "blocked": {},
+    "pace": 0.0,
+}  # fmt: skip
+"""What a daemon has to tell that waits until its ledger can be written."""
 _AT_ONCE: Final = 500  # jobs read at once
 _OF_A_JOB: Final = (
     "preset", "attempts", "created", "changed", "output", "seconds", "loss", "note", "key",
@@ -59,17 +64,27 @@ WIDEST: Final = 60
 
 
 def look(state_dir: Path, clock: Callable[[], float] = time.time) -> dict[str, Any]:
-    """How things stand, for `status`; `running` says whether a daemon has told it."""
+    """How things stand, for `status`; `running` says whether a daemon answers."""
+    about: Mapping[str, Any] | None = None
     try:
         with Client(state_dir) as client:
-            return _from_daemon(client.about, client.ask("status"), clock())
+            about = client.about
+            return _from_daemon(about, client.ask("status"), clock())
     except NotRunningError as error:
+        about, problem = None, str(error)
+    except StylewatchError as error:
+        if error.reason != LedgerError.reason:
+            raise
         problem = str(error)
     try:
         folders = _from_ledger(state_dir)
     except LedgerError as error:
         folders, problem = [], f"{problem}. {error}"
-    return {"running": False, "folders": folders, "problem": problem}
+    if about is None:
+        return {"running": False, "folders": folders, "problem": problem}
+    found = _from_daemon(about, {**_UNTOLD, "trouble": problem}, clock())
+    stands = {"state": "blocked", "detail": "", "arriving": 0}
+    return {**found, "folders": [{**_at_rest(each), **stands} for each in folders]}
 
 
 def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any], now: float) -> dict[str, Any]:
@@ -150,8 +165,8 @@ def _from_ledger(state_dir: Path) -> list[dict[str, Any]]:
     return _read(state_dir, read) or []
 
 
-def _at_rest(counts: dict[str, int]) -> dict[str, int]:
-    """The counts when no daemon is alive: what was in work when it was killed waits."""
+def _at_rest(counts: dict[str, Any]) -> dict[str, Any]:
+    """The counts while nothing is painted: what was in work when that ended waits."""
     return {**counts, "waiting": counts["waiting"] + counts["painting"], "painting": 0}
 
 
