@@ -423,6 +423,21 @@ class TestBoard:
             "the scheduler has no workers",
         ]  # fmt: skip
 
+    def test_no_number_of_failures_pushes_a_trouble_away_that_still_holds(self):
+        board = Board()
+        lost = Event(kind="warning", message="no workers", reason="engine-lost")
+        board.apply(lost, 1.0)
+        for number in range(50):
+            about = {"folder": "in", "path": f"{number}.jpg", "job_id": number + 1}
+            board.apply(Event(kind="failed", message=f"{number}.jpg: bad", **about), 2.0)
+        assert "warning: no workers" in text_of(board)
+        told = [failure(number + 1, f"{number}.jpg") | {"at": 3.0} for number in range(50)]
+        board.apply(folder_event(failed=50, failures=told), 4.0)
+        assert "warning: no workers" in text_of(board)
+        assert [row.message for row in board.problems].count("no workers") == 1
+        board.apply(replace(lost, kind="recovered"), 5.0)
+        assert "no workers" not in text_of(board)
+
     def test_a_folder_that_left_the_config_leaves_the_board(self):
         board = a_board()
         board.apply(Event(kind="folder", message="", folder="in", reason="left"), 2.0)

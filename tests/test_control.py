@@ -765,7 +765,7 @@ def test_a_newcomer_hears_nothing_of_a_trouble_that_is_over():
     for each in recent.replay():
         newcomer.apply(each, 4.0)
     told = [row.message for row in newcomer.problems]
-    assert told == ["a.jpg: no permission", "/other: only 3 MB free"]
+    assert told == ["/other: only 3 MB free", "a.jpg: no permission"]
 
 
 def test_a_newcomer_hears_nothing_of_a_config_that_is_repaired():
@@ -782,4 +782,4 @@ def test_a_newcomer_hears_nothing_of_a_config_that_is_repaired():
         recent.note(event, 1.0)
     for each in recent.replay():
         newcomer.apply(each, 4.0)
-    assert [row.message for row in newcomer.problems] == ["a.jpg: broken", "the workers: dead"]
+    assert [row.message for row in newcomer.problems] == ["the workers: dead", "a.jpg: broken"]

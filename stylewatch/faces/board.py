@@ -95,14 +95,19 @@ class ProblemRow:
     output: str = ""
 
     @property
+    def of_photo(self) -> bool:
+        """Whether it is about a photo; all else still holds, as far as we have heard."""
+        return bool(self.job_id or self.path)
+
+    @property
     def lasts(self) -> bool:
         """Whether it is a folder's own trouble, which is over when the folder is well again."""
-        return bool(self.folder) and not (self.job_id or self.path)
+        return bool(self.folder) and not self.of_photo
 
     @property
     def general(self) -> bool:
         """Whether it is about no photo and no folder."""
-        return not (self.folder or self.job_id or self.path)
+        return not (self.folder or self.of_photo)
 
     def is_of(self, event: Event) -> bool:
         """Whether that event is about the same photo."""
@@ -126,7 +131,7 @@ class Board:
         self.folders: dict[str, FolderRow] = {}
         self.jobs: dict[int, JobRow] = {}
         self.results: deque[ResultRow] = deque(maxlen=KEPT_RESULTS)
-        self.problems: deque[ProblemRow] = deque(maxlen=KEPT_PROBLEMS)
+        self.problems: list[ProblemRow] = []
         self.since: float | None = None
         """When this session of the daemon began; None if that was before we listened."""
         self.done = 0
@@ -241,9 +246,7 @@ class Board:
         if row.note and row.state != "blocked":  # the output's own line says more of that
             since = float(event.extra.get("since", now))
             kind = "warning" if row.state == "watching" else row.state
-            self.problems.appendleft(
-                ProblemRow(at=since, kind=kind, message=row.note, folder=row.name)
-            )
+            self._add_problems(ProblemRow(at=since, kind=kind, message=row.note, folder=row.name))
 
     def _believe(self, event: Event) -> None:
         """Take over what the daemon tells of a folder as a whole, whatever we have counted."""
@@ -272,9 +275,8 @@ class Board:
             ProblemRow(**{**_known(ProblemRow, each), "kind": "failed", "folder": folder})
             for each in told
         ]
-        others = [row for row in self.problems if row.kind != "failed" or row.folder != folder]
-        latest = sorted([*rows, *others], key=lambda row: (row.lasts, row.at), reverse=True)
-        self.problems = deque(latest[:KEPT_PROBLEMS], maxlen=KEPT_PROBLEMS)
+        self._keep(lambda row: row.kind != "failed" or row.folder != folder)
+        self._add_problems(*rows)
 
     def _solved(self, event: Event) -> None:
         """Forget what went wrong with the event's photo: it is tried again, or painted."""
@@ -293,7 +295,13 @@ class Board:
         )
 
     def _keep(self, wanted: Callable[[ProblemRow], bool]) -> None:
-        self.problems = deque(filter(wanted, self.problems), maxlen=KEPT_PROBLEMS)
+        self.problems = [*filter(wanted, self.problems)]
+
+    def _add_problems(self, *rows: ProblemRow) -> None:
+        """Take in new ones. What still holds comes first, so that no photo's pushes it away."""
+        problems = [*rows, *self.problems]
+        problems.sort(key=lambda row: (not row.of_photo, row.at), reverse=True)
+        self.problems = problems[:KEPT_PROBLEMS]
 
     def _begin(self, event: Event, now: float) -> None:
         row = self.folder(event.folder)
@@ -335,7 +343,7 @@ class Board:
         if event.reason in {"cancelled", "vanished"}:  # somebody wanted it so
             return
         problem = ProblemRow(at=now, **_known(ProblemRow, vars(event)))
-        self.problems.appendleft(problem)
+        self._add_problems(problem)
         if event.kind == "failed" and "at" not in event.extra:
             self._failed.setdefault((event.folder, event.path), {})[event.job_id] = problem
 

@@ -317,8 +317,7 @@ def _problems(board: Board, width: int, room: int, now: float) -> list[Text]:
     if not board.problems:
         return []
     lines = [_rule("Problems", width, "bold red")]
-    rows = sorted(board.problems, key=lambda row: not row.lasts)  # what still holds, first
-    for row in rows:
+    for row in board.problems:
         lines += _problem(row, board.told(row), width, now)
     unseen = board.total("failed") - sum(row.kind == "failed" for row in board.problems)
     if unseen > 0:
