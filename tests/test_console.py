@@ -1105,6 +1105,25 @@ class TestOpenConsole:
         os.close(main)
         os.close(other)
 
+    def test_a_second_signal_gives_the_cursor_back(self):
+        main, other = pty.openpty()
+        code = (
+            "import signal\n"
+            "from stylewatch.faces.console import open_bars\n"
+            "from stylewatch.faces.terminal import on_signals\n"
+            "with open_bars(), on_signals(lambda: None):\n"
+            "    signal.raise_signal(signal.SIGTERM)\n"
+            "    signal.raise_signal(signal.SIGTERM)"
+        )
+        env = {"PATH": os.environ["PATH"], "TERM": "xterm", "PYTHONPATH": str(HERE.parent)}
+        done = subprocess.run(
+            [sys.executable, "-c", code], stderr=other, env=env, check=False, timeout=60
+        )
+        os.close(other)
+        assert done.returncode == 128 + signal.SIGTERM
+        assert b"\x1b[?25l" in read_until(main, b"\x1b[?25h").partition(b"\x1b[?25h")[0]
+        os.close(main)
+
     def test_a_closed_stream_is_not_live(self):
         stream = io.StringIO()
         stream.close()

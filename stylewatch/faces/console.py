@@ -30,6 +30,7 @@ from stylewatch.faces.board import Board, ResultRow
 from stylewatch.faces.lines import Lines, LogFormat, is_journal, loss_text, time_left, visible
 from stylewatch.faces.terminal import (
     Screen,
+    cursor_back,
     is_live,
     pressed,
     restore_terminal,
@@ -221,15 +222,16 @@ def open_bars(*, log_format: LogFormat = "text", chatter: Path | None = None) ->
             yield Lines(stream, log_format=log_format)
             return
         console = OnItsTerminal(file=stream, force_terminal=True, highlight=False)
-        with Progress(
+        bars = Progress(
             *_columns(console.width),
             console=console,
             refresh_per_second=4,
             transient=True,
             redirect_stdout=False,  # what libraries say would be shown above the bars
             redirect_stderr=False,
-        ) as progress:
-            yield _Bars(progress)
+        )
+        with cursor_back(stream), bars:
+            yield _Bars(bars)
 
 
 def _columns(width: int) -> Iterator[ProgressColumn]:

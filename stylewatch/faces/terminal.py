@@ -46,6 +46,20 @@ def restore_terminal() -> None:
 
 
 @contextmanager
+def cursor_back(stream: TextIO) -> Iterator[None]:
+    """Within it `restore_terminal` shows the cursor, which is hidden while bars are drawn."""
+
+    def undo() -> None:
+        os.write(stream.fileno(), b"\x1b[?25h")  # we may be amid the stream's own writing
+
+    _UNDO.append(undo)
+    try:
+        yield
+    finally:
+        _UNDO.remove(undo)
+
+
+@contextmanager
 def on_signals(
     first: Callable[[], None], hang_up: Callable[[], None] | None = None
 ) -> Iterator[None]:
