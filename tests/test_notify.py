@@ -127,6 +127,23 @@ def test_so_is_how_many_wait_and_have_failed(listener):
     ]
 
 
+def test_however_much_is_painted_at_once_systemd_takes_the_message(listener):
+    """It drops one of more than 4096 bytes, and with it the word that a reload is over."""
+    notifier = Notifier(environ=listener.environ)
+    notifier(event("folder", folder="in", extra={"waiting": 7}))
+    listener.hear()
+    for number in range(100):
+        notifier(event("running", path=f"2026/Rom/{number}.jpg", preset="ink", job_id=number))
+        *_, last = listener.lines()
+    first = ", ".join(f"2026/Rom/{number}.jpg → ink" for number in range(3))
+    assert last == f"STATUS=painting {first} and 97 more; 7 waiting"
+    notifier(event("running", path="写真/" * 800, preset="ink", job_id=0))
+    notifier.ready()
+    for told in (listener.lines(), listener.lines()):
+        assert len("\n".join(told).encode()) < 4096
+    assert told[0] == "READY=1"
+
+
 def test_a_pause_is_told_but_not_before_what_is_still_painted(listener):
     notifier = Notifier(environ=listener.environ)
     notifier(event("running", path="a.jpg", preset="ink", job_id=1))

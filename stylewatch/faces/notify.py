@@ -20,6 +20,10 @@ END_SECONDS: Final = 25.0
 """What the daemon needs to end, beyond the time that a running photo is given."""
 LEARN_SECONDS: Final = 600.0
 """How long systemd is asked to wait for the next word while a new ledger learns from results."""
+MOST_NAMED: Final = 3
+"""Of the photos that are painted at once so many are named."""
+LONGEST_STATUS: Final = 500
+"""Characters: a message of more than 4096 bytes is lost as a whole, and `READY=1` with it."""
 
 
 def notify(*lines: str, environ: Mapping[str, str] = os.environ) -> bool:
@@ -94,7 +98,9 @@ class Notifier:
                 self._counts[event.folder] = {} if event.reason == "left" else event.extra
             case _:
                 return
-        work = ", ".join(self._running.values())
+        names = [*self._running.values()]
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        work = ", ".join(names[:MOST_NAMED]) + more
         text = f"painting {work}" if work else self._paused or self._rest
         self.status("; ".join(filter(None, [text, self._counted()])))
 
@@ -149,4 +155,4 @@ class Notifier:
 
 def _status_line(text: str) -> tuple[str, ...]:
     """One line, whatever bytes a file name brings."""
-    return (f"STATUS={visible(text)}",) if text else ()
+    return (f"STATUS={visible(text)[:LONGEST_STATUS]}",) if text else ()
