@@ -1172,6 +1172,23 @@ def test_failures_that_are_not_shown_are_counted():
     assert "… 2 more failed: stylewatch jobs --failed" in text
 
 
+def test_a_second_p_goes_by_what_came_of_the_first(monkeypatch):
+    """Outside of the hours a pause that is asked for twice is one by hand, which never ends."""
+    asked = []
+    view = LiveConsole(io.StringIO(), on_quit=lambda: None, on_pause=asked.append)
+
+    def pressed(_keys, _seconds):
+        if asked == [True]:
+            view._events.put(Event(kind="paused", message="paused"))
+        if len(asked) == 2:
+            view._ended.set()
+        return "pp" if not asked else "p"
+
+    monkeypatch.setattr(console_module, "pressed", pressed)
+    view._loop(Screen(io.StringIO()), None)
+    assert asked[:2] == [True, False]
+
+
 def test_a_view_that_hangs_hears_no_more_of_progress(monkeypatch):
     monkeypatch.setattr(console_module, "MOST_EVENTS", 2)
     view = LiveConsole(io.StringIO(), on_quit=lambda: None, on_pause=lambda _: None)

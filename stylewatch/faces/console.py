@@ -145,9 +145,9 @@ class LiveConsole:
 
     def _loop(self, screen: Screen, keys: int | None) -> None:
         """Show the board until the end, or until the terminal has to be taken anew."""
-        drawn, size = 0.0, (0, 0)
+        drawn, size, news = 0.0, (0, 0), self._take_events()
         while not self._ended.is_set():
-            news = self._take_events() or screen.size() != size
+            news = news or screen.size() != size
             now = time.time()
             if news or now - drawn >= (1.0 if self.board.jobs else IDLE_SECONDS):
                 size = screen.size()
@@ -155,14 +155,16 @@ class LiveConsole:
                 lines = draw_board(self.board, *size, now, pictures, keys=keys is not None)
                 screen.draw(lines)
                 drawn = now
-            self._obey(pressed(keys, FRAME_SECONDS))
+            heard = pressed(keys, FRAME_SECONDS)
+            news = self._take_events()  # then a key goes by what is so when it is pressed
+            self._obey(heard)
             if taken_away(keys):
                 return
 
     def _obey(self, heard: str) -> None:
         """Do what the keys ask for; text is none, such as the path of a photo dropped here."""
         if all(key in self._on_key or not key.isprintable() for key in heard):
-            for key in heard:
+            for key in dict.fromkeys(heard):  # pressed twice, before anything could come of it
                 self._on_key.get(key, lambda: None)()
 
     def _take_events(self) -> bool:
