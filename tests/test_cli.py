@@ -579,6 +579,9 @@ class TestPresets:
         _, out, _ = stylewatch("presets", "list")
         assert "quick" in out
         assert re.search(r"^bad +broken: .*strenght", out, re.MULTILINE)
+        told = json.loads(stylewatch("presets", "list", "--json")[1])
+        [bad] = [each for each in told if each["name"] == "bad"]
+        assert (bad["description"], "strenght" in bad["problem"]) == ("", True)
 
 
 @pytest.fixture

@@ -157,7 +157,7 @@ class TestVisible:
 
     @pytest.mark.parametrize(
         ("seconds", "text"),
-        [(-1, "0 s"), (8.4, "8 s"), (187, "3:07"), (7500, "2:05:00"), (4 * 86400, "4 days")],
+        [(-1, "0 s"), (8.4, "8 s"), (187, "3:07"), (7500, "2:05:00"), (71 * 3600, "3 days")],
     )
     def test_durations_are_short(self, seconds, text):
         assert duration(seconds) == text
@@ -235,14 +235,15 @@ class TestLines:
             *("held", "gone", "blocked"),
         ]
 
-    def test_old_events_have_their_own_time(self):
+    def test_old_events_have_their_own_time_and_each_day_its_date(self):
         """`console` is told what happened before it came."""
         stream, noon = io.StringIO(), time.mktime((2026, 5, 5, 12, 0, 0, 0, 0, -1))
         sink = Lines(stream, clock=lambda: noon)
-        for at in (noon - 3600.0, noon - 86_400.0):
+        for at in (noon - 86_400.0, noon - 3600.0, noon):
             sink(Event(kind="done", message="a.jpg", extra={"at": at}))
         assert stream.getvalue().splitlines() == [
-            "11:00:00 done     a.jpg", "04 May 12:00:00 done     a.jpg",
+            "04 May 12:00:00 done     a.jpg", "05 May 11:00:00 done     a.jpg",
+            "12:00:00 done     a.jpg",
         ]  # fmt: skip
         told = Event(kind="done", message="a.jpg", extra={"at": 0.25})
         [line] = self.written([told], log_format="json")
@@ -625,6 +626,8 @@ class TestView:
         text = text_of(board)
         when = time.strftime("%H:%M", time.localtime(since))
         assert f"half.jpg: its end is missing, waiting since {when}" in text
+        day = time.strftime("%d %b", time.localtime(since))
+        assert f"waiting since {day} {when}" in text_of(board, now=1e9)
         assert "2 arriving" in text.splitlines()[0]
         board.apply(folder_event(arriving=0, slow=[]), 1.0)
         assert "arriving" not in text_of(board)

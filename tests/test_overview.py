@@ -424,7 +424,7 @@ def test_status_says_what_has_been_arriving_for_long_and_why(daemon, tmp_path, o
     assert found["slow"] == [
         {"folder": "in", "photo": "half.jpg", "why": "its end is missing", "since": 1000.0}
     ]
-    since = time.strftime("%H:%M", time.localtime(1000.0))
+    since = time.strftime("%d %b %H:%M", time.localtime(1000.0))  # for more than a day
     lines = overview.overview_text(found).splitlines()
     assert f"{name}: its end is missing, waiting since {since}" in lines
 

@@ -509,6 +509,7 @@ def test_a_lost_ledger_is_learnt_again_from_results_whatever_else_lies_there(rig
     again.daemon._clock = time.monotonic
     told = [event.message for event in again.events if event.reason == LEARNING]
     assert len(told) == 5  # with the strange thing: the service waits for a sign of life
+    assert "a new ledger: 1 result read so far" in told
     assert told[3:] == [
         "a new ledger: 3 results read so far",
         "a new ledger: 3 results found, not painted again",

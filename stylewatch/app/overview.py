@@ -20,6 +20,7 @@ from stylewatch.domain import ALL_DAY, Hours, JobState
 from stylewatch.errors import LedgerError, NotRunningError, StylewatchError
 from stylewatch.faces.board import queue_seconds
 from stylewatch.faces.lines import (
+    clock,
     duration,
     in_folder,
     jsonable,
@@ -184,7 +185,7 @@ def overview_text(found: Mapping[str, Any], width: int = sys.maxsize) -> str:
     lines = [head, *_folders_text(found["folders"], names, width)]
     several = len(found["folders"]) > 1
     for one in found.get("slow", ()):
-        since = time.strftime("%H:%M", time.localtime(one["since"]))
+        since = clock(one["since"], time.time(), "%H:%M")
         text = f"{one['photo']}: {one['why']}, waiting since {since}"
         lines.append(in_folder(text, one["folder"] if several else "", one["photo"]))
     lines += [

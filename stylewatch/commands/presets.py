@@ -67,11 +67,11 @@ def presets_list(*, config: PresetsOf = None, as_json: Json = False) -> None:
     data = [
         {
             "name": name,
-            "description": description,
+            "description": preset.description if preset else "",
             "has_style": bool(preset and preset.style),
             "problem": str(broken[name]) if name in broken else None,
         }
-        for name, description, preset in rows
+        for name, _, preset in rows
     ]
     answer(data, text, as_json=as_json)
 

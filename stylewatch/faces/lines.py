@@ -76,7 +76,7 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
     if hours >= 48:
-        return f"{hours // 24} days"
+        return f"{round(whole / 86400)} days"
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
@@ -177,6 +177,7 @@ class Lines:
         self._clock = clock
         self._told: dict[int, tuple[int, float]] = {}
         self._folders: dict[str, str] = {}  # those we have heard of, and what is wrong with each
+        self._told_at = 0.0  # the date is told where the day is another than in the last line
 
     def __call__(self, event: Event) -> None:
         """Write the event's line; a reader that went away is no reason to stop working."""
@@ -204,7 +205,8 @@ class Lines:
         if self._json:
             return mark + json.dumps({"time": _iso(at), "level": level, **event_dict(event)})
         word = event_word(event.kind, event.reason, event.job_id)
-        when = "" if self._journal else _clock(at, now)
+        when = "" if self._journal else clock(at, self._told_at) + " "
+        self._told_at = at
         return f"{mark}{when}{word:<8} {event_text(event, several=len(self._folders) > 1)}"
 
     def _is_news(self, event: Event, now: float) -> bool:
@@ -237,10 +239,10 @@ def _iso(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
 
 
-def _clock(at: float, now: float) -> str:
+def clock(at: float, now: float, form: str = "%H:%M:%S") -> str:
     """The time of day, after the date if that was another day."""
     when, today = time.localtime(at), time.localtime(now)
-    return time.strftime("%H:%M:%S " if when[:3] == today[:3] else "%d %b %H:%M:%S ", when)
+    return time.strftime(form if when[:3] == today[:3] else f"%d %b {form}", when)
 
 
 def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:

@@ -21,6 +21,7 @@ from rich.text import Text
 from stylewatch.domain import AT_HAND, Step
 from stylewatch.faces.board import Board, FolderRow, JobRow, ProblemRow, ResultRow
 from stylewatch.faces.lines import (
+    clock,
     duration,
     event_word,
     hourly,
@@ -80,7 +81,7 @@ def _below(board: Board, width: int, room: int, now: float) -> list[Text]:
     work = _work(board, width, room // 3, now)
     problems = _problems(board, width, room // 3, now)
     rest = room - len(work) - len(problems)
-    folders = _folders(board, width, max(room // 4, rest - 1 - len(board.results)))
+    folders = _folders(board, width, max(room // 4, rest - 1 - len(board.results)), now)
     rest -= len(folders)
     return [*folders, *work, *_fitted(_results(board, width, rest, now), rest), *problems]
 
@@ -92,10 +93,10 @@ def _beside(
     half = (width - 2) // 2
     work = _work(board, half, room // 3, now)
     shown = [Text(), _rule("Latest", half), *pictures] if pictures else []
-    if len(_folders(board, half, room // 4)) + len(work) + len(shown) > room:
+    if len(_folders(board, half, room // 4, now)) + len(work) + len(shown) > room:
         shown = []
     rest = room - len(work) - len(shown)
-    left = [*_folders(board, half, max(room // 4, rest)), *work]
+    left = [*_folders(board, half, max(room // 4, rest), now), *work]
     left += [*_next(board, half, room - len(left) - len(shown)), *shown]
     upper = room // 2 if board.problems else room
     right = _fitted(_results(board, half, upper, now), upper)
@@ -164,13 +165,14 @@ def _rule(title: str, width: int, style: str = "cyan") -> Text:
     )
 
 
-def _folders(board: Board, width: int, room: int) -> list[Text]:
+def _folders(board: Board, width: int, room: int, now: float) -> list[Text]:
     """The folders, those with a trouble first, so that what is cut off is well."""
     rows = sorted(board.folders.values(), key=lambda row: row.state in AT_HAND)
     names = min(20, max((cell_len(visible(row.name)) for row in rows), default=0))
     lines = []
     for row in rows:
-        lines += [_folder(row, names, width, paused=bool(board.paused)), *map(_slow, row.slow)]
+        lines.append(_folder(row, names, width, paused=bool(board.paused)))
+        lines += [_slow(file, now) for file in row.slow]
     return _shortened([_rule("Folders", width), *lines], max(2, room))
 
 
@@ -196,9 +198,9 @@ def _folder(row: FolderRow, name_width: int, width: int, *, paused: bool) -> Tex
     return line
 
 
-def _slow(file: tuple[str, str, float]) -> Text:
+def _slow(file: tuple[str, str, float], now: float) -> Text:
     path, why, since = file
-    when = time.strftime("%H:%M", time.localtime(since))
+    when = clock(since, now, "%H:%M")
     return Text.assemble(f"      {visible(path)}", (f": {why}, waiting since {when}", "dim"))
 
 

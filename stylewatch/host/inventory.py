@@ -54,7 +54,8 @@ def learn(
             count += result is not None
             if clock() >= due:  # also where it comes upon no result for long
                 due = clock() + LEARN_SECONDS
-                tell("warning", f"a new ledger: {count} results read so far", reason=LEARNING)
+                words = f"a new ledger: {counted(count, 'result')} read so far"
+                tell("warning", words, reason=LEARNING)
             if result is not None:
                 yield result
 
