@@ -1192,6 +1192,15 @@ def test_a_second_p_goes_by_what_came_of_the_first(monkeypatch):
     assert asked[:2] == [True, False]
 
 
+def test_after_a_view_that_broke_down_lines_are_those_of_a_log():
+    stream = io.StringIO()
+    view = LiveConsole(stream, on_quit=lambda: None, on_pause=lambda _: None)
+    for number in range(3):
+        view(Event(kind="progress", message="", path="a.jpg", job_id=1, step=a_step()))
+        view(replace(folder_event(waiting=number), message="away"))
+    assert [line.split()[-1] for line in stream.getvalue().splitlines()] == ["left", "away"]
+
+
 def test_a_view_that_hangs_hears_no_more_of_progress(monkeypatch):
     monkeypatch.setattr(console_module, "MOST_EVENTS", 2)
     view = LiveConsole(io.StringIO(), on_quit=lambda: None, on_pause=lambda _: None)

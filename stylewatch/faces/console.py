@@ -95,6 +95,7 @@ class LiveConsole:
     ) -> None:
         self.board = Board()
         self._terminal = terminal
+        self._lines = Lines(terminal)
         self._on_key: dict[str, Callable[[], None]] = {
             "q": on_quit,
             "p": lambda: on_pause(not self.board.paused),
@@ -110,7 +111,7 @@ class LiveConsole:
             if event.kind != "progress" or self._events.qsize() < MOST_EVENTS:  # it may hang
                 self._events.put(event)
         else:  # the view broke down, the work did not
-            Lines(self._terminal)(event)
+            self._lines(event)
 
     def __enter__(self) -> Self:
         """Take the terminal's screen."""
