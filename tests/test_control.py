@@ -733,6 +733,19 @@ def test_a_number_too_large_for_the_ledger_is_refused(server, tmp_path):
         ask(tmp_path, "retry", job_id=1 << 63)
 
 
+def test_no_number_of_events_pushes_an_answer_away(daemon, tmp_path, monkeypatch):
+    monkeypatch.setattr(control, "MAX_INBOX", 2)
+    go_on, answered = threading.Event(), threading.Event()
+    with ControlServer(tmp_path, daemon.ask, {}) as server:
+        server._later(lambda: go_on.wait(60))
+        server._later(answered.set)
+        for number in range(10):
+            server(event("done", job_id=number))
+        assert len(server._inbox) < 10
+        go_on.set()
+        assert answered.wait(5)
+
+
 def test_a_newcomer_is_told_how_many_photos_are_done():
     recent, newcomer = Recent(), Board()
     recent.note(Event(kind="started", message="watching 1 folder"), 1.0)

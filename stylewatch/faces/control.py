@@ -78,6 +78,7 @@ MAX_ASKED: Final = 16
 """Answers that a client may wait for; what it asks beyond that is heard when it has got some.
 As many of its lines are heard before it is the others' turn."""
 MAX_INBOX: Final = 10_000
+"""With so many things to do for our thread it gets no more events."""
 
 Ask = Callable[..., "Future[Any]"]
 """`ask(command, **arguments)`: the daemon's answer, or a `StylewatchError`, in a future."""
@@ -109,7 +110,7 @@ class ControlServer:
         self._about = {"stylewatch": VERSION, "pid": os.getpid(), **about}
         self._recent = Recent()
         self._clients: set[_Client] = set()
-        self._inbox: deque[Callable[[], None]] = deque(maxlen=MAX_INBOX)
+        self._inbox: deque[Callable[[], None]] = deque()
         self._ended = False
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
@@ -148,7 +149,8 @@ class ControlServer:
 
     def __call__(self, event: Event) -> None:
         """Tell all clients that want events."""
-        self._later(partial(self._spread, event, time.time()))
+        if len(self._inbox) < MAX_INBOX:  # else our thread hangs: only answers are kept for it
+            self._later(partial(self._spread, event, time.time()))
 
     def _later(self, do: Callable[[], None]) -> None:
         """Have something done in our thread, from any other."""

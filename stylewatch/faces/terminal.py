@@ -175,7 +175,7 @@ class Screen:
         changed = [
             f"\x1b[{row};1H\x1b[K{self._encoded(line)}"
             for row, line in enumerate(lines, start=1)
-            if self._shown[row - 1 : row] != [line]
+            if self._shown[row - 1 : row] != [line]  # rich compares no line's own style
         ]
         if changed:
             clear = "" if self._shown else "\x1b[2J"
