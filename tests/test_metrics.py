@@ -55,21 +55,9 @@ def step(scale, evaluation):
     )  # fmt: skip
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def metrics(clock):
-    return Metrics(lambda: STATUS, clock=clock)
+def metrics():
+    return Metrics(lambda: STATUS)
 
 
 def figures(metrics):
@@ -154,15 +142,6 @@ def test_evaluations_are_counted_even_where_steps_were_lost(metrics):
     metrics(event("running", job_id=1))
     metrics(event("progress", job_id=1, step=step(2, 5)))
     assert figures(metrics)["stylewatch_evaluations_total"] == 10 + 3 + 4 + 5
-
-
-def test_the_rate_is_that_of_the_last_minute(metrics, clock):
-    for second in range(120):
-        clock.now = 1000.0 + second
-        metrics(event("progress", job_id=1, step=step(1, 2 * second + 1)))
-    assert figures(metrics)["stylewatch_evaluations_per_second"] == pytest.approx(2.0, abs=0.1)
-    clock.now += 61
-    assert figures(metrics)["stylewatch_evaluations_per_second"] == 0
 
 
 def test_a_daemon_that_does_not_answer_is_down_but_its_counts_are_told():

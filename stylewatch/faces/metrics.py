@@ -14,7 +14,6 @@ folders) comes from the daemon's `status` when somebody asks. Names and labels a
     stylewatch_photo_seconds{preset}                histogram: from a job's start to its result
     stylewatch_failures_total{kind,reason}          kind: failed (set aside), retry, blocked
     stylewatch_evaluations_total                    of the loss
-    stylewatch_evaluations_per_second               over the last minute
     stylewatch_memory_bytes{process}                resident: daemon, and all workers together
     stylewatch_workers                              worker processes of this machine
 
@@ -27,7 +26,6 @@ import math
 import os
 import socket
 import threading
-import time
 from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -43,7 +41,6 @@ HOST: Final = "127.0.0.1"
 NAMES_OF_HOST: Final = frozenset({HOST, "localhost", "[::1]"})
 """A page in a browser may have a name of its own point at us; it gets nothing."""
 BUCKETS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
-RATE_SECONDS: Final = 60.0
 CLIENT_SECONDS: Final = 5.0
 MAX_CLIENTS: Final = 16
 """For one more, the first is hung up on: any user here may knock, and our descriptors are few."""
@@ -56,22 +53,14 @@ Sample = tuple[Mapping[str, object], float]
 class Metrics:
     """What is counted, and how it reads. Called with each event, from any thread."""
 
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        proc: Path = Path("/proc"),
-    ) -> None:
+    def __init__(self, snapshot: Snapshot, *, proc: Path = Path("/proc")) -> None:
         self._snapshot = snapshot
-        self._clock = clock
         self._proc = proc
         self._lock = threading.Lock()
         self._durations: dict[str, list[int]] = {}
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._failures: Counter[tuple[str, str]] = Counter()
         self._evaluations = 0
-        self._recent: deque[tuple[float, int]] = deque()
         self._steps: dict[int, Step] = {}
 
     def __call__(self, event: Event) -> None:
@@ -93,16 +82,8 @@ class Metrics:
         """Steps may be lost on their way: the numbers in them count."""
         before = self._steps.get(job_id)
         counted = before.evaluation if before and before.scale == step.scale else 0
-        news = step.evaluation - counted
+        self._evaluations += max(0, step.evaluation - counted)
         self._steps[job_id] = step
-        if news > 0:
-            self._evaluations += news
-            self._recent.append((self._clock(), news))
-            self._forget_old()
-
-    def _forget_old(self) -> None:
-        while self._recent and self._recent[0][0] < self._clock() - RATE_SECONDS:
-            self._recent.popleft()
 
     def text(self) -> str:
         """All figures in Prometheus's text format."""
@@ -121,9 +102,6 @@ class Metrics:
         yield _family("failures_total", what, failures, "counter")
         what = "evaluations of the loss"
         yield _family("evaluations_total", what, [({}, self._evaluations)], "counter")
-        self._forget_old()
-        rate = sum(number for _, number in self._recent) / RATE_SECONDS
-        yield _one("evaluations_per_second", "over the last minute", rate)
 
     def _histogram(self) -> list[str]:
         samples = []
