@@ -40,6 +40,7 @@ from stylewatch.faces.console import (
     open_console,
 )
 from stylewatch.faces.lines import Lines, duration, event_dict, is_journal, size, visible
+from stylewatch.faces.preview import thumbnail
 from stylewatch.faces.recent import Recent
 from stylewatch.faces.terminal import (
     CHATTER_BYTES,
@@ -796,6 +797,21 @@ class TestView:
         assert (len(rows), len(rows[0])) == (6, 8)
         red, green, blue = rows[3][4]
         assert red > 240 > 15 > max(green, blue)
+
+    @pytest.mark.parametrize("kind", ["ppm", "link", "pipe"])
+    def test_what_no_worker_would_open_is_not_shown_whatever_its_name(self, tmp_path, kind):
+        """A PPM, or what Pillow reads by other programs; a pipe would be waited for."""
+        file, other = tmp_path / "a.jpg", tmp_path / "b.jpg"
+        Image.new("RGB", (64, 48)).save(other)
+        assert len(thumbnail(other, 8, 8)) == 6
+        if kind == "ppm":
+            Image.new("RGB", (64, 48)).save(file, format="PPM")
+        elif kind == "link":
+            file.symlink_to(other)
+        else:
+            os.mkfifo(file)
+        with pytest.raises(OSError):
+            thumbnail(file, 8, 8)
 
     def test_keys_are_named_only_where_they_are_heard(self):
         board = Board()
