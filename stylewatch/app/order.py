@@ -3,8 +3,6 @@
 All is checked before anything is painted. Knows nothing of how that is done.
 """
 
-import json
-import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -40,7 +38,8 @@ _ELSEWHERE: Final = {
     "description": "It makes no difference to a picture",
 }
 """Keys of a preset's file that `--set` leaves alone."""
-_LONGEST_INT: Final = 19  # digits, as in YAML
+_NO_TEXT: Final = re.compile(r'[\[{"].*|[-+.\d]\S*|true|false|null', re.DOTALL)
+"""What `--set` reads as a preset's file has it: a list, a mapping, a number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,9 +136,8 @@ def overridden(preset: Preset, overrides: Mapping[str, Any]) -> Preset:
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """`KEY=VALUE`, `output.quality=80`: values are JSON where they can be read so, else text.
+    """`KEY=VALUE`, `output.quality=80`: values are read as in a preset's file, or else text.
 
-    A mapping and a number may be written as in YAML: `style_layers={block1_conv1: 0.2}`, `.5`.
     Of the same key the last one holds.
     """
     values: dict[str, Any] = {}
@@ -160,27 +158,11 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def _value_of(text: str) -> Any:
-    try:
-        return json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
-    except (ValueError, RecursionError):
-        text = text.strip()
+    text = text.strip()
+    if _NO_TEXT.fullmatch(text):
         with suppress(ConfigError):  # it is told as text then
-            if text.startswith("{"):
-                return parse_yaml(text).data
-            if re.fullmatch(r"[-+.\d]\S*", text):
-                return parse_yaml(f"number: {text}").data["number"]
-        return text
-
-
-def _whole(text: str) -> float:
-    return int(text) if len(text) <= _LONGEST_INT else _finite(text)
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise UsageError(f"{shown(text)} is not a finite number")
-    return number
+            return parse_yaml(f"value: {text}").data["value"]
+    return text
 
 
 def engine_for(weights: str | None) -> EngineSettings:
