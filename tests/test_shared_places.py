@@ -828,7 +828,7 @@ def test_what_is_painted_when_the_ledger_fails_is_painted_no_more(rigs, monkeypa
             wait_until(lambda: seen() == (1, 0, []), told=seen)
             broken.set()
             rig.daemon.wake()
-            wait_until(lambda: seen() == (0, 1, ["retry", "blocked"]), told=seen)
+            wait_until(lambda: seen() == (0, 1, ["blocked", "retry"]), told=seen)
             broken.clear()
             wait_until(lambda: seen() == (1, 0, []), told=seen)
         finally:
