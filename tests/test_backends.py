@@ -84,6 +84,24 @@ def test_on_jax_a_network_is_no_part_of_each_size_s_program():
     assert json.loads(last_line_of(script, KERAS_BACKEND="jax", **environ))
 
 
+FORGETTING = """
+from keras import ops
+from stylewatch.engine import backend
+backend._PROGRAMS = 3
+compiled = []
+doubled = backend.compiled(lambda x: compiled.append(x.shape[0]) or 2 * x)
+for size in (1, 2, 3, 4, 3, 2, 4, 1):
+    doubled(ops.ones(size))
+print(compiled)
+"""
+
+
+def test_on_jax_the_oldest_program_makes_room_and_the_others_stay():
+    """Photos of more shapes than are remembered would each time be the first again."""
+    pytest.importorskip("jax")
+    assert run_on("jax", FORGETTING) == [1, 2, 3, 4, 1]
+
+
 @pytest.fixture
 def keras_json(tmp_path):
     """The variables of somebody whose networks are of a backend that is not here."""

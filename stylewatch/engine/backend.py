@@ -33,7 +33,7 @@ bfloat16, the share is 0.2 to 0.55; elsewhere 1 and more.
 """
 _PROBE_ROUNDS = 3
 _SIZES = 256  # so many kinds of arguments are remembered, each with its graph
-_PROGRAMS = 32  # on JAX, of each function: of another size they are compiled anew
+_PROGRAMS = 32  # on JAX, of each function, one for each size: the oldest is dropped
 _AMPERE = 8
 """NVIDIA's first compute capability with bfloat16; older GPUs emulate it, or can't do it at all."""
 
@@ -175,7 +175,7 @@ def _program_for_each_size(function: Callable[..., Any]) -> Callable[..., Any]:
         key = form, tuple(map(jax.typeof, leaves))
         if key not in programs:
             if len(programs) >= _PROGRAMS:
-                programs.clear()
+                del programs[next(iter(programs))]  # the oldest
             traced, result = jax.make_jaxpr(function, return_shape=True)(*arguments)
             compute = jax.jit(partial(jax.core.eval_jaxpr, traced.jaxpr))
             programs[key] = compute, traced.consts, jax.tree.structure(result)
