@@ -170,6 +170,18 @@ def test_style_targets_are_kept_for_the_next_photo_but_not_for_ever(network):
     assert len(objective._styles) == 32
 
 
+def test_a_style_image_is_described_by_the_same_graph_as_a_photo(network):
+    """Each takes TensorFlow half a second to make, and holds kernels of its own."""
+    settings = StyleSettings()
+    objective = objective_of(network, settings)
+    extract, made = objective.extract, []
+    objective.extract = lambda image: made.append(1) or extract(image)
+    targets = objective.targets(picture(0), [Region([(picture(1, 64, 32), 1.0)], None)], settings)
+    assert len(made) == 1
+    objective.evaluate(picture(2), targets)
+    assert len(made) == 2
+
+
 def test_styles_of_the_same_bytes_and_another_shape_are_others(network):
     """As one colour is, upright or across: its edges are longer on other sides."""
     settings = StyleSettings()

@@ -115,7 +115,6 @@ class Objective:
         layers = {*content_layers, *style_layers}
         self.extract = network.extractor(layers, precision=precision, pooling=pooling)
         self._features_and_grams = backend.compiled(self._describe_image)
-        self._describe_style = backend.compiled(self._grams_of_image)
         self._evaluate = backend.value_and_gradient(self._loss)
         self._styles: OrderedDict[tuple[tuple[int, ...], bytes], dict[str, Tensor]] = OrderedDict()
 
@@ -181,7 +180,8 @@ class Objective:
 
     def grams_of_style(self, image: Tensor) -> dict[str, Tensor]:
         """A style image's Gram matrices."""
-        return self._describe_style(image)  # type: ignore[no-any-return]
+        _, [grams] = self._features_and_grams(image, [{}])  # as of a photo without masks: one graph
+        return grams  # type: ignore[no-any-return]
 
     def _style_targets(
         self,
@@ -251,10 +251,6 @@ class Objective:
             for mask in masks
         ]
         return {layer: features[layer] for layer in self.content_layers}, grams
-
-    def _grams_of_image(self, image: Tensor) -> dict[str, Tensor]:
-        features = self.extract(image)
-        return {layer: losses.gram_matrix(features[layer]) for layer in self.style_layers}
 
     def _blend(self, styles: Sequence[tuple[Tensor, float]]) -> dict[str, Tensor]:
         """The mean of the styles' Grams by their shares.
