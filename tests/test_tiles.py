@@ -10,6 +10,7 @@ from small_network import CLASSIC
 from small_network import noise_input as picture
 
 from stylewatch.domain import StyleSettings
+from stylewatch.engine import backend
 from stylewatch.engine.features import load_builtin, load_vgg19
 from stylewatch.engine.objective import Objective, Region
 from stylewatch.engine.tiles import TiledObjective, margin_of, plan_tiles
@@ -84,6 +85,26 @@ def test_of_a_tile_s_features_only_its_own_are_kept(network):
     assert sum(math.prod(tap.shape[1:3]) for tap in kept.features["block4_conv2"]) == 25 * 28
 
 
+def test_what_does_not_change_is_laid_out_for_each_tile_once(network, monkeypatch):
+    """A GPU would be waited for at each evaluation; and each graph takes half a second to make."""
+    arguments = (network, ("block4_conv2",), ("block1_conv1", "block5_conv1"), "max", "float32")
+    tiled, made, fetched = TiledObjective(*arguments, side=64), [], []
+    extract, to_numpy = tiled.extract, backend.to_numpy
+    tiled.extract = lambda image: made.append(1) or extract(image)
+    monkeypatch.setattr(backend, "to_numpy", lambda each: fetched.append(1) or to_numpy(each))
+    mask = np.linspace(0, 1, 130 * 200, dtype=np.float32).reshape(130, 200)
+    settings = StyleSettings(style_layers={"block1_conv1": 1.0, "block5_conv1": 1.0})
+    for masked in (None, mask):
+        photo = picture(0, 130, 200)
+        regions = [Region([(picture(1, 64, 64), 1.0)], masked)]
+        targets = tiled.targets(photo, regions, settings, masked)
+        assert len(made) == (1 if masked is None else 3)  # with masks, styles have one without
+        fetched.clear()
+        tiled.evaluate(photo, targets)
+        assert len(fetched) == len(tiled._tiles(photo))  # the gradients
+        assert len(made) == (2 if masked is None else 4)
+
+
 def test_with_vgg19_itself_too(vgg19_file):
     """Its wide convolutions are computed several outputs at a time: tiles lie on that grid."""
     network = load_vgg19(str(vgg19_file))
@@ -114,7 +135,7 @@ def test_every_position_belongs_to_exactly_one_tile(height, width, sides, grid):
     for tile in tiles:
         top, bottom, left, right = tile.inner
         assert top % grid == left % grid == tile.outer[0] % grid == tile.outer[2] % grid == 0
-        assert max(bottom - top, right - left) <= side
+        assert max(bottom - top, right - left) < side + grid  # a short rest is no tile of its own
         assert tile.outer[0] == 0 or top - tile.outer[0] >= 80
         assert tile.outer[2] == 0 or left - tile.outer[2] >= 80
 

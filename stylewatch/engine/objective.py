@@ -245,7 +245,12 @@ class Objective:
     def _describe_image(
         self, image: Tensor, masks: list[dict[str, Tensor]]
     ) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
-        features = self.extract(image)
+        return self._described(self.extract(image), masks)
+
+    def _described(
+        self, features: dict[str, Tensor], masks: list[dict[str, Tensor]]
+    ) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
+        """The content layers' features, and the style layers' Gram matrices by region."""
         grams = [
             {layer: self._gram(features, layer, mask) for layer in self.style_layers}
             for mask in masks

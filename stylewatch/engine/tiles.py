@@ -7,21 +7,33 @@ to one tile; a tile sees as much around it as its features can see, so there are
 nothing is approximated. Knows nothing of scales, optimisers or files.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from keras import ops
 
-from stylewatch.domain import VGG19_LAYERS
+from stylewatch.domain import VGG19_LAYERS, StyleSettings
 from stylewatch.engine import backend, convolution, losses
 from stylewatch.engine.backend import Precision, Tensor
 from stylewatch.engine.features import STRIDE, stride_of
-from stylewatch.engine.objective import Description, Objective, Parts, Targets, style_part
+from stylewatch.engine.objective import (
+    Description,
+    Objective,
+    Parts,
+    Region,
+    Targets,
+    style_part,
+)
 
 _BAND = 10
 """A band has so many times the pixels of a tile: total variation takes just 0.12 kB for each."""
+Place = tuple[Tensor, Tensor]
+"""A rectangle within another, in pixels: its corner, and an array without values of its size.
+
+A graph is given the size as a shape, as JAX compiles a program for each.
+"""
 
 
 @dataclass(frozen=True)
@@ -37,36 +49,23 @@ class Tile:
         top, bottom, left, right = self.outer
         return image[:, top:bottom, left:right]
 
-    def cut_at(self, layer: str, places: Any) -> Any:
-        """The outer rectangle of (1, h, w, C), an array as large as a layer's features."""
+    def own(self, layer: str, places: Any) -> Any:
+        """What lies at its positions, of (1, h, w, C), an array as large as a layer's features."""
         stride = stride_of(layer)
-        top, bottom, left, right = (edge // stride for edge in self.outer)
+        top, bottom, left, right = (edge // stride for edge in self.inner)
         return places[:, top:bottom, left:right]
 
-    def owned(self, features: Any, layer: str) -> Any:
-        """The features at the positions that this tile owns, out of its outer rectangle's."""
-        (above, below), (before, after) = self._margins(layer)
-        _, height, width, _ = features.shape
-        return features[:, above : height - below, before : width - after]
+    @property
+    def place(self) -> Place:
+        """Where in its outer rectangle the inner one is."""
+        top, bottom, left, right = self.inner
+        corner = np.array([0, top - self.outer[0], left - self.outer[2], 0], dtype=np.int32)
+        return corner, np.empty((1, bottom - top, right - left, 0), dtype=np.float32)
 
-    def with_margins(self, owned: Any, layer: str) -> Any:
-        """The features that this tile owns, with zeros around them where its margins are."""
-        return ops.pad(owned, ((0, 0), *self._margins(layer), (0, 0)))
-
-    def ownership(self, layer: str) -> np.ndarray:
-        """1 where this tile owns the position, 0 in its margins: (1, h, w, 1) at a layer's size."""
-        stride = stride_of(layer)
-        top, bottom, left, right = (edge // stride for edge in self.outer)
-        own = np.zeros((1, bottom - top, right - left, 1), dtype=np.float32)
-        self.owned(own, layer)[...] = 1.0
-        return own
-
-    def _margins(self, layer: str) -> tuple[tuple[int, int], tuple[int, int]]:
-        """How many rows above and below, and columns left and right, the tile does not own."""
-        stride = stride_of(layer)
-        inner, outer = ([edge // stride for edge in edges] for edges in (self.inner, self.outer))
-        top, bottom, left, right = (abs(a - b) for a, b in zip(inner, outer, strict=True))
-        return (top, bottom), (left, right)
+    def share(self, layer: str, shape: Sequence[int]) -> float:
+        """Its share of a layer's positions in an image of that shape."""
+        _, size = self.place
+        return _positions(layer, size.shape) / _positions(layer, shape)
 
 
 def margin_of(layers: Sequence[str]) -> int:
@@ -107,11 +106,26 @@ def plan_tiles(height: int, width: int, side: int, margin: int, grid: int) -> li
 
 
 def _spans(length: int, side: int, grid: int) -> Iterator[tuple[int, int]]:
-    """Even spans of at most `side`; they begin at multiples of `grid`, and `side` is one too."""
+    """Even spans of at most `side`; they begin at multiples of `grid`, and `side` is one too.
+
+    The last has a rest that is shorter than the grid, too: it may be too short for any feature.
+    """
     count = -(-length // side)
     step = -(-length // (count * grid)) * grid
-    for start in range(0, length, step):
-        yield start, min(start + step, length)
+    starts = range(0, max(1, length - grid + 1), step)
+    for start in starts:
+        yield start, length if start == starts[-1] else start + step
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """A tile, with what its own features are multiplied by and compared with."""
+
+    tile: Tile
+    masks: list[dict[str, Any]]
+    """Per region, as `Objective` has them."""
+    content: dict[str, tuple[Tensor, np.ndarray]] = field(default_factory=dict)
+    """The photo's features per content layer, and the weight of each place."""
 
 
 class TiledObjective(Objective):
@@ -121,30 +135,57 @@ class TiledObjective(Objective):
         super().__init__(*arguments)
         self.side = side
         self.on_host = True  # all images stay there, and go to the device in tiles
-        self._taps = backend.compiled(self.extract)
-        self._tile_grams = backend.compiled(self._grams_of_tile)
+        self._tile_described = backend.compiled(self._describe_tile)
         self._tile_gradient = backend.value_and_gradient(self._loss_of_tile)
         self._style_part = backend.value_and_gradient(_style_part)
         self._smoothness = backend.value_and_gradient(_weighted_tv)
 
+    def targets(
+        self,
+        photo: Tensor,
+        regions: Sequence[Region],
+        settings: StyleSettings,
+        weight: np.ndarray | None = None,
+    ) -> Targets:
+        """What `evaluate` compares an image with, and what of it each tile needs."""
+        whole = super().targets(photo, regions, settings, weight)
+        content_weight = float(whole["weights"][0])
+        weights = {}
+        for layer, (features, factor) in whole["content"].items():
+            each = content_weight / _elements(layer, features[0], photo.shape)
+            weights[layer] = each * backend.to_numpy(factor)
+        masks = [
+            {layer: backend.to_numpy(mask) for layer, mask in region.items()}
+            for region in whole["masks"]
+        ]
+        pieces = []
+        for number, piece in enumerate(self._pieces(photo, masks)):
+            content = {
+                layer: (features[number], piece.tile.own(layer, weights[layer]))
+                for layer, (features, _) in whole["content"].items()
+            }
+            pieces.append(replace(piece, content=content))
+        return {"pieces": pieces, **{name: whole[name] for name in ("style", "weights", "bend")}}
+
     def describe(self, photo: Tensor, masks: Sequence[dict[str, Tensor]]) -> Description:
         """The photo's features, tile by tile, and its Gram matrices."""
-        tiles = self._tiles(photo)
         features: dict[str, list[Any]] = {layer: [] for layer in self.content_layers}
-        squares = dict.fromkeys(self.content_layers, 0.0)
-        for tile in tiles:
-            taps = self._taps(tile.cut(photo))
-            for layer in self.content_layers:
-                owned = tile.owned(taps[layer], layer)
-                features[layer].append(owned)
-                squares[layer] += float(ops.sum(ops.square(ops.cast(owned, "float32"))))
-        elements = {layer: _elements(layer, features[layer][0], photo.shape) for layer in features}
-        energy = {layer: squares[layer] / elements[layer] for layer in features}
-        return Description(features, energy, elements, self._grams(photo, tiles, masks))
+
+        def keep(own: dict[str, Tensor]) -> None:
+            for layer, values in own.items():
+                features[layer].append(values)
+
+        grams = self._grams(photo, self._pieces(photo, masks), keep)
+        elements, energy = {}, {}
+        for layer, parts in features.items():
+            elements[layer] = _elements(layer, parts[0], photo.shape)
+            squares = (float(ops.sum(ops.square(ops.cast(own, "float32")))) for own in parts)
+            energy[layer] = sum(squares) / elements[layer]
+        return Description(features, energy, elements, grams)
 
     def grams_of_style(self, image: Tensor) -> dict[str, Tensor]:
         """A style image's Gram matrices; it may be as large as the photo."""
-        return self._grams(image, self._tiles(image), [{}])[0]
+        return self._grams(image, self._pieces(image, [{}]))[0]
 
     def total_variation(self, photo: Tensor) -> float:
         """A picture's total variation, band by band."""
@@ -153,19 +194,16 @@ class TiledObjective(Objective):
 
     def evaluate(self, image: Tensor, targets: Targets) -> tuple[Parts, Tensor]:
         """The loss at `image` (1, H, W, 3) and its gradient, in two passes over the tiles."""
-        tiles = self._tiles(image)
-        content_weight, style_weight, *tv_weight = targets["weights"]
-        grams = self._grams(image, tiles, targets["masks"])
+        _, style_weight, *tv_weight = targets["weights"]
+        grams = self._grams(image, targets["pieces"])
         style, slopes = self._style(grams, targets, float(style_weight))
         content = 0.0
         gradient = np.zeros(image.shape, dtype=np.float32)
-        for number, tile in enumerate(tiles):
-            wanted = self._tile_targets(
-                number, tile, targets, slopes, image.shape, float(content_weight)
-            )
-            _, part, slope = self._tile_gradient(tile.cut(image), wanted)
-            content += float(part)
-            tile.cut(gradient)[...] += backend.to_numpy(slope)
+        for piece in targets["pieces"]:
+            wanted = self._tile_targets(piece, slopes, image.shape)
+            _, value, slope = self._tile_gradient(piece.tile.cut(image), wanted)
+            content += float(value)
+            piece.tile.cut(gradient)[...] += backend.to_numpy(slope)
         tv = (0.0 * float(np.sum(image))) ** 2  # NaN if a pixel is
         for weight in tv_weight:
             for rows in self._bands(image):
@@ -185,44 +223,51 @@ class TiledObjective(Objective):
         height, width = int(image.shape[1]), int(image.shape[2])
         return plan_tiles(height, width, self.side, margin, grid_of(self.precision))
 
+    def _pieces(self, image: Tensor, masks: Sequence[dict[str, Any]]) -> list[_Piece]:
+        def own(tile: Tile) -> list[dict[str, Any]]:
+            return [
+                {layer: tile.own(layer, mask) for layer, mask in region.items()} for region in masks
+            ]
+
+        return [_Piece(tile, own(tile)) for tile in self._tiles(image)]
+
     def _grams(
-        self, image: Tensor, tiles: Sequence[Tile], masks: Sequence[dict[str, Tensor]]
+        self,
+        image: Tensor,
+        pieces: Sequence[_Piece],
+        keep: Callable[[dict[str, Tensor]], None] = lambda _: None,
     ) -> list[dict[str, Tensor]]:
-        """Pass 1: the whole picture's Gram matrices per location, region by region."""
-        totals: list[dict[str, Any]] = [dict.fromkeys(self.style_layers, 0.0) for _ in masks]
-        for tile in tiles:
-            roots = [self._roots(tile, mask) for mask in masks]
-            for total, part in zip(totals, self._tile_grams(tile.cut(image), roots), strict=True):
-                for layer in self.style_layers:
-                    total[layer] = total[layer] + part[layer]
-        for total in totals:
-            for layer in self.style_layers:
-                total[layer] = total[layer] / _positions(layer, image.shape)
+        """Pass 1: the whole picture's Gram matrices per location, region by region.
+
+        `keep` is given each tile's own content features.
+        """
+        totals: list[dict[str, Any]] = [
+            dict.fromkeys(self.style_layers, 0.0) for _ in pieces[0].masks
+        ]
+        for piece in pieces:
+            tile = piece.tile
+            features, grams = self._tile_described(tile.cut(image), tile.place, piece.masks)
+            keep(features)
+            for total, of_tile in zip(totals, grams, strict=True):
+                for layer, gram in of_tile.items():
+                    total[layer] = total[layer] + tile.share(layer, image.shape) * gram
         return totals
 
-    def _roots(self, tile: Tile, masks: dict[str, Tensor]) -> dict[str, Tensor]:
-        """By layer, what a tile's features are multiplied by: its ownership times region's mask."""
-        roots = {}
-        for layer in self.style_layers:
-            root = tile.ownership(layer)
-            if masks:
-                root = root * backend.to_numpy(tile.cut_at(layer, masks[layer]))
-            roots[layer] = ops.convert_to_tensor(root)
-        return roots
+    def _describe_tile(
+        self, image: Tensor, place: Place, masks: list[dict[str, Tensor]]
+    ) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
+        return self._described(self._own_features(image, place), masks)
 
-    def _grams_of_tile(
-        self, image: Tensor, roots: list[dict[str, Tensor]]
-    ) -> list[dict[str, Tensor]]:
-        features = self.extract(image)
-        return [
-            {layer: self._sum_of_products(features[layer], root[layer]) for layer in root}
-            for root in roots
-        ]
-
-    def _sum_of_products(self, features: Tensor, root: Tensor) -> Tensor:
-        _, height, width, _ = ops.shape(features)
-        gram = losses.gram_matrix(features * ops.cast(root, self.precision))
-        return gram * ops.cast(height * width, "float32")
+    def _own_features(self, image: Tensor, place: Place) -> dict[str, Tensor]:
+        """The features at a tile's own positions, out of its outer rectangle's."""
+        corner, size = place
+        _, height, width, _ = ops.shape(size)
+        own = {}
+        for layer, features in self.extract(image).items():
+            stride = stride_of(layer)
+            shape = (1, height // stride, width // stride, features.shape[-1])
+            own[layer] = ops.reshape(ops.slice(features, corner // stride, shape), shape)
+        return own
 
     def _style(
         self, grams: Sequence[dict[str, Tensor]], targets: Targets, weight: float
@@ -240,43 +285,31 @@ class TiledObjective(Objective):
         return loss, slopes
 
     def _tile_targets(
-        self,
-        number: int,
-        tile: Tile,
-        targets: Targets,
-        slopes: Sequence[dict[str, Tensor]],
-        shape: Sequence[int],
-        content_weight: float,
+        self, piece: _Piece, slopes: Sequence[dict[str, Tensor]], shape: Sequence[int]
     ) -> Targets:
         """Pass 2's arguments for one tile."""
-        content = {}
-        for layer, (features, factor) in targets["content"].items():
-            each = content_weight / _elements(layer, features[number], shape)
-            weight = each * backend.to_numpy(tile.cut_at(layer, factor)) * tile.ownership(layer)
-            wanted = tile.with_margins(features[number], layer)
-            content[layer] = (wanted, ops.convert_to_tensor(weight))
-        style = []
-        for slope, masks in zip(slopes, targets["masks"], strict=True):
-            roots = self._roots(tile, masks)
-            style.append(
-                {
-                    layer: (slope[layer] / _positions(layer, shape), roots[layer])
-                    for layer in self.style_layers
-                }
-            )
-        return {"content": content, "style": style}
+        own = [
+            {layer: piece.tile.share(layer, shape) * slope for layer, slope in region.items()}
+            for region in slopes
+        ]
+        return {
+            "place": piece.tile.place,
+            "content": piece.content,
+            "style": own,
+            "masks": piece.masks,
+        }
 
     def _loss_of_tile(self, image: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
         """A function whose gradient is this tile's share of the whole, and the content loss."""
-        features = self.extract(image)
+        features = self._own_features(image, targets["place"])
         content = ops.zeros((), dtype="float32")
         for layer, (wanted, weight) in targets["content"].items():
             difference = ops.cast(features[layer], "float32") - ops.cast(wanted, "float32")
             content = content + ops.sum(weight * ops.square(difference))
         linear = ops.zeros((), dtype="float32")
-        for region in targets["style"]:
-            for layer, (slope, root) in region.items():
-                linear = linear + ops.sum(slope * self._sum_of_products(features[layer], root))
+        for slopes, masks in zip(targets["style"], targets["masks"], strict=True):
+            for layer, slope in slopes.items():
+                linear = linear + ops.sum(slope * self._gram(features, layer, masks))
         return content + linear, content
 
 
