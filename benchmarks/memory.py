@@ -24,7 +24,7 @@ def peak_bytes() -> int:
 
 
 def measure(weights: str, megapixels: float, precision: Any, budget: int) -> None:
-    """In a process of its own: print the peak before and after, and the tile's side."""
+    """In a process of its own: print the peak before and after, and how many tiles there are."""
     import numpy as np
     from keras import ops
 
@@ -46,7 +46,7 @@ def measure(weights: str, megapixels: float, precision: Any, budget: int) -> Non
     targets = objective.targets(photo, [Region([(style, 1.0)], None)], settings)
     for _ in range(2):
         objective.evaluate(photo, targets)
-    print(side, before, peak_bytes(), getattr(objective, "side", 0))
+    print(side, before, peak_bytes(), len(targets.get("pieces", ())))
 
 
 def in_its_own_process(*arguments: str) -> list[int]:
@@ -83,12 +83,12 @@ def main() -> None:
                         f"| {megapixels:g} | {precision} | whole | too much for this machine | | |"
                     )
                     continue
-                side, before, peak, tile = in_its_own_process(
+                side, before, peak, tiles = in_its_own_process(
                     options.weights, str(megapixels), precision, str(budget)
                 )
                 added = peak - before
                 print(
-                    f"| {megapixels:g} | {precision} | {tile or 'whole'} | {peak / 1e9:.2f} "
+                    f"| {megapixels:g} | {precision} | {tiles or 'whole'} | {peak / 1e9:.2f} "
                     f"| {added / 1e9:.2f} | {added / side**2:.0f} |",
                     flush=True,
                 )

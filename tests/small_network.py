@@ -4,7 +4,8 @@ import numpy as np
 from keras import ops
 
 from stylewatch.domain import VGG19_LAYERS, StyleSettings
-from stylewatch.engine.features import Convolution, FeatureNetwork, preprocess
+from stylewatch.engine.features import STRIDE, Convolution, FeatureNetwork, preprocess
+from stylewatch.engine.tiles import TiledObjective, divided, margin_of, tiles_of
 
 CLASSIC = StyleSettings(
     objective="classic", content_weight=0.025, strength=1.0, tv_weight=1.0,
@@ -34,3 +35,14 @@ def noise(seed=1, height=32, width=32):
 def noise_input(seed, height=32, width=48):
     """The same as the network's input."""
     return ops.convert_to_tensor(preprocess(noise(seed, height, width)))
+
+
+def in_tiles(side, *arguments, grid=STRIDE):
+    """An objective in tiles of that side, however much more than that each of them sees."""
+    objective = TiledObjective(*arguments)
+    margin = margin_of([*objective.content_layers, *objective.style_layers])
+    objective.pixels = side**2
+    objective._tiles = lambda image: tiles_of(
+        *(divided(int(length), side, margin, grid) for length in image.shape[1:3])
+    )
+    return objective

@@ -198,15 +198,14 @@ from stylewatch.jobs.child import set_environment
 set_environment(EngineSettings())
 from stylewatch.engine import features
 from stylewatch.engine.objective import Objective, Region
-from stylewatch.engine.tiles import TiledObjective
-from small_network import small_network
+from small_network import in_tiles, small_network
 rng = np.random.default_rng(0)
 settings = StyleSettings()
 layers = tuple(settings.content_layers), tuple(settings.style_layers)
 numbers = []
 for seed in (0, 1):  # one network after the other in one process, with kernels of the same shapes
     arguments = small_network(seed=seed), *layers, settings.pooling, "float32"
-    for objective in (Objective(*arguments), TiledObjective(*arguments, side=64)):
+    for objective in (Objective(*arguments), in_tiles(64, *arguments)):
         for size in ((48, 64), (64, 32), (48, 64)):
             photo, style = (features.preprocess(rng.uniform(0, 255, (*size, 3))) for _ in range(2))
             targets = objective.targets(photo, [Region([(style, 1.0)], None)], settings)

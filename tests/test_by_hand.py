@@ -5,12 +5,11 @@ import itertools
 import numpy as np
 import pytest
 from keras import ops
-from small_network import noise
+from small_network import in_tiles, noise
 
 from stylewatch.domain import VGG19_LAYERS, StyleSettings
 from stylewatch.engine.features import preprocess
 from stylewatch.engine.objective import Objective, Region
-from stylewatch.engine.tiles import TiledObjective
 
 HEIGHT, WIDTH = 67, 90
 BALANCED = StyleSettings(
@@ -110,7 +109,7 @@ def losses(network, image, photo, regions, settings, weight):
 def test_loss_and_slope_are_those_of_the_formulas(network, settings, masked, tiled):
     layers = tuple(settings.content_layers), tuple(settings.style_layers)
     arguments = (network, *layers, settings.pooling, "float32")
-    objective = TiledObjective(*arguments, side=32) if tiled else Objective(*arguments)
+    objective = in_tiles(32, *arguments) if tiled else Objective(*arguments)
     photo, image = picture(3), picture(4)
     mask = np.random.default_rng(5).uniform(0, 1, (HEIGHT, WIDTH)).astype(np.float32) ** 3
     mask[:30] = 0.0

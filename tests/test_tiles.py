@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_network import CLASSIC
+from small_network import CLASSIC, in_tiles
 from small_network import noise_input as picture
 
 from stylewatch.domain import StyleSettings
 from stylewatch.engine import backend
 from stylewatch.engine.features import load_builtin, load_vgg19
 from stylewatch.engine.objective import Objective, Region
-from stylewatch.engine.tiles import TiledObjective, margin_of, plan_tiles
+from stylewatch.engine.tiles import divided, grid_of, margin_of, plan_tiles, tiles_of
 
 BALANCED = StyleSettings(tv_weight=1.0)
 
@@ -21,6 +21,12 @@ BALANCED = StyleSettings(tv_weight=1.0)
 def relative(a, b):
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     return np.linalg.norm(a - b) / np.linalg.norm(b)
+
+
+def pixels_of(tile):
+    """With the margin."""
+    top, bottom, left, right = tile.outer
+    return (bottom - top) * (right - left)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +43,8 @@ def test_the_tiled_gradient_equals_the_untiled_one(options, masked, size):
         "max",
         "float32",
     )
-    whole, tiled = Objective(*arguments), TiledObjective(*arguments, side=64)
+    whole = Objective(*arguments)
+    tiled = in_tiles(64, *arguments, grid=grid_of("float32"))
     assert len(tiled._tiles(picture(0, *size))) >= 6  # seams in both directions
     bands = [(rows.stop - rows.start) * size[1] for rows in tiled._bands(picture(0, *size))]
     assert len(bands) == 2
@@ -71,7 +78,7 @@ def test_a_pixel_that_is_no_number_is_seen_in_tiles_too(network, tv_weight, at):
     settings = StyleSettings(style_layers={"block5_conv1": 1.0}, tv_weight=tv_weight)
     image = np.asarray(picture(2, 80, 96)).copy()
     image[0, *at, 1] = np.nan
-    for objective in (Objective(*arguments), TiledObjective(*arguments, side=64)):
+    for objective in (Objective(*arguments), in_tiles(64, *arguments)):
         regions = [Region([(picture(1, 64, 64), 1.0)], None)]
         targets = objective.targets(picture(0, 80, 96), regions, settings)
         assert math.isnan(objective.evaluate(image, targets)[0].loss)
@@ -81,14 +88,14 @@ def test_a_pixel_that_is_no_number_is_seen_in_tiles_too(network, tv_weight, at):
 def test_of_a_tile_s_features_only_its_own_are_kept(network):
     """With the margins of the smallest tiles, all of them would be nearly three times as many."""
     arguments = (network, ("block4_conv2",), ("block5_conv1",), "max", "float32")
-    kept = TiledObjective(*arguments, side=64).describe(picture(0, 200, 230), [{}])
+    kept = in_tiles(64, *arguments).describe(picture(0, 200, 230), [{}])
     assert sum(math.prod(tap.shape[1:3]) for tap in kept.features["block4_conv2"]) == 25 * 28
 
 
 def test_what_does_not_change_is_laid_out_for_each_tile_once(network, monkeypatch):
     """A GPU would be waited for at each evaluation; and each graph takes half a second to make."""
     arguments = (network, ("block4_conv2",), ("block1_conv1", "block5_conv1"), "max", "float32")
-    tiled, made, fetched = TiledObjective(*arguments, side=64), [], []
+    tiled, made, fetched = in_tiles(64, *arguments), [], []
     extract, to_numpy = tiled.extract, backend.to_numpy
     tiled.extract = lambda image: made.append(1) or extract(image)
     monkeypatch.setattr(backend, "to_numpy", lambda each: fetched.append(1) or to_numpy(each))
@@ -112,7 +119,7 @@ def test_with_vgg19_itself_too(vgg19_file):
     results = []
     for objective in (
         Objective(*arguments, "max", "float32"),
-        TiledObjective(*arguments, "max", "float32", side=128),
+        in_tiles(128, *arguments, "max", "float32", grid=grid_of("float32")),
     ):
         regions = [Region([(picture(1, 130, 170), 1.0)], None)]
         targets = objective.targets(picture(0, 250, 330), regions, BALANCED)
@@ -121,23 +128,46 @@ def test_with_vgg19_itself_too(vgg19_file):
 
 
 @given(
-    st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 16), st.sampled_from((16, 32, 64))
+    st.integers(1, 6000),
+    st.integers(1, 6000),
+    st.integers(1, 10**7),
+    st.sampled_from((16, 32, 64)),
 )
 @settings(max_examples=200)
-def test_every_position_belongs_to_exactly_one_tile(height, width, sides, grid):
-    side = sides * grid
-    tiles = plan_tiles(height, width, side, 80, grid)
+def test_every_position_belongs_to_exactly_one_tile(height, width, pixels, grid):
+    tiles = plan_tiles(height, width, pixels, 80, grid)
     covered = sum(
         (tile.inner[1] - tile.inner[0]) * (tile.inner[3] - tile.inner[2]) for tile in tiles
     )
     assert covered == height * width
-    assert len(tiles) <= math.ceil(height / side) * math.ceil(width / side)
     for tile in tiles:
         top, bottom, left, right = tile.inner
         assert top % grid == left % grid == tile.outer[0] % grid == tile.outer[2] % grid == 0
-        assert max(bottom - top, right - left) < side + grid  # a short rest is no tile of its own
-        assert tile.outer[0] == 0 or top - tile.outer[0] >= 80
-        assert tile.outer[2] == 0 or left - tile.outer[2] >= 80
+        assert min(bottom - top, right - left) >= min(16, height, width)
+        assert pixels_of(tile) <= max(pixels, (256 + grid + 80 + grid + 80) ** 2)
+        for before, after, first, last, side in (
+            (*tile.inner[:2], *tile.outer[:2], height),
+            (*tile.inner[2:], *tile.outer[2:], width),
+        ):
+            assert first == 0 or before - first >= 80
+            assert last == side or last - after >= 80
+
+
+@given(st.integers(256, 6000), st.integers(256, 6000), st.integers(500, 4000))
+def test_no_square_tiles_of_the_same_memory_have_fewer_pixels(height, width, side):
+    planned = plan_tiles(height, width, side**2, 80, 64)
+    square = (side - 2 * 80 - 64) // 64 * 64
+    squares = tiles_of(*(divided(length, square, 80, 64) for length in (height, width)))
+    assert max(map(pixels_of, planned)) <= side**2
+    assert sum(map(pixels_of, planned)) <= sum(map(pixels_of, squares))
+
+
+@pytest.mark.parametrize(("pixels", "count", "more"), [(577e3, 2, 1.21), (481e3, 3, 1.41)])
+def test_a_picture_is_divided_along_its_longer_side_alone_where_that_is_less(pixels, count, more):
+    """Squares, 512 pixels wide, would be six, of 1.8 times the pixels."""
+    tiles = plan_tiles(784, 1040, pixels, 80, 64)
+    assert len(tiles) == count
+    assert sum(map(pixels_of, tiles)) < more * 784 * 1040
 
 
 def test_the_margin_is_what_the_deepest_layer_sees():

@@ -292,6 +292,20 @@ def test_a_tile_and_what_it_sees_around_it_take_the_memory_that_there_is(network
     assert 0.7 * memory < pixels * transfer.BYTES_PER_PIXEL["float32"] <= memory
 
 
+def test_tiles_of_another_size_need_no_other_graphs(network):
+    """What is free changes from photo to photo, and they take seconds to make."""
+    settings = StyleSettings(max_side=4096, precision="float32")
+    one, other = (
+        transfer._objective_for(Scale(1, 4096, 3072, 1), [], settings, network, gigabytes << 30)
+        for gigabytes in (2, 4)
+    )
+    assert len(one._tiles(np.empty((1, 3072, 4096, 3), bool))) > 1.5 * len(
+        other._tiles(np.empty((1, 3072, 4096, 3), bool))
+    )
+    assert one._tile_gradient is other._tile_gradient
+    assert one._styles is other._styles
+
+
 @pytest.mark.parametrize(("objective", "beyond"), [("balanced", False), ("classic", True)])
 def test_only_the_classic_objective_goes_beyond_black_and_white_on_its_way(
     network, objective, beyond

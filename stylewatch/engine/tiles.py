@@ -7,9 +7,11 @@ to one tile; a tile sees as much around it as its features can see, so there are
 nothing is approximated. Knows nothing of scales, optimisers or files.
 """
 
+import copy
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from keras import ops
@@ -29,11 +31,15 @@ from stylewatch.engine.objective import (
 
 _BAND = 10
 """A band has so many times the pixels of a tile: total variation takes just 0.12 kB for each."""
+_SMALLEST = 256
+"""Pixels of a side of the smallest tiles: of still smaller ones nearly all would be margin."""
 Place = tuple[Tensor, Tensor]
 """A rectangle within another, in pixels: its corner, and an array without values of its size.
 
 A graph is given the size as a shape, as JAX compiles a program for each.
 """
+Division = list[tuple[tuple[int, int], tuple[int, int]]]
+"""A side of a picture in spans, from … to, each with the longer one that its features can see."""
 
 
 @dataclass(frozen=True)
@@ -88,25 +94,46 @@ def grid_of(precision: Precision) -> int:
     return STRIDE * convolution.outputs_at_once(precision)
 
 
-def plan_tiles(height: int, width: int, side: int, margin: int, grid: int) -> list[Tile]:
-    """Cover a picture with tiles of at most `side` pixels, each with its margin."""
+def plan_tiles(height: int, width: int, pixels: float, margin: int, grid: int) -> list[Tile]:
+    """Cover a picture with tiles of at most so many pixels, margins included.
+
+    Of all even divisions it is the one with the fewest pixels in all. Where none has tiles so
+    small, it is the one with the smallest.
+    """
+
+    def cost(way: tuple[Division, Division]) -> tuple[float, int]:
+        rows, columns = ([stop - start for _, (start, stop) in spans] for spans in way)
+        return max(0.0, max(rows) * max(columns) - pixels), sum(rows) * sum(columns)
+
+    rows, columns = (
+        [
+            divided(length, -(-length // count), margin, grid)
+            for count in range(1, -(-length // _SMALLEST) + 1)
+        ]
+        for length in (height, width)
+    )
+    return tiles_of(*min(itertools.product(rows, columns), key=cost))
+
+
+def tiles_of(rows: Division, columns: Division) -> list[Tile]:
+    """The tiles of a picture whose sides are divided so."""
     return [
-        Tile(
-            (top, bottom, left, right),
-            (
-                max(0, (top - margin) // grid * grid),
-                min(height, bottom + margin),
-                max(0, (left - margin) // grid * grid),
-                min(width, right + margin),
-            ),
-        )
-        for top, bottom in _spans(height, side, grid)
-        for left, right in _spans(width, side, grid)
+        Tile((*row, *column), (*seen_rows, *seen_columns))
+        for row, seen_rows in rows
+        for column, seen_columns in columns
+    ]
+
+
+def divided(length: int, side: int, margin: int, grid: int) -> Division:
+    """A side of a picture in spans of at most `side`, as far as the grid allows."""
+    return [
+        ((start, stop), (max(0, (start - margin) // grid * grid), min(length, stop + margin)))
+        for start, stop in _spans(length, side, grid)
     ]
 
 
 def _spans(length: int, side: int, grid: int) -> Iterator[tuple[int, int]]:
-    """Even spans of at most `side`; they begin at multiples of `grid`, and `side` is one too.
+    """Even spans of at most `side`, but that they begin at multiples of `grid`.
 
     The last has a rest that is shorter than the grid, too: it may be too short for any feature.
     """
@@ -131,14 +158,21 @@ class _Piece:
 class TiledObjective(Objective):
     """The same loss and gradient as `Objective`, with the memory of one tile."""
 
-    def __init__(self, *arguments: Any, side: int) -> None:
+    def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.side = side
+        self.pixels = float(_SMALLEST**2)
+        """The most that a tile has, margins included, if tiles can be so small."""
         self.on_host = True  # all images stay there, and go to the device in tiles
         self._tile_described = backend.compiled(self._describe_tile)
         self._tile_gradient = backend.value_and_gradient(self._loss_of_tile)
         self._style_part = backend.value_and_gradient(_style_part)
         self._smoothness = backend.value_and_gradient(_weighted_tv)
+
+    def within(self, pixels: float) -> Self:
+        """The same, with the same graphs and styles, in tiles of at most so many pixels."""
+        other = copy.copy(self)
+        other.pixels = max(self.pixels, pixels)
+        return other
 
     def targets(
         self,
@@ -215,13 +249,13 @@ class TiledObjective(Objective):
     def _bands(self, image: Tensor) -> Iterator[slice]:
         """Rows that take no more memory than a tile, each band with the first row of the next."""
         _, height, width, _ = image.shape
-        most = max(1, _BAND * self.side**2 // width)
+        most = max(1, int(_BAND * self.pixels) // width)
         return (slice(top, bottom + 1) for top, bottom in _spans(height - 1, most, 1))
 
     def _tiles(self, image: Tensor) -> list[Tile]:
         margin = margin_of([*self.content_layers, *self.style_layers])
         height, width = int(image.shape[1]), int(image.shape[2])
-        return plan_tiles(height, width, self.side, margin, grid_of(self.precision))
+        return plan_tiles(height, width, self.pixels, margin, grid_of(self.precision))
 
     def _pieces(self, image: Tensor, masks: Sequence[dict[str, Any]]) -> list[_Piece]:
         def own(tile: Tile) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ from stylewatch.engine.preconditioner import ImagePreconditioner
 from stylewatch.engine.progress import OnCheckpoint, Progress, Scale
 from stylewatch.engine.sizes import fit_size, resize
 from stylewatch.engine.subject import subject_of
-from stylewatch.engine.tiles import TiledObjective, grid_of, margin_of
+from stylewatch.engine.tiles import TiledObjective
 
 FRAME = 8
 """Pixels around the picture that are painted too, and then cut off."""
@@ -48,9 +48,6 @@ NOISE: dict[Precision, float] = {"float32": 1e-6, "bfloat16": 1e-4}
 """The share of a loss that rounding may add; without it bfloat16 ends 2 % above float32."""
 BLACK_AND_WHITE: Bounds = preprocess(np.zeros((1, 1, 3))), preprocess(np.full((1, 1, 3), 255.0))
 """Bounds while painting: to clip only the finished picture, as `classic` does, costs it style."""
-_SMALLEST_TILE = 256
-_TILE_STEP = 128
-"""Sides of tiles are multiples of this, so that few graphs are compiled, and used again."""
 _ASSUMED_MEMORY = 2 << 30
 
 
@@ -235,11 +232,12 @@ def _open_objective(
     style_layers: tuple[str, ...],
     pooling: Literal["max", "average"],
     precision: Precision,
-    tile_side: int,
+    *,
+    tiled: bool,
 ) -> Objective:
     """The objective for these layers, kept for the next photo with its graph and style targets."""
     arguments = (network, content_layers, style_layers, pooling, precision)
-    return TiledObjective(*arguments, side=tile_side) if tile_side else Objective(*arguments)
+    return (TiledObjective if tiled else Objective)(*arguments)
 
 
 def _objective_for(
@@ -253,17 +251,14 @@ def _objective_for(
     content_layers, style_layers = tuple(settings.content_layers), tuple(settings.style_layers)
     precision = choose_precision(settings.precision)
     pixels = memory / BYTES_PER_PIXEL[precision]
-    tile_side = 0
     masked = sum(style.mask is not None for style in styles)
     sizes = [math.prod(_style_size(style, scale, settings)) for style in styles]
     needed = math.prod(_Frame(scale, settings).size) * (1.0 + _MASKED_SHARE * masked)
-    if max([needed, *(_STYLE_SHARE * size for size in sizes)]) > pixels:
-        margin = margin_of([*content_layers, *style_layers])
-        side = int(pixels**0.5) - 2 * margin - grid_of(precision)
-        tile_side = max(_SMALLEST_TILE, side // _TILE_STEP * _TILE_STEP)
-    return _open_objective(
-        network, content_layers, style_layers, settings.pooling, precision, tile_side
+    tiled = max([needed, *(_STYLE_SHARE * size for size in sizes)]) > pixels
+    objective = _open_objective(
+        network, content_layers, style_layers, settings.pooling, precision, tiled=tiled
     )
+    return objective.within(pixels) if isinstance(objective, TiledObjective) else objective
 
 
 def _history_for(scale: Scale, settings: StyleSettings, memory: int, *, on_host: bool) -> int:
