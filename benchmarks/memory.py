@@ -31,17 +31,15 @@ def measure(weights: str, megapixels: float, precision: Any, budget: int) -> Non
     from stylewatch.domain import StyleSettings
     from stylewatch.engine import features, transfer
     from stylewatch.engine.objective import Region
-    from stylewatch.engine.progress import Scale
 
     network = features.load_vgg19(weights) if weights else features.load_builtin()
     side = round((megapixels * 1e6) ** 0.5 / 16) * 16
     settings = StyleSettings(precision=precision)
-    scale = Scale(1, side, side, 2)
     rng = np.random.default_rng(0)
     photo = ops.convert_to_tensor(rng.random((1, side, side, 3), dtype=np.float32) * 240 - 120)
     style = photo[:, :256, :256]
     memory = budget * 10**6 or sys.maxsize
-    objective = transfer._objective_for(scale, [], settings, network, memory)  # noqa: SLF001
+    objective = transfer._objective_for(side * side, 1.0, settings, network, memory)  # noqa: SLF001
     before = peak_bytes()
     targets = objective.targets(photo, [Region([(style, 1.0)], None)], settings)
     for _ in range(2):

@@ -266,8 +266,8 @@ def test_a_budget_that_ends_with_the_last_evaluation_has_cut_nothing_short(netwo
     assert (painting.complete, painting.evaluations) == (True, 3)
 
 
-def test_a_style_image_counts_where_it_is_larger_than_the_photo(network):
-    """It goes through the network as a whole, unless the picture is painted in tiles."""
+def test_a_style_image_that_is_too_large_is_described_in_tiles_and_the_photo_painted_whole(network):
+    """It passes the network once, the photo at each evaluation."""
     settings = StyleSettings(max_side=512, precision="float32")
     scale = Scale(1, 512, 384, 1)
     rgb = np.zeros((2048, 2048, 3), np.float32)
@@ -275,18 +275,31 @@ def test_a_style_image_counts_where_it_is_larger_than_the_photo(network):
 
     def tiled(*styles):
         arguments = scale, styles, settings, network, memory
-        return isinstance(transfer._objective_for(*arguments), TiledObjective)
+        return [isinstance(each, TiledObjective) for each in transfer._objectives_for(*arguments)]
 
-    assert not tiled(Style(rgb))
-    assert tiled(Style(rgb, scale=3.0))
-    assert not tiled(*(Style(rgb, mask=np.ones((4, 4))) for _ in range(4)))
-    assert tiled(*(Style(rgb, mask=np.ones((4, 4))) for _ in range(6)))
+    assert tiled(Style(rgb)) == [False, False]
+    assert tiled(Style(rgb, scale=3.0)) == [False, True]
+    assert tiled(*(Style(rgb, mask=np.ones((4, 4))) for _ in range(4))) == [False, False]
+    assert tiled(*(Style(rgb, mask=np.ones((4, 4))) for _ in range(6))) == [True, False]
+
+
+def test_the_picture_is_the_same_if_its_style_is_described_in_tiles(network, monkeypatch):
+    settings = replace(SMALL, precision="float32")
+    whole = paint(network, settings)
+    layers = tuple(settings.content_layers), tuple(settings.style_layers)
+    tiled, described = TiledObjective(network, *layers, settings.pooling, "float32"), []
+    grams = tiled.grams_of_style
+    tiled.grams_of_style = lambda image: described.append(image) or grams(image)
+    real = transfer._objectives_for
+    monkeypatch.setattr(transfer, "_objectives_for", lambda *these: (real(*these)[0], tiled))
+    assert paint(network, settings).parts.loss == pytest.approx(whole.parts.loss, rel=1e-3)
+    assert len(described) == 2  # one at each stage
 
 
 @pytest.mark.parametrize("memory", [2 << 30, 4 << 30])
 def test_a_tile_and_what_it_sees_around_it_take_the_memory_that_there_is(network, memory):
-    settings = StyleSettings(max_side=4096, precision="float32")
-    objective = transfer._objective_for(Scale(1, 4096, 3072, 1), [], settings, network, memory)
+    settings = StyleSettings(precision="float32")
+    objective = transfer._objective_for(3072 * 4096, 1.0, settings, network, memory)
     outers = [tile.outer for tile in objective._tiles(np.empty((1, 3072, 4096, 3), bool))]
     pixels = max((bottom - top) * (right - left) for top, bottom, left, right in outers)
     assert 0.7 * memory < pixels * transfer.BYTES_PER_PIXEL["float32"] <= memory
@@ -294,14 +307,12 @@ def test_a_tile_and_what_it_sees_around_it_take_the_memory_that_there_is(network
 
 def test_tiles_of_another_size_need_no_other_graphs(network):
     """What is free changes from photo to photo, and they take seconds to make."""
-    settings = StyleSettings(max_side=4096, precision="float32")
+    settings = StyleSettings(precision="float32")
     one, other = (
-        transfer._objective_for(Scale(1, 4096, 3072, 1), [], settings, network, gigabytes << 30)
+        transfer._objective_for(3072 * 4096, 1.0, settings, network, gigabytes << 30)
         for gigabytes in (2, 4)
     )
-    assert len(one._tiles(np.empty((1, 3072, 4096, 3), bool))) > 1.5 * len(
-        other._tiles(np.empty((1, 3072, 4096, 3), bool))
-    )
+    assert one.pixels < other.pixels
     assert one._tile_gradient is other._tile_gradient
     assert one._styles is other._styles
 
@@ -322,7 +333,7 @@ def test_what_is_painted_around_a_thin_panorama_takes_memory_too(network):
     for height, fits in [(4, False), (384, True)]:
         scale = Scale(1, 8000, height, 1)
         memory = int(1.5 * scale.width * height * transfer.BYTES_PER_PIXEL["float32"])
-        objective = transfer._objective_for(scale, [], settings, network, memory)
+        objective, _ = transfer._objectives_for(scale, [], settings, network, memory)
         assert isinstance(objective, TiledObjective) != fits
         memory = 27 * 12 * scale.width * height
         assert (transfer._history_for(scale, settings, memory, on_host=True) > 5) == fits

@@ -124,12 +124,14 @@ class Objective:
         regions: Sequence[Region],
         settings: StyleSettings,
         weight: np.ndarray | None = None,
+        of_styles: "Objective | None" = None,
     ) -> Targets:
         """What `evaluate` compares an image with: the photo's features, the styles' Grams.
 
         `photo` is a network input; `weight` (H, W) says how much each place of it counts, or is
-        None. Each target comes with the factor by which its loss counts in `settings.objective`:
-        for `balanced` it is divided by the distance between photo and style.
+        None; `of_styles` describes the styles' images instead, as they may be larger. Each target
+        comes with the factor by which its loss counts in `settings.objective`: for `balanced` it is
+        divided by the distance between photo and style.
         """
         masks = [_layer_masks(region.mask, self.style_layers) for region in regions]
         described = self.describe(photo, masks)
@@ -144,8 +146,9 @@ class Objective:
             )
             for layer in self.content_layers
         }
+        blend = (of_styles or self).blend
         style = [
-            self._style_targets(region, grams, (rows, columns), settings)
+            self._style_targets(region, blend(region.styles), grams, (rows, columns), settings)
             for region, grams in zip(regions, described.grams, strict=True)
         ]
         weights = self._weights(photo, settings)
@@ -186,12 +189,12 @@ class Objective:
     def _style_targets(
         self,
         region: Region,
+        wanted: dict[str, Tensor],
         photo: dict[str, Tensor],
         size: tuple[int, int],
         settings: StyleSettings,
     ) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
         """The Gram matrices that a region is to have, given the photo's, with factor and weight."""
-        wanted = self._blend(region.styles)
         share = region.share * (1.0 if region.mask is None else float(region.mask.mean()))
         return {
             layer: (
@@ -257,7 +260,7 @@ class Objective:
         ]
         return {layer: features[layer] for layer in self.content_layers}, grams
 
-    def _blend(self, styles: Sequence[tuple[Tensor, float]]) -> dict[str, Tensor]:
+    def blend(self, styles: Sequence[tuple[Tensor, float]]) -> dict[str, Tensor]:
         """The mean of the styles' Grams by their shares.
 
         Minimising the distance to the mean is minimising the mean of the distances.

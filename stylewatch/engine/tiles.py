@@ -180,9 +180,10 @@ class TiledObjective(Objective):
         regions: Sequence[Region],
         settings: StyleSettings,
         weight: np.ndarray | None = None,
+        of_styles: Objective | None = None,
     ) -> Targets:
         """What `evaluate` compares an image with, and what of it each tile needs."""
-        whole = super().targets(photo, regions, settings, weight)
+        whole = super().targets(photo, regions, settings, weight, of_styles)
         content_weight = float(whole["weights"][0])
         weights = {}
         for layer, (features, factor) in whole["content"].items():

@@ -124,9 +124,7 @@ def stylize(
     memory = memory or usable_memory()
     image = start
     for scale in scales[skipped:]:
-        objective = _objective_for(scale, styles, settings, network, memory)
-        history = _history_for(scale, settings, memory, on_host=objective.on_host)
-        image = _paint_scale(scale, model, image, styles, settings, objective, history, progress)
+        image = _paint_scale(scale, model, image, styles, settings, network, memory, progress)
     assert image is not None
     painted = np.clip(image, 0.0, 255.0)
     if settings.colour == "photo":
@@ -185,11 +183,13 @@ def _paint_scale(
     before: np.ndarray | None,
     styles: Sequence[Style],
     settings: StyleSettings,
-    objective: Objective,
-    history: int,
+    network: FeatureNetwork,
+    memory: int,
     progress: Progress,
 ) -> np.ndarray:
     """The best image of one stage, (H, W, 3), not clipped; `before` is the last stage's."""
+    objective, of_styles = _objectives_for(scale, styles, settings, network, memory)
+    history = _history_for(scale, settings, memory, on_host=objective.on_host)
     frame = _Frame(scale, settings)
     small = resize(content.rgb, scale.width, scale.height)
     kept = progress.begin(scale, history)
@@ -199,7 +199,7 @@ def _paint_scale(
     photo = objective.place(preprocess(frame.add(small)))
     regions = _regions(styles, scale, settings, frame.add)
     weight = None if content.weight is None else frame.add(_fit_weight(content.weight, scale))
-    targets = objective.targets(photo, regions, settings, weight)
+    targets = objective.targets(photo, regions, settings, weight, of_styles)
     images = [objective.place(preprocess(start))]  # in a list, so that only `minimize` holds it
     preconditioner = ImagePreconditioner(images[0])
     del small, start, kept, photo, regions, weight  # the optimiser needs their memory
@@ -240,25 +240,36 @@ def _open_objective(
     return (TiledObjective if tiled else Objective)(*arguments)
 
 
-def _objective_for(
+def _objectives_for(
     scale: Scale,
     styles: Sequence[Style],
     settings: StyleSettings,
     network: FeatureNetwork,
-    memory: int,
-) -> Objective:
-    """The objective: in tiles, if the picture or a style does not fit into `memory` bytes."""
-    content_layers, style_layers = tuple(settings.content_layers), tuple(settings.style_layers)
-    precision = choose_precision(settings.precision)
-    pixels = memory / BYTES_PER_PIXEL[precision]
+    memory: float,
+) -> tuple[Objective, Objective]:
+    """The objective of the picture, and who describes the style images, within `memory` bytes.
+
+    Each is in tiles only if its own images are too large: styles are described once, if at all.
+    """
     masked = sum(style.mask is not None for style in styles)
-    sizes = [math.prod(_style_size(style, scale, settings)) for style in styles]
-    needed = math.prod(_Frame(scale, settings).size) * (1.0 + _MASKED_SHARE * masked)
-    tiled = max([needed, *(_STYLE_SHARE * size for size in sizes)]) > pixels
-    objective = _open_objective(
-        network, content_layers, style_layers, settings.pooling, precision, tiled=tiled
+    picture = math.prod(_Frame(scale, settings).size)
+    largest = max((math.prod(_style_size(style, scale, settings)) for style in styles), default=0)
+    return (
+        _objective_for(picture, 1.0 + _MASKED_SHARE * masked, settings, network, memory),
+        _objective_for(largest, _STYLE_SHARE, settings, network, memory),
     )
-    return objective.within(pixels) if isinstance(objective, TiledObjective) else objective
+
+
+def _objective_for(
+    pixels: int, share: float, settings: StyleSettings, network: FeatureNetwork, memory: float
+) -> Objective:
+    """The objective for an image of so many pixels, each a share of `BYTES_PER_PIXEL`."""
+    precision = choose_precision(settings.precision)
+    most = memory / (share * BYTES_PER_PIXEL[precision])
+    layers = tuple(settings.content_layers), tuple(settings.style_layers)
+    tiled = pixels > most
+    objective = _open_objective(network, *layers, settings.pooling, precision, tiled=tiled)
+    return objective.within(most) if isinstance(objective, TiledObjective) else objective
 
 
 def _history_for(scale: Scale, settings: StyleSettings, memory: int, *, on_host: bool) -> int:
