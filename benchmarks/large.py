@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--preset", default="painting")
     parser.add_argument("--features", default="builtin", choices=["builtin", "vgg19"])
     parser.add_argument("--weights", default="imagenet", help="imagenet or a file")
-    parser.add_argument("--memory", type=int, default=1500, help="megabytes of one evaluation")
+    parser.add_argument("--memory", type=int, default=1500, help="megabytes of the painting")
     parser.add_argument("--evaluations", type=int, help="at every scale, instead of the preset's")
     parser.add_argument("--out", type=Path, default=Path("build/large"))
     options = parser.parse_args()

@@ -75,7 +75,7 @@ class StyleSettings:
     """`lbfgs` runs on the device; `lbfgs-scipy` is SciPy's L-BFGS-B, the reference."""
     history: Annotated[int, Ge(1), Le(100)] = 10
     """Correction pairs that L-BFGS remembers; fewer, at least 2, where they would need more than
-    the engine's `memory`: a pair is two images in float32."""
+    half of the engine's `memory`: a pair is two images in float32."""
     tolerance: Annotated[float, Ge(0)] = 0.0
     """Stop a scale early when the loss falls by less than this share over 10 evaluations."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -157,10 +157,10 @@ class EngineSettings:
     nice: int = 10
     """Added to the worker's niceness."""
     memory: int = 0
-    """Bytes that one evaluation may use before a photo is painted in tiles; 0 = half of what is
-    free when the job starts, or less, as several workers share it. Tiles round sums otherwise, and
-    in float32 1024 × 768 pixels are painted in tiles where less than 4 GB are free: a number here
-    keeps a result the same to the byte, whatever else runs."""
+    """Bytes that a painting may take, for an evaluation and for what L-BFGS remembers, before it is
+    painted in tiles; 0 = three quarters of what is free when the job starts, shared by all workers.
+    Tiles round sums otherwise, and in float32 1024 × 768 pixels are painted in tiles where less
+    than 3.2 GB are free: a number here keeps a result the same to the byte, whatever else runs."""
     workers: int = 1
     """How many of them paint on this machine."""
     memory_limit: int = 0

@@ -347,9 +347,9 @@ def test_what_finds_less_memory_than_there_seemed_to_be_is_painted_in_smaller_ti
 @pytest.mark.parametrize(
     ("engine", "crashes", "memory"),
     [
-        (EngineSettings(), 0, 6 << 30),
-        (EngineSettings(workers=2), 0, 4 << 30),  # both may begin at once
-        (EngineSettings(workers=5), 0, 2 << 30),
+        (EngineSettings(), 0, 9 << 30),
+        (EngineSettings(workers=2), 0, 9 << 29),  # both may begin at once
+        (EngineSettings(workers=5), 0, (9 << 30) // 5),
         (EngineSettings(memory=1 << 30, workers=5), 0, 1 << 30),
         (EngineSettings(memory=1 << 30), 1, 1 << 28),  # it may have taken too much
         (EngineSettings(memory=1), 1, 1),

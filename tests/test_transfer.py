@@ -271,11 +271,11 @@ def test_a_style_image_that_is_too_large_is_described_in_tiles_and_the_photo_pai
     settings = StyleSettings(max_side=512, precision="float32")
     scale = Scale(1, 512, 384, 1)
     rgb = np.zeros((2048, 2048, 3), np.float32)
-    memory = 2 * 512 * 384 * transfer.BYTES_PER_PIXEL["float32"]
+    memory = int(2.2 * 512 * 384 * transfer.BYTES_PER_PIXEL["float32"])
 
     def tiled(*styles):
         arguments = scale, styles, settings, network, memory
-        return [isinstance(each, TiledObjective) for each in transfer._objectives_for(*arguments)]
+        return [isinstance(each, TiledObjective) for each in transfer._planned(*arguments)[:2]]
 
     assert tiled(Style(rgb)) == [False, False]
     assert tiled(Style(rgb, scale=3.0)) == [False, True]
@@ -290,8 +290,13 @@ def test_the_picture_is_the_same_if_its_style_is_described_in_tiles(network, mon
     tiled, described = TiledObjective(network, *layers, settings.pooling, "float32"), []
     grams = tiled.grams_of_style
     tiled.grams_of_style = lambda image: described.append(image) or grams(image)
-    real = transfer._objectives_for
-    monkeypatch.setattr(transfer, "_objectives_for", lambda *these: (real(*these)[0], tiled))
+    real = transfer._planned
+
+    def planned(*arguments):
+        objective, _, history = real(*arguments)
+        return objective, tiled, history
+
+    monkeypatch.setattr(transfer, "_planned", planned)
     assert paint(network, settings).parts.loss == pytest.approx(whole.parts.loss, rel=1e-3)
     assert len(described) == 2  # one at each stage
 
@@ -317,6 +322,34 @@ def test_tiles_of_another_size_need_no_other_graphs(network):
     assert one._styles is other._styles
 
 
+@pytest.mark.parametrize(("memory", "in_tiles"), [(2_400_000_000, False), (2_300_000_000, True)])
+def test_memory_is_handed_out_once_to_an_evaluation_and_to_what_lbfgs_remembers(
+    network, memory, in_tiles
+):
+    """Both at once would be 1024 × 768 pixels' 2.12 and 0.26 GB."""
+    scale = Scale(1, 1024, 768, 1)
+    settings = StyleSettings(precision="float32")
+    objective, _, history = transfer._planned(scale, [], settings, network, memory)
+    assert isinstance(objective, TiledObjective) == in_tiles
+    assert history == settings.history
+
+
+@given(st.integers(1, 6000), st.integers(1, 6000), st.integers(2, 100), st.integers(30, 36))
+def test_tiles_and_pairs_together_take_what_there_is(network, width, height, pairs, exponent):
+    memory = 1 << exponent
+    scale = Scale(1, width, height, 1)
+    settings = StyleSettings(precision="float32", history=pairs)
+    objective, _, history = transfer._planned(scale, [], settings, network, memory)
+    rows, columns = transfer._Frame(scale, settings).size
+    _, taken = transfer._for_lbfgs(scale, settings, memory, on_host=True)
+    assert taken <= memory / 2 or history == 2
+    most = rows * columns
+    if isinstance(objective, TiledObjective):
+        most = objective.pixels
+    left = max(memory - taken, memory / 2)
+    assert most * transfer.BYTES_PER_PIXEL["float32"] <= left * (1 + 1e-9)
+
+
 @pytest.mark.parametrize(("objective", "beyond"), [("balanced", False), ("classic", True)])
 def test_only_the_classic_objective_goes_beyond_black_and_white_on_its_way(
     network, objective, beyond
@@ -333,10 +366,10 @@ def test_what_is_painted_around_a_thin_panorama_takes_memory_too(network):
     for height, fits in [(4, False), (384, True)]:
         scale = Scale(1, 8000, height, 1)
         memory = int(1.5 * scale.width * height * transfer.BYTES_PER_PIXEL["float32"])
-        objective, _ = transfer._objectives_for(scale, [], settings, network, memory)
+        objective, _, _ = transfer._planned(scale, [], settings, network, memory)
         assert isinstance(objective, TiledObjective) != fits
-        memory = 27 * 12 * scale.width * height
-        assert (transfer._history_for(scale, settings, memory, on_host=True) > 5) == fits
+        memory = 2 * 27 * 12 * scale.width * height
+        assert (transfer._for_lbfgs(scale, settings, memory, on_host=True)[0] > 5) == fits
 
 
 @pytest.mark.parametrize(("tolerance", "evaluations"), [(0.19, 11), (0.18, 40), (0.0, 40)])
@@ -504,8 +537,8 @@ def test_the_time_left_goes_by_what_was_evaluated_and_not_by_what_was_skipped(ne
 
 def test_a_history_of_one_pair_is_one_pair():
     scale, settings = Scale(1, 100, 100, 1), StyleSettings(history=1)
-    assert transfer._history_for(scale, settings, 1 << 30, on_host=True) == 1
-    assert transfer._history_for(scale, StyleSettings(history=50), 1, on_host=False) == 2
+    assert transfer._for_lbfgs(scale, settings, 1 << 30, on_host=True)[0] == 1
+    assert transfer._for_lbfgs(scale, StyleSettings(history=50), 1, on_host=False)[0] == 2
 
 
 @given(st.integers(1, 70), st.integers(1, 70), st.sampled_from(["balanced", "classic"]))

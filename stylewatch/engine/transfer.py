@@ -139,10 +139,10 @@ def stylize(
 def usable_memory(workers: int = 1) -> int:
     """Bytes that a painting may take on this device now, at least one, beside other workers'.
 
-    Half of what is free, or of two workers each a third, as all may begin at once.
+    Three quarters of what is free, or a worker's share of them, as all may begin at once.
     """
     free = backend.free_memory()
-    return max(1, free // (1 + workers)) if free else _ASSUMED_MEMORY
+    return max(1, free * 3 // (4 * workers)) if free else _ASSUMED_MEMORY
 
 
 def plan_scales(width: int, height: int, settings: StyleSettings) -> list[Scale]:
@@ -188,8 +188,7 @@ def _paint_scale(
     progress: Progress,
 ) -> np.ndarray:
     """The best image of one stage, (H, W, 3), not clipped; `before` is the last stage's."""
-    objective, of_styles = _objectives_for(scale, styles, settings, network, memory)
-    history = _history_for(scale, settings, memory, on_host=objective.on_host)
+    objective, of_styles, history = _planned(scale, styles, settings, network, memory)
     frame = _Frame(scale, settings)
     small = resize(content.rgb, scale.width, scale.height)
     kept = progress.begin(scale, history)
@@ -240,24 +239,27 @@ def _open_objective(
     return (TiledObjective if tiled else Objective)(*arguments)
 
 
-def _objectives_for(
+def _planned(
     scale: Scale,
     styles: Sequence[Style],
     settings: StyleSettings,
     network: FeatureNetwork,
-    memory: float,
-) -> tuple[Objective, Objective]:
-    """The objective of the picture, and who describes the style images, within `memory` bytes.
+    memory: int,
+) -> tuple[Objective, Objective, int]:
+    """The objective of the picture, who describes the styles, and L-BFGS's pairs, within `memory`.
 
-    Each is in tiles only if its own images are too large: styles are described once, if at all.
+    Picture and styles are each in tiles only if they are too large themselves: styles pass the
+    network once, if at all.
     """
+    _, taken = _for_lbfgs(scale, settings, memory, on_host=not backend.has_gpu())
+    left = max(memory / 2, memory - taken)
     masked = sum(style.mask is not None for style in styles)
     picture = math.prod(_Frame(scale, settings).size)
     largest = max((math.prod(_style_size(style, scale, settings)) for style in styles), default=0)
-    return (
-        _objective_for(picture, 1.0 + _MASKED_SHARE * masked, settings, network, memory),
-        _objective_for(largest, _STYLE_SHARE, settings, network, memory),
-    )
+    objective = _objective_for(picture, 1.0 + _MASKED_SHARE * masked, settings, network, left)
+    of_styles = _objective_for(largest, _STYLE_SHARE, settings, network, left)
+    history, _ = _for_lbfgs(scale, settings, memory, on_host=objective.on_host)
+    return objective, of_styles, history
 
 
 def _objective_for(
@@ -272,10 +274,17 @@ def _objective_for(
     return objective.within(most) if isinstance(objective, TiledObjective) else objective
 
 
-def _history_for(scale: Scale, settings: StyleSettings, memory: int, *, on_host: bool) -> int:
-    """How many pairs L-BFGS remembers: as many as fit into `memory`, two images each, or four."""
-    images = memory / (12 * math.prod(_Frame(scale, settings).size))
-    return min(settings.history, max(2, int((images - 7) / (2 if on_host else 4))))
+def _for_lbfgs(
+    scale: Scale, settings: StyleSettings, memory: int, *, on_host: bool
+) -> tuple[int, int]:
+    """How many pairs L-BFGS remembers, two at least, and the bytes that it takes in all.
+
+    They get at most half of `memory`: a pair is two images, or four, and there are seven others.
+    """
+    image = 12 * math.prod(_Frame(scale, settings).size)
+    each = 2 if on_host else 4
+    history = min(settings.history, max(2, int((memory / 2 / image - 7) / each)))
+    return history, (7 + each * history) * image
 
 
 def _at_most(

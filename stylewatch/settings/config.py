@@ -113,8 +113,8 @@ class ConfigFile(AsWritten):
     nice: Annotated[int, Ge(0), Le(19)] = EngineSettings.nice
     """How far workers stand back behind other programs."""
     memory: Annotated[Bytes, Ge(0)] = EngineSettings.memory
-    """What each worker may take at once; larger photos are painted in tiles. 0 = half of what is
-    free, or a third of it for each of two workers, and so on."""
+    """What each worker may take for a photo; one that needs more is painted in tiles, and takes
+    0.15 kB a pixel at least. 0 = three quarters of what is free, shared by all workers."""
     memory_limit: Annotated[Bytes, Ge(0)] = EngineSettings.memory_limit
     """A worker that uses so much beyond what it had at its start fails; 0 = no limit."""
     checkpoint_seconds: Annotated[Seconds, Gt(0)] = EngineSettings.checkpoint_seconds
