@@ -310,6 +310,15 @@ def test_a_tile_and_what_it_sees_around_it_take_the_memory_that_there_is(network
     assert 0.7 * memory < pixels * transfer.BYTES_PER_PIXEL["float32"] <= memory
 
 
+def test_however_much_memory_there_is_no_layer_has_more_values_than_a_gpu_s_library_counts(network):
+    settings = StyleSettings(max_side="photo")
+    objective, of_styles, _ = transfer._planned(
+        Scale(1, 8192, 5464, 1), [Style(np.zeros((1, 1, 3)))], settings, network, 1 << 40
+    )
+    assert objective.pixels * 64 < 2**31
+    assert not isinstance(of_styles, TiledObjective)
+
+
 def test_tiles_of_another_size_need_no_other_graphs(network):
     """What is free changes from photo to photo, and they take seconds to make."""
     settings = StyleSettings(precision="float32")

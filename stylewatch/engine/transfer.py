@@ -48,6 +48,8 @@ NOISE: dict[Precision, float] = {"float32": 1e-6, "bfloat16": 1e-4}
 """The share of a loss that rounding may add; without it bfloat16 ends 2 % above float32."""
 BLACK_AND_WHITE: Bounds = preprocess(np.zeros((1, 1, 3))), preprocess(np.full((1, 1, 3), 255.0))
 """Bounds while painting: to clip only the finished picture, as `classic` does, costs it style."""
+_MOST_PIXELS = 2**31 // 64 - 1
+"""In one piece: block1 has 64 values a pixel, and libraries for GPUs may count them in 31 bits."""
 _ASSUMED_MEMORY = 2 << 30
 
 
@@ -267,7 +269,7 @@ def _objective_for(
 ) -> Objective:
     """The objective for an image of so many pixels, each a share of `BYTES_PER_PIXEL`."""
     precision = choose_precision(settings.precision)
-    most = memory / (share * BYTES_PER_PIXEL[precision])
+    most = min(memory / (share * BYTES_PER_PIXEL[precision]), _MOST_PIXELS)
     layers = tuple(settings.content_layers), tuple(settings.style_layers)
     tiled = pixels > most
     objective = _open_objective(network, *layers, settings.pooling, precision, tiled=tiled)
