@@ -360,7 +360,7 @@ def _added(total: Tensor, shares: Tensor, vectors: tuple[Tensor, ...]) -> Tensor
 
 
 def _solved(upper: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """x of `upper` x = `right`, going by the diagonal and what is above it.
+    """The x of `upper` x = `right`, going by the diagonal and what is above it.
 
     There is nothing to eliminate: it is substitution, as exact as SciPy's own for triangles, which
     would take a worker longer to load than all of these together.
