@@ -17,7 +17,7 @@ from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin
 from stylewatch.domain import EngineSettings
 from stylewatch.engine import glance, headers, images, results
 from stylewatch.engine.endings import structural_end
-from stylewatch.engine.sizes import fit_size
+from stylewatch.engine.sizes import fit_size, resize, resize_alpha
 from stylewatch.errors import InputError
 
 LIMITS = {"max_pixels": 10_000_000, "max_side": 30_000}
@@ -162,6 +162,43 @@ def test_every_orientation_comes_out_upright_and_is_not_turned_again(orientation
     with Image.open(io.BytesIO(result)) as written:
         assert written.size == (40, 24)
         assert written.getexif()[ExifTags.Base.Orientation] == 1
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP", "HEIF", "AVIF"])
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("size", [(800, 600), (803, 601), (48, 32)])
+def test_a_photo_is_read_no_larger_than_is_needed(form, orientation, size):
+    images.register_heif()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    data = encoded(gradient(*size), form, exif=exif, quality=95)
+    whole, small, same = (images.read_picture(data, **LIMITS, fit=fit) for fit in (None, 50, 900))
+    height, width, _ = whole.rgb.shape
+    wanted = resize(whole.rgb, *fit_size(width, height, 50))
+    np.testing.assert_allclose(small.rgb, wanted, atol=4 if form == "JPEG" else 0)
+    np.testing.assert_array_equal(same.rgb, whole.rgb)
+    assert (small.format, small.exif) == (whole.format, whole.exif)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+@pytest.mark.parametrize("progressive", [True, False])
+def test_a_jpeg_of_any_kind_may_be_read_small(mode, progressive):
+    data = encoded(gradient(800, 600, mode), "JPEG", progressive=progressive, quality=95)
+    small = images.read_picture(data, **LIMITS, fit=100)
+    np.testing.assert_allclose(small.rgb, resize(read(data).rgb, 100, 75), atol=4)
+    for end in (len(data) // 3, len(data) - 40):
+        with pytest.raises(InputError) as caught:
+            images.read_picture(data[:end], **LIMITS, fit=100)
+        assert caught.value.reason == "truncated"
+
+
+def test_what_is_transparent_stays_so_where_a_photo_is_read_small():
+    see_through = gradient(400, 300, "RGBA")
+    see_through.putalpha(Image.linear_gradient("L").resize((400, 300)))
+    data = encoded(see_through)
+    whole, small = (images.read_picture(data, **LIMITS, fit=fit) for fit in (None, 100))
+    np.testing.assert_array_equal(small.alpha, resize_alpha(whole.alpha, (75, 100, 3)))
+    np.testing.assert_array_equal(small.rgb, resize(whole.rgb, 100, 75))
 
 
 @pytest.mark.parametrize("form", ["jpeg", "png", "webp", "tiff", "heic"])

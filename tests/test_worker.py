@@ -322,6 +322,25 @@ def test_what_another_package_s_effect_gives_is_no_result_unless_it_is_a_picture
     assert told in failure.message
 
 
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_a_photo_is_made_small_at_once_but_for_another_package_s_effect(
+    tmp_path, preset, monkeypatch, form
+):
+    """A camera's photo would be in memory, as numbers with a point, for as long as it is painted."""
+    given = []
+
+    def render(photo, preset, context):
+        given.append(photo.shape)
+        return Rendering(rgb=photo)
+
+    monkeypatch.setattr(worker, "open_effect", lambda name: SimpleNamespace(render=render))
+    photo = picture_file(tmp_path / "a", size=(642, 483), form=form)
+    whole = replace(preset, settings=replace(QUICK, max_side="photo"))
+    for asked in (preset, whole, replace(preset, effect="own")):
+        run(request_for(photo, asked))
+    assert given == [(36, 48, 3), (483, 642, 3), (483, 642, 3)]
+
+
 def test_a_black_photo_may_come_out_black():
     """A silhouette on transparent ground, or what a camera saw of its lens cap."""
     black = Rendering(rgb=np.zeros((2, 2, 3), np.float32))
@@ -605,7 +624,10 @@ class TestOnlyWhatIsWrittenAboutThePhotoIsNew:
     def test_the_picture_stays(self, tmp_path, preset, form, photo_form, profile):
         icc = {"icc_profile": ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()}
         photo = picture_file(
-            tmp_path / f"a.{photo_form.lower()}", form=photo_form, **(icc if profile else {})
+            tmp_path / f"a.{photo_form.lower()}",
+            size=(640, 480),
+            form=photo_form,
+            **(icc if profile else {}),
         )
         wanted = replace(preset, output=OutputSettings(format=form))
         before = run(request_for(photo, wanted))

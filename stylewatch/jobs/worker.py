@@ -80,7 +80,7 @@ def render_job(request: JobRequest, engine: EngineSettings, report: OnStep) -> R
 def _render(request: JobRequest, engine: EngineSettings, report: OnStep) -> Rendered:
     started = time.monotonic()
     preset = request.preset
-    picture = read_picture(_read_unchanged(request, engine), **engine.limits)
+    picture = read_picture(_read_unchanged(request, engine), **engine.limits, fit=_fit(preset))
     form = picture.format if preset.output.format == "same" else preset.output.format
     _check_fits(picture, form, preset.settings.max_side)
     _check_folder(request)
@@ -113,6 +113,15 @@ def _render(request: JobRequest, engine: EngineSettings, report: OnStep) -> Rend
         facts=facts,
         note=rendering.note,
     )
+
+
+def _fit(preset: Preset) -> int | None:
+    """The most pixels that a side of the photo need have; another package's effect gets them all.
+
+    A camera's photo would take a second and much memory for what is never seen.
+    """
+    side = preset.settings.max_side
+    return None if side == "photo" or preset.effect != Preset.effect else side
 
 
 def _picture_key(picture: Picture, preset: Preset, engine: EngineSettings) -> str:
