@@ -39,6 +39,7 @@ MAY_SEE = {
 }
 ONLY_PLACE = {
     "PIL": {
+        "engine.exif",
         "engine.headers",
         "engine.images",
         "engine.profiles",

@@ -744,6 +744,26 @@ def test_a_group_of_exif_that_can_t_be_read_costs_the_rest_nothing(group):
     assert written[ExifTags.Base.Model] == "X100"
 
 
+def test_an_odd_entry_of_a_tiff_s_exif_costs_itself_alone():
+    """A time of day that is text, and layers of Photoshop's that no result needs."""
+    place = TiffImagePlugin.ImageFileDirectory_v2(group=ExifTags.IFD.GPSInfo)
+    place.tagtype[ExifTags.GPS.GPSTimeStamp] = 2  # ASCII
+    place[ExifTags.GPS.GPSTimeStamp] = "12:00:00"
+    place[ExifTags.GPS.GPSLatitudeRef] = "N"
+    ifd = TiffImagePlugin.ImageFileDirectory_v2()
+    ifd[ExifTags.Base.Model] = "X100"
+    ifd[37724] = b"Adobe Photoshop Document Data Block"
+    ifd.tagtype[ExifTags.IFD.GPSInfo] = 4  # LONG
+    ifd[ExifTags.IFD.GPSInfo] = far = 100_000
+    data = encoded(gradient(), "TIFF", tiffinfo=ifd).ljust(far, b"\0") + place.tobytes(far)
+    picture, result = unchanged(data, "jpeg")
+    assert b"Adobe" not in picture.exif
+    written = Image.Exif()
+    written.load(result.exif)
+    assert written[ExifTags.Base.Model] == "X100"
+    assert written.get_ifd(ExifTags.IFD.GPSInfo) == {ExifTags.GPS.GPSLatitudeRef: "N"}
+
+
 @pytest.mark.parametrize("form", ["jpeg", "webp", "heic"])
 def test_less_quality_takes_less_room(form):
     picture = images.Picture(np.asarray(gradient(), np.float32))

@@ -21,6 +21,7 @@ How it is read and written:
 
 images          a photo's bytes become pixels
 results         pixels become a result's bytes
+exif            what of a photo's EXIF goes into its result
 profiles        what a photo's colours mean, and the results'
 hdr             what a usual screen shows of HDR
 chunks          what a PNG is made of

@@ -26,6 +26,7 @@ from stylewatch.engine import profiles
 from stylewatch.engine.captions import Iptc, captions_of
 from stylewatch.engine.chunks import without_texts
 from stylewatch.engine.endings import structural_end
+from stylewatch.engine.exif import GROUPS, carried
 from stylewatch.engine.sizes import fit_size, resize, resize_alpha
 from stylewatch.errors import InputError
 
@@ -59,8 +60,6 @@ _BRIGHTER_THAN_WHITE = 16.0
 _DRAWN = 1.4
 """A JPEG is drawn as a half, a quarter or an eighth where that is so many times as large as is
 needed: the eye sees no difference, and most of the work falls away."""
-GROUPS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-"""The entries of EXIF that are tables of their own."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
@@ -292,32 +291,12 @@ def _unpack_rightly(image: TiffImagePlugin.TiffImageFile) -> None:
     image.tile = [tile._replace(args=(given, *others))]
 
 
-class _AsItLies(str):
-    """Text of EXIF: Pillow reads its bytes as Latin-1, whatever they are, and would write ASCII."""
-
-    __slots__ = ()
-
-    def encode(self, encoding: str = "latin-1", errors: str = "strict") -> bytes:  # noqa: ARG002
-        """The bytes that were read."""
-        return super().encode("latin-1")
-
-
-def keep_letters(exif: Image.Exif) -> Image.Exif:
-    """The same EXIF, whose texts will be written as they were read."""
-    tables = [exif, *(exif.get_ifd(group) for group in GROUPS if group in exif)]
-    for table in tables:
-        for tag, value in [*table.items()]:
-            if isinstance(value, str):
-                table[tag] = _AsItLies(value)
-    return exif
-
-
 def _exif_of(image: Image.Image) -> bytes | None:
     found = image.info.get("exif")
     if found:
         return bytes(found)
     try:
-        exif = keep_letters(image.getexif())
+        exif = carried(image.getexif())
         exif.bigtiff = False  # all has been read, and what Pillow would write it can't read
         return exif.tobytes()
     except Exception:  # noqa: BLE001  (damaged EXIF is no damaged photo)

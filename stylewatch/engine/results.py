@@ -12,42 +12,12 @@ import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin
 
 from stylewatch.engine import profiles
-from stylewatch.engine.images import (
-    GROUPS,
-    Format,
-    Picture,
-    keep_letters,
-    open_image,
-    register_heif,
-)
+from stylewatch.engine.exif import NOT_CARRIED, carried
+from stylewatch.engine.images import Format, Picture, open_image, register_heif
 
 EXTENSIONS: dict[Format, str] = {
     "jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif", "heic": ".heic",
 }  # fmt: skip
-_NOT_CARRIED = frozenset({
-    # How the photo's own file lays out its pixels; a TIFF has that and its EXIF in one table.
-    254, 255, 256, 257, 258, 259, 262, 266,  # kind, size, bits, compression, meaning
-    273, 277, 278, 279, 284, 322, 323, 324, 325,  # strips, planes and tiles
-    280, 281, 290, 291, 301, 318, 319, 320, 336, 340, 341, 342,  # ranges, curves, palettes
-    292, 293, 317, 338, 339, 347,  # what its compression needs; other samples
-    297, 330,  # other pages
-    332, 333, 334, 337,  # inks
-    512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532,  # JPEG within, YCbCr
-    50706, 50707,  # DNG's versions, by which a file is told to be RAW
-    33550, 33922, 34264, 34735, 34736, 34737, 42112,  # where its pixels lie on a map: GeoTIFF, GDAL
-    # Whole blocks in other notations: XMP (but for its captions), IPTC, Photoshop's, the profile.
-    # They are large, tell of the photo's own pixels, and may know the place once more.
-    700, 33723, 34377, 34675, 37724,
-    # What is one file's alone: the maker's own note, by which a phone ties a photo to its film, and
-    # whose offsets point nowhere from another place; DNG's; and an id that no two images share.
-    37500, 50740, 42016,
-})  # fmt: skip
-_UNDEFINED = frozenset({
-    ExifTags.Base.OECF, ExifTags.Base.ComponentsConfiguration, ExifTags.Base.UserComment,
-    ExifTags.Base.SpatialFrequencyResponse, ExifTags.Base.FileSource, ExifTags.Base.SceneType,
-    ExifTags.Base.DeviceSettingDescription,
-})  # fmt: skip
-"""Bytes of any meaning, which Pillow would write as plain numbers: that is how they'd be shown."""
 
 
 def write_picture(
@@ -66,7 +36,7 @@ def write_picture(
     """
     image = _image_of(picture, keep_alpha=format != "jpeg")
     options = _options(picture, format, quality)
-    dropped = _NOT_CARRIED if keep_gps else _NOT_CARRIED | {ExifTags.IFD.GPSInfo}
+    dropped = NOT_CARRIED if keep_gps else NOT_CARRIED | {ExifTags.IFD.GPSInfo}
 
     def encoded(original: bytes | None) -> bytes:
         exif = _exif(original, picture, dropped, facts)
@@ -162,40 +132,7 @@ def _carried(original: bytes | None, dropped: frozenset[int]) -> Image.Exif:
         exif.load(original or b"")
     except Exception:  # noqa: BLE001  (damaged EXIF is no damaged photo)
         return Image.Exif()
-    for tag in exif:
-        if tag in dropped or not _is_sound(exif, tag):
-            del exif[tag]
-    for group in exif.keys() & GROUPS:
-        entries = exif.get_ifd(group)
-        for tag, value in [*entries.items()]:
-            if tag in dropped or not _can_be_written({group: {tag: value}}):
-                del entries[tag]
-            elif tag == ExifTags.IFD.Interop:  # a table within one: now its place is another
-                entries[tag] = exif.get_ifd(tag)
-            elif tag in _UNDEFINED and isinstance(value, bytes):
-                entries[tag] = (bytearray(value),)  # of no type that Pillow knows
-    return keep_letters(exif)
-
-
-def _is_sound(exif: Image.Exif, tag: int) -> bool:
-    """Whether an entry can be read, and written if it is no group of others."""
-    try:
-        if tag in GROUPS:
-            exif.get_ifd(tag)
-            return True
-        return _can_be_written({tag: exif[tag]})
-    except Exception:  # noqa: BLE001  (whatever strange bytes make Pillow raise)
-        return False
-
-
-def _can_be_written(entries: Mapping[int, Any]) -> bool:
-    exif = Image.Exif()
-    exif.update(entries)
-    try:
-        exif.tobytes()
-    except Exception:  # noqa: BLE001  (the same)
-        return False
-    return True
+    return carried(exif, dropped)
 
 
 def read_facts(data: bytes) -> dict[str, str]:
