@@ -554,6 +554,21 @@ def test_exif_of_another_type_than_it_should_be_is_carried_as_it_lies_too(wanted
         assert photo[group, tag][0] == kind
 
 
+def test_the_exif_of_an_avif_that_is_turned_is_carried_as_it_lies():
+    """Pillow writes it anew, as the turn is told outside of it, and has question marks for letters."""
+    name = "Änne ❤".encode()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.Artist] = 6, "x" * len(name)
+    data = encoded(gradient(40, 24), "AVIF", exif=exif).replace(b"x" * len(name), name)
+    assert b"??" in Image.open(io.BytesIO(data)).info["exif"]
+    picture = read(data)
+    assert picture.rgb.shape == (40, 24, 3)
+    result = results.write_picture(picture, format="jpeg", quality=90, keep_gps=True, facts={})
+    found = entries_of(result)
+    assert found[None, ExifTags.Base.Artist] == (2, name + b"\0")
+    assert found[None, ExifTags.Base.Orientation][1] in {b"\0\1", b"\1\0"}
+
+
 def test_the_exif_of_a_big_tiff_comes_along():
     exif = Image.Exif()
     exif[ExifTags.Base.Model] = "X100"

@@ -227,7 +227,7 @@ def read_picture(data: bytes, *, max_pixels: int, max_side: int, fit: int | None
     form = _FORMAT_OF.get(original, "jpeg" if alpha is None else "png")
     dpi = _sensible_dpi(image.info.get("dpi"))
     captions = captions_of(image.info.get("xmp"), _iptc_of(image))
-    return Picture(rgb, alpha, form, _exif_of(image), captions, icc, dpi)
+    return Picture(rgb, alpha, form, _exif_of(image, data), captions, icc, dpi)
 
 
 def _line(error: BaseException) -> str:
@@ -291,8 +291,10 @@ def _unpack_rightly(image: TiffImagePlugin.TiffImageFile) -> None:
     image.tile = [tile._replace(args=(given, *others))]
 
 
-def _exif_of(image: Image.Image) -> bytes | None:
+def _exif_of(image: Image.Image, data: bytes) -> bytes | None:
     found = image.info.get("exif")
+    if found and image.format == "AVIF":  # which Pillow has written anew where the photo is turned
+        found = profiles.told_by_avif(data).get("exif") or found
     if found:
         return bytes(found)
     try:

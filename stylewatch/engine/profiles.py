@@ -85,14 +85,23 @@ def _nclx(image: Image.Image, data: bytes) -> tuple[int, int] | None:
     """The same of a HEIC, or of an AVIF, where Pillow keeps them to itself."""
     if image.format not in {"HEIF", "AVIF"}:
         return None
-    import pillow_heif  # noqa: PLC0415  (loads a C library that most photos do not need)
-
     try:
-        info = image.info if image.format == "HEIF" else pillow_heif.open_heif(data).info
+        info = image.info if image.format == "HEIF" else told_by_avif(data)
         told = info["nclx_profile"]
         return int(told["color_primaries"]), int(told["transfer_characteristics"])
     except Exception:  # noqa: BLE001  (nothing is told, or something damaged)
         return None
+
+
+def told_by_avif(data: bytes) -> Mapping[Any, Any]:
+    """What an AVIF carries, as it lies there; nothing if that can't be read."""
+    import pillow_heif  # noqa: PLC0415  (loads a C library that most photos do not need)
+
+    try:
+        told: Mapping[Any, Any] = pillow_heif.open_heif(data).info
+    except Exception:  # noqa: BLE001  (damaged, or of a kind that Pillow alone reads)
+        return {}
+    return told
 
 
 def _of_points(points: tuple[int, int]) -> bytes | None:
