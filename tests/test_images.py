@@ -523,6 +523,7 @@ def test_exif_is_carried_as_it_lies_in_letters_of_any_kind(form, wanted):
         (34665, ExifTags.Base.UserComment, 7, b"ASCII\0\0\0By the lake"),
         (34665, ExifTags.Base.ComponentsConfiguration, 7, b"\1\2\3\0"),
         (34665, ExifTags.Base.SceneType, 7, b"\1"),
+        (34665, ExifTags.Base.CompositeImageExposureTimes, 7, b"\0\1\2\3\4\5\6\7"),
         (40965, 1, 2, b"R98"),
     ]
     images.register_heif()
@@ -555,7 +556,7 @@ def test_exif_of_another_type_than_it_should_be_is_carried_as_it_lies_too(wanted
 
 
 def test_the_exif_of_an_avif_that_is_turned_is_carried_as_it_lies():
-    """Pillow writes it anew, as the turn is told outside of it, and has question marks for letters."""
+    """Pillow writes it anew, as its turn is told elsewhere, with question marks for letters."""
     name = "Änne ❤".encode()
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation], exif[ExifTags.Base.Artist] = 6, "x" * len(name)
@@ -591,13 +592,18 @@ def test_exif_does_not_tell_of_adobe_rgb_where_colours_were_converted(
     option, profile, converted, wanted
 ):
     """By no profile and not as Adobe RGB, it may still mean what it says."""
-    exif = exif_of((34665, ExifTags.Base.ColorSpace, 3, 65535), (40965, 1, 2, option))
+    exif = exif_of(
+        (34665, ExifTags.Base.ColorSpace, 3, 65535),
+        (34665, ExifTags.Base.Gamma, 5, 2.2),
+        (40965, 1, 2, option),
+    )
     more = {"icc_profile": DISPLAY_P3} if profile else {}
     data = encoded(gradient(), "JPEG", exif=exif, **more)
     result = results.write_picture(read(data), format=wanted, quality=90, keep_gps=True, facts={})
     found = entries_of(result)
     assert found[34665, ExifTags.Base.ColorSpace][1] == (b"\1\0" if converted else b"\xff\xff")
     assert found.get((40965, 1)) == (None if converted else (2, option + b"\0"))
+    assert ((34665, ExifTags.Base.Gamma) in found) != converted
     assert ("icc_profile" in Image.open(io.BytesIO(result)).info) == converted
 
 
@@ -614,6 +620,38 @@ def test_the_size_that_exif_tells_of_is_the_result_s(known):
         inner = written.getexif().get_ifd(ExifTags.IFD.Exif)
     assert inner.get(ExifTags.Base.ExifImageWidth) == (8 if known else None)
     assert inner.get(ExifTags.Base.ExifImageHeight) == (6 if known else None)
+
+
+@pytest.mark.parametrize("wanted", ["jpeg", "tiff"])
+def test_what_counts_in_the_photo_s_pixels_is_in_no_result(wanted):
+    """The result is smaller, and turned: a face would lie beyond its edge, a sensor be tiny."""
+    counted = [
+        (34665, 0x9214, 3, (2009, 1502, 2208, 1387)),
+        (34665, 0xA214, 3, (2009, 1502)),
+        (34665, ExifTags.Base.FocalPlaneXResolution, 5, 5728.0),
+        (34665, ExifTags.Base.FocalPlaneYResolution, 5, 5808.0),
+        (34665, ExifTags.Base.FocalPlaneResolutionUnit, 3, 2),
+        (40965, ExifTags.Base.RelatedImageWidth, 4, 6000),
+        (40965, ExifTags.Base.RelatedImageLength, 4, 4000),
+    ]
+    kept = [(34665, ExifTags.Base.FocalLength, 5, 50.0), (40965, 1, 2, b"R98")]
+    data = encoded(gradient(), "JPEG", exif=exif_of(*counted, *kept))
+    result = results.write_picture(read(data), format=wanted, quality=90, keep_gps=True, facts={})
+    found = entries_of(result)
+    assert not found.keys() & {entry[:2] for entry in counted}
+    assert found.keys() >= {entry[:2] for entry in kept}
+
+
+@pytest.mark.parametrize("entry", [(9, -1), (4, 1 << 30), (2, b"nowhere")])
+def test_a_table_within_exif_that_is_at_no_place_costs_the_rest_nothing(entry):
+    exif = exif_of((None, ExifTags.Base.Model, 2, b"X100"), (34665, 40965, *entry))
+    result = results.write_picture(
+        read(encoded(gradient(), "JPEG", exif=exif)),
+        format="jpeg", quality=90, keep_gps=True, facts={},
+    )  # fmt: skip
+    found = entries_of(result)
+    assert found[None, ExifTags.Base.Model] == (2, b"X100\0")
+    assert (34665, 40965) not in found
 
 
 @pytest.mark.parametrize("size", [60_000, 65_200, 65_450, 70_000, 3_000_000])
@@ -655,11 +693,15 @@ def test_what_is_one_file_s_alone_is_in_no_result(form, keep_gps):
         assert bool(exif.get_ifd(ExifTags.IFD.GPSInfo)) == keep_gps
 
 
+LAYOUT = (512, 513, 514, 515, 519, 520, 521, 32995, 32996, 32997, 32998)
+"""Of a JPEG within a TIFF, and SGI's, by which a colour may be taken for alpha."""
+
+
 @pytest.mark.parametrize("form", results.EXTENSIONS)
 def test_no_result_is_taken_for_a_raw_file_or_for_an_old_kind_of_jpeg(form):
     exif = Image.Exif()
     exif[50706], exif[50707] = b"\1\4\0\0", b"\1\1\0\0"  # DNG's versions
-    for tag in (512, 513, 514, 515, 519, 520, 521):
+    for tag in LAYOUT:
         exif[tag] = 100
     exif[ExifTags.Base.Make] = "Acme"
     photo = read(encoded(gradient(), "JPEG", exif=exif))
@@ -668,7 +710,7 @@ def test_no_result_is_taken_for_a_raw_file_or_for_an_old_kind_of_jpeg(form):
     with Image.open(io.BytesIO(result)) as written:
         carried = written.getexif()
         assert carried[ExifTags.Base.Make] == "Acme"
-        assert not carried.keys() & {512, 513, 514, 515, 519, 520, 521, 50706, 50707}
+        assert not carried.keys() & {*LAYOUT, 50706, 50707}
 
 
 def test_what_has_no_room_in_any_format_is_said_not_hidden():

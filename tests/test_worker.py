@@ -326,7 +326,7 @@ def test_what_another_package_s_effect_gives_is_no_result_unless_it_is_a_picture
 def test_a_photo_is_made_small_at_once_but_for_another_package_s_effect(
     tmp_path, preset, monkeypatch, form
 ):
-    """A camera's photo would be in memory, as numbers with a point, for as long as it is painted."""
+    """A camera's whole photo would be in memory for as long as it is painted."""
     given = []
 
     def render(photo, preset, context):

@@ -20,8 +20,11 @@ NOT_CARRIED = frozenset({
     297, 330,  # other pages
     332, 333, 334, 337,  # inks
     512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532,  # JPEG within, YCbCr
+    32995, 32996, 32997, 32998,  # SGI's: what its alpha means, types, depths
     50706, 50707,  # DNG's versions, by which a file is told to be RAW
     33550, 33922, 34264, 34735, 34736, 34737, 42112,  # where its pixels lie on a map: GeoTIFF, GDAL
+    # What counts in its pixels, and before it is turned.
+    37396, 41492, 41486, 41487, 41488,  # where the subject is; how dense they lie on the sensor
     # Whole blocks in other notations: XMP (but for its captions), IPTC, Photoshop's, the profile.
     # They are large, tell of the photo's own pixels, and may know the place once more.
     700, 33723, 34377, 34675, 37724,
@@ -32,9 +35,11 @@ NOT_CARRIED = frozenset({
 _UNDEFINED = frozenset({
     ExifTags.Base.OECF, ExifTags.Base.ComponentsConfiguration, ExifTags.Base.UserComment,
     ExifTags.Base.SpatialFrequencyResponse, ExifTags.Base.FileSource, ExifTags.Base.SceneType,
-    ExifTags.Base.DeviceSettingDescription,
+    ExifTags.Base.DeviceSettingDescription, ExifTags.Base.CompositeImageExposureTimes,
 })  # fmt: skip
 """Bytes of any meaning, which Pillow would write as plain numbers: that is how they'd be shown."""
+_INTEROP = (1, 2)
+"""Of this table within one: its name and its version; the others tell of the photo's own file."""
 
 
 class _AsItLies(str):
@@ -48,20 +53,30 @@ class _AsItLies(str):
 
 
 def carried(exif: Image.Exif, dropped: frozenset[int] = NOT_CARRIED) -> Image.Exif:
-    """The same EXIF, of which all that is left can be written: without what is broken or dropped."""
+    """The same EXIF without what is broken or dropped, so that all that is left can be written."""
     for tag in exif:
         if tag in dropped or not _is_sound(exif, tag):
             del exif[tag]
     for group in exif.keys() & GROUPS:
         entries = exif.get_ifd(group)
-        for tag, value in [*entries.items()]:
-            if tag in dropped or not _can_be_written({group: {tag: value}}):
+        for tag, found in [*entries.items()]:
+            value = _interop(exif) if tag == ExifTags.IFD.Interop else found
+            if tag in dropped or value == {} or not _can_be_written({group: {tag: value}}):
                 del entries[tag]
-            elif tag == ExifTags.IFD.Interop:  # a table within one: now its place is another
-                entries[tag] = exif.get_ifd(tag)
             elif tag in _UNDEFINED and isinstance(value, bytes):
                 entries[tag] = (bytearray(value),)  # of no type that Pillow knows
+            else:
+                entries[tag] = value
     return _keep_letters(exif)
+
+
+def _interop(exif: Image.Exif) -> dict[int, Any]:
+    """What is sound of the table within the photo's own, whose place will be another."""
+    try:
+        found = exif.get_ifd(ExifTags.IFD.Interop)
+    except Exception:  # noqa: BLE001  (whatever strange bytes make Pillow raise)
+        return {}
+    return {tag: found[tag] for tag in _INTEROP if tag in found}
 
 
 def _keep_letters(exif: Image.Exif) -> Image.Exif:

@@ -181,8 +181,8 @@ def _strange(name: str, *, remedy: str, expected: str = "") -> InputError:
 def read_picture(data: bytes, *, max_pixels: int, max_side: int, fit: int | None = None) -> Picture:
     """Decode a photo: upright, in sRGB, with what has to go back into the result.
 
-    If what it carries besides its pixels is damaged, that is left out. `fit` is the most pixels that
-    its longer side need have: a larger photo is made small.
+    If what it carries besides its pixels is damaged, that is left out. `fit` is the most pixels
+    that its longer side need have: a larger photo is made small.
 
     Raises:
         InputError: empty, not an image, truncated, too large (said before decoding), animated.

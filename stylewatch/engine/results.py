@@ -119,7 +119,8 @@ def _exif(
         height, width, _ = picture.rgb.shape
         inner[ExifTags.Base.ExifImageWidth], inner[ExifTags.Base.ExifImageHeight] = width, height
     if picture.icc:
-        inner.pop(ExifTags.IFD.Interop, None)  # where cameras tell of Adobe RGB
+        for tag in (ExifTags.IFD.Interop, ExifTags.Base.Gamma):  # where cameras tell of Adobe RGB
+            inner.pop(tag, None)
         if ExifTags.Base.ColorSpace in inner:
             inner[ExifTags.Base.ColorSpace] = 1
     return exif
