@@ -1289,6 +1289,16 @@ def test_what_is_an_image_but_of_a_kind_that_can_t_be_read_is_told_so():
         assert caught.value.reason == "not-an-image"
 
 
+@pytest.mark.parametrize("head", [b"8BPS", b"\0\0\0\x0cJXL ", b"<svg>", b"hello"])
+def test_an_image_of_a_kind_that_is_not_read_is_not_said_to_be_none(head):
+    """Photoshop's, and JPEG XL: whoever has put them there sees that they are images."""
+    with pytest.raises(
+        InputError, match="of a kind that is read here: expected JPEG, PNG"
+    ) as caught:
+        read(head + bytes(100))
+    assert caught.value.reason == "not-an-image"
+
+
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "AVIF"])
 def test_an_animation_is_refused(form):
     frames = [gradient(), gradient().rotate(90)]

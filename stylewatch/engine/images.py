@@ -165,7 +165,8 @@ def _unknown(head: bytes) -> InputError:
     if _brand(head) in _AVIF | _HEIC:
         name = "HEIC" if _brand(head) in _HEIC else "AVIF"
         return _strange(name, remedy="Save it again, or as JPEG")
-    return InputError("This is not an image", expected=_READ, reason="not-an-image")
+    text = "This is not an image of a kind that is read here"
+    return InputError(text, expected=_READ, reason="not-an-image")
 
 
 def _strange_tiff() -> InputError:
