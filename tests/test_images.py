@@ -261,6 +261,15 @@ def test_a_heic_is_of_the_profile_that_every_decoder_knows():
     np.testing.assert_allclose(read(result).rgb, picture.rgb, atol=12)
 
 
+@pytest.mark.parametrize(("width", "tiles"), [(4096, False), (4098, True), (4097, True)])
+def test_a_large_heic_is_made_of_tiles_as_cameras_do(width, tiles):
+    """Beyond their limits, decoders show nothing; ours has none."""
+    picture = images.Picture(np.asarray(gradient(width, 70), np.float32))
+    result = results.write_picture(picture, format="heic", quality=90, keep_gps=True, facts={})
+    assert (b"grid" in result[:2000]) == tiles
+    np.testing.assert_allclose(read(result).rgb, picture.rgb, atol=12)
+
+
 @pytest.mark.parametrize("form", ["png", "webp", "tiff", "heic"])
 def test_alpha_is_kept(form):
     picture = read(encoded(gradient(mode="RGBA")))

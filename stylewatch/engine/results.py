@@ -18,6 +18,8 @@ from stylewatch.engine.images import Format, Picture, open_image, register_heif
 EXTENSIONS: dict[Format, str] = {
     "jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif", "heic": ".heic",
 }  # fmt: skip
+_ONE_PIECE, _TILE = 4096, 512
+"""Sides of a HEIC that every decoder takes as one piece; of the tiles that cameras make of more."""
 
 
 def write_picture(
@@ -104,6 +106,8 @@ def _options(picture: Picture, form: Format, quality: int) -> dict[str, Any]:
         case "heic":
             register_heif()
             options["quality"] = quality
+            if max(picture.rgb.shape) > _ONE_PIECE:
+                options["tile_size"] = _TILE
     return options
 
 
