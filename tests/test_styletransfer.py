@@ -253,7 +253,7 @@ def test_what_is_transparent_is_paper_in_a_style_and_not_here_in_a_mask(tmp_path
     clear.paste((255, 255, 255, 0), (0, 0, 2, 2))
     clear.save(tmp_path / "mask.png")
     image = StyleImage(image=tmp_path / "style.png", mask=tmp_path / "mask.png")
-    style = styletransfer.read_style(image, EngineSettings())
+    style = styletransfer.read_style(image, EngineSettings(), StyleSettings())
     assert style.rgb.min() == 255
     np.testing.assert_array_equal(style.mask, [[0, 0, 1, 1]] * 2)
     settings = StyleSettings(init=tmp_path / "style.png")
@@ -425,4 +425,35 @@ def test_narrow_limits_for_photos_do_not_refuse_a_preset_s_own_image(tmp_path):
     file = tmp_path / "style.png"
     Image.new("RGB", (64, 48), "teal").save(file)
     narrow = EngineSettings(max_pixels=10, max_side=8, max_bytes=20)
-    assert styletransfer.read_style(StyleImage(image=file), narrow).rgb.shape == (48, 64, 3)
+    style = styletransfer.read_style(StyleImage(image=file), narrow, StyleSettings())
+    assert style.rgb.shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("scale", "settings", "side"),
+    [
+        (1.0, {"max_side": 48}, 48),
+        (2.0, {"max_side": 48}, 96),
+        (0.1, {"max_side": 48}, 16),  # the network needs so many
+        (1.0, {"max_side": 1024}, 400),
+        (1.0, {"max_side": 48, "style_fit": "stretch"}, 400),
+        (1.0, {"max_side": "photo"}, 400),
+    ],
+)
+def test_a_style_image_is_read_no_larger_than_its_strokes_need(tmp_path, scale, settings, side):
+    """A camera's would be in memory for as long as a photo is painted in it."""
+    file = tmp_path / "style.png"
+    Image.effect_noise((400, 300), 90).save(file)
+    image = StyleImage(image=file, scale=scale)
+    style = styletransfer.read_style(image, EngineSettings(), StyleSettings(**settings))
+    assert style.rgb.shape == (side * 3 // 4, side, 3)
+
+
+def test_a_style_image_that_is_read_small_paints_as_before(preset, monkeypatch, tmp_path):
+    Image.effect_noise((200, 150), 90).convert("RGB").save(tmp_path / "style.png")
+    small = render(preset()).rgb
+    real = styletransfer.read_picture
+    monkeypatch.setattr(
+        styletransfer, "read_picture", lambda data, fit, **limits: real(data, **limits)
+    )
+    np.testing.assert_array_equal(render(preset()).rgb, small)

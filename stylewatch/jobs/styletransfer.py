@@ -15,7 +15,7 @@ import numpy as np
 from stylewatch.domain import BUILTIN_LAYERS, EngineSettings, Preset, StyleImage, StyleSettings
 from stylewatch.effect import Context, Rendering, check_values
 from stylewatch.engine.colours import is_of_one_colour
-from stylewatch.engine.features import FeatureNetwork, load_network, load_vgg19
+from stylewatch.engine.features import STRIDE, FeatureNetwork, load_network, load_vgg19
 from stylewatch.engine.images import Picture, read_picture
 from stylewatch.engine.sizes import resize
 from stylewatch.engine.transfer import Painting, Style, choose_precision, stylize, usable_memory
@@ -46,7 +46,7 @@ class StyleTransfer:
     def render(self, photo: np.ndarray, preset: Preset, context: Context) -> Rendering:
         """Paint `photo` in the preset's styles; what fails in bfloat16 is redone in float32."""
         network, note = choose_network(preset.settings, context.engine)
-        styles = [read_style(style, context.engine) for style in preset.style]
+        styles = [read_style(style, context.engine, preset.settings) for style in preset.style]
         if not styles:
             raise PresetError(
                 f"Preset '{preset.name}' has no style image",
@@ -184,12 +184,15 @@ def _check_paints(photo: np.ndarray, styles: list[Style], settings: StyleSetting
     raise UnchangedError("The picture would be the photo, unchanged", remedy=remedy)
 
 
-def read_style(style: StyleImage, engine: EngineSettings) -> Style:
-    """A preset's style image with its mask, read from their files."""
+def read_style(style: StyleImage, engine: EngineSettings, settings: StyleSettings) -> Style:
+    """A preset's style image, no larger than it is needed, with its mask, from their files."""
+    fit = None
+    if settings.max_side != "photo" and settings.style_fit == "aspect":
+        fit = max(STRIDE, round(settings.max_side * style.scale))
     mask = None
     if style.mask is not None:
         mask = _read(style.mask, engine).on(_BLACK).mean(axis=-1) / 255.0
-    return Style(_read(style.image, engine).on(_WHITE), style.weight, style.scale, mask)
+    return Style(_read(style.image, engine, fit=fit).on(_WHITE), style.weight, style.scale, mask)
 
 
 def read_start(settings: StyleSettings, engine: EngineSettings) -> np.ndarray | None:
@@ -199,11 +202,13 @@ def read_start(settings: StyleSettings, engine: EngineSettings) -> np.ndarray | 
     return _read(settings.init, engine, key="init").on(_WHITE)
 
 
-def _read(path: Path, engine: EngineSettings, key: str = "style") -> Picture:
+def _read(
+    path: Path, engine: EngineSettings, key: str = "style", fit: int | None = None
+) -> Picture:
     usual = EngineSettings().limits  # narrower ones are meant for photos, not for chosen images
     limits = {name: max(most, usual[name]) for name, most in engine.limits.items()}
     try:
-        return read_picture(path.read_bytes(), **limits)
+        return read_picture(path.read_bytes(), **limits, fit=fit)
     except (OSError, StylewatchError) as error:
         why = (isinstance(error, OSError) and error.strerror) or error
         raise PresetImageError(
