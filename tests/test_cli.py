@@ -681,6 +681,15 @@ class TestPresetsOfAConfig:
             assert (code, told in one_line(err)) == (3, True)
             assert told in one_line(stylewatch("presets", "check", name)[2])
 
+    def test_are_checked_with_the_features_that_paint_them(self, stylewatch, of_a_config, home):
+        deep = home / ".config/stylewatch/presets/deep.yaml"
+        deep.write_text("style_layers:\n  block5_conv4: 1\n")
+        assert stylewatch("presets", "check", "deep")[0] == 0
+        of_a_config.write_text(of_a_config.read_text() + "features: builtin\nfolders_: 3\n")
+        for names in (["deep"], [deep], []):
+            code, _, err = stylewatch("presets", "check", *names)
+            assert (code, f"{deep}:2:3: style_layers.block5_conv4: " in err) == (3, True)
+
     def test_can_be_painted_with(self, stylewatch, of_a_config):
         assert stylewatch("apply", "a.jpg", "-p", "sofa")[0] == 0
         assert stylewatch("presets", "preview", "sofa", "a.jpg", "--side", "64")[0] == 0

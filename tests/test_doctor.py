@@ -109,6 +109,10 @@ def broken_preset(file, tmp_path):
     (tmp_path / "presets/bad.yaml").write_text("strenght: 3\n")
 
 
+def preset_of_deep_layers(file, tmp_path):
+    (tmp_path / "presets/deep.yaml").write_text("content_layers: {block5_conv4: 1}\n")
+
+
 def no_style_image(file, tmp_path):
     (tmp_path / "presets/red.png").unlink()
 
@@ -180,6 +184,7 @@ def ledger_of(version):
     [
         (wrong_key, "config", "foldrs: unknown key", "Did you mean 'folders'"),
         (broken_preset, "presets", "bad.yaml:1:1: strenght", "Did you mean 'strength'"),
+        (preset_of_deep_layers, "presets", "deep.yaml:1:18", "features: vgg19"),
         (no_style_image, "presets", "red.png", "relative to"),
         (no_input, "folders", "does not exist", "mkdir -p"),
         (nothing_of_the_input_s_place, "folders", "does not exist", "mkdir -p"),

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -50,7 +51,7 @@ from stylewatch.settings.config import Config
 from stylewatch.settings.loading import load_config
 from stylewatch.settings.paths import user_presets_dir
 from stylewatch.settings.presetfile import DEFAULT_BASE
-from stylewatch.settings.presets import Presets
+from stylewatch.settings.presets import Presets, with_features
 from stylewatch.settings.readiness import check
 from stylewatch.settings.weights import MD5, keras_weights, weights_trouble
 from stylewatch.state.reader import LedgerReader
@@ -169,7 +170,8 @@ def _config(file: Path | None) -> tuple[Config | None, list[Finding]]:
 
 def _presets(config: Config | None) -> Iterator[Finding]:
     presets = Presets.load(config.preset_dirs if config else [user_presets_dir()])
-    _, broken = presets.sorted_out()
+    engine = config.engine if config else EngineSettings()
+    _, broken = presets.sorted_out(partial(with_features, engine))
     for error in broken.values():
         yield from trouble("presets", error, "Correct it, or delete it")
     if not len(presets):

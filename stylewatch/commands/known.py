@@ -2,13 +2,14 @@
 
 import io
 import os
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from stylewatch.commands.answers import note
+from stylewatch.domain import EngineSettings
 from stylewatch.errors import ConfigError
 
 
@@ -70,3 +71,13 @@ def named_dirs(config: Path | None = None) -> tuple[list[Path], list[Path]]:
         note(f"presets may be missing: {trouble}")
     away = [folder for folder in unlisted if not os.path.isfile(folder)]  # which is plainly wrong
     return [folder for folder in dirs if folder not in unlisted], away
+
+
+def preset_features(config: Path | None = None) -> EngineSettings:
+    """The features that the config asks for, as far as it can be read."""
+    from stylewatch.settings.loading import features_of  # noqa: PLC0415  (slow to import)
+    from stylewatch.settings.paths import find_config  # noqa: PLC0415
+
+    with suppress(ConfigError):  # `named_dirs` tells of it
+        return features_of(find_config(config))
+    return EngineSettings()

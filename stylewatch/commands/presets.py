@@ -3,6 +3,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from stylewatch.commands.known import (
     NAME_OR_FILE,
     PresetName,
     preset_dirs,
+    preset_features,
     preset_names,
     preset_option,
 )
@@ -120,7 +122,7 @@ def presets_check(
 ) -> None:
     """Check presets: every error with its file, line, column and key.
 
-    Their bases, and the images that they name, are opened too.
+    Their bases, and the images that they name, are opened too; `features:` of the config counts.
 
     Examples:
       stylewatch presets check
@@ -128,19 +130,20 @@ def presets_check(
     """
     from stylewatch.domain import EngineSettings
     from stylewatch.engine.images import read_picture
-    from stylewatch.settings.presets import find_preset, known_presets
+    from stylewatch.settings.presets import find_preset, known_presets, with_features
 
     def look(image: Path) -> None:
         read_picture(image.read_bytes(), **EngineSettings().limits)
 
     dirs = preset_dirs(config)
+    adapt = partial(with_features, preset_features(config))
     known = known_presets(dirs)
     asked = names or [*known]
     errors: list[ConfigError] = []
     for called in asked:
         try:
             presets, name = find_preset(called, dirs) if names else (known, called)
-            presets.resolved(name, look)
+            presets.resolved(name, look, adapt)
         except PresetError as error:
             errors.append(error)
     fine = f"{asked[0]} is fine" if len(asked) == 1 else f"{len(asked)} presets are fine"

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from stylewatch.domain import EngineSettings, Preset
 from stylewatch.errors import LACKING, ConfigError
@@ -20,10 +20,12 @@ from stylewatch.settings.layout import layout_errors
 from stylewatch.settings.notations import Paths
 from stylewatch.settings.paths import default_state_dir, user_presets_dir
 from stylewatch.settings.presetfile import DEFAULT_EFFECT
-from stylewatch.settings.presets import Presets, changed, nearest_preset
+from stylewatch.settings.presets import Presets, nearest_preset, with_features
 from stylewatch.settings.readiness import presets_away, unlisted, weights_away
 from stylewatch.settings.states import State, preset_files, states_of
 from stylewatch.settings.yamlfile import YamlFile, load_yaml, shown, typed
+
+T = TypeVar("T")
 
 
 def load_config(file: Path) -> Config:
@@ -83,8 +85,7 @@ def preset_dirs_of(file: Path) -> tuple[list[Path], dict[Path, ConfigError]]:
     The second value is about those of them that can't be listed now: what is wrong with each.
     """
     source = load_yaml(file)
-    said = {"presets": source.data["presets"]} if "presets" in source.data else {}
-    named = validate(_PresetDirs, replace(source, data=said)).presets
+    named = _only(_PresetDirs, source).presets
     base = file.absolute().parent
     dirs = [source.place(("presets", n), path, base) for n, path in enumerate(named)]
     return dirs, unlisted(source, dirs)
@@ -95,6 +96,25 @@ class _PresetDirs:
     """The only key of stylewatch.yaml that `preset_dirs_of` reads."""
 
     presets: Paths = ()
+
+
+def features_of(file: Path) -> EngineSettings:
+    """The features that a config asks for, whatever else is wrong with it."""
+    return EngineSettings(features=_only(_Features, load_yaml(file)).features)
+
+
+@dataclass(frozen=True)
+class _Features:
+    """The only key of stylewatch.yaml that `features_of` reads."""
+
+    features: Literal["auto", "vgg19", "builtin"] = EngineSettings.features
+
+
+def _only(form: type[T], source: YamlFile) -> T:
+    """Those keys of stylewatch.yaml, and no others."""
+    names = {key.name for key in fields(form)}  # type: ignore[arg-type]
+    said = {key: value for key, value in source.data.items() if key in names}
+    return validate(form, replace(source, data=said))
 
 
 def _build(source: YamlFile, checked: ConfigFile, base: Path) -> Config:
@@ -198,7 +218,7 @@ def _sorted_presets(config: Config, there: Presets) -> tuple[dict[str, Preset], 
         ConfigError: the config names one of the others. It may if that only lacks an image, or an
             effect's package, which may be back in a moment.
     """
-    sound, broken = there.sorted_out(partial(_with_features, config.engine))
+    sound, broken = there.sorted_out(partial(with_features, config.engine))
     usable = {name: preset for name, preset in sound.items() if not preset.lacks_style}
     source, errors = config.source, list[ConfigError]()
     for keys, name in config.named_presets():
@@ -216,14 +236,6 @@ def _sorted_presets(config: Config, there: Presets) -> tuple[dict[str, Preset], 
     if errors:
         raise_first(errors)
     return usable, {name: str(error) for name, error in broken.items()}
-
-
-def _with_features(engine: EngineSettings, preset: Preset) -> Preset:
-    """As if it asked itself for the features that it is painted with here: others, another job."""
-    features = engine.features_for(preset.settings)
-    if features == preset.settings.features:
-        return preset
-    return changed(preset, {"features": features})
 
 
 def _needs_vgg19(preset: Preset) -> bool:

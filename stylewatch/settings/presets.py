@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stylewatch.domain import BUILTIN_LAYERS, Identity, Preset
+from stylewatch.domain import BUILTIN_LAYERS, EngineSettings, Identity, Preset
 from stylewatch.errors import ConfigError, InputError, PresetError, PresetImageError, UsageError
 from stylewatch.settings.checking import did_you_mean, raise_first
 from stylewatch.settings.notations import composed
@@ -30,6 +30,7 @@ _SUFFIXES = {".yaml", ".yml"}
 _JOINERS = str.maketrans("", "", "\u200c\u200d")  # parts of Persian words, and of many an emoji
 _OF_A_CONFIG = re.compile(rb"^folders\s*:", re.MULTILINE)  # no preset says it
 _Look = Callable[[Path], object]
+_Adapt = Callable[[Preset], Preset]
 LARGEST_IMAGE = 1 << 30
 """Bytes of a style image: what is larger, such as a film, would be hashed for minutes."""
 
@@ -107,8 +108,13 @@ class Presets:
         """The preset, resolved. A `PresetError` says what is wrong with it, or that it is none."""
         return self.resolved(name)
 
-    def resolved(self, name: str, look: _Look | None = None) -> Preset:
-        """The preset, resolved; `look` is given each image, and raises if it can't be used."""
+    def resolved(
+        self, name: str, look: _Look | None = None, adapt: _Adapt = lambda preset: preset
+    ) -> Preset:
+        """The preset, resolved, as `adapt` makes it.
+
+        `look` is given each image, and raises if it can't be used.
+        """
         chain = self._chain(name)
         values = {key: value for layer in reversed(chain) for key, value in layer.values.items()}
         described = Preset(name=chain[0].name, description=chain[0].values.get("description", ""))
@@ -116,17 +122,17 @@ class Presets:
         def source_of(key: str) -> YamlFile:
             return next((layer for layer in chain if key in layer.values), chain[0]).source
 
-        return _finished(with_values(described, values), source_of, look)
+        return _finished(adapt(with_values(described, values)), source_of, look)
 
     def sorted_out(
-        self, adapt: Callable[[Preset], Preset] = lambda preset: preset
+        self, adapt: _Adapt = lambda preset: preset
     ) -> tuple[dict[str, Preset], dict[str, PresetError]]:
         """Those that can be used, as `adapt` makes them, and what is wrong with the others."""
         sound: dict[str, Preset] = {}
         broken: dict[str, PresetError] = {}
         for name in self:
             try:
-                sound[name] = adapt(self[name])
+                sound[name] = self.resolved(name, adapt=adapt)
             except PresetError as error:
                 broken[name] = error
         return sound, broken
@@ -200,6 +206,12 @@ def changed(preset: Preset, said: Mapping[str, Any]) -> Preset:
     """
     source = typed(said, PresetError)
     return _finished(with_values(preset, values_of(source, Path())), lambda _key: source)
+
+
+def with_features(engine: EngineSettings, preset: Preset) -> Preset:
+    """As if it asked itself for the features that it is painted with here: others, another job."""
+    features = engine.features_for(preset.settings)
+    return replace(preset, settings=replace(preset.settings, features=features))
 
 
 def nearest_preset(name: str, known: Iterable[str]) -> str:
