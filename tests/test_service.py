@@ -194,7 +194,7 @@ case "$*" in
   *Version*) echo Version=252 ;;
   *ActiveState*)
     printf "ActiveState=$STATE\\nUnitFileState=enabled\\nStatusText=painting a=b.jpg\\n"
-    printf 'Result=success\\nMainPID=42\\nNRestarts=3\\n' ;;
+    printf "Result=success\\nMainPID=$PID\\nNRestarts=3\\n" ;;
 esac
 """
 
@@ -210,6 +210,7 @@ def systemctl(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     monkeypatch.setenv("REFUSE", "nothing")
+    monkeypatch.setenv("PID", "42")
     monkeypatch.setenv("STATE", "active\\nSubState=running")
     return lambda: [
         line.removeprefix("--user --no-ask-password --no-pager ")
@@ -276,6 +277,7 @@ def test_what_was_done_is_told_though_another_daemon_keeps_it_from_starting(
     systemctl, tmp_path, monkeypatch, capfd
 ):
     monkeypatch.setenv("REFUSE", "restart")
+    monkeypatch.setenv("PID", "0")
     (tmp_path / "in").mkdir()
     config = tmp_path / "my.yaml"
     config.write_text("folders: [{input: in, output: out}]\nstate_dir: state")
@@ -287,8 +289,13 @@ def test_what_was_done_is_told_though_another_daemon_keeps_it_from_starting(
     assert "started" not in done
     assert error.endswith(
         "restart stylewatch.service failed: Job for stylewatch.service failed. Another stylewatch "
-        "runs: stop it, by q or Ctrl-C, and the service starts within half a minute"
+        "runs: stop it, by q or Ctrl-C, and the service starts within half a minute; else "
+        "`journalctl --user -u stylewatch -e` tells more"
     )
+    monkeypatch.setenv("PID", "42")  # it is the service that runs there, and is not ready in time
+    with ControlServer(tmp_path / "state", Daemon().ask, {}):
+        cli.main(["service", "install", "--user", "-c", str(config)])
+    assert "Another" not in capfd.readouterr().err
 
 
 def test_uninstall_leaves_nothing(systemctl, tmp_path, capfd):

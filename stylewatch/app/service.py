@@ -120,9 +120,10 @@ def _restart(config: Path, *, user: bool) -> None:
         _systemctl("restart", UNIT, user=user)
     except StylewatchError as error:
         with suppress(ConfigError):
-            if lives(state_dir_of(config)):  # another one, as the service has just ended
+            if not service_status(user=user).pid and lives(state_dir_of(config)):
                 wait = "the service starts within half a minute"
-                error.remedy = f"Another stylewatch runs: stop it, by q or Ctrl-C, and {wait}"
+                stop = f"Another stylewatch runs: stop it, by q or Ctrl-C, and {wait}"
+                error.remedy = f"{stop}; else {error.remedy}"
         raise
 
 
