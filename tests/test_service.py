@@ -183,6 +183,9 @@ def test_systemd_reads_back_every_word_as_it_was(program, arguments):
 # --- install, uninstall, status -------------------------------------------------------------------
 
 
+able_to_run = service._able_to_run
+
+
 def install(**options):
     return [*service.install(**options)]
 
@@ -210,6 +213,7 @@ def systemctl(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     monkeypatch.setenv("REFUSE", "nothing")
+    monkeypatch.setattr(service, "_able_to_run", lambda _, account: account)  # may be made up
     monkeypatch.setenv("PID", "42")
     monkeypatch.setenv("STATE", "active\\nSubState=running")
     return lambda: [
@@ -296,6 +300,51 @@ def test_what_was_done_is_told_though_another_daemon_keeps_it_from_starting(
     with ControlServer(tmp_path / "state", Daemon().ask, {}):
         cli.main(["service", "install", "--user", "-c", str(config)])
     assert "Another" not in capfd.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another")
+def test_a_program_that_is_closed_to_its_account_is_not_installed(systemctl, monkeypatch, home):
+    """As in root's own home: systemd would try it twice a minute, and only say 203/EXEC."""
+    monkeypatch.setattr(service, "_able_to_run", able_to_run)
+    monkeypatch.setattr(unit, "SYSTEM_UNITS", home / "units")
+    program = home / "program"
+    options = {"user": False, "config": home / "c.yaml", "writable": [], "start": False}
+    options |= {"command": [str(program)], "account": "nobody"}
+
+    def refused(words):
+        program.write_text(f"#!/bin/sh\n{words}\n")
+        program.chmod(0o755)
+        with pytest.raises(UsageError, match=f"nobody can't run {program}: ") as told:
+            install(**options)
+        assert not unit_path(user=False).exists()
+        return str(told.value)
+
+    home.chmod(0o700)
+    assert "Permission denied. Install stylewatch where that account" in refused("exit 0")
+    home.chmod(0o755)
+    assert "No module named x." in refused("echo Traceback >&2; echo No module named x >&2; exit 1")
+    program.write_text("#!/bin/sh\n[ $1$(id -un) = --versionnobody ]\n")
+    assert "enabled: it starts at boot, as nobody" in install(**options)
+
+
+def test_what_selinux_may_forbid_is_told(systemctl, tmp_path, monkeypatch):
+    (tmp_path / "python").symlink_to("/bin/true")
+    options = {"config": tmp_path / "c.yaml", "writable": [], "start": False}
+    options |= {"command": [str(tmp_path / "python")]}
+    labels = {tmp_path / "python": b"unconfined_u:object_r:user_home_t:s0\0"}
+    monkeypatch.setattr(
+        os, "getxattr", lambda path, *_, **__: labels.get(Path(path), b"system_u:object_r:bin_t:s0")
+    )
+    monkeypatch.setattr(unit, "SYSTEM_UNITS", tmp_path / "system")
+    monkeypatch.setattr(service, "SELINUX", tmp_path / "enforce")
+    hint = f"SELinux may forbid systemd to run {tmp_path}/python, as it is in a home: "
+    for enforced, told in (("", False), ("0", False), ("1", True)):
+        (tmp_path / "enforce").write_text(enforced)
+        said = install(user=False, **options)
+        assert any(line.startswith(hint) for line in said) is told
+        assert not any("SELinux" in line for line in install(user=True, **options))
+    labels.clear()
+    assert not any("SELinux" in line for line in install(user=False, **options))
 
 
 def test_uninstall_leaves_nothing(systemctl, tmp_path, capfd):

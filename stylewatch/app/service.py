@@ -27,6 +27,7 @@ _AS_ROOT: Final = "Use sudo, or --user for a service of your own"
 NAME_IT: Final = "name by `--account` whose the photos are"
 BOOTED: Final = Path("/run/systemd/system")
 """Where systemd runs the machine this is there, as sd_booted(3) says."""
+SELINUX: Final = Path("/sys/fs/selinux/enforce")
 SYSTEMCTL_SECONDS: Final = 20.0 * 60.0  # starting waits for READY, which a lost ledger delays
 
 
@@ -78,12 +79,12 @@ def install(
     else the config names. `account` is whom the system's service runs as.
 
     Raises:
-        UsageError: there is no systemd, or no such account.
+        UsageError: there is no systemd, no such account, or it can't run stylewatch.
         OutputError: the unit can't be written.
         StylewatchError: systemd refused.
     """
     _require_systemd(user, ", or run `stylewatch run` under what starts programs here")
-    name = "" if user else account_of(account, config).pw_name
+    name = "" if user else _able_to_run(command, account_of(account, config)).pw_name
     text = render_unit(
         shipped_unit(user=user).read_text(encoding="utf-8"),
         command=(*command, "run", "--config", str(config.absolute())),
@@ -97,6 +98,7 @@ def install(
     _systemctl("daemon-reload", user=user)
     _systemctl("enable", UNIT, user=user)
     yield "enabled: it starts " + ("at login" if user else f"at boot, as {name}")
+    yield from [] if user else _selinux_hint(command[0])
     if now and now.powerless:
         yield f"root has no power over others' files there: {NAME_IT}"
     if before and now and (before.config, before.account) != (now.config, now.account):
@@ -202,6 +204,39 @@ def account_of(name: str, config: Path | None) -> pwd.struct_passwd:
             expected="someone who may read the photos",
             received=name or visible(config or os.getuid()),
         ) from error
+
+
+def _able_to_run(command: Sequence[str], account: pwd.struct_passwd) -> pwd.struct_passwd:
+    """The account, if what is to be run is not closed to it: systemd would try without end."""
+    if os.geteuid():  # only root can tell, and nobody else can install it
+        return account
+    groups = os.getgrouplist(account.pw_name, account.pw_gid)
+    try:
+        done = subprocess.run(  # noqa: S603  (what the unit is to run)
+            [*command, "--version"], cwd="/", capture_output=True, text=True, errors="replace",
+            user=account.pw_uid, group=account.pw_gid, extra_groups=groups, check=False,
+        )  # fmt: skip
+        why = done.stderr.strip().rpartition("\n")[2] if done.returncode else ""
+    except OSError as error:
+        why = str(error.strerror)
+    if why:
+        raise UsageError(
+            f"{account.pw_name} can't run {visible(command[0])}: {visible(why)}",
+            remedy="Install stylewatch where that account may read it, as in /opt, or use --user",
+            reason="not-runnable",
+        )
+    return account
+
+
+def _selinux_hint(program: str) -> list[str]:
+    """SELinux keeps the system's systemd from what has a home's label, whatever its rights are."""
+    with suppress(OSError):
+        if SELINUX.read_text(encoding="ascii").strip() == "1":
+            for path in (program, os.path.realpath(program)):
+                if b"_home_t:" in os.getxattr(path, "security.selinux", follow_symlinks=False):
+                    why = f"SELinux may forbid systemd to run {visible(path)}, as it is in a home"
+                    return [f"{why}: install stylewatch elsewhere, as in /opt, or use --user"]
+    return []
 
 
 def _linger_hint() -> list[str]:
