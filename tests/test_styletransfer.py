@@ -386,6 +386,34 @@ def test_a_control_group_s_limit_bounds_the_memory(tmp_path, monkeypatch):
     assert usable_memory() == 1  # none is left, which is not to say that nobody can tell
     (tmp_path / "memory.max").write_text("max\n")
     assert backend.free_memory() == pytest.approx(free, rel=0.2)
+    (tmp_path / "memory.high").write_text("4600000\n")  # beyond it all is slowed down
+    assert backend.free_memory() == 1_100_000
+
+
+def test_the_limit_of_a_container_of_version_1_bounds_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path)
+    (tmp_path / "memory").mkdir()
+    for name, text in {
+        "memory.limit_in_bytes": "5000000\n",
+        "memory.usage_in_bytes": "4000000\n",
+        "memory.stat": "inactive_file 500000\n",
+    }.items():
+        (tmp_path / "memory" / name).write_text(text)
+    assert machine.memory_left() == 1_500_000
+
+
+def test_names_that_are_no_utf_8_tell_what_they_can(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "PROC", tmp_path)
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path)
+    (tmp_path / "cpuinfo").write_bytes(b"model name\t: \xff\nflags\t\t: fpu avx\n")
+    assert "avx" in machine.cpu_flags.__wrapped__()
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/cgroup").write_bytes(b"0::/a\xff/b\n")
+    group = tmp_path / os.fsdecode(b"a\xff")
+    group.mkdir()
+    for name in ("memory.max", "memory.current"):
+        (group / name).write_text("7")
+    assert list(machine._left_to_groups()) == [1]
 
 
 def test_what_a_process_keeps_of_earlier_paintings_is_there_for_the_next(tmp_path, monkeypatch):

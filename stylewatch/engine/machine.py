@@ -7,13 +7,14 @@ from functools import cache
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
+PROC = Path("/proc")
 
 
 @cache
 def cpu_flags() -> frozenset[str]:
     """The instructions that the processor says it has."""
     try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        text = (PROC / "cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return frozenset()
     for line in text.splitlines():
@@ -24,7 +25,7 @@ def cpu_flags() -> frozenset[str]:
 
 def memory_left() -> int:
     """Bytes that this process could still use; 0 when nobody can tell."""
-    machine = _numbers(Path("/proc/meminfo")).get("MemAvailable:", 0) * 1024
+    machine = _numbers(PROC / "meminfo").get("MemAvailable:", 0) * 1024
     return min([machine, *_left_to_groups(), *_left_to_process()])
 
 
@@ -63,20 +64,35 @@ def _own_pages() -> list[int]:
 
 
 def _left_to_groups() -> Iterator[int]:
-    """Bytes that each control group (version 2) around this process may still use."""
+    """Bytes that each control group around this process may still use.
+
+    Of version 2; of version 1 a container's own. Beyond `memory.high` all is slowed down.
+    """
+    limits = [
+        (group, limit, "memory.current")
+        for group in _groups()
+        for limit in ("memory.max", "memory.high")
+    ]
+    limits.append((CGROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"))
+    for group, *files in limits:
+        with contextlib.suppress(OSError, ValueError):
+            limit, used = (
+                int((group / file).read_text(encoding="ascii"))
+                for file in files  # "max" is no limit, no number
+            )
+            cached = _numbers(group / "memory.stat").get("inactive_file", 0)
+            yield max(1, limit - used + cached)
+
+
+def _groups() -> Iterator[Path]:
+    """The control groups (version 2) around this process, its own first."""
     with contextlib.suppress(OSError):
-        name = Path("/proc/self/cgroup").read_text(encoding="utf-8").rpartition("0::/")[2].strip()
-        group = CGROUPS / name
+        named = (PROC / "self/cgroup").read_text(encoding="utf-8", errors="surrogateescape")
+        group = CGROUPS / named.rpartition("0::/")[2].strip()
         for each in (group, *group.parents):
             if not each.is_relative_to(CGROUPS):
                 return
-            with contextlib.suppress(OSError, ValueError):
-                limit, used = (
-                    int((each / file).read_text(encoding="ascii"))
-                    for file in ("memory.max", "memory.current")  # "max" is no limit, no number
-                )
-                cached = _numbers(each / "memory.stat").get("inactive_file", 0)
-                yield max(1, limit - used + cached)
+            yield each
 
 
 def _numbers(file: Path) -> dict[str, int]:
