@@ -153,7 +153,7 @@ class EngineSettings:
     features: Literal["auto", "vgg19", "builtin"] = "auto"
     """What a preset's `features: auto` means here."""
     threads: int = 0
-    """CPU threads per worker; 0 = all cores."""
+    """CPU threads per worker; 0 = its share of the cores."""
     nice: int = 10
     """Added to the worker's niceness."""
     memory: int = 0

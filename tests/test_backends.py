@@ -14,8 +14,9 @@ import pytest
 from keras import ops
 
 from stylewatch.domain import EngineSettings
-from stylewatch.engine import backend
+from stylewatch.engine import backend, machine
 from stylewatch.errors import ExitCode
+from stylewatch.jobs import child
 from stylewatch.jobs.child import set_environment
 
 SCRIPT = """
@@ -161,8 +162,6 @@ def test_what_each_backend_does_in_its_own_way_gives_the_same():
 @pytest.mark.parametrize("instructions", ["AVX512_CORE", "AVX2"])
 def test_a_cpu_that_only_says_it_has_bfloat16_paints_in_float32(instructions):
     """oneDNN is kept from the real instructions: it emulates them, or refuses the convolution."""
-    from stylewatch.engine import machine
-
     if not machine.cpu_flags() & {"amx_bf16", "avx512_bf16"}:
         pytest.skip("this CPU does not even say so")
     script = (
@@ -278,6 +277,44 @@ def test_a_worker_leaves_others_room_on_a_gpu(name, ours, users, monkeypatch):
     monkeypatch.setenv(name, users)
     set_environment(EngineSettings())
     assert os.environ[name] == users
+
+
+@pytest.mark.parametrize(
+    ("worth", "engine", "threads"),
+    [
+        (8, EngineSettings(), None),  # as libraries do by themselves, to the last bit
+        (2, EngineSettings(), "2"),  # by a quota
+        (8, EngineSettings(workers=3), "2"),
+        (2, EngineSettings(workers=3), "1"),
+        (2, EngineSettings(workers=3, threads=5), "5"),
+    ],
+)
+def test_a_worker_has_no_more_threads_than_its_share_of_the_cores(
+    worth, engine, threads, monkeypatch
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
+    monkeypatch.setattr(child, "cores", lambda: worth)
+    monkeypatch.setattr(os, "environ", {})
+    set_environment(engine)
+    assert {os.environ.get(name) for name in child.THREADS} == {threads}
+    monkeypatch.setattr(os, "environ", {child.THREADS[0]: "9"})  # somebody wants it so
+    set_environment(engine)
+    assert os.environ[child.THREADS[0]] == (threads if engine.threads else "9")
+
+
+def test_a_quota_is_worth_so_many_cores(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "PROC", tmp_path)
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/cgroup").write_text("0::/a/b\n")
+    (tmp_path / "a/b").mkdir(parents=True)
+    for group, quota, worth in (
+        ("a/b", "max 100000", 8), ("a", "350000 100000", 4), ("a/b", "5000 100000", 1),
+        ("a/b", "9900000 100000", 4), ("a", "9900000 100000", 8),
+    ):  # fmt: skip
+        (tmp_path / group / "cpu.max").write_text(f"{quota}\n")
+        assert machine.cores() == worth
 
 
 def test_one_graph_serves_all_sizes_and_each_form_of_arguments_has_its_own():

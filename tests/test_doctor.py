@@ -477,6 +477,17 @@ class TestEngine:
             [finding] = doctor._engine(EngineSettings(threads=threads))
             assert finding.message == f"OSError: {seen}"
 
+    def test_the_trial_has_the_cores_of_all_workers(self, monkeypatch, tmp_path):
+        program = f"import os\nraise OSError(os.environ.get({THREADS[0]!r}))\n"
+        (tmp_path / "keras.py").write_text(program)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+        found = [
+            finding.message
+            for workers in (1, 1000)
+            for finding in doctor._engine(EngineSettings(workers=workers))
+        ]
+        assert found[0] == found[1]
+
     def test_the_trial_imports_nothing_from_the_working_directory(self, monkeypatch, tmp_path):
         for place in ("here", "installed"):
             (tmp_path / place).mkdir()

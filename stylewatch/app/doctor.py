@@ -319,7 +319,8 @@ def _md5(file: Path) -> str:
 
 def _engine(engine: EngineSettings) -> Iterator[Finding]:
     command = [sys.executable, "-P", "-m", "stylewatch.app.trial"]
-    asked = pickle.dumps((engine, Presets.load()[DEFAULT_BASE].settings))
+    alone = replace(engine, workers=1)  # on all cores: what several paint together
+    asked = pickle.dumps((alone, Presets.load()[DEFAULT_BASE].settings))
     try:
         done = subprocess.run(  # noqa: S603
             command, input=asked, capture_output=True, timeout=ENGINE_SECONDS, check=False

@@ -1,6 +1,7 @@
-"""The machine: how much memory this process can still have, and what its processor can do."""
+"""The machine: memory and cores that this process can have, and what its processor can do."""
 
 import contextlib
+import os
 import resource
 from collections.abc import Iterator
 from functools import cache
@@ -21,6 +22,20 @@ def cpu_flags() -> frozenset[str]:
         if line.startswith("flags"):
             return frozenset(line.split())
     return frozenset()
+
+
+def cores() -> int:
+    """How many cores this process may keep busy: those it may run on, or what its quota is worth.
+
+    Libraries only know the former: more threads than a container's quota has cores use it up in a
+    moment, and then all stand still.
+    """
+    found = [len(os.sched_getaffinity(0))]
+    for group in _groups():
+        with contextlib.suppress(OSError, ValueError):  # "max" is no quota, no number
+            quota, period = map(int, (group / "cpu.max").read_text(encoding="ascii").split())
+            found.append(-(-quota // period))
+    return min(found)
 
 
 def memory_left() -> int:

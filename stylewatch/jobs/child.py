@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stylewatch.domain import EngineSettings
-from stylewatch.engine.machine import addresses_used
+from stylewatch.engine.machine import addresses_used, cores
 from stylewatch.errors import EngineLost, ExecutorError, StylewatchError, named
 from stylewatch.state.wording import UNFORESEEN
 
@@ -81,6 +81,9 @@ def set_environment(engine: EngineSettings) -> None:
 
     Of a GPU's memory libraries take what they need: other workers and the desktop want some, too.
     What somebody's `keras.json` says is meant for their own networks.
+
+    Left to themselves libraries take as many threads as there are cores: that is too many where a
+    quota allows fewer, or several workers share them.
     """
     os.environ["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND") or "tensorflow"
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -93,6 +96,9 @@ def set_environment(engine: EngineSettings) -> None:
         os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
     if engine.threads:
         os.environ.update(dict.fromkeys(THREADS, str(engine.threads)))
+    elif (share := max(1, cores() // engine.workers)) < len(os.sched_getaffinity(0)):
+        for name in THREADS:
+            os.environ.setdefault(name, str(share))
 
 
 def run(name: JobName, task: bytes) -> bytes:

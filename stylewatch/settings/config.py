@@ -109,7 +109,7 @@ class ConfigFile(AsWritten):
     features: Literal["auto", "vgg19", "builtin"] = EngineSettings.features
     """What a preset's `features: auto` means here."""
     threads: Annotated[int, Ge(0), Le(1024)] = EngineSettings.threads
-    """CPU threads per worker; 0 = all cores."""
+    """CPU threads per worker; 0 = its share of the cores."""
     nice: Annotated[int, Ge(0), Le(19)] = EngineSettings.nice
     """How far workers stand back behind other programs."""
     memory: Annotated[Bytes, Ge(0)] = EngineSettings.memory

@@ -36,7 +36,7 @@ folders:
 # The network that looks at pictures
 # weights: imagenet        # downloaded once; or the path of a VGG19 weights file
 # features: auto           # vgg19, or builtin, which needs no download
-# threads: 0               # CPU threads per worker; 0 = all cores
+# threads: 0               # CPU threads per worker; 0 = its share of the cores
 # nice: 10                 # how far workers stand back behind other programs, 0 to 19
 # memory: 0                # 4GB: what needs more is painted in tiles; 0 = 3/4 of what is free
 # memory_limit: 0          # a worker that takes this much more than at its start fails; 0 = none
