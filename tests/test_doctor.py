@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pwd
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -429,17 +430,33 @@ class TestEngine:
         assert "processor" in finding.message
         [finding] = self.failure(monkeypatch, -11)
         assert "SIGSEGV" in finding.message
-        assert f"{sys.executable} -m pip install" in finding.remedy
+        assert doctor._PIP in finding.remedy
         [finding] = self.failure(monkeypatch, -9)  # nothing is wrong with what is installed
         assert "memory runs out" in finding.message
         assert "memory" in finding.remedy
 
     def test_a_missing_library_comes_with_the_command(self, monkeypatch):
-        [finding] = self.failure(
-            monkeypatch, 1, b"Traceback\nModuleNotFoundError: No module named 'x'\n"
+        for lacks, installed in (("x", "stylewatch"), ("torch", "torch")):  # by KERAS_BACKEND
+            told = f"Traceback\nModuleNotFoundError: No module named '{lacks}'\n"
+            [finding] = self.failure(monkeypatch, 1, told.encode())
+            assert f"No module named '{lacks}'" in finding.message
+            assert finding.remedy.endswith(f": {doctor._PIP} {installed}")
+
+    @pytest.mark.parametrize(
+        ("there", "command"),
+        [(True, "{} -m pip install"), (False, "uv pip install --python {}")],
+    )
+    def test_where_uv_has_put_no_pip_the_command_is_uv_s(self, there, command):
+        script = (
+            "import importlib.util\n"
+            "real = importlib.util.find_spec\n"
+            f"found = lambda name, *more: {there} if name == 'pip' else real(name, *more)\n"
+            "importlib.util.find_spec = found\n"
+            "from stylewatch.app import doctor\n"
+            "print(doctor._PIP)"
         )
-        assert "No module named 'x'" in finding.message
-        assert f"{sys.executable} -m pip install" in finding.remedy
+        told = subprocess.check_output([sys.executable, "-c", script], text=True)
+        assert told.strip() == command.format(shlex.quote(sys.executable))
 
     def test_a_failure_after_the_import_belongs_to_the_speed(self, monkeypatch):
         told = b'{"backend": "tensorflow", "keras": "3", "version": "2"}\n'
@@ -461,7 +478,7 @@ class TestEngine:
         driver.touch()
         device = self.failure(monkeypatch, 0, b"", told)[1]
         assert (device.state, "NVIDIA GPU" in device.message) == ("warning", True)
-        assert device.remedy == f'{sys.executable} -m pip install "tensorflow[and-cuda]"'
+        assert device.remedy == f'{doctor._PIP} "tensorflow[and-cuda]"'
         on_gpu = told.replace(b"CPU with AMX", b"NVIDIA H200")
         assert self.failure(monkeypatch, 0, b"", on_gpu)[1].state == "ok"
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # somebody wants it so

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -60,7 +61,10 @@ from stylewatch.state.schema import LEDGER
 State = Literal["ok", "warning", "problem"]
 
 AS_THE_DAEMON: Final = "Run doctor as the user that the daemon runs as"
-_PIP: Final = f"{shlex.quote(sys.executable)} -m pip install"
+_PYTHON: Final = shlex.quote(sys.executable)
+_PIP: Final = (  # uv makes environments without pip
+    f"{_PYTHON} -m pip install" if find_spec("pip") else f"uv pip install --python {_PYTHON}"
+)
 ENGINE_SECONDS: Final = 120.0
 CLUSTER_SECONDS: Final = 15.0
 SLOW: Final = 20.0
@@ -398,7 +402,8 @@ def _engine_failure(words: dict[str, Any], code: int, stderr: str) -> Finding:
         remedy = f"Install it again: {_PIP} --force-reinstall tensorflow"
     elif "ModuleNotFoundError" in last or "ImportError" in last:
         text = f"it can't be imported: {last}"
-        remedy = f"Install what is missing: {_PIP} stylewatch"
+        backends = (name for name in ("jax", "torch") if f"named '{name}'" in last)
+        remedy = f"Install what is missing: {_PIP} {next(backends, 'stylewatch')}"
     else:
         text = last or f"it ended with code {code}"
         remedy = "Install stylewatch again; if that does not help, report this"
