@@ -530,6 +530,20 @@ class TestEngine:
         assert [one.check for one in findings] == checks
         assert (findings[-1].state, "120 s" in findings[-1].message) == ("problem", True)
 
+    def test_a_machine_that_is_too_slow_to_be_measured_is_told_what_is_quicker(self, monkeypatch):
+        """It paints, if only a photo an hour."""
+
+        def too_long(command, *, timeout, **_):
+            told = b'{"backend": "tensorflow", "keras": "3", "version": "2"}\n'
+            told += b'{"device": "CPU", "fast_bfloat16": false}\n'
+            raise subprocess.TimeoutExpired(command, timeout, output=told)
+
+        monkeypatch.setattr(doctor.subprocess, "run", too_long)
+        for features, quicker in (("auto", True), ("builtin", False)):
+            *_, found = doctor._engine(EngineSettings(features=features))
+            assert (found.check, found.state) == ("speed", "warning")
+            assert ("features: builtin" in found.remedy) is quicker
+
     @pytest.mark.parametrize("damage", [no_weights, no_download, damaged_weights])
     def test_the_trial_downloads_nothing(self, monkeypatch, set_up, tmp_path, damage):
         file, asked = set_up(), []

@@ -333,7 +333,10 @@ def _engine(engine: EngineSettings) -> Iterator[Finding]:
         words = _told(error.stdout or b"")
         yield from _engine_findings(words)
         text = f"no answer within {ENGINE_SECONDS:g} s"
-        yield problem(_stage(words), text, "Close other programs, then try again")
+        if (stage := _stage(words)) == "speed":  # it paints, if it has hours
+            yield _slow(text, builtin=engine.features == "builtin")
+        else:
+            yield problem(stage, text, "Close other programs, then try again")
         return
     words = _told(done.stdout)
     yield from _engine_findings(words)
@@ -380,8 +383,12 @@ def _engine_findings(words: dict[str, Any]) -> Iterator[Finding]:
         if pace >= SLOW:
             yield ok("speed", text)
         else:
-            other = "`features: builtin`, " if words["features"].startswith("VGG19") else ""
-            yield warning("speed", text, f"Quicker: a smaller `max_side`, {other}a GPU")
+            yield _slow(text, builtin=not words["features"].startswith("VGG19"))
+
+
+def _slow(text: str, *, builtin: bool) -> Finding:
+    other = "" if builtin else "`features: builtin`, "
+    return warning("speed", text, f"Quicker: a smaller `max_side`, {other}a GPU")
 
 
 def _has_gpu_to_offer() -> bool:
