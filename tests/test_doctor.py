@@ -13,6 +13,7 @@ import sys
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -483,6 +484,37 @@ class TestEngine:
         assert self.failure(monkeypatch, 0, b"", on_gpu)[1].state == "ok"
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # somebody wants it so
         assert self.failure(monkeypatch, 0, b"", told)[1].state == "ok"
+
+    @pytest.mark.parametrize(
+        ("backend", "machine", "installed", "remedy"),
+        [
+            ("tensorflow", "x86_64", "", '{} "tensorflow[and-cuda]"'),
+            ("tensorflow", "x86_64", "nvidia-cudnn-cu12", doctor._DRIVER),
+            ("tensorflow", "aarch64", "", '{} "jax[cuda13]", and set KERAS_BACKEND=jax'),
+            ("jax", "aarch64", "nvidia-cudnn-cu12", '{} "jax[cuda13]"'),
+            ("jax", "x86_64", "jax-cuda13-plugin", doctor._DRIVER),
+            ("torch", "x86_64", "torch", doctor._DRIVER),
+        ],
+    )
+    def test_what_is_installed_is_not_to_be_installed_again(
+        self, monkeypatch, backend, machine, installed, remedy
+    ):
+        def version(package):
+            if package != installed:
+                raise PackageNotFoundError
+            return "1"
+
+        monkeypatch.setattr(doctor, "version", version)
+        monkeypatch.setattr(doctor.platform, "machine", lambda: machine)
+        assert doctor._to_see_a_gpu(backend) == remedy.format(doctor._PIP)
+
+    def test_a_driver_that_a_backend_can_t_do_without_is_told_of(self, monkeypatch, tmp_path):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        monkeypatch.setattr(doctor, "NVIDIA", (tmp_path,))
+        told = b'{"backend": "jax", "keras": "3", "version": "2"}\n'
+        *_, found = self.failure(monkeypatch, 1, b"RuntimeError: no backend 'cuda'\n", told)
+        assert (found.check, found.message) == ("device", "RuntimeError: no backend 'cuda'")
+        assert "nvidia-smi" in found.remedy
 
     def test_the_trial_runs_with_the_threads_of_the_config(self, monkeypatch, tmp_path):
         program = "import os\nraise OSError(','.join(os.environ[name] for name in {names}))\n"

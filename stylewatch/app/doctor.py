@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -71,6 +72,15 @@ SLOW: Final = 20.0
 """With fewer photos per hour a hint is given."""
 NVIDIA: Final = (Path("/proc/driver/nvidia/version"), Path("/usr/lib/wsl/lib/libcuda.so.1"))
 """Files of NVIDIA's driver, on Linux and in Windows' subsystem for it."""
+_WITH_CUDA: Final = {
+    "tensorflow": ("tensorflow[and-cuda]", "nvidia-cudnn-cu12"),
+    "jax": ("jax[cuda13]", "jax-cuda13-plugin"),
+}
+"""What to install for an NVIDIA GPU, and a package that is there then, by backend."""
+_DRIVER: Final = (
+    "Its libraries are installed: see whether `nvidia-smi` works. A new driver needs a restart of "
+    "the machine, one before 525 (with JAX 580) an update, a container `--gpus all`"
+)
 DIRECTORIES: Final = 200_000
 """No more directories of a folder are counted."""
 
@@ -396,6 +406,18 @@ def _has_gpu_to_offer() -> bool:
     return "CUDA_VISIBLE_DEVICES" not in os.environ and any(file.exists() for file in NVIDIA)
 
 
+def _to_see_a_gpu(backend: str) -> str:
+    """What to do so that it sees NVIDIA's GPU: install its libraries, or look after the driver."""
+    if backend == "tensorflow" and platform.machine() == "aarch64":  # where it is built without
+        return f'{_PIP} "jax[cuda13]", and set KERAS_BACKEND=jax'
+    wanted, brings = _WITH_CUDA.get(backend, (backend, backend))
+    try:
+        version(brings)
+    except PackageNotFoundError:
+        return f'{_PIP} "{wanted}"'
+    return _DRIVER
+
+
 def _engine_failure(words: dict[str, Any], code: int, stderr: str) -> Finding:
     last = next((line for line in reversed(stderr.splitlines()) if line.strip()), "").strip()
     if code == -signal.SIGILL:
@@ -414,6 +436,8 @@ def _engine_failure(words: dict[str, Any], code: int, stderr: str) -> Finding:
     else:
         text = last or f"it ended with code {code}"
         remedy = "Install stylewatch again; if that does not help, report this"
+        if _stage(words) == "device" and _has_gpu_to_offer():  # JAX does not do without
+            remedy = _DRIVER
     return problem(_stage(words), text, remedy)
 
 
