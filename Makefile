@@ -3,6 +3,9 @@
 # Needs Python 3.11, 3.12 or 3.13, make and a package index; uv is used where it is installed.
 # For another Python: make clean, then make PYTHON=python3.13 demo.
 
+# Programs in .venv know where it lies: in a folder that was moved all is installed anew.
+MOVED := $(shell test ! -s .venv/installed || test "$$(cat .venv/installed)" = "$(CURDIR)" || echo moved)
+
 # There is no TensorFlow for later ones: where python3 is one, the newest that will do is taken.
 FITS := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 ifndef PYTHON
@@ -12,7 +15,7 @@ endif
 BIN := .venv/bin
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: demo test lint unit service-test faults lock clean
+.PHONY: demo test lint unit service-test faults lock clean moved
 
 demo: .venv/installed
 	$(BIN)/stylewatch demo
@@ -43,7 +46,10 @@ lock:
 clean:
 	rm -rf .venv demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.venv/installed: pyproject.toml requirements.lock
+moved:
+	rm -rf .venv
+
+.venv/installed: pyproject.toml requirements.lock $(MOVED)
 ifeq ($(UV),)
 	@test -n "$(PYTHON)" && "$(PYTHON)" -c '$(FITS)' || { \
 	  echo "stylewatch needs Python 3.11, 3.12 or 3.13; give it with: make PYTHON=python3.13" \
@@ -56,4 +62,4 @@ else
 	$(UV) pip install --quiet --python $(BIN)/python -r requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 endif
-	touch $@
+	echo "$(CURDIR)" > $@

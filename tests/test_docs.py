@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -263,6 +264,20 @@ def test_make_takes_the_python_that_it_is_given_with_uv_too_and_pip_is_there(tmp
     ).stdout  # fmt: skip
     [made] = [line for line in told.splitlines() if " venv " in line]
     assert "--seed --python python3.12 .venv" in made
+
+
+def test_make_installs_anew_where_the_checkout_was_moved(tmp_path):
+    """Programs in .venv begin with the path of its Python, and know the checkout's own, too."""
+    place = tmp_path / "a b"
+    (place / ".venv").mkdir(parents=True)
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        shutil.copy(ROOT / name, place / name)
+    command = ["make", "-n", "PYTHON=python3.12", ".venv/installed"]
+    for stamp, anew in ((place, False), (tmp_path / "before", True), ("", False)):
+        (place / ".venv/installed").write_text(f"{stamp}\n" if stamp else "")
+        told = subprocess.check_output(command, text=True, cwd=place)
+        assert ("rm -rf .venv" in told) is anew
+        assert (f'echo "{place}" > .venv/installed' in told) is anew
 
 
 def test_the_licence_names_that_of_the_built_in_weights_too():
