@@ -506,7 +506,7 @@ class TestEngine:
 
         monkeypatch.setattr(doctor, "version", version)
         monkeypatch.setattr(doctor.platform, "machine", lambda: machine)
-        assert doctor._to_see_a_gpu(backend) == remedy.format(doctor._PIP)
+        assert doctor._to_see_a_gpu({"backend": backend}) == remedy.format(doctor._PIP)
 
     def test_a_driver_that_a_backend_can_t_do_without_is_told_of(self, monkeypatch, tmp_path):
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -536,6 +536,18 @@ class TestEngine:
             for finding in doctor._engine(EngineSettings(workers=workers))
         ]
         assert found[0] == found[1]
+
+    def test_the_trial_has_the_memory_that_a_worker_has(self, monkeypatch, tmp_path):
+        """A GPU's driver, which takes addresses for all its memory, doesn't start within a limit."""
+        program = "import resource\nraise OSError(resource.getrlimit(resource.RLIMIT_AS)[0] > 0)\n"
+        (tmp_path / "keras.py").write_text(program)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+        for limit, bounded in ((1 << 32, True), (0, False)):
+            [finding] = doctor._engine(EngineSettings(memory_limit=limit))
+            assert finding.message == f"OSError: {bounded}"
+            assert ("memory_limit" in finding.remedy) is bounded
+        words = {"backend": "tensorflow", "memory_limit": 1 << 32}
+        assert "Leave `memory_limit` out" in doctor._to_see_a_gpu(words)
 
     def test_the_trial_imports_nothing_from_the_working_directory(self, monkeypatch, tmp_path):
         for place in ("here", "installed"):

@@ -335,12 +335,13 @@ def _engine(engine: EngineSettings) -> Iterator[Finding]:
     command = [sys.executable, "-P", "-m", "stylewatch.app.trial"]
     alone = replace(engine, workers=1)  # on all cores: what several paint together
     asked = pickle.dumps((alone, Presets.load()[DEFAULT_BASE].settings))
+    limit = {"memory_limit": engine.memory_limit}
     try:
         done = subprocess.run(  # noqa: S603
             command, input=asked, capture_output=True, timeout=ENGINE_SECONDS, check=False
         )
     except subprocess.TimeoutExpired as error:
-        words = _told(error.stdout or b"")
+        words = limit | _told(error.stdout or b"")
         yield from _engine_findings(words)
         text = f"no answer within {ENGINE_SECONDS:g} s"
         if (stage := _stage(words)) == "speed":  # it paints, if it has hours
@@ -348,7 +349,7 @@ def _engine(engine: EngineSettings) -> Iterator[Finding]:
         else:
             yield problem(stage, text, "Close other programs, then try again")
         return
-    words = _told(done.stdout)
+    words = limit | _told(done.stdout)
     yield from _engine_findings(words)
     if done.returncode:
         yield _engine_failure(words, done.returncode, done.stderr.decode(errors="replace"))
@@ -406,8 +407,11 @@ def _has_gpu_to_offer() -> bool:
     return "CUDA_VISIBLE_DEVICES" not in os.environ and any(file.exists() for file in NVIDIA)
 
 
-def _to_see_a_gpu(backend: str) -> str:
+def _to_see_a_gpu(words: dict[str, Any]) -> str:
     """What to do so that it sees NVIDIA's GPU: install its libraries, or look after the driver."""
+    backend = words["backend"]
+    if words.get("memory_limit"):
+        return "Leave `memory_limit` out: the driver takes far more addresses than memory"
     if backend == "tensorflow" and platform.machine() == "aarch64":  # where it is built without
         return f'{_PIP} "jax[cuda13]", and set KERAS_BACKEND=jax'
     wanted, brings = _WITH_CUDA.get(backend, (backend, backend))
@@ -438,6 +442,8 @@ def _engine_failure(words: dict[str, Any], code: int, stderr: str) -> Finding:
         remedy = "Install stylewatch again; if that does not help, report this"
         if _stage(words) == "device" and _has_gpu_to_offer():  # JAX does not do without
             remedy = _DRIVER
+    if words.get("memory_limit"):
+        remedy = f"Raise `memory_limit`, or leave it out. Else: {remedy}"
     return problem(_stage(words), text, remedy)
 
 

@@ -10,13 +10,14 @@ import pickle
 import sys
 
 from stylewatch.errors import WeightsError
-from stylewatch.jobs.child import set_environment
+from stylewatch.jobs.child import limit_memory, set_environment
 
 
 def main() -> None:
     """Read the engine's settings and a preset's from stdin, pickled, and try them."""
     engine, settings = pickle.load(sys.stdin.buffer)  # noqa: S301  (from our own doctor)
     set_environment(engine)  # with as many threads as a worker, which libraries ask when they load
+    limit_memory(engine.memory_limit)
     import keras
 
     backend = keras.backend.backend()

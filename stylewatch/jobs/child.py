@@ -66,7 +66,7 @@ def boot(progress: Connection, engine: EngineSettings, log: Path | None, code: s
         os.nice(engine.nice)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE, encoding="ascii")
-    _limit_memory(engine.memory_limit)
+    limit_memory(engine.memory_limit)
 
 
 def set_environment(engine: EngineSettings) -> None:
@@ -189,7 +189,8 @@ def _redirect_output(log: Path | None) -> None:
     os.close(sink)
 
 
-def _limit_memory(extra: int) -> None:
+def limit_memory(extra: int) -> None:
+    """Let this process take so many bytes of addresses more, and then fail; 0: no limit."""
     if extra:
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         limit = addresses_used() + extra

@@ -116,7 +116,8 @@ class ConfigFile(AsWritten):
     """What each worker may take for a photo; one that needs more is painted in tiles, and takes
     0.15 kB a pixel at least. 0 = three quarters of what is free, shared by all workers."""
     memory_limit: Annotated[Bytes, Ge(0)] = EngineSettings.memory_limit
-    """A worker that uses so much beyond what it had at its start fails; 0 = no limit."""
+    """A worker that uses so much beyond what it had at its start fails; 0 = no limit. Under
+    one a GPU's driver may not start, as it takes far more addresses than memory."""
     checkpoint_seconds: Annotated[Seconds, Gt(0)] = EngineSettings.checkpoint_seconds
     """How often an unfinished painting is saved, so that a restart goes on from there; one of more
     than 2.5 megapixels less often, so that no more is written."""

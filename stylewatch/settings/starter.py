@@ -39,7 +39,8 @@ folders:
 # threads: 0               # CPU threads per worker; 0 = its share of the cores
 # nice: 10                 # how far workers stand back behind other programs, 0 to 19
 # memory: 0                # 4GB: what needs more is painted in tiles; 0 = 3/4 of what is free
-# memory_limit: 0          # a worker that takes this much more than at its start fails; 0 = none
+# memory_limit: 0          # a worker that takes this much more than at its start fails; 0 = none,
+#                          # as a GPU's driver needs it
 # checkpoint_seconds: 30s  # how often an unfinished painting is saved; a large one less often,
 #                          # as with 24 megapixels, which are 288 MB, each five minutes
 # limits: {{max_pixels: 110000000, max_side: 30000, max_bytes: 200MB}}   # larger photos are refused
