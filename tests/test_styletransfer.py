@@ -8,6 +8,7 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from small_network import noise, small_network
 
 from stylewatch.domain import EngineSettings, FailureKind, Preset, StyleImage, StyleSettings
 from stylewatch.effect import Context
-from stylewatch.engine import backend, machine
+from stylewatch.engine import backend, machine, preconditioner
 from stylewatch.engine.features import Convolution
 from stylewatch.engine.transfer import usable_memory
 from stylewatch.errors import PresetError, RenderError, UnchangedError, WeightsError
@@ -485,3 +486,20 @@ def test_a_style_image_that_is_read_small_paints_as_before(preset, monkeypatch, 
         styletransfer, "read_picture", lambda data, fit, **limits: real(data, **limits)
     )
     np.testing.assert_array_equal(render(preset()).rgb, small)
+
+
+@pytest.mark.parametrize(("gpu", "enough"), [(False, 2), (True, 2 * preconditioner._FIRST)])
+def test_what_a_gpu_compiles_for_the_first_steps_is_no_part_of_its_speed(gpu, enough, monkeypatch):
+    """L-BFGS's own code too, which learns the image's curvature after some steps."""
+    asked = []
+
+    def stylize(picture, styles, settings, network):
+        asked.append(settings)
+        return SimpleNamespace(evaluations=6, precision="float32")
+
+    monkeypatch.setattr(styletransfer, "stylize", stylize)
+    monkeypatch.setattr(styletransfer, "has_gpu", lambda: gpu)
+    found = styletransfer.probe_speed(EngineSettings(features="builtin"))
+    assert [each.evaluations for each in asked] == [(enough,), (1000,)]
+    assert asked[1].time_budget == 2.0
+    assert found["evaluations_per_second"] > 0
