@@ -6,6 +6,7 @@ that its row names. A new package gets a row here.
 
 import ast
 import functools
+import os
 import re
 import subprocess
 import sys
@@ -220,3 +221,32 @@ def test_a_worker_that_paints_does_without_scipy():
         [sys.executable, "-c", check], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["demo", "apply {photo} -p ink", "apply {photo} --style {photo}", "presets preview ink",
+     "presets sheet", "presets sheet --style {photo}"],
+)  # fmt: skip
+def test_who_paints_sets_up_what_numpy_s_libraries_read_before_it_is_imported(command, tmp_path):
+    """OpenBLAS's threads would wait awake, and take the cores from TensorFlow's."""
+    check = (
+        "import os, sys\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'numpy':\n"
+        "            os.write(1, os.environ.get('OPENBLAS_THREAD_TIMEOUT', 'none').encode())\n"
+        "            os._exit(0)\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        "from stylewatch import cli\n"
+        "cli.main(sys.argv[1:])"
+    )
+    words = command.format(photo=PACKAGE / "data/demo.jpg").split()
+    environ = {
+        name: value for name, value in os.environ.items() if name != "OPENBLAS_THREAD_TIMEOUT"
+    }
+    result = subprocess.run(
+        [sys.executable, "-c", check, *words], capture_output=True, text=True, check=True,
+        cwd=tmp_path, env=environ | {"PYTHONPATH": str(PACKAGE.parent)},
+    )  # fmt: skip
+    assert result.stdout == "20"

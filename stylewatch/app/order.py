@@ -22,6 +22,7 @@ from stylewatch.errors import (
 )
 from stylewatch.folders.listing import PICTURES, RAW
 from stylewatch.folders.outputs import target_name
+from stylewatch.jobs.child import set_environment
 from stylewatch.settings.presetfile import DEFAULT_BASE
 from stylewatch.settings.presets import changed, find_preset, known_presets
 from stylewatch.settings.weights import weights_trouble
@@ -96,6 +97,7 @@ def choose_presets(
 
 def _require_image(style: Path) -> None:
     """A UsageError if a style is no image: at once, as it takes a while to load the network."""
+    set_environment(EngineSettings())  # before NumPy is imported, whose libraries read it then
     from stylewatch.engine.images import open_image  # noqa: PLC0415  (slow to import)
 
     received = str(style)

@@ -32,6 +32,7 @@ from stylewatch.commands.options import (
     group,
 )
 from stylewatch.commands.painting import DEMO_PHOTO, bars, paint_and_tell
+from stylewatch.domain import EngineSettings
 from stylewatch.errors import ConfigError, ExitCode, PresetError
 
 app = group("The styles there are, and your own.")
@@ -128,7 +129,6 @@ def presets_check(
       stylewatch presets check
       stylewatch presets check ink ./mine.yaml
     """
-    from stylewatch.domain import EngineSettings
     from stylewatch.engine.images import read_picture
     from stylewatch.settings.presets import find_preset, known_presets, with_features
 
@@ -204,6 +204,9 @@ def presets_sheet(
       stylewatch presets sheet beach.jpg --style monet.jpg --style hokusai.jpg
     """
     from stylewatch.app.order import choose_presets, engine_for
+    from stylewatch.app.paint import set_up
+
+    set_up(EngineSettings())  # before NumPy is imported, whose libraries read it then
     from stylewatch.app.sheet import paint_sheet
 
     dirs = preset_dirs(config)
