@@ -25,6 +25,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from small_network import small_network
 
 from stylewatch.domain import Event, Step, StyleSettings
 from stylewatch.effect import steps_only
@@ -327,3 +328,22 @@ def test_what_a_side_of_the_race_makes_ready_is_nobody_s_time(tmp_path, monkeypa
     peer.run_peer(SimpleNamespace(record=tmp_path, pair=None, evaluations=1))
     (tmp_path / "stops.json").write_text("[]")
     assert peer.Record(tmp_path).spent(1) == (2.0, 2.0)
+
+
+def test_what_the_benchmark_of_an_evaluation_times_has_ended(monkeypatch, capsys):
+    """A GPU's library answers before it has computed."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    evaluation = importlib.import_module("evaluation")
+    timed = {}
+
+    def median_seconds(calls, *_):
+        timed.update({name: call() for name, call in calls.items()})
+        return dict.fromkeys(calls, 1.0)
+
+    monkeypatch.setattr(evaluation, "median_seconds", median_seconds)
+    monkeypatch.setattr(evaluation.features, "load_vgg19", lambda _: small_network())
+    monkeypatch.setattr(sys, "argv", ["evaluation.py", "--sizes", "32"])
+    evaluation.main()
+    assert "| 32 | bfloat16 | 1.000 |" in capsys.readouterr().out
+    assert {type(each) for each in timed.values()} == {float, np.ndarray}  # none is a tensor
+    assert timed.keys() == {"gemm", "float32", "bfloat16", "bare float32", "bare bfloat16"}
