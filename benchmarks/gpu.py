@@ -4,19 +4,22 @@
         [--sizes 512 1024 2048] [--out DIR]
 
 Needs JAX (or Keras's TensorFlow backend) and PyTorch that see the GPU. Everything is warm unless it
-says cold. The loop is peer.py's, in a process of its own, and comes first. A photo of 24 megapixels
-is large.py's.
+says cold. The loop is peer.py's, in a process of its own, and comes first. If a part fails, its
+traceback is printed and the next is begun. A photo of 24 megapixels is large.py's, `--memory 0`.
 """
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from sheets import read
 
 FLOP_512 = 410e9
 """Of one evaluation through block5_conv2 at 512×512."""
+PRECISIONS = ("bfloat16", "float32")
 REPEAT = 20
 PRODUCT = 8192
 
@@ -167,7 +171,9 @@ def one_evaluation(network: Any, side: int, precision: Any) -> dict[str, float]:
     }
 
 
-def against_peer(weights: str, folder: Path, precision: Any, referee: Any) -> str:
+def against_peer(
+    weights: str, folder: Path, precision: Any, referee_of: Callable[[], Any]
+) -> Iterator[str]:
     """The peer's objective with our L-BFGS until its loss."""
     from keras import ops
 
@@ -176,11 +182,12 @@ def against_peer(weights: str, folder: Path, precision: Any, referee: Any) -> st
     from stylewatch.engine.transfer import NOISE
 
     facts = json.loads((folder / "peer.json").read_text(encoding="utf-8"))
+    referee = referee_of()
+    yield f"the peer's objective, {precision}:"
     goal = float(referee(np.load(folder / "peer.npy"))[0])
     photo, painting = (np.load(folder / f"{name}.npy") for name in ("photo", "painting"))
     evaluate = same_objective(weights, photo, painting, precision)
     start = ops.convert_to_tensor(photo)
-    text = ""
     for evaluations in (2 * HISTORY["ours"], 2 * EVALUATIONS):  # the first fills the history
         recorder = OnDevice(every=5)
 
@@ -197,44 +204,93 @@ def against_peer(weights: str, folder: Path, precision: Any, referee: Any) -> st
     for name, loss in (("the peer's loss", goal), ("1 % above it", NEAR * goal)):
         number = next((n for n, found in losses.items() if found <= loss), None)
         if number is None:
-            text += f"  {name}: not reached, least {min(losses.values()) / goal:.4f} of it\n"
+            yield f"  {name}: not reached, least {min(losses.values()) / goal:.4f} of it"
             continue
         seconds = recorder.times[number] - recorder.times[0]
-        text += (
+        yield (
             f"  {name}: {number} evaluations, {seconds:.2f} s; "
-            f"peer {facts['seconds']:.2f} s, {facts['seconds'] / seconds:.1f} × sooner\n"
+            f"peer {facts['seconds']:.2f} s, {facts['seconds'] / seconds:.1f} × sooner"
         )
     total = recorder.times[min(EVALUATIONS, recorder.evaluation)] - recorder.times[0]
-    text += f"  500 evaluations: {total:.2f} s, {recorder.each() * 1e3:.2f} ms each\n"
-    return text
+    yield f"  500 evaluations: {total:.2f} s, {recorder.each() * 1e3:.2f} ms each"
 
 
-def pictures(args: argparse.Namespace, network: Any) -> Iterator[str]:
+def pictures(args: argparse.Namespace, network: Any, side: int) -> Iterator[str]:
     """The presets `painting` and `classic` from file to picture; the first of a size compiles."""
     from stylewatch.engine.transfer import Style, stylize
     from stylewatch.settings.presets import Presets
 
     presets = Presets.load()
     painting = read(args.painting)
+    for name in ("painting", "classic"):
+        if name == "classic" and side != SIDE:
+            continue
+        settings = replace(presets[name].settings, max_side=side)
+        if name == "classic":
+            settings = replace(settings, evaluations=(EVALUATIONS,), optimizer="lbfgs")
+        photo = read(args.photo, side)
+        seconds = []
+        for turned in (photo[:, ::-1], photo):
+            started = time.perf_counter()
+            result = stylize(turned, [Style(painting)], settings, network)
+            seconds.append(time.perf_counter() - started)
+        save(result.rgb, args.out / f"{name}-{side}.jpg")
+        height, width = result.rgb.shape[:2]
+        yield (
+            f"{name}, {width}×{height}, {result.evaluations} evaluations: "
+            f"{seconds[1]:.2f} s warm, {seconds[0]:.1f} s cold"
+        )
+
+
+def of_the_peer(pair: Path) -> Iterator[str]:
+    """The PyTorch loop, in its own process."""
+    subprocess.run([sys.executable, __file__, "--peer", str(pair)], check=True)
+    facts = json.loads((pair / "peer.json").read_text(encoding="utf-8"))
+    yield f"PyTorch loop on {facts['device']}: {facts}"
+
+
+def products(precision: str, rates: dict[str, float]) -> Iterator[str]:
+    """The rate of matrix products, noted in `rates`."""
+    rates[precision] = product_rate(precision)
+    yield f"matrix products, {precision}: {rates[precision] / 1e12:.0f} TFLOP/s"
+
+
+def evaluated(network: Any, side: int, precision: str, rates: dict[str, float]) -> Iterator[str]:
+    """An evaluation of that size, against the rate of products if that is known."""
+    found = one_evaluation(network, side, precision)
+    rate = rates.get(precision, math.nan)
+    share = FLOP_512 * (side / 512) ** 2 / found["device"] / rate
+    times = ", ".join(
+        f"{name} {seconds * 1e3:.2f} ms" for name, seconds in found.items() if name != "cold"
+    )
+    yield (
+        f"{side}² {precision}: {times}, {share:.2f} of the products' rate, "
+        f"cold {found['cold']:.1f} s, {memory_peak()}"
+    )
+
+
+def parts(args: argparse.Namespace, pair: Path) -> Iterator[Callable[[], Iterator[str]]]:
+    """All that is measured; each gives its lines."""
+    yield partial(of_the_peer, pair)
+    import keras
+
+    from stylewatch.engine import backend
+    from stylewatch.engine.features import load_network
+
+    network = load_network("vgg19", args.weights)
+    yield lambda: iter([f"ours, {keras.backend.backend()}, on {backend.device()}"])
+    rates: dict[str, float] = {}
+    for precision in PRECISIONS:
+        yield partial(products, precision, rates)
     for side in args.sizes:
-        for name in ("painting", "classic"):
-            if name == "classic" and side != SIDE:
-                continue
-            settings = replace(presets[name].settings, max_side=side)
-            if name == "classic":
-                settings = replace(settings, evaluations=(EVALUATIONS,), optimizer="lbfgs")
-            photo = read(args.photo, side)
-            seconds = []
-            for turned in (photo[:, ::-1], photo):
-                started = time.perf_counter()
-                result = stylize(turned, [Style(painting)], settings, network)
-                seconds.append(time.perf_counter() - started)
-            save(result.rgb, args.out / f"{name}-{side}.jpg")
-            height, width = result.rgb.shape[:2]
-            yield (
-                f"{name}, {width}×{height}, {result.evaluations} evaluations: "
-                f"{seconds[1]:.2f} s warm, {seconds[0]:.1f} s cold"
-            )
+        for precision in PRECISIONS:
+            yield partial(evaluated, network, side, precision, rates)
+    images = (np.load(pair / f"{name}.npy") for name in ("photo", "painting"))
+    referee_of = cache(partial(same_objective, args.weights, *images, "float32"))
+    for precision in PRECISIONS:
+        yield partial(against_peer, args.weights, pair, precision, referee_of)
+    for side in args.sizes:
+        yield partial(pictures, args, network, side)
 
 
 def save(rgb: np.ndarray, file: Path) -> None:
@@ -278,39 +334,15 @@ def main() -> None:
         print(f"[{time.perf_counter() - started:5.0f} s] {text}", flush=True)
 
     prepare(args.weights, args.photo, args.painting, pair)
-    subprocess.run([sys.executable, __file__, "--peer", str(pair)], check=True)
-    import keras
-
-    from stylewatch.engine import backend
-    from stylewatch.engine.features import load_network
-
-    facts = json.loads((pair / "peer.json").read_text(encoding="utf-8"))
-    say(f"PyTorch loop on {facts['device']}: {facts}")
-    network = load_network("vgg19", args.weights)
-    say(f"ours, {keras.backend.backend()}, on {backend.device()}")
-    rates = {precision: product_rate(precision) for precision in ("bfloat16", "float32")}
-    for precision, rate in rates.items():
-        say(f"matrix products, {precision}: {rate / 1e12:.0f} TFLOP/s")
-    for side in args.sizes:
-        for precision, rate in rates.items():
-            found = one_evaluation(network, side, precision)
-            share = FLOP_512 * (side / 512) ** 2 / found["device"] / rate
-            times = ", ".join(
-                f"{name} {seconds * 1e3:.2f} ms"
-                for name, seconds in found.items()
-                if name != "cold"
-            )
-            say(
-                f"{side}² {precision}: {times}, {share:.2f} of the products' rate, "
-                f"cold {found['cold']:.1f} s, {memory_peak()}"
-            )
-    photo, painting = (np.load(pair / f"{name}.npy") for name in ("photo", "painting"))
-    referee = same_objective(args.weights, photo, painting, "float32")
-    for precision in rates:
-        say(f"the peer's objective, {precision}:")
-        print(against_peer(args.weights, pair, precision, referee), end="", flush=True)
-    for line in pictures(args, network):
-        say(line)
+    failed = False
+    for part in parts(args, pair):
+        try:
+            for line in part():
+                say(line)
+        except Exception:  # noqa: BLE001  (the machine may be ours for minutes)
+            traceback.print_exc()
+            failed = True
+    sys.exit(failed)
 
 
 if __name__ == "__main__":

@@ -350,14 +350,14 @@ def prepare(weights: str, photo: Path, painting: Path, folder: Path) -> None:
 
     for name, file in (("photo", photo), ("painting", painting)):
         np.save(folder / f"{name}.npy", preprocess(read(file)))
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for layer in load_network("vgg19", weights).convolutions:
         kernel = np.asarray(layer.kernels[0])
         arrays[layer.name] = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
         arrays[f"{layer.name}/bias"] = np.asarray(layer.bias)
         if layer.name == STYLE[-1]:
             break
-    np.savez(folder / "weights.npz", allow_pickle=False, **arrays)
+    np.savez(folder / "weights.npz", **arrays)
 
 
 def read(file: Path) -> np.ndarray:

@@ -347,3 +347,46 @@ def test_what_the_benchmark_of_an_evaluation_times_has_ended(monkeypatch, capsys
     assert "| 32 | bfloat16 | 1.000 |" in capsys.readouterr().out
     assert {type(each) for each in timed.values()} == {float, np.ndarray}  # none is a tensor
     assert timed.keys() == {"gemm", "float32", "bfloat16", "bare float32", "bare bfloat16"}
+
+
+def test_a_part_of_the_gpu_s_benchmark_that_fails_costs_no_other(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    gpu = importlib.import_module("gpu")
+
+    def fail(*_, **__):
+        raise RuntimeError("no room")
+
+    def prepare(_weights, _photo, _painting, pair):
+        for name in ("photo", "painting"):
+            np.save(pair / f"{name}.npy", np.zeros(1))
+
+    monkeypatch.setattr(gpu, "prepare", prepare)
+    monkeypatch.setattr(gpu.subprocess, "run", fail)
+    for name in ("product_rate", "one_evaluation", "against_peer"):
+        monkeypatch.setattr(gpu, name, fail)
+    monkeypatch.setattr("stylewatch.engine.features.load_network", lambda *_: None)
+    monkeypatch.setattr(gpu, "pictures", lambda *given: iter([f"a picture of {given[-1]} px"]))
+    words = ["gpu.py", "--photo", "p", "--painting", "q", "--sizes", "16", "32"]
+    monkeypatch.setattr(sys, "argv", [*words, "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match="True"):
+        gpu.main()
+    out, err = capsys.readouterr()
+    assert err.count("RuntimeError: no room") == 9  # the peer, 2 rates, 4 evaluations, 2 races
+    assert [line.partition("] ")[2] for line in out.splitlines()][1:] == [
+        "a picture of 16 px", "a picture of 32 px",
+    ]  # fmt: skip
+
+
+def test_the_peer_s_weights_are_nothing_but_those(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    peer = importlib.import_module("peer")
+    saved = {}
+
+    def savez(_file, **arrays):  # as before NumPy 2.2: what is named is an array
+        saved.update(arrays)
+
+    monkeypatch.setattr(peer.np, "savez", savez)
+    monkeypatch.setattr("stylewatch.engine.features.load_network", lambda *_: small_network())
+    photo = ROOT / "stylewatch/data/demo.jpg"
+    peer.prepare("", photo, photo, tmp_path)
+    assert {name.partition("_")[0] for name in saved} == {f"block{n}" for n in range(1, 6)}
