@@ -114,7 +114,8 @@ class ConfigFile(AsWritten):
     """How far workers stand back behind other programs."""
     memory: Annotated[Bytes, Ge(0)] = EngineSettings.memory
     """What each worker may take for a photo; one that needs more is painted in tiles, and takes
-    0.15 kB a pixel at least. 0 = three quarters of what is free, shared by all workers."""
+    0.15 kB a pixel at least. 0 = three quarters of what is free, on a GPU of its memory, shared
+    by all workers."""
     memory_limit: Annotated[Bytes, Ge(0)] = EngineSettings.memory_limit
     """A worker that uses so much beyond what it had at its start fails; 0 = no limit. Under
     one a GPU's driver may not start, as it takes far more addresses than memory."""
