@@ -397,7 +397,7 @@ def test_the_limit_of_a_container_of_version_1_bounds_the_memory(tmp_path, monke
     for name, text in {
         "memory.limit_in_bytes": "5000000\n",
         "memory.usage_in_bytes": "4000000\n",
-        "memory.stat": "inactive_file 500000\n",
+        "memory.stat": "inactive_file 1\ntotal_inactive_file 500000\n",
     }.items():
         (tmp_path / "memory" / name).write_text(text)
     assert machine.memory_left() == 1_500_000

@@ -95,7 +95,8 @@ def _left_to_groups() -> Iterator[int]:
                 int((group / file).read_text(encoding="ascii"))
                 for file in files  # "max" is no limit, no number
             )
-            cached = _numbers(group / "memory.stat").get("inactive_file", 0)
+            stat = _numbers(group / "memory.stat")  # what version 1 calls total, 2 does not
+            cached = stat.get("total_inactive_file", stat.get("inactive_file", 0))
             yield max(1, limit - used + cached)
 
 
