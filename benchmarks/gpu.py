@@ -285,8 +285,8 @@ def parts(args: argparse.Namespace, pair: Path) -> Iterator[Callable[[], Iterato
     for side in args.sizes:
         for precision in PRECISIONS:
             yield partial(evaluated, network, side, precision, rates)
-    images = (np.load(pair / f"{name}.npy") for name in ("photo", "painting"))
-    referee_of = cache(partial(same_objective, args.weights, *images, "float32"))
+    photo, painting = (np.load(pair / f"{name}.npy") for name in ("photo", "painting"))
+    referee_of = cache(partial(same_objective, args.weights, photo, painting, "float32"))
     for precision in PRECISIONS:
         yield partial(against_peer, args.weights, pair, precision, referee_of)
     for side in args.sizes:
