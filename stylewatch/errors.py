@@ -19,6 +19,7 @@ StylewatchError
 └── ExecutorError        what happened to a job's process
     ├── WorkerDied       crash, out of memory, kill -9
     ├── JobTimeout       ran past its wall-clock limit
+    ├── DeviceError      what computes there does not, or has no memory left: all photos wait
     └── EngineLost       the whole executor is gone (a Dask scheduler that went away)
 
 Each says in one line what is wrong, what was expected, what was received and what to do.
@@ -197,10 +198,6 @@ class WeightsError(StylewatchError):
     reasons = (reason, not_downloaded)
 
 
-LACKING = (*WeightsError.reasons, PresetImageError.reason, PresetEffectError.reason)
-"""Reasons for which a job fails, and all others of its preset would: something is not there."""
-
-
 class RenderError(StylewatchError):
     """The effect ended without a usable picture: NaN, black, or unchanged."""
 
@@ -254,6 +251,16 @@ class JobTimeout(ExecutorError):  # noqa: N818
     kind = FailureKind.TIMEOUT
 
 
+class DeviceError(ExecutorError):
+    """A GPU, or what else computes, does not work now, or its memory is taken by others.
+
+    Some such errors stay until the process ends.
+    """
+
+    reason = "device"
+    kind = FailureKind.TRANSIENT  # no photo's fault: all wait until it works
+
+
 class EngineLost(ExecutorError):  # noqa: N818
     """The whole executor is gone; its jobs go back to the queue and count no attempt."""
 
@@ -262,6 +269,14 @@ class EngineLost(ExecutorError):  # noqa: N818
     """The reason if its workers are of another version of stylewatch than the daemon."""
     kind = FailureKind.LOST
 
+
+LACKING: Final = (
+    *WeightsError.reasons,
+    PresetImageError.reason,
+    PresetEffectError.reason,
+    DeviceError.reason,
+)
+"""Reasons for which a job fails, and all others of its preset would: something is not there."""
 
 _KINDS: Final = {
     errno.EACCES: FailureKind.PERMISSION,
@@ -288,6 +303,9 @@ _WITHOUT_MEMORY: Final = (
     "resourceexhausted",
     "outofmemory",
     "allocfailed",  # of cuBLAS and cuDNN
+    "dnnlibraryinitializationfailed",  # XLA's
+    "cublasstatusnotinitialized",
+    "cudnnstatusnotinitialized",
     "can'tallocatememory",
     "dsttensorisnotinitialized",  # TensorFlow's, when it copies to a GPU that is full
 )

@@ -60,6 +60,9 @@ def test_a_job_s_failure_is_one_line_whatever_a_library_said():
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"), True),
         (RuntimeError("Dst tensor is not initialized."), True),
+        (RuntimeError("FAILED_PRECONDITION: DNN library initialization failed."), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"), True),
         (RuntimeError("no memory of it"), False),
     ],
 )

@@ -25,7 +25,14 @@ from waiting import wait_until
 
 from stylewatch.app import doctor
 from stylewatch.domain import EngineSettings
-from stylewatch.errors import ConfigError, EngineLost, InputError, JobTimeout, WorkerDied
+from stylewatch.errors import (
+    ConfigError,
+    DeviceError,
+    EngineLost,
+    InputError,
+    JobTimeout,
+    WorkerDied,
+)
 from stylewatch.jobs import child, executors, jobtable
 from stylewatch.jobs.executors import LocalExecutor, open_executor
 from stylewatch.settings.loading import watch_config
@@ -187,13 +194,14 @@ class TestContract:
         assert not isinstance(raised, WorkerDied | EngineLost)
         assert result(executor.submit(2, jobs.add, 1, 2)) == 3
 
+    @pytest.mark.parametrize("broken", [RuntimeError("CUDA error"), DeviceError("No GPU")])
     @pytest.mark.parametrize("executor", BOTH_BUT_DASK_IS_SLOW, indirect=True)
-    def test_a_worker_in_which_something_broke_unforeseen_is_replaced(self, executor):
+    def test_a_worker_in_which_something_broke_unforeseen_is_replaced(self, executor, broken):
         """An error of a GPU stays until its process ends: each photo after it would fail, too."""
         first = result(executor.submit(1, jobs.pid))
         error(executor.submit(2, jobs.raise_it, InputError("bad photo")))
         assert result(executor.submit(3, jobs.pid)) == first
-        error(executor.submit(4, jobs.raise_it, RuntimeError("CUDA error: launch failure")))
+        error(executor.submit(4, jobs.raise_it, broken))
         assert result(executor.submit(5, jobs.pid)) != first
 
     @pytest.mark.parametrize("executor", BOTH_BUT_DASK_IS_SLOW, indirect=True)

@@ -10,7 +10,7 @@ from small_network import noise, small_network
 
 from stylewatch.domain import VGG19_LAYERS
 from stylewatch.engine import features
-from stylewatch.errors import WeightsError
+from stylewatch.errors import DeviceError, WeightsError
 
 
 def picture(height=48, width=32):
@@ -108,6 +108,21 @@ def test_weights_that_were_not_downloaded_have_a_reason_of_their_own(monkeypatch
     with pytest.raises(WeightsError, match=r"could not be downloaded.* URL fetch") as caught:
         features.load_vgg19()
     assert caught.value.reason == WeightsError.not_downloaded
+
+
+@pytest.mark.parametrize("weights", ["imagenet", "own.h5"])
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("cudaSetDevice() on GPU:0 failed: out of memory")]
+)
+def test_a_gpu_that_is_full_is_not_told_of_as_weights_that_are_missing(monkeypatch, weights, error):
+    """The built-in features would paint instead, or all photos wait for another file."""
+
+    def on_a_full_gpu(**_):
+        raise error
+
+    monkeypatch.setattr(keras.applications, "VGG19", on_a_full_gpu)
+    with pytest.raises(DeviceError, match=r"No memory is left for VGG19.* Close other programs"):
+        features.load_vgg19(weights)
 
 
 @pytest.mark.parametrize("progress", [True, False])

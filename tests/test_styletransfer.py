@@ -21,7 +21,7 @@ from stylewatch.effect import Context
 from stylewatch.engine import backend, machine, preconditioner
 from stylewatch.engine.features import Convolution
 from stylewatch.engine.transfer import usable_memory
-from stylewatch.errors import PresetError, RenderError, UnchangedError, WeightsError
+from stylewatch.errors import DeviceError, PresetError, RenderError, UnchangedError, WeightsError
 from stylewatch.jobs import styletransfer
 from stylewatch.settings.weights import BYTES, downloaded, keras_weights
 from stylewatch.state.checkpoints import CheckpointFile
@@ -118,6 +118,19 @@ def test_the_time_that_bfloat16_took_counts_when_it_is_painted_again(preset, mon
     monkeypatch.setattr(styletransfer.time, "monotonic", lambda: now[0])
     render(preset(precision="bfloat16", time_budget=100.0))
     assert budgets == [100.0, 60.0]
+
+
+@pytest.mark.parametrize("features", ["auto", "builtin"])
+def test_what_can_compute_nothing_is_told_of_as_that_and_nothing_else_paints(monkeypatch, features):
+    """It would be told of as VGG19 that could not be downloaded; JAX would go on, on the CPU."""
+
+    def broken(value):
+        raise RuntimeError("Unable to initialize backend 'cuda'")
+
+    monkeypatch.setattr("keras.ops.convert_to_tensor", broken)
+    with pytest.raises(DeviceError, match=r"Unable to initialize .* `nvidia-smi`") as caught:
+        styletransfer.choose_network(StyleSettings(features=features), EngineSettings())
+    assert caught.value.failure.kind is FailureKind.TRANSIENT  # no photo's fault
 
 
 def test_weights_that_can_t_be_used_are_tried_again_when_they_have_changed(monkeypatch, tmp_path):
@@ -343,6 +356,22 @@ def test_what_finds_less_memory_than_there_seemed_to_be_is_painted_in_smaller_ti
     with pytest.raises(type(none_left())):
         render(preset(), engine=EngineSettings(memory=1 << 30))
     assert tried[-1] == 1 << 26
+
+
+@pytest.mark.parametrize(
+    ("none_left", "gpu_s"),
+    [(lambda: tf.errors.ResourceExhaustedError(None, None, "OOM"), True), (MemoryError, False)],
+)
+def test_a_gpu_that_is_too_full_for_the_smallest_tiles_sets_no_photo_aside(
+    preset, monkeypatch, none_left, gpu_s
+):
+    def stylize(*_, **__):
+        raise none_left()
+
+    monkeypatch.setattr(styletransfer, "stylize", stylize)
+    monkeypatch.setattr(styletransfer, "has_gpu", lambda: True)
+    with pytest.raises(DeviceError if gpu_s else MemoryError):
+        render(preset(), engine=EngineSettings(memory=1 << 30))
 
 
 @pytest.mark.parametrize(

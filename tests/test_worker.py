@@ -33,6 +33,7 @@ from stylewatch.effect import Rendering, checked, open_effect, steps_only
 from stylewatch.engine.images import Picture
 from stylewatch.engine.results import read_facts
 from stylewatch.errors import (
+    DeviceError,
     ExecutorError,
     OutputError,
     OutputFullError,
@@ -443,6 +444,17 @@ def test_weights_that_are_away_are_no_photo_s_fault(tmp_path, preset):
     outcome = run(request_for(photo, by_vgg19), engine)
     assert isinstance(outcome, Failure)
     assert (outcome.kind, outcome.reason) == (FailureKind.TRANSIENT, "weights")
+
+
+def test_a_device_that_does_not_work_is_told_by_an_error_for_which_the_process_is_replaced(
+    tmp_path, preset, monkeypatch
+):
+    def render_job(*_):
+        raise DeviceError("The GPU has fallen off the bus")
+
+    monkeypatch.setattr(worker, "render_job", render_job)
+    with pytest.raises(DeviceError):
+        run(request_for(picture_file(tmp_path / "a.jpg"), preset))
 
 
 def test_a_killed_job_goes_on_from_its_checkpoint(tmp_path, preset):

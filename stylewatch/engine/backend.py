@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from stylewatch.engine.machine import cpu_flags, memory_kept, memory_left
+from stylewatch.errors import DeviceError, named
 
 keras.config.set_image_data_format("channels_last")  # whatever somebody's keras.json says
 keras.config.set_floatx("float32")
@@ -255,6 +256,23 @@ def device() -> Device:
             fast = keras.backend.backend() == "tensorflow" and _bfloat16_gains()
             return Device(f"CPU with {name}", fast_bfloat16=fast)
     return Device("CPU", fast_bfloat16=False)
+
+
+def check_device() -> None:
+    """Compute something, so that a device that can't is not told of as whatever comes next.
+
+    Raises:
+        DeviceError: it can't.
+    """
+    try:
+        float(keras.ops.convert_to_tensor(1.0) + 1.0)
+    except Exception as error:
+        raise DeviceError(
+            f"{keras.backend.backend()} can't compute on this machine's GPU, or at all",
+            received=named(error),
+            remedy="See whether `nvidia-smi` works (a new driver needs a restart), close other "
+            "programs that use the GPU, or do without it, by CUDA_VISIBLE_DEVICES=",
+        ) from error
 
 
 def has_gpu() -> bool:

@@ -25,7 +25,7 @@ from keras import ops
 from stylewatch.domain import VGG19_LAYERS
 from stylewatch.engine.backend import Precision, Tensor, max_pool
 from stylewatch.engine.convolution import Convolve, convolution
-from stylewatch.errors import WeightsError
+from stylewatch.errors import DeviceError, StylewatchError, WeightsError, named, ran_out_of_memory
 
 STRIDE = 16
 """Pixels between the deepest features; at multiples of it the features of all layers begin."""
@@ -148,6 +148,7 @@ def load_vgg19(weights: str = "imagenet", *, progress: bool = False) -> FeatureN
 
     Raises:
         WeightsError: no network to download them, a missing file, or not VGG19's.
+        DeviceError: no memory for them.
     """
     if progress:
         keras.config.enable_interactive_logging()
@@ -155,18 +156,21 @@ def load_vgg19(weights: str = "imagenet", *, progress: bool = False) -> FeatureN
         keras.config.disable_interactive_logging()  # its download bar would tear ours
     loaded = _loaded_by_keras(weights)
     gc.collect()  # Keras's own network is a knot of references, which Python unties late, if ever
-    if isinstance(loaded, WeightsError):
+    if isinstance(loaded, StylewatchError):
         raise loaded
     name = "VGG19 (ImageNet)" if weights == "imagenet" else f"VGG19 ({weights})"
     return FeatureNetwork(name, _digest(loaded), loaded)
 
 
-def _loaded_by_keras(weights: str) -> tuple[Convolution, ...] | WeightsError:
+def _loaded_by_keras(weights: str) -> tuple[Convolution, ...] | StylewatchError:
     """VGG19's layers, or why they can't be had: no more, as an error's frames hold the network."""
     try:
         with _network_timeout():
             model = keras.applications.VGG19(include_top=False, weights=weights)
     except Exception as error:  # noqa: BLE001  (Keras's own are of many kinds)
+        if ran_out_of_memory(error):  # of a GPU, which this is the first to need
+            remedy = "Close other programs, above all those that use the GPU"
+            return DeviceError("No memory is left for VGG19", received=named(error), remedy=remedy)
         return _weights_error(weights, error)
     return tuple(
         Convolution(name, (kernel,), bias)

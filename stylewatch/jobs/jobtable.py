@@ -15,13 +15,14 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from stylewatch.errors import EngineLost, ExecutorError, JobTimeout, StylewatchError
+from stylewatch.errors import DeviceError, EngineLost, ExecutorError, JobTimeout, StylewatchError
 from stylewatch.jobs.child import JobName, read_answer
 
 KILL_SECONDS = 12.0  # after that a process that can't be killed is given up
 CLOSE_SECONDS = 4.0  # closing waits no longer for killed processes: a daemon must end in time
 REST_SECONDS = 5.0  # without slots after the engine was lost: it recovers, but not at once
 MOST_DOUBLINGS = 4  # of that time, if the engine is lost again and again
+_OF_THE_PROCESS = {ExecutorError, DeviceError}  # errors that may stay until it ends
 
 OnEvent = Callable[[int, str, Any], None]
 """`(job_id, "started", pid)` and `(job_id, "progress", info)`, from other threads.
@@ -207,7 +208,7 @@ class JobTable(ABC):
         try:
             result = read_answer(answer)
         except Exception as error:  # noqa: BLE001  (the job's own, whatever it is)
-            if isinstance(error, StylewatchError) and type(error) is not ExecutorError:
+            if isinstance(error, StylewatchError) and type(error) not in _OF_THE_PROCESS:
                 self._finish(job, error=error)
             else:  # unforeseen: an error of a GPU stays until its process ends
                 self._doom(job, error)

@@ -14,19 +14,21 @@ import numpy as np
 
 from stylewatch.domain import BUILTIN_LAYERS, EngineSettings, Preset, StyleImage, StyleSettings
 from stylewatch.effect import Context, Rendering, check_values
-from stylewatch.engine.backend import has_gpu
+from stylewatch.engine.backend import check_device, has_gpu
 from stylewatch.engine.colours import is_of_one_colour
 from stylewatch.engine.features import STRIDE, FeatureNetwork, load_network, load_vgg19
 from stylewatch.engine.images import Picture, read_picture
 from stylewatch.engine.sizes import resize
 from stylewatch.engine.transfer import Painting, Style, choose_precision, stylize, usable_memory
 from stylewatch.errors import (
+    DeviceError,
     PresetError,
     PresetImageError,
     RenderError,
     StylewatchError,
     UnchangedError,
     WeightsError,
+    named,
     ran_out_of_memory,
 )
 from stylewatch.settings.weights import downloaded, one_download
@@ -119,14 +121,26 @@ class StyleTransfer:
 
 
 def _within_memory(paint: Callable[[int], Painting], memory: int) -> Painting:
-    """Call `paint` with so many bytes, then with fewer: other programs may have taken some."""
+    """Call `paint` with so many bytes, then with fewer: other programs may have taken some.
+
+    Tiles that small take as much of a GPU whatever the photo is, so it is no photo's fault.
+    """
     for halvings in range(_HALVINGS):
         try:
             return paint(memory >> halvings)
         except Exception as error:
             if not ran_out_of_memory(error):
                 raise
-    return paint(memory >> _HALVINGS)
+    try:
+        return paint(memory >> _HALVINGS)
+    except Exception as error:
+        if not (has_gpu() and ran_out_of_memory(error)) or isinstance(error, MemoryError):
+            raise
+        raise DeviceError(
+            "The GPU has too little memory left",
+            received=named(error),
+            remedy="Close other programs that use it, or do without it, by CUDA_VISIBLE_DEVICES=",
+        ) from error
 
 
 def choose_network(settings: StyleSettings, engine: EngineSettings) -> tuple[FeatureNetwork, str]:
@@ -135,6 +149,7 @@ def choose_network(settings: StyleSettings, engine: EngineSettings) -> tuple[Fea
     Only `auto` with the standard weights falls back, where the built-in features have all layers;
     whatever is asked for by name is an error when it can't be had.
     """
+    check_device()
     wanted = engine.features_for(settings)
     if wanted == "builtin":
         return load_network("builtin", ""), ""

@@ -55,10 +55,13 @@ _LONGEST: Mapping[Format, int] = {"jpeg": 65500, "webp": 16383}
 
 
 def run_job(request: JobRequest, engine: EngineSettings, *, report: OnStep) -> Outcome:
-    """Do one job. An error that can be foreseen is returned as a `Failure`."""
+    """Do one job. An error that can be foreseen is returned as a `Failure`.
+
+    One that is this process's, which is then replaced, is raised.
+    """
     try:
         return render_job(request, engine, report)
-    except ExecutorError:  # unforeseen: our process is ended, too
+    except ExecutorError:
         raise
     except (StylewatchError, OSError) as error:
         return failure_of(error)
