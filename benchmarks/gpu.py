@@ -275,9 +275,9 @@ def parts(args: argparse.Namespace, pair: Path) -> Iterator[Callable[[], Iterato
     import keras
 
     from stylewatch.engine import backend
-    from stylewatch.engine.features import load_network
+    from stylewatch.engine.features import load_vgg19
 
-    network = load_network("vgg19", args.weights)
+    network = load_vgg19(args.weights)
     yield lambda: iter([f"ours, {keras.backend.backend()}, on {backend.device()}"])
     rates: dict[str, float] = {}
     for precision in PRECISIONS:

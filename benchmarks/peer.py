@@ -218,9 +218,9 @@ def same_objective(weights: str, photo: Image, painting: Image, precision: Any) 
     from keras import ops
 
     from stylewatch.engine import backend, losses
-    from stylewatch.engine.features import load_network
+    from stylewatch.engine.features import load_vgg19
 
-    extract = load_network("vgg19", weights).extractor({CONTENT, *STYLE}, precision=precision)
+    extract = load_vgg19(weights).extractor({CONTENT, *STYLE}, precision=precision)
     describe = backend.compiled(extract)  # as `evaluate`: by itself each operation rounds
     painted = describe(ops.convert_to_tensor(painting))
     targets = {
@@ -289,13 +289,13 @@ def run_painting(args: argparse.Namespace) -> None:
     """The preset `painting` as it ships, at the same size, in a process that painted before."""
     from dataclasses import replace
 
-    from stylewatch.engine.features import deprocess, load_network, preprocess
+    from stylewatch.engine.features import deprocess, load_vgg19, preprocess
     from stylewatch.engine.transfer import Style, stylize
     from stylewatch.settings.presets import Presets
 
     settings = replace(Presets.load()["painting"].settings, max_side=SIDE)
     photo, painting = (deprocess(np.load(args.pair / f"{n}.npy")) for n in ("photo", "painting"))
-    network = load_network("vgg19", args.weights)
+    network = load_vgg19(args.weights)
     warm = replace(settings, evaluations=(3,))
     stylize(photo[::-1], [Style(painting[::-1])], warm, network)  # another photo, another style
     recorder = Recorder(args.record)
@@ -346,12 +346,12 @@ def compare(args: argparse.Namespace, photo: Path, painting: Path, budgets: dict
 
 def prepare(weights: str, photo: Path, painting: Path, folder: Path) -> None:
     """Both images and the weights as the sides read them."""
-    from stylewatch.engine.features import load_network, preprocess
+    from stylewatch.engine.features import load_vgg19, preprocess
 
     for name, file in (("photo", photo), ("painting", painting)):
         np.save(folder / f"{name}.npy", preprocess(read(file)))
     arrays: dict[str, Any] = {}
-    for layer in load_network("vgg19", weights).convolutions:
+    for layer in load_vgg19(weights).convolutions:
         kernel = np.asarray(layer.kernels[0])
         arrays[layer.name] = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
         arrays[f"{layer.name}/bias"] = np.asarray(layer.bias)
@@ -451,9 +451,9 @@ def layer_losses(weights: str, folder: Path, pictures: dict[str, Image]) -> dict
     from keras import ops
 
     from stylewatch.engine import backend, losses
-    from stylewatch.engine.features import deprocess, load_network, preprocess
+    from stylewatch.engine.features import deprocess, load_vgg19, preprocess
 
-    extract = backend.compiled(load_network("vgg19", weights).extractor({CONTENT, *STYLE}))
+    extract = backend.compiled(load_vgg19(weights).extractor({CONTENT, *STYLE}))
 
     def described(image: Image) -> tuple[Any, dict[str, Any]]:
         clipped = preprocess(np.clip(deprocess(image), 0, 255))

@@ -364,7 +364,7 @@ def test_a_part_of_the_gpu_s_benchmark_that_fails_costs_no_other(monkeypatch, tm
     monkeypatch.setattr(gpu.subprocess, "run", fail)
     for name in ("product_rate", "one_evaluation", "against_peer"):
         monkeypatch.setattr(gpu, name, fail)
-    monkeypatch.setattr("stylewatch.engine.features.load_network", lambda *_: None)
+    monkeypatch.setattr("stylewatch.engine.features.load_vgg19", lambda *_: None)
     monkeypatch.setattr(gpu, "pictures", lambda *given: iter([f"a picture of {given[-1]} px"]))
     words = ["gpu.py", "--photo", "p", "--painting", "q", "--sizes", "16", "32"]
     monkeypatch.setattr(sys, "argv", [*words, "--out", str(tmp_path)])
@@ -386,7 +386,7 @@ def test_the_peer_s_weights_are_nothing_but_those(monkeypatch, tmp_path):
         saved.update(arrays)
 
     monkeypatch.setattr(peer.np, "savez", savez)
-    monkeypatch.setattr("stylewatch.engine.features.load_network", lambda *_: small_network())
+    monkeypatch.setattr("stylewatch.engine.features.load_vgg19", lambda *_: small_network())
     photo = ROOT / "stylewatch/data/demo.jpg"
     peer.prepare("", photo, photo, tmp_path)
     assert {name.partition("_")[0] for name in saved} == {f"block{n}" for n in range(1, 6)}

@@ -29,6 +29,14 @@ from stylewatch.state.checkpoints import CheckpointFile
 PHOTO = noise(0, 32, 48)
 
 
+@pytest.fixture(autouse=True)
+def nothing_was_tried():
+    """No test knows the networks of another, nor that they could not be had."""
+    yield
+    styletransfer._loaded.cache_clear()
+    styletransfer._failures.clear()
+
+
 @pytest.fixture
 def preset(tmp_path, monkeypatch):
     network = small_network()
@@ -135,23 +143,52 @@ def test_what_can_compute_nothing_is_told_of_as_that_and_nothing_else_paints(mon
 
 def test_weights_that_can_t_be_used_are_tried_again_when_they_have_changed(monkeypatch, tmp_path):
     """Each try takes seconds, and photos wait for them without end."""
-    weights, tried = tmp_path / "w.h5", []
+    weights, tried, now = tmp_path / "w.h5", [], [0.0]
 
     def load(weights):
         tried.append(weights)
         raise WeightsError("They can't be used", remedy="Take others", reason="weights")
 
+    def choose_thrice():
+        for _ in range(3):
+            with pytest.raises(WeightsError, match=r"^They can't be used\. Take others$"):
+                styletransfer.choose_network(StyleSettings(), engine)
+
     monkeypatch.setattr(styletransfer, "load_vgg19", load)
+    monkeypatch.setattr(styletransfer.time, "monotonic", lambda: now[0])
     engine = EngineSettings(weights=str(weights))
     for content in (None, b"half", b"other"):
         if content:
             weights.with_suffix(".new").write_bytes(content)
             os.utime(weights.with_suffix(".new"), (1, 1))
             weights.with_suffix(".new").replace(weights)
-        for _ in range(3):
-            with pytest.raises(WeightsError, match=r"^They can't be used\. Take others$"):
-                styletransfer.choose_network(StyleSettings(), engine)
+        choose_thrice()
     assert len(tried) == 3
+    now[0] = 300.0  # a share may have failed to read them, or another program have had the GPU
+    choose_thrice()
+    assert len(tried) == 4
+
+
+@pytest.mark.parametrize(("took", "pause"), [(1.0, 300.0), (299.0, 5980.0)])
+def test_a_try_that_fails_counts_from_its_end_and_the_longer_the_more_time_it_took(
+    monkeypatch, tmp_path, took, pause
+):
+    """Where a network drops packets it takes minutes: each photo would wait for another."""
+    now, tried = [250.0], []
+
+    def load(weights):
+        tried.append(weights)
+        now[0] += took
+        raise WeightsError("The VGG19 weights could not be downloaded")
+
+    monkeypatch.setattr(styletransfer, "load_vgg19", load)
+    monkeypatch.setattr(styletransfer, "_builtin", lambda: "builtin")
+    monkeypatch.setattr(styletransfer.time, "monotonic", lambda: now[0])
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    for later, tries in [(0.0, 1), (1.0, 1), (pause - 2.0, 1), (1.0, 2)]:
+        now[0] += later
+        network, note = styletransfer.choose_network(StyleSettings(), EngineSettings())
+        assert (network, "built-in features" in note, len(tried)) == ("builtin", True, tries)
 
 
 def test_a_weights_file_that_is_exchanged_is_read_again(monkeypatch, tmp_path):
@@ -171,40 +208,36 @@ def test_a_weights_file_that_is_exchanged_is_read_again(monkeypatch, tmp_path):
         assert networks[0] is networks[1]
         digests.append(networks[0].digest)
     assert digests[0] != digests[1]
-    styletransfer._vgg19.cache_clear()
 
 
 @pytest.mark.parametrize("key", ["content_layers", "style_layers"])
 def test_a_layer_that_the_built_in_features_lack_waits_for_vgg19(monkeypatch, tmp_path, key):
-    def load(features, weights, *_):
-        if features == "vgg19":
-            raise WeightsError("no network", reason=WeightsError.not_downloaded)
-        return features
+    def load(weights):
+        raise WeightsError("no network", reason=WeightsError.not_downloaded)
 
-    monkeypatch.setattr(styletransfer, "load_network", load)
+    monkeypatch.setattr(styletransfer, "load_vgg19", load)
+    monkeypatch.setattr(styletransfer, "_builtin", lambda: "builtin")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    styletransfer._vgg19.cache_clear()
     there, deep = (StyleSettings(**{key: {f"block5_conv{n}": 1.0}}) for n in (2, 3))
     assert styletransfer.choose_network(there, EngineSettings())[0] == "builtin"
     with pytest.raises(WeightsError) as caught:
         styletransfer.choose_network(deep, EngineSettings())
     assert caught.value.reason == WeightsError.not_downloaded
-    styletransfer._vgg19.cache_clear()
 
 
 @pytest.mark.parametrize("comes", ["with the network", "as a file"])
 def test_vgg19_is_used_as_soon_as_it_can_be_had(monkeypatch, tmp_path, comes):
     now, there = [0.0], []
 
-    def load(features, weights):
-        if features == "vgg19" and not there:
+    def load(weights):
+        if not there:
             raise WeightsError("The VGG19 weights could not be downloaded")
-        return features
+        return "vgg19"
 
-    monkeypatch.setattr(styletransfer, "load_network", load)
+    monkeypatch.setattr(styletransfer, "load_vgg19", load)
+    monkeypatch.setattr(styletransfer, "_builtin", lambda: "builtin")
     monkeypatch.setattr(styletransfer.time, "monotonic", lambda: now[0])
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    styletransfer._vgg19.cache_clear()
     engine = EngineSettings(features="auto")
     assert styletransfer.choose_network(StyleSettings(), engine)[0] == "builtin"
     there.append("all of it")
@@ -216,7 +249,6 @@ def test_vgg19_is_used_as_soon_as_it_can_be_had(monkeypatch, tmp_path, comes):
     else:
         now[0] += 300.0
     assert styletransfer.choose_network(StyleSettings(), engine) == ("vgg19", "")
-    styletransfer._vgg19.cache_clear()
 
 
 @pytest.mark.parametrize("comes", [True, False])
@@ -224,7 +256,7 @@ def test_of_two_that_need_vgg19_at_once_one_downloads_it(monkeypatch, tmp_path, 
     """Keras would have each write over what the other has so far, and find it damaged."""
     begun, again, tries = threading.Event(), threading.Event(), itertools.count(1)
 
-    def load(features, weights):
+    def load(weights):
         if downloaded():
             return "VGG19"
         if next(tries) > 1:
@@ -239,25 +271,21 @@ def test_of_two_that_need_vgg19_at_once_one_downloads_it(monkeypatch, tmp_path, 
         os.truncate(keras_weights(), BYTES)
         return "VGG19"
 
-    monkeypatch.setattr(styletransfer, "load_network", load)
+    monkeypatch.setattr(styletransfer, "load_vgg19", load)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    styletransfer._vgg19.cache_clear()
     with ThreadPoolExecutor(2) as pool:  # a lock keeps threads apart as it does processes
-        first = pool.submit(styletransfer._vgg19, "imagenet", 1)
+        first = pool.submit(styletransfer._vgg19, "imagenet")
         assert begun.wait(60)
-        second = pool.submit(styletransfer._vgg19, "imagenet", 2)
+        second = pool.submit(styletransfer._vgg19, "imagenet")
     came = ["VGG19", "VGG19"] if comes else ["no network", "There is half of it"]
     assert [str(first.result()), str(second.result())] == came
-    styletransfer._vgg19.cache_clear()
 
 
 def test_vgg19_is_loaded_where_there_can_be_no_lock(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "file"))
-    monkeypatch.setattr(styletransfer, "load_network", lambda features, weights: weights)
-    styletransfer._vgg19.cache_clear()
-    assert styletransfer._vgg19("imagenet", 1) == "imagenet"
-    styletransfer._vgg19.cache_clear()
+    monkeypatch.setattr(styletransfer, "load_vgg19", lambda weights: weights)
+    assert styletransfer._vgg19("imagenet") == "imagenet"
 
 
 def test_what_is_transparent_is_paper_in_a_style_and_not_here_in_a_mask(tmp_path):

@@ -33,7 +33,7 @@ STRIDE = 16
 MEAN_BGR = np.array([103.939, 116.779, 123.68], dtype=np.float32)
 """ImageNet's mean pixel, in the order that VGG19 was trained with."""
 
-_DOWNLOAD_SECONDS = 20.0
+_DOWNLOAD_SECONDS = 10.0  # for each address of a host, of which there may be many, and each piece
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,11 +181,12 @@ def _loaded_by_keras(weights: str) -> tuple[Convolution, ...] | StylewatchError:
 
 def _weights_error(weights: str, error: Exception) -> WeightsError:
     if weights == "imagenet":
+        received = " ".join(str(error).split())
+        remedy = "Run `stylewatch weights fetch` once where there is a network"
         return WeightsError(
             "The VGG19 weights could not be downloaded",
-            received=" ".join(str(error).split()),
-            remedy="Run `stylewatch weights fetch` once where there is a network, give the file "
-            "with `weights: PATH`, or use `features: builtin`, which needs no download",
+            received=received,
+            remedy=f"{remedy}, or give the file with `weights: PATH`",
             reason=WeightsError.not_downloaded,
         )
     if not os.path.exists(weights):
@@ -236,9 +237,3 @@ def _digest(convolutions: tuple[Convolution, ...]) -> str:
         for array in (*layer.kernels, layer.bias):
             sha.update(array.tobytes())
     return sha.hexdigest()
-
-
-@lru_cache(maxsize=2)
-def load_network(features: Literal["vgg19", "builtin"], weights: str) -> FeatureNetwork:
-    """The network of that name, kept for the life of the process."""
-    return load_builtin() if features == "builtin" else load_vgg19(weights)

@@ -7,7 +7,7 @@ bfloat16. Knows nothing of watching, jobs or where results go.
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from stylewatch.domain import BUILTIN_LAYERS, EngineSettings, Preset, StyleImage
 from stylewatch.effect import Context, Rendering, check_values
 from stylewatch.engine.backend import check_device, has_gpu
 from stylewatch.engine.colours import is_of_one_colour
-from stylewatch.engine.features import STRIDE, FeatureNetwork, load_network, load_vgg19
+from stylewatch.engine.features import STRIDE, FeatureNetwork, load_builtin, load_vgg19
 from stylewatch.engine.images import Picture, read_picture
 from stylewatch.engine.sizes import resize
 from stylewatch.engine.transfer import Painting, Style, choose_precision, stylize, usable_memory
@@ -35,7 +35,9 @@ from stylewatch.settings.weights import downloaded, one_download
 
 _UNCHANGED = 0.1  # grey levels, on average: nobody would see them
 _ENOUGH = 10  # evaluations after which something has to be seen
-_BEFORE_ANOTHER_DOWNLOAD = 300.0  # seconds
+_BEFORE_ANOTHER_TRY = 300.0  # seconds
+_LOST_ON_TRIES = 0.05
+"""The share of the time that tries to have VGG19 may take: minutes each, where packets vanish."""
 _BLACK, _WHITE = 0.0, 255.0  # behind a transparent mask, which means "not here"; behind a picture
 _HALVINGS = 4
 """How often a picture that runs out of memory is tried again, with half as much each time."""
@@ -152,20 +154,42 @@ def choose_network(settings: StyleSettings, engine: EngineSettings) -> tuple[Fea
     check_device()
     wanted = engine.features_for(settings)
     if wanted == "builtin":
-        return load_network("builtin", ""), ""
-    vgg19 = _vgg19(engine.weights, _state_of(engine.weights))
+        return _builtin(), ""
+    vgg19 = _vgg19(engine.weights)
     if not isinstance(vgg19, WeightsError):
         return vgg19, ""
     layers = {*settings.content_layers, *settings.style_layers}
     if wanted == "auto" and layers.issubset(BUILTIN_LAYERS):
-        return load_network("builtin", ""), "built-in features: VGG19 could not be downloaded"
+        return _builtin(), "built-in features: VGG19 could not be downloaded"
     raise vgg19.with_traceback(None)
 
 
+_builtin = cache(load_builtin)
+_failures: dict[Hashable, tuple[float, WeightsError]] = {}
+"""Of the last try to have VGG19, by its weights' name and state: until when it counts, and why."""
+
+
+def _vgg19(weights: str) -> FeatureNetwork | WeightsError:
+    """The network, or why it can't be had, which is not asked again for a while."""
+    state = _state_of(weights)
+    until, known = _failures.get((weights, state), (0.0, None))
+    started = time.monotonic()
+    if known and started < until:
+        return known
+    _failures.clear()
+    try:  # of a download: once loaded, it stays, whatever becomes of the file
+        return _loaded(weights, None if weights == "imagenet" else state)
+    except WeightsError as error:
+        now = time.monotonic()
+        pause = max(_BEFORE_ANOTHER_TRY, (now - started) / _LOST_ON_TRIES)
+        _failures[weights, state] = now + pause, error
+        return error
+
+
 def _state_of(weights: str) -> Hashable:
-    """What `_vgg19` is cached by: changes with a file, and when a download is worth another try."""
+    """What changes with a file, or when it is downloaded: then a try is worth its time at once."""
     if weights == "imagenet":
-        return downloaded(), time.monotonic() // _BEFORE_ANOTHER_DOWNLOAD
+        return downloaded()
     try:
         return Path(weights).stat().st_ctime_ns  # of new rights, too
     except OSError:
@@ -173,18 +197,9 @@ def _state_of(weights: str) -> Hashable:
 
 
 @lru_cache(maxsize=1)
-def _vgg19(weights: str, state: Hashable) -> FeatureNetwork | WeightsError:  # noqa: ARG001
-    """The network, or why it can't be had.
-
-    Both are cached, as a try takes seconds.
-    """
-    try:
-        with one_download(weights):
-            if weights == "imagenet":  # once loaded, it stays, whatever becomes of the download
-                return load_network("vgg19", weights)
-            return load_vgg19(weights)
-    except WeightsError as error:
-        return error
+def _loaded(weights: str, state: Hashable) -> FeatureNetwork:  # noqa: ARG001
+    with one_download(weights):
+        return load_vgg19(weights)
 
 
 def _check_paints(photo: np.ndarray, styles: list[Style], settings: StyleSettings) -> None:
