@@ -110,6 +110,19 @@ def test_weights_that_were_not_downloaded_have_a_reason_of_their_own(monkeypatch
     assert caught.value.reason == WeightsError.not_downloaded
 
 
+def test_a_network_with_certificates_of_its_own_is_told_of_with_what_takes_them(monkeypatch):
+    """`weights fetch` told to run itself where there is a network."""
+
+    def behind_a_proxy(**_):
+        raise Exception("URL fetch failure: None -- [SSL: CERTIFICATE_VERIFY_FAILED] unable to")
+
+    monkeypatch.setattr(keras.applications, "VGG19", behind_a_proxy)
+    with pytest.raises(WeightsError) as caught:
+        features.load_vgg19()
+    assert "SSL_CERT_FILE" in caught.value.remedy
+    assert "weights fetch" not in caught.value.remedy
+
+
 @pytest.mark.parametrize("weights", ["imagenet", "own.h5"])
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("cudaSetDevice() on GPU:0 failed: out of memory")]

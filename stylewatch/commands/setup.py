@@ -94,8 +94,9 @@ def weights_path() -> None:
 def weights_fetch() -> None:
     """Download VGG19's weights (80 MB) once, ahead of the first photo.
 
-    Keras keeps them in ~/.keras/models and checks their hash. Behind a proxy, set https_proxy;
-    without a network, copy the file there, or name it with `weights: PATH`.
+    Keras keeps them in ~/.keras/models and checks their hash. Behind a proxy, set https_proxy, and
+    SSL_CERT_FILE if it has certificates of its own; without a network, copy the file there, or name
+    it with `weights: PATH`.
     """
     from stylewatch.app.paint import set_up
     from stylewatch.faces.lines import short_path

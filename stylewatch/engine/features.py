@@ -183,6 +183,9 @@ def _weights_error(weights: str, error: Exception) -> WeightsError:
     if weights == "imagenet":
         received = " ".join(str(error).split())
         remedy = "Run `stylewatch weights fetch` once where there is a network"
+        if "CERTIFICATE_VERIFY" in received:  # a proxy's own
+            remedy = "Name this network's certificates in SSL_CERT_FILE, such as "
+            remedy += "/etc/ssl/certs/ca-certificates.crt"
         return WeightsError(
             "The VGG19 weights could not be downloaded",
             received=received,
