@@ -1194,7 +1194,8 @@ class TestApply:
             assert sheet.size == (64 * 2, 2 * (48 + 24))
         assert ["1 is the photo", "2 is quick-b", "3 is quick-c"] == err.splitlines()[-4:-1]
 
-    def test_a_sheet_shows_a_photo_in_several_styles(self, stylewatch, tmp_path, home):
+    def test_a_sheet_shows_a_photo_in_several_styles(self, stylewatch, tmp_path, home, monkeypatch):
+        monkeypatch.setattr("stylewatch.jobs.styletransfer._ENOUGH", 1)
         photo = a_picture(tmp_path / "a.jpg", (400, 300))
         a_picture(Path("other.png"), (48, 48))
         Path("mine.yaml").write_text("base: quick\nstyle: other.png\ntime_budget: 1ms\n")

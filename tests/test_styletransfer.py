@@ -349,9 +349,23 @@ def test_the_next_attempt_does_not_go_on_from_a_failure(preset, tmp_path, monkey
     assert checkpoint.load() is None
 
 
-def test_a_picture_that_was_cut_short_says_so(preset):
-    assert "time budget spent" in render(preset(time_budget=1e-9)).note
+def test_a_picture_that_was_cut_short_says_so_and_one_that_was_hardly_begun_is_none(
+    preset, monkeypatch
+):
+    """JAX compiles for longer than some budgets, and the photo itself was published."""
+    real = styletransfer.stylize
+
+    def stylize(photo, styles, settings, network, on_step, **more):
+        steps = []  # of a second each
+        told = {**more, "clock": lambda: float(len(steps))}
+        return real(photo, styles, settings, network, steps.append, **told)
+
     assert render(preset()).note == ""
+    monkeypatch.setattr(styletransfer, "stylize", stylize)
+    assert "time budget spent" in render(preset(time_budget=10.0)).note
+    with pytest.raises(RenderError, match=r"at least 10 evaluations, received 9\. Raise") as caught:
+        render(preset(time_budget=9.0))
+    assert caught.value.reason == "time-budget"
 
 
 def test_a_preset_without_a_style_image_is_told_so(preset):

@@ -72,6 +72,7 @@ class StyleTransfer:
             painting = self._paint(photo, styles, settings, network, context, started)
             note = _joined(note, "painted in float32 after bfloat16 failed")
         if not painting.complete:
+            _check_begun(painting)
             note = _joined(note, "time budget spent: the best picture so far")
         return Rendering(
             rgb=painting.rgb,
@@ -280,6 +281,18 @@ def _facts(painting: Painting, network: FeatureNetwork) -> dict[str, str]:
         "style_loss": f"{parts.style:.6g}",
         "tv_loss": f"{parts.tv:.6g}",
     }
+
+
+def _check_begun(painting: Painting) -> None:
+    """A RenderError if the time was spent so soon that the picture is the photo, only blurred."""
+    if painting.evaluations < _ENOUGH:
+        raise RenderError(
+            "The time budget was spent before there was a painting",
+            expected=f"at least {_ENOUGH} evaluations",
+            received=str(painting.evaluations),
+            remedy="Raise the preset's `time_budget`",
+            reason="time-budget",
+        )
 
 
 def _check_changed(painting: Painting, photo: np.ndarray) -> None:
