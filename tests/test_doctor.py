@@ -1,9 +1,11 @@
 """The doctor: each break of a set-up is named, with its remedy, and none hides another."""
 
 import hashlib
+import io
 import json
 import math
 import os
+import pickle
 import pwd
 import shlex
 import shutil
@@ -16,15 +18,26 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 from stylewatch import cli, places
-from stylewatch.app import doctor, remote
+from stylewatch.app import doctor, remote, trial
 from stylewatch.app.service import ServiceStatus
 from stylewatch.app.unit import UNIT, read_unit, render_unit, shipped_unit
-from stylewatch.domain import EngineSettings, Failure, FailureKind, Identity, Photo, counted
+from stylewatch.domain import (
+    EngineSettings,
+    Failure,
+    FailureKind,
+    Identity,
+    Photo,
+    StyleSettings,
+    counted,
+)
+from stylewatch.engine import machine
+from stylewatch.errors import DeviceError
 from stylewatch.faces.control import ControlServer
 from stylewatch.jobs.child import THREADS
 from stylewatch.settings.weights import keras_weights
@@ -435,6 +448,25 @@ class TestEngine:
         [finding] = self.failure(monkeypatch, -9)  # nothing is wrong with what is installed
         assert "memory runs out" in finding.message
         assert "memory" in finding.remedy
+
+    def test_what_it_says_before_it_crashes_is_told(self, monkeypatch):
+        [finding] = self.failure(monkeypatch, -6, b"F cpu_feature_guard: no AVX512\n")
+        assert finding.message == "it crashes (SIGABRT): F cpu_feature_guard: no AVX512"
+
+    def test_a_device_that_does_not_work_is_told_with_what_to_do(self, monkeypatch):
+        """To install everything again helps nobody."""
+        said = b"Traceback\nstylewatch.errors.DeviceError: No AVX. Take another\n"
+        [finding] = self.failure(monkeypatch, 1, said)
+        assert (finding.message, finding.remedy) == ("No AVX. Take another", "")
+
+    def test_a_processor_that_ends_tensorflow_is_told_before_it_is_loaded(self, monkeypatch):
+        asked = io.BytesIO(pickle.dumps((EngineSettings(), StyleSettings())))
+        monkeypatch.setattr(trial.sys, "stdin", SimpleNamespace(buffer=asked))
+        monkeypatch.setattr(trial, "set_environment", lambda engine: None)
+        monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset({"sse4_2"}))
+        monkeypatch.delenv("KERAS_BACKEND", raising=False)
+        with pytest.raises(DeviceError, match="no AVX"):
+            trial.main()
 
     def test_a_missing_library_comes_with_the_command(self, monkeypatch):
         for lacks, installed in (("x", "stylewatch"), ("torch", "torch")):  # by KERAS_BACKEND

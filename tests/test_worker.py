@@ -30,6 +30,7 @@ from stylewatch.domain import (
     StyleSettings,
 )
 from stylewatch.effect import Rendering, checked, open_effect, steps_only
+from stylewatch.engine import machine
 from stylewatch.engine.images import Picture
 from stylewatch.engine.results import read_facts
 from stylewatch.errors import (
@@ -455,6 +456,25 @@ def test_a_device_that_does_not_work_is_told_by_an_error_for_which_the_process_i
     monkeypatch.setattr(worker, "render_job", render_job)
     with pytest.raises(DeviceError):
         run(request_for(picture_file(tmp_path / "a.jpg"), preset))
+
+
+def test_where_tensorflow_would_end_the_process_it_is_not_loaded(
+    tmp_path, preset, painted_by, monkeypatch
+):
+    """Each photo would be set aside after two tries, as too much for this machine."""
+    monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset({"sse4_2"}))
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    assert painted_by("return Rendering(rgb=photo)").note == ""  # another effect needs none
+    with monkeypatch.context() as patch:
+        patch.delattr(worker, "open_effect")
+        with pytest.raises(DeviceError, match="no AVX") as caught:
+            run(request_for(picture_file(tmp_path / "a.jpg"), preset))
+    assert caught.value.failure.kind is FailureKind.TRANSIENT
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    machine.check_processor()
+    monkeypatch.delenv("KERAS_BACKEND")
+    monkeypatch.setattr(machine, "cpu_flags", frozenset)  # of an ARM, which names them otherwise
+    machine.check_processor()
 
 
 def test_a_killed_job_goes_on_from_its_checkpoint(tmp_path, preset):

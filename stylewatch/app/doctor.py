@@ -35,6 +35,7 @@ from stylewatch.app.unit import UNIT, Installed, read_unit, shipped_unit
 from stylewatch.domain import EngineSettings, JobState, counted
 from stylewatch.errors import (
     ConfigError,
+    DeviceError,
     NotRunningError,
     OutputFullError,
     PresetError,
@@ -424,14 +425,16 @@ def _to_see_a_gpu(words: dict[str, Any]) -> str:
 
 def _engine_failure(words: dict[str, Any], code: int, stderr: str) -> Finding:
     last = next((line for line in reversed(stderr.splitlines()) if line.strip()), "").strip()
-    if code == -signal.SIGILL:
+    if told := last.partition(f"{DeviceError.__name__}: ")[2]:
+        text, remedy = told, ""
+    elif code == -signal.SIGILL:
         text = "it crashes: this processor lacks what it was built for"
-        remedy = "Install a build of TensorFlow for this processor"
+        remedy = "Give a virtual machine the processor type `host`, or set KERAS_BACKEND=torch"
     elif code == -signal.SIGKILL:
         text = "it was killed (SIGKILL), as when memory runs out"
         remedy = "Close other programs, or allow this one more memory"
     elif code < 0:
-        text = f"it crashes ({signal.Signals(-code).name})"
+        text = f"it crashes ({signal.Signals(-code).name})" + (f": {last}" if last else "")
         remedy = f"Install it again: {_PIP} --force-reinstall tensorflow"
     elif "ModuleNotFoundError" in last or "ImportError" in last:
         text = f"it can't be imported: {last}"

@@ -9,6 +9,7 @@ import json
 import pickle
 import sys
 
+from stylewatch.engine.machine import check_processor
 from stylewatch.errors import WeightsError
 from stylewatch.jobs.child import limit_memory, set_environment
 
@@ -18,6 +19,7 @@ def main() -> None:
     engine, settings = pickle.load(sys.stdin.buffer)  # noqa: S301  (from our own doctor)
     set_environment(engine)  # with as many threads as a worker, which libraries ask when they load
     limit_memory(engine.memory_limit)
+    check_processor()
     import keras
 
     backend = keras.backend.backend()

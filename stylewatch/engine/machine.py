@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from stylewatch.errors import DeviceError
+
 CGROUPS = Path("/sys/fs/cgroup")
 PROC = Path("/proc")
 
@@ -36,6 +38,23 @@ def cores() -> int:
             quota, period = map(int, (group / "cpu.max").read_text(encoding="ascii").split())
             found.append(-(-quota // period))
     return min(found)
+
+
+def check_processor() -> None:
+    """Make sure that TensorFlow can be loaded, as it ends the whole process where it can't.
+
+    Its packages for x86 need AVX, which small processors and virtual ones may lack; JAX's too.
+
+    Raises:
+        DeviceError: it can't.
+    """
+    flags = cpu_flags()  # other kinds of processors call theirs otherwise
+    if flags and "avx" not in flags and os.environ.get("KERAS_BACKEND") != "torch":
+        raise DeviceError(
+            "This processor has no AVX, which TensorFlow and JAX need",
+            remedy="Give a virtual machine the processor type `host`; else `pip install torch` "
+            "and set KERAS_BACKEND=torch",
+        )
 
 
 def memory_left() -> int:

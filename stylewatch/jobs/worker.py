@@ -32,6 +32,7 @@ from stylewatch.domain import (
 )
 from stylewatch.effect import Context, Rendering, checked, open_effect, steps_only
 from stylewatch.engine.images import Format, Picture, read_picture
+from stylewatch.engine.machine import check_processor
 from stylewatch.engine.results import EXTENSIONS, read_facts, write_picture
 from stylewatch.engine.sizes import resize_alpha
 from stylewatch.errors import (
@@ -173,6 +174,8 @@ def _painted(
         checkpoint=checkpoint,
         crashes=request.crashes,
     )
+    if request.preset.effect == Preset.effect:
+        check_processor()
     effect = open_effect(request.preset.effect)
     brightest = float(photo.max())  # an effect may write into it
     try:
