@@ -436,12 +436,12 @@ class Step:
     seconds: float
     """Since the job started."""
     eta_seconds: float
-    """Until it is done, as far as can be told; never infinite."""
+    """Until it is done, as far as can be told; 0 while it can't be, never infinite."""
 
     @property
     def left(self) -> float | None:
-        """Seconds until it is done, once the pace is known: the first evaluations are slow."""
-        return None if self.scale == 1 and self.evaluation <= 3 else self.eta_seconds
+        """Seconds until it is done, once that can be told."""
+        return self.eta_seconds if self.eta_seconds or self.fraction >= 1.0 else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -297,7 +297,7 @@ def a_status(**more):
         ({"pace": 10.0, "counts": {}}, 18.0),
         ({"pace": 10.0, "counts": {}, "slots": 0}, 18.0),  # the last worker's place is gone
         ({}, 58.0),  # as the running one will take
-        ({"running": [RUNNING | {"step": replace(STEP, evaluation=3)}]}, 0.0),  # a slow beginning
+        ({"running": [RUNNING | {"step": replace(STEP, eta_seconds=0.0)}]}, 0.0),  # slow at first
         ({"running": []}, 0.0),
         ({"pace": 10.0, "paused": True}, None),
         ({"pace": 10.0, "slots": 0}, 0.0),
@@ -337,7 +337,7 @@ def test_a_photo_that_has_just_begun_is_told_with_its_worker_s_memory(daemon, tm
     daemon.answers["status"] = a_status(running=[begun | {"step": None, "memory": 640_000_000}])
     text = overview.overview_text(overview.look(tmp_path))
     assert "#1 a.jpg → ink  for 2 s, 640 MB" in text
-    first = replace(STEP, evaluation=1)  # it took long, and says nothing of the others
+    first = replace(STEP, eta_seconds=0.0)  # it took long, and says nothing of the others
     daemon.answers["status"] = a_status(running=[begun | {"step": first, "memory": 640_000_000}])
     text = overview.overview_text(overview.look(tmp_path))
     assert "#1 a.jpg → ink  10%, 640 MB" in text

@@ -544,6 +544,41 @@ def test_the_time_left_goes_by_what_was_evaluated_and_not_by_what_was_skipped(ne
     assert first.eta_seconds == pytest.approx(left, rel=0.35)
 
 
+def told_of(scales, seconds_of, settings=None, resume=None):
+    """The steps of a run whose evaluations take `seconds_of(scale, number)`."""
+    now, steps = [0.0], []
+    clock, losses = (lambda: now[0]), itertools.count()
+    settings = settings or StyleSettings()
+    progress = Progress(scales, settings, "", steps.append, None, clock, resume)
+    for scale in scales[resume.scale - 1 if resume else 0 :]:
+        progress.begin(scale, 10)
+        for number in range(progress.evaluation + 1, scale.evaluations + 1):
+            now[0] += seconds_of(scale.number, number)
+            loss = 0.9 ** next(losses)
+            progress.step(Iterate(loss, loss, None), lambda: None)
+    return {(step.scale, step.evaluation): step for step in steps}
+
+
+def test_the_time_left_goes_by_evaluations_that_compile_nothing():
+    """With what the first ones of each stage take, a minute looked like a quarter of an hour."""
+    scales = [Scale(1, 8, 8, 100), Scale(2, 16, 16, 10)]
+    steps = told_of(scales, lambda scale, number: 30.0 if number <= 3 else 4.0 ** (scale - 1))
+    left = {key: step.left for key, step in steps.items()}
+    assert left[1, 3] is None
+    assert [left[1, 4], left[1, 100], left[2, 1], left[2, 9]] == [136.0, 40.0, 36.0, 4.0]
+    assert left[2, 10] == 0.0
+    resume = Checkpoint(2, 2, np.zeros((16, 16, 3), np.float32))
+    resumed = told_of(scales, lambda *_: 4.0, resume=resume)
+    assert [resumed[2, number].left for number in (3, 5, 6)] == [None, None, 16.0]
+
+
+def test_the_time_left_is_no_longer_than_the_time_budget():
+    settings = StyleSettings(time_budget=50.0)
+    steps = told_of([Scale(1, 8, 8, 60)], lambda *_: 1.0, settings)
+    told = [(steps[1, number].left, steps[1, number].fraction) for number in (10, 40, 60)]
+    assert told == [(40.0, 0.2), (10.0, 0.8), (0.0, 1.0)]
+
+
 def test_a_history_of_one_pair_is_one_pair():
     scale, settings = Scale(1, 100, 100, 1), StyleSettings(history=1)
     assert transfer._for_lbfgs(scale, settings, 1 << 30, on_host=True)[0] == 1

@@ -14,6 +14,8 @@ from stylewatch.errors import RenderError
 OnCheckpoint = Callable[[Callable[[], Checkpoint]], None]
 """Called after every evaluation with a function that makes the checkpoint, if it is wanted."""
 _STALL_WINDOW = 10
+_SLOW = 3
+"""So many evaluations of a stage tell nothing of its pace: their code may still be compiled."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,9 @@ class Progress:
         self._on_checkpoint = on_checkpoint
         self._clock = clock
         self._resume = resume
-        self._started = clock()
+        self._started = self._before = clock()
         self._total = sum(scale.cost for scale in scales)
-        self._pixels = 0  # evaluated here
+        self._seconds, self._pixels = 0.0, 0  # of evaluations here that tell the pace
         self._scale = scales[0]
         self._losses: list[float] = []
         self.count = resume.count if resume else 0
@@ -84,7 +86,11 @@ class Progress:
         """Take note of one evaluation; returns whether to go on."""
         self.evaluation += 1
         self.count += 1
-        self._pixels += self._scale.width * self._scale.height
+        now = self._clock()
+        if len(self._losses) >= _SLOW:
+            self._seconds += now - self._before
+            self._pixels += self._scale.width * self._scale.height
+        self._before = now
         if not math.isfinite(iterate.best_loss):
             raise RenderError(
                 "The loss is not a finite number",
@@ -96,7 +102,7 @@ class Progress:
         if iterate.loss == iterate.best_loss:
             self.best = self.parts
         if self._on_step:
-            self._on_step(self._told())
+            self._on_step(self._told(now))
         if self._on_checkpoint:
             counted = max(self.evaluation - self._history, self._least)
             self._on_checkpoint(
@@ -114,11 +120,15 @@ class Progress:
         before, now = self._losses[-1 - _STALL_WINDOW], self._losses[-1]
         return before - now < self._settings.tolerance * before
 
-    def _told(self) -> Step:
-        scale, seconds = self._scale, self._clock() - self._started
+    def _told(self, now: float) -> Step:
+        scale, seconds = self._scale, now - self._started
         cost = sum(before.cost for before in self._scales[: scale.number - 1])
         cost += self.evaluation * scale.width * scale.height
-        pace = seconds / max(1, self._pixels)  # by what was skipped nothing is learnt
+        fraction = min(1.0, cost / self._total)
+        left = self._seconds / max(1, self._pixels) * (self._total - cost)
+        if (budget := self._settings.time_budget) is not None:
+            fraction = max(fraction, min(1.0, seconds / budget))
+            left = min(left, max(0.0, budget - seconds))
         return Step(
             scale=scale.number,
             scales=len(self._scales),
@@ -130,7 +140,7 @@ class Progress:
             content=self.parts.content,
             style=self.parts.style,
             tv=self.parts.tv,
-            fraction=min(1.0, cost / self._total),
+            fraction=fraction,
             seconds=seconds,
-            eta_seconds=pace * (self._total - cost),
+            eta_seconds=left,
         )
