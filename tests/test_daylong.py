@@ -53,4 +53,4 @@ def test_a_day_of_3000_photos_leaves_the_daemon_as_small_and_the_ledger_as_short
 def test_a_day_of_100_000_photos(folder, pace):
     report = day(folder, 100_000)
     check(report, 100_000, pace)
-    assert report["ledger_mb"][2] < 1.25 * report["ledger_mb"][0]
+    assert report["ledger_mb"][2] < 1.35 * report["ledger_mb"][0]  # 3.6 MB: 4000 more stay
