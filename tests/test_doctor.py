@@ -504,6 +504,7 @@ class TestEngine:
     ):
         driver = tmp_path / "version"
         monkeypatch.setattr(doctor, "NVIDIA", (tmp_path / "none", driver))
+        monkeypatch.setattr(doctor, "_to_see_a_gpu", lambda words: f"for {words['backend']}")
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         told = b'{"backend": "tensorflow", "keras": "3", "version": "2"}\n'
         told += b'{"device": "CPU with AMX", "fast_bfloat16": true}\n'
@@ -511,7 +512,7 @@ class TestEngine:
         driver.touch()
         device = self.failure(monkeypatch, 0, b"", told)[1]
         assert (device.state, "NVIDIA GPU" in device.message) == ("warning", True)
-        assert device.remedy == f'{doctor._PIP} "tensorflow[and-cuda]"'
+        assert device.remedy == "for tensorflow"
         on_gpu = told.replace(b"CPU with AMX", b"NVIDIA H200")
         assert self.failure(monkeypatch, 0, b"", on_gpu)[1].state == "ok"
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # somebody wants it so
@@ -538,7 +539,10 @@ class TestEngine:
 
         monkeypatch.setattr(doctor, "version", version)
         monkeypatch.setattr(doctor.platform, "machine", lambda: machine)
-        assert doctor._to_see_a_gpu({"backend": backend}) == remedy.format(doctor._PIP)
+        monkeypatch.setattr(doctor, "_has_gpu_to_offer", lambda: True)
+        words = {"backend": backend, "device": "CPU", "fast_bfloat16": False}
+        [found] = doctor._engine_findings(words)
+        assert (found.check, found.remedy) == ("device", remedy.format(doctor._PIP))
 
     def test_a_driver_that_a_backend_can_t_do_without_is_told_of(self, monkeypatch, tmp_path):
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

@@ -222,15 +222,20 @@ def test_a_disk_mounted_again_brings_no_new_photos_where_they_stay(ledger, stays
     assert ledger.after_pending() == ([] if stays else [job_id])
 
 
-@pytest.mark.parametrize("came", [True, False])
-def test_a_photo_that_is_to_go_and_was_only_looked_at_again_has_not_come_again(ledger, came):
+@pytest.mark.parametrize("came", ["", "as another file", "after it was missing"])
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_photo_that_is_to_go_and_was_only_looked_at_again_has_not_come_again(ledger, came, kept):
     """Its result, which somebody may have taken away meanwhile, is not painted again."""
     [job_id] = ledger.add(photo(), "d", "p", [planned()])
     finish(ledger, job_id)
+    if kept:  # it was painted when photos stayed
+        ledger.after_done(ledger.job(job_id))
+    if came == "after it was missing":
+        ledger.missed("in", Path("a.jpg"))
     ledger.forget_file("in", Path("a.jpg"))
-    again = renumbered(7) if came else photo()
+    again = renumbered(7) if came == "as another file" else photo()
     assert ledger.add(again, "d", "p", [planned()]) == []
-    assert ledger.after_pending() == [job_id]
+    assert ledger.after_pending() == ([job_id] if came or not kept else [])
     assert ledger.job(job_id).reason == (AGAIN if came else "")
 
 

@@ -377,11 +377,10 @@ def _engine_findings(words: dict[str, Any]) -> Iterator[Finding]:
         fast = "bfloat16" if words["fast_bfloat16"] else "float32 (no fast bfloat16 here)"
         text = f"{words['device']}: {fast}"
         if words["device"].startswith("CPU") and _has_gpu_to_offer():
-            with_cuda = {"tensorflow": "tensorflow[and-cuda]", "jax": "jax[cuda13]"}
             yield warning(
                 "device",
                 f"{text}; the NVIDIA GPU of this machine is not seen by {words['backend']}",
-                f'{_PIP} "{with_cuda.get(words["backend"], words["backend"])}"',
+                _to_see_a_gpu(words),
             )
         else:
             yield ok("device", text)
@@ -445,7 +444,7 @@ def _engine_failure(words: dict[str, Any], code: int, stderr: str) -> Finding:
         remedy = "Install stylewatch again; if that does not help, report this"
         if _stage(words) == "device" and _has_gpu_to_offer():  # JAX does not do without
             remedy = _DRIVER
-    if words.get("memory_limit"):
+    if remedy and words.get("memory_limit"):
         remedy = f"Raise `memory_limit`, or leave it out. Else: {remedy}"
     return problem(_stage(words), text, remedy)
 

@@ -279,17 +279,19 @@ class Ledger(LedgerReader):
             *(self._clock(), folder, os.fsencode(path)),
         )
 
-    def _set_apart(self, folder: str, path: Path, digest: str = "") -> None:
+    def _set_apart(self, folder: str, path: Path, digest: str = "") -> bool:
         """If a photo was missing, a new file under its name must not replace the old one's results.
 
         So these are marked as of an earlier photo; but not those that were made of the same bytes,
-        as this `digest` tells.
+        as this `digest` tells. Returns whether it was missing.
         """
         place = (folder, os.fsencode(path))
         where = "WHERE folder = ? AND path = ?"
-        if self.change(f"UPDATE files SET gone = 0 {where} AND gone > 0", *place):
+        was_gone = self.change(f"UPDATE files SET gone = 0 {where} AND gone > 0", *place) > 0
+        if was_gone:
             apart = f"UPDATE jobs SET after_done = {APART} {where} AND digest != ?"
             self.change(apart, *place, digest)
+        return was_gone
 
     def note_file(
         self, folder: str, path: Path, identity: Identity, plan: str = "", note: str = ""
@@ -339,14 +341,16 @@ class Ledger(LedgerReader):
         added = []
         with self.transaction():
             others_run = self._supersede_unplanned(photo, [wanted.preset for wanted in planned])
-            self._set_apart(photo.folder, photo.path, digest)
+            was_gone = self._set_apart(photo.folder, photo.path, digest)
             for wanted in (each for each in planned if each.preset not in having):
                 place = (photo.folder, os.fsencode(photo.path), wanted.preset)
                 settled = self._settled_at(place, photo, digest, stays=stays)
                 job = settled or self._job_at(place, wanted.key)
                 self._supersede_others(place, job.key if job else wanted.key)
                 if job:
-                    added += self._renew(job, photo.identity, wanted.target, stays)
+                    added += self._renew(
+                        job, photo.identity, wanted.target, stays=stays, was_gone=was_gone
+                    )
                 elif row := self._found(place, wanted, digest if stays else ""):
                     self._insert_done(photo, digest, wanted, row)
                 else:
@@ -423,21 +427,24 @@ class Ledger(LedgerReader):
             reason=AGAIN,
         )
 
-    def _renew(self, job: Job, identity: Identity, target: Path, stays: bool) -> list[int]:
+    def _renew(
+        self, job: Job, identity: Identity, target: Path, *, stays: bool, was_gone: bool = False
+    ) -> list[int]:
         """A job's photo has arrived again, as another file with the same bytes; the job, if to do.
 
         What had failed is tried again. What is done is not painted again, but the new file is to
         be moved or deleted as well. Where photos stay in the folder, a file with the old size and
         time is not taken for a new arrival: its disk was mounted again, or its rights were
         changed. Then a result that somebody has deleted is not made again. Nor is, in any folder,
-        what somebody has cancelled. Nor has an untouched file arrived: it was only looked at again.
+        what somebody has cancelled. Nor has an untouched file arrived that was not missing
+        (`was_gone`): it was only looked at again.
         """
         if job.state in PAINTING:
             target = job.target  # its temporary file lies there
         looks_the_same = _looks_as(job.identity, identity)
-        settled = stays and looks_the_same and job.state is JobState.DONE
-        came_again = not (settled or identity.is_still(job.identity))
-        reason = AGAIN if job.state is JobState.DONE and came_again else job.reason
+        only_seen = identity.is_still(job.identity) and not was_gone
+        settled = job.state is JobState.DONE and (only_seen or (stays and looks_the_same))
+        reason = AGAIN if job.state is JobState.DONE and not settled else job.reason
         self.change(
             "UPDATE jobs SET dev=?, ino=?, size=?, mtime_ns=?, ctime_ns=?, target=?, reason=?,"
             " tries=0, after_done=(after_done > 0 AND ?) WHERE id=?",
@@ -666,7 +673,7 @@ class Ledger(LedgerReader):
             self.supersede(job.id)
             file = self._file(job.folder, job.path)  # as it was last seen
             if file and identity_of(file) == job.identity != other.identity:
-                self._renew(other, job.identity, target, stays)
+                self._renew(other, job.identity, target, stays=stays)
             elif other.state in {JobState.SUPERSEDED, JobState.VANISHED}:  # by this one, before
                 self.put_back(other.id)
         return False
