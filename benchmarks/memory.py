@@ -1,16 +1,17 @@
-"""Peak memory of one evaluation by megapixels: float32 and bfloat16, whole and in tiles.
+"""Peak memory and time of one evaluation by megapixels: both precisions, whole and in tiles.
 
     python benchmarks/memory.py [--weights imagenet] [--megapixels 0.25 1 2 4 8] [--tiles 1000]
 
-Each figure comes from a process of its own: the resident set's peak, and what the targets and two
-evaluations added to it. Without `--weights` the built-in features are measured. A whole picture
-that would need most of the free memory is left out.
+Each row comes from a process of its own: the resident set's peak, and what the targets and two
+evaluations added to it; the time is the second one's. Without `--weights` the built-in features are
+measured. A whole picture that would need most of the free memory is left out.
 """
 
 import argparse
 import resource
 import subprocess
 import sys
+import time
 from typing import Any
 
 from stylewatch.domain import EngineSettings
@@ -42,9 +43,12 @@ def measure(weights: str, megapixels: float, precision: Any, budget: int) -> Non
     objective = transfer._objective_for(side * side, 1.0, settings, network, memory)  # noqa: SLF001
     before = peak_bytes()
     targets = objective.targets(photo, [Region([(style, 1.0)], None)], settings)
-    for _ in range(2):
-        objective.evaluate(photo, targets)
-    print(side, before, peak_bytes(), len(targets.get("pieces", ())))
+    objective.evaluate(photo, targets)
+    started = time.process_time()
+    objective.evaluate(photo, targets)
+    milliseconds = round(1000 * (time.process_time() - started))
+    tiles = len(targets.get("pieces", ()))
+    print(side, before, peak_bytes(), tiles, milliseconds)
 
 
 def in_its_own_process(*arguments: str) -> list[int]:
@@ -69,8 +73,11 @@ def main() -> None:
     from stylewatch.engine.backend import free_memory
     from stylewatch.engine.transfer import BYTES_PER_PIXEL
 
-    print("| megapixels | precision | tiles | peak RSS, GB | of it, evaluation | bytes a pixel |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print(
+        "| megapixels | precision | tiles | peak RSS, GB | of it, evaluation | bytes a pixel "
+        "| processor seconds |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for megapixels in options.megapixels:
         for precision, bytes_per_pixel in BYTES_PER_PIXEL.items():
             for budget in (0, options.tiles):
@@ -78,16 +85,17 @@ def main() -> None:
                     continue
                 if budget == 0 and megapixels * 1e6 * bytes_per_pixel > 0.7 * free_memory():
                     print(
-                        f"| {megapixels:g} | {precision} | whole | too much for this machine | | |"
+                        f"| {megapixels:g} | {precision} | whole | too much for this machine "
+                        "| | | |"
                     )
                     continue
-                side, before, peak, tiles = in_its_own_process(
+                side, before, peak, tiles, spent = in_its_own_process(
                     options.weights, str(megapixels), precision, str(budget)
                 )
                 added = peak - before
                 print(
                     f"| {megapixels:g} | {precision} | {tiles or 'whole'} | {peak / 1e9:.2f} "
-                    f"| {added / 1e9:.2f} | {added / side**2:.0f} |",
+                    f"| {added / 1e9:.2f} | {added / side**2:.0f} | {spent / 1000:.2f} |",
                     flush=True,
                 )
 
