@@ -4,7 +4,7 @@
 
 Without a photo the demo's is enlarged to the size, with grain, so that there is detail at every
 scale. The job is the worker's own: it reads the file, paints, writes the result and opens it again.
-When it was killed, the same command goes on. `--memory 0` means half of what is free.
+When it was killed, the same command goes on. `--memory 0` means three quarters of what is free.
 """
 
 import argparse

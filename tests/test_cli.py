@@ -40,7 +40,7 @@ from stylewatch.app.remote import Client
 from stylewatch.app.unit import shipped_unit
 from stylewatch.commands import steering, watching
 from stylewatch.domain import Failure, FailureKind, Hours, Identity, Photo
-from stylewatch.errors import ExitCode, InputError, WeightsError
+from stylewatch.errors import DeviceError, ExitCode, InputError, WeightsError
 from stylewatch.faces.control import ControlServer
 from stylewatch.settings.loading import load_config
 from stylewatch.settings.presets import shipped_presets_dir
@@ -1347,6 +1347,17 @@ class TestBatches:
 
         assert self.apply(stylewatch, monkeypatch, paint)[0] == ExitCode.INPUT
         assert len(before) == len(self.PHOTOS)
+
+    def test_where_nothing_can_be_painted_no_other_photo_is_tried(self, stylewatch, monkeypatch):
+        tried = []
+
+        def paint(request):
+            tried.append(request)
+            raise DeviceError("No AVX", remedy="Take another")
+
+        code, _, err = self.apply(stylewatch, monkeypatch, paint)
+        assert (code, len(tried)) == (1, 1)
+        assert one_line(err).endswith("No AVX. Take another")
 
     def test_of_the_test_whether_the_output_can_be_written_nothing_is_left(
         self, stylewatch, monkeypatch

@@ -171,7 +171,8 @@ def test_a_photo_is_read_no_larger_than_is_needed(form, orientation, size):
     images.register_heif()
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
-    data = encoded(gradient(*size), form, exif=exif, quality=95)
+    of_heif = {"thumbnails": [100, 400]} if form == "HEIF" else {}  # which are no photo
+    data = encoded(gradient(*size), form, exif=exif, quality=95, **of_heif)
     whole, small, same = (images.read_picture(data, **LIMITS, fit=fit) for fit in (None, 50, 900))
     height, width, _ = whole.rgb.shape
     wanted = resize(whole.rgb, *fit_size(width, height, 50))

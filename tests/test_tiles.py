@@ -30,12 +30,17 @@ def pixels_of(tile):
 
 
 @pytest.mark.parametrize(
-    ("options", "masked", "size"),
-    [(BALANCED, True, (256, 304)), (CLASSIC, False, (200, 230))],
-    ids=["balanced, masked and weighted", "classic, odd size"],
+    ("options", "masked", "size", "gpu"),
+    [
+        (BALANCED, True, (256, 304), False),
+        (CLASSIC, False, (200, 230), False),
+        (CLASSIC, False, (200, 230), True),
+    ],
+    ids=["balanced, masked and weighted", "classic, odd size", "with features on the host"],
 )
-def test_the_tiled_gradient_equals_the_untiled_one(options, masked, size):
+def test_the_tiled_gradient_equals_the_untiled_one(options, masked, size, gpu, monkeypatch):
     """Of the built-in network; few filters at random have more ReLUs that rounding turns over."""
+    monkeypatch.setattr(backend, "has_gpu", lambda: gpu)
     arguments = (
         load_builtin(),
         tuple(options.content_layers),

@@ -28,6 +28,7 @@ from stylewatch.domain import (
     job_key,
 )
 from stylewatch.errors import (
+    DeviceError,
     InputError,
     PresetError,
     RenderError,
@@ -38,7 +39,7 @@ from stylewatch.errors import (
 from stylewatch.folders.outputs import publish, write_temporary
 from stylewatch.state.wording import REMEDIES, UNFORESEEN
 
-OF_ALL: Final = (PresetError, WeightsError)
+OF_ALL: Final = (DeviceError, PresetError, WeightsError)
 """Errors that all other photos would meet with, too."""
 
 

@@ -200,7 +200,7 @@ def read_picture(data: bytes, *, max_pixels: int, max_side: int, fit: int | None
             _forget_broken_exif(image)
             _unpack_rightly(image)
         whole = image.size
-        if fit:
+        if fit and isinstance(image, JpegImagePlugin.JpegImageFile):  # HEIC gives its thumbnail
             image.draft(None, fit_size(*whole, round(_DRAWN * fit)))
         drawn = image.size
         image.load()  # before EXIF is asked for: a PNG's is sought behind the pixels

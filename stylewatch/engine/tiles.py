@@ -205,10 +205,12 @@ class TiledObjective(Objective):
     def describe(self, photo: Tensor, masks: Sequence[dict[str, Tensor]]) -> Description:
         """The photo's features, tile by tile, and its Gram matrices."""
         features: dict[str, list[Any]] = {layer: [] for layer in self.content_layers}
+        # of all tiles together they grow with the photo: a GPU need only have room for one tile
+        kept = backend.to_numpy if backend.has_gpu() else (lambda values: values)
 
         def keep(own: dict[str, Tensor]) -> None:
             for layer, values in own.items():
-                features[layer].append(values)
+                features[layer].append(kept(values))
 
         grams = self._grams(photo, self._pieces(photo, masks), keep)
         elements, energy = {}, {}
