@@ -523,8 +523,8 @@ class TestBoard:
     def test_the_slow_first_evaluations_say_nothing_of_the_end_of_the_queue(self):
         board = Board()
         ends = []
-        for number in (1, 3, 4):
-            step = a_step(1, number)
+        for number, left in ((1, 0.0), (3, 0.0), (4, 12.0)):
+            step = replace(a_step(1, number), eta_seconds=left)  # 0: it can't be told yet
             for event in (
                 Event(kind="progress", message="", job_id=1, step=step),
                 folder_event(waiting=2),
