@@ -48,9 +48,9 @@ def is_of_one_colour(photo: Sequence[np.ndarray] | np.ndarray) -> bool:
 def _moments(rgb: Sequence[np.ndarray] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and covariance of all colours, in double precision, row by row for huge photos."""
     pixels = sum(map(len, rgb))
-    mean = sum(row.sum(axis=0, dtype=np.float64) for row in rgb) / pixels
+    mean = sum((row.sum(axis=0, dtype=np.float64) for row in rgb), np.zeros(3)) / pixels
     rows = (row - mean for row in rgb)
-    return mean, sum(row.T @ row for row in rows) / pixels
+    return mean, sum((row.T @ row for row in rows), np.zeros((3, 3))) / pixels
 
 
 def _root(covariance: np.ndarray, least: float = 0.0) -> np.ndarray:

@@ -134,8 +134,8 @@ def draw(rng: Generator, size: int) -> p.Array:
                         reach * rng.uniform(0.3, 0.42),
                     )
                 )
-    for cx, cy, rx, ry in pads:
-        u, v = (x - cx) / rx, (y - cy) / ry
+    for pad_x, pad_y, rx, ry in pads:
+        u, v = (x - pad_x) / rx, (y - pad_y) / ry
         needles = np.arctan2(v + 1.6, u) * 16 * rx / 60
         inside = np.hypot(u, v) + 0.1 * np.abs(needles % 1 - 0.5) < 1
         lay(inside & (v < 0.55), needles, 0.36 - 0.32 * v + 0.15 * u, (0.75, 0.0, 0.85))
