@@ -213,9 +213,7 @@ def read_picture(data: bytes, *, max_pixels: int, max_side: int, fit: int | None
         if alpha is not None:
             _spread(rgb, alpha > 0)
         if fit:
-            size = upright.size
-            if drawn != whole:
-                size = whole if size == drawn else whole[::-1]
+            size = whole if upright.size == drawn else whole[::-1]
             rgb = resize(rgb, *fit_size(*size, fit))
             alpha = resize_alpha(alpha, rgb.shape)
     except (InputError, MemoryError):
