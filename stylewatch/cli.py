@@ -167,7 +167,7 @@ def stylewatch(
       stylewatch run     watches them; then drop photos in
 
     Exit codes:
-      0 done            1 a photo failed      2 wrong usage
+      0 done            1 photo or check      2 wrong usage
       3 config, preset  4 photo               5 weights
       6 output          7 another daemon      8 no daemon
       9 not readable    70 internal           130 interrupted

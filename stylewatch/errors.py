@@ -37,7 +37,7 @@ class ExitCode(IntEnum):
     """What the process tells its caller; listed in the README."""
 
     OK = 0
-    FAILED = 1  # at least one photo failed
+    FAILED = 1  # at least one photo, or a check, failed
     USAGE = 2
     CONFIG = 3
     INPUT = 4

@@ -34,7 +34,9 @@ PresetNames = Annotated[
 ]
 PresetName = Annotated[
     str,
-    typer.Argument(metavar="NAME", autocompletion=preset_names, help="A preset, or its YAML file."),
+    typer.Argument(
+        metavar="NAME", autocompletion=preset_names, help="A preset's name, or its YAML file."
+    ),
 ]
 
 

@@ -36,7 +36,7 @@ Styles = Annotated[
     list[Path] | None,
     typer.Option(
         "--style", "-s", metavar="IMAGE", parser=as_typed,
-        help="Paint in the style of this image, with all else of the preset.",
+        help="Paint in the style of this image; all else comes from the preset. Repeatable.",
     ),
 ]  # fmt: skip
 Output = Annotated[
@@ -46,7 +46,7 @@ Output = Annotated[
         "-o",
         metavar="OUT",
         parser=as_typed,
-        help="Where results go; made when missing.",
+        help="Where results go; made if missing.",
     ),
 ]
 Weights = Annotated[
@@ -68,9 +68,9 @@ Settings = Annotated[
     list[str] | None,
     typer.Option(
         "--set", metavar="KEY=VALUE", rich_help_panel=ENGINE,
-        help="Any key of a preset but base, style and description: strength=30, or "
-        "'evaluations=[80, 40]'. A dot means one value of a mapping, whose others stay: "
-        "output.quality=80, style_layers.block5_conv1=0. Repeatable.",
+        help="Any key of a preset except base, style and description: strength=30, or "
+        "'evaluations=[80, 40]'. A dotted key changes one value of a mapping and leaves its "
+        "others: output.quality=80, style_layers.block5_conv1=0. Repeatable.",
     ),
 ]  # fmt: skip
 ConfigPath = Annotated[
@@ -85,14 +85,14 @@ PresetsOf = Annotated[
     Path | None,
     typer.Option(
         "--config", "-c", metavar="FILE", parser=as_typed,
-        help="The config whose `presets:` are known too. Otherwise the one that `run` would take.",
+        help="The config whose `presets:` folders are searched too. Otherwise that of `run`.",
     ),
 ]  # fmt: skip
 StateDir = Annotated[
     str | None,
     typer.Option(
         "--state", metavar="DIR", parser=filled,
-        help="The daemon's state directory, where it is not the config's or the usual one.",
+        help="The daemon's state folder, if it is neither the config's nor the usual one.",
     ),
 ]  # fmt: skip
 

@@ -97,11 +97,11 @@ def apply(
 ) -> None:  # fmt: skip
     """Paint photos here and now, without a daemon.
 
-    Makes a picture of each photo in each style, named PHOTO--PRESET, in the folder OUT. For one
-    picture, OUT may be its very name, whose ending (.jpg, .png, .webp, .tif, .heic) decides the
-    format. Nothing is ever overwritten. A photo that can't be painted fails alone; the exit code
-    is then 1, or, when none could be painted, tells why. The path of each result goes to stdout
-    as soon as it is there, unless that is the terminal, which shows it anyway.
+    Makes a picture of each photo in each style, named PHOTO--PRESET, in the folder OUT. For a
+    single picture OUT may be a file name, whose ending (.jpg, .png, .webp, .tif, .heic) decides the
+    format. Nothing is ever overwritten. A photo that can't be painted does not stop the others; the
+    exit code is then 1, or, if none could be painted, tells why. The path of each result goes to
+    stdout as soon as it is there, unless stdout is the terminal, which shows it anyway.
 
     Examples:
       stylewatch apply beach.jpg --preset nocturne

@@ -35,11 +35,13 @@ from stylewatch.commands.painting import DEMO_PHOTO, bars, paint_and_tell
 from stylewatch.domain import EngineSettings
 from stylewatch.errors import ConfigError, ExitCode, PresetError
 
-app = group("The styles there are, and your own.")
+app = group("List, check and try presets: the shipped ones and your own.")
 
 Photo = Annotated[
     Path | None,
-    typer.Argument(metavar="PHOTO", parser=as_typed, help="Otherwise the demo's photo."),
+    typer.Argument(
+        metavar="PHOTO", parser=as_typed, help="The photo to paint; otherwise the demo's."
+    ),
 ]
 Named = Annotated[list[str] | None, preset_option(f"{NAME_OR_FILE} Repeatable.")]
 Side = Annotated[
@@ -88,7 +90,7 @@ def presets_show(
 ) -> None:
     """Show every value of a preset, and which preset it comes from.
 
-    Of one that another hides by having its name, the file is shown.
+    If a value comes from a preset that another one of the same name hides, its file is shown.
     """
     from stylewatch.faces.lines import jsonable, visible
     from stylewatch.settings.presets import find_preset
@@ -123,7 +125,7 @@ def presets_check(
 ) -> None:
     """Check presets: every error with its file, line, column and key.
 
-    Their bases, and the images that they name, are opened too; `features:` of the config counts.
+    Also opens their bases and the images that they name, and goes by `features:` in the config.
 
     Examples:
       stylewatch presets check
@@ -193,10 +195,10 @@ def presets_sheet(
 ) -> None:
     """Paint a photo in every preset, or in styles of yours, small and on one sheet, to choose by.
 
-    The sheet is PHOTO--presets.jpg in the folder OUT, or has OUT for its own name. It takes as
-    long as a few large pictures: with --preset or --style, only what is named is painted. What
-    can't be painted is left out and told of; if it was named, the exit code is 1. Where a name has
-    no room, the pictures are numbered, and what is which is told.
+    The sheet is PHOTO--presets.jpg in the folder OUT, or the file OUT. It takes as long as a few
+    large pictures; with --preset or --style only what you name is painted. What can't be painted is
+    left out, with a note; if you named it, the exit code is 1. If a name does not fit below its
+    picture, the pictures are numbered, and a list says which is which.
 
     Examples:
       stylewatch presets sheet beach.jpg

@@ -32,9 +32,9 @@ from stylewatch.domain import EngineSettings, counted
 from stylewatch.errors import ConfigError, ExitCode, UsageError, WeightsError
 
 app = typer.Typer()
-config_app = group("stylewatch.yaml: check it, describe it.")
+config_app = group("Check stylewatch.yaml, or print its schema.")
 weights_app = group("The VGG19 network's weights.")
-service_app = group("stylewatch in the background, by systemd.")
+service_app = group("stylewatch in the background, with systemd.")
 
 
 @command(config_app, "check")
@@ -69,7 +69,10 @@ def config_check(
 def config_schema(
     *,
     preset: Annotated[
-        bool, typer.Option("--preset", help="Of a preset's file instead of stylewatch.yaml.")
+        bool,
+        typer.Option(
+            "--preset", help="The schema of a preset's file instead of stylewatch.yaml's."
+        ),
     ] = False,
 ) -> None:
     """Print the JSON Schema, with which an editor completes and checks the YAML."""
@@ -169,15 +172,15 @@ def service_install(
         str,
         typer.Option(
             metavar="NAME",
-            help="Its account; otherwise whoever used sudo, and without sudo the config's owner.",
+            help="The account it runs as; otherwise whoever used sudo, or else the config's owner.",
         ),
     ] = "",
     no_start: Annotated[bool, typer.Option("--no-start", help="Do not start it now.")] = False,
 ) -> None:
     """Write the unit for this config, enable it and start it.
 
-    Without --user it may write to the folders of the config and to its own, and to nothing else:
-    after a change of the folders in the config, install it again.
+    Without --user the service may write only to the config's folders and its own: after you change
+    the folders in the config, install it again.
 
     Examples:
       stylewatch service install --user

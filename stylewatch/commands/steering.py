@@ -117,11 +117,15 @@ def status(*, config: ConfigPath = None, state: StateDir = None, as_json: Json =
 @command(app, panel=STEER)
 def jobs(
     *,
-    failed: Annotated[bool, typer.Option("--failed", help="Those that need a look.")] = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Those that failed or may fail, and files left alone.")
+    ] = False,
     done: Annotated[bool, typer.Option("--done", help="Those that are painted.")] = False,
     waiting: Annotated[bool, typer.Option("--waiting", help="Those still to be painted.")] = False,
     running: Annotated[bool, typer.Option("--running", help="Those being painted.")] = False,
-    held: Annotated[bool, typer.Option("--held", help="Those set aside for now.")] = False,
+    held: Annotated[
+        bool, typer.Option("--held", help="Those held back, such as cancelled ones.")
+    ] = False,
     limit: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="How many at most: 50, or all with --json."),
@@ -182,7 +186,8 @@ def retry(
     job_id: Annotated[int | None, JobId] = None,
     *,
     everything: Annotated[
-        bool, typer.Option("--all", help="Everything that was set aside, but what was cancelled.")
+        bool,
+        typer.Option("--all", help="Everything that was set aside, except what was cancelled."),
     ] = False,
     reason: Annotated[
         str, typer.Option(metavar="R", help="What was set aside for this reason, such as crash.")
@@ -225,8 +230,9 @@ def _nothing_to_retry(folder: Path, job_id: int | None, reason: str) -> UsageErr
 def pause(*, config: ConfigPath = None, state: StateDir = None) -> None:
     """Start no new pictures; those in work are finished, new photos are still noticed.
 
-    This lasts until `resume`, even if the daemon is restarted. Where `resume` has overruled the
-    config's hours or the battery, it takes that back: new pictures wait for these again.
+    This lasts until `resume`, even if the daemon is restarted. After a `resume` outside of the
+    config's hours or on battery it undoes that: new pictures wait for the hours, or the plug,
+    again.
     """
     _ask(_state_dir(config, state), "pause")
     note("paused; `stylewatch resume` goes on")
@@ -234,9 +240,10 @@ def pause(*, config: ConfigPath = None, state: StateDir = None) -> None:
 
 @command(app, panel=STEER)
 def resume(*, config: ConfigPath = None, state: StateDir = None) -> None:
-    """Go on after a pause; outside of the config's hours and on battery, begin at once.
+    """Go on after a pause; outside of the config's hours or on battery, begin at once.
 
-    That holds until the hours have come and gone, and until the plug has been in again.
+    Outside of the hours this lasts until the next ones have ended; on battery, until it has been
+    plugged in again.
     """
     _ask(_state_dir(config, state), "resume")
     note("going on")

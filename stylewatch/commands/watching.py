@@ -65,8 +65,8 @@ def watch(
 
     Photos that are in IN already and those that arrive are painted into OUT, sub-folders mirrored,
     with `nocturne` unless --preset says otherwise. A photo in a sub-folder named after a preset is
-    painted with that one. What was painted is remembered: a new start does nothing twice. A preset
-    that is given as a file brings along those that lie beside it. If there is a config, only its
+    painted with that one. What was painted is remembered: a new start paints nothing twice. If you
+    give a preset as a file, the presets beside it are known too. Of a config, if there is one, only
     `presets:` counts here. To watch several folders at once, use a config and `run`, or give each
     its own --state.
 
