@@ -406,14 +406,14 @@ BROKEN = {
     "variable": (
         "folders:\n  - input: in\n    output: ${XDG_PICTURES_DIR}/out",
         (
-            "3:5: folders[0].output: variables are not filled in here: "
+            "3:5: folders[0].output: variables are not expanded here: "
             "received ${XDG_PICTURES_DIR}/out. Write ~, or the whole path"
         ),
     ),
     "variable alone": (
         FOLDER + "state_dir: $STATE_DIRECTORY",
         (
-            "3:1: state_dir: variables are not filled in here: received $STATE_DIRECTORY. "
+            "3:1: state_dir: variables are not expanded here: received $STATE_DIRECTORY. "
             "Write ~, or the whole path"
         ),
     ),
@@ -479,11 +479,11 @@ BROKEN = {
     ),
     "duplicate key": (
         "folders: []\nfolders: []",
-        "2:1: folders: the key stands twice, first in line 1. Keep one of them",
+        "2:1: folders: the key is there twice, first in line 1. Keep one of them",
     ),
     "tab": (
         "folders:\n\t- input: in",
-        "2:1: a tab stands where YAML needs spaces. Indent with spaces",
+        "2:1: there is a tab where YAML needs spaces. Indent with spaces",
     ),
     "not a mapping": ("- in", "1:1: wrong type: expected a mapping (key: value), received a list"),
 }
@@ -638,7 +638,8 @@ def test_while_a_folder_of_presets_is_away_no_preset_is_sure(home, trouble):
     config = load(home, FOLDER.replace("starry", "[only_there, ink]") + "presets: [here, nas]")
     told = (
         f"{home}/stylewatch.yaml:3:17: presets[1]: the presets folder {trouble}: received {nas}. "
-        "It may hold a preset of any name: correct it, or mount its disk"
+        "Correct the path, or mount its disk: until then all photos wait, as it may hold any "
+        "preset"
     )
     assert config.presets == {}
     assert {"only_there", "ink", "painting", "nocturne"} <= config.broken.keys()
@@ -750,7 +751,7 @@ def test_a_missing_input_and_a_blocked_output_are_problems_and_no_errors(home):
         ),
         (
             f"{home}/stylewatch.yaml:3:1: weights: the weights file does not exist: received "
-            f"{home}/gone.h5. Correct it, put the file back, or let it be read"
+            f"{home}/gone.h5. Correct `weights:`, put the file back, or make it readable"
         ),
     ]
 

@@ -642,7 +642,7 @@ class TestView:
 
     def test_a_watched_folder_of_which_a_part_can_t_be_read_says_so(self):
         board = Board()
-        text = "1 folder can't be read, as private: Permission denied"
+        text = "1 folder can't be read, such as private: Permission denied"
         board.apply(replace(folder_event(), message=text), 1.0)
         assert text[:30] in text_of(board).partition("Painting")[0]
         assert f"warning: {text}" in text_of(board).partition("Problems")[2]

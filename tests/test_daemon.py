@@ -85,7 +85,7 @@ def test_a_sub_folder_that_is_almost_named_after_a_preset_is_told_of_once(rigs):
     rig.until(lambda: len(rig.results()) == 5)
     [told] = [event for event in rig.events if event.kind == "warning"]
     assert (told.folder, told.path, told.reason) == ("in", "drafft", "near")
-    words = "drafft: a folder like any other, as no preset has its name. Did you mean 'draft'?"
+    words = "drafft: treated as any other folder, as no preset has its name. Did you mean 'draft'?"
     assert told.message == words
     rig.drop("drafft/e.jpg", b"later")
     rig.until(lambda: len(rig.results()) == 6)
@@ -1251,7 +1251,7 @@ def test_what_is_held_for_a_preset_that_was_renamed_is_painted_as_the_config_say
     rig.until(lambda: rig.results() == ["a--other.jpg"] and rig.idle())
     assert rig.counts() == {"done": 1, "held": 1, "superseded": 1}
     gone = "held: 1 photo, as the preset own is not there any more"
-    held = f"{gone}. Bring it back, or touch the photos"
+    held = f"{gone}. Bring it back, or `touch` the photos"
     assert rig.daemon._status()["waits"] == [held]
     assert [event.message for event in rig.events].count(held) == 1
     os.utime(photo)
@@ -1682,8 +1682,8 @@ def test_a_photo_waits_for_a_worker_s_machine_to_have_the_same_folders(rigs, lac
     rig.until(lambda: rig.counts() == {"retry-wait": 1})
     [told] = [event.message for event in rig.events if event.reason == "not-shared"]
     found = {"the output": "is not here", "rights": "denied", "a disk": "can't be written"}
-    assert found.get(lacks, "which is here") in told
-    assert "needs the folders of the config, at the same paths" in told
+    assert found.get(lacks, "as it is here") in told
+    assert "needs the config's folders, at the same paths" in told
     assert told.endswith("(worker tls://there:4001)")
     assert rig.executor.shunned == ["tls://there:4001"]
     elsewhere.clear()
@@ -1884,7 +1884,10 @@ def test_raw_and_side_files_are_told_once_and_are_no_failures(rigs):
     rig.until(lambda: rig.results() == ["a--painting.jpg"])
     warned = [event for event in rig.events if event.kind == "warning"]
     assert sorted(event.reason for event in warned) == ["no-photo", "raw"]
-    assert any("RAW is not read. Export it as JPEG" in event.message for event in warned)
+    assert any(
+        "it is a RAW file, which is not read. Export it as JPEG" in event.message
+        for event in warned
+    )
     assert rig.daemon._ledger.failed_files() == {}
     assert sorted(str(path) for _, path, _ in rig.daemon._ledger.notes()) == [
         *("1.NEF", "1.xmp", "2.NEF", "2.xmp"),

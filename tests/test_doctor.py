@@ -331,7 +331,9 @@ def test_what_will_soon_be_too_little_is_a_warning(examine, set_up, tmp_path, mo
     )  # fmt: skip
     assert "max_user_watches" in watches.remedy
     assert "max_user_instances" in instances.remedy
-    assert {(one.state, one.remedy) for one in found["disk"]} == {("warning", "Free some soon")}
+    assert {(one.state, one.remedy) for one in found["disk"]} == {
+        ("warning", "Free some space soon")
+    }
 
 
 NOTHING_LEFT = """
@@ -364,7 +366,10 @@ def test_watches_that_other_programs_have_taken_are_told(tmp_path):
         pytest.skip(f"no user namespaces here: {result.stderr}")
     well, taken = result.stdout.splitlines()
     assert "state='ok', message='1 folder to watch, the limit is 20'" in well
-    assert "state='warning', message=\"1 folder to watch, but not one more can be: " in taken
+    assert (
+        "state='warning', message=\"1 folder to watch, but no further folder can be watched: "
+        in taken
+    )
     assert "remedy='sudo sysctl fs.inotify.max_user_watches=524288'" in taken
 
 
@@ -374,7 +379,7 @@ def test_a_network_file_system_is_named(examine, set_up, tmp_path, monkeypatch):
     found = examine(set_up())["network"]
     assert {one.state for one in found} == {"warning", "problem"}
     assert any("state_dir" in one.remedy for one in found)
-    assert any("looked through every 10 s" in one.message for one in found)
+    assert any("it is scanned every 10 s" in one.message for one in found)
 
 
 def test_a_disk_is_told_of_once_whatever_lies_on_it(examine, set_up, tmp_path):
@@ -799,7 +804,7 @@ def test_a_service_of_root_s_that_may_not_write_to_others_folders_is_a_problem(
         "problem", f"the service runs as root, without power over others' files: {output}",
     )  # fmt: skip
     assert found.remedy.endswith(
-        f"--config {config.file}`: name by `--account` whose the photos are"
+        f"--config {config.file}`: give the owner of the photos with `--account`"
     )
     (found,) = made_for("", output / "new")
     assert found.message.endswith(f"{output}/new")

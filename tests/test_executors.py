@@ -864,11 +864,11 @@ class TestDask:
                 found = [*doctor._workers(replace(config, workers=cluster.address))]
                 assert [each.state for each in found] == ["ok", "warning"]
                 assert found[0].message == f"1 worker of the cluster at {cluster.address}"
-                assert "has no stylewatch, or another than the daemon's" in found[1].message
+                assert "has no stylewatch, or not the daemon's" in found[1].message
                 cluster.kill(cluster.processes[1])
                 wait_for(*strange)
                 assert executor.slots == 0
-                assert "has no stylewatch, or another than the daemon's" in executor.trouble
+                assert "has no stylewatch, or not the daemon's" in executor.trouble
                 lost = error(executor.submit(9, jobs.add, 1, 2))  # as if it were too early to know
                 assert isinstance(lost, EngineLost | WorkerDied)
 

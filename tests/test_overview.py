@@ -209,7 +209,9 @@ def test_what_nobody_foresaw_is_told_with_where_its_traceback_is(state):
     with closing(Ledger(state / "ledger.db")) as ledger:
         ledger.fail(3, Failure(kind=FailureKind.RENDER, reason="error", message=words), 1)
     told = {job["id"]: job["message"] for job in listed(state, [JobState.QUARANTINED], 50)}
-    where = "in `chatter.log` in the state folder, or in what its `dask worker` prints"
+    where = (
+        "in `chatter.log` in the state folder, or, on a cluster, in what the `dask worker` prints"
+    )
     assert told[3] == f"{words}. The full traceback is {where}"
 
 

@@ -353,7 +353,7 @@ def test_a_change_is_checked_as_a_file_is_and_counts(folder, monkeypatch):
         ({"style_layers": {"block1_conv1": -1}}, "block1_conv1: out of range: expected at least 0"),
         ({"content_layers": {}}, "content_layers: out of range: expected at least 1 layer"),
         ({"effect": "nonsense"}, "effect: unknown effect 'nonsense'"),
-        ({"init": "a\0.png"}, "init: a control character stands in the text"),
+        ({"init": "a\0.png"}, "init: the text has a control character"),
         ({"init": os.fsdecode(b"caf\xe9.png")}, "init: the text is not UTF-8"),
         ({"style_layers": {"\ud800": 1}}, ": the text is not UTF-8"),
         ({"strength": json.loads("[" * 90 + "]" * 90)}, "strength: nested too deeply"),
@@ -497,11 +497,11 @@ BROKEN = {
     "style without an image": ("style: [{weight: 1}]", "1:9: style[0].image: missing key"),
     "duplicate key": (
         "strength: 1\nseed: 2\nstrength: 3",
-        "3:1: strength: the key stands twice, first in line 1. Keep one of them",
+        "3:1: strength: the key is there twice, first in line 1. Keep one of them",
     ),
     "tab": (
         "output:\n\tquality: 3",
-        "2:1: a tab stands where YAML needs spaces. Indent with spaces",
+        "2:1: there is a tab where YAML needs spaces. Indent with spaces",
     ),
     "not a mapping": (
         "- a\n- b",
@@ -511,12 +511,12 @@ BROKEN = {
     "no-break space": (
         "seed: 1\nstrength:\xa03\nseed: 2",
         ("3:1: not valid YAML: while scanning a simple key from line 2 could not find expected ':'. "
-        "In line 2 stands a no-break space: type a plain one"),
+        "Line 2 has a no-break space: type a plain one"),
     ),
     "a no-break space on the first line": (
         "strength:\xa03\n\nseed: 2",
         ("3:5: not valid YAML: mapping values are not allowed here. "
-        "In line 1 stands a no-break space: type a plain one"),
+        "Line 1 has a no-break space: type a plain one"),
     ),
     "a no-break space that does no harm": (
         "description: Chouette\xa0!\nseed: 1\nstrength 2\n",
@@ -555,7 +555,7 @@ BROKEN = {
         + "".join(f"{y}: &{y} [*{x},*{x},*{x},*{x},*{x},*{x},*{x},*{x},*{x}]\n" for x, y in zip("abcde", "bcdef", strict=True)),
         "1:1: too many values, or nested too deeply. Use fewer aliases (`*name`)",
     ),
-    "control character": ('style: "\\0"', "1:8: style: a control character stands in the text"),
+    "control character": ('style: "\\0"', "1:8: style: the text has a control character"),
     "several": (
         "strength: -1\nseed: -1\nfoo: 1",
         "1:1: strength: out of range: expected at least 0, received -1 (and 2 more)",

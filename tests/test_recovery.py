@@ -317,7 +317,7 @@ def test_a_photo_whose_header_kills_the_daemon_is_set_aside_and_the_others_are_p
     ended = [run.returncode for run in runs]
     assert ended == [-signal.SIGSEGV, -signal.SIGSEGV, 0], runs[-1].stderr
     assert "Path('bad.heic'), 'crash'" in runs[-1].stdout
-    assert "crashed twice when it read its header. Save it again, or as JPEG, or touch it" in (
+    assert "crashed twice on reading its header. Save it again, or as JPEG, or `touch` it" in (
         runs[-1].stdout
     )
     assert len([*(tmp_path / "state" / MARKS).iterdir()]) == 1
@@ -1756,7 +1756,7 @@ def test_results_on_a_disk_that_is_away_when_the_ledger_is_damaged_are_not_paint
     damage_the_jobs(tmp_path / "state" / "ledger.db")
     disk.unplug()
     for _ in range(2):  # also once the damaged one is out of the way
-        with pytest.raises(OutputError, match="nothing is mounted on .* The ledger is new"):
+        with pytest.raises(OutputError, match="nothing is mounted on .* A new ledger"):
             rig.start()
     disk.plug()
     rig.start()
@@ -1963,7 +1963,10 @@ def test_an_output_that_is_read_only_for_a_while_waits_as_a_whole(rigs, monkeypa
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
 @pytest.mark.parametrize(
     ("closed", "opened", "why"),
-    [("ro", "rw", "can't be written"), ("size=64k", "size=9m", "less is free than the 1 MB")],
+    [
+        ("ro", "rw", "can't be written"),
+        ("size=64k", "size=9m", "less than the 1 MB of `min_free` are free"),
+    ],
 )
 @pytest.mark.parametrize("name", ["sub/a.jpg", "sub/new/a.jpg"])
 def test_a_part_of_an_output_that_can_t_be_written_keeps_no_other_photo_waiting(

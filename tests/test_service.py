@@ -261,7 +261,7 @@ def test_the_service_of_the_other_scope_is_named(systemctl, tmp_path, monkeypatc
     options = {"config": tmp_path / "my.yaml", "writable": [], "start": False}
     install(user=True, **options)
     cli.main(["service", "status"])
-    missing = "unit: not installed; `stylewatch service status --user` tells of one that is"
+    missing = "unit: not installed; `stylewatch service status --user` shows the one that is"
     assert missing in capfd.readouterr().out.splitlines()
     other = "another service is installed, too: unless both are meant, "
     said = install(user=False, **options)
@@ -464,7 +464,7 @@ def test_a_tilde_is_the_home_of_whom_the_service_runs_as(systemctl, tmp_path, mo
     assert f'ReadWritePaths="-{anna}/out"' in text
     assert "User=anna" in text
     assert str(file) in text
-    missing = f"{anna}/out does not exist yet: make it, then restart"
+    missing = f"{anna}/out does not exist yet: make it, then restart the service"
     assert missing in capfd.readouterr().err.splitlines()
 
 
@@ -496,7 +496,7 @@ def test_root_is_told_what_it_may_not_do_as_a_service(systemctl, tmp_path, monke
     options = {"config": tmp_path / "c.yaml", "writable": [], "start": False}
     said = install(user=False, account="root", **options)
     assert "enabled: it starts at boot, as root" in said
-    assert f"{hint}name by `--account` whose the photos are" in said
+    assert f"{hint}give the owner of the photos with `--account`" in said
     account = pwd.struct_passwd(("anna", "x", 1000, 1000, "", "/home/anna", "/bin/sh"))
     monkeypatch.setattr(pwd, "getpwnam", {"anna": account}.__getitem__)
     said = install(user=False, account="anna", **options)

@@ -350,8 +350,8 @@ def test_photos_that_are_dropped_again_as_they_were_are_told_to_be_known_in_one_
     rig.until(rig.idle)
     [known] = [event for event in rig.events if event.kind == "known"]
     assert known.message == (
-        f"{known.path}: painted before, like 2 others, so not again;"
-        " `touch` it to have it painted anew"
+        f"{known.path}: painted before, like 2 others, so not painted again;"
+        " `touch` it to have it repainted"
     )
     assert rig.results() == []
     (rig.input / "a.jpg").touch()

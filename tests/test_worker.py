@@ -214,7 +214,7 @@ def test_a_photo_that_is_gone_or_a_link_is_told_apart(tmp_path, preset):
     request = request_for(photo, preset)
     photo.unlink()
     gone = run(request)
-    assert (gone.reason, gone.message) == ("vanished", "The photo was taken away")
+    assert (gone.reason, gone.message) == ("vanished", "The photo is gone")
     photo.symlink_to(picture_file(tmp_path / "b.jpg"))
     assert run(request).kind is FailureKind.BAD_INPUT
 

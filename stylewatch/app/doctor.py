@@ -79,8 +79,9 @@ _WITH_CUDA: Final = {
 }
 """What to install for an NVIDIA GPU, and a package that is there then, by backend."""
 _DRIVER: Final = (
-    "Its libraries are installed: see whether `nvidia-smi` works. A new driver needs a restart of "
-    "the machine, one before 525 (with JAX 580) an update, a container `--gpus all`"
+    "Its libraries are installed: see whether `nvidia-smi` works. After installing a driver, "
+    "restart the machine; update a driver older than 525 (with JAX 580); start a container with "
+    "`--gpus all`"
 )
 DIRECTORIES: Final = 200_000
 """No more directories of a folder are counted."""
@@ -230,8 +231,8 @@ def _watches(config: Config) -> Iterator[Finding]:
     elif needed > limit // 2:
         yield warning("watches", f"{needed} folders to watch, and the limit is {limit}", remedy)
     elif why := watch_trouble():
-        text = f"{counted(needed, 'folder')} to watch, but not one more can be: {why}"
-        text += ", as other programs have the rest. What can't be watched is scanned instead"
+        text = f"{counted(needed, 'folder')} to watch, but no further folder can be watched: {why}"
+        text += ", as other programs use up the rest. What can't be watched is scanned instead"
         yield warning("watches", text, instances if "instance" in why else remedy)
     else:
         yield ok("watches", f"{counted(needed, 'folder')} to watch, the limit is {limit}")
@@ -251,10 +252,10 @@ def _network(config: Config) -> Iterator[Finding]:
     devices = network_devices()
     for folder in config.folders:
         if _device(folder.input) in devices:
-            text = f"{short_path(folder.input)} is on a network: looked through every "
+            text = f"{short_path(folder.input)} is on a network drive: it is scanned every "
             seconds = min(POLL_SECONDS, config.rescan_seconds)
-            text += f"{seconds:g} s, as others' writes cause no event"
-            yield warning("network", text, "A local folder is noticed at once")
+            text += f"{seconds:g} s, as changes made elsewhere cause no event"
+            yield warning("network", text, "In a local folder new photos are noticed at once")
     if _device(config.state_dir) in devices:
         text = f"the ledger in {short_path(config.state_dir)} is on a network file system"
         yield problem("network", text, "Set `state_dir:` to a folder on a local disk")
@@ -274,10 +275,11 @@ def _disk(config: Config) -> Iterator[Finding]:
         room = f"{free / 1e9:.1f} GB" if math.isfinite(free) else "an unknown number of GB"
         text = f"{room} free for {', '.join(map(short_path, paths))}"
         if free < config.min_free:
-            remedy = f"Free some: below {config.min_free / 1e9:g} GB (`min_free`) an output pauses"
+            least = f"{config.min_free / 1e9:g} GB (`min_free`)"
+            remedy = f"Free some space: below {least} an output pauses"
             yield problem("disk", text, remedy)
         elif free < 2 * config.min_free:
-            yield warning("disk", text, "Free some soon")
+            yield warning("disk", text, "Free some space soon")
         else:
             yield ok("disk", text)
 
@@ -307,7 +309,7 @@ def _weights(engine: EngineSettings) -> Iterator[Finding]:
     file = Path(engine.weights) if own else keras_weights()
     fetch = "`stylewatch weights fetch` where there is a network, or `features: builtin`"
     if why := weights_trouble(engine.weights):
-        remedy = "Correct `weights:`, put the file back, or let it be read"
+        remedy = "Correct `weights:`, put the file back, or make it readable"
         yield problem("weights", f"{short_path(file)} {why}", remedy)
     elif engine.features == "builtin":
         yield ok("weights", "the built-in features need none")
@@ -492,7 +494,7 @@ def _service(config: Config | None) -> Iterator[Finding]:
         if config and config.file and status.unit:
             yield from _made_for(read_unit(status.unit), scope, config, config.file)
     if not installed:
-        yield ok("service", "not installed; `stylewatch service install --user` would")
+        yield ok("service", "not installed; `stylewatch service install --user` installs it")
 
 
 def _made_for(unit: Installed, scope: str, config: Config, file: Path) -> Iterator[Finding]:

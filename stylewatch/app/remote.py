@@ -205,7 +205,7 @@ class Client:
     def _silent(self) -> NotRunningError:
         return NotRunningError(
             f"the stylewatch daemon for {visible(self._state_dir)} does not answer",
-            remedy="It hangs, is stopped, as by Ctrl-Z, or has lost its ledger and reads all "
+            remedy="It hangs, is stopped (as by Ctrl-Z), or has lost its ledger and is reading all "
             "results first; see `stylewatch service status [--user]`",
         )
 

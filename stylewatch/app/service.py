@@ -24,7 +24,7 @@ from stylewatch.settings.loading import state_dir_of
 COMMAND: Final = (sys.executable, "-P", "-m", "stylewatch")
 """What starts stylewatch just as it runs now; -P keeps the working directory out of imports."""
 _AS_ROOT: Final = "Use sudo, or --user for a service of your own"
-NAME_IT: Final = "name by `--account` whose the photos are"
+NAME_IT: Final = "give the owner of the photos with `--account`"
 BOOTED: Final = Path("/run/systemd/system")
 """Where systemd runs the machine this is there, as sd_booted(3) says."""
 SELINUX: Final = Path("/sys/fs/selinux/enforce")
@@ -107,7 +107,7 @@ def install(
         yield f"until now it ran{whom} with {file}"
     missing = [] if user else [folder for folder in writable if not folder.exists()]
     for folder in missing:
-        yield f"{visible(folder)} does not exist yet: make it, then restart"
+        yield f"{visible(folder)} does not exist yet: make it, then restart the service"
     if other := of_other_scope("uninstall", user=user):
         yield f"another service is installed, too: unless both are meant, {other}"
     if user:

@@ -74,7 +74,7 @@ def _checked(word: str, never: str = "") -> str:
     """The word, if systemd can read it at all; in a program's name without the signs `never`."""
     if re.search("[\x00-\x1f\x7f\ud800-\udfff]", word) or set(word) & set(never):
         raise UsageError(
-            "systemd can't be told of this name",
+            "systemd can't use this name",
             expected=f"UTF-8 without control characters{never and f' and without {never}'}",
             received=visible(word),
             remedy="Rename it",

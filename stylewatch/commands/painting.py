@@ -131,7 +131,9 @@ def _tell_if_watched(folder: Path, config: Path | None) -> None:
         for each in load_config(find_config(config)).folders:
             if lineage(each.input)[0] in lineage(folder):
                 watched = short_path(each.input)
-                note(f"{watched} is watched: results there are painted again; -o names another")
+                note(
+                    f"{watched} is watched: results there are painted again; choose another with -o"
+                )
 
 
 def paint_and_tell(tasks: "Sequence[Task]", weights: str | None, *, as_json: bool) -> None:

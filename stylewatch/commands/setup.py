@@ -90,7 +90,9 @@ def weights_path() -> None:
     file = keras_weights()
     say_path(file)
     if not os.path.isfile(file):
-        raise WeightsError("the weights are not there", remedy="`stylewatch weights fetch`")
+        raise WeightsError(
+            "the weights are not there", remedy="`stylewatch weights fetch` downloads them"
+        )
 
 
 @command(weights_app, "fetch")
@@ -227,7 +229,7 @@ def service_status(*, user: User = False, as_json: Json = False) -> None:
     words += [counted(found.restarts, "restart")] if found.restarts else []
     words += [found.result] if found.failing else []
     other = of_other_scope("status", user=user)
-    missing = "not installed" + (f"; {other} tells of one that is" if other else "")
+    missing = "not installed" + (f"; {other} shows the one that is" if other else "")
     lines = [", ".join(words), f"unit: {found.unit or missing}", found.text]
     answer(found, "\n".join(visible(line) for line in lines if line), as_json=as_json)
     if not found.running:

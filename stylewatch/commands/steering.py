@@ -89,7 +89,7 @@ def console(*, config: ConfigPath = None, state: StateDir = None) -> None:
     if not left.is_set():
         with suppress(NotRunningError), Client(folder) as again:
             if again.about == client.about:
-                problem = "the daemon has hung up, as this console did not listen for long"
+                problem = "the daemon hung up, as this console read too slowly"
                 raise StylewatchError(problem, remedy="Start it again")
         raise NotRunningError("the daemon has ended", remedy="`stylewatch run` starts one")
 

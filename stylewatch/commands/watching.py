@@ -161,7 +161,7 @@ def init(
     if written:
         note(f"wrote {short_path(file)}")
     else:
-        rest = f": {preset} is for you to write there" if preset else ""
+        rest = f"; to use {preset}, write it there yourself" if preset else ""
         note(f"kept {short_path(file)}, which was there already{rest}")
     config = load_config(file)
     for one in config.folders:

@@ -271,7 +271,7 @@ def check_device() -> None:
             f"{keras.backend.backend()} can't compute on this machine's GPU, or at all",
             received=named(error),
             remedy="See whether `nvidia-smi` works (a new driver needs a restart), close other "
-            "programs that use the GPU, or do without it, by CUDA_VISIBLE_DEVICES=",
+            "programs that use the GPU, or paint on the CPU, with CUDA_VISIBLE_DEVICES=",
         ) from error
 
 

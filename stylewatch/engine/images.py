@@ -175,7 +175,7 @@ def _strange_tiff() -> InputError:
 
 
 def _strange(name: str, *, remedy: str, expected: str = "") -> InputError:
-    text = f"This {name} is damaged or of a kind that can't be read"
+    text = f"This {name} file is damaged, or of a kind that can't be read"
     return InputError(text, expected=expected, remedy=remedy, reason="not-an-image")
 
 
@@ -237,7 +237,7 @@ def _check_size(image: Image.Image, max_pixels: int, max_side: int) -> None:
     width, height = image.size
     if width * height > max_pixels or max(width, height) > max_side:
         raise InputError(
-            "The picture is too large",
+            "The image is too large",
             expected=f"at most {max_pixels / 1e6:.0f} megapixels and {max_side} pixels a side",
             received=f"{width} × {height}",
             reason="too-large",
@@ -245,7 +245,7 @@ def _check_size(image: Image.Image, max_pixels: int, max_side: int) -> None:
     frames = getattr(image, "n_frames", 1) if image.format in _MOVING else 1
     if frames > 1:
         raise InputError(
-            "The picture is animated", expected="a single frame",
+            "The image is animated", expected="a single frame",
             received=f"{frames} frames", reason="too-many-frames",
         )  # fmt: skip
 
@@ -403,8 +403,8 @@ def _fine_grey(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, np.nd
     grey = values.astype(np.float32)
     if not np.isfinite(grey).all():
         raise InputError(
-            "The photo holds values that are no numbers",
-            remedy="Save it again with a number in their place",
+            "The image has values that are no numbers",
+            remedy="Save it again with numbers in their place",
             reason="not-finite",
         )
     bits = tags.get(ExifTags.Base.BitsPerSample, (16,))[0]  # 12 of some

@@ -34,7 +34,7 @@ from stylewatch.places import nearest_existing
 
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FOREIGN = {errno.EISDIR, errno.ELOOP, errno.EACCES, errno.EPERM}  # no file, or not for us
-_MAKE_ROOM = "Make room there; a daemon goes on then"
+_MAKE_ROOM = "Make room there; a daemon then goes on"
 _PLAINER = "Give the photo, or the folder it is in, a plainer name: this disk can't hold it"
 REMEDIES: Final[Mapping[int | None, str]] = {
     errno.ENOSPC: _MAKE_ROOM,
@@ -97,7 +97,7 @@ def prepare(output: Path, target: Path) -> None:
         f"{folder} leads out of the output folder",
         expected=f"a folder inside {output}",
         received=str(folder.resolve()),
-        remedy="Remove the link",
+        remedy="Remove the link on the way there",
         reason="escape",
     )
 
@@ -246,7 +246,7 @@ def sweep(folder: Path, owner: str, keep: Collection[Path]) -> None:
 def _forbidden(folder: Path) -> OutputFullError:
     return OutputFullError(
         f"{folder} can't be written",
-        remedy="Check its permissions, and whether its disk is read-only; a daemon goes on then",
+        remedy="Check its permissions, and whether its disk is read-only; a daemon then goes on",
         reason=OutputFullError.forbidden,
     )
 

@@ -121,7 +121,7 @@ class FolderSource:
         if unreadable and not detail:
             first = min(unreadable)
             folders = counted(len(unreadable), "folder")
-            detail = f"{folders} can't be read, as {first or '.'}: {unreadable[first]}"
+            detail = f"{folders} can't be read, such as {first or '.'}: {unreadable[first]}"
         return FolderHealth(
             folder=self.folder,
             root=self.root,

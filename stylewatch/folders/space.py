@@ -43,8 +43,8 @@ def require_room(folder: Path, min_free: int) -> None:
     with contextlib.suppress(OSError):
         if free_space(folder) < min_free:
             raise OutputFullError(
-                f"{folder}: less is free than the {min_free / 1e6:.0f} MB of `min_free`",
-                remedy="Make room there; the daemon then goes on",
+                f"{folder}: less than the {min_free / 1e6:.0f} MB of `min_free` are free",
+                remedy="Make room there; a daemon then goes on",
             )
 
 

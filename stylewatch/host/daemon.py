@@ -215,7 +215,7 @@ class Daemon:
         if not told:
             self._tell("blocked", f"{error}; it goes on by itself", reason=error.reason)
         for running in self._dispatcher.running.values():
-            message = f"{running.job.path}: stopped, as nothing can be written down"
+            message = f"{running.job.path}: stopped, as the ledger can't be written"
             self._tell("retry", message, running.job, reason=error.reason)
         self._feel_pulse({}, self._clock())  # nothing needs to move now
         self._end()
@@ -576,10 +576,10 @@ class Daemon:
         """
         before, dead = self._pulse.lost, self._pulse.feel(signs, now)
         if over := [name for name in before if name not in self._pulse.lost]:
-            self._tell("recovered", f"{', '.join(over)}: not dead any more", reason="dead")
+            self._tell("recovered", f"{', '.join(over)}: alive again", reason="dead")
             dead = self._pulse.lost
         for name in dead:
-            self._tell("warning", f"{name}: dead, and has not recovered by itself", reason="dead")
+            self._tell("warning", f"{name}: stands still, not recovering by itself", reason="dead")
 
     def _tidy(self, now: float) -> None:
         """Let the ledger forget what is old, one small step in each tick."""

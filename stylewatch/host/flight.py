@@ -114,7 +114,9 @@ def seen_from_here(outcome: Outcome, photo: Path, job: Job, worker: str) -> Outc
     pause: otherwise the job would begin anew at once, again and again, or be set aside.
     """
     if told := _seen_otherwise(outcome, photo, job):
-        remedy = "Its machine needs the folders of the config, at the same paths, with equal rights"
+        remedy = (
+            "Its machine needs the config's folders, at the same paths and with equal permissions"
+        )
         message = f"{told.removesuffix('.')}. {remedy}"
         outcome = Failure(kind=FailureKind.TRANSIENT, reason=NOT_SHARED, message=message)
     if isinstance(outcome, Failure):
@@ -129,10 +131,10 @@ def _seen_otherwise(outcome: Outcome, photo: Path, job: Job) -> str:
         return "" if here else f"a worker wrote {outcome.temporary}, which is not here"
     if outcome.kind is FailureKind.CHANGED:
         here = is_still(photo, job.identity)
-        return f"a worker finds no {photo} like that which is here" if here else ""
+        return f"a worker does not find {photo} as it is here" if here else ""
     of_files = outcome.kind in {FailureKind.PERMISSION, FailureKind.TRANSIENT}
     of_files = of_files and outcome.reason not in LACKING
     if of_files or outcome.reason == OutputFullError.forbidden:
         here = os.access(photo, os.R_OK) and can_be_written(job.target.parent)
-        return f"a worker can't do what can be done here: {outcome.message}" if here else ""
+        return f"a worker fails at what works here: {outcome.message}" if here else ""
     return ""

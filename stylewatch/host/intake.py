@@ -200,7 +200,7 @@ class Intake:
     def _tell_vanished(self, job: Job) -> None:
         event = Event(
             kind="retry",
-            message=f"{job.path}: The photo was taken away",
+            message=f"{job.path}: The photo is gone",
             folder=job.folder,
             path=str(job.path),
             preset=job.preset,
@@ -258,7 +258,7 @@ class Intake:
             return error.failure
         except OSError as error:
             if error.errno in GONE:
-                return InputChangedError("The photo was taken away", reason="vanished").failure
+                return InputChangedError("The photo is gone", reason="vanished").failure
             reason = errno.errorcode.get(error.errno or 0, "io").lower()
             message = f"can't be read: {error.strerror or error}"
             return Failure(kind=kind_of(error.errno), reason=reason, message=message)
@@ -423,7 +423,7 @@ class Intake:
             if not settling[name]:
                 del self._known[name]
                 others = f", like {counted(count - 1, 'other')}," if count > 1 else ""
-                rest = "so not again; `touch` it to have it painted anew"
+                rest = "so not painted again; `touch` it to have it repainted"
                 self._tell("known", photo, f"painted before{others or ','} {rest}")
 
     def _warn_of_misspelling(self, photo: Photo) -> None:
@@ -434,7 +434,7 @@ class Intake:
         self._subfolders.add((photo.folder, name))
         known = {*self._config.presets, *self._config.broken}
         if meant := misspelt(self.ways[photo.folder].folder, photo.path, known):
-            words = "a folder like any other, as no preset has its name. Did you mean"
+            words = "treated as any other folder, as no preset has its name. Did you mean"
             self._tell("warning", replace(photo, path=Path(name)), f"{words} {meant!r}?", "near")
 
     def _set_aside(self, file: Photo, plan: str, note: str, message: str) -> None:

@@ -88,7 +88,7 @@ def find_results(folders: Iterable[Path], read_facts: ReadFacts) -> Iterator[Res
 def _not_now(problem: str) -> OutputError:
     return OutputError(
         problem,
-        remedy="The ledger is new, and finds there what was painted: start again "
+        remedy="A new ledger learns there what was painted: start again "
         "when the folder can be read",
         reason="unlisted",
     )

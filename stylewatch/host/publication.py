@@ -228,7 +228,7 @@ class Publisher:
             if not acted:
                 require_same(root, self._ledger)
         except OSError as error:
-            passing = "Is its disk there, and may we write to it? It is tried again by itself"
+            passing = "Check its disk and permissions; it is tried again by itself"
             raise OutputError(
                 f"{job.path} is painted but could not be moved or deleted: {error.strerror}",
                 remedy=outputs.REMEDIES.get(error.errno, passing),
@@ -284,7 +284,7 @@ class Publisher:
             if contents.file_hash(job.output) != job.sha256:
                 raise OutputError(
                     f"{job.path} stays where it is: {job.output} is not as it was painted",
-                    remedy="Touch the photo to have it painted again, or take that result away",
+                    remedy="`touch` the photo to have it painted again, or delete that result",
                     reason="damaged",
                 )
 

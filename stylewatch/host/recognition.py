@@ -74,7 +74,9 @@ def _look_at(place: Path, known: tuple[int, int] | None) -> os.stat_result:
     """What lies there now, where `known` lay before."""
     stat = place.stat()
     if known not in {None, Identity.of(stat).inode} and not any(place.iterdir()):
-        raise OSError(errno.ENODEV, "Empty and not the folder that it was (is its disk away?)")
+        raise OSError(
+            errno.ENODEV, "Empty, and not the folder that was here before (is its disk away?)"
+        )
     return stat
 
 

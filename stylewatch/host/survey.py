@@ -83,7 +83,7 @@ def waits(config: Config, ledger: LedgerReader) -> list[str]:
             lines.append(f"held: {photos}, as the folder {name} is not watched now")
         elif config.presets and name not in {*config.presets, *config.broken}:  # none: all are away
             gone = f"held: {photos}, as the preset {name} is not there any more"
-            lines.append(f"{gone}. Bring it back, or touch the photos")
+            lines.append(f"{gone}. Bring it back, or `touch` the photos")
     return lines
 
 

@@ -317,8 +317,8 @@ def run_on_dask(
 
 
 def _of_another_program(worker: str) -> EngineLost:
-    problem = f"the Dask worker at {worker} has no stylewatch, or another than the daemon's"
-    remedy = "Install the same there, on the same Python, and restart it"
+    problem = f"the Dask worker at {worker} has no stylewatch, or not the daemon's"
+    remedy = "Install the same version there, on the same Python, and restart the worker"
     return EngineLost(f"{problem} {__version__}", remedy=remedy)
 
 

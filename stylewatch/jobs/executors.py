@@ -201,7 +201,7 @@ def _stop(pool: ProcessPool) -> None:
 
 def _lost_while_idle() -> EngineLost:
     """Others are tried at once: whoever keeps jobs hands it over anew."""
-    return EngineLost("an idle worker had ended, or does not begin", remedy="Another one will do")
+    return EngineLost("an idle worker has ended, or can't start", remedy="Another takes the job")
 
 
 @contextlib.contextmanager

@@ -142,7 +142,8 @@ def _within_memory(paint: Callable[[int], Painting], memory: int) -> Painting:
         raise DeviceError(
             "The GPU has too little memory left",
             received=named(error),
-            remedy="Close other programs that use it, or do without it, by CUDA_VISIBLE_DEVICES=",
+            remedy="Close other programs that use it, or paint on the CPU, with "
+            "CUDA_VISIBLE_DEVICES=",
         ) from error
 
 
@@ -208,9 +209,9 @@ def _check_paints(photo: np.ndarray, styles: list[Style], settings: StyleSetting
     if settings.strength == 0.0:
         remedy = "Give the preset a `strength` above 0"
     elif not any(style.mask is None or style.mask.any() for style in styles):
-        remedy = "Make the preset's masks white where it is to be painted"
+        remedy = "Make the preset's masks white where the style is to apply"
     elif settings.colour != "style" and is_of_one_colour(photo):
-        remedy = "Of a photo of one colour only `colour: style` makes a painting"
+        remedy = "For a photo of a single colour use `colour: style`"
     else:
         return
     raise UnchangedError("The picture would be the photo, unchanged", remedy=remedy)

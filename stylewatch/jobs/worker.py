@@ -201,7 +201,7 @@ def _read_unchanged(request: JobRequest, engine: EngineSettings) -> bytes:
                 )
             data = stream.read()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise InputChangedError("The photo was taken away", reason="vanished") from error
+        raise InputChangedError("The photo is gone", reason="vanished") from error
     if hashlib.sha256(data).hexdigest() != request.digest:
         raise InputChangedError("The photo changed after it was queued")
     return data

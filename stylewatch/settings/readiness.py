@@ -77,7 +77,8 @@ def unlisted(
             source.written(("presets", number)),
             f"the presets folder {trouble}",
             received=str(folder),
-            remedy="It may hold a preset of any name: correct it, or mount its disk",
+            remedy="Correct the path, or mount its disk: until then all photos wait, as it "
+            "may hold any preset",
         )
         for number, (folder, trouble) in enumerate(zip(folders, troubles, strict=True))
         if trouble
@@ -90,7 +91,7 @@ def weights_away(config: Config) -> ConfigError | None:
     trouble = weights_trouble(weights) if config.workers_are_here else ""
     if not trouble:
         return None
-    remedy = "Correct it, put the file back, or let it be read"
+    remedy = "Correct `weights:`, put the file back, or make it readable"
     problem = f"the weights file {trouble}"
     return config.source.error(("weights",), problem, received=weights, remedy=remedy)
 

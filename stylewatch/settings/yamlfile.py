@@ -78,7 +78,7 @@ class YamlFile:
     def place(self, keys: KeyPath, path: Path, folder: Path) -> Path:
         """The path that is written at `keys`, absolute; `folder` is what a relative one is in."""
         if _VARIABLE.match(str(path)):
-            problem, remedy = "variables are not filled in here", "Write ~, or the whole path"
+            problem, remedy = "variables are not expanded here", "Write ~, or the whole path"
             raise self.error(self.written(keys), problem, received=str(path), remedy=remedy)
         try:
             return absolute(path, folder)
@@ -175,9 +175,9 @@ def _syntax_error(
     if "single document" in problem:
         remedy = "Keep one of them, without the line ---"
     if text[mark.index : mark.index + 1] == "\t":
-        problem, remedy = "a tab stands where YAML needs spaces", "Indent with spaces"
+        problem, remedy = "there is a tab where YAML needs spaces", "Indent with spaces"
     elif line := _no_break_space(text[: mark.index + 1]):
-        remedy = f"In line {line} stands a no-break space: type a plain one"
+        remedy = f"Line {line} has a no-break space: type a plain one"
     return kind(problem, file=path, line=mark.line + 1, column=mark.column + 1, remedy=remedy)
 
 
@@ -222,7 +222,7 @@ class _Composition:
             if key in self.file.marks:
                 first = self.file.marks[key][0]
                 self.file.marks[key] = (line, column)
-                problem = f"the key stands twice, first in line {first}"
+                problem = f"the key is there twice, first in line {first}"
                 raise self.file.error(key, problem, remedy="Keep one of them")
             self.file.marks[key] = (line, column)
             plain[name.value] = self.plain(value, key)
@@ -253,7 +253,7 @@ def _trouble_of(text: str) -> str:
     found = _CONTROL.search(text)
     if found and "\ud800" <= found[0] <= "\udfff":
         return "the text is not UTF-8"
-    return "a control character stands in the text" if found else ""
+    return "the text has a control character" if found else ""
 
 
 def _place(node: yaml.Node) -> tuple[int, int]:

@@ -29,7 +29,7 @@ IGNORED: Final[Mapping[str, str]] = {
     "fifo": "it is a named pipe",
     "socket": "it is a socket",
     "device": "it is a device",
-    "raw": "RAW is not read. Export it as JPEG",
+    "raw": "it is a RAW file, which is not read. Export it as JPEG",
     NO_PHOTO: "it is no photo",
 }
 """The notes of files that are no photos, and what people are told."""
@@ -38,8 +38,8 @@ NOTES: Final[Mapping[str, str]] = {
     BROKEN_PRESET: "its preset can't be used now. `stylewatch status` tells why, and `stylewatch "
     "presets check` with its name",
     TOO_LARGE: "it has more bytes than `max_bytes` lets in",
-    ENDED_US: "stylewatch crashed twice when it read its header. Save it again, or as JPEG, or "
-    "touch it",
+    ENDED_US: "stylewatch crashed twice on reading its header. Save it again, or as JPEG, or "
+    "`touch` it",
 }
 """What people are told of a file that has no job, by its note; of unfinished ones see `LACKS`."""
 
@@ -76,8 +76,8 @@ REMEDIES: Final[Mapping[str, str]] = {
     TOO_LARGE: "Make it smaller, or raise `limits:` in the config of `run`",
     "memory": "Lower the preset's max_side",
     "crash": "Lower the preset's max_side, or see `stylewatch doctor`",
-    UNFORESEEN: "The full traceback is in `chatter.log` in the state folder, or in what its"
-    " `dask worker` prints",
+    UNFORESEEN: "The full traceback is in `chatter.log` in the state folder, or, on a cluster, in "
+    "what the `dask worker` prints",
     "encode": _OTHER_FORMAT,
     "result": _OTHER_FORMAT,
     "interrupted": "See `stylewatch doctor`, then `stylewatch retry` with its number",
