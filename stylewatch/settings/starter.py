@@ -14,7 +14,7 @@ from stylewatch.settings.paths import default_state_dir
 _TEMPLATE = """\
 # What stylewatch does. `stylewatch config check` tells whether it can be used;
 # `stylewatch presets list` shows the presets. Paths are relative to this file, ~ is your home.
-# Lines that begin with # are remarks; the keys in them, but for `rules`, show the defaults.
+# Lines that begin with # are comments; the keys in them, except `rules`, show the defaults.
 
 folders:
   - input: {input}  # drop photos here, or into a sub-folder named after a preset
@@ -37,12 +37,12 @@ folders:
 # weights: imagenet        # downloaded once; or the path of a VGG19 weights file
 # features: auto           # vgg19, or builtin, which needs no download
 # threads: 0               # CPU threads per worker; 0 = its share of the cores
-# nice: 10                 # how far workers stand back behind other programs, 0 to 19
+# nice: 10                 # how far workers give way to other programs, 0 to 19
 # memory: 0                # 4GB: what needs more is painted in tiles; 0 = 3/4 of what is free
-# memory_limit: 0          # a worker that takes this much more than at its start fails; 0 = none,
-#                          # as a GPU's driver needs it
+# memory_limit: 0          # a worker that takes this much beyond its start fails; 0 = no limit,
+#                          # which a GPU's driver needs
 # checkpoint_seconds: 30s  # how often an unfinished painting is saved; a large one less often,
-#                          # as with 24 megapixels, which are 288 MB, each five minutes
+#                          # one of 24 megapixels (288 MB) every five minutes
 # limits: {{max_pixels: 110000000, max_side: 30000, max_bytes: 200MB}}   # larger photos are refused
 
 # When things happen
@@ -57,9 +57,9 @@ folders:
 # max_attempts: 3          # after this many failures, or 2 crashes, a photo is set aside
 # grace_seconds: 5s        # how long a running photo may go on after a request to stop
 # idle_release: 10min      # idle workers give their memory back; 0 keeps them
-# min_free: 500MB          # with less space on a disk, outputs and moves to it pause
+# min_free: 500MB          # with less free space on a disk, outputs on it and moves to it pause
 
-# Keeping books
+# Records
 # state_dir: {state_dir}   # on a local disk
 # retention_days: 365      # how long photos that are gone are remembered
 # metrics_port: null       # a port such as 9464: figures for Prometheus on this machine
