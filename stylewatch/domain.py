@@ -323,7 +323,7 @@ After = Literal["keep", "delete"] | Path
 
 
 class JobState(StrEnum):
-    """Where a job stands; the console, `jobs` and the ledger use exactly these words."""
+    """Where a job stands, as the ledger and `--json` spell it; people are told `wording.WORDS`."""
 
     READY = "ready"
     RUNNING = "running"
@@ -464,8 +464,8 @@ OnStep = Callable[[Step], None]
 
 
 TURN_SECONDS = 0.25
-"""What takes so long in one tick of the daemon, be it looking at files on a slow share, hashing,
-copying or moving, goes on in the next one."""
+"""Seconds after which work in one tick of the daemon (looking at files on a slow share, hashing,
+copying, moving) goes on in the next."""
 
 AT_HAND = frozenset({"watching", "scanning"})
 """States of a folder whose photos can be painted: it is there, and so is its output."""

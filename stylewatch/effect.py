@@ -20,7 +20,7 @@ from stylewatch.errors import PresetEffectError, RenderError, named
 from stylewatch.state.checkpoints import CheckpointFile
 
 _DARK = 16.0
-"""Of a photo with no higher value a black picture may be right: of a silhouette, or a lens cap."""
+"""If no value of the photo is higher, a black picture may be right: a silhouette, a lens cap."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -290,7 +290,7 @@ _KINDS: Final = {
 
 
 def kind_of(code: int | None) -> FailureKind:
-    """What becomes of a job that meets with this `errno`; what no person has to mend may pass."""
+    """The failure kind for this `errno`; whatever is not listed may pass by itself (transient)."""
     return _KINDS.get(code or 0, FailureKind.TRANSIENT)
 
 
@@ -312,6 +312,6 @@ _WITHOUT_MEMORY: Final = (
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that, be it Python's, TensorFlow's, JAX's or PyTorch's."""
+    """Whether it means that memory ran out, be it Python's, TensorFlow's, JAX's or PyTorch's."""
     told = named(error).lower().replace("_", "").replace(" ", "")
     return isinstance(error, MemoryError) or any(words in told for words in _WITHOUT_MEMORY)

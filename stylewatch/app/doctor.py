@@ -98,17 +98,17 @@ class Finding:
 
 
 def ok(check_: str, message: str) -> Finding:
-    """Nothing to do."""
+    """A finding: nothing to do."""
     return Finding(check=check_, state="ok", message=message)
 
 
 def warning(check_: str, message: str, remedy: str = "") -> Finding:
-    """It works, but less well than it could."""
+    """A finding: it works, but less well than it could."""
     return Finding(check=check_, state="warning", message=message, remedy=remedy)
 
 
 def problem(check_: str, message: str, remedy: str = "") -> Finding:
-    """It does not work until something is done."""
+    """A finding: it does not work until something is done."""
     return Finding(check=check_, state="problem", message=message, remedy=remedy)
 
 
@@ -455,9 +455,9 @@ def _engine_failure(words: dict[str, Any], code: int, stderr: str) -> Finding:
 
 
 def _workers(config: Config) -> Iterator[Finding]:
-    """The workers of a cluster. That none is there is no problem, as photos wait for one.
+    """The workers of a cluster. Having none is only a warning, as photos wait for one.
 
-    Who does not answer in time paints for others.
+    A worker that does not answer in time is painting for others.
     """
     if isinstance(config.workers, int):
         return

@@ -1,4 +1,4 @@
-"""Photos painted here and now, in this process: what `apply`, `demo` and `presets preview` do.
+"""Photos painted here and now, in this process: what `apply`, `demo` and `presets` do.
 
 Knows nothing of queues, of the ledger or of the daemon. Loads the network's libraries when the
 first picture begins, and not before.

@@ -259,7 +259,7 @@ def device() -> Device:
 
 
 def check_device() -> None:
-    """Compute something, so that a device that can't is not told of as whatever comes next.
+    """Compute something, so that a device that can't is reported as such, not as a later error.
 
     Raises:
         DeviceError: it can't.

@@ -1,4 +1,4 @@
-"""A photo's file as who only glances at it reads it: for a moment, and minding its disk.
+"""A photo's file, read only briefly; errors of its disk are kept apart from those of the photo.
 
 Whoever may drop files may make one of millions of parts that say nothing, and the daemon does
 nothing else while it looks at one.
@@ -17,7 +17,7 @@ class EndlessError(ValueError):
 
 
 class Glanced(io.RawIOBase):
-    """A file that ends who reads it for too long.
+    """A file that raises an error when it has been read for too long.
 
     It remembers the error of reading it, which decoders take for a damaged photo.
     """

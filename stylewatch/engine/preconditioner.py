@@ -1,4 +1,4 @@
-"""What L-BFGS takes the inverse Hessian of an image's loss for, but for a factor.
+"""L-BFGS's guess of the inverse Hessian of an image's loss, up to a factor.
 
 The loss answers to fine detail ten to fifty times as strongly as to light and dark over many
 pixels, so the way straight down leads to grain first and to large forms last. If what is coarse in
@@ -193,7 +193,7 @@ def _between(of_s: np.ndarray, of_y: np.ndarray) -> np.ndarray:
 
 
 def _power(matrices: np.ndarray, exponent: float) -> np.ndarray:
-    """Of symmetric, positive definite matrices."""
+    """Powers of symmetric, positive definite matrices."""
     values, vectors = np.linalg.eigh(matrices)
     return np.asarray((vectors * values[:, None] ** exponent) @ vectors.swapaxes(1, 2))
 
@@ -252,7 +252,7 @@ def _moved(xp: Any, y: Tensor, s: Tensor) -> Tensor:
 
 @_of_either
 def _scaled(xp: Any, image: Tensor, place: Tensor) -> Tensor:
-    """Each place of the image by a number of its own, (1, H, W, 1)."""
+    """The image, each place multiplied by its own number in `place` (1, H, W, 1)."""
     return _scaled_in(np.empty_like(image), image, place) if xp is np else place * image
 
 
@@ -265,7 +265,7 @@ def _scaled_in(result: np.ndarray, image: np.ndarray, place: np.ndarray) -> np.n
 
 @_of_either
 def _squares(xp: Any, image: Tensor) -> Tensor:
-    """1 on average."""
+    """The image's squares, scaled to a mean of 1."""
     squares = image * image
     squares *= 1.0 / xp.mean(squares)
     return squares

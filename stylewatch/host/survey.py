@@ -75,7 +75,7 @@ class Survey:
 
 
 def waits(config: Config, ledger: LedgerReader) -> list[str]:
-    """What photos wait for that they need, and why, a line for each."""
+    """One line for each thing that photos wait for, and why."""
     lines = config.waits(ledger.lacks())
     for what, name, number in ledger.held_for():
         photos = counted(number, "photo")

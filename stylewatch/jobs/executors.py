@@ -200,7 +200,7 @@ def _stop(pool: ProcessPool) -> None:
 
 
 def _lost_while_idle() -> EngineLost:
-    """Others are tried at once: whoever keeps jobs hands it over anew."""
+    """The error for a job whose idle worker was gone; the daemon submits the job again at once."""
     return EngineLost("an idle worker has ended, or can't start", remedy="Another takes the job")
 
 

@@ -129,9 +129,10 @@ def _fit(preset: Preset) -> int | None:
 
 
 def _picture_key(picture: Picture, preset: Preset, engine: EngineSettings) -> str:
-    """As `job_key`, whatever is written about the photo; empty where a result may not show all.
+    """A key like `job_key`, but the same whatever captions and stars the photo has.
 
-    With the features that are asked for: who wants VGG19's by now gets no others.
+    Empty if the photo is transparent, as its result may not show all. The features asked for count
+    too, so that a request for VGG19 never reuses built-in ones.
     """
     if picture.alpha is not None:
         return ""

@@ -55,10 +55,10 @@ class AsWritten:
     workers: Workers = "local"
     """Who paints: `local` (one process here), {local: 4}, or a Dask scheduler's tls://HOST:PORT."""
     quiet_seconds: Annotated[Seconds, Ge(0.1)] = 2.0
-    """A file is complete when it has not changed for so long, or for a quarter of it since it was
-    closed."""
+    """A file is complete when it has not changed for this long, or for a quarter of this since it
+    was closed."""
     settle_max_seconds: Annotated[Seconds, Gt(0)] = 600.0
-    """A file that is still not whole so long after its last change is set aside."""
+    """A file that is still not whole this long after its last change is set aside."""
     rescan_seconds: Annotated[Seconds, Ge(1)] = 30.0
     """How often folders are looked through, besides being told of changes; large ones less often,
     but every ten minutes."""
@@ -69,11 +69,11 @@ class AsWritten:
     on_battery: Literal["paint", "wait"] = "paint"
     """With `wait` no photo is begun while this machine runs on its battery."""
     max_attempts: Annotated[int, Ge(1)] = 3
-    """After so many failures, or two crashes, a photo is set aside; `retry` brings it back."""
+    """After this many failures, or two crashes, a photo is set aside; `retry` brings it back."""
     grace_seconds: Annotated[Seconds, Ge(0)] = 5.0
     """How long a running photo may go on after a request to stop."""
     idle_release: Annotated[Seconds, Ge(0)] = 600.0
-    """Idle workers are ended after so long, which frees their memory; 0 keeps them."""
+    """Idle workers are ended after this long, which frees their memory; 0 keeps them."""
     min_free: Annotated[Bytes, Ge(0)] = 500_000_000
     """With less space than this on its disk an output pauses, and no photo is moved there."""
     retention_days: Annotated[float, Gt(0)] = 365
@@ -111,14 +111,14 @@ class ConfigFile(AsWritten):
     threads: Annotated[int, Ge(0), Le(1024)] = EngineSettings.threads
     """CPU threads per worker; 0 = its share of the cores."""
     nice: Annotated[int, Ge(0), Le(19)] = EngineSettings.nice
-    """How far workers stand back behind other programs."""
+    """How far workers give way to other programs."""
     memory: Annotated[Bytes, Ge(0)] = EngineSettings.memory
     """What each worker may take for a photo; one that needs more is painted in tiles, and takes
     0.15 kB a pixel at least. 0 = three quarters of what is free, on a GPU of its memory, shared
     by all workers."""
     memory_limit: Annotated[Bytes, Ge(0)] = EngineSettings.memory_limit
-    """A worker that uses so much beyond what it had at its start fails; 0 = no limit. Under
-    one a GPU's driver may not start, as it takes far more addresses than memory."""
+    """A worker that uses this much more than at its start fails; 0 = no limit. With a limit
+    a GPU's driver may not start, as it takes far more addresses than memory."""
     checkpoint_seconds: Annotated[Seconds, Gt(0)] = EngineSettings.checkpoint_seconds
     """How often an unfinished painting is saved, so that a restart goes on from there; one of more
     than 2.5 megapixels less often, so that no more is written."""

@@ -209,7 +209,7 @@ def changed(preset: Preset, said: Mapping[str, Any]) -> Preset:
 
 
 def with_features(engine: EngineSettings, preset: Preset) -> Preset:
-    """As if it asked itself for the features that it is painted with here: others, another job."""
+    """The preset with the features that it is painted with here: with others it is another job."""
     features = engine.features_for(preset.settings)
     return replace(preset, settings=replace(preset.settings, features=features))
 

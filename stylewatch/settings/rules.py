@@ -35,9 +35,9 @@ class Rule:
     orientation: Literal["landscape", "portrait", "square"] | None = None
     """The photo's shape as seen upright."""
     min_side: Annotated[int, Ge(1)] | None = None
-    """The photo's longer side has at least so many pixels."""
+    """The photo's longer side has at least this many pixels."""
     max_side: Annotated[int, Ge(1)] | None = None
-    """The photo's longer side has at most so many pixels."""
+    """The photo's longer side has at most this many pixels."""
 
     def holds(self, path: PurePath, facts: Callable[[], PhotoFacts]) -> bool:
         """Whether the rule applies to the photo at `path`; `facts` is called only when needed."""
