@@ -230,7 +230,8 @@ def same_objective(weights: str, photo: Image, painting: Image, precision: Any) 
 
     def loss(image: Any, targets: Any) -> tuple[Any, tuple[Any, ...]]:
         features = extract(image)
-        total = CONTENT_WEIGHT * losses.content_loss(features[CONTENT], targets["content"])
+        apart = ops.cast(features[CONTENT], "float32") - ops.cast(targets["content"], "float32")
+        total = CONTENT_WEIGHT * ops.mean(ops.square(apart))
         for name in STYLE:
             gram = losses.gram_matrix(features[name])
             share = STYLE_WEIGHT / float(gram.shape[0]) ** 4  # a mean of squares of Gram / C
@@ -471,7 +472,7 @@ def layer_losses(weights: str, folder: Path, pictures: dict[str, Image]) -> dict
             for name in STYLE
         } | {
             "content": float(losses.content_loss(content, features))
-            / float(losses.mean_square(features))
+            / float(losses.energy(features))
         }
     return shares
 

@@ -73,10 +73,10 @@ def test_total_variation_of_a_flat_picture_is_zero_and_of_an_edge_is_not():
     )
 
 
-def test_content_loss_is_the_mean_square():
+def test_content_loss_is_the_sum_of_squares():
     a, b = features_of(3, 4, 4, 2), features_of(4, 4, 4, 2)
     loss = losses.content_loss(ops.convert_to_tensor(a), ops.convert_to_tensor(b))
-    assert float(loss) == pytest.approx(float(np.mean((a - b) ** 2)), rel=1e-5)
+    assert float(loss) == pytest.approx(float(np.sum((a - b) ** 2)), rel=1e-5)
 
 
 def test_the_gradient_of_a_style_loss_is_the_derivative_of_its_value():

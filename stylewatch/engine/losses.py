@@ -51,18 +51,18 @@ def gram_matrix(features: Tensor) -> Tensor:
     return gram(features)
 
 
-def mean_square(tensor: Tensor, axis: int | None = None) -> Tensor:
-    """Mean of the squares, in float32: of all, or along one axis."""
-    return ops.mean(ops.square(ops.cast(tensor, "float32")), axis=axis)
+def energy(tensor: Tensor, axis: int | None = None) -> Tensor:
+    """Sum of the squares, in float32: of all, or along one axis."""
+    return ops.sum(ops.square(ops.cast(tensor, "float32")), axis=axis)
 
 
 def content_loss(features: Tensor, target: Tensor, weight: Tensor = 1.0) -> Tensor:
-    """Mean squared difference of two feature maps (eq. 1 of the paper, as a mean).
+    """Sum of squared differences of two feature maps (eq. 1 of the paper, unscaled).
 
     `weight` says how much each place counts: (1, H, W, 1), or one number for all.
     """
     difference = ops.cast(features, "float32") - ops.cast(target, "float32")
-    return ops.mean(weight * ops.square(difference))
+    return ops.sum(weight * ops.square(difference))
 
 
 def style_loss(gram: Tensor, target: Tensor) -> Tensor:

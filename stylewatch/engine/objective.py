@@ -5,7 +5,6 @@ differs is an argument. Knows nothing of scales, optimisers or files.
 """
 
 import hashlib
-import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,9 +88,7 @@ class Description:
     features: dict[str, Any]
     """Per content layer, in whatever form the objective compares them."""
     energy: dict[str, Tensor]
-    """Mean square of each content layer's features."""
-    elements: dict[str, float]
-    """How many values each content layer has."""
+    """Sum of the squares of each content layer's features."""
     grams: list[dict[str, Tensor]]
     """Gram matrices per region and style layer."""
 
@@ -173,9 +170,8 @@ class Objective:
     def describe(self, photo: Tensor, masks: Sequence[dict[str, Tensor]]) -> Description:
         """The photo's features and Gram matrices."""
         features, grams = self._features_and_grams(photo, list(masks))
-        energy = {layer: losses.mean_square(tap) for layer, tap in features.items()}
-        elements = {layer: float(math.prod(tap.shape)) for layer, tap in features.items()}
-        return Description(features, energy, elements, grams)
+        energy = {layer: losses.energy(tap) for layer, tap in features.items()}
+        return Description(features, energy, grams)
 
     def total_variation(self, photo: Tensor) -> float:
         """A picture's total variation."""
@@ -292,7 +288,7 @@ def _content_factor(described: Description, layer: str, settings: StyleSettings)
     weight = settings.content_layers[layer]
     if settings.objective == "balanced":
         return weight / ops.maximum(described.energy[layer], _TINY)
-    return ops.convert_to_tensor(weight * described.elements[layer], dtype="float32")
+    return weight
 
 
 def _style_factor(

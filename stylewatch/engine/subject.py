@@ -36,4 +36,4 @@ def subject_of(photo: np.ndarray, network: FeatureNetwork, precision: Precision)
 @lru_cache(maxsize=4)
 def _answers_of(network: FeatureNetwork, precision: Precision) -> Callable[[Tensor], Tensor]:
     extract = network.extractor([_LAYER], precision=precision)
-    return backend.compiled(lambda image: losses.mean_square(extract(image)[_LAYER], axis=-1))
+    return backend.compiled(lambda image: losses.energy(extract(image)[_LAYER], axis=-1))

@@ -185,10 +185,10 @@ class TiledObjective(Objective):
         """What `evaluate` compares an image with, and what of it each tile needs."""
         whole = super().targets(photo, regions, settings, weight, of_styles)
         content_weight = float(whole["weights"][0])
-        weights = {}
-        for layer, (features, factor) in whole["content"].items():
-            each = content_weight / _elements(layer, features[0], photo.shape)
-            weights[layer] = each * backend.to_numpy(factor)
+        weights = {
+            layer: content_weight * backend.to_numpy(factor)
+            for layer, (_, factor) in whole["content"].items()
+        }
         masks = [
             {layer: backend.to_numpy(mask) for layer, mask in region.items()}
             for region in whole["masks"]
@@ -213,12 +213,11 @@ class TiledObjective(Objective):
                 features[layer].append(kept(values))
 
         grams = self._grams(photo, self._pieces(photo, masks), keep)
-        elements, energy = {}, {}
-        for layer, parts in features.items():
-            elements[layer] = _elements(layer, parts[0], photo.shape)
-            squares = (float(ops.sum(ops.square(ops.cast(own, "float32")))) for own in parts)
-            energy[layer] = sum(squares) / elements[layer]
-        return Description(features, energy, elements, grams)
+        energy = {
+            layer: sum(float(losses.energy(own)) for own in parts)
+            for layer, parts in features.items()
+        }
+        return Description(features, energy, grams)
 
     def grams_of_style(self, image: Tensor) -> dict[str, Tensor]:
         """A style image's Gram matrices; it may be as large as the photo."""
@@ -341,8 +340,7 @@ class TiledObjective(Objective):
         features = self._own_features(image, targets["place"])
         content = ops.zeros((), dtype="float32")
         for layer, (wanted, weight) in targets["content"].items():
-            difference = ops.cast(features[layer], "float32") - ops.cast(wanted, "float32")
-            content = content + ops.sum(weight * ops.square(difference))
+            content = content + losses.content_loss(features[layer], wanted, weight)
         linear = ops.zeros((), dtype="float32")
         for slopes, masks in zip(targets["style"], targets["masks"], strict=True):
             for layer, slope in slopes.items():
@@ -354,11 +352,6 @@ def _positions(layer: str, shape: Sequence[int]) -> float:
     """The number of positions at which a layer has features of an image of that shape."""
     stride = stride_of(layer)
     return float((shape[1] // stride) * (shape[2] // stride))
-
-
-def _elements(layer: str, features: Tensor, shape: Sequence[int]) -> float:
-    """The number of values of a layer's features, all tiles together; `features` are one tile's."""
-    return _positions(layer, shape) * int(features.shape[-1])
 
 
 def _style_part(gram: Tensor, targets: Any) -> tuple[Tensor, tuple[()]]:
