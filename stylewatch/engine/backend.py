@@ -58,43 +58,34 @@ def value_and_gradient(
     """
     match keras.backend.backend():
         case "tensorflow":
-            return _tensorflow_value_and_gradient(objective)
+            import tensorflow as tf
+
+            def evaluate(x: Tensor, targets: Any) -> tuple[Tensor, Any, Tensor]:
+                with tf.GradientTape() as tape:
+                    tape.watch(x)
+                    loss, parts = objective(x, targets)
+                return loss, parts, tape.gradient(loss, x)
+
         case "jax":
             import jax
 
-            compiled = _program_for_each_size(jax.value_and_grad(objective, has_aux=True))
+            differentiated = jax.value_and_grad(objective, has_aux=True)
 
-            def evaluate_jax(x: Tensor, targets: Any) -> tuple[Tensor, Any, Tensor]:
-                (loss, parts), gradient = compiled(x, targets)
+            def evaluate(x: Tensor, targets: Any) -> tuple[Tensor, Any, Tensor]:
+                (loss, parts), gradient = differentiated(x, targets)
                 return loss, parts, gradient
 
-            return evaluate_jax
         case _:
+            import torch
 
-            def evaluate_torch(x: Tensor, targets: Any) -> tuple[Tensor, Any, Tensor]:
-                import torch
-
-                x, targets = _as_torch_tensors((x, targets))
+            def evaluate(x: Tensor, targets: Any) -> tuple[Tensor, Any, Tensor]:
                 leaf = x.detach().requires_grad_(requires_grad=True)
-                loss, parts = objective(leaf, targets)
+                with torch.enable_grad():  # `compiled` does without
+                    loss, parts = objective(leaf, targets)
                 (gradient,) = torch.autograd.grad(loss, leaf)
                 return loss.detach(), keras.tree.map_structure(torch.detach, parts), gradient
 
-            return evaluate_torch
-
-
-def _tensorflow_value_and_gradient(
-    objective: LossFunction,
-) -> Callable[[Tensor, Any], tuple[Tensor, Any, Tensor]]:
-    import tensorflow as tf
-
-    def evaluate(x: Tensor, targets: Any) -> tuple[Tensor, Any, Tensor]:
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            loss, parts = objective(x, targets)
-        return loss, parts, tape.gradient(loss, x)
-
-    return _open_graph(evaluate)
+    return compiled(evaluate)
 
 
 def _open_graph(function: Callable[..., Any]) -> Callable[..., Any]:
