@@ -5,7 +5,6 @@ differs is an argument. Knows nothing of scales, optimisers or files.
 """
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -111,9 +110,11 @@ class Objective:
         self.style_layers = style_layers
         layers = {*content_layers, *style_layers}
         self.extract = network.extractor(layers, precision=precision, pooling=pooling)
-        self._features_and_grams = backend.compiled(self._describe_image)
+        self._features_and_grams = backend.compiled(
+            lambda image, masks: self._described(self.extract(image), masks)
+        )
         self._evaluate = backend.value_and_gradient(self._loss)
-        self._styles: OrderedDict[tuple[tuple[int, ...], bytes], dict[str, Tensor]] = OrderedDict()
+        self._styles: dict[tuple[tuple[int, ...], bytes], dict[str, Tensor]] = {}
 
     def targets(
         self,
@@ -241,11 +242,6 @@ class Objective:
             return losses.gram_matrix(features[layer])
         return losses.gram_matrix(features[layer] * ops.cast(masks[layer], self.precision))
 
-    def _describe_image(
-        self, image: Tensor, masks: list[dict[str, Tensor]]
-    ) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
-        return self._described(self.extract(image), masks)
-
     def _described(
         self, features: dict[str, Tensor], masks: list[dict[str, Tensor]]
     ) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
@@ -270,12 +266,11 @@ class Objective:
     def _style_grams(self, image: Tensor) -> dict[str, Tensor]:
         pixels = np.ascontiguousarray(backend.to_numpy(image))
         key = pixels.shape, hashlib.blake2b(pixels.data, digest_size=16).digest()
-        if key not in self._styles:
-            self._styles[key] = self.grams_of_style(image)
-            if len(self._styles) > _CACHED_STYLES:
-                self._styles.popitem(last=False)
-        self._styles.move_to_end(key)
-        return self._styles[key]
+        grams = self._styles.pop(key, None) or self.grams_of_style(image)
+        self._styles[key] = grams  # the newest comes last
+        if len(self._styles) > _CACHED_STYLES:
+            del self._styles[next(iter(self._styles))]
+        return grams
 
 
 def style_part(gram: Tensor, target: tuple[Tensor, Tensor, Tensor], bend: Tensor) -> Tensor:

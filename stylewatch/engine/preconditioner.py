@@ -132,7 +132,7 @@ class ImagePreconditioner(Preconditioner):
     def _mixtures(self) -> tuple[Tensor, Tensor]:
         """M, and for each wave M_f − M; before anything is learnt."""
         alike = np.eye(self._shape[-1], dtype=np.float32)
-        added = _GAIN * self._passed
+        added = _GAIN / (1.0 + (self._frequencies / _CORNER) ** 2)
         return self._kept(alike), self._for_waves(added[..., None, None] * alike)
 
     @cached_property
@@ -143,11 +143,6 @@ class ImagePreconditioner(Preconditioner):
     @cached_property
     def _bands(self) -> Tensor:
         return self._for_waves(self._shares)
-
-    @cached_property
-    def _passed(self) -> np.ndarray:
-        """(W/8, H/8): of each wave, all where nothing waves, half at the corner."""
-        return np.asarray(1.0 / (1.0 + (self._frequencies / _CORNER) ** 2))
 
     @cached_property
     def _shares(self) -> np.ndarray:

@@ -163,7 +163,9 @@ class TiledObjective(Objective):
         self.pixels = float(_SMALLEST**2)
         """The most that a tile has, margins included, if tiles can be so small."""
         self.on_host = True  # all images stay there, and go to the device in tiles
-        self._tile_described = backend.compiled(self._describe_tile)
+        self._tile_described = backend.compiled(
+            lambda image, place, masks: self._described(self._own_features(image, place), masks)
+        )
         self._tile_gradient = backend.value_and_gradient(self._loss_of_tile)
         self._style_part = backend.value_and_gradient(_style_part)
         self._smoothness = backend.value_and_gradient(_weighted_tv)
@@ -288,11 +290,6 @@ class TiledObjective(Objective):
                 for layer, gram in of_tile.items():
                     total[layer] = total[layer] + tile.share(layer, image.shape) * gram
         return totals
-
-    def _describe_tile(
-        self, image: Tensor, place: Place, masks: list[dict[str, Tensor]]
-    ) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
-        return self._described(self._own_features(image, place), masks)
 
     def _own_features(self, image: Tensor, place: Place) -> dict[str, Tensor]:
         """The features at a tile's own positions, out of its outer rectangle's."""
