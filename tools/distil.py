@@ -182,11 +182,7 @@ def _neighbourhoods(
 
 
 def _fit(
-    x: np.ndarray,
-    y: np.ndarray,
-    judges: tuple[np.ndarray, np.ndarray],
-    rank: int,
-    rounds: int = 4,
+    x: np.ndarray, y: np.ndarray, judges: tuple[np.ndarray, np.ndarray], rank: int
 ) -> tuple[Layer, str]:
     """Rank-`rank` regression from x to y that only has to be right after the ReLU.
 
@@ -205,7 +201,7 @@ def _fit(
         factors = _regress(x, y, factor, damping, rank)
         trials.append((_wrong(_answer(aside, factors), wanted), ridge, factor, damping, factors))
     first, ridge, factor, damping, factors = min(trials, key=lambda trial: trial[0])
-    for _ in range(rounds):
+    for _ in range(4):
         target = np.where(y > 0, y, np.minimum(_answer(x, factors), 0))
         factors = _regress(x, target, factor, damping, rank)
     told = (

@@ -32,12 +32,11 @@ Point = tuple[float, float, float]
 class Noise:
     """Fractal noise over an endless plane, from one periodic tile looked up at many scales."""
 
-    def __init__(self, rng: Generator, side: int = 1024, cell: int = 4) -> None:
-        tile = rng.normal(size=(side // cell, side // cell)).astype(np.float32)
-        tile = ndimage.zoom(np.pad(tile, 4, mode="wrap"), cell, order=3)
-        self.tile = tile[4 * cell : -4 * cell, 4 * cell : -4 * cell]
-        self.tile = self.tile / self.tile.std()
-        self.cell = cell
+    def __init__(self, rng: Generator) -> None:
+        self.cell = 4
+        tile = rng.normal(size=(256, 256)).astype(np.float32)
+        tile = ndimage.zoom(np.pad(tile, 4, mode="wrap"), self.cell, order=3)[16:-16, 16:-16]
+        self.tile = tile / tile.std()
 
     def at(self, x: Array, z: Array, scale: float) -> Array:
         """One octave with features of `scale` metres."""

@@ -296,10 +296,10 @@ class Canvas:
         )
         return mixed.argsort(axis=None).argsort().reshape(mixed.shape) / mixed.size
 
-    def paths(self, points: Array, angle: Array, length: Array, steps: int = 9) -> Array:
-        """Curves through the points that follow the angles: (n, steps, 2) in pixels."""
-        half = steps // 2
-        stride = np.asarray(length)[..., None] * self.unit / (steps - 1)
+    def paths(self, points: Array, angle: Array, length: Array) -> Array:
+        """Curves through the points that follow the angles: (n, 9, 2) in pixels."""
+        half = 4
+        stride = np.asarray(length)[..., None] * self.unit / (2 * half)
         start = points * self.unit
         before: list[Array] = []
         after = [start]
@@ -384,7 +384,6 @@ class Canvas:
         share: float = 1.0,
         jitter: Jitter | None = None,
         body: float = 1.0,
-        squeeze: float = 0.25,
     ) -> None:
         """A layer of round touches: one per cell of a jittered grid, overlapping at random."""
         pitch = spacing * self.unit
@@ -394,7 +393,7 @@ class Canvas:
         colours = vary(self.rng, sample(blur(reference, pitch * 0.25), cx, cy), **(jitter or {}))
         reach = radius * self.unit * np.exp(self.rng.normal(0, 0.15, x.size))
         rank = np.where(self.rng.uniform(size=x.size) < share, self.rng.uniform(0, 1, x.size), -1)
-        turn, squash = self.rng.uniform(0, np.pi, x.size), 1 + self.rng.uniform(0, squeeze, x.size)
+        turn, squash = self.rng.uniform(0, np.pi, x.size), 1 + self.rng.uniform(0, 0.25, x.size)
         py, px = np.mgrid[: self.shape[0], : self.shape[1]].astype(np.float32)
         best = np.zeros(self.shape, np.float32)
         depth, owner = np.zeros_like(best), np.zeros(self.shape, int)

@@ -19,7 +19,7 @@ from PIL import (
     PngImagePlugin,
     TiffImagePlugin,
     UnidentifiedImageError,
-    WebPImagePlugin,
+    WebPImagePlugin,  # noqa: F401  (the others Pillow loads itself)
 )
 
 from stylewatch.engine import profiles
@@ -48,7 +48,6 @@ _HEIC = frozenset({
 _PNG = b"\x89PNG\r\n"
 _MARKS = {b"\xff\xd8\xff": "JPEG", _PNG: "PNG"}
 """How files begin of whose headers Pillow does not tell what is wrong with them."""
-_PLUGINS = (WebPImagePlugin, TiffImagePlugin)  # the others Pillow loads itself
 _FORMAT_OF: dict[str, Format] = {
     "JPEG": "jpeg", "MPO": "jpeg", "PNG": "png", "WEBP": "webp", "TIFF": "tiff", "HEIF": "heic",
 }  # fmt: skip
