@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import sys
 import time
 from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,19 +113,3 @@ def test_its_first_layer_is_vgg19_s_and_the_others_are_close(builtin, vgg19_file
     }
     limits = [1e-6, 0.03, 0.1, 0.15, 0.3, 0.7, 0.7]
     assert {name: share for name, share in wrong.items() if share > limits[TAPS.index(name)]} == {}
-
-
-def test_factors_are_kept_for_a_run_that_would_make_the_same(monkeypatch):
-    """Others of other ranks or weights would be packed as if they were those asked for."""
-    monkeypatch.setattr(sys, "path", [str(Path(__file__).parents[1] / "tools"), *sys.path])
-    import distil
-
-    def file(*more):
-        monkeypatch.setattr(sys, "argv", ["distil.py", *more])
-        return distil.kept_in(distil._arguments())
-
-    asked = file()
-    assert file("--output", "elsewhere.npz") == asked
-    others = {file("--seed", "1"), file("--weights", "others.h5"), file("--pictures", "a.jpg")}
-    monkeypatch.setitem(distil.RANKS, "block5_conv2", 64)
-    assert len({asked, file(), *others}) == 5

@@ -7,8 +7,8 @@ layer by layer, a reduced-rank regression gives in closed form the factors whose
 factored network's own activations comes closest to VGG19's, where the ReLU lets it through.
 
 The pictures that it looks at are drawn by `training_pictures.py` from the seed: nothing but
-VGG19's weights is needed. Takes minutes; a run that was stopped goes on with the layer it was at.
-The result is `stylewatch/data/builtin.npz`: float16, the same bytes wherever sums round alike.
+VGG19's weights is needed. Takes minutes. The result is
+`stylewatch/data/builtin.npz`: float16, the same bytes wherever sums round alike.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.random import Generator
 from scipy.linalg import cho_factor, cho_solve
-from training_pictures import Crops, draw_pictures, read_pictures
+from training_pictures import Crops, draw_pictures
 
 from stylewatch.domain import VGG19_LAYERS
 from stylewatch.engine.features import load_vgg19
@@ -86,21 +86,18 @@ def load_teacher(weights: str) -> Network:
 # -- factors in closed form ----------------------------------------------------------------------
 
 
-def factorise(teacher: Network, views: np.ndarray, seed: int, kept: Path) -> Network:
+def factorise(teacher: Network, views: np.ndarray, seed: int) -> Network:
     """Factor every layer, each fitted on what the factored layers before it really give.
 
-    `views` is (N, S, S, 3), network input; the last sixth only judges. Finished layers are kept
-    in the file `kept`, and taken from there.
+    `views` is (N, S, S, 3), network input; the last sixth only judges.
     """
-    factored: Network = {LAYERS[0]: teacher[LAYERS[0]], **_kept(kept)}
+    factored: Network = {LAYERS[0]: teacher[LAYERS[0]]}
     inputs = truth = _advance(teacher[LAYERS[0]], views.astype(BFLOAT16), LAYERS[0])
     for number, name in enumerate(LAYERS[1:]):
-        if name not in factored:
-            started = time.perf_counter()
-            rng = np.random.default_rng([seed, number])
-            factored[name], told = _factor(inputs, truth, teacher[name], RANKS[name], rng)
-            _keep(kept, factored)
-            print(f"{name}: {told}; {time.perf_counter() - started:.0f} s", flush=True)
+        started = time.perf_counter()
+        rng = np.random.default_rng([seed, number])
+        factored[name], told = _factor(inputs, truth, teacher[name], RANKS[name], rng)
+        print(f"{name}: {told}; {time.perf_counter() - started:.0f} s", flush=True)
         inputs = _advance(factored[name], inputs, name)
         truth = _advance(teacher[name], truth, name)
     return factored
@@ -117,26 +114,6 @@ def _factor(
     judges = _sample(inputs[fitted:], truth[fitted:], layer, rng, 6000)
     (reduce, expand, bias), told = _fit(x, y, judges, rank)
     return (reduce.reshape(*kernel.shape[:3], -1), expand[None, None], bias), told
-
-
-def _kept(file: Path) -> Network:
-    if not file.exists():
-        return {}
-    with np.load(file) as arrays:
-        names = [name for name in LAYERS[1:] if f"{name}.0" in arrays]
-        return {name: tuple(arrays[f"{name}.{i}"] for i in range(3)) for name in names}
-
-
-def _keep(file: Path, factored: Network) -> None:
-    arrays: dict[str, Any] = {
-        f"{name}.{i}": array
-        for name, layer in factored.items()
-        if name != LAYERS[0]
-        for i, array in enumerate(layer)
-    }
-    with (temporary := file.with_suffix(".part")).open("wb") as stream:
-        np.savez(stream, **arrays)
-    temporary.replace(file)
 
 
 def _advance(layer: Layer, x: np.ndarray, name: str) -> np.ndarray:
@@ -275,22 +252,11 @@ def pack(network: Network, file: Path, command: str, seed: int) -> None:
 def main() -> None:
     """Draw, factor, write."""
     args = _arguments()
-    args.work.mkdir(parents=True, exist_ok=True)
-    pictures = draw_pictures(args.drawn, 384, args.seed)
-    if args.pictures:
-        pictures += read_pictures(args.pictures)
     rng = np.random.default_rng(args.seed)
-    views = Crops(pictures, 192).batch(rng, args.views)
-    network = factorise(load_teacher(args.weights), views, args.seed, kept_in(args))
+    views = Crops(draw_pictures(args.drawn, 384, args.seed), 192).batch(rng, args.views)
+    network = factorise(load_teacher(args.weights), views, args.seed)
     command = f"python tools/distil.py --seed {args.seed} --drawn {args.drawn} --views {args.views}"
     pack(network, args.output, command, args.seed)
-
-
-def kept_in(args: argparse.Namespace) -> Path:
-    """Where a run keeps its finished layers: only one that would make the same finds them."""
-    made_of = args.weights, args.pictures, args.drawn, args.views, args.seed, RANKS, RIDGES
-    work: Path = args.work
-    return work / f"factors-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}.npz"
 
 
 def _arguments() -> argparse.Namespace:
@@ -299,10 +265,6 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--weights", default="imagenet", help="VGG19's weights: imagenet or a file")
     parser.add_argument("--output", type=Path, default=ROOT / "stylewatch/data/builtin.npz")
-    parser.add_argument(
-        "--work", type=Path, default=ROOT / "build/distil", help="kept between runs"
-    )
-    parser.add_argument("--pictures", type=Path, nargs="*", default=[], help="files to look at too")
     parser.add_argument("--drawn", type=int, default=600, help="how many pictures are drawn")
     parser.add_argument("--views", type=int, default=500, help="crops of 192 px to fit on")
     parser.add_argument("--seed", type=int, default=0)

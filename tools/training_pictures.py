@@ -1,10 +1,8 @@
-"""Pictures to fit the built-in features on: drawn from a seed or read, and random crops of them.
+"""Pictures to fit the built-in features on: drawn from a seed, and random crops of them.
 
 Drawn pictures stand in for photographs and paintings: occluding shapes of all sizes with
 textures in them (dead leaves), 1/f noise, strokes along a flow, stripes and grids, letters.
 """
-
-from pathlib import Path
 
 import numpy as np
 from numpy.random import Generator
@@ -19,8 +17,6 @@ Pixels = NDArray[np.uint8]
 
 def noise(rng: Generator, side: int, power: float) -> Array:
     """(side, side, 3) of 1/f^power noise with correlated colours, roughly 0…255."""
-    frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])
-    frequency[0, 0] = 1.0
     stretch = np.exp(rng.normal(0, 0.6))
     angle = rng.uniform(0, np.pi)
     fy, fx = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None]
@@ -178,17 +174,6 @@ def draw_pictures(count: int, side: int, seed: int) -> list[Pixels]:
         make = (_dead_leaves, _strokes, _dead_leaves, _letters, _strokes, None)[number % 6]
         picture = make(rng, side) if make else _as_image(noise(rng, side, rng.uniform(0.5, 2.0)))
         pictures.append(_lit(rng, picture, side).astype(np.uint8))
-    return pictures
-
-
-def read_pictures(files: list[Path], longest: int = 1024) -> list[Pixels]:
-    """Files as (H, W, 3) uint8, reduced to `longest`."""
-    pictures = []
-    for file in files:
-        with Image.open(file) as image:
-            rgb = image.convert("RGB")
-            rgb.thumbnail((longest, longest), Image.Resampling.LANCZOS)
-            pictures.append(np.asarray(rgb))
     return pictures
 
 
