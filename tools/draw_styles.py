@@ -2,35 +2,18 @@
 
 import argparse
 import zlib
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import paint
 from PIL import Image
-from styles import (
-    cathedral,
-    ink,
-    meadow,
-    mosaic,
-    nocturne,
-    pastel,
-    pointillist,
-    watercolour,
-    woodcut,
-)
 
 OVERSAMPLE = 1.5
 LIMIT = 400_000  # bytes a file
 STYLES = {
-    "cathedral": cathedral.draw,
-    "ink": ink.draw,
-    "meadow": meadow.draw,
-    "mosaic": mosaic.draw,
-    "nocturne": nocturne.draw,
-    "pastel": pastel.draw,
-    "pointillist": pointillist.draw,
-    "watercolour": watercolour.draw,
-    "woodcut": woodcut.draw,
+    file.stem: import_module(f"styles.{file.stem}").draw
+    for file in sorted(Path(__file__).with_name("styles").glob("*.py"))
 }
 
 
