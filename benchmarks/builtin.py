@@ -26,8 +26,7 @@ set_environment(EngineSettings())  # as a worker has it
 import numpy as np
 from keras import ops
 from peer import plain_convolutions
-from PIL import Image
-from sheets import in_a_row
+from sheets import in_a_row, read
 
 from stylewatch.engine.backend import Precision
 from stylewatch.engine.features import STRIDE, FeatureNetwork, load_builtin, load_vgg19, preprocess
@@ -76,7 +75,7 @@ def quality(networks: dict[str, FeatureNetwork], args: argparse.Namespace) -> No
     rows = []
     for photo_file, painting_file in pairs:
         name = f"{photo_file.stem}--{painting_file.stem}"
-        photo, painting = _read(photo_file), _read(painting_file)
+        photo, painting = read(photo_file), read(painting_file)
         results = {}
         for which, network in networks.items():
             stored = args.out / f"{name}--{which}-{network.digest[:12]}-{VERSION}.npy"
@@ -89,13 +88,6 @@ def quality(networks: dict[str, FeatureNetwork], args: argparse.Namespace) -> No
         pictures = (photo, painting, results["builtin"], results["vgg19"])
         in_a_row(pictures, 288).save(args.out / f"{name}.png")
     _summary(rows)
-
-
-def _read(file: Path) -> np.ndarray:
-    with Image.open(file) as image:
-        rgb = image.convert("RGB")
-        rgb.thumbnail((1024, 1024), Image.Resampling.LANCZOS)
-        return np.asarray(rgb, dtype=np.float32)
 
 
 def _compare(
