@@ -26,6 +26,7 @@ import signal
 import statistics
 import sys
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -431,15 +432,9 @@ def plain_convolutions() -> Iterator[None]:
 
 def reached(record: Record, referee: Any, goal: float) -> Row:
     """When a side of ours was first seen at the goal or below, by halving: its best only falls."""
-    kept, low = record.kept(), 0
-    high = len(kept)
-    while low < high:
-        middle = (low + high) // 2
-        if float(referee(record.image(kept[middle]))[0]) <= goal:
-            high = middle
-        else:
-            low = middle + 1
-    evaluation = kept[high] if high < len(kept) else None
+    kept = record.kept()
+    first = bisect_left(kept, True, key=lambda n: float(referee(record.image(n))[0]) <= goal)
+    evaluation = kept[first] if first < len(kept) else None
     seconds, cpu = record.spent(evaluation or record.evaluations)
     return {"": seconds, "_cpu": cpu, "_evaluations": evaluation, "_of": record.evaluations}
 
