@@ -11,7 +11,6 @@ traceback is printed and the next is begun. A photo of 24 megapixels is large.py
 import argparse
 import json
 import math
-import os
 import statistics
 import subprocess
 import sys
@@ -22,9 +21,6 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import numpy as np
 from peer import EVALUATIONS, HISTORY, NEAR, SIDE, prepare, same_objective, torch_loop
