@@ -34,7 +34,6 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[384, 1024, 2048])
     parser.add_argument("--weights", default="", help="imagenet or a file; none: built-in features")
     parser.add_argument("--shown", type=int, default=360, help="height of each in the sheet")
-    parser.add_argument("--keep", type=Path, help="a folder for the pictures themselves")
     parser.add_argument("--out", type=Path, default=Path("sizes.jpg"))
     options = parser.parse_args()
     preset = Presets.load()[options.preset]
@@ -53,10 +52,6 @@ def main() -> None:
             flush=True,
         )
         pictures.append(painting.rgb)
-        if options.keep:
-            options.keep.mkdir(exist_ok=True)
-            file = options.keep / f"{options.photo.stem}-{side}.png"
-            in_a_row([painting.rgb], len(painting.rgb)).save(file)
     in_a_row(pictures, options.shown, GAP).save(options.out, quality=88)
 
 
