@@ -26,8 +26,6 @@ import numpy as np
 from peer import EVALUATIONS, HISTORY, NEAR, SIDE, prepare, same_objective, torch_loop
 from sheets import read
 
-FLOP_512 = 410e9
-"""Of one evaluation through block5_conv2 at 512×512."""
 PRECISIONS = ("bfloat16", "float32")
 REPEAT = 20
 PRODUCT = 8192
@@ -82,26 +80,6 @@ def run_peer(folder: Path) -> None:
 
 
 # -- ours ------------------------------------------------------------------------------------------
-
-
-def product_rate(dtype: str) -> float:
-    """Measured floating-point operations per second of a square product."""
-    from keras import ops
-
-    from stylewatch.engine.backend import compiled
-
-    rng = np.random.default_rng(0)
-    a = ops.cast(rng.standard_normal((PRODUCT, PRODUCT), dtype=np.float32), dtype)
-    product = compiled(lambda m: ops.matmul(m, m))
-    total = compiled(ops.max)
-    calls = 20
-
-    def several() -> None:
-        for _ in range(calls):
-            b = product(a)
-        float(total(b))
-
-    return calls * 2 * PRODUCT**3 / median(several, 5)
 
 
 def median(call: Callable[[], Any], repeat: int = REPEAT) -> float:
@@ -247,12 +225,16 @@ def of_the_peer(pair: Path) -> Iterator[str]:
 
 def products(precision: str, rates: dict[str, float]) -> Iterator[str]:
     """The rate of matrix products, noted in `rates`."""
-    rates[precision] = product_rate(precision)
+    from evaluation import product_rate
+
+    rates[precision] = product_rate(precision, 5, side=PRODUCT, calls=20)
     yield f"matrix products, {precision}: {rates[precision] / 1e12:.0f} TFLOP/s"
 
 
 def evaluated(network: Any, side: int, precision: str, rates: dict[str, float]) -> Iterator[str]:
     """An evaluation of that size, against the rate of products if that is known."""
+    from evaluation import FLOP_512
+
     found = one_evaluation(network, side, precision)
     rate = rates.get(precision, math.nan)
     share = FLOP_512 * (side / 512) ** 2 / found["device"] / rate

@@ -482,9 +482,9 @@ def machine() -> dict[str, str]:
 
 def gemm_rates() -> dict[str, float]:
     """TFLOP/s of a 2048³ product on this machine, now."""
-    from evaluation import gemm_rate
+    from evaluation import product_rate
 
-    return {dtype: gemm_rate(dtype, 5) / 1e12 for dtype in ("float32", "bfloat16")}
+    return {dtype: product_rate(dtype, 5) / 1e12 for dtype in ("float32", "bfloat16")}
 
 
 # -- all pairs -------------------------------------------------------------------------------------

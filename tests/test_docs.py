@@ -346,7 +346,7 @@ def test_what_the_benchmark_of_an_evaluation_times_has_ended(monkeypatch, capsys
     evaluation.main()
     assert "| 32 | bfloat16 | 1.000 |" in capsys.readouterr().out
     assert {type(each) for each in timed.values()} == {float, np.ndarray}  # none is a tensor
-    assert timed.keys() == {"gemm", "float32", "bfloat16", "bare float32", "bare bfloat16"}
+    assert timed.keys() == {"products", "float32", "bfloat16", "bare float32", "bare bfloat16"}
 
 
 def test_a_part_of_the_gpu_s_benchmark_that_fails_costs_no_other(monkeypatch, tmp_path, capsys):
@@ -362,8 +362,8 @@ def test_a_part_of_the_gpu_s_benchmark_that_fails_costs_no_other(monkeypatch, tm
 
     monkeypatch.setattr(gpu, "prepare", prepare)
     monkeypatch.setattr(gpu.subprocess, "run", fail)
-    for name in ("product_rate", "one_evaluation", "against_peer"):
-        monkeypatch.setattr(gpu, name, fail)
+    for name in ("evaluation.product_rate", "gpu.one_evaluation", "gpu.against_peer"):
+        monkeypatch.setattr(name, fail)
     monkeypatch.setattr("stylewatch.engine.features.load_vgg19", lambda *_: None)
     monkeypatch.setattr(gpu, "pictures", lambda *given: iter([f"a picture of {given[-1]} px"]))
     words = ["gpu.py", "--photo", "p", "--painting", "q", "--sizes", "16", "32"]
