@@ -1,11 +1,12 @@
 """The loss and its slope once more by hand: NumPy, double precision, nothing of the engine's."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from keras import ops
-from small_network import in_tiles, noise
+from small_network import CLASSIC, in_tiles, noise
 
 from stylewatch.domain import VGG19_LAYERS, StyleSettings
 from stylewatch.engine.features import preprocess
@@ -18,9 +19,7 @@ BALANCED = StyleSettings(
 AVERAGE = StyleSettings(
     pooling="average", style_layers={"block1_conv2": 0.3, "block3_conv4": 0.2, "block5_conv1": 0.4}
 )
-CLASSIC = StyleSettings(
-    objective="classic", content_weight=0.025, strength=1.0, content_layers={"block5_conv2": 1.0}
-)
+QUIET = replace(CLASSIC, tv_weight=1e-7)  # or nothing else would be seen in the slope
 STEP = 1e-4
 
 
@@ -80,7 +79,7 @@ def losses(network, image, photo, regions, settings, weight):
     """(content, style, tv), weights included."""
     balanced = settings.objective == "balanced"
     now, before = (features(network, x, settings) for x in (image, photo))
-    content = style = tv = 0.0
+    content = style = 0.0
     for layer, share in settings.content_layers.items():
         apart = (now[layer] - before[layer]) ** 2
         apart = np.sum(at_tap(weight, apart)[..., None] * apart)
@@ -99,13 +98,12 @@ def losses(network, image, photo, regions, settings, weight):
             else:  # sums instead of means, in the example's units
                 loss = apart * (now[layer][..., 0].size / (HEIGHT * WIDTH)) ** 2 / (4 * 3**2)
             style += area * share * loss
-    if settings.tv_weight:
-        tv = settings.tv_weight * variation(image) / variation(photo)
+    tv = settings.tv_weight * variation(image) / (variation(photo) if balanced else 1)
     return settings.content_weight * content, settings.strength * style, tv
 
 
 @pytest.mark.parametrize(("masked", "tiled"), [(False, False), (True, False), (True, True)])
-@pytest.mark.parametrize("settings", [BALANCED, AVERAGE, CLASSIC])
+@pytest.mark.parametrize("settings", [BALANCED, AVERAGE, QUIET])
 def test_loss_and_slope_are_those_of_the_formulas(network, settings, masked, tiled):
     layers = tuple(settings.content_layers), tuple(settings.style_layers)
     arguments = (network, *layers, settings.pooling, "float32")

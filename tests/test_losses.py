@@ -73,28 +73,6 @@ def test_total_variation_of_a_flat_picture_is_zero_and_of_an_edge_is_not():
     )
 
 
-def test_content_loss_is_the_sum_of_squares():
-    a, b = features_of(3, 4, 4, 2), features_of(4, 4, 4, 2)
-    loss = losses.content_loss(ops.convert_to_tensor(a), ops.convert_to_tensor(b))
-    assert float(loss) == pytest.approx(float(np.sum((a - b) ** 2)), rel=1e-5)
-
-
-def test_the_gradient_of_a_style_loss_is_the_derivative_of_its_value():
-    features = features_of(3, 5, 6, 4).astype(np.float32)
-    wanted = gram_by_loops(features_of(4, 5, 6, 4))
-
-    def loss(x, _):
-        gram = losses.gram_matrix(x)
-        return losses.style_loss(gram, ops.convert_to_tensor(wanted, dtype="float32")), ()
-
-    gradient = backend.to_numpy(
-        backend.value_and_gradient(loss)(ops.convert_to_tensor(features), {})[2]
-    )
-    difference = gram_by_loops(features) - wanted
-    exact = 4.0 * features.reshape(-1, 4) @ difference / 30  # 30 positions
-    np.testing.assert_allclose(gradient.reshape(-1, 4), exact, rtol=1e-4, atol=1e-5)
-
-
 @given(st.floats(0, 100), st.floats(0, 1))
 @settings(max_examples=50)
 def test_a_bent_loss_is_one_at_the_photo_and_zero_at_the_painting(share, bend):
