@@ -186,7 +186,7 @@ class Intake:
 
         That it has failed is over, too. Who was told that it is tried again is told that it is not.
         """
-        left = self._ledger.jobs_of(name, path, _LEFT)
+        left = [job for job in self._ledger.jobs_of(name, path) if job.state in _LEFT]
         if not left:
             return
         with contextlib.suppress(OSError), self._ledger.transaction():
@@ -408,8 +408,11 @@ class Intake:
 
     def _is_painted(self, photo: Photo, digest: str, planned: Sequence[Planned]) -> bool:
         """Whether a photo has been painted, and is not to be, even where its results are gone."""
-        done = self._ledger.jobs_of(photo.folder, photo.path, [JobState.DONE])
-        settled = {job.preset for job in done if job.digest == digest and job.reason != AGAIN}
+        settled = {
+            job.preset
+            for job in self._ledger.jobs_of(photo.folder, photo.path)
+            if job.state is JobState.DONE and job.digest == digest and job.reason != AGAIN
+        }
         return settled.issuperset(wanted.preset for wanted in planned)
 
     def _tell_known(self) -> None:

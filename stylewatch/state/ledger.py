@@ -249,19 +249,13 @@ class Ledger(LedgerReader):
         if not (alike or identity.is_still(before)):
             return False
         if alike and (row["gone"] or identity != before):
-            if self._is_unfinished(place):  # else its number is of no use
-                self._renumber(place, before, identity)
+            if any(job.state is not JobState.DONE for job in self.jobs_of(folder, path)):
+                self._renumber(place, before, identity)  # else its number is of no use
             elif not (stays or row["note"]):
                 return False
         if row["gone"]:
             self.change("UPDATE files SET gone = 0 WHERE folder = ? AND path = ?", *place)
         return True
-
-    def _is_unfinished(self, place: tuple[str, bytes]) -> bool:
-        """Whether a job of this file waits, or is painted, or has failed, or is held."""
-        query = "SELECT 1 FROM jobs WHERE folder = ? AND path = ? AND state NOT IN (?, ?, ?)"
-        ended = (JobState.DONE, JobState.SUPERSEDED, JobState.VANISHED)
-        return self._one(query, *place, *ended) is not None
 
     def _renumber(self, place: tuple[str, bytes], before: Identity, now: Identity) -> None:
         """A file and its jobs are known by another identity from now on; all else is as it was."""
@@ -361,16 +355,12 @@ class Ledger(LedgerReader):
 
     def _supersede_unplanned(self, photo: Photo, presets: Sequence[str]) -> bool:
         """Supersede what waits for a photo in other presets than these; whether one is painted."""
-        which = f"folder = ? AND path = ? AND preset NOT IN ({marks(presets)})"
-        values = (photo.folder, os.fsencode(photo.path), *presets)
-        self.change(
-            f"UPDATE jobs SET state = ?, reason = 'changed', changed = ? WHERE {which}"
-            f" AND (state IN ({marks(WAITING)}) OR state = ? AND reason = ?)",
-            *(JobState.SUPERSEDED, self._clock(), *values),
-            *(*WAITING, JobState.HELD, BROKEN_PRESET),
-        )
-        in_work = f"SELECT 1 FROM jobs WHERE {which} AND state IN ({marks(PAINTING)})"
-        return self._one(in_work, *values, *PAINTING) is not None
+        jobs = self.jobs_of(photo.folder, photo.path)
+        others = [job for job in jobs if job.preset not in presets]
+        for job in others:
+            if job.state in WAITING or (job.state, job.reason) == (JobState.HELD, BROKEN_PRESET):
+                self.supersede(job.id)
+        return any(job.state in PAINTING for job in others)
 
     def _supersede_others(self, place: tuple[str, bytes, str], key: str) -> None:
         """Supersede the jobs of the same photo and preset that have another key."""
@@ -605,7 +595,7 @@ class Ledger(LedgerReader):
         others = "" if acted else " AND (dev, ino, size, mtime_ns, ctime_ns) = (?, ?, ?, ?, ?)"
         self.change(
             "UPDATE jobs SET after_done = 1, reason = ''"
-            # +: as in `results_of`
+            # +: else SQLite goes by the state, and reads all that is done in the folder
             f" WHERE folder = ? AND path = ? AND digest = ? AND +state = ?{others}",
             *(job.folder, os.fsencode(job.path), job.digest, JobState.DONE),
             *(() if acted else astuple(job.identity)),

@@ -333,11 +333,14 @@ class LedgerReader:
         found = {row["id"]: row for row in rows}
         return [job_of(found[number]) for number in numbers if number in found]
 
-    def jobs_of(self, folder: str, path: Path, states: Sequence[JobState]) -> list[Job]:
-        """The jobs of one photo in these states."""
-        # +: as in `results_of`, of which one state makes a twin
-        query = f"SELECT * FROM jobs WHERE folder = ? AND path = ? AND +state IN ({marks(states)})"
-        return [job_of(row) for row in self.ask(query, folder, os.fsencode(path), *states)]
+    def jobs_of(self, folder: str, path: Path) -> list[Job]:
+        """The jobs of one photo without those that are superseded or have vanished.
+
+        Those may be tens of thousands, as where one picture is overwritten each minute.
+        """
+        query = "SELECT * FROM jobs WHERE folder = ? AND path = ? AND state NOT IN (?, ?)"
+        ended = (JobState.SUPERSEDED, JobState.VANISHED)
+        return [job_of(row) for row in self.ask(query, folder, os.fsencode(path), *ended)]
 
     def reasons(self, states: Sequence[JobState]) -> set[str]:
         """The reasons of all jobs in these states."""
@@ -412,13 +415,8 @@ class LedgerReader:
 
     def presets_of(self, job: Job) -> set[str]:
         """The presets in which the photo of this job is painted, is to be, or has failed."""
-        query = (
-            "SELECT preset FROM jobs WHERE folder = ? AND path = ? AND digest = ?"
-            " AND state NOT IN (?, ?)"
-        )
-        ended = (JobState.SUPERSEDED, JobState.VANISHED)
-        rows = self.ask(query, job.folder, os.fsencode(job.path), job.digest, *ended)
-        return {row["preset"] for row in rows}
+        jobs = self.jobs_of(job.folder, job.path)
+        return {each.preset for each in jobs if each.digest == job.digest}
 
     def is_overtaken(self, job: Job) -> bool:
         """Whether another job for the same photo and preset has taken this one's place.
@@ -429,13 +427,11 @@ class LedgerReader:
         """
         file = self._file(job.folder, job.path)
         seen = identity_of(file) if file else None
-        rows = self.ask(
-            "SELECT * FROM jobs WHERE folder = ? AND path = ? AND preset = ? AND id != ?"
-            " AND state NOT IN (?, ?)",
-            *(job.folder, os.fsencode(job.path), job.preset, job.id),
-            *(JobState.SUPERSEDED, JobState.VANISHED),
+        others = (
+            each.id
+            for each in self.jobs_of(job.folder, job.path)
+            if each.preset == job.preset and each.id != job.id and each.identity == seen
         )
-        others = (row["id"] for row in rows if identity_of(row) == seen)
         return any(other > job.id or job.identity != seen for other in others)
 
     # --- results ------------------------------------------------------------------------------
@@ -459,10 +455,8 @@ class LedgerReader:
 
     def results_of(self, job: Job) -> list[Job]:
         """The jobs of this photo that are done, in all presets."""
-        # +: else SQLite goes by the state, and reads all that is done in the folder
-        query = "SELECT * FROM jobs WHERE folder = ? AND path = ? AND digest = ? AND +state = ?"
-        values = (job.folder, os.fsencode(job.path), job.digest, JobState.DONE)
-        return [job_of(row) for row in self.ask(query, *values)]
+        jobs = self.jobs_of(job.folder, job.path)
+        return [each for each in jobs if each.state is JobState.DONE and each.digest == job.digest]
 
     def outputs_of(self, job: Job) -> list[Path]:
         """Where results for this photo and preset were ever published; the files may be gone."""
