@@ -427,7 +427,7 @@ class Daemon:
             structural_end=self._parts.structural_end,
             take_up=self._take_up,
             is_outdated=self._is_outdated,
-            on_event=self._tell_event,
+            tell=self._tell,
             before=before,
         )
 

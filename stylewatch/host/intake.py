@@ -21,7 +21,6 @@ from typing import BinaryIO
 from stylewatch.domain import (
     TURN_SECONDS,
     Candidate,
-    Event,
     EventKind,
     Failure,
     Identity,
@@ -97,16 +96,19 @@ class Intake:
         structural_end: Callable[[BinaryIO], bool | None],
         take_up: Callable[[Folder], None],
         is_outdated: Callable[[float], bool],
-        on_event: Callable[[Event], None],
+        tell: Callable[..., None],
         before: "Intake | None" = None,
     ) -> None:
-        """`before` is the intake of the former config: files that settle there go on settling."""
+        """`tell` tells of an event.
+
+        `before` is the intake of the former config: files that settle there go on settling.
+        """
         self._config = config
         self._ledger = ledger
         self._probe = probe
         self._begins_as_image = begins_as_image
         self._is_outdated = is_outdated
-        self._on_event = on_event
+        self._tell_event = tell
         self._held = False  # complete photos wait, as the config is about to be read again
         self._ignored: set[tuple[str, str]] = set()  # folders and why: told once
         self._subfolders: set[tuple[str, str]] = set()  # folders and names in them: looked at once
@@ -136,7 +138,7 @@ class Intake:
                 settler=kept.get(settling) or Settler(structural_end, **rules),
             )
         for message in waits(config, ledger):
-            on_event(Event(kind="warning", message=message, reason="preset"))
+            tell("warning", message, reason="preset")
 
     def tick(self, now: float) -> None:
         """Move every file one stage on: seen, settled, in the ledger.
@@ -194,20 +196,9 @@ class Intake:
             for job in left:
                 self._ledger.vanished(job.id)
                 if job.state in WAITING and job.attempts:
-                    self._tell_vanished(job)
+                    message = f"{job.path}: The photo is gone"
+                    self._tell_event("retry", message, job, reason="vanished")
             self.look_again(name, path)
-
-    def _tell_vanished(self, job: Job) -> None:
-        event = Event(
-            kind="retry",
-            message=f"{job.path}: The photo is gone",
-            folder=job.folder,
-            path=str(job.path),
-            preset=job.preset,
-            job_id=job.id,
-            reason="vanished",
-        )
-        self._on_event(event)
 
     def match_anew(self, job: Job) -> int | Failure | None:
         """Bring a photo in line with the config, if that has changed since its jobs were made.
@@ -480,14 +471,8 @@ class Intake:
     def _tell(
         self, kind: EventKind, file: Photo | Candidate, message: str, reason: str = ""
     ) -> None:
-        event = Event(
-            kind=kind,
-            message=f"{file.path}: {message}",
-            folder=file.folder,
-            path=str(file.path),
-            reason=reason,
-        )
-        self._on_event(event)
+        place = {"folder": file.folder, "path": str(file.path)}
+        self._tell_event(kind, f"{file.path}: {message}", reason=reason, **place)
 
 
 @contextlib.contextmanager
