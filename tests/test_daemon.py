@@ -1455,24 +1455,6 @@ def test_many_folders_on_slow_shares_take_many_short_ticks(rigs, tmp_path, monke
     assert 5 <= len([*ticks(began + 10, left=0)]) <= 500
 
 
-def test_many_photos_that_could_not_be_read_take_many_short_ticks_to_be_looked_at_again(
-    rigs, monkeypatch
-):
-    now, seen, taken = [0.0], [], rigs().daemon._intake
-    monkeypatch.setattr(intake, "time", SimpleNamespace(monotonic=lambda: now[0]))
-
-    def look_again(folder, path):
-        now[0] += intake.TURN_SECONDS / 2
-        seen.append(path)
-
-    monkeypatch.setattr(taken, "look_again", look_again)
-    taken._unread.extend((7.0, SimpleNamespace(folder="in", path=number)) for number in range(5))
-    for expected in ([0, 1], [0, 1, 2, 3], [0, 1, 2, 3, 4]):
-        assert taken.next_due(7.0) <= 7.0
-        taken._read_again(7.0)
-        assert seen == expected
-
-
 def test_many_pictures_that_have_no_name_take_many_short_ticks_to_get_one(rigs, monkeypatch):
     now, tried, rig = [0.0], [], rigs()
     delivering = rig.daemon._delivery

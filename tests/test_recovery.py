@@ -38,7 +38,7 @@ from stylewatch.domain import (
 )
 from stylewatch.errors import EngineLost, LedgerError, LockedError, OutputError
 from stylewatch.faces.board import Board
-from stylewatch.folders import contents, naming, outputs, painted, scans, space
+from stylewatch.folders import contents, naming, outputs, painted, scans, settle, space
 from stylewatch.host import daemon as daemon_module
 from stylewatch.host import delivery, disks, intake, inventory, publication
 from stylewatch.host.inventory import find_results
@@ -57,7 +57,7 @@ def _pauses_are_short(monkeypatch):
     monkeypatch.setattr(daemon_module, "RESOURCE_PAUSE", 0.3)
     monkeypatch.setattr(daemon_module, "LOOK_SECONDS", 0.2)
     monkeypatch.setattr(daemon_module, "LEDGER_SECONDS", 0.2)
-    monkeypatch.setattr(intake, "AGAIN_SECONDS", 0.3)
+    monkeypatch.setattr(settle, "LAST_PATIENCE", 0.3)
     monkeypatch.setattr(delivery, "AFTER_SECONDS", 0.3)
     monkeypatch.setattr(delivery, "UNNAMED_SECONDS", 0.2)
 

@@ -376,6 +376,20 @@ def test_a_file_whose_reading_fails_is_told(tmp_path):
     assert told.reason == "unreadable"
 
 
+def test_a_file_that_could_not_be_read_when_it_was_complete_is_given_again_in_a_minute(
+    settler, tmp_path
+):
+    put(tmp_path)
+    settler.take_back(photo(tmp_path), 100.0, 0.0)
+    settler.observe(candidate(tmp_path), 101.0)
+    assert settler.arriving == 0
+    assert follow(settler, 100.0, 1000.0) == [(160.0, photo(tmp_path))]
+    settler.take_back(photo(tmp_path), 1000.0, 0.0)
+    put(tmp_path, b"HEAD")
+    ((now, told),) = follow(settler, 1000.0, 2000.0)
+    assert (now, told.reason) == (1660.0, "truncated")  # as of any file that has changed
+
+
 def test_a_file_on_a_share_that_died_is_not_left_open(settler, tmp_path, monkeypatch):
     def dead(descriptor):
         raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))

@@ -693,7 +693,9 @@ def test_a_disk_that_gives_no_answer_says_nothing_about_a_photo_s_camera(rig):
     rig.drop("a.jpg")
     rig.until(lambda: len(answers) == 1)
     assert rig.counts() == {}
-    rig.daemon._intake._unread[0] = (0.0, rig.daemon._intake._unread[0][1])  # a minute later
+    settler = rig.daemon._intake.ways["in"].settler
+    [file] = settler._waiting.values()
+    settler._look_at(0.0, file)  # a minute later
     rig.until(lambda: rig.counts() == {"done": 1})
 
 

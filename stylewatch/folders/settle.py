@@ -161,6 +161,19 @@ class Settler:
             file.quiet = quiet
             self._look_at(min(file.due, now + quiet), file)
 
+    def take_back(self, photo: Photo, now: float, wall: float) -> None:
+        """Give a file that was complete, and then could not be read, once more: after a while."""
+        file = self._waiting[photo.path] = _Waiting(
+            photo,
+            network=True,  # nobody was writing to it, and not every kernel can tell that
+            seen=now,
+            seen_wall=wall,
+            since=now,
+            quiet=self._quiet_seconds,
+            told=True,
+        )
+        self._wait_on(file, "unreadable", now)
+
     def look_again(self, path: Path) -> None:
         """Give a file (relative to the root), if it was given out as unsettled, once more."""
         file = self._waiting.get(path)

@@ -8,7 +8,6 @@ import contextlib
 import errno
 import hashlib
 import json
-import math
 import os
 import time
 from collections import deque
@@ -55,7 +54,6 @@ from stylewatch.state.wording import (
     explained,
 )
 
-AGAIN_SECONDS = 60.0  # until a photo that could not be read for a moment is looked at again
 HELD_SECONDS = 0.5  # between two looks whether a changed config has been read
 KEPT_SLOW = 5  # so many files of each folder are named that take long to arrive
 
@@ -113,7 +111,6 @@ class Intake:
         self._ignored: set[tuple[str, str]] = set()  # folders and why: told once
         self._subfolders: set[tuple[str, str]] = set()  # folders and names in them: looked at once
         self._known: dict[str, tuple[Photo, int]] = {}  # by folder, see `_tell_known`
-        self._unread: deque[tuple[float, Photo]] = deque()  # unreadable ones: when to look again
         self.ways: dict[str, _Way] = {}  # by folder
         kept = {way.settling: way.settler for way in before.ways.values()} if before else {}
         for folder in config.folders:
@@ -159,17 +156,12 @@ class Intake:
                     self._take(settled, way)
         self._add_jobs(now)
         self._tell_known()
-        if now >= self._next_unread:
-            self._read_again(now)
 
     def next_due(self, now: float) -> float:
         """When `tick` has something to do."""
         if any(way.complete for way in self.ways.values()):
             return now + HELD_SECONDS if self._held else now
-        return min(
-            *(way.next_due(now) for way in self.ways.values()),
-            self._next_unread,
-        )
+        return min(way.next_due(now) for way in self.ways.values())
 
     def look_again(self, folder: str, path: Path) -> None:
         """Have this file looked at once more, as if it were new.
@@ -337,18 +329,6 @@ class Intake:
                     except OSError as error:
                         self._cannot_add(photo, error, now)
 
-    @property
-    def _next_unread(self) -> float:
-        return self._unread[0][0] if self._unread else math.inf
-
-    def _read_again(self, now: float) -> None:
-        """Look again at what could not be read a while ago, for no longer than a turn."""
-        until = time.monotonic() + TURN_SECONDS
-        with self._ledger.transaction():
-            while now >= self._next_unread and time.monotonic() < until:
-                _, photo = self._unread.popleft()
-                self.look_again(photo.folder, photo.path)
-
     def _is_no_photo(self, file: Photo) -> bool:
         """Whether a file surely is none, by its ending and its first bytes, if it is there."""
         if file.path.suffix.lower() in PICTURES:
@@ -441,7 +421,7 @@ class Intake:
         if error.errno in GONE:
             self.look_again(photo.folder, photo.path)
             return
-        self._unread.append((now + AGAIN_SECONDS, photo))
+        self.ways[photo.folder].settler.take_back(photo, now, self._ledger.now)
         self._ledger.note_file(photo.folder, photo.path, photo.identity, "", "unreadable")
         why = error.strerror or str(error)
         self._tell("failed", photo, f"can't be read: {why}. It is tried again in a minute", "io")

@@ -13,7 +13,7 @@ import stylewatch.app.serve
 import stylewatch.cli
 from stylewatch import failpoints
 from stylewatch.folders import settle
-from stylewatch.host import daemon, delivery, intake
+from stylewatch.host import daemon, delivery
 from stylewatch.state import retries
 
 PLUGIN = Path(__file__).parent / "plugin"
@@ -44,7 +44,7 @@ def live(kind: str, config: str, log: str, environment: dict[str, str]) -> None:
         return
     daemon.LOOK_SECONDS = daemon.LEDGER_SECONDS = 1.0  # shorter waits, the same steps
     delivery.UNNAMED_SECONDS = 1.0
-    daemon.RESOURCE_PAUSE = retries.RESOURCE_PAUSE = intake.AGAIN_SECONDS = 2.0
+    daemon.RESOURCE_PAUSE = retries.RESOURCE_PAUSE = 2.0
     settle.LAST_PATIENCE = 3.0
     retries.FIRST_PAUSE, retries.LONGEST_PAUSE, retries.PERMISSION_PAUSE = 0.5, 2.0, 2.0
     sys.argv = ["stylewatch", "run", "--config", config]
