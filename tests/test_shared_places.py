@@ -631,8 +631,10 @@ def test_a_disk_that_is_away_does_not_leave_its_history_to_the_next(tmp_path):
     """Two sticks have the same device and inode numbers, one after the other."""
     ledger, places = Ledger(tmp_path / "ledger.db"), [Path("/media/a"), Path("/media/b")]
     ledger.note_folder("a", places[0], (2065, 2))
-    assert ledger.alike((2065, 2), places) == []
-    assert ledger.alike((2065, 2), places[1:]) == ["a"]
+    one, two = (SimpleNamespace(name=place.name, input=place, stays=True) for place in places)
+    for watched, found in ([one, two], None), ([two], "a"):
+        config = SimpleNamespace(folders=watched)
+        assert recognition._moved(two, (2065, 2), config, ledger) == found
     ledger.close()
 
 

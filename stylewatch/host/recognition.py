@@ -38,10 +38,12 @@ def recognise(folder: Folder, config: Config, ledger: Ledger) -> None:
         ledger.note_folder(folder.name, folder.input, known)
         raise
     inode, moved, another = Identity.of(stat).inode, None, False
-    if known is None or not ledger.has_files(folder.input):
+    name = next((name for name, lies in ledger.places().items() if lies == folder.input), "")
+    if known is None or not ledger.has_files(name):
         moved = _moved(folder, inode, config, ledger)
     elif known[1] != inode[1]:  # a device's number says nothing
-        another = _is_another(folder.input, ledger)
+        before = ledger.remembered(name, missed=False)
+        another = not any(looks_like(folder.input / path, file) for path, file in before)
     volume = _volume_of(stat.st_dev)
     ledger.note_folder(folder.name, folder.input, inode, moved, volume, another=another)
 
@@ -93,32 +95,25 @@ def _volume_of(device: int) -> str:
 def _moved(folder: Folder, inode: tuple[int, int], config: Config, ledger: Ledger) -> str | None:
     """The name that the ledger has for the folder at this place, if it was moved here.
 
-    Candidates are the folders with this inode that lay elsewhere. The right one is the one of
-    whose files one lies here, untouched. Failing that, it is one of this name that was copied
-    here, as to another disk. Else a candidate of which the ledger knows no files that should be
-    here will do. Where photos stay, that is only one without any known file: else its photos were
-    deleted with it, and another folder has got its number.
+    Candidates are the folders with this inode that lay elsewhere: disks and file systems give such
+    numbers again. The right one is the one of whose files one lies here, untouched. Failing that,
+    it is one of this name that was copied here, as to another disk. Else a candidate of which the
+    ledger knows no files that should be here will do. Where photos stay, that is only one without
+    any known file: else its photos were deleted with it, and another folder has got its number.
     """
     watched = [each.input for each in config.folders]
-    names = ledger.alike(inode, watched)
+    elsewhere = {name: lay for name, lay in ledger.places().items() if lay not in watched}
+    names = [name for name, lay in elsewhere.items() if ledger.inode_of(lay) == inode]
     for name in names:
         if any(is_still(folder.input / path, before) for path, before in ledger.remembered(name)):
             return name
     set_aside = f"{folder.name} ("  # so begins what it is called since this place has its name
-    for name, place in ledger.places().items():
+    for name in elsewhere:
         is_namesake = name == folder.name or name.startswith(set_aside)
-        if is_namesake and place not in watched and _is_copy(folder, name, ledger):
+        if is_namesake and _is_copy(folder, name, ledger):
             return name
     stay = folder.stays
     return next((name for name in names if not ledger.remembered(name, missed=stay)), None)
-
-
-def _is_another(place: Path, ledger: Ledger) -> bool:
-    """Whether nothing there looks like any file of the folder that lay there before."""
-    name = next(name for name, lies in ledger.places().items() if lies == place)
-    return not any(
-        looks_like(place / path, before) for path, before in ledger.remembered(name, missed=False)
-    )
 
 
 def _is_copy(folder: Folder, name: str, ledger: Ledger) -> bool:

@@ -191,27 +191,13 @@ class LedgerReader:
         row = self._one("SELECT dev, ino FROM folders WHERE input = ?", os.fsencode(place))
         return None if row is None or row["dev"] is None else (row["dev"], row["ino"])
 
-    def alike(self, inode: tuple[int, int], watched: Iterable[Path]) -> list[str]:
-        """The folders with that device and inode that the ledger knows from places not `watched`.
-
-        One of them may be the folder that has these numbers now, moved. It need not be: disks and
-        file systems give both numbers again.
-        """
-        elsewhere = [os.fsencode(place) for place in watched]
-        query = (
-            f"SELECT name FROM folders WHERE dev = ? AND ino = ? AND input NOT IN ("
-            f"{marks(elsewhere)})"
-        )
-        return [row["name"] for row in self.ask(query, *inode, *elsewhere)]
-
     def mounts(self) -> set[Path]:
         """The mount points of all disks that results or photos were to be written to."""
         return {path_of(row["path"]) for row in self.ask("SELECT path FROM mounts")}
 
-    def has_files(self, place: Path) -> bool:
-        """Whether any file is known, be it missing, of the folder that lies there."""
-        query = "SELECT 1 FROM folders JOIN files ON folder = name WHERE input = ? LIMIT 1"
-        return self._one(query, os.fsencode(place)) is not None
+    def has_files(self, folder: str) -> bool:
+        """Whether any file of a folder is known, be it missing."""
+        return self._one("SELECT 1 FROM files WHERE folder = ? LIMIT 1", folder) is not None
 
     def remembered(self, folder: str, *, missed: bool = True) -> list[tuple[Path, Identity]]:
         """Files of a folder, the last seen first, as each was then; with those that are missing."""
