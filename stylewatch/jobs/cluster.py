@@ -106,9 +106,6 @@ class DaskExecutor(JobTable):
         machine, until = _machine_of(worker), now + (BRIEFLY if briefly else SHUN_SECONDS)
         self._shunned = {**still, machine: max(until, still.get(machine, until))}
 
-    def release(self, before: float = math.inf) -> None:
-        """Nothing: the cluster's memory is the cluster's business."""
-
     def close(self) -> None:
         """Kill what runs, and leave the cluster."""
         self._leaving = True
@@ -224,9 +221,6 @@ class DaskExecutor(JobTable):
             self._finish(job, error=_ours(error))
         else:
             self._read(job, data)
-
-    def _free(self, job: InFlight) -> None:
-        """Nothing: the scheduler knows."""
 
     def _kill(self, job: InFlight) -> None:
         """Dask can't end a job that runs: its worker's process has to restart."""

@@ -92,9 +92,6 @@ class LocalExecutor(JobTable):
     def _capacity(self) -> int:
         return self._workers
 
-    def shun(self, worker: str, *, briefly: bool = False) -> None:
-        """Nothing: all workers are of this machine, and have the same files."""
-
     def release(self, before: float = math.inf) -> None:
         """End the workers that are idle since `before`; the next job may start a new one."""
         with self._lock:

@@ -79,12 +79,12 @@ class JobTable(ABC):
     def _kill(self, job: InFlight) -> None:
         """End the job's process; returns when that is gone."""
 
-    @abstractmethod
-    def _free(self, job: InFlight) -> None:
+    # By themselves the next ones do nothing: not every place has a use for them.
+
+    def _free(self, job: InFlight) -> None:  # noqa: B027
         """Make the job's place ready for the next one, before anyone is told that it has ended."""
 
-    @abstractmethod
-    def release(self, before: float = math.inf) -> None:
+    def release(self, before: float = math.inf) -> None:  # noqa: B027
         """Give back the memory of workers that are idle since `before`; others start when needed.
 
         That is a time of `time.monotonic`.
@@ -94,8 +94,7 @@ class JobTable(ABC):
         """The address of the worker elsewhere that has run the job with this future; else empty."""
         return ""
 
-    @abstractmethod
-    def shun(self, worker: str, *, briefly: bool = False) -> None:
+    def shun(self, worker: str, *, briefly: bool = False) -> None:  # noqa: B027
         """Prefer other machines to that of the worker with this address: it lacks something."""
 
     @property
