@@ -1040,7 +1040,7 @@ def test_a_photo_whose_header_can_t_be_read_for_a_moment_is_not_painted_in_the_o
     rig.asked("reload")
     with monkeypatch.context() as patched:
         broken = OSError(errno.EIO, os.strerror(errno.EIO))
-        patched.setattr(intake, "open_below", Mock(side_effect=broken))
+        patched.setattr(intake, "open_photo", Mock(side_effect=broken))
         rig.daemon.ask("resume")
         rig.until(lambda: rig.counts() == {"retry-wait": 1})
     rig.until(lambda: rig.counts() == {"done": 1, "superseded": 1})

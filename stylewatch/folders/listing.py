@@ -4,6 +4,8 @@ Remembers what each name was like, so that only new and changed ones are told. K
 events, watches or clocks.
 """
 
+import contextlib
+import errno
 import os
 import re
 import stat as modes
@@ -11,8 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from mimetypes import MimeTypes
 from pathlib import Path
+from typing import BinaryIO
 
-from stylewatch.domain import Candidate
+from stylewatch.domain import Candidate, Photo
 
 UNFINISHED = re.compile(
     r"(\.|~\$).*|.*(~|_exiftool_tmp|\."
@@ -83,6 +86,15 @@ def open_below(root: str | Path, relative: str | Path, flags: int = FILE) -> int
         return os.open(name, flags | os.O_NOFOLLOW, dir_fd=here)
     finally:
         os.close(here)
+
+
+@contextlib.contextmanager
+def open_photo(photo: Photo) -> Iterator[BinaryIO]:
+    """What has a photo's name now; IsADirectoryError when what took its place is no file."""
+    with open(photo.path, "rb", opener=lambda *_: open_below(photo.root, photo.path)) as stream:
+        if not modes.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), photo.path)
+        yield stream
 
 
 def walk(

@@ -12,15 +12,14 @@ import itertools
 import math
 import os
 import signal
-import stat as modes
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
 from stylewatch.domain import TURN_SECONDS, Candidate, Identity, Photo
-from stylewatch.folders.listing import open_below
+from stylewatch.folders.listing import open_photo
 
 CLOSED_SHARE = 0.25  # of the quiet period suffices after a close or rename, …
 CLOSED_QUIET = 0.5  # … but no less than that: scanners close a file and open it again
@@ -210,7 +209,7 @@ class Settler:
     def _look(self, file: _Waiting, now: float) -> Photo | Unsettled | Gone | None:
         """Look at a file that is due; what it is now, if that is settled."""
         try:
-            with _opened(file.photo) as stream:
+            with open_photo(file.photo) as stream:
                 lack = self._lack(stream, file)
                 identity = Identity.of(os.fstat(stream.fileno()))
         except OSError as error:
@@ -277,15 +276,6 @@ class Settler:
         if not closed:
             return self._quiet_seconds
         return max(CLOSED_SHARE * self._quiet_seconds, min(self._quiet_seconds, CLOSED_QUIET))
-
-
-@contextlib.contextmanager
-def _opened(photo: Photo) -> Iterator[BinaryIO]:
-    """The file as it is now; IsADirectoryError when what took its place is none."""
-    with open(photo.path, "rb", opener=lambda *_: open_below(photo.root, photo.path)) as stream:
-        if not modes.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), photo.path)
-        yield stream
 
 
 def has_writer(descriptor: int) -> bool | None:

@@ -31,7 +31,7 @@ from stylewatch.domain import (
     job_key,
 )
 from stylewatch.errors import InputChangedError, InputError, kind_of
-from stylewatch.folders.listing import PICTURES, open_below
+from stylewatch.folders.listing import PICTURES, open_photo
 from stylewatch.folders.outputs import target_name
 from stylewatch.folders.settle import GONE, LACKS, Gone, Settler, Slow, Unsettled
 from stylewatch.folders.sources import FolderHealth, FolderSource
@@ -428,7 +428,7 @@ class Intake:
 
     def _header(self, photo: Photo) -> PhotoFacts:
         """What rules may ask about the photo that has this name now."""
-        with _open(photo) as stream:
+        with open_photo(photo) as stream:
             return self._facts(photo, stream)
 
     def _facts(self, photo: Photo, stream: BinaryIO) -> PhotoFacts:
@@ -458,15 +458,10 @@ class Intake:
 @contextlib.contextmanager
 def _open_unchanged(photo: Photo) -> Iterator[BinaryIO]:
     """The photo, opened; FileNotFoundError if it was replaced."""
-    with _open(photo) as stream:
+    with open_photo(photo) as stream:
         if Identity.of(os.fstat(stream.fileno())) != photo.identity:
             raise FileNotFoundError(errno.ENOENT, "it was replaced", str(photo.path))
         yield stream
-
-
-def _open(photo: Photo) -> BinaryIO:
-    """What has the photo's name, opened below its folder without following links."""
-    return open(photo.path, "rb", opener=lambda *_: open_below(photo.root, photo.path))
 
 
 def _planned(folder: Folder, path: Path, digest: str, presets: Iterable[Preset]) -> list[Planned]:
