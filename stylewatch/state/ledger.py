@@ -98,7 +98,7 @@ class Ledger(LedgerReader):
     ) -> None:
         self._clock = clock
         self._rng = rng or Random()  # noqa: S311  (jitter, no secret)
-        self._idle: dict[str, tuple[float, object]] = {}  # folders without a job, see `waiting`
+        self._idle: dict[str, tuple[float, tuple[int, float | None]]] = {}  # see `waiting`
         self._db, self.set_aside = open_ledger(path)
         """`set_aside`: where a damaged ledger was moved to."""
 
