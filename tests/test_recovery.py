@@ -1839,15 +1839,15 @@ def test_a_disk_that_goes_away_while_a_photo_is_moved_there_gets_it_when_it_is_b
     rigs, disk, monkeypatch
 ):
     disk.mount.mkdir()
-    real, moves = painted._move, []
+    real, moves = painted.make_folder, []
 
-    def move(*arguments):
+    def make_folder(folder):
         if not moves:
             disk.unplug()  # nothing has seen that yet
-        moves.append(arguments)
-        real(*arguments)
+        moves.append(folder)
+        real(folder)
 
-    monkeypatch.setattr(painted, "_move", move)
+    monkeypatch.setattr(painted, "make_folder", make_folder)
     rig = rigs(start=False, rescan_seconds=1)
     rig.with_folders({"after": disk.mount / "moved"}).start()
     photo = rig.drop("a.jpg")
@@ -1859,6 +1859,25 @@ def test_a_disk_that_goes_away_while_a_photo_is_moved_there_gets_it_when_it_is_b
     rig.until(lambda: not photo.exists())
     assert files_below(disk.mount) == [disk.mount / "moved" / "a.jpg"]
     assert len(rig.executor.ran) == 1
+
+
+def test_a_photo_lies_on_the_disk_that_goes_away_when_its_folder_there_is_held(
+    rigs, disk, monkeypatch
+):
+    """As with `umount --lazy`: without that it is busy as long as the folder is held."""
+    disk.mount.mkdir()
+    real = painted._move
+
+    def move(*arguments):
+        disk.unplug()
+        real(*arguments)
+
+    monkeypatch.setattr(painted, "_move", move)
+    rig = rigs(start=False).with_folders({"after": disk.mount / "moved"}).start()
+    photo = rig.drop("a.jpg")
+    rig.until(lambda: not photo.exists())
+    assert files_below(disk.mount) == []
+    assert files_below(disk.aside) == [disk.aside / "moved" / "a.jpg"]
 
 
 def test_a_disk_is_missed_though_the_config_names_another_folder_on_it(rigs, disk):

@@ -44,8 +44,8 @@ def apply_after(
     """Move or delete a photo whose result is durable, if it is still the same file.
 
     `action` may be a folder to move to: sub-folders are mirrored, nothing is replaced there. Once
-    the photo has its name there, `still_there` is called, and if that raises, the photo stays where
-    it was, and the new name is removed. Returns whether something was done.
+    it is held open, so that it stays this disk's, `still_there` is called, and if that raises, the
+    photo stays where it was. Returns whether something was done.
     """
     with contextlib.ExitStack() as held:
         try:
@@ -59,7 +59,8 @@ def apply_after(
         else:
             make_folder(action / photo.parent)
             goals = held.enter_context(_held(action, photo.parent))
-            _move(source, goals / photo.name, identity, still_there)
+            still_there()
+            _move(source, goals / photo.name, identity)
         failpoint("painted.after")
         sync_folder(source.parent)
     return True
@@ -79,9 +80,7 @@ def _held(root: Path, folder: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def _move(
-    source: Path, wanted: Path, identity: Identity, still_there: Callable[[], object]
-) -> None:
+def _move(source: Path, wanted: Path, identity: Identity) -> None:
     """Give the photo its new name, then remove the old one; a move that a crash left is ended."""
     if source.parent.samefile(wanted.parent):  # it would be its own copy, and be deleted
         raise OSError(errno.ELOOP, f"{wanted.parent.resolve()} leads back to its own folder")
@@ -89,14 +88,6 @@ def _move(
     if goal is None:
         return
     failpoint("painted.moved")
-    try:
-        still_there()
-    except Exception:
-        if _same_file(source, identity):
-            goal.unlink(missing_ok=True)
-        else:  # it could not have both names
-            rename_exclusively(goal, source)
-        raise
     sync_folder(goal.parent)
     if _same_file(source, identity):  # after so long another may lie there
         source.unlink(missing_ok=True)

@@ -289,10 +289,10 @@ class Publisher:
                 )
 
     def _require_still_mounted(self, action: After, photo: Path) -> None:
-        """Raise an OutputFullError if the disk went away to which a photo has just been moved.
+        """Raise an OutputFullError if the disk went away to which a photo is just being moved.
 
-        Then the photo lies at the empty mount point, where it would be taken for a file by which a
-        person says to go on without that disk (`require_mounted`).
+        Else the photo would lie at the empty mount point, where it would be taken for a file by
+        which a person says to go on without that disk (`require_mounted`).
         """
         if isinstance(action, Path) and (mount := missing_mount(action / photo, self._ledger)):
             raise not_mounted(action, mount)
