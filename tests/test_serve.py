@@ -8,12 +8,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import Mock
+from unittest.mock import MagicMock, Mock
 
 import pytest
 from rig import Rig
 
 from stylewatch.app import reloading
+from stylewatch.app import serve as serve_module
 from stylewatch.app.reloading import OnChange
 from stylewatch.app.serve import _refuse_a_second
 from stylewatch.domain import Preset, StyleImage
@@ -72,6 +73,25 @@ def looking(daemon: Daemon) -> Callable[[], int]:
         return len(daemon.asked)
 
     return look
+
+
+def test_p_pressed_again_before_the_daemon_has_answered_is_not_obeyed_twice(config, monkeypatch):
+    """Outside of the hours a second pause is one by hand, which never ends."""
+    daemon = Daemon(config)
+    console = MagicMock()
+
+    def run(stop, after_tick):
+        press = console.call_args.kwargs["on_pause"]
+        for wanted in (True, True):
+            press(wanted)
+        daemon.answers[-1].set_result(None)
+        press(False)
+
+    daemon.run = run
+    monkeypatch.setattr(serve_module, "Daemon", lambda *_, **__: daemon)
+    monkeypatch.setattr(serve_module, "open_console", console)
+    serve_module.serve(lambda: config, "text")
+    assert daemon.asked == ["pause", "resume"]
 
 
 class TestOnChange:

@@ -77,9 +77,6 @@ def serve(load: Callable[[], Config], log_format: LogFormat) -> None:
         notifier.reloading()
         daemon.ask("reload").add_done_callback(lambda _: notifier.ready())
 
-    def pause(wanted: bool) -> None:
-        daemon.ask("pause" if wanted else "resume")  # what comes of it is told as an event
-
     had_terminal = has_terminal()
 
     def hang_up() -> None:
@@ -100,7 +97,7 @@ def serve(load: Callable[[], Config], log_format: LogFormat) -> None:
             log_format=log_format,
             title=__version__,
             on_quit=end,
-            on_pause=pause,
+            on_pause=partial(_pause, daemon, []),
             chatter=config.state_dir / CHATTER,
         ) as console,
         ControlServer(config.state_dir, daemon.ask, about) as control,
@@ -113,6 +110,15 @@ def serve(load: Callable[[], Config], log_format: LogFormat) -> None:
         for folder in config.folders:
             tell(_watching(folder))
         _wait(pool.submit(daemon.run, stop, after_tick), asked)
+
+
+def _pause(daemon: Daemon, last: "list[Future[None]]", wanted: bool) -> None:
+    """Ask for a pause, or for its end; what comes of it is told as an event.
+
+    Who presses again before the last answer has come means the same.
+    """
+    if all(answer.done() for answer in last):
+        last[:] = [daemon.ask("pause" if wanted else "resume")]
 
 
 def _wait(daemon: "Future[None]", asked: deque[Callable[[], None]]) -> None:
