@@ -454,6 +454,18 @@ class TestEngine:
         assert "memory runs out" in finding.message
         assert "memory" in finding.remedy
 
+    @pytest.mark.parametrize(
+        ("code", "said", "may_be"),
+        [
+            (-4, "", False), (-9, "", False), (1, "ModuleNotFoundError: No module named 'jax'", False),
+            (-6, "std::bad_alloc", True), (1, "ImportError: failed to map segment", True),
+            (1, "RuntimeError: no memory", True),
+        ],
+    )  # fmt: skip
+    def test_the_memory_limit_is_named_only_where_it_may_be_the_cause(self, code, said, may_be):
+        finding = doctor._engine_failure({"memory_limit": 1 << 33}, code, said)
+        assert ("Raise `memory_limit`" in finding.remedy) is may_be
+
     def test_what_it_says_before_it_crashes_is_told(self, monkeypatch):
         [finding] = self.failure(monkeypatch, -6, b"F cpu_feature_guard: no AVX512\n")
         assert finding.message == "it crashes (SIGABRT): F cpu_feature_guard: no AVX512"

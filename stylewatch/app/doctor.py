@@ -446,7 +446,8 @@ def _engine_failure(words: dict[str, Any], code: int, stderr: str) -> Finding:
         remedy = "Install stylewatch again; if that does not help, report this"
         if _stage(words) == "device" and _has_gpu_to_offer():  # JAX does not do without
             remedy = _DRIVER
-    if remedy and words.get("memory_limit"):
+    others_doing = code in {-signal.SIGILL, -signal.SIGKILL} or "ModuleNotFoundError" in last
+    if remedy and words.get("memory_limit") and not others_doing:
         remedy = f"Raise `memory_limit`, or leave it out. Else: {remedy}"
     return problem(_stage(words), text, remedy)
 
