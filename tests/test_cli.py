@@ -1237,6 +1237,20 @@ class TestApply:
         code, out, err = stylewatch("presets", "sheet", photo, *options)
         assert (code, out, err.count("cut-off.jpg")) == (3, "", 2), "each is told once"
 
+    @pytest.mark.parametrize("error", ["ValueError", "OSError"])
+    def test_a_sheet_leaves_out_a_style_whose_effect_breaks_down(
+        self, stylewatch, tmp_path, monkeypatch, error
+    ):
+        effect_package(tmp_path / "site", f"raise {error}('no model')")
+        monkeypatch.syspath_prepend(tmp_path / "site")
+        monkeypatch.delitem(sys.modules, "own_effect", raising=False)
+        Path("own.yaml").write_text("effect: own")
+        photo = a_picture(tmp_path / "a.jpg", (400, 300))
+        options = ("-p", "quick", "-p", "own.yaml", "--side", "64")
+        code, out, err = stylewatch("presets", "sheet", photo, *options)
+        assert (code, out) == (1, "a--presets.jpg\n")
+        assert f"not on the sheet: own: {error}: no model" in err
+
     def test_presets_that_are_the_same_but_for_their_names_are_one_picture(
         self, stylewatch, tmp_path, home
     ):

@@ -108,8 +108,10 @@ def _paint(task: Task, engine: EngineSettings, report: OnStep) -> Painted:
     try:
         with redirect_stdout(sys.stderr):  # stdout is for results, not for what libraries print
             rendered = render_job(request, engine, report)
-    except StylewatchError:
-        raise
+    except StylewatchError as error:
+        if error.reason != UNFORESEEN:
+            raise
+        raise RenderError(error.problem, reason=UNFORESEEN) from error
     except (Exception, SystemExit) as error:
         traceback.print_exc()  # goes there too
         raise RenderError(named(error), reason=UNFORESEEN) from error
