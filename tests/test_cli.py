@@ -1443,6 +1443,16 @@ class TestBatches:
         monkeypatch.setattr("stylewatch.settings.weights.downloaded", lambda: True)
         assert "downloading" not in stylewatch("weights", "fetch")[2]
 
+    def test_weights_are_not_fetched_where_tensorflow_would_end_the_process(
+        self, stylewatch, monkeypatch
+    ):
+        monkeypatch.setattr("stylewatch.engine.machine.cpu_flags", lambda: frozenset({"sse4_2"}))
+        monkeypatch.delenv("KERAS_BACKEND", raising=False)
+        monkeypatch.setattr("stylewatch.engine.features.load_vgg19", lambda **_: None)
+        code, out, err = stylewatch("weights", "fetch")
+        assert (code, out) == (1, "")
+        assert "no AVX" in err
+
     def test_where_the_weights_belong_is_told_whether_they_are_there_or_not(self, stylewatch):
         code, out, err = stylewatch("weights", "path")
         assert (code, out) == (ExitCode.WEIGHTS, f"{keras_weights()}\n")

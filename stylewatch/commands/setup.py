@@ -104,6 +104,7 @@ def weights_fetch() -> None:
     it with `weights: PATH`.
     """
     from stylewatch.app.paint import set_up
+    from stylewatch.engine.machine import check_processor
     from stylewatch.faces.lines import short_path
     from stylewatch.faces.terminal import is_live, stderr_for_us
     from stylewatch.settings.weights import downloaded, keras_weights, one_download
@@ -111,6 +112,7 @@ def weights_fetch() -> None:
     file = keras_weights()
     note("loading Keras, which takes a moment")
     set_up(EngineSettings())
+    check_processor()
     with stderr_for_us(chatter()):
         from stylewatch.engine.features import load_vgg19
     if not downloaded():
