@@ -2037,6 +2037,20 @@ def test_a_photo_that_failed_and_was_taken_away_is_no_longer_shown_and_may_come_
     rig.until(lambda: rig.counts() == {"done": 1})
 
 
+def test_what_failed_is_over_where_another_preset_finds_its_photo_gone_before_a_scan_does(rigs):
+    def behave(request):
+        if request.preset.name == "painting":
+            return ends_with(FailureKind.BAD_INPUT)(request)
+        request.source.unlink()
+        return ends_with(FailureKind.CHANGED, "vanished")(request)
+
+    rig = rigs(behave, start=False, rescan_seconds=3600)
+    rig.with_folders({"preset": ("painting", "ink")}).start()
+    rig.drop("a.jpg")
+    rig.until(lambda: rig.counts() == {"vanished": 2})
+    assert len(rig.executor.ran) == 2
+
+
 @pytest.mark.parametrize("sub", ["", "sub/"])
 def test_a_disk_that_goes_away_while_a_photo_is_painted_gets_its_result_when_it_is_back(
     rigs, disk, sub

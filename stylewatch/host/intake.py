@@ -172,6 +172,7 @@ class Intake:
         if way := self.ways.get(folder):
             if is_missing(way.folder.input / path):  # no scan will: the source forgets it, too
                 self._ledger.missed(folder, path)
+                self._forget(folder, path)
             way.source.look_again(path)
             way.settler.look_again(path)
 
