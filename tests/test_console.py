@@ -396,6 +396,8 @@ class TestBoard:
         """As when the cluster has no free worker, then no scheduler, and then no worker at all."""
         board, recent = Board(), Recent()
         for reason, message in [
+            (LEARNING, "a new ledger: 3 results read so far"),
+            (LEARNING, "a new ledger: 4 results found"),
             ("dead", "the scans: dead"),
             ("dead", "the workers: dead"),
             ("preset", "photos for ink wait: no ink.png"),
@@ -403,8 +405,6 @@ class TestBoard:
             ("preset", "photos for ink wait: no ink.png"),  # all begins anew with the ledger
             ("preset", "photos for oil wait: no oil.png"),
             ("", "the ledger was damaged"),
-            (LEARNING, "a new ledger: 3 results read so far"),
-            (LEARNING, "a new ledger: 4 results found"),
             (REFUSED, "the old config goes on: x"),
             ("engine-lost", "no scheduler answers"),
             (REFUSED, "the old config goes on: y"),
@@ -419,10 +419,9 @@ class TestBoard:
         told = [row.message for row in reversed(board.problems)]
         assert told == [event.message for event in recent.replay()]
         assert told == [
-            "the scans: dead", "the workers: dead", "photos for ink wait: no ink.png",
-            "photos for oil wait: no oil.png", "the ledger was damaged",
-            "a new ledger: 4 results found", "the old config goes on: y",
-            "the scheduler has no workers",
+            "a new ledger: 4 results found", "the scans: dead", "the workers: dead",
+            "photos for ink wait: no ink.png", "photos for oil wait: no oil.png",
+            "the ledger was damaged", "the old config goes on: y", "the scheduler has no workers",
         ]  # fmt: skip
 
     def test_no_number_of_failures_pushes_a_trouble_away_that_still_holds(self):
@@ -439,6 +438,12 @@ class TestBoard:
         assert [row.message for row in board.problems].count("no workers") == 1
         board.apply(replace(lost, kind="recovered"), 5.0)
         assert "no workers" not in text_of(board)
+
+    def test_failures_stand_before_what_a_new_ledger_has_learned(self):
+        board = Board()
+        board.apply(Event(kind="warning", message="9 results found", reason=LEARNING), 1.0)
+        board.apply(Event(kind="failed", message="bad", folder="in", path="a.jpg"), 2.0)
+        assert [row.message for row in board.problems] == ["bad", "9 results found"]
 
     def test_a_folder_that_left_the_config_leaves_the_board(self):
         board = a_board()

@@ -11,7 +11,17 @@ from dataclasses import dataclass, field, fields
 from itertools import islice, zip_longest
 from typing import Any
 
-from stylewatch.domain import ALL_DAY, AT_HAND, LASTING, REFUSED, Event, Hours, Step, with_rests
+from stylewatch.domain import (
+    ALL_DAY,
+    AT_HAND,
+    LASTING,
+    LEARNING,
+    REFUSED,
+    Event,
+    Hours,
+    Step,
+    with_rests,
+)
 from stylewatch.faces.lines import in_folder
 
 KEPT_RESULTS = 50
@@ -298,9 +308,14 @@ class Board:
         self.problems = [*filter(wanted, self.problems)]
 
     def _add_problems(self, *rows: ProblemRow) -> None:
-        """Take in new ones. What still holds comes first, so that no photo's pushes it away."""
+        """Take in new ones. What still holds comes first, so that no photo's pushes it away.
+
+        What a new ledger has learned is just told.
+        """
         problems = [*rows, *self.problems]
-        problems.sort(key=lambda row: (not row.of_photo, row.at), reverse=True)
+        problems.sort(
+            key=lambda row: (not row.of_photo and row.reason != LEARNING, row.at), reverse=True
+        )
         self.problems = problems[:KEPT_PROBLEMS]
 
     def _begin(self, event: Event, now: float) -> None:
