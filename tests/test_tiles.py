@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from keras import ops
 from small_network import CLASSIC, in_tiles
 from small_network import noise_input as picture
 
@@ -115,6 +116,22 @@ def test_what_does_not_change_is_laid_out_for_each_tile_once(network, monkeypatc
         tiled.evaluate(photo, targets)
         assert len(fetched) == len(tiled._tiles(photo))  # the gradients
         assert len(made) == (2 if masked is None else 4)
+
+
+def test_a_large_photo_s_masks_are_never_on_a_device_as_a_whole(network, monkeypatch):
+    """With two masks, those of 100 megapixels take more than a small GPU has to spare."""
+    arguments = (network, ("block4_conv2",), ("block1_conv1", "block5_conv1"), "max", "float32")
+    settings = StyleSettings(style_layers={"block1_conv1": 1.0, "block5_conv1": 1.0})
+    mask = np.linspace(0, 1, 130 * 200, dtype=np.float32).reshape(130, 200)
+    photo, style = np.asarray(picture(0, 130, 200)), np.asarray(picture(1, 64, 64))
+    put, sizes = ops.convert_to_tensor, []
+    monkeypatch.setattr(
+        ops,
+        "convert_to_tensor",
+        lambda each, **how: sizes.append(np.size(each)) or put(each, **how),
+    )
+    in_tiles(64, *arguments).targets(photo, [Region([(style, 1.0)], mask)], settings)
+    assert max(sizes) < mask.size
 
 
 def test_with_vgg19_itself_too(vgg19_file):

@@ -131,7 +131,7 @@ class Objective:
         comes with the factor by which its loss counts in `settings.objective`: for `balanced` it is
         divided by the distance between photo and style.
         """
-        masks = [_layer_masks(region.mask, self.style_layers) for region in regions]
+        masks = [self._layer_masks(region.mask) for region in regions]
         described = self.describe(photo, masks)
         _, rows, columns, _ = photo.shape
         if weight is None:
@@ -242,6 +242,19 @@ class Objective:
             return losses.gram_matrix(features[layer])
         return losses.gram_matrix(features[layer] * ops.cast(masks[layer], self.precision))
 
+    def _layer_masks(self, mask: np.ndarray | None) -> dict[str, Tensor]:
+        """Square roots of `mask` at each style layer's size, with a mean of 1 under the root.
+
+        FᵀF of features times these is the Gram matrix per location of the region alone.
+        """
+        if mask is None:
+            return {}
+        masks = {}
+        for layer in self.style_layers:
+            small = _at_layer(mask, layer)
+            masks[layer] = self.place(np.sqrt(small / max(float(small.mean()), _TINY)))
+        return masks
+
     def _described(
         self, features: dict[str, Tensor], masks: list[dict[str, Tensor]]
     ) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
@@ -298,21 +311,6 @@ def _style_factor(
     pixels = float(size[0] * size[1])
     factor = (rows * columns) ** 2 / (4.0 * 3.0**2 * pixels**2)
     return ops.convert_to_tensor(factor, dtype="float32")
-
-
-def _layer_masks(mask: np.ndarray | None, layers: Sequence[str]) -> dict[str, Tensor]:
-    """Square roots of `mask` at each layer's size, scaled to a mean of 1 under the root.
-
-    FᵀF of features times these is the Gram matrix per location of the region alone.
-    """
-    if mask is None:
-        return {}
-    masks = {}
-    for layer in layers:
-        small = _at_layer(mask, layer)
-        root = np.sqrt(small / max(float(small.mean()), _TINY))
-        masks[layer] = ops.convert_to_tensor(root, dtype="float32")
-    return masks
 
 
 def _at_layer(places: np.ndarray, layer: str) -> np.ndarray:

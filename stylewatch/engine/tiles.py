@@ -191,12 +191,8 @@ class TiledObjective(Objective):
             layer: content_weight * backend.to_numpy(factor)
             for layer, (_, factor) in whole["content"].items()
         }
-        masks = [
-            {layer: backend.to_numpy(mask) for layer, mask in region.items()}
-            for region in whole["masks"]
-        ]
         pieces = []
-        for number, piece in enumerate(self._pieces(photo, masks)):
+        for number, piece in enumerate(self._pieces(photo, whole["masks"])):
             content = {
                 layer: (features[number], piece.tile.own(layer, weights[layer]))
                 for layer, (features, _) in whole["content"].items()

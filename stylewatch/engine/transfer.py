@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from keras import ops
 
 from stylewatch.domain import Checkpoint, OnStep, StyleSettings
 from stylewatch.engine import backend
@@ -381,7 +380,7 @@ def _regions(
 
     def network_input(style: Style) -> tuple[Tensor, float]:
         rgb = resize(style.rgb, *_style_size(style, scale, settings))
-        return ops.convert_to_tensor(preprocess(rgb)), style.weight
+        return preprocess(rgb), style.weight
 
     parts, free = _by_mask(styles, scale)
     if not parts:
