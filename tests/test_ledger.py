@@ -627,6 +627,22 @@ def test_what_a_preset_lacks_is_tried_by_one_photo_and_the_others_wait_with_it(
     assert ledger.waiting(["in"]) == ["in"]
 
 
+def test_a_photo_that_is_too_much_for_a_gpu_keeps_no_other_from_it(ledger, clock):
+    """It was tried first whenever its pause had ended, and nothing else of its preset was."""
+    ids = [ledger.add(photo(name), name, "p", [planned(name, name)])[0] for name in "abc"]
+    ledger._rng = Mock(uniform=lambda _least, most: most)
+    lacks, pauses = failure(FailureKind.TRANSIENT, "device"), []
+    for expected in [*ids, *ids]:  # while all of them fail, they take turns
+        assert ledger.claim("in").id == expected
+        ledger.fail(expected, lacks, 3)
+        assert ledger.claim("in") is None
+        pauses.append(ledger.next_due() - clock.now)
+        clock.now = ledger.next_due()
+    assert pauses == sorted({*pauses})  # ever more rarely
+    [other] = ledger.add(photo("d"), "d", "p", [planned("d", "d")])
+    assert ledger.claim("in").id == other
+
+
 def test_photos_that_wait_for_what_their_preset_lacks_make_no_other_s_turn_late(ledger):
     """Each turn passed by all of them, twice: with 100 000 it took a tenth of a second."""
     add_jobs(ledger, many := 5000, "ready", "lacking")

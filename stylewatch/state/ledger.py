@@ -16,7 +16,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from stylewatch.domain import Failure, FailureKind, Identity, JobState, Photo, Rendered
-from stylewatch.errors import LACKING, OutputFullError
+from stylewatch.errors import LACKING, DeviceError, OutputFullError
 from stylewatch.failpoints import failpoint
 from stylewatch.state.reader import (
     APART,
@@ -522,7 +522,8 @@ class Ledger(LedgerReader):
         painted, as it will get a copy. A clock that was set back ends all pauses.
 
         Each preset is asked for by itself, so that those of one that lacks something, which may be
-        a hundred thousand, are not passed by one by one.
+        a hundred thousand, are not passed by one by one. Those of its photos that a GPU has failed
+        come last, the one that waits longest first: each may itself be what is too much for it.
         """
         now = "(SELECT now FROM asked)"  # no ?2: until Python 3.12.4 that warns
         waiting = f"{WAITING_JOBS} AND folder = (SELECT folder FROM asked)"
@@ -530,20 +531,25 @@ class Ledger(LedgerReader):
         lacking = f"FROM jobs WHERE state = '{JobState.RETRY_WAIT}' {paused}"
         closed = f"FROM jobs WHERE state = '{JobState.BLOCKED}' {paused}"
         output = OutputFullError.reasons
+        failed = f"state = '{JobState.RETRY_WAIT}' AND reason = '{DeviceError.reason}'"
+        free = (
+            "AND preset = name AND id >= (SELECT least FROM asked)"
+            f" AND (state = '{JobState.READY}' OR not_before <= {now} OR changed > {now})"
+            f" AND dirname(target) NOT IN (SELECT dirname(target) {closed} ({marks(output)}))"
+            f" AND key NOT IN (SELECT key FROM jobs WHERE state = '{JobState.RUNNING}')"
+        )
         query = (
             "WITH RECURSIVE asked(folder, now, least) AS (VALUES (?, ?, ?)),"
             f" presets(name) AS (SELECT MIN(preset) {waiting} UNION ALL"
             f" SELECT (SELECT MIN(preset) {waiting} AND preset > name) FROM presets"
             " WHERE name IS NOT NULL)"
-            f" SELECT MIN((SELECT id {waiting}"
-            " AND preset = name AND id >= (SELECT least FROM asked)"
-            f" AND (state = '{JobState.READY}' OR not_before <= {now} OR changed > {now})"
-            f" AND dirname(target) NOT IN (SELECT dirname(target) {closed} ({marks(output)}))"
-            f" AND key NOT IN (SELECT key FROM jobs WHERE state = '{JobState.RUNNING}')"
-            " ORDER BY id LIMIT 1))"
+            " SELECT MIN(ifnull("
+            f"(SELECT id {waiting} AND NOT ({failed}) {free} ORDER BY id LIMIT 1),"
+            f" (SELECT id {waiting} AND {failed} {free} ORDER BY changed LIMIT 1)))"
             f" FROM presets WHERE name NOT IN (SELECT preset {lacking} ({marks(LACKING)}))"
         )
-        oldest: int | None = self._value(query, folder, self._clock(), first, *output, *LACKING)
+        values = (folder, self._clock(), first, *output, *output, *LACKING)
+        oldest: int | None = self._value(query, *values)
         return oldest
 
     def next_due(self) -> float | None:
@@ -606,6 +612,13 @@ class Ledger(LedgerReader):
         row = self._one("SELECT * FROM jobs WHERE id = ?", job_id)
         assert row is not None
         again = row["tries"] if row["reason"] == failure.reason else 0
+        if failure.reason == DeviceError.reason:  # those of a preset try in turn, ever more rarely
+            query = (
+                "SELECT ifnull(MAX(tries), 0) FROM jobs"
+                " WHERE state = ? AND preset = ? AND reason = ? AND not_before <= ?"
+            )
+            waits = (JobState.RETRY_WAIT, row["preset"], failure.reason, self._clock())
+            again = max(again, self._value(query, *waits))
         verdict = judge(
             failure.kind,
             failures=row["failures"],

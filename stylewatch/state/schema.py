@@ -10,9 +10,10 @@ them:
 * `jobs`: a photo times a preset. `key` tells pictures apart (`domain.job_key`), `digest` is the
   SHA-256 of the photo's bytes, `target` the result's path without its extension. `attempts` counts
   all starts; `failures` and `crashes` count what is held against the photo; `tries` counts the
-  failures with the same reason in a row. A pause ends at `not_before`. `temporary` to `note` are
-  about the result. `after_done` is 0 as long as the photo is to be moved, deleted or left; then 1;
-  and 2 once another photo has its name (`reader.APART`).
+  failures with the same reason in a row, those of a GPU with all photos of the preset. A pause ends
+  at `not_before`. `temporary` to `note` are about the result. `after_done` is 0 as long as the
+  photo is to be moved, deleted or left; then 1; and 2 once another photo has its name
+  (`reader.APART`).
 * `results`: more files that are ours: those that a new ledger has found in the outputs, with the
   SHA-256 of their photo, and those that a newer result of the same job may replace.
 * `folders`: where each watched folder lies, and which one it is: device, inode, and name of disk.
