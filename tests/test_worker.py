@@ -139,15 +139,14 @@ def test_limits_are_for_photos_not_for_results(tmp_path, preset):
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\xff\xd8\xff\xe0 half a picture"])
-def test_a_result_that_can_t_be_opened_is_our_failure_and_leaves_nothing(tmp_path, content):
-    temporary = tmp_path / ".a--soft.jpg.7.sw-tmp"
-    temporary.write_bytes(content)
-    with pytest.raises(RenderError) as caught:
-        worker._check_opens(temporary)
-    assert caught.value.reason == "result"
-    assert "Copy it" not in str(caught.value)  # nothing is wrong with the photo
-    assert worker.failure_of(caught.value).kind is FailureKind.RENDER
-    assert not list(tmp_path.iterdir())
+def test_a_result_that_can_t_be_opened_is_our_failure_and_leaves_nothing(
+    tmp_path, preset, monkeypatch, content
+):
+    monkeypatch.setattr(worker, "write_picture", lambda *_, **__: content)
+    outcome = run(request_for(picture_file(tmp_path / "a.jpg"), preset))
+    assert (outcome.kind, outcome.reason) == (FailureKind.RENDER, "result")
+    assert "Copy it" not in outcome.message  # nothing is wrong with the photo
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_result_that_its_format_can_t_hold_is_our_failure():
