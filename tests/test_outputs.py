@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import stat
 import subprocess
 import sys
 from functools import partial
@@ -42,6 +43,16 @@ def test_a_result_is_on_disk_before_it_has_its_name_and_its_name_when_that_is_to
     sha256 = hashlib.sha256(b"picture").hexdigest()
     assert outputs.find_published(temporary, target, ".jpg", sha256) == final
     assert steps == [("sync", tmp_path)], "a kill came perhaps before that"
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_the_umask_decides_who_may_read_and_write_a_result(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        final = outputs.publish(*written(tmp_path), ".jpg")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(final.stat().st_mode) == mode
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
