@@ -1205,7 +1205,8 @@ def test_a_transparent_photo_stays_so_where_its_own_format_can_t_be_written():
     picture = read(data)
     assert picture.format == "png"
     np.testing.assert_array_equal(unchanged(data, "same")[1].alpha, picture.alpha)
-    for form in ("GIF", "BMP"):
+    assert read(encoded(see_through, "AVIF")).format == "png"
+    for form in ("GIF", "BMP", "AVIF"):
         assert read(encoded(gradient(), form)).format == "jpeg"
 
 
@@ -1315,6 +1316,12 @@ def test_an_animation_is_refused(form):
     data = encoded(frames[0], form, save_all=True, append_images=frames[1:])
     with pytest.raises(InputError, match="animated"):
         read(data)
+
+
+def test_of_a_tiff_with_several_pages_the_first_is_read():
+    first = gradient()
+    pages = encoded(first, "TIFF", save_all=True, append_images=[first.rotate(180)])
+    np.testing.assert_array_equal(read(pages).rgb, read(encoded(first, "TIFF")).rgb)
 
 
 @given(st.binary(max_size=300))
