@@ -454,6 +454,12 @@ def test_another_user_is_refused_even_if_the_file_let_him_in(daemon, mode):
     assert daemon.asked == []
 
 
+def test_root_may_ask_another_s_daemon(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    monkeypatch.setattr(control, "_uid_of", lambda connection: 0)
+    assert ask(tmp_path, "pause") is None
+
+
 def test_what_a_dead_daemon_left_is_replaced(daemon, tmp_path):
     dead = socket.socket(socket.AF_UNIX)
     dead.bind(str(tmp_path / SOCKET))
