@@ -2006,8 +2006,8 @@ def test_a_state_folder_on_a_disk_without_sockets_is_one_clear_error(stylewatch,
     assert "/s can't hold a socket: Operation not permitted. Set state_dir" in one_line(err)
 
 
-@pytest.mark.parametrize("live", [True, False])
-def test_a_terminal_that_is_closed_ends_what_runs_on_it(tmp_path, live):
+@pytest.mark.parametrize(("live", "key"), [(True, b""), (True, b"q"), (False, b"")])
+def test_a_terminal_that_is_closed_ends_what_runs_on_it_as_its_key_does(tmp_path, live, key):
     """As long as it is there, the same signal has the config read again."""
     (tmp_path / "in").mkdir()
     ours, terminal = pty.openpty()
@@ -2034,6 +2034,9 @@ def test_a_terminal_that_is_closed_ends_what_runs_on_it(tmp_path, live):
             await_word(told)
         process.send_signal(signal.SIGHUP)
         await_word(b"config read again")
+        if key:
+            os.write(ours, key)
+            assert process.wait(60) == 0
     finally:
         os.close(ours)
         try:
