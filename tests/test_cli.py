@@ -1624,7 +1624,8 @@ class TestWithoutADaemon:
     def test_jobs_say_how_many_more_there_are_and_programs_get_all(self, stylewatch, tmp_path):
         ledger = Ledger(tmp_path / "ledger.db")
         for number in range(60):
-            photo = Photo("in", tmp_path, Path(f"{number}.jpg"), Identity(1, number, 9, 9, 9))
+            path = Path(os.fsdecode(b"caf\xe9.jpg")) if number == 7 else Path(f"{number}.jpg")
+            photo = Photo("in", tmp_path, path, Identity(1, number, 9, 9, 9))
             ledger.add(photo, "d", "", [Planned("ink", f"key {number}", Path(f"/out/{number}"))])
         ledger.close()
         state = ("--state", tmp_path)
@@ -1635,6 +1636,7 @@ class TestWithoutADaemon:
         code, out, err = stylewatch("jobs", "--json", *state)
         assert (code, len(json.loads(out)), err) == (0, 60, "")
         assert out == json.dumps(json.loads(out), indent=2) + "\n"
+        assert r"caf\xe9.jpg" in {job["photo"] for job in json.loads(out)}
         assert len(json.loads(stylewatch("jobs", "--json", "--limit", 5, *state)[1])) == 5
         assert stylewatch("jobs", "--limit", 10**20, *state)[1].count("\n") == 60
 
