@@ -271,8 +271,7 @@ def test_a_restart_does_nothing_twice(rigs, tmp_path):
     first.daemon.stop()
     second = rigs()
     second.until(lambda: second.daemon._intake.health(time.monotonic())[0].scan_age < 60)
-    for _ in range(5):
-        second.daemon.tick(time.monotonic())
+    second.until(second.idle)
     assert second.executor.ran == []
 
 
