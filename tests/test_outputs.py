@@ -314,9 +314,12 @@ def test_no_path_leads_out_of_the_output_folder(tmp_path_factory, parts):
     assert target.parent.resolve().is_relative_to(output.resolve())
 
 
-@given(st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1, max_size=300))
-def test_result_names_fit_and_differ_when_photos_do(stem):
-    stem = stem.encode()[:240].decode(errors="ignore") or "x"
+@given(
+    st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1, max_size=300),
+    st.sampled_from([1, 60]),
+)
+def test_result_names_fit_and_differ_when_photos_do(stem, times):
+    stem = (stem * times).encode()[:240].decode(errors="ignore") or "x"
     if stem in {".", ".."}:
         return
     name = outputs.target_name(Path(f"{stem}.jpg"), "soft").name
