@@ -309,7 +309,7 @@ class TestWrongUse:
     @pytest.mark.parametrize("side", ["²", "", "1e999", "3.5", "photos"])
     def test_a_side_that_is_none(self, stylewatch, side):
         code, _, err = stylewatch("apply", "a.jpg", "-p", "quick", "--max-side", side)
-        assert code in {2, 3}
+        assert code == 3
         one_line(err)
 
     @pytest.mark.parametrize("name", ["a.bmp", "a.GIF", "a.avif", "new/a.jxl", "a.orf"])

@@ -1286,7 +1286,6 @@ photos = st.builds(PhotoFacts, st.integers(1, 9), st.integers(1, 9), camera=part
 def test_matching_never_raises_and_gives_known_presets(rules, path, facts, subfolders):
     where = folder(*rules, subfolders=subfolders)
     assert set(chosen(where, path, facts)) <= set(PRESETS)
-    assert chosen(where, path, facts) == chosen(where, path, facts)
 
 
 @quick
