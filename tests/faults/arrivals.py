@@ -182,7 +182,7 @@ def overflow(bench: Bench, times: int) -> Tally:
         return lab.tally(overflows)
 
 
-@fault("F5", "fewer inotify watches than folders", times=60, quick=30)
+@fault("F5", "fewer inotify watches than folders", times=60)
 def watch_limit(bench: Bench, times: int) -> Tally:
     with bench.lab() as lab:
         for number in range(times):
