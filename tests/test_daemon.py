@@ -275,15 +275,6 @@ def test_a_restart_does_nothing_twice(rigs, tmp_path):
     assert second.executor.ran == []
 
 
-def test_the_same_bytes_under_another_name_are_copied_not_painted(rigs):
-    rig = rigs()
-    rig.drop("a.jpg", b"same")
-    rig.until(lambda: len(rig.results()) == 1)
-    rig.drop("b.jpg", b"same")
-    rig.until(lambda: len(rig.results()) == 2)
-    assert len(rig.executor.ran) == 1
-
-
 def test_features_that_the_config_asks_for_by_now_make_another_picture_of_a_touched_photo(rigs):
     rig = rigs(features="builtin")
     rig.paint("a.jpg")
@@ -933,19 +924,6 @@ def test_only_what_is_tried_again_now_is_counted_as_retried(rigs, tmp_path, lack
         rig.asked("reload")
         rig.until(lambda: rig.counts() == {"quarantined": 1})
         assert rig.asked("retry") == 1
-
-
-def test_reload_keys_queued_jobs_anew_and_a_broken_config_changes_nothing(rigs, tmp_path):
-    rig = rigs()
-    rig.queue("a.jpg")
-    rig.daemon._load = lambda: (_ for _ in ()).throw(ConfigError("broken"))
-    answer = rig.daemon.ask("reload")
-    rig.daemon.tick(time.monotonic())
-    assert isinstance(answer.exception(0), ConfigError)
-    rig.daemon._load = rig.config
-    rig.daemon.ask("reload")
-    rig.daemon.ask("resume")
-    rig.until(lambda: len(rig.results()) == 1)
 
 
 def test_a_queued_photo_whose_preset_changes_and_changes_back_is_painted_once(rigs):

@@ -1694,8 +1694,8 @@ def test_a_pause_that_is_over_does_not_keep_a_daemon_with_full_hands_busy(ledger
 # --- with real workers ---------------------------------------------------------------------------
 
 
-def test_photos_are_painted_in_processes_of_their_own_and_a_crash_costs_one(rigs, monkeypatch):
-    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
+@pytest.mark.usefixtures("light_workers")
+def test_photos_are_painted_in_processes_of_their_own_and_a_crash_costs_one(rigs):
     rig = rigs(start=False)
     rig.open_executor = lambda config, tell: LocalExecutor(config.engine, tell, workers=2)
     rig.run_job, rig.settings["max_attempts"] = jobs.copy_or_crash, 1
@@ -1708,8 +1708,8 @@ def test_photos_are_painted_in_processes_of_their_own_and_a_crash_costs_one(rigs
     assert (rig.output / "sub/b--painting.jpg").read_bytes() == b"sub/b.jpg"
 
 
-def test_a_photo_whose_idle_worker_was_killed_is_painted_by_another(rigs, monkeypatch):
-    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
+@pytest.mark.usefixtures("light_workers")
+def test_a_photo_whose_idle_worker_was_killed_is_painted_by_another(rigs):
     rig, opened = rigs(start=False), []
 
     def open_executor(config, tell):

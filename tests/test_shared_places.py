@@ -731,14 +731,6 @@ def test_a_painted_photo_that_was_touched_and_deleted_is_forgotten_in_the_end(ri
     assert rig.counts() == {}
 
 
-def test_jobs_of_a_folder_that_is_not_watched_are_not_said_to_be_tried_again(rig):
-    rig.start()
-    rig.queue("a.jpg")
-    rig.daemon._ledger.hold_others([], [])
-    assert rig.daemon._ledger.retry() == 0
-    assert rig.counts() == {"held": 1}
-
-
 def test_what_waits_goes_on_in_a_folder_that_is_moved_after_the_config_says_where(rig, tmp_path):
     """It was held until the next reload or start, whatever was done to the photo."""
     rig.start()
