@@ -478,7 +478,11 @@ class Folder(RuleBasedStateMachine):
                 for photo, data in whole.items()
                 for name in self.versions
             )
-            and (self.after == "keep" or not whole or bool(self.taken_away))
+            and all(
+                self.after == "keep"
+                or any((photo, name.encode(), data) in self.taken_away for name in self.versions)
+                for photo, data in whole.items()
+            )
         )
 
     def teardown(self):
