@@ -1112,16 +1112,17 @@ class TestApply:
         told = f"{Path.cwd() / 'in'} is watched: results there are painted again; choose another with -o"
         assert (code, told in err.splitlines()) == (0, watched)
 
-    def test_json_tells_figures(self, stylewatch, tmp_path):
+    @pytest.mark.parametrize(("side", "width"), [("24", 24), ("photo", 40)])
+    def test_json_tells_figures(self, stylewatch, tmp_path, side, width):
         photo = a_picture(tmp_path / "a.jpg")
         code, out, err = stylewatch(
             *("--log-format", "json", "apply", photo, "-p", "quick", "--json"),
-            *("--set", "evaluations=[3]", "--set", "output.quality=80", "--max-side", "24"),
+            *("--set", "evaluations=[3]", "--set", "output.quality=80", "--max-side", side),
         )
         assert code == 0
         [told] = json.loads(out)
         assert told["output"] == "a--quick.jpg"
-        assert (told["evaluations"], told["width"]) == (3, 24)
+        assert (told["evaluations"], told["width"]) == (3, width)
         assert told["loss"] > 0
         kinds = [json.loads(line)["event"] for line in err.splitlines() if line.startswith("{")]
         assert kinds[0] == "running"
@@ -1174,13 +1175,14 @@ class TestApply:
         with Image.open("a--quick-preview.jpg") as result:
             assert result.size == (64, 48)
 
-    def test_a_preview_takes_other_values_for_a_try(self, stylewatch, tmp_path):
-        photo = a_picture(tmp_path / "a.jpg", (400, 300))
+    def test_a_preview_takes_other_values_for_a_try_and_may_be_of_the_photo_that_comes_along(
+        self, stylewatch
+    ):
         options = ("--side", "64", "--set", "output.format=png", "--set", "max_side=100")
-        code, out, _ = stylewatch("presets", "preview", "quick", photo, *options)
-        assert (code, out) == (0, "a--quick-preview.png\n")
+        code, out, _ = stylewatch("presets", "preview", "quick", *options)
+        assert (code, out) == (0, "demo--quick-preview.png\n")
         with Image.open(out.strip()) as result:
-            assert result.size == (64, 48), "--side is how large a preview is"
+            assert result.size == (64, 43), "--side is how large a preview is"
 
     def test_a_sheet_shows_which_of_several_style_images_suits(self, stylewatch, tmp_path):
         photo = a_picture(tmp_path / "a.jpg", (400, 300))
@@ -1251,17 +1253,14 @@ class TestApply:
         assert (code, out) == (1, "a--presets.jpg\n")
         assert f"not on the sheet: own: {error}: no model" in err
 
-    def test_presets_that_are_the_same_but_for_their_names_are_one_picture(
-        self, stylewatch, tmp_path, home
-    ):
-        """As `painting` and `meadow` are."""
+    def test_presets_that_are_the_same_but_for_their_names_are_one_picture(self, stylewatch):
+        """As `painting` and `meadow` are; here of the photo that comes along."""
         Path("mine.yaml").write_text("base: quick\n")
-        photo = a_picture(tmp_path / "a.jpg", (400, 300))
         options = ("-p", "quick", "-p", "mine.yaml", "--side", "64")
-        code, out, err = stylewatch("presets", "sheet", photo, *options)
+        code, out, err = stylewatch("presets", "sheet", *options)
         assert (code, err.count(" done ")) == (0, 1)
         with Image.open(out.strip()) as sheet:
-            assert sheet.size == (64 * 2, 48 + 24)
+            assert sheet.size == (64 * 2, 43 + 24)
 
     def test_a_sheet_may_have_a_name_of_its_own(self, stylewatch, tmp_path):
         photo = a_picture(tmp_path / "a.jpg", (400, 300))

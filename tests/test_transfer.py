@@ -251,12 +251,16 @@ def test_the_loss_that_is_told_of_is_that_of_the_result_not_of_the_last_trial(ne
 
 
 def test_a_spent_time_budget_gives_the_best_so_far_at_full_size(network):
-    ticks = itertools.count()
+    """After a crash it starts over."""
+    kept, ticks = [], itertools.count()
     settings = StyleSettings(max_side=48, coarsest_side=24, evaluations=(50, 50), time_budget=5)
-    painting = paint(network, settings, clock=lambda: float(next(ticks)))
+    given = {"clock": lambda: float(next(ticks)), "on_checkpoint": lambda make: kept.append(make())}
+    painting = paint(network, settings, **given)
     assert not painting.complete
     assert painting.evaluations < 50
     assert painting.rgb.shape == (34, 48, 3)
+    again = paint(network, settings, resume=kept[-1], **given)
+    assert again.evaluations == 2 * painting.evaluations
 
 
 def test_a_budget_that_ends_with_the_last_evaluation_has_cut_nothing_short(network):
