@@ -27,12 +27,14 @@ import yaml
 from PIL import Image
 from small_network import small_network
 
-from stylewatch.domain import Event, Step, StyleSettings
+from stylewatch.domain import EngineSettings, Event, Step, StyleSettings
 from stylewatch.effect import steps_only
 from stylewatch.errors import ExitCode
 from stylewatch.faces.lines import event_dict, progress_text
 from stylewatch.faces.wire import step_of
-from stylewatch.jobs import child
+from stylewatch.jobs import child, styletransfer
+from stylewatch.jobs.cluster import BRIEFLY, SHUN_SECONDS
+from stylewatch.settings.config import Config
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -192,11 +194,40 @@ def test_the_readme_names_every_exit_code():
     assert {int(number) for number in re.findall(r"\b(\d+)\b", text)} == {int(c) for c in ExitCode}
 
 
+LIMITS = EngineSettings()
+UNIT = (ROOT / "systemd/stylewatch.service").read_text(encoding="utf-8")
+WATCHDOG, RESTART = (int(re.search(rf"{k}Sec=(\d+)\n", UNIT)[1]) for k in ("Watchdog", "Restart"))
+IN_WORDS = {10: "ten", 30: "half a minute", 300: "five minutes", 600: "ten minutes"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"more than {LIMITS.max_pixels // 10**6} megapixels,",
+        f"{LIMITS.max_side:,} pixels a side or".replace(",", " "),
+        f"or {LIMITS.max_bytes // 10**6} MB are refused",
+        f"a scan, which runs every {Config.rescan_seconds:g} seconds",
+        f"at least {IN_WORDS[styletransfer._ENOUGH]} evaluations",
+        f"other machines get the work for {IN_WORDS[SHUN_SECONDS]}",
+        f"an unforeseen error in a worker they get it for {IN_WORDS[BRIEFLY]}",
+        f"stands still for {IN_WORDS[WATCHDOG]}",
+        f"systemd starts it {IN_WORDS[RESTART]} later",
+    ],
+)
+def test_the_numbers_that_the_documents_tell_are_those_of_the_code(words):
+    told = README + (ROOT / "docs/operating.md").read_text(encoding="utf-8")
+    assert words in " ".join(told.split())
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
-def test_every_file_that_a_document_shows_is_there(document):
-    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
-        if not target.startswith("http"):
-            assert (document.parent / target).exists(), target
+def test_what_a_document_leads_to_is_there(document):
+    for name, part in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", document.read_text("utf-8")):
+        target = document.parent / name if name else document
+        assert target.exists(), name
+        if part:
+            headings = re.findall(r"^#+ (.*)", target.read_text(encoding="utf-8"), re.MULTILINE)
+            known = [re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings]
+            assert part in known
 
 
 def test_the_readme_leads_to_every_document():
