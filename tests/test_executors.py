@@ -150,8 +150,8 @@ def is_gone(pid):
 
 
 def code_of(folder):
-    """What a process says that finds stylewatch there."""
-    ask = [sys.executable, "-c", "from stylewatch.jobs.child import CODE; print(CODE)"]
+    """What a process says that finds stylewatch there, whatever the working folder has."""
+    ask = [sys.executable, "-P", "-c", "from stylewatch.jobs.child import CODE; print(CODE)"]
     environment = os.environ | {"PYTHONPATH": str(folder)}
     return subprocess.check_output(ask, env=environment, text=True).strip()
 
