@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from stylewatch.domain import (
     BUILTIN_LAYERS,
     VGG19_LAYERS,
+    EngineSettings,
     OutputSettings,
     Preset,
     StyleImage,
@@ -265,15 +266,16 @@ def test_an_image_that_goes_away_once_it_was_read_harms_nothing(folder):
     assert alone(folder).resolved("mine", look=Path.unlink) == preset
 
 
-def test_an_image_that_goes_away_while_a_preset_is_adapted_costs_only_that_preset(folder):
+def test_an_image_that_goes_away_while_a_preset_is_resolved_costs_only_that_preset(folder):
     (folder / "mine.yaml").write_text("style: waves.png")
     (folder / "other.yaml").write_text("style: night.png")
 
-    def adapt(preset: Preset) -> Preset:
-        (folder / "waves.png").unlink(missing_ok=True)
-        return changed(preset, {"features": "builtin"})
+    class Engine(EngineSettings):
+        def features_for(self, settings):
+            (folder / "waves.png").unlink(missing_ok=True)
+            return "builtin"
 
-    sound, broken = alone(folder).sorted_out(adapt)
+    sound, broken = alone(folder).sorted_out(Engine())
     assert [(name, one.settings.features) for name, one in sound.items()] == [("other", "builtin")]
     assert [(name, one.reason) for name, one in broken.items()] == [("mine", "style-image")]
 

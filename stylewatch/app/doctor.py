@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from itertools import islice
@@ -54,7 +53,7 @@ from stylewatch.settings.config import Config
 from stylewatch.settings.loading import load_config
 from stylewatch.settings.paths import user_presets_dir
 from stylewatch.settings.presetfile import DEFAULT_BASE
-from stylewatch.settings.presets import Presets, with_features
+from stylewatch.settings.presets import Presets
 from stylewatch.settings.readiness import check
 from stylewatch.settings.weights import MD5, keras_weights, weights_trouble
 from stylewatch.state.reader import LedgerReader
@@ -186,8 +185,7 @@ def _config(file: Path | None) -> tuple[Config | None, list[Finding]]:
 
 def _presets(config: Config | None) -> Iterator[Finding]:
     presets = Presets.load(config.preset_dirs if config else [user_presets_dir()])
-    engine = config.engine if config else EngineSettings()
-    _, broken = presets.sorted_out(partial(with_features, engine))
+    _, broken = presets.sorted_out(config.engine if config else EngineSettings())
     for error in broken.values():
         yield from trouble("presets", error, "Correct it, or delete it")
     if not len(presets):

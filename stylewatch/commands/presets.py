@@ -3,7 +3,6 @@
 
 import json
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -132,20 +131,20 @@ def presets_check(
       stylewatch presets check ink ./mine.yaml
     """
     from stylewatch.engine.images import read_picture
-    from stylewatch.settings.presets import find_preset, known_presets, with_features
+    from stylewatch.settings.presets import find_preset, known_presets
 
     def look(image: Path) -> None:
         read_picture(image.read_bytes(), **EngineSettings().limits)
 
     dirs = preset_dirs(config)
-    adapt = partial(with_features, preset_features(config))
+    engine = preset_features(config)
     known = known_presets(dirs)
     asked = names or [*known]
     errors: list[ConfigError] = []
     for called in asked:
         try:
             presets, name = find_preset(called, dirs) if names else (known, called)
-            presets.resolved(name, look, adapt)
+            presets.resolved(name, look, engine)
         except PresetError as error:
             errors.append(error)
     fine = f"{asked[0]} is fine" if len(asked) == 1 else f"{len(asked)} presets are fine"

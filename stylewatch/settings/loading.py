@@ -20,7 +20,7 @@ from stylewatch.settings.layout import layout_errors
 from stylewatch.settings.notations import Paths
 from stylewatch.settings.paths import default_state_dir, user_presets_dir
 from stylewatch.settings.presetfile import DEFAULT_EFFECT
-from stylewatch.settings.presets import Presets, nearest_preset, with_features
+from stylewatch.settings.presets import Presets, nearest_preset
 from stylewatch.settings.readiness import presets_away, unlisted, weights_away
 from stylewatch.settings.states import State, preset_files, states_of
 from stylewatch.settings.yamlfile import YamlFile, load_yaml, shown, typed
@@ -218,7 +218,7 @@ def _sorted_presets(config: Config, there: Presets) -> tuple[dict[str, Preset], 
         ConfigError: the config names one of the others. It may if that only lacks an image, or an
             effect's package, which may be back in a moment.
     """
-    sound, broken = there.sorted_out(partial(with_features, config.engine))
+    sound, broken = there.sorted_out(config.engine)
     usable = {name: preset for name, preset in sound.items() if not preset.lacks_style}
     source, errors = config.source, list[ConfigError]()
     for keys, name in config.named_presets():

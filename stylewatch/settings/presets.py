@@ -30,7 +30,7 @@ _SUFFIXES = {".yaml", ".yml"}
 _JOINERS = str.maketrans("", "", "\u200c\u200d")  # parts of Persian words, and of many an emoji
 _OF_A_CONFIG = re.compile(rb"^folders\s*:", re.MULTILINE)  # no preset says it
 _Look = Callable[[Path], object]
-_Adapt = Callable[[Preset], Preset]
+_PLAIN = EngineSettings()
 LARGEST_IMAGE = 1 << 30
 """Bytes of a style image: what is larger, such as a film, would be hashed for minutes."""
 
@@ -109,30 +109,32 @@ class Presets:
         return self.resolved(name)
 
     def resolved(
-        self, name: str, look: _Look | None = None, adapt: _Adapt = lambda preset: preset
+        self, name: str, look: _Look | None = None, engine: EngineSettings = _PLAIN
     ) -> Preset:
-        """The preset, resolved, as `adapt` makes it.
+        """The preset, resolved, with the features that `engine` paints it with.
 
-        `look` is given each image, and raises if it can't be used.
+        With others it is another job. `look` is given each image, and raises if it can't be used.
         """
         chain = self._chain(name)
         values = {key: value for layer in reversed(chain) for key, value in layer.values.items()}
         described = Preset(name=chain[0].name, description=chain[0].values.get("description", ""))
+        preset = with_values(described, values)
+        settings = replace(preset.settings, features=engine.features_for(preset.settings))
 
         def source_of(key: str) -> YamlFile:
             return next((layer for layer in chain if key in layer.values), chain[0]).source
 
-        return _finished(adapt(with_values(described, values)), source_of, look)
+        return _finished(replace(preset, settings=settings), source_of, look)
 
     def sorted_out(
-        self, adapt: _Adapt = lambda preset: preset
+        self, engine: EngineSettings = _PLAIN
     ) -> tuple[dict[str, Preset], dict[str, PresetError]]:
-        """Those that can be used, as `adapt` makes them, and what is wrong with the others."""
+        """Those that can be used, as `resolved` gives them, and what is wrong with the others."""
         sound: dict[str, Preset] = {}
         broken: dict[str, PresetError] = {}
         for name in self:
             try:
-                sound[name] = self.resolved(name, adapt=adapt)
+                sound[name] = self.resolved(name, engine=engine)
             except PresetError as error:
                 broken[name] = error
         return sound, broken
@@ -206,12 +208,6 @@ def changed(preset: Preset, said: Mapping[str, Any]) -> Preset:
     """
     source = typed(said, PresetError)
     return _finished(with_values(preset, values_of(source, Path())), lambda _key: source)
-
-
-def with_features(engine: EngineSettings, preset: Preset) -> Preset:
-    """The preset with the features that it is painted with here: with others it is another job."""
-    features = engine.features_for(preset.settings)
-    return replace(preset, settings=replace(preset.settings, features=features))
 
 
 def nearest_preset(name: str, known: Iterable[str]) -> str:

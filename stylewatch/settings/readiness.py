@@ -8,14 +8,13 @@ import os
 import shlex
 import stat
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from stylewatch.errors import ConfigError
 from stylewatch.settings.config import Config
 from stylewatch.settings.layout import places_of
-from stylewatch.settings.presets import Presets, with_features
+from stylewatch.settings.presets import Presets
 from stylewatch.settings.weights import weights_trouble
 from stylewatch.settings.yamlfile import KeyPath, YamlFile
 
@@ -43,9 +42,7 @@ def check(config: Config) -> list[ConfigError]:
     if weights_error := weights_away(config):
         problems.append(weights_error)
     away = presets_away(config)
-    _, broken = Presets.load(() if away else config.preset_dirs).sorted_out(
-        partial(with_features, config.engine)
-    )
+    _, broken = Presets.load(() if away else config.preset_dirs).sorted_out(config.engine)
     return [*problems, *away, *broken.values()]
 
 
