@@ -216,11 +216,7 @@ def _folders_text(
         counts = [f"{folder[name]} {name}" for name in names if folder[name]]
         words.append(f"{folder['name']}: {', '.join(filter(None, [state, *counts]))}")
         words += [f"  {about}"] if about else []
-    if not folders:
-        return []
-    cells = _padded(rows)
-    too_wide = any(cell_len(_joined(row[:-1])) > width for row in cells)
-    return words if too_wide else _lines(cells, width)
+    return _table(rows, words, width) if folders else []
 
 
 def _step_text(one: Mapping[str, Any]) -> str:
@@ -370,9 +366,7 @@ def jobs_text(found: Sequence[Mapping[str, Any]], width: int = sys.maxsize) -> s
         rows.append([number, _word(job), when, job["preset"] or "", *place, job["photo"], about])
         what = "/".join([*place, job["photo"]]) + (f" → {job['preset']}" if is_job else "")
         words += [f"{number} {_word(job)}: {what}", *([f"  {about}"] if about else [])]
-    cells = _padded(rows)
-    too_wide = any(cell_len(_joined(row[:-1])) > width for row in cells)
-    return "\n".join(visible(line) for line in (words if too_wide else _lines(cells, width)))
+    return "\n".join(map(visible, _table(rows, words, width)))
 
 
 def _word(job: Mapping[str, Any]) -> str:
@@ -383,27 +377,19 @@ def _word(job: Mapping[str, Any]) -> str:
     return word_of(JobState(job["state"]), has_result=bool(job["output"]))
 
 
-def _padded(rows: Sequence[Sequence[str]]) -> list[list[str]]:
-    """The rows of a table, safe to show, the cells of each column as wide as its widest."""
+def _table(rows: Sequence[Sequence[str]], words: list[str], width: int) -> list[str]:
+    """The rows in columns, a last cell without room below its line; else, if too wide, `words`."""
     cells = [[visible(cell) for cell in row] for row in rows]
     widths = [min(max(map(cell_len, column)), WIDEST) for column in zip(*cells, strict=True)]
-    return [
-        [cell + " " * (w - cell_len(cell)) for cell, w in zip(row, widths, strict=True)]
-        for row in cells
-    ]
-
-
-def _joined(cells: Sequence[str]) -> str:
-    return "  ".join(cells).rstrip()
-
-
-def _lines(rows: Sequence[Sequence[str]], width: int) -> list[str]:
-    """Padded rows as lines; if one is too wide, its last cell stands below it."""
     lines: list[str] = []
-    for row in rows:
-        line, last = _joined(row), row[-1].rstrip()
-        below = last and cell_len(line) > width
-        lines += [_joined(row[:-1]), f"    {last}"] if below else [line]
+    for *first, last in cells:
+        padded = zip(first, widths, strict=False)
+        start = "".join(f"{cell}{' ' * (w - cell_len(cell))}  " for cell, w in padded)
+        whole = f"{start}{last}".rstrip()
+        if cell_len(start.rstrip()) > width:
+            return words
+        below = last.rstrip() and cell_len(whole) > width
+        lines += [start.rstrip(), f"    {last.rstrip()}"] if below else [whole]
     return lines
 
 
