@@ -2,20 +2,7 @@
 
 `Metrics` is a sink for the daemon's events that counts; what stands rather than happens (queues,
 folders) comes from the daemon's `status` when somebody asks. Names and labels are stable:
-
-    stylewatch_up                                   1 while the daemon answers
-    stylewatch_paused                               1 while paused
-    stylewatch_jobs{folder,state}                   jobs in the ledger
-    stylewatch_settling_files{folder}               files that are not complete yet
-    stylewatch_folder_healthy{folder}               1 while it is watched or scanned as it should be
-    stylewatch_folder_scan_age_seconds{folder}      since the last full scan ended
-    stylewatch_output_blocked{output,reason}        1 for each output that waits, as for space
-    stylewatch_running_jobs                         photos in work
-    stylewatch_photo_seconds{preset}                histogram: from a job's start to its result
-    stylewatch_failures_total{kind,reason}          kind: failed (set aside), retry, blocked
-    stylewatch_evaluations_total                    of the loss
-    stylewatch_memory_bytes{process}                resident: daemon, and all workers together
-    stylewatch_workers                              worker processes of this machine
+docs/operating.md has them all.
 
 Knows nothing of the ledger or of sockets but its own.
 """
