@@ -37,7 +37,6 @@ from stylewatch.errors import (
     DeviceError,
     NotRunningError,
     OutputFullError,
-    PresetError,
     StylewatchError,
     named,
 )
@@ -54,7 +53,7 @@ from stylewatch.settings.loading import load_config
 from stylewatch.settings.paths import user_presets_dir
 from stylewatch.settings.presetfile import DEFAULT_BASE
 from stylewatch.settings.presets import Presets
-from stylewatch.settings.readiness import check
+from stylewatch.settings.readiness import folder_errors, presets_away
 from stylewatch.settings.weights import MD5, keras_weights, weights_trouble
 from stylewatch.state.reader import LedgerReader
 from stylewatch.state.schema import LEDGER
@@ -195,8 +194,7 @@ def _presets(config: Config | None) -> Iterator[Finding]:
 
 
 def _folders(config: Config) -> Iterator[Finding]:
-    told = [error for error in check(config) if not isinstance(error, PresetError)]
-    errors = [error for error in told if error.key != "weights"]  # they have a line of their own
+    errors = [*folder_errors(config), *presets_away(config)]
     for error in errors:
         yield from trouble("folders", error, "Correct it")
     for folder in config.folders:

@@ -7,7 +7,7 @@ import errno
 import os
 import shlex
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,22 +28,24 @@ class _Trouble(NamedTuple):
 
 def check(config: Config) -> list[ConfigError]:
     """All that keeps the config from working, an error each; also presets that it does not name."""
-    problems: list[ConfigError] = []
+    away = presets_away(config)
+    _, broken = Presets.load(() if away else config.preset_dirs).sorted_out(config.engine)
+    found = [*folder_errors(config), weights_away(config), *away, *broken.values()]
+    return [*filter(None, found)]
+
+
+def folder_errors(config: Config) -> Iterator[ConfigError]:
+    """Errors for folders, except those of presets, that can't be read or written as they must."""
     for place in places_of(config):
         trouble_of = _reading_trouble if place.use == "watched" else _writing_trouble
         if trouble := trouble_of(place.path):
-            problems.append(_problem(config.source, place.keys, place.what, trouble, place.path))
+            yield _problem(config.source, place.keys, place.what, trouble, place.path)
     for number, folder in enumerate(config.folders):
         taken = not folder.stays and not _reading_trouble(folder.input)
         if taken and (trouble := _writing_trouble(folder.input)):
             what = "photos can't be taken out of their folder, which"
             keys: KeyPath = ("folders", number, "after")
-            problems.append(_problem(config.source, keys, what, trouble, folder.input))
-    if weights_error := weights_away(config):
-        problems.append(weights_error)
-    away = presets_away(config)
-    _, broken = Presets.load(() if away else config.preset_dirs).sorted_out(config.engine)
-    return [*problems, *away, *broken.values()]
+            yield _problem(config.source, keys, what, trouble, folder.input)
 
 
 def presets_away(config: Config) -> list[ConfigError]:
