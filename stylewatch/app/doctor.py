@@ -184,13 +184,11 @@ def _config(file: Path | None) -> tuple[Config | None, list[Finding]]:
 
 def _presets(config: Config | None) -> Iterator[Finding]:
     presets = Presets.load(config.preset_dirs if config else [user_presets_dir()])
-    _, broken = presets.sorted_out(config.engine if config else EngineSettings())
+    sound, broken = presets.sorted_out(config.engine if config else EngineSettings())
     for error in broken.values():
         yield from trouble("presets", error, "Correct it, or delete it")
-    if not len(presets):
-        yield problem("presets", "there is none", "Install stylewatch again")
-    elif not broken:
-        yield ok("presets", f"{len(presets)} presets are fine")
+    if not broken:
+        yield ok("presets", f"{len(sound)} presets are fine")
 
 
 def _folders(config: Config) -> Iterator[Finding]:

@@ -96,10 +96,6 @@ class Presets:
         """The names, sorted."""
         return iter(sorted(self._files))
 
-    def __len__(self) -> int:
-        """How many names there are."""
-        return len(self._files)
-
     def __contains__(self, name: str) -> bool:
         """Whether a file has that name; it may still hold errors."""
         return composed(name) in self._files
