@@ -186,7 +186,7 @@ class Lines:
             self._folders.setdefault(event.folder, "")
             if event.kind == "folder":
                 event = self._news_of_folder(event)
-        if not self._is_news(event, now):
+        if not (self._is_progress(event, now) if event.kind == "progress" else event.message):
             return
         if event.stops_work:
             self._told.pop(event.job_id, None)
@@ -208,11 +208,6 @@ class Lines:
         when = "" if self._journal else clock(at, self._told_at) + " "
         self._told_at = at
         return f"{mark}{when}{word:<8} {event_text(event, several=len(self._folders) > 1)}"
-
-    def _is_news(self, event: Event, now: float) -> bool:
-        if event.kind == "progress":
-            return self._is_progress(event, now)
-        return bool(event.message)
 
     def _news_of_folder(self, event: Event) -> Event:
         """The event, its message made news: a folder's trouble once, its end, or nothing."""
