@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 from rich.cells import cell_len
 
 from stylewatch.app.remote import Client
-from stylewatch.domain import ALL_DAY, Hours, JobState
+from stylewatch.domain import Hours, JobState
 from stylewatch.errors import LedgerError, NotRunningError, StylewatchError
 from stylewatch.faces.board import queue_seconds
 from stylewatch.faces.lines import (
@@ -48,8 +48,9 @@ from stylewatch.state.wording import (
 Answer = TypeVar("Answer")
 
 _UNTOLD: Final[Mapping[str, Any]] = {
-    "paused": False, "folders": [], "settling": {}, "counts": {}, "running": [], "blocked": {},
-    "pace": 0.0,
+    "paused": False, "paused_why": "", "folders": [], "settling": {}, "slow": {}, "slots": 1,
+    "hours": [(0, 1440)], "running": [], "blocked": {}, "trouble": "", "refused": "", "waits": [],
+    "lost": [], "counts": {}, "failed_files": {}, "held_files": {}, "pace": 0.0, "work": {},
 }  # fmt: skip
 """What a daemon has to tell that waits until its ledger can be written."""
 _AT_ONCE: Final = 500  # jobs read at once
@@ -83,14 +84,13 @@ def look(state_dir: Path, clock: Callable[[], float] = time.time) -> dict[str, A
         folders, problem = [], f"{problem}. {error}"
     if about is None:
         return {"running": False, "folders": folders, "problem": problem}
-    found = _from_daemon(about, {**_UNTOLD, "trouble": problem}, clock())
+    found = _from_daemon(about, {"trouble": problem}, clock())
     stands = {"state": "blocked", "detail": "", "arriving": 0}
     return {**found, "folders": [{**_at_rest(each), **stands} for each in folders]}
 
 
 def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any], now: float) -> dict[str, Any]:
-    failed, held = told.get("failed_files", {}), told.get("held_files", {})
-    work = told.get("work", {})
+    told = {**_UNTOLD, **told}
     folders = [
         {
             "name": health["folder"],
@@ -98,13 +98,13 @@ def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any], now: float) 
             "state": health["state"],
             "detail": health["detail"],
             "arriving": told["settling"].get(health["folder"], 0),
-            **by_word(health["folder"], told["counts"], failed, held),
+            **by_word(health["folder"], told["counts"], told["failed_files"], told["held_files"]),
         }
         for health in told["folders"]
     ]
     slow = [
         {"folder": name, "photo": one["path"], "why": one["why"], "since": one["since"]}
-        for name, files in told.get("slow", {}).items()
+        for name, files in told["slow"].items()
         for one in files
     ]
     painting = [
@@ -120,10 +120,10 @@ def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any], now: float) 
     ]
     left = queue_seconds(
         [(one["seconds"], one["step"] and step_of(one["step"]).left) for one in painting],
-        [(each["state"], each["waiting"], work.get(each["name"], 0.0)) for each in folders],
+        [(each["state"], each["waiting"], told["work"].get(each["name"], 0.0)) for each in folders],
         told["pace"],
-        told.get("slots", 1),
-        [Hours(*each) for each in told["hours"]] if "hours" in told else ALL_DAY,
+        told["slots"],
+        [Hours(*each) for each in told["hours"]],
         now,
     )
     return {
@@ -132,15 +132,15 @@ def _from_daemon(about: Mapping[str, Any], told: Mapping[str, Any], now: float) 
         "version": about.get("version"),
         "config": about.get("config"),
         "paused": told["paused"],
-        "paused_why": told.get("paused_why", ""),
+        "paused_why": told["paused_why"],
         "folders": folders,
         "slow": slow,
         "painting": painting,
         "blocked": told["blocked"],
-        "trouble": told.get("trouble", ""),
-        "refused": told.get("refused", ""),
-        "waits": told.get("waits", []),
-        "lost": told.get("lost", []),
+        "trouble": told["trouble"],
+        "refused": told["refused"],
+        "waits": told["waits"],
+        "lost": told["lost"],
         "seconds_per_photo": told["pace"],
         "queue_seconds": None if told["paused"] else left,
     }
