@@ -156,7 +156,7 @@ class TestHelp:
         ("command", "options"),
         [
             ("apply", "--preset --style --output --max-side --weights --features"),
-            ("apply", "--precision --optimizer --set --json"),
+            ("apply", "--set --json"),
             ("demo", "--preset --output --weights --features --json"),
             ("watch", "--preset --weights --features"),
             ("run", "--config"),
@@ -1480,8 +1480,8 @@ class TestBatches:
             return self.painted(request)
 
         pairs = ["style_layers.block3_conv1=0.5", "output.quality=80", "strength=3", "strength = 4"]
-        options = [part for pair in pairs for part in ("--set", pair)]
-        options += ["--optimizer", "adam", "--precision", "float32", "--features", "vgg19"]
+        pairs += ["optimizer=adam", "precision=float32"]
+        options = [part for pair in pairs for part in ("--set", pair)] + ["--features", "vgg19"]
         assert self.apply(stylewatch, monkeypatch, paint, *options)[0] == 0
         settings = seen[0].settings
         used = (settings.optimizer, settings.precision, settings.features)

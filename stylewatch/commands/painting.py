@@ -4,7 +4,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -80,17 +80,6 @@ def apply(
     ] = None,
     weights: Weights = None,
     features: Features = None,
-    precision: Annotated[
-        Literal["auto", "float32", "bfloat16"] | None,
-        typer.Option(
-            rich_help_panel=ENGINE,
-            help="How exactly the network computes; auto: bfloat16 where that is faster.",
-        ),
-    ] = None,
-    optimizer: Annotated[
-        Literal["lbfgs", "lbfgs-scipy", "adam"] | None,
-        typer.Option(rich_help_panel=ENGINE, help="The algorithm that lowers the loss."),
-    ] = None,
     settings: Settings = None,
     config: PresetsOf = None,
     as_json: Json = False,
@@ -112,8 +101,7 @@ def apply(
     from stylewatch.app.order import choose_presets, parse_settings, plan
 
     sides = [] if max_side is None else [f"max_side={max_side}"]
-    overrides = parse_settings([*(settings or []), *sides])
-    overrides |= given(features=features, precision=precision, optimizer=optimizer)
+    overrides = parse_settings([*(settings or []), *sides]) | given(features=features)
     chosen = choose_presets(preset or [], style or [], overrides, preset_dirs(config))
     tasks = plan(photos, chosen, output)
     _tell_if_watched(tasks[0].target.parent, config)
