@@ -1589,11 +1589,6 @@ class TestWithoutADaemon:
         assert stylewatch("jobs") == (0, "no such jobs\n", told)
         assert stylewatch("jobs", "--json") == (0, "[]\n", told)
 
-    def test_a_state_that_is_no_folder_but_a_word_for_jobs(self, stylewatch):
-        code, _, err = stylewatch("jobs", "--state", "failed")
-        assert (code, err.endswith("did you mean `--failed`?\n")) == (0, True)
-        assert "did you mean" not in stylewatch("jobs", "--state", "typo")[2]
-
     def test_a_state_whose_name_only_looks_like_a_home_folder(self, stylewatch):
         code, _, err = stylewatch("status", "--state", "./~root")
         assert (code, f"no stylewatch daemon for {Path.cwd() / '~root'}." in err) == (8, True)

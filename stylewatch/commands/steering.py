@@ -30,7 +30,6 @@ from stylewatch.errors import (
 
 app = typer.Typer()
 
-_STATES = ("failed", "done", "waiting", "running", "held")  # options of `jobs`
 _SOON = 1.0  # seconds in which a daemon that is well has answered
 
 
@@ -161,9 +160,7 @@ def jobs(
     else:
         say(jobs_text([*found], width()))
     if there is None:
-        words = f"there is no ledger in {short_path(folder)}: nothing has been painted yet"
-        hint = f"; did you mean `--{state}`?" if state in _STATES else ""
-        note(words + hint)
+        note(f"there is no ledger in {short_path(folder)}: nothing has been painted yet")
     elif there > limit:
         note(f"… and {there - limit} more (`--limit`)")
 
