@@ -230,10 +230,11 @@ class TestLines:
         told = [Event(kind=kind, message="m", job_id=1) for kind in kinds]
         told += [Event(kind="warning", message="m", reason="cancelled"),
                  Event(kind="retry", message="m", reason="vanished"),
+                 Event(kind="retry", message="m", reason="changed"),
                  Event(kind="blocked", message="/out is full")]  # fmt: skip
         assert [line.split()[1] for line in self.written(told)] == [
             *("waiting", "painting", "waiting", "waiting", "done", "failed"),
-            *("held", "gone", "blocked"),
+            *("held", "gone", "replaced", "blocked"),
         ]
 
     def test_old_events_have_their_own_time_and_each_day_its_date(self):
@@ -371,12 +372,13 @@ class TestBoard:
         assert board.folders["in"].held == 1
         assert farewell(board) == ["stylewatch: 0 done\n"]
 
-    def test_what_is_taken_away_before_its_turn_is_no_problem(self):
+    @pytest.mark.parametrize("reason", ["vanished", "changed"])
+    def test_what_is_taken_away_or_replaced_is_no_problem(self, reason):
         board = Board()
         photo = {"folder": "in", "path": "a.jpg", "job_id": 4}
         board.apply(Event(kind="queued", message="", **photo), 1.0)
         board.apply(Event(kind="running", message="", **photo), 1.0)
-        board.apply(Event(kind="retry", message="", reason="vanished", **photo), 1.0)
+        board.apply(Event(kind="retry", message="", reason=reason, **photo), 1.0)
         assert (list(board.jobs), board.waiting, list(board.problems)) == ([], 0, [])
 
     def test_a_config_that_was_mended_is_no_problem_any_more(self):

@@ -353,9 +353,9 @@ class Board:
         row = self.folders.get(event.folder)
         if row and "at" not in event.extra:
             row.failed += event.kind == "failed"
-            row.waiting += event.kind == "retry" and event.reason != "vanished"
+            row.waiting += event.kind == "retry" and event.reason not in {"vanished", "changed"}
             row.held += event.reason == "cancelled"
-        if event.reason in {"cancelled", "vanished"}:  # somebody wanted it so
+        if event.reason in {"cancelled", "vanished", "changed"}:  # somebody wanted it so
             return
         problem = ProblemRow(at=now, **_known(ProblemRow, vars(event)))
         self._add_problems(problem)
