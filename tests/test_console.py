@@ -546,6 +546,8 @@ class TestBoard:
         for event in (done, folder_event(waiting=2, work=300.0)):
             board.apply(event, 0.0)
         assert board.queue_seconds(0.0) == 300.0
+        board.apply(folder_event(waiting=2, work=None), 0.0)  # their preset's image is away
+        assert board.queue_seconds(0.0) == 0.0
 
     def test_the_header_does_not_praise_a_config_that_was_refused_since(self):
         board = Board()

@@ -704,6 +704,10 @@ def test_what_waits_goes_by_what_its_preset_took_lately(ledger, clock):
     ledger.add(photo(folder="other"), "d", "p", [planned()])
     assert ledger.pace() == 3.0
     assert ledger.work() == {"in": 3.0 + 3.0 + 30.0 + 3.0, "other": 3.0}
+    lacking = ledger.claim("other")
+    ledger.fail(lacking.id, failure(FailureKind.TRANSIENT, "weights"), 3)
+    ledger.vanished(ledger.claim("in").id)
+    assert ledger.work() == {"in": 3.0 + 30.0 + 3.0, "other": None}
 
 
 def test_a_full_disk_is_never_held_against_the_photo(ledger, clock):

@@ -296,6 +296,7 @@ def a_status(**more):
         ({"pace": 10.0, "slots": 2}, 19.0),
         ({"pace": 10.0, "work": {"in": 100.0}}, 118.0),  # their preset is a slow one
         ({"work": {"in": 100.0}, "running": []}, 100.0),
+        ({"pace": 10.0, "work": {"in": None}}, 0.0),  # its preset's image is away
         ({"pace": 10.0, "counts": {}}, 18.0),
         ({"pace": 10.0, "counts": {}, "slots": 0}, 18.0),  # the last worker's place is gone
         ({}, 58.0),  # as the running one will take

@@ -44,8 +44,8 @@ class FolderRow:
     """Whether it was looked through to its end since the daemon began to watch it."""
     arriving: int = 0
     waiting: int = 0
-    work: float = 0.0
-    """Seconds that those which wait will take; 0 where that is not known."""
+    work: float | None = 0.0
+    """Seconds that those which wait will take; 0 where that is not known, None where it can't."""
     done: int = 0
     failed: int = 0
     held: int = 0
@@ -263,7 +263,7 @@ class Board:
         row, told = self.folder(event.folder), event.extra
         for name in _COUNTS:
             setattr(row, name, int(told.get(name, getattr(row, name))))
-        row.work = float(told.get("work", row.work))
+        row.work = told.get("work", row.work)
         row.scanned = bool(told.get("scanned", row.scanned))
         row.slow = [(path, why, since) for path, why, since in told.get("slow", row.slow)]
         row.next = [(path, preset) for path, preset in told.get("next", row.next)]
@@ -372,7 +372,7 @@ def _known(kind: type, told: Mapping[str, Any]) -> dict[str, Any]:
 
 def queue_seconds(
     running: Sequence[tuple[float, float | None]],
-    waiting: Iterable[tuple[str, int, float]],
+    waiting: Iterable[tuple[str, int, float | None]],
     pace: float,
     slots: int,
     hours: Sequence[Hours],
@@ -381,15 +381,16 @@ def queue_seconds(
     """When all is painted; 0 while that can't be known, as in a folder that is blocked.
 
     Of each running photo: the seconds since it began, and those that are left, once that is known.
-    Of each folder: its state, how many photos wait, and the seconds that these will take, 0 where
-    that is not known. Then `pace` counts, what a photo took before, 0 when none is known. `hours`
-    are those in which photos are begun; what was begun is finished.
+    Of each folder: its state, how many photos wait, and the seconds that these will take: None
+    where some wait for what they lack, 0 where that is not known. Then `pace` counts, what a photo
+    took before, 0 when none is known. `hours` are those in which photos are begun; what was begun
+    is finished.
     """
     places = [place for place in waiting if place[1]]
     whole = [spent + left for spent, left in running if left is not None]
     each = pace or (sum(whole) / len(whole) if whole else 0.0)
     queued = [known or number * each for _, number, known in places]
-    at_hand = all(state in AT_HAND for state, *_ in places)
+    at_hand = all(state in AT_HAND and known is not None for state, _, known in places)
     if places and not (all(queued) and slots and at_hand):
         return 0.0
     rest = [max(0.0, pace - spent) if left is None else left for spent, left in running]

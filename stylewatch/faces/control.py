@@ -16,11 +16,11 @@ Commands:
   `settling`, `slow` (folder → files that are long on their way, and why), `running`, `blocked`,
   `counts` (folder → state → jobs), `failed_files` and `held_files` (folder → photos that never
   became a job, and those that wait for a preset that can't be used now), `pace` (seconds per
-  photo), `work` (folder → seconds that the photos which wait there will take, 0 if unknown),
-  `slots` (how many are painted at once), `hours` (when photos are begun: from which to which minute
-  of the day, each), `trouble` (why no worker runs, if none does), `refused` (what is wrong with the
-  config as it is now, if an older one goes on), `waits` (the presets, weights or folders that
-  photos wait for, and why), `lost`.
+  photo), `work` (folder → seconds that the photos which wait there will take, 0 if unknown,
+  null if some wait for what is away), `slots` (how many are painted at once), `hours` (when photos
+  are begun: from which to which minute of the day, each), `trouble` (why no worker runs, if none
+  does), `refused` (what is wrong with the config as it is now, if an older one goes on), `waits`
+  (the presets, weights or folders that photos wait for, and why), `lost`.
 * `pause`, `resume`: running photos are finished, no new ones are started; `null`. `resume` also
   begins photos outside of the config's hours, until these have come and gone.
 * `cancel` with `job_id`: a job that runs is killed, and it or one that waits is set aside; `null`.

@@ -387,16 +387,20 @@ class LedgerReader:
         )
         return float(self._value(query, preset, _RECENT) or 0.0)
 
-    def work(self) -> dict[str, float]:
+    def work(self) -> dict[str, float | None]:
         """By folder, the seconds that its jobs that wait will take, as their presets took lately.
 
-        A preset that has painted nothing yet counts like what was painted last.
+        A preset that has painted nothing yet counts like what was painted last. None where some
+        wait for what their preset lacks, and nobody knows how long.
         """
         query = f"SELECT folder, preset, COUNT(*) AS n {WAITING_JOBS} GROUP BY folder, preset"
-        work: dict[str, float] = {}
+        work: dict[str, float | None] = {}
+        lacks = self.lacks()
         for row in self.ask(query):
             seconds = row["n"] * (self.pace_of(row["preset"]) or self.pace())
-            work[row["folder"]] = work.get(row["folder"], 0.0) + seconds
+            before = work.get(row["folder"], 0.0)
+            known = before is not None and row["preset"] not in lacks
+            work[row["folder"]] = before + seconds if known else None
         return work
 
     def presets_of(self, job: Job) -> set[str]:
