@@ -340,6 +340,20 @@ BROKEN = {
             "such as portraits/** or **/*.jpg, received '/a/*'"
         ),
     ),
+    "pattern of an absolute path": (
+        FOLDER.replace("starry", 'starry, rules: [{path: "~/a", preset: ink}]'),
+        (
+            "2:55: folders[0].rules[0].path: wrong value: expected a pattern relative to the input, "
+            "such as portraits/** or **/*.jpg, received '~/a'"
+        ),
+    ),
+    "sides": (
+        FOLDER.replace("starry", "starry, rules: [{max_side: 9, min_side: 10, preset: ink}]"),
+        (
+            "2:68: folders[0].rules[0].min_side: no photo has such sides: "
+            "expected at most max_side, which is 9, received 10"
+        ),
+    ),
     "orientation": (
         FOLDER.replace("starry", "starry, rules: [{orientation: portrat, preset: ink}]"),
         (
@@ -1244,6 +1258,7 @@ def test_a_photo_is_looked_into_only_when_a_rule_asks_and_only_when_its_path_fit
         ("**/*.jpg", ["a.jpg", "a/b.jpg", "a/b/c.jpg"], ["a.png"]),
         ("a/**", ["a/b", "a/b/c"], ["b/a", "ab/c"]),
         ("a/", ["a/b", "a/b/c"], ["b/a"]),
+        ("A/b", ["a/b", "a/b/c"], ["b/a/b", "a/bc"]),
         ("a/**/z", ["a/z", "a/b/z", "a/b/c/z"], ["a/b", "z", "a/z/b"]),
         ("**", ["a", "a/b"], []),
         ("**/b/**/d", ["b/d", "a/b/c/d", "b/b/d/d"], ["a/d"]),

@@ -119,7 +119,7 @@ def _only(form: type[T], source: YamlFile) -> T:
 
 def _build(source: YamlFile, checked: ConfigFile, base: Path) -> Config:
     config = _without_presets(source, checked, base)
-    if errors := [*_name_errors(config), *layout_errors(config)]:
+    if errors := [*_name_errors(config), *_rule_errors(config), *layout_errors(config)]:
         raise_first(errors)
     return _with_presets(config)
 
@@ -189,6 +189,19 @@ def _name_errors(config: Config) -> Iterator[ConfigError]:
             problem = f"two folders are called {folder.name!r}"
             remedy = "Give one of them another `name:`"
             yield config.source.error(("folders", number, "name"), problem, remedy=remedy)
+
+
+def _rule_errors(config: Config) -> Iterator[ConfigError]:
+    for number, folder in enumerate(config.folders):
+        for place, rule in enumerate(folder.rules):
+            if rule.min_side and rule.max_side and rule.min_side > rule.max_side:
+                keys = ("folders", number, "rules", place, "min_side")
+                yield config.source.error(
+                    keys,
+                    "no photo has such sides",
+                    expected=f"at most max_side, which is {rule.max_side}",
+                    received=str(rule.min_side),
+                )
 
 
 def _with_presets(config: Config) -> Config:

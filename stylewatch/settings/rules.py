@@ -17,7 +17,7 @@ from stylewatch.settings.notations import Names, composed
 
 
 def _pattern(value: str) -> str:
-    if value.startswith("/") or {"", ".", ".."} & set(value.removesuffix("/").split("/")):
+    if value.startswith(("/", "~/")) or {"", ".", ".."} & set(value.removesuffix("/").split("/")):
         raise ValueError("a pattern relative to the input, such as portraits/** or **/*.jpg")
     return value
 
@@ -29,7 +29,8 @@ class Rule:
     preset: Names
     """One preset or several; `[]` leaves such photos alone."""
     path: Annotated[str, AfterValidator(_pattern)] | None = None
-    """Glob on the path below the input, upper and lower case alike; `**` stands for any folders."""
+    """Glob on the path below the input, upper and lower case alike; `**` stands for any folders.
+    The plain path of a folder is for all that is in it."""
     camera: str | None = None
     """Glob on the camera's make and model, upper and lower case alike: `*X100*`."""
     orientation: Literal["landscape", "portrait", "square"] | None = None
@@ -60,9 +61,11 @@ class Rule:
 def path_matches(path: PurePath, pattern: str) -> bool:
     """Whether a glob matches a relative path: `*` within one name, `**` over any number of them.
 
-    In any case: cameras write .JPG.
+    In any case: cameras write .JPG. A pattern without stars may be a folder's path, as with a `/`.
     """
     pattern = composed(pattern.casefold())
+    if not {*"*?["} & {*pattern}:
+        pattern = pattern.removesuffix("/") + "/"
     wanted = (pattern + "**" if pattern.endswith("/") else pattern).split("/")
     reached = _past_stars({0}, wanted)
     for name in composed(str(path).casefold()).split("/"):
