@@ -373,6 +373,10 @@ BROKEN = {
         FOLDER + "job_timeout: 9999999999",
         "3:1: job_timeout: out of range: expected at most 31536000, received 9999999999",
     ),
+    "smaller than any memory": (
+        FOLDER + "memory: 4",
+        "3:1: memory: wrong value: expected at least 1MB, such as 4GB, or 0, received 4",
+    ),
     "larger than any memory": (
         FOLDER + "memory_limit: 99999999TB",
         "3:1: memory_limit: out of range: expected at most 1e+18, received '99999999TB'",

@@ -16,6 +16,7 @@ from stylewatch.settings.notations import (
     After,
     Bytes,
     Hours,
+    Memory,
     Names,
     Paths,
     Seconds,
@@ -121,11 +122,11 @@ class ConfigFile(AsWritten):
     """CPU threads per worker; 0 = its share of the cores."""
     nice: Annotated[int, Ge(0), Le(19)] = EngineSettings.nice
     """How far workers give way to other programs."""
-    memory: Annotated[Bytes, Ge(0)] = EngineSettings.memory
+    memory: Memory = EngineSettings.memory
     """What each worker may take for a photo; one that needs more is painted in tiles, and takes
     0.15 kB a pixel at least. 0 = three quarters of what is free, on a GPU of its memory, shared
     by all workers."""
-    memory_limit: Annotated[Bytes, Ge(0)] = EngineSettings.memory_limit
+    memory_limit: Memory = EngineSettings.memory_limit
     """A worker that uses this much more than at its start fails; 0 = no limit. With a limit
     a GPU's driver may not start, as it takes far more addresses than memory."""
     checkpoint_seconds: Annotated[Seconds, Gt(0)] = EngineSettings.checkpoint_seconds

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, MinLen
-from pydantic import BeforeValidator, Field, PlainValidator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 
 from stylewatch import domain
 
@@ -19,6 +19,8 @@ YEAR = 31_536_000
 """Seconds. The longest duration: no clock or thread has trouble with it."""
 EXABYTE = 10**18
 """Bytes. The largest size: the system's calls can take it."""
+LEAST = 10**6
+"""Bytes. Less memory was surely meant in another unit, as nothing can be painted in it."""
 
 _SECONDS = {"ms": 0.001, "s": 1, "min": 60, "h": 3600, "d": 86400}
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -52,6 +54,12 @@ def _seconds(value: object) -> object:
 def _bytes(value: object) -> object:
     size = _quantity(value, _BYTES, "bytes, or a size such as 500MB, 4GB or 2GiB")
     return round(size) if isinstance(value, str) and isinstance(size, float) else size
+
+
+def _worth(size: int) -> int:
+    if 0 < size < LEAST:
+        raise ValueError("at least 1MB, such as 4GB, or 0")
+    return size
 
 
 def _names(value: object) -> tuple[str, ...]:
@@ -129,6 +137,7 @@ Bytes = Annotated[
     BeforeValidator(_bytes, json_schema_input_type=int | _said(_pattern(_BYTES))),
     Le(EXABYTE),
 ]
+Memory = Annotated[Bytes, Ge(0), AfterValidator(_worth)]
 Names = Annotated[tuple[str, ...], PlainValidator(_names, json_schema_input_type=str | list[str])]
 Paths = Annotated[tuple[Path, ...], PlainValidator(_paths, json_schema_input_type=str | list[str])]
 Hours = Annotated[
