@@ -228,6 +228,7 @@ class NotRunningError(StylewatchError):
 class LedgerError(StylewatchError):
     """The ledger can't be read or written now (a full disk, permissions, a newer version)."""
 
+    exit_code = ExitCode.OUTPUT
     reason = "ledger"
 
 

@@ -185,6 +185,10 @@ def damaged_ledger(file, tmp_path):
     (tmp_path / "state/ledger.db").write_bytes(b"SQLite format 3\0" + b"\xff" * 4096)
 
 
+def state_is_a_file(file, tmp_path):
+    (tmp_path / "state").touch()
+
+
 def ledger_of(version):
     def damage(file, tmp_path):
         Ledger(tmp_path / "state/ledger.db").close()
@@ -211,6 +215,7 @@ def ledger_of(version):
         (damaged_weights, "weights", "checksum", "rm "),
         (no_download, "weights", "does not exist", "weights fetch"),
         (full_disk, "disk", "GB free", "min_free"),
+        (state_is_a_file, "ledger", "is not a folder", "Move that file"),
         (damaged_ledger, "ledger", "can't be read", "sets it aside"),
         (ledger_of(1), "ledger", "is from an older stylewatch", "another state_dir"),
         (ledger_of(99), "ledger", "belongs to a newer stylewatch", "Upgrade stylewatch"),
@@ -302,6 +307,13 @@ def test_without_a_config_there_is_a_hint(examine):
     [finding] = examine(None)["config"]
     assert finding.state == "warning"
     assert "stylewatch init" in finding.remedy
+
+
+def test_the_state_folder_is_looked_at_without_a_config_too(examine, tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "default_state_dir", lambda: tmp_path / "state")
+    (tmp_path / "state").touch()
+    [finding] = examine(None)["ledger"]
+    assert (finding.state, "is not a folder" in finding.message) == ("problem", True)
 
 
 def test_too_low_a_watch_limit_comes_with_the_command(examine, set_up, tmp_path, monkeypatch):

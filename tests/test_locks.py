@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from stylewatch.errors import LedgerError, LockedError
+from stylewatch.errors import ExitCode, LedgerError, LockedError
 from stylewatch.state.locks import Locks
 
 
@@ -66,8 +66,9 @@ def dies():
 
 def test_a_state_folder_that_can_t_be_written_is_one_clear_error(locks, tmp_path):
     (tmp_path / "state").write_text("a file lies where the folder should be")
-    with pytest.raises(LedgerError, match="can't be written"):
+    with pytest.raises(LedgerError, match="can't be written") as caught:
         locks.hold_state(tmp_path / "state")
+    assert caught.value.exit_code is ExitCode.OUTPUT
 
 
 def test_so_is_one_that_can_t_be_locked(locks, tmp_path, without_locks):

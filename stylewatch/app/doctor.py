@@ -50,10 +50,10 @@ from stylewatch.jobs.cluster import DaskExecutor
 from stylewatch.places import nearest_existing, network_devices
 from stylewatch.settings.config import Config
 from stylewatch.settings.loading import load_config
-from stylewatch.settings.paths import user_presets_dir
+from stylewatch.settings.paths import default_state_dir, user_presets_dir
 from stylewatch.settings.presetfile import DEFAULT_BASE
 from stylewatch.settings.presets import Presets
-from stylewatch.settings.readiness import folder_errors, presets_away
+from stylewatch.settings.readiness import folder_errors, presets_away, writing_trouble
 from stylewatch.settings.weights import MD5, keras_weights, weights_trouble
 from stylewatch.state.reader import LedgerReader
 from stylewatch.state.schema import LEDGER
@@ -128,12 +128,14 @@ def examine(file: Path | None) -> Iterator[Finding]:
     yield from _alone("python", _python)
     yield from findings
     yield from _alone("presets", lambda: _presets(config))
+    state_dir = config.state_dir if config else default_state_dir()
     if config:
         yield from _alone("folders", lambda: _folders(config))
         yield from _alone("watches", lambda: _watches(config))
         yield from _alone("network", lambda: _network(config))
         yield from _alone("disk", lambda: _disk(config))
-        yield from _alone("ledger", lambda: _ledger(config))
+    yield from _alone("ledger", lambda: _ledger(state_dir))
+    if config:
         yield from _alone("workers", lambda: _workers(config))
     here = not config or config.workers_are_here  # a cluster's workers have weights of their own
     weights = list(_alone("weights", lambda: _weights(engine))) if here else []
@@ -278,10 +280,13 @@ def _disk(config: Config) -> Iterator[Finding]:
             yield ok("disk", text)
 
 
-def _ledger(config: Config) -> Iterator[Finding]:
-    file = config.state_dir / LEDGER
+def _ledger(state_dir: Path) -> Iterator[Finding]:
+    file = state_dir / LEDGER
     if not file.exists():
-        yield ok("ledger", f"{short_path(file)} will be made by the first run")
+        if found := writing_trouble(state_dir):
+            yield problem("ledger", f"{short_path(state_dir)} {found.what}", found.remedy)
+        else:
+            yield ok("ledger", f"{short_path(file)} will be made by the first run")
         return
     with closing(LedgerReader(file)) as reader:
         counts = reader.counts()

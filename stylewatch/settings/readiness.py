@@ -21,7 +21,9 @@ from stylewatch.settings.yamlfile import KeyPath, YamlFile
 _NO_FOLDER = "Move that file away, or name another folder"
 
 
-class _Trouble(NamedTuple):
+class Trouble(NamedTuple):
+    """What is wrong with a folder."""
+
     what: str  # behind the folder's name
     remedy: str
 
@@ -37,12 +39,12 @@ def check(config: Config) -> list[ConfigError]:
 def folder_errors(config: Config) -> Iterator[ConfigError]:
     """Errors for folders, except those of presets, that can't be read or written as they must."""
     for place in places_of(config):
-        trouble_of = _reading_trouble if place.use == "watched" else _writing_trouble
+        trouble_of = _reading_trouble if place.use == "watched" else writing_trouble
         if trouble := trouble_of(place.path):
             yield _problem(config.source, place.keys, place.what, trouble, place.path)
     for number, folder in enumerate(config.folders):
         taken = not folder.stays and not _reading_trouble(folder.input)
-        if taken and (trouble := _writing_trouble(folder.input)):
+        if taken and (trouble := writing_trouble(folder.input)):
             what = "photos can't be taken out of their folder, which"
             keys: KeyPath = ("folders", number, "after")
             yield _problem(config.source, keys, what, trouble, folder.input)
@@ -96,7 +98,7 @@ def weights_away(config: Config) -> ConfigError | None:
 
 
 def _problem(
-    source: YamlFile, keys: KeyPath, what: str, trouble: _Trouble, path: Path
+    source: YamlFile, keys: KeyPath, what: str, trouble: Trouble, path: Path
 ) -> ConfigError:
     problem = f"{what} {trouble.what}"
     return source.error(keys, problem, received=str(path), remedy=trouble.remedy)
@@ -116,37 +118,37 @@ def _listing_trouble(folder: Path, *, empty: str) -> str:
         return trouble.what if trouble else f"can't be read: {error.strerror}"
 
 
-def _reading_trouble(path: Path) -> _Trouble | None:
+def _reading_trouble(path: Path) -> Trouble | None:
     try:
         if not stat.S_ISDIR(path.stat().st_mode):
-            return _Trouble("is not a folder", _NO_FOLDER)
+            return Trouble("is not a folder", _NO_FOLDER)
     except (FileNotFoundError, NotADirectoryError) as error:
-        return _Trouble("does not exist", _remedy(path, error))
+        return Trouble("does not exist", _remedy(path, error))
     except OSError as error:
-        return _Trouble(f"can't be read: {error.strerror}", _remedy(path, error))
+        return Trouble(f"can't be read: {error.strerror}", _remedy(path, error))
     if os.access(path, os.R_OK | os.X_OK):
         return None
-    return _Trouble("can't be read", _rights("u+rx", path))
+    return Trouble("can't be read", _rights("u+rx", path))
 
 
-def _writing_trouble(path: Path) -> _Trouble | None:
+def writing_trouble(path: Path) -> Trouble | None:
     """Why nothing can be written there; that a folder is still to be made is no trouble."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:  # closed to us, too long a name, a share that does not answer
-        return _Trouble(f"can't be used: {error.strerror}", _remedy(path, error))
+        return Trouble(f"can't be used: {error.strerror}", _remedy(path, error))
     there = _nearest(path)
     if not os.path.isdir(there):
         made = f"can't be made: {there} is not a folder"
-        return _Trouble("is not a folder" if there == path else made, _NO_FOLDER)
+        return Trouble("is not a folder" if there == path else made, _NO_FOLDER)
     if os.access(there, os.W_OK | os.X_OK):
         return None
     if os.statvfs(there).f_flag & os.ST_RDONLY:
         remedy = "Mount it writable, or name another folder"
-        return _Trouble("is on a disk that is read-only", remedy)
-    return _Trouble("can't be written to", _rights("u+wx", there))
+        return Trouble("is on a disk that is read-only", remedy)
+    return Trouble("can't be written to", _rights("u+wx", there))
 
 
 def _remedy(path: Path, error: OSError) -> str:
