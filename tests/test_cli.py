@@ -995,6 +995,7 @@ class TestApply:
         failed = [line for line in err.splitlines() if " failed " in line]
         assert len(failed) == 2
         assert "nowhere.jpg" in failed[1]
+        assert err.splitlines()[-1] == "1 done, 2 failed: bad.jpg, nowhere.jpg"
 
     @pytest.mark.parametrize(
         ("name", "content", "words"),
@@ -1151,7 +1152,7 @@ class TestApply:
             check=False,
         )  # fmt: skip
         assert done.returncode == 4
-        told = [line.split(maxsplit=2)[2] for line in done.stderr.splitlines() if "failed" in line]
+        told = [line.split(maxsplit=2)[2] for line in done.stderr.splitlines() if " failed " in line]
         remedy = "is not a regular file. Save the photo as a file first"
         assert told == [f"pipe.jpg {remedy}", f"/dev/stdin {remedy}"]
 

@@ -467,6 +467,14 @@ class TestBoard:
             f"stylewatch: 1 done, 1 failed since {since}, 3 left for the next start\n",
         ]
 
+    def test_the_last_words_say_how_many_failures_they_do_not_name(self):
+        board = Board()
+        for job in range(7):
+            photo = {"folder": "in", "path": f"{job}.jpg", "job_id": job}
+            board.apply(Event(kind="failed", message=f"{job}.jpg: why", **photo), 1.0 + job)
+        told = farewell(board)
+        assert told[4:6] == ["failed: 6.jpg: why\n", "2 more: `stylewatch jobs --failed`\n"]
+
     def test_old_events_fill_the_lists_but_not_the_counts(self):
         board = Board()
         board.apply(Event(kind="done", message="", output="/out/a.jpg", extra={"at": 5.0}), 100.0)

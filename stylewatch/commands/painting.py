@@ -134,11 +134,13 @@ def paint_and_tell(tasks: "Sequence[Task]", weights: str | None, *, as_json: boo
     painted: list[Painted] = []
     codes: set[ExitCode] = set()
     told: list[dict[str, Any]] = []
+    failed: list[str] = []
     try:
         with bars() as console:
             for task, result in zip(tasks, paint_all(tasks, engine, console), strict=True):
                 if isinstance(result, StylewatchError):
                     codes.add(result.exit_code)
+                    failed.append(task.photo.name)
                     told.append(task.failed_as_dict(result))
                     continue
                 painted.append(result)
@@ -152,6 +154,9 @@ def paint_and_tell(tasks: "Sequence[Task]", weights: str | None, *, as_json: boo
         used = dict.fromkeys(one.rendered.facts.get("features") for one in painted)
         if named := " and ".join(filter(None, used)):  # effects of other packages have none
             note(f"features used: {named}")
+    if failed and len(tasks) > 1:
+        names = ", ".join(failed[:10]) + (f" and {len(failed) - 10} more" if failed[10:] else "")
+        note(f"{len(painted)} done, {len(failed)} failed: {names}")
     if codes:
         same = not painted and len(codes) == 1
         raise typer.Exit(codes.pop() if same else ExitCode.FAILED)

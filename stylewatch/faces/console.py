@@ -211,8 +211,10 @@ def farewell(board: Board) -> list[str]:
         words += f" since {time.strftime('%H:%M', time.localtime(board.since))}"
     if left:
         words += f", {left} left for the next start"
+    more = [f"{len(failed) - 5} more: `stylewatch jobs --failed`\n"] if len(failed) > 5 else []
     return [
         *(f"failed: {visible(board.told(row))}\n" for row in failed[-5:]),
+        *more,
         f"stylewatch: {words}\n",
     ]
 
