@@ -494,7 +494,7 @@ class TestPresets:
         assert "bad.yaml:1:1: strenght: unknown key" in problem
 
     def test_list_fits_a_narrow_terminal(self, stylewatch, monkeypatch):
-        monkeypatch.setattr("stylewatch.commands.answers.width", lambda: 44)
+        monkeypatch.setattr("stylewatch.commands.answers.width", lambda *_: 44)
         _, out, _ = stylewatch("presets", "list")
         assert max(map(len, out.splitlines())) <= 44
         assert "\ninconspicuous" not in out
@@ -984,6 +984,13 @@ class TestApply:
             assert code == 0
         assert out.split() == ["o/a--quick-art~2.png", "o/b--quick-art~2.png"]
         assert len(list(Path("o").iterdir())) == 4
+
+    def test_on_a_terminal_messages_break_between_words(self, stylewatch):
+        words = ["apply", "a.jpg"]
+        drawn, _ = on_a_terminal(*words, piped=True, code=2)
+        lines = drawn.splitlines()
+        assert max(map(len, lines)) <= 80
+        assert " ".join(lines) + "\n" == stylewatch(*words)[2]
 
     def test_one_bad_photo_fails_alone(self, stylewatch, tmp_path):
         good = a_picture(tmp_path / "good.jpg")

@@ -35,6 +35,8 @@ def _note(line: str, level: str, start: str = "") -> None:
     words = start + visible(line)
     if GlobalOptions.log_format == "json":
         words = json.dumps({"level": level, "message": visible(line)})
+    else:
+        words = folded(words, 0, sys.stderr)
     try:
         typer.echo(words, err=True)
     except OSError:
@@ -79,18 +81,21 @@ def are_together() -> bool:
     return sys.stdout.isatty() and sys.stderr.isatty()
 
 
-def width() -> int:
-    """How wide a line of a result may be: as wide as the terminal, or of any width if none."""
+def width(stream: TextIO | None = None) -> int:
+    """How wide a line on stdout, or there, may be: as the terminal, or of any width if none."""
+    stream = stream or sys.stdout
+    if not (stream and stream.isatty()):
+        return sys.maxsize
     from stylewatch.faces.terminal import size_of  # noqa: PLC0415  (rich is slow to import)
 
-    return size_of(sys.stdout)[0] if sys.stdout.isatty() else sys.maxsize
+    return size_of(stream)[0]
 
 
-def folded(line: str, indent: int) -> str:
-    """A line of a result, broken between words where the terminal is too narrow."""
+def folded(line: str, indent: int, stream: TextIO | None = None) -> str:
+    """A line, broken between words where the terminal that it is for is too narrow."""
     parts = textwrap.wrap(
         line,
-        width(),
+        width(stream),
         subsequent_indent=" " * indent,
         break_long_words=False,
         break_on_hyphens=False,

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from textwrap import wrap
 from typing import Final, Self, TextIO
 
 from rich.console import Console, ConsoleDimensions
@@ -83,7 +84,10 @@ def open_console(
             yield live
         if live.ended:
             with suppress(OSError):  # the terminal was closed
-                stream.writelines(() if attached else farewell(live.board))
+                columns = size_of(stream)[0]
+                for line in () if attached else farewell(live.board):
+                    words = wrap(line, columns, break_long_words=False, break_on_hyphens=False)
+                    stream.writelines(f"{part}\n" for part in words)
                 stream.flush()
 
 
