@@ -1159,7 +1159,9 @@ class TestApply:
             check=False,
         )  # fmt: skip
         assert done.returncode == 4
-        told = [line.split(maxsplit=2)[2] for line in done.stderr.splitlines() if " failed " in line]
+        told = [
+            line.split(maxsplit=2)[2] for line in done.stderr.splitlines() if " failed " in line
+        ]
         remedy = "is not a regular file. Save the photo as a file first"
         assert told == [f"pipe.jpg {remedy}", f"/dev/stdin {remedy}"]
 

@@ -129,6 +129,19 @@ def test_a_sub_folder_of_a_preset_that_is_broken_for_now_waits_for_it(rigs, tmp_
     assert rig.daemon._status()["held_files"] == {}
 
 
+def test_that_a_sub_folder_s_preset_is_gone_is_told(rigs, tmp_path):
+    mine = own_preset(tmp_path)
+    rig = rigs(presets=[str(mine)])
+    rig.drop("Own/a.jpg", b"a")
+    rig.until(lambda: rig.results() == ["Own/a--own.jpg"])
+    (mine / "own.yaml").unlink()
+    rig.asked("reload")
+    rig.drop("Own/b.jpg", b"b")
+    rig.until(lambda: len(rig.results()) == 2)
+    (told,) = [event for event in rig.events if event.kind == "warning"]
+    assert "as the preset of its name is not there any more" in told.message
+
+
 def test_photos_for_vgg19_wait_for_its_weights_and_no_worker_tries_them(rigs, tmp_path):
     weights = tmp_path / "vgg19.h5"
     rig = rigs(weights=str(weights))

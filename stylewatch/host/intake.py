@@ -411,15 +411,24 @@ class Intake:
                 self._tell_event("warning", message, reason="preset")
 
     def _warn_of_misspelling(self, photo: Photo) -> None:
-        """Tell, once, that the photo's sub-folder means nothing if it is only almost a preset's."""
+        """Tell, once, that the photo's sub-folder means nothing if it is only almost a preset's.
+
+        Or was one's: photos in it were to get a preset of its name, as the ledger knows.
+        """
         name, *rest = photo.path.parts
         if not rest or (photo.folder, name) in self._subfolders:
             return
         self._subfolders.add((photo.folder, name))
         known = {*self._config.presets, *self._config.broken}
-        if meant := misspelt(self.ways[photo.folder].folder, photo.path, known):
+        folder, sub_folder = self.ways[photo.folder].folder, replace(photo, path=Path(name))
+        had = {each.casefold() for each in self._ledger.presets_in(photo.folder, name)}
+        if folder.subfolders and name.casefold() in had.difference(map(str.casefold, known)):
+            words = "treated as any other folder, as the preset of its name is not there any more"
+            remedy = "Bring it back, and `touch` the photos"
+            self._tell("warning", sub_folder, f"{words}. {remedy}", "near")
+        elif meant := misspelt(folder, photo.path, known):
             words = "treated as any other folder, as no preset has its name. Did you mean"
-            self._tell("warning", replace(photo, path=Path(name)), f"{words} {meant!r}?", "near")
+            self._tell("warning", sub_folder, f"{words} {meant!r}?", "near")
 
     def _set_aside(self, file: Photo, plan: str, note: str, message: str) -> None:
         """Give a file up, visibly, until it changes, or `plan` does, if that was the cause."""

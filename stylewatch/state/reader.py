@@ -417,6 +417,12 @@ class LedgerReader:
         jobs = self.jobs_of(job.folder, job.path)
         return {each.preset for each in jobs if each.digest == job.digest}
 
+    def presets_in(self, folder: str, sub_folder: str) -> list[str]:
+        """The presets that photos in a sub-folder ever had."""
+        query = "SELECT DISTINCT preset FROM jobs WHERE folder = ? AND path > ? AND path < ?"
+        name = os.fsencode(sub_folder)
+        return [row["preset"] for row in self.ask(query, folder, name + b"/", name + b"0")]
+
     def is_overtaken(self, job: Job) -> bool:
         """Whether another job for the same photo and preset has taken this one's place.
 
