@@ -167,9 +167,9 @@ def stylewatch(
       stylewatch run     watches them; then drop photos in
 
     Exit codes:
-      0 done            1 photo or check      2 wrong usage
+      0 done            1 photo/check failed  2 wrong usage
       3 config, preset  4 photo               5 weights
-      6 output          7 another daemon      8 no daemon
+      6 output, ledger  7 another daemon      8 no daemon
       9 not readable    70 internal           130 interrupted
     """
     del version, log_format, no_colour

@@ -657,7 +657,7 @@ def test_while_a_folder_of_presets_is_away_no_preset_is_sure(home, trouble):
     config = load(home, FOLDER.replace("starry", "[only_there, ink]") + "presets: [here, nas]")
     told = (
         f"{home}/stylewatch.yaml:3:17: presets[1]: the presets folder {trouble}: received {nas}. "
-        "Correct the path, or mount its disk: until then all photos wait, as it may hold any "
+        "Correct the path, or mount its disk: until then a daemon paints nothing, as it may hold any "
         "preset"
     )
     assert config.presets == {}

@@ -380,6 +380,8 @@ class TestBoard:
         board.apply(Event(kind="running", message="", **photo), 1.0)
         board.apply(Event(kind="retry", message="", reason=reason, **photo), 1.0)
         assert (list(board.jobs), board.waiting, list(board.problems)) == ([], 0, [])
+        board.apply(Event(kind="failed", message="", reason="changed", **photo), 1.0)
+        assert [row.kind for row in board.problems] == ["failed"], "as apply tells of one"
 
     def test_a_config_that_was_mended_is_no_problem_any_more(self):
         board = Board()

@@ -44,6 +44,13 @@ def test_a_part_of_the_faults_does_not_replace_the_table():
     assert harness("--only", "F16", "--write").returncode == 2
 
 
+@pytest.mark.slow
+def test_other_programs_ways_fail_where_they_are_known_to():
+    run = harness("--quick", "--peers", "--only", "F6")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "parsing F6" in run.stderr
+
+
 def test_that_nothing_was_torn_is_told_by_an_onlooker_who_lived_to_the_end(tmp_path):
     class Blind(Lab):
         def _look_on(self):

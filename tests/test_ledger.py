@@ -648,8 +648,16 @@ def test_a_photo_that_is_too_much_for_a_gpu_keeps_no_other_from_it(ledger, clock
         pauses.append(ledger.next_due() - clock.now)
         clock.now = ledger.next_due()
     assert pauses == sorted({*pauses})  # ever more rarely
+    assert ledger.lacks() == {"soft": "why"}
     [other] = ledger.add(photo("d"), "d", "p", [planned("d", "d")])
     assert ledger.claim("in").id == other
+    clock.now += 1
+    ledger.publishing(other, rendered())
+    ledger.done(other, Path("/out/d.jpg"))
+    assert ledger.lacks() == {}, "the GPU paints others"
+    assert ledger.claim("in").id == ids[0]
+    ledger.fail(ids[0], lacks, 3)
+    assert ledger.next_due() - clock.now < pauses[-1], "only its own tries count by now"
 
 
 def test_photos_that_wait_for_what_their_preset_lacks_make_no_other_s_turn_late(ledger):

@@ -97,7 +97,7 @@ def test_emitters_that_stay_dead_starve_it_and_it_is_said_once(watched, monkeypa
     assert watched.fed(PATIENCE / 2) > 0
     assert watched.quiet()
     told = [event.message for event in watched.rig.events if event.reason == "dead"]
-    assert told == [f"events of {watched.rig.input}: stands still, not recovering by itself"]
+    assert told == [f"events of {watched.rig.input}: no sign of life, and no recovery by itself"]
 
 
 def test_a_scan_that_hangs_starves_it(watched, monkeypatch):

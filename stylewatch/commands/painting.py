@@ -155,8 +155,9 @@ def paint_and_tell(tasks: "Sequence[Task]", weights: str | None, *, as_json: boo
         if named := " and ".join(filter(None, used)):  # effects of other packages have none
             note(f"features used: {named}")
     if failed and len(tasks) > 1:
-        names = ", ".join(failed[:10]) + (f" and {len(failed) - 10} more" if failed[10:] else "")
-        note(f"{len(painted)} done, {len(failed)} failed: {names}")
+        names = [*dict.fromkeys(failed)]  # a photo may have failed in several presets
+        more = f" and {len(names) - 10} more" if names[10:] else ""
+        note(f"{len(painted)} done, {len(failed)} failed: {', '.join(names[:10])}{more}")
     if codes:
         same = not painted and len(codes) == 1
         raise typer.Exit(codes.pop() if same else ExitCode.FAILED)

@@ -233,7 +233,8 @@ def inner_products(rows: Sequence[Tensor], columns: Sequence[Tensor]) -> Tensor:
 
 def to_numpy(tensor: Tensor) -> np.ndarray:
     """A float32 array on the host; blocks until the device has finished."""
-    return np.asarray(keras.ops.convert_to_numpy(tensor), dtype=np.float32)
+    array = tensor if isinstance(tensor, np.ndarray) else keras.ops.convert_to_numpy(tensor)
+    return np.asarray(array, dtype=np.float32)
 
 
 @cache

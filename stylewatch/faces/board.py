@@ -355,7 +355,8 @@ class Board:
             row.failed += event.kind == "failed"
             row.waiting += event.kind == "retry" and event.reason not in {"vanished", "changed"}
             row.held += event.reason == "cancelled"
-        if event.reason in {"cancelled", "vanished", "changed"}:  # somebody wanted it so
+        replaced = (event.kind, event.reason) == ("retry", "changed")
+        if replaced or event.reason in {"cancelled", "vanished"}:  # somebody wanted it so
             return
         problem = ProblemRow(at=now, **_known(ProblemRow, vars(event)))
         self._add_problems(problem)

@@ -132,7 +132,7 @@ def event_word(kind: str, reason: str, job_id: int) -> str:
         return "held"
     if reason == "vanished":
         return "gone"
-    if reason == "changed":
+    if (kind, reason) == ("retry", "changed"):
         return "replaced"
     if kind == "blocked" and job_id:  # it is tried again, unlike an output that has no space
         return "waiting"

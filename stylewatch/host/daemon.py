@@ -579,7 +579,9 @@ class Daemon:
             self._tell("recovered", f"{', '.join(over)}: alive again", reason="dead")
             dead = self._pulse.lost
         for name in dead:
-            self._tell("warning", f"{name}: stands still, not recovering by itself", reason="dead")
+            self._tell(
+                "warning", f"{name}: no sign of life, and no recovery by itself", reason="dead"
+            )
 
     def _tidy(self, now: float) -> None:
         """Let the ledger forget what is old, one small step in each tick."""

@@ -40,6 +40,7 @@ from stylewatch.host.recognition import require_same
 from stylewatch.host.survey import waits
 from stylewatch.settings.choice import match, misspelt
 from stylewatch.settings.config import Config, Folder
+from stylewatch.settings.notations import composed
 from stylewatch.state.ledger import AGAIN, Ledger, Planned
 from stylewatch.state.marks import MARKS, marked
 from stylewatch.state.presence import is_missing
@@ -226,6 +227,8 @@ class Intake:
             )
         if added:
             self._tell("queued", photo, f"queued for {', '.join(names)}")
+        if note == BROKEN_PRESET:
+            self._tell_waits(self._config.waits(held=job.path.parts[:1]))
         return job.id if job.preset in names else next(iter(added), None)
 
     def _meant(self, photo: Photo, known: Mapping[str, Preset]) -> tuple[Preset, ...] | Failure:
@@ -422,7 +425,8 @@ class Intake:
         known = {*self._config.presets, *self._config.broken}
         folder, sub_folder = self.ways[photo.folder].folder, replace(photo, path=Path(name))
         had = {each.casefold() for each in self._ledger.presets_in(photo.folder, name)}
-        if folder.subfolders and name.casefold() in had.difference(map(str.casefold, known)):
+        had.difference_update(map(str.casefold, known))
+        if known and folder.subfolders and composed(name).casefold() in had:
             words = "treated as any other folder, as the preset of its name is not there any more"
             remedy = "Bring it back, and `touch` the photos"
             self._tell("warning", sub_folder, f"{words}. {remedy}", "near")

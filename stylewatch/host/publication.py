@@ -284,7 +284,8 @@ class Publisher:
             if contents.file_hash(job.output) != job.sha256:
                 raise OutputError(
                     f"{job.path} stays where it is: {job.output} is not as it was painted",
-                    remedy="`touch` the photo to have it painted again, or delete that result",
+                    remedy="`touch` the photo to have it painted again; if you move that result "
+                    "elsewhere, the photo will go as the config says",
                     reason="damaged",
                 )
 

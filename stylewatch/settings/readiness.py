@@ -78,7 +78,7 @@ def unlisted(
             source.written(("presets", number)),
             f"the presets folder {trouble}",
             received=str(folder),
-            remedy="Correct the path, or mount its disk: until then all photos wait, as it "
+            remedy="Correct the path, or mount its disk: until then a daemon paints nothing, as it "
             "may hold any preset",
         )
         for number, (folder, trouble) in enumerate(zip(folders, troubles, strict=True))

@@ -616,8 +616,11 @@ class Ledger(LedgerReader):
             query = (
                 "SELECT ifnull(MAX(tries), 0) FROM jobs"
                 " WHERE state = ? AND preset = ? AND reason = ? AND not_before <= ?"
+                " AND changed > ifnull((SELECT MAX(changed) FROM jobs"
+                f" WHERE state = '{JobState.DONE}' AND seconds > 0 AND preset = ?), 0)"
             )
-            waits = (JobState.RETRY_WAIT, row["preset"], failure.reason, self._clock())
+            preset = row["preset"]
+            waits = (JobState.RETRY_WAIT, preset, failure.reason, self._clock(), preset)
             again = max(again, self._value(query, *waits))
         verdict = judge(
             failure.kind,

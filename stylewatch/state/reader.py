@@ -354,10 +354,15 @@ class LedgerReader:
         return [job_of(row) for row in self.ask(query, state, folder, limit)]
 
     def lacks(self) -> dict[str, str]:
-        """Presets in which nothing can be painted now, as weights or images are away, and why."""
+        """Presets in which nothing can be painted now, as weights or images are away, and why.
+
+        Where others were painted since, one photo may be too much for a GPU, but nothing is away.
+        """
         query = (
-            "SELECT preset, message FROM jobs"
-            f" WHERE state = ? AND reason IN ({marks(LACKING)}) ORDER BY id"
+            "SELECT preset, message FROM jobs AS lacking"
+            f" WHERE state = ? AND reason IN ({marks(LACKING)}) AND NOT EXISTS (SELECT 1 FROM jobs"
+            f" WHERE state = '{JobState.DONE}' AND seconds > 0 AND preset = lacking.preset"
+            " AND changed > lacking.changed) ORDER BY id"
         )
         rows = self.ask(query, JobState.RETRY_WAIT, *LACKING)
         return {row["preset"]: row["message"] for row in rows}
