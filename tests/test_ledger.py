@@ -283,15 +283,6 @@ def test_what_the_config_keeps_out_is_looked_at_again_under_another_one(ledger):
         assert not ledger.knows("in", Path(note), photo(note).identity, "another plan")
 
 
-def test_photos_are_held_for_the_presets_of_their_jobs_or_for_those_of_their_sub_folders(ledger):
-    assert ledger.held_names() == []
-    [job_id] = ledger.add(photo(), "d", "p", [planned()])
-    ledger.hold(job_id, BROKEN_PRESET)
-    for path, note in (("Ink/1/a", BROKEN_PRESET), ("b", BROKEN_PRESET), ("c/d", NO_PRESET)):
-        ledger.note_file("in", Path(path), photo(path).identity, "plan", note)
-    assert sorted(ledger.held_names()) == ["Ink", "soft"]
-
-
 def test_a_touched_photo_that_was_set_aside_is_tried_again(ledger):
     [job_id] = ledger.add(photo(mtime=1), "d", "p", [planned()])
     ledger.claim("in")

@@ -135,8 +135,8 @@ class Intake:
                 settling=settling,
                 settler=kept.get(settling) or Settler(structural_end, **rules),
             )
-        self._waits: set[str] = set()  # what photos wait for, as it was told
-        self._tell_waits(waits(config, ledger))
+        for message in waits(config, ledger):
+            tell("warning", message, reason="preset")
 
     def tick(self, now: float) -> None:
         """Move every file one stage on: seen, settled, in the ledger.
@@ -227,8 +227,6 @@ class Intake:
             )
         if added:
             self._tell("queued", photo, f"queued for {', '.join(names)}")
-        if note == BROKEN_PRESET:
-            self._tell_waits(self._config.waits(held=job.path.parts[:1]))
         return job.id if job.preset in names else next(iter(added), None)
 
     def _meant(self, photo: Photo, known: Mapping[str, Preset]) -> tuple[Preset, ...] | Failure:
@@ -365,8 +363,6 @@ class Intake:
             if not presets:
                 note = BROKEN_PRESET if presets is None else NO_PRESET
                 self._ledger.add(photo, "", plan, [], note=note)
-                if presets is None:  # in the folder of a preset, which may be named nowhere else
-                    self._tell_waits(self._config.waits(held=photo.path.parts[:1]))
                 return
             stream.seek(0)
             digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
@@ -405,13 +401,6 @@ class Intake:
                 others = f", like {counted(count - 1, 'other')}," if count > 1 else ""
                 rest = "so not painted again; `touch` it to have it repainted"
                 self._tell("known", photo, f"painted before{others or ','} {rest}")
-
-    def _tell_waits(self, lines: Iterable[str]) -> None:
-        """Tell what photos wait for, as far as that was not told before."""
-        for message in lines:
-            if message not in self._waits:
-                self._waits.add(message)
-                self._tell_event("warning", message, reason="preset")
 
     def _warn_of_misspelling(self, photo: Photo) -> None:
         """Tell, once, that the photo's sub-folder means nothing if it is only almost a preset's.

@@ -76,7 +76,7 @@ class Survey:
 
 def waits(config: Config, ledger: LedgerReader) -> list[str]:
     """One line for each thing that photos wait for, and why."""
-    lines = config.waits(ledger.lacks(), ledger.held_names())
+    lines = config.waits(ledger.lacks())
     for what, name, number in ledger.held_for():
         photos = counted(number, "photo")
         if what == "folder":

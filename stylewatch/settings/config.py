@@ -3,7 +3,7 @@
 Knows nothing of how it is read, and of jobs, processes or the network.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,7 +21,6 @@ from stylewatch.settings.notations import (
     Paths,
     Seconds,
     Workers,
-    composed,
 )
 from stylewatch.settings.presetfile import DEFAULT_BASE
 from stylewatch.settings.rules import Rule
@@ -175,24 +174,18 @@ class Config(AsWritten):
                 keys: KeyPath = ("folders", number, "rules", place, "preset")
                 yield from ((keys, name) for name in rule.preset)
 
-    def waits(self, lacking: Mapping[str, str] = {}, held: Iterable[str] = ()) -> list[str]:
-        """Which presets photos wait for, or will when they come, and why, a line for each reason.
+    def waits(self, lacking: Mapping[str, str] = {}) -> list[str]:
+        """Which presets photos may have to wait for, and why, a line for each reason.
 
-        `lacking` are presets with which workers have met a trouble that the config does not know,
-        `held` are presets, or sub-folders that may be named after some, whose photos wait. Of all
-        others a reason counts that keeps a preset away which the config names.
+        `lacking` are presets with which workers have met a trouble that the config does not know.
         """
-        held = {composed(name).casefold() for name in held}
-        wanted = {name for _, name in self.named_presets()} | lacking.keys()
-        wanted |= {name for name in self.broken if name.casefold() in held}
+        named = {name for _, name in self.named_presets()}
+        meant = any(folder.subfolders for folder in self.folders)
         found: dict[str, list[str]] = {}
-        for name, why in (dict(self.broken) | dict(lacking)).items():
+        wait = {name: why for name, why in self.broken.items() if meant or name in named}
+        for name, why in (wait | dict(lacking)).items():
             found.setdefault(why, []).append(name)
-        return [
-            f"photos for {self._listed(names)} wait: {why}"
-            for why, names in found.items()
-            if wanted.intersection(names)
-        ]
+        return [f"photos for {self._listed(names)} wait: {why}" for why, names in found.items()]
 
     def _listed(self, names: Sequence[str]) -> str:
         """Presets in words: `ink, mosaic`, or, if they are most of all, `all presets but ink`."""

@@ -376,15 +376,6 @@ class LedgerReader:
         )
         return [(row["reason"], row["name"], row["n"]) for row in self.ask(query, JobState.HELD)]
 
-    def held_names(self) -> list[str]:
-        """The presets that held jobs are for, and the sub-folders of held files without a job."""
-        query = (
-            f"SELECT preset AS name FROM jobs WHERE state = ? AND reason = '{BROKEN_PRESET}'"
-            " UNION SELECT substr(path, 1, instr(path, x'2f') - 1)"
-            f" {_HELD_FILES} AND instr(path, x'2f')"
-        )
-        return [os.fsdecode(row["name"]) for row in self.ask(query, JobState.HELD)]
-
     def pace(self) -> float:
         """Seconds per photo, the mean of the last results but copies; 0 if there are none."""
         query = (
