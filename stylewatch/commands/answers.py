@@ -6,7 +6,6 @@ With `--log-format json` each line on stderr is an object, those of events and o
 import json
 import os
 import sys
-import textwrap
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ import typer
 
 from stylewatch.commands.options import GlobalOptions
 from stylewatch.errors import ConfigError, OutputError
-from stylewatch.faces.lines import jsonable, visible
+from stylewatch.faces.lines import jsonable, visible, wrapped
 from stylewatch.settings.paths import default_state_dir
 
 
@@ -93,14 +92,7 @@ def width(stream: TextIO | None = None) -> int:
 
 def folded(line: str, indent: int, stream: TextIO | None = None) -> str:
     """A line, broken between words where the terminal that it is for is too narrow."""
-    parts = textwrap.wrap(
-        line,
-        width(stream),
-        subsequent_indent=" " * indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return "\n".join(parts)
+    return "\n".join(wrapped(line, width(stream), indent))
 
 
 def say(words: str | bytes, *, end: str = "\n") -> None:

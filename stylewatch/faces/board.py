@@ -351,12 +351,13 @@ class Board:
         self.jobs.pop(event.job_id, None)
         self._solved(event)
         row = self.folders.get(event.folder)
+        replaced = (event.kind, event.reason) == ("retry", "changed")
+        wanted = replaced or event.reason in {"cancelled", "vanished"}  # by somebody
         if row and "at" not in event.extra:
             row.failed += event.kind == "failed"
-            row.waiting += event.kind == "retry" and event.reason not in {"vanished", "changed"}
+            row.waiting += event.kind == "retry" and not wanted
             row.held += event.reason == "cancelled"
-        replaced = (event.kind, event.reason) == ("retry", "changed")
-        if replaced or event.reason in {"cancelled", "vanished"}:  # somebody wanted it so
+        if wanted:
             return
         problem = ProblemRow(at=now, **_known(ProblemRow, vars(event)))
         self._add_problems(problem)

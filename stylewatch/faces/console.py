@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from textwrap import wrap
 from typing import Final, Self, TextIO
 
 from rich.console import Console, ConsoleDimensions
@@ -28,7 +27,15 @@ from rich.text import Text
 
 from stylewatch.domain import Event
 from stylewatch.faces.board import Board, ResultRow
-from stylewatch.faces.lines import Lines, LogFormat, is_journal, loss_text, time_left, visible
+from stylewatch.faces.lines import (
+    Lines,
+    LogFormat,
+    is_journal,
+    loss_text,
+    time_left,
+    visible,
+    wrapped,
+)
 from stylewatch.faces.terminal import (
     Screen,
     cursor_back,
@@ -86,8 +93,7 @@ def open_console(
             with suppress(OSError):  # the terminal was closed
                 columns = size_of(stream)[0]
                 for line in () if attached else farewell(live.board):
-                    words = wrap(line, columns, break_long_words=False, break_on_hyphens=False)
-                    stream.writelines(f"{part}\n" for part in words)
+                    stream.writelines(f"{part}\n" for part in wrapped(line, columns))
                 stream.flush()
 
 

@@ -7,6 +7,7 @@ sends events, or of rich.
 import json
 import math
 import os
+import textwrap
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, is_dataclass, replace
@@ -33,6 +34,17 @@ WORDS: Final[Mapping[str, str]] = {
 
 PROGRESS_SECONDS: Final = 30.0
 """A log is told of a photo's progress at each new scale, and otherwise no more often than this."""
+
+
+def wrapped(line: str, columns: int, indent: int = 0) -> list[str]:
+    """A line, broken between words where it is longer than that."""
+    return textwrap.wrap(
+        line,
+        columns,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def visible(text: object) -> str:

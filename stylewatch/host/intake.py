@@ -38,9 +38,8 @@ from stylewatch.folders.sources import FolderHealth, FolderSource
 from stylewatch.folders.watches import Watches
 from stylewatch.host.recognition import require_same
 from stylewatch.host.survey import waits
-from stylewatch.settings.choice import match, misspelt
+from stylewatch.settings.choice import is_named, match, misspelt
 from stylewatch.settings.config import Config, Folder
-from stylewatch.settings.notations import composed
 from stylewatch.state.ledger import AGAIN, Ledger, Planned
 from stylewatch.state.marks import MARKS, marked
 from stylewatch.state.presence import is_missing
@@ -351,7 +350,7 @@ class Intake:
             message = f"too large: {photo.identity.size} bytes, and max_bytes is {limit}"
             self._set_aside(photo, plan, TOO_LARGE, message)
             return
-        self._warn_of_misspelling(photo)
+        self._warn_of_sub_folder(photo)
         with _open_unchanged(photo) as stream:
             presets = match(
                 folder,
@@ -402,10 +401,10 @@ class Intake:
                 rest = "so not painted again; `touch` it to have it repainted"
                 self._tell("known", photo, f"painted before{others or ','} {rest}")
 
-    def _warn_of_misspelling(self, photo: Photo) -> None:
-        """Tell, once, that the photo's sub-folder means nothing if it is only almost a preset's.
+    def _warn_of_sub_folder(self, photo: Photo) -> None:
+        """Tell, once, that the photo's sub-folder means nothing, but almost does, or once did.
 
-        Or was one's: photos in it were to get a preset of its name, as the ledger knows.
+        Its name is almost a preset's, or, as the ledger knows, was that of one.
         """
         name, *rest = photo.path.parts
         if not rest or (photo.folder, name) in self._subfolders:
@@ -413,9 +412,9 @@ class Intake:
         self._subfolders.add((photo.folder, name))
         known = {*self._config.presets, *self._config.broken}
         folder, sub_folder = self.ways[photo.folder].folder, replace(photo, path=Path(name))
-        had = {each.casefold() for each in self._ledger.presets_in(photo.folder, name)}
-        had.difference_update(map(str.casefold, known))
-        if known and folder.subfolders and composed(name).casefold() in had:
+        if not known or is_named(folder, photo.path, known):
+            return
+        if is_named(folder, photo.path, self._ledger.presets_in(photo.folder, name)):
             words = "treated as any other folder, as the preset of its name is not there any more"
             remedy = "Bring it back, and `touch` the photos"
             self._tell("warning", sub_folder, f"{words}. {remedy}", "near")

@@ -36,13 +36,18 @@ def match(
     return tuple(presets[name] for name in rule.preset if name in presets)
 
 
+def is_named(folder: Folder, path: PurePath, presets: Collection[str]) -> bool:
+    """Whether the sub-folder of the photo at `path` has the name of one of these presets."""
+    return folder.subfolders and _called(path.parts[0], presets) in presets
+
+
 def misspelt(folder: Folder, path: PurePath, presets: Collection[str]) -> str:
     """The preset after which the sub-folder of the photo at `path` was probably named; else empty.
 
     Not if a rule is about that path. The first letter must be the same, as people get that right.
     """
     named = path.parts[0]
-    if not folder.subfolders or _called(named, presets) in presets:
+    if not folder.subfolders or is_named(folder, path, presets):
         return ""
     if any(rule.path and path_matches(path, rule.path) for rule in folder.rules):
         return ""

@@ -20,6 +20,7 @@ from stylewatch.errors import LACKING, DeviceError, OutputFullError
 from stylewatch.failpoints import failpoint
 from stylewatch.state.reader import (
     APART,
+    NONE_PAINTED_SINCE,
     WAITING_JOBS,
     Job,
     LedgerReader,
@@ -616,11 +617,9 @@ class Ledger(LedgerReader):
             query = (
                 "SELECT ifnull(MAX(tries), 0) FROM jobs"
                 " WHERE state = ? AND preset = ? AND reason = ? AND not_before <= ?"
-                " AND changed > ifnull((SELECT MAX(changed) FROM jobs"
-                f" WHERE state = '{JobState.DONE}' AND seconds > 0 AND preset = ?), 0)"
+                f" AND {NONE_PAINTED_SINCE}"
             )
-            preset = row["preset"]
-            waits = (JobState.RETRY_WAIT, preset, failure.reason, self._clock(), preset)
+            waits = (JobState.RETRY_WAIT, row["preset"], failure.reason, self._clock())
             again = max(again, self._value(query, *waits))
         verdict = judge(
             failure.kind,

@@ -37,6 +37,12 @@ _NOTED_FILES: Final = (
 _WAITING_STATES: Final = ", ".join(f"'{state}'" for state in WAITING)
 WAITING_JOBS: Final = f"FROM jobs INDEXED BY jobs_waiting WHERE state IN ({_WAITING_STATES})"
 
+NONE_PAINTED_SINCE: Final = (
+    "NOT EXISTS (SELECT 1 FROM jobs AS later WHERE later.state = 'done' AND later.seconds > 0"
+    " AND later.preset = jobs.preset AND later.changed > jobs.changed)"
+)
+"""Of a job that failed: nothing was painted in its preset after that."""
+
 APART = 2
 """`after_done` of a job whose photo is gone, and whose name another photo has by now."""
 
@@ -359,10 +365,9 @@ class LedgerReader:
         Where others were painted since, one photo may be too much for a GPU, but nothing is away.
         """
         query = (
-            "SELECT preset, message FROM jobs AS lacking"
-            f" WHERE state = ? AND reason IN ({marks(LACKING)}) AND NOT EXISTS (SELECT 1 FROM jobs"
-            f" WHERE state = '{JobState.DONE}' AND seconds > 0 AND preset = lacking.preset"
-            " AND changed > lacking.changed) ORDER BY id"
+            "SELECT preset, message FROM jobs"
+            f" WHERE state = ? AND reason IN ({marks(LACKING)}) AND {NONE_PAINTED_SINCE}"
+            " ORDER BY id"
         )
         rows = self.ask(query, JobState.RETRY_WAIT, *LACKING)
         return {row["preset"]: row["message"] for row in rows}
